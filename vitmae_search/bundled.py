@@ -1,0 +1,16 @@
+"""Where the files that travel with the package lie: in the wheel, or in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundled(name: str) -> Path:
+    """The path of a bundled file or folder, such as "plugins", "data/models" or "app.py".
+
+    The wheel carries them under `vitmae_search/_bundled/`; in a checkout they lie beside the package.
+    """
+    in_wheel = _PACKAGE / "_bundled"
+    return (in_wheel if in_wheel.is_dir() else _PACKAGE.parent) / name

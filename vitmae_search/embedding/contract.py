@@ -1,0 +1,112 @@
+"""What an embedding plugin is.
+
+A plugin is a module (a file or a folder with `__init__.py`) that has an attribute `plugin`, an object
+with `.info` and `.open()`. It needs nothing but this file; `plugins/color_layout` is a worked example,
+and `vitmae_search.embedding.testing` checks a plugin of your own.
+
+Importing a plugin must stay cheap: torch and weights are loaded in `open`, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitmae_search.records import Reconstruction
+
+API_VERSION = 1
+
+Options = Mapping[str, str | int | float | bool]
+"""Plugin options: names to plain values. A value has the type of its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """What a plugin says of itself without loading anything heavy.
+
+    `vector_revision` goes up whenever the same weights and options would give other vectors.
+    `capabilities` is a subset of {"embed", "reconstruct", "patch_tokens"}.
+    `options` maps each option to its default, whose type is the option's type.
+    """
+
+    name: str
+    title: str
+    api_version: int = API_VERSION
+    vector_revision: int = 1
+    capabilities: frozenset[str] = frozenset({"embed"})
+    options: Options = field(default_factory=dict)
+
+
+class Prepare(Protocol):
+    """RGB image to an array of one fixed shape, uint8 or float32. Picklable, torch-free, thread-safe."""
+
+    def __call__(self, image: Image.Image, /) -> NDArray[Any]: ...
+
+
+class Embedder(Protocol):
+    """An open model. `embed` is called by one thread at a time, `prepare` by many.
+
+    `identity` is JSON: everything that decides the vectors (weights' digest, config, preprocessing,
+    layers, pooling), and nothing that does not (paths, device, batch size). The host adds the plugin's
+    name and vector revision and hashes it.
+    `provenance` is JSON: how it runs (device, precision, library versions). Recorded, not hashed.
+    `model` is a short name for people.
+    `input_size` is the side in pixels that `prepare` needs at least, so that the decoder may scale down
+    first; None means that it needs the whole picture.
+    """
+
+    model: str
+    identity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    dimension: int
+    input_size: int | None
+    prepare: Prepare
+
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length."""
+        ...
+
+    def close(self) -> None:
+        """Give memory back. The embedder is not used again."""
+        ...
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """An embedder that can also show what it sees (capability "reconstruct")."""
+
+    def reconstruct(
+        self,
+        image: Image.Image,
+        *,
+        mask_ratio: float = 0.75,
+        seed: int = 0,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Reconstruction:
+        """Hide patches of an RGB image and fill them in again.
+
+        `mask` (gh, gw), True = removed, overrides `mask_ratio` (0 ≤ r < 1) and `seed`.
+        Raises `errors.NoDecoder` where the checkpoint is an encoder alone.
+        """
+        ...
+
+
+class EmbedderPlugin(Protocol):
+    """What the module's attribute `plugin` must be."""
+
+    @property
+    def info(self) -> PluginInfo: ...
+
+    def open(self, options: Options, *, device: str, precision: str) -> Embedder:
+        """Load the model.
+
+        `options` has every key of `info.options`, checked by the host. `device` is auto, cpu, cuda,
+        cuda:N or mps; `precision` is auto, fp32 or bf16. Raises `errors.VitmaeSearchError` for what a
+        person can mend.
+        """
+        ...
