@@ -1,12 +1,9 @@
 """The only reader of the environment.
 
-| variable                       | what it sets                                   | default                          |
-|--------------------------------|------------------------------------------------|----------------------------------|
-| VITMAE_SEARCH_LIBRARY          | the library's folder                           | the platform's user-data folder  |
-| VITMAE_SEARCH_PLUGINS          | a folder of your own plugins                   | `plugins` in the same place      |
-| VITMAE_SEARCH_ALLOWED_HOSTS    | host names, comma-separated, that may ask the  | this machine's own               |
-|                                | app beside localhost                           |                                  |
-| VITMAE_SEARCH_DEVICE           | auto, cpu, cuda, cuda:N or mps                 | auto                             |
+- `VITMAE_SEARCH_LIBRARY`: the library's folder (default: in the platform's user-data folder).
+- `VITMAE_SEARCH_PLUGINS`: a folder of your own plugins (default: beside that).
+- `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, comma-separated, that may ask the app beside this machine's own.
+- `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
 """
 
 from __future__ import annotations
