@@ -1,0 +1,22 @@
+"""Searching: a query becomes a vector, the vector finds ids, the catalogue turns them into hits."""
+
+from vitmae_search.search.query import (
+    Query,
+    QueryVector,
+    embed_image,
+    query_image,
+    query_vector,
+    require_file,
+)
+from vitmae_search.search.retrieve import is_under, retrieve
+
+__all__ = [
+    "Query",
+    "QueryVector",
+    "embed_image",
+    "is_under",
+    "query_image",
+    "query_vector",
+    "require_file",
+    "retrieve",
+]

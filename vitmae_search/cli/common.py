@@ -1,0 +1,88 @@
+"""What the commands share: options, the library they open, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vitmae_search.settings import settings
+
+if TYPE_CHECKING:
+    from vitmae_search.library import Library
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+library_option = click.option(
+    "--library",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The library's folder.  [default: VITMAE_SEARCH_LIBRARY, or your user-data folder]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")
+model_option = click.option(
+    "--model", metavar="NAME|PATH|HUB-ID", help="A bundled model, a folder or weights file, or a hub id."
+)
+
+
+def device_options(command: F) -> F:
+    """Add --device and --precision."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="Arithmetic of the encoder.",
+    )(command)
+    return click.option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        default=None,
+        help="Where the model runs.  [default: auto]",
+    )(command)
+
+
+def open_library(folder: Path | None, **options: Any) -> Library:
+    """The library that the options and the environment name. Creates nothing."""
+    from vitmae_search.library import Library
+
+    found = settings()
+    if options.get("device") is None:
+        options["device"] = found.device
+    return Library.open(folder or found.library, plugin_folders=[found.plugins], **options)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One object on stdout. Bytes of a path that are not UTF-8 come out as escaped surrogates."""
+    click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def key_values(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """`-o KEY=VALUE ...` as a dict; usage error otherwise."""
+    pairs = {}
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", ctx=ctx, param=parameter)
+        pairs[key] = value
+    return pairs
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 1.2 MB."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

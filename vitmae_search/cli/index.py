@@ -1,0 +1,152 @@
+"""`vitmae-search index`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from vitmae_search.cli.common import (
+    device_options,
+    json_option,
+    key_values,
+    library_option,
+    model_option,
+    open_library,
+    print_json,
+)
+from vitmae_search.errors import display_path
+from vitmae_search.records import IndexReport
+
+SHOWN_FAILURES = 10
+
+
+@click.command("index")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="FOLDER...")
+@library_option
+@click.option(
+    "--embedder", metavar="PLUGIN", help="The embedding plugin.  [default: the current space's, or vitmae]"
+)
+@model_option
+@click.option(
+    "-o",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=key_values,
+    help="An option of the plugin (see `vitmae-search plugins`). Repeat for several.",
+)
+@device_options
+@click.option(
+    "--decode",
+    type=click.Choice(["scaled", "exact"]),
+    help="Let the JPEG decoder scale large photos down, or decode every pixel.  [default: scaled]",
+)
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Skip matching names or paths. Repeat for several."
+)
+@click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option("--run-key", hidden=True)
+@json_option
+def command(
+    folders: tuple[str, ...],
+    library: Path | None,
+    exclude: tuple[str, ...],
+    retry_failed: bool,
+    run_key: str | None,
+    as_json: bool,
+    **opening: Any,
+) -> int:
+    """Index photo folders, or bring them up to date.
+
+    Only new and changed photos are read. A moved photo keeps its vector, and a copy is embedded once. A
+    file that cannot be used is reported with its reason and never stops the others. Ctrl-C keeps all
+    that was finished; run the same command again to go on.
+
+    \b
+    vitmae-search index ~/Pictures
+    vitmae-search index ~/Pictures --exclude 'Screenshots' --exclude '*.gif'
+    vitmae-search index ~/Pictures --embedder color_layout
+    """
+    from vitmae_search.cli.progress import index_progress
+
+    stop = _StopOnSignal()
+    with open_library(library, **opening) as opened, index_progress() as on_progress:
+        report = opened.index(
+            folders,
+            exclude=exclude,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+            cancelled=stop.asked,
+            run_key=run_key,
+        )
+    if as_json:
+        print_json(report_json(report))
+    else:
+        _print(report)
+    if report.interrupted:
+        click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
+        return 130
+    return 0
+
+
+class _StopOnSignal:
+    """The first Ctrl-C or SIGTERM lets the running batch finish; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        click.echo("stopping after this batch; press Ctrl-C again to stop at once", err=True)
+
+
+def report_json(report: IndexReport) -> dict[str, object]:
+    """The keys of `index --json`. `offline` counts roots; `offline_roots` names them."""
+    return {
+        "found": report.found,
+        "added": report.added,
+        "updated": report.updated,
+        "moved": report.moved,
+        "unchanged": report.unchanged,
+        "missing": report.missing,
+        "failed": report.failed,
+        "offline": len(report.offline),
+        "offline_roots": list(report.offline),
+        "failures": [{"path": failure.path, "reason": failure.reason} for failure in report.failures],
+        "problems": [{"path": problem.path, "reason": problem.reason} for problem in report.problems],
+        "seconds": round(report.seconds, 3),
+        "photos_per_second": round(report.photos_per_second, 2),
+        "model": report.model,
+        "space": report.space,
+        "interrupted": report.interrupted,
+    }
+
+
+def _print(report: IndexReport) -> None:
+    counts = ", ".join(
+        f"{getattr(report, name)} {name}"
+        for name in ("added", "updated", "moved", "unchanged", "missing", "failed")
+        if getattr(report, name)
+    )
+    click.echo(f"{report.found} photos found: {counts or 'nothing to do'} ({report.seconds:.1f} s)")
+    for root in report.offline:
+        click.echo(f"offline: {display_path(root)} (not there or empty; its photos are kept)")
+    for problem in report.problems:
+        click.echo(f"could not look into {display_path(problem.path)}: {problem.reason}")
+    for failure in report.failures[:SHOWN_FAILURES]:
+        click.echo(f"failed: {display_path(failure.path)}: {failure.reason}")
+    if len(report.failures) > SHOWN_FAILURES:
+        more = len(report.failures) - SHOWN_FAILURES
+        click.echo(f"... and {more} more; `vitmae-search status --failures` lists them all")

@@ -1,0 +1,78 @@
+"""`vitmae-search reconstruct`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from vitmae_search.cli.common import (
+    device_options,
+    json_option,
+    library_option,
+    model_option,
+    open_library,
+    print_json,
+)
+
+
+@click.command("reconstruct")
+@click.argument("image", type=click.Path())
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(dir_okay=False),
+    metavar="OUT.png",
+    help="[default: IMAGE-reconstruction.png, here]",
+)
+@click.option(
+    "--mask-ratio",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.75,
+    show_default=True,
+    help="The share of patches to hide.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Which patches are hidden."
+)
+@model_option
+@device_options
+@library_option
+@json_option
+def command(
+    image: str,
+    output: str | None,
+    mask_ratio: float,
+    seed: int,
+    model: str | None,
+    device: str | None,
+    precision: str,
+    library: Path | None,
+    as_json: bool,
+) -> None:
+    """Hide patches of IMAGE and let the model fill them in.
+
+    Writes one picture: the original, what the model saw, its reconstruction, and the reconstruction with
+    the visible patches pasted back.
+    """
+    from vitmae_search.search.panels import save_panels
+
+    output = output or f"{os.path.splitext(os.path.basename(image))[0]}-reconstruction.png"
+    with open_library(library, model=model, device=device, precision=precision) as opened:
+        made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
+    save_panels(made, output)
+    masked = int(made.mask.sum())
+    if as_json:
+        print_json(
+            {
+                "loss": made.loss,
+                "mask_ratio": mask_ratio,
+                "masked_patches": masked,
+                "patches": int(made.mask.size),
+                "output": os.path.abspath(output),
+            }
+        )
+        return
+    loss = "nothing was hidden" if made.loss is None else f"loss {made.loss:.4f}"
+    click.echo(f"{masked} of {made.mask.size} patches hidden, {loss}: {output}")

@@ -1,0 +1,97 @@
+"""`vitmae-search search`."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from vitmae_search.cli.common import device_options, json_option, library_option, open_library, print_json
+from vitmae_search.errors import display_path
+from vitmae_search.records import SearchFilter, SearchResult
+
+DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+
+@click.command("search")
+@click.argument("image", type=click.Path())
+@click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
+@click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
+@click.option("--under", type=click.Path(), metavar="FOLDER", help="Only photos in this folder.")
+@click.option(
+    "--after", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or later."
+)
+@click.option(
+    "--before", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or earlier."
+)
+@click.option("--camera", metavar="TEXT", help="Taken with a camera whose name holds this text.")
+@device_options
+@library_option
+@json_option
+def command(
+    image: str,
+    k: int,
+    space: int | None,
+    under: str | None,
+    after: datetime | None,
+    before: datetime | None,
+    camera: str | None,
+    device: str | None,
+    precision: str,
+    library: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the photos that look like IMAGE, best first.
+
+    The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
+    vector, without loading the model.
+    """
+    where = SearchFilter(
+        under=None if under is None else os.path.abspath(os.path.expanduser(under)),
+        after=after,
+        before=_end_of_day(before),
+        camera=camera,
+    )
+    with open_library(library, device=device, precision=precision) as opened:
+        result = opened.search(image, k=k, space=space, where=where)
+    if as_json:
+        print_json(result_json(result))
+    else:
+        _print(result)
+
+
+def _end_of_day(date: datetime | None) -> datetime | None:
+    """`--before 2020-05-01` includes that day: a date without a time means its last moment."""
+    if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
+        return date.replace(hour=23, minute=59, second=59)
+    return date
+
+
+def result_json(result: SearchResult) -> dict[str, object]:
+    """The keys of `search --json`."""
+    return {
+        "hits": [
+            {
+                "rank": hit.rank,
+                "score": hit.score,
+                "photo_id": hit.photo.photo_id,
+                "path": hit.photo.path,
+                "copies": list(hit.copies),
+            }
+            for hit in result.hits
+        ],
+        "model": result.space.model,
+        "space": result.space.space_id,
+        "known": result.known,
+        "seconds": round(result.seconds, 4),
+    }
+
+
+def _print(result: SearchResult) -> None:
+    if not result.hits:
+        click.echo("no photo matches; try without the filters")
+    for hit in result.hits:
+        more = f"  (and {len(hit.copies)} copies)" if hit.copies else ""
+        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")

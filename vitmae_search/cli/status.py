@@ -1,0 +1,62 @@
+"""`vitmae-search status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.spaces import space_json
+from vitmae_search.errors import display_path
+
+
+@click.command("status")
+@click.option(
+    "--failures", "list_failures", is_flag=True, help="List every file without a vector, with its reason."
+)
+@library_option
+@json_option
+def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
+    """Say what the library holds: photos, failures, folders and embedding spaces."""
+    with open_library(library) as opened:
+        status = opened.status()
+        failures = opened.failures() if list_failures else []
+    if as_json:
+        print_json(
+            {
+                "library": status.library,
+                "photos": status.photos,
+                "contents": status.contents,
+                "missing": status.missing,
+                "failed": status.failed,
+                "roots": [
+                    {"path": root.path, "photos": root.photos, "offline": root.offline}
+                    for root in status.roots
+                ],
+                "spaces": [space_json(space) for space in status.spaces],
+                **(
+                    {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
+                    if list_failures
+                    else {}
+                ),
+            }
+        )
+        return
+    click.echo(f"library  {display_path(status.library)}")
+    click.echo(
+        f"photos   {status.photos} ({status.contents} distinct), {status.missing} missing, {status.failed} failed"
+    )
+    for root in status.roots:
+        click.echo(
+            f"folder   {display_path(root.path)}: {root.photos} photos{' (offline)' if root.offline else ''}"
+        )
+    for space in status.spaces:
+        current = " (current)" if space.current else ""
+        click.echo(
+            f"space    {space.space_id}: {space.plugin} {space.model}, {space.vectors} vectors{current}"
+        )
+    for failure in failures:
+        click.echo(f"failed   {display_path(failure.path)}: {failure.reason}")
+    if not status.spaces:
+        click.echo("nothing is indexed yet; begin with `vitmae-search index FOLDER`")

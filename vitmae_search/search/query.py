@@ -1,0 +1,81 @@
+"""From what a person asks with to the vector that it stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitmae_search.catalog import Catalog
+from vitmae_search.embedding.contract import Embedder
+from vitmae_search.errors import PhotoError
+from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.records import Space
+
+Query = str | os.PathLike[str] | bytes | Image.Image
+"""A path, a file's bytes, or pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """`vector` is (D,) float32 of unit length; `known` says that it was stored, so that no model ran."""
+
+    vector: NDArray[np.float32]
+    known: bool
+
+
+def query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | None]:
+    """The file's bytes, and its path where it has one. Raises `PhotoError`."""
+    if isinstance(query, bytes):
+        return query, None
+    path = os.path.abspath(os.path.expanduser(os.fspath(query)))
+    return read_photo(path), path
+
+
+def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
+    """The picture as upright RGB. Raises `PhotoError`."""
+    if isinstance(query, Image.Image):
+        return query.convert("RGB")
+    data, path = query_bytes(query)
+    return decode(data, path=path, shrink_to=shrink_to).image
+
+
+def query_vector(
+    query: Query, catalog: Catalog, space: Space, open_embedder: Callable[[], Embedder]
+) -> QueryVector:
+    """The query's vector in `space`: stored, where the catalogue knows the digest; else embedded.
+
+    `open_embedder` is called only in the second case. It is decoded as the space's photos were.
+    """
+    if isinstance(query, Image.Image):
+        return QueryVector(embed_image(query.convert("RGB"), open_embedder()), known=False)
+    data, path = query_bytes(query)
+    stored = _stored_vector(catalog, space, digest(data))
+    if stored is not None:
+        return QueryVector(stored, known=True)
+    embedder = open_embedder()
+    shrink_to = decode_target(space.decode, embedder.input_size)
+    image = decode(data, path=path, shrink_to=shrink_to).image
+    return QueryVector(embed_image(image, embedder), known=False)
+
+
+def embed_image(image: Image.Image, embedder: Embedder) -> NDArray[np.float32]:
+    """(D,) float32 of unit length for one RGB image."""
+    vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
+    return vector
+
+
+def _stored_vector(catalog: Catalog, space: Space, content_digest: str) -> NDArray[np.float32] | None:
+    content_id = catalog.content_id(content_digest)
+    return None if content_id is None else catalog.vector(space.space_id, content_id)
+
+
+def require_file(path: str) -> str:
+    """`path`, if it is still there. Raises `PhotoError` with what to do."""
+    if not os.path.isfile(path):
+        raise PhotoError(path, "the file is not on disk any more; index its folder again")
+    return path
