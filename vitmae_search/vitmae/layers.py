@@ -1,0 +1,183 @@
+"""One transformer layer (pre-norm), whose parameters carry the names of the hub's checkpoints.
+
+The modules that only hold a `dense` are there for those names: a state dict goes to disk as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Self, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vitmae_search.errors import ConfigError
+from vitmae_search.vitmae.config import ViTMAEConfig
+
+AttentionImplementation = Literal["sdpa", "eager"]
+"""Same results. "sdpa" is the fused kernel; "eager" trains about twice as fast in bf16 on a CPU."""
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "selu": functional.selu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What a layer needs to know: the encoder's and the decoder's layers differ in nothing else."""
+
+    width: int
+    heads: int
+    intermediate: int
+    activation: str
+    dropout: float
+    attention_dropout: float
+    qkv_bias: bool
+    eps: float
+
+    @classmethod
+    def encoder(cls, config: ViTMAEConfig) -> Self:
+        return cls._of(
+            config, config.hidden_size, config.num_attention_heads, config.intermediate_size
+        )
+
+    @classmethod
+    def decoder(cls, config: ViTMAEConfig) -> Self:
+        return cls._of(
+            config,
+            config.decoder_hidden_size,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+        )
+
+    @classmethod
+    def _of(cls, config: ViTMAEConfig, width: int, heads: int, intermediate: int) -> Self:
+        return cls(
+            width=width,
+            heads=heads,
+            intermediate=intermediate,
+            activation=config.hidden_act,
+            dropout=config.hidden_dropout_prob,
+            attention_dropout=config.attention_probs_dropout_prob,
+            qkv_bias=config.qkv_bias,
+            eps=config.layer_norm_eps,
+        )
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention without its output projection."""
+
+    def __init__(self, shape: LayerShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.scale = (shape.width // shape.heads) ** -0.5
+        self.dropout = shape.attention_dropout
+        self.implementation: AttentionImplementation = "sdpa"
+        self.query = nn.Linear(shape.width, shape.width, bias=shape.qkv_bias)
+        self.key = nn.Linear(shape.width, shape.width, bias=shape.qkv_bias)
+        self.value = nn.Linear(shape.width, shape.width, bias=shape.qkv_bias)
+
+    def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        query, key, value = (
+            self._split_heads(project(tokens)) for project in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if self.implementation == "sdpa" and not output_attentions:
+            mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        else:
+            weights = ((query * self.scale) @ key.transpose(2, 3)).softmax(dim=-1)
+            mixed = functional.dropout(weights, dropout).to(value.dtype) @ value
+        merged = mixed.transpose(1, 2).flatten(2)  # (N, heads, T, d) to (N, T, heads·d)
+        return merged, weights if output_attentions else None
+
+    def _split_heads(self, tokens: Tensor) -> Tensor:
+        batch, length, width = tokens.shape
+        return tokens.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (N, heads, T, d)
+
+
+class Dense(nn.Module):
+    """A linear map under the name `dense`, with dropout after it."""
+
+    def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(in_features, out_features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, T, in) to (N, T, out)."""
+        dropped: Tensor = self.dropout(self.dense(tokens))
+        return dropped
+
+
+class Attention(nn.Module):
+    """Self-attention with its output projection."""
+
+    def __init__(self, shape: LayerShape) -> None:
+        super().__init__()
+        self.attention = SelfAttention(shape)
+        self.output = Dense(shape.width, shape.width, shape.dropout)
+
+    def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        mixed, weights = self.attention(tokens, output_attentions)
+        return self.output(mixed), weights
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, shape: LayerShape) -> None:
+        super().__init__()
+        self.attention = Attention(shape)
+        self.intermediate = Dense(shape.width, shape.intermediate)
+        self.output = Dense(shape.intermediate, shape.width, shape.dropout)
+        self.layernorm_before = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.layernorm_after = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.activation = _ACTIVATIONS[shape.activation]
+
+    def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        mixed, weights = self.attention(self.layernorm_before(tokens), output_attentions)
+        tokens = tokens + mixed
+        hidden = self.activation(self.intermediate(self.layernorm_after(tokens)))
+        return tokens + self.output(hidden), weights
+
+
+def set_attention(model: nn.Module, implementation: AttentionImplementation) -> None:
+    """Choose how every attention under `model` is computed."""
+    if implementation not in get_args(AttentionImplementation):
+        raise ConfigError("attn_implementation", implementation, "must be sdpa or eager")
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            module.implementation = implementation
+
+
+def run_layers(
+    layers: nn.ModuleList, tokens: Tensor, *, output_hidden_states: bool, output_attentions: bool
+) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+    """Through all layers: the last one's output, all states (the input first), all attention weights."""
+    states, attentions = [tokens], []
+    for layer in layers:
+        tokens, weights = layer(tokens, output_attentions)
+        if output_hidden_states:
+            states.append(tokens)
+        if output_attentions:
+            attentions.append(weights)
+    return tokens, tuple(states) if output_hidden_states else None, tuple(attentions) or None
+
+
+def initialise_linears(model: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases, as the authors initialise; layer norms are born right."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
