@@ -1,0 +1,10 @@
+"""The catalogue: photos, contents, vectors, spaces, failures and runs in one SQLite file.
+
+`Catalog` reads, from any thread and process; `CatalogWriter` is the one that changes it. What goes in and
+comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
+"""
+
+from vitmae_search.catalog.reader import Catalog, KnownFile
+from vitmae_search.catalog.writer import CatalogWriter, Indexed
+
+__all__ = ["Catalog", "CatalogWriter", "Indexed", "KnownFile"]

@@ -1,0 +1,209 @@
+"""The catalogue's tables, typed. `migrations` makes them; a test holds that the two agree.
+
+Everything is read and written as plain rows (SQLAlchemy Core on these classes' columns): a library of
+200,000 photos never becomes 200,000 objects with a session behind them.
+
+Ids are AUTOINCREMENT wherever they leave the catalogue (URLs, FAISS), because SQLite otherwise hands the
+id of a deleted row out again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+APPLICATION_ID = 0x56694D53
+"""SQLite's `application_id` of our files ("ViMS"): a file of another program is refused by it."""
+
+_INT64 = 2**63
+
+
+class WideInteger(TypeDecorator[int]):
+    """An integer of any size. What 64 bits do not hold is kept as text.
+
+    A file can bear a date after the year 2262 (nanoseconds overflow), and `st_dev` is unsigned.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        return value if value is None or -_INT64 <= value < _INT64 else f"n{value}"
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        return int(value[1:]) if isinstance(value, str) else value
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment, stored as UTC without its zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
+        bytes: LargeBinary,
+        dict[str, Any]: JSON(none_as_null=True),
+    }
+
+
+class RootRow(Table):
+    """A folder that the person asked to index."""
+
+    __tablename__ = "roots"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    root_id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[bytes] = mapped_column(unique=True)
+    device: Mapped[int | None] = mapped_column(WideInteger)
+    offline: Mapped[bool]
+
+
+class ContentRow(Table):
+    """A distinct digest, with what its pixels and EXIF say. `taken_at` is local time, without a zone."""
+
+    __tablename__ = "contents"
+    __table_args__ = (
+        Index("contents_taken_at", "taken_at"),
+        Index("contents_camera", "camera"),
+        {"sqlite_autoincrement": True},
+    )
+
+    content_id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    format: Mapped[str]
+    taken_at: Mapped[datetime | None]
+    camera: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+
+
+class PhotoRow(Table):
+    """A file. Paths are bytes, so that a name that is not UTF-8 survives and a folder is a range.
+
+    `moment` orders photos for people: when it was taken, else when the file changed; seconds.
+    """
+
+    __tablename__ = "photos"
+    __table_args__ = (
+        Index("photos_content", "content_id", "missing"),
+        Index("photos_moment", "missing", "moment"),
+        {"sqlite_autoincrement": True},
+    )
+
+    photo_id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[bytes] = mapped_column(unique=True)
+    size: Mapped[int] = mapped_column(WideInteger)
+    mtime_ns: Mapped[int] = mapped_column(WideInteger)
+    device: Mapped[int] = mapped_column(WideInteger)
+    content_id: Mapped[int] = mapped_column(ForeignKey("contents.content_id"))
+    missing: Mapped[bool]
+    moment: Mapped[float]
+
+
+class SpaceRow(Table):
+    """An embedding space. `revision` goes up with each transaction that changes its vectors.
+
+    A dropped space keeps its row and its tombstones: if the same fingerprint comes back, the revision
+    goes on where it was, so that an old index file cannot be taken for a new one.
+    """
+
+    __tablename__ = "spaces"
+    __table_args__ = (
+        Index("spaces_current", "current", unique=True, sqlite_where=text("current")),
+        {"sqlite_autoincrement": True},
+    )
+
+    space_id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    plugin: Mapped[str]
+    model: Mapped[str]
+    dimension: Mapped[int]
+    decode: Mapped[str]
+    options: Mapped[dict[str, Any]]
+    identity: Mapped[dict[str, Any]]
+    provenance: Mapped[dict[str, Any]]
+    revision: Mapped[int]
+    current: Mapped[bool]
+    dropped: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class EmbeddingRow(Table):
+    """One vector a content and space: little-endian float32, of unit length. Its id is the FAISS id."""
+
+    __tablename__ = "embeddings"
+    __table_args__ = (
+        UniqueConstraint("content_id", "space_id"),
+        Index("embeddings_revision", "space_id", "revision"),
+        {"sqlite_autoincrement": True},
+    )
+
+    embedding_id: Mapped[int] = mapped_column(primary_key=True)
+    content_id: Mapped[int] = mapped_column(ForeignKey("contents.content_id"))
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
+    revision: Mapped[int]
+    vector: Mapped[bytes]
+
+
+class TombstoneRow(Table):
+    """An embedding that was deleted, and the revision of its space that deleted it."""
+
+    __tablename__ = "tombstones"
+    __table_args__ = (Index("tombstones_revision", "space_id", "revision"),)
+
+    embedding_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
+    revision: Mapped[int]
+
+
+class FailureRow(Table):
+    """A file that has no vector in one space, and why."""
+
+    __tablename__ = "failures"
+    __table_args__ = (UniqueConstraint("path", "space_id"),)
+
+    failure_id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[bytes]
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
+    reason: Mapped[str]
+    size: Mapped[int] = mapped_column(WideInteger)
+    mtime_ns: Mapped[int] = mapped_column(WideInteger)
+
+
+class RunRow(Table):
+    """A long job. The process is known by its id and the moment it was created: ids are used again."""
+
+    __tablename__ = "runs"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    run_id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    arguments: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    process_created: Mapped[float]
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    progress: Mapped[dict[str, Any]]
+    report: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
