@@ -1,0 +1,69 @@
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+
+def unit_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).standard_normal((count, dimension))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def unit() -> Callable[..., NDArray[np.float32]]:
+    return unit_vectors
+
+
+class MemorySource:
+    """The truth, as the catalogue would keep it: rows and tombstones with their revisions."""
+
+    def __init__(self, dimension: int = 4, key: str = "space", history: str = "1") -> None:
+        self.key = key
+        self.history = history
+        self.dimension = dimension
+        self.rows: dict[int, tuple[int, NDArray[np.float32]]] = {}
+        self.tombstones: dict[int, int] = {}
+        self.last = 0
+        self.next_id = 1
+        self.reads: list[int] = []
+
+    def add(self, vectors: NDArray[np.float32]) -> list[int]:
+        ids = list(range(self.next_id, self.next_id + len(vectors)))
+        self.next_id += len(vectors)
+        self.rows |= {i: (self.last + 1, v) for i, v in zip(ids, vectors, strict=True)}
+        self.last += 1
+        return ids
+
+    def remove(self, ids: list[int]) -> None:
+        for i in ids:
+            del self.rows[i]
+            self.tombstones[i] = self.last + 1
+        self.last += 1
+
+    def revision(self) -> int:
+        return self.last
+
+    def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        self.reads.append(revision)
+        ids = [i for i, (r, _) in list(self.rows.items()) if r > revision]
+        for start in range(0, len(ids), 7):
+            some = ids[start : start + 7]
+            yield np.array(some, np.int64), np.array([self.rows[i][1] for i in some], np.float32)
+
+    def removed_since(self, revision: int) -> NDArray[np.int64]:
+        return np.array([i for i, r in self.tombstones.items() if r > revision], np.int64)
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    made = MemorySource()
+    for batch in range(3):
+        made.add(unit_vectors(10, 4, seed=batch))
+    made.remove([2, 15])
+    return made
+
+
+@pytest.fixture
+def new_source() -> Callable[..., MemorySource]:
+    return MemorySource

@@ -1,0 +1,379 @@
+"""The cache always gives what its source holds, whatever happened to its file."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
+from vitmae_search.vectors import FlatIndex, VectorCache
+from vitmae_search.vectors.file import read_index_file, write_index_file
+
+
+def assert_holds(index, source) -> None:
+    assert index.ids.tolist() == sorted(source.rows)
+    ids = np.array(sorted(source.rows), np.int64)
+    expected = np.array([source.rows[i][1] for i in ids.tolist()], np.float32).reshape(-1, source.dimension)
+    assert np.array_equal(index.vectors(ids), expected)
+
+
+def saved(tmp_path, source):
+    assert VectorCache(tmp_path).save(source)
+    return tmp_path / f"{source.key}.vectors"
+
+
+def test_a_new_process_reads_only_what_came_later(tmp_path, source, unit):
+    saved(tmp_path, source)
+    source.add(unit(5, 4, seed=9))
+    source.remove([3])
+    source.reads.clear()
+    assert_holds(VectorCache(tmp_path).open(source), source)
+    assert source.reads == [3], "one revision early, to see that the histories agree"
+
+
+def test_nothing_is_read_or_written_when_nothing_changed(tmp_path, source):
+    path = saved(tmp_path, source)
+    before = path.stat()
+    cache = VectorCache(tmp_path)
+    first = cache.open(source)
+    source.reads.clear()
+    assert cache.open(source) is first
+    assert cache.save(source)
+    assert source.reads == []
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_deleted_file_is_written_again(tmp_path, source):
+    cache = VectorCache(tmp_path)
+    cache.save(source)
+    path = cache.path(source.key)
+    path.unlink()
+    assert cache.save(source)
+    assert cache.verify(source)
+
+
+class CacheModel(RuleBasedStateMachine):
+    """Any order of changes, saves, new processes and damage."""
+
+    def __init__(self, folder, source) -> None:
+        super().__init__()
+        self.folder, self.source = folder, source
+        self.cache = VectorCache(folder)
+        self.random = np.random.default_rng(0)
+
+    @rule(count=st.integers(1, 12))
+    def add(self, count):
+        rows = self.random.standard_normal((count, 4))
+        self.source.add((rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
+
+    @precondition(lambda self: self.source.rows)
+    @rule(data=st.data())
+    def remove(self, data):
+        held = sorted(self.source.rows)
+        self.source.remove(data.draw(st.lists(st.sampled_from(held), unique=True, min_size=1)))
+
+    @rule()
+    def save(self):
+        assert self.cache.save(self.source)
+
+    @rule()
+    def another_process(self):
+        self.cache = VectorCache(self.folder)
+
+    @rule(place=st.floats(0, 1), bit=st.integers(0, 7))
+    def damage(self, place, bit):
+        path = self.cache.path(self.source.key)
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            data[int(place * (len(data) - 1))] ^= 1 << bit
+            path.write_bytes(data)
+            self.cache = VectorCache(self.folder)
+
+    @invariant()
+    def holds_what_the_source_holds(self):
+        assert_holds(self.cache.open(self.source), self.source)
+
+
+def test_any_history_ends_with_what_the_source_holds(tmp_path_factory, new_source):
+    run_state_machine_as_test(
+        lambda: CacheModel(tmp_path_factory.mktemp("vectors"), new_source()),
+        settings=settings(max_examples=40, stateful_step_count=15, deadline=None),
+    )
+
+
+def test_each_flipped_bit_is_seen_before_faiss_reads(tmp_path, new_source, unit, monkeypatch):
+    source = new_source()
+    source.add(unit(3, 4))
+    path = saved(tmp_path, source)
+    whole = path.read_bytes()
+    monkeypatch.setattr(FlatIndex, "from_bytes", None)  # calling it would raise a TypeError
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(VectorCacheDamaged):
+            read_index_file(path, source.key, source.history, source.dimension)
+
+
+def test_each_truncation_and_an_extra_byte_is_seen(tmp_path, source):
+    path = saved(tmp_path, source)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(VectorCacheDamaged):
+            read_index_file(path, source.key, source.history, source.dimension)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(VectorCacheDamaged):
+        read_index_file(path, source.key, source.history, source.dimension)
+    assert_holds(VectorCache(tmp_path).open(source), source)
+
+
+@pytest.mark.parametrize("change", ["key", "dimension"])
+def test_a_file_of_another_space_is_not_used(tmp_path, source, new_source, unit, change):
+    path = saved(tmp_path, source)
+    other = new_source(6 if change == "dimension" else 4, "other" if change == "key" else "space")
+    for _ in range(3):
+        other.add(unit(10, other.dimension, seed=20))
+    path.rename(tmp_path / f"{other.key}.vectors")
+    assert_holds(VectorCache(tmp_path).open(other), other)
+
+
+def test_a_file_that_outlived_its_catalogue_is_not_used(tmp_path, source, new_source, unit):
+    """Same key and ids, a revision that looks plausible: only the history tells."""
+    saved(tmp_path, source)
+    other = new_source(history="2")
+    for seed in range(5):
+        other.add(unit(10, 4, seed=100 + seed))
+    assert_holds(VectorCache(tmp_path).open(other), other)
+
+
+def test_a_backup_that_went_another_way_is_not_mixed_with_the_file(tmp_path, source, unit):
+    before = dict(source.rows), dict(source.tombstones), source.last, source.next_id
+    source.add(unit(4, 4, seed=50))
+    saved(tmp_path, source)
+    source.rows, source.tombstones, source.last, source.next_id = before
+    source.add(unit(3, 4, seed=51))
+    source.add(unit(3, 4, seed=52))
+    assert_holds(VectorCache(tmp_path).open(source), source)
+
+
+def test_a_source_that_went_back_is_read_anew(tmp_path, source, unit):
+    cache = VectorCache(tmp_path)
+    before = dict(source.rows), dict(source.tombstones), source.last, source.next_id
+    source.add(unit(4, 4, seed=50))
+    cache.save(source)
+    source.rows, source.tombstones, source.last, source.next_id = before
+    assert_holds(cache.open(source), source)
+
+
+def test_what_is_given_twice_beside_a_writer_is_taken_once(tmp_path, source, unit):
+    """The writer commits between the reading of the revision and that of the rows."""
+    cache = VectorCache(tmp_path)
+    cache.open(source)
+    answer = source.revision
+    stale = source.last
+    source.add(unit(2, 4, seed=60))
+    gone = source.add(unit(2, 4, seed=61))
+    source.revision = lambda: stale + 1
+    cache.open(source)
+    source.remove(gone)
+    source.revision = answer
+    assert_holds(cache.open(source), source)
+
+
+def test_a_source_with_a_bad_vector_is_an_error_that_is_said(tmp_path, source):
+    source.add(np.full((1, 4), np.nan, np.float32))
+    with pytest.raises(VectorIndexError, match="NaN"):
+        VectorCache(tmp_path).open(source)
+
+
+def test_without_a_folder_it_works_from_memory(tmp_path, source):
+    (tmp_path / "file").write_bytes(b"")
+    cache = VectorCache(tmp_path / "file" / "vectors")
+    assert_holds(cache.open(source), source)
+    assert not cache.save(source)
+    assert not os.path.exists(cache.path(source.key))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_read_and_left(tmp_path, source, unit):
+    saved(tmp_path, source)
+    source.add(unit(2, 4, seed=5))
+    tmp_path.chmod(0o500)
+    try:
+        cache = VectorCache(tmp_path)
+        assert_holds(cache.open(source), source)
+        assert not cache.save(source)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, source, unit, monkeypatch):
+    path = saved(tmp_path, source)
+    before = path.read_bytes()
+    source.add(unit(2, 4, seed=5))
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    cache = VectorCache(tmp_path)
+    assert not cache.save(source)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+    assert_holds(cache.open(source), source)
+
+
+def test_verify_compares_with_the_source(tmp_path, source, unit):
+    cache = VectorCache(tmp_path)
+    assert not cache.verify(source)
+    path = saved(tmp_path, source)
+    source.add(unit(2, 4, seed=5))
+    source.remove([4])
+    assert cache.verify(source)
+
+    source.rows[5] = (1, unit(1, 4, seed=77)[0])
+    with pytest.raises(VectorCacheDamaged, match="another vector"):
+        cache.verify(source)
+    del source.rows[5]  # without a tombstone
+    with pytest.raises(VectorCacheDamaged, match="lacks"):
+        cache.verify(source)
+    source.last = 1
+    with pytest.raises(VectorCacheDamaged, match="newer"):
+        cache.verify(source)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(VectorCacheDamaged, match="belong"):
+        cache.verify(source)
+
+
+def test_discard_deletes_the_file(tmp_path, source):
+    cache = VectorCache(tmp_path)
+    cache.save(source)
+    assert cache.keys() == [source.key]
+    cache.discard(source.key)
+    cache.discard(source.key)
+    assert cache.keys() == []
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("key", ["../x", "", "a/b", "a.b", "x" * 129])
+def test_a_key_that_cannot_name_a_file(tmp_path, key):
+    with pytest.raises(ValueError, match="cannot name"):
+        VectorCache(tmp_path).path(key)
+
+
+def test_what_a_killed_process_left_is_cleared_once_old(tmp_path, source):
+    young, old = (tmp_path / f".space.vectors.{n}.tmp" for n in ("young", "old"))
+    young.write_bytes(b"")
+    old.write_bytes(b"")
+    os.utime(old, (0, 0))
+    saved(tmp_path, source)
+    assert sorted(os.listdir(tmp_path)) == [young.name, "space.vectors"]
+
+
+_SAVE_FOR_EVER = """
+import sys, numpy as np
+from pathlib import Path
+from vitmae_search.vectors import FlatIndex
+from vitmae_search.vectors.file import write_index_file
+random = np.random.default_rng(0)
+rows = random.standard_normal((3000, 64))
+rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+revision = 0
+while True:
+    revision += 1
+    index = FlatIndex(64)
+    index.add(np.arange(revision, revision + 3000), rows)
+    write_index_file(Path(sys.argv[1]), "space", "1", index, revision)
+    print(revision, flush=True)
+"""
+
+
+@pytest.mark.parametrize("saves", [1, 2, 4])
+def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(tmp_path, saves):
+    path = tmp_path / "space.vectors"
+    child = subprocess.Popen(
+        [sys.executable, "-c", _SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        try:
+            for _ in range(saves):
+                told = int(child.stdout.readline())
+            while not list(tmp_path.glob(".*.tmp")):  # it is writing
+                pass
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+    index, revision = read_index_file(path, "space", "1", 64)
+    assert revision >= told
+    assert index.ids.tolist() == list(range(revision, revision + 3000))
+
+
+def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):
+    """Each search sees one whole revision: as many ids as some moment of the source had."""
+    cache = VectorCache(tmp_path)
+    query = unit(1, 4)
+    cache.open(source)
+    sizes = {len(source.rows)}
+    wrong: list[object] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        index = cache.open(source)
+        while not stop.is_set():
+            before = len(index)
+            found = index.search(query, 10_000)[0]
+            if not len(found) == before == len(index) or len(found) not in sizes:
+                wrong.append((len(found), before))
+            with cache_swap:
+                index = cache.open(source)
+
+    cache_swap = threading.Lock()  # MemorySource is a plain dict: one reader or writer of it at a time
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for step in range(60):
+        with cache_swap:
+            source.add(unit(20, 4, seed=step))
+            source.remove(sorted(source.rows)[:5])
+            sizes.add(len(source.rows))
+            cache.open(source)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert_holds(cache.open(source), source)
+
+
+def test_a_snapshot_is_never_changed(tmp_path, source, unit):
+    cache = VectorCache(tmp_path)
+    snapshot = cache.open(source)
+    held = snapshot.ids.tolist()
+    source.add(unit(3, 4, seed=70))
+    source.remove([1])
+    assert cache.open(source) is not snapshot
+    assert snapshot.ids.tolist() == held
+    assert len(snapshot.search(unit(1, 4), 1000)[0]) == len(held)
+
+
+def test_the_file_takes_an_empty_index(tmp_path):
+    path = tmp_path / "deeper" / "x.vectors"
+    write_index_file(path, "x", "1", FlatIndex(5), 0)
+    index, revision = read_index_file(path, "x", "1", 5)
+    assert (len(index), revision) == (0, 0)
+    assert len(index.search(np.eye(1, 5, dtype=np.float32), 3)[0]) == 0
