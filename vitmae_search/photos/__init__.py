@@ -1,0 +1,31 @@
+"""Photo files on disk: the walk, stamps and digests, decoding to upright RGB, EXIF, thumbnails.
+
+Torch-free. Nothing of a bad file escapes but a `PhotoError`, and the walk reports what it cannot enter.
+"""
+
+from vitmae_search.photos.colours import to_rgb
+from vitmae_search.photos.decode import DECODE_MODES, MAX_PIXELS, DecodedPhoto, decode, decode_target
+from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
+from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
+from vitmae_search.photos.scan import is_photo_name, scan, stamp_file
+from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
+
+__all__ = [
+    "DECODE_MODES",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MEDIA_TYPES",
+    "PHOTO_SUFFIXES",
+    "THUMBNAIL_SIDE",
+    "DecodedPhoto",
+    "ThumbnailStore",
+    "decode",
+    "decode_target",
+    "digest",
+    "encode_thumbnail",
+    "is_photo_name",
+    "read_photo",
+    "scan",
+    "stamp_file",
+    "to_rgb",
+]

@@ -1,0 +1,119 @@
+"""From every colour mode that PIL knows to RGB, 8 bits a channel."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+_BITS_PER_SAMPLE = 258  # TIFF tag
+_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` as a new RGB image, with the values as they are stored, no colour profile applied.
+
+    - RGB, L, 1, P, YCbCr, HSV: PIL's conversion. CMYK: PIL's, without a profile. LAB: through sRGB.
+    - Any transparency (RGBA, LA, PA, a palette's, a transparent colour): flattened onto white.
+    - I;16 (16-bit grey): 0..65535 scaled to 0..255, not clipped; 12-bit TIFF from 0..4095.
+    - I (32-bit): as 8-bit where all values lie in 0..255, as 16-bit where in 0..65535, otherwise the
+      range from the lowest to the highest is stretched to 0..255.
+    - F (float): 0..1 scaled to 0..255; 0..255 as it is; otherwise stretched. What is not finite is black.
+    """
+    image.load()
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_grey(image)).convert("RGB")
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """As `to_rgb`, with the colours of an embedded ICC `profile` converted to sRGB.
+
+    A profile that is sRGB already, is damaged, or does not fit the image's mode is ignored: a photo
+    never fails for its profile. Grey with transparency and more than 8 bits are converted without it.
+    """
+    source = _profile(profile)
+    if source is None:
+        return to_rgb(image)
+    mode = _PROFILE_MODES.get(source.profile.xcolor_space)
+    plain = image if image.mode in ("L", "CMYK") and not image.has_transparency_data else to_rgb(image)
+    if plain.mode != mode:
+        return to_rgb(image) if plain is image else plain
+    try:
+        transform = ImageCms.buildTransform(
+            source,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        return transform.apply(plain)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return to_rgb(image) if plain is image else plain
+
+
+def is_wide_rgb(profile: bytes | None) -> bool:
+    """Whether `profile` is a readable ICC profile for RGB, other than sRGB."""
+    source = _profile(profile)
+    return source is not None and source.profile.xcolor_space == "RGB "
+
+
+def _profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """The ICC profile, or None where there is none, it is sRGB, or it cannot be read."""
+    if not data:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        description = profile.profile.profile_description or ""
+    except (OSError, ValueError, TypeError):
+        return None
+    return None if "srgb" in description.lower() else profile
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # PIL has no direct way from premultiplied grey to RGBA
+        image = image.convert("LA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
+    page = Image.new("RGB", layer.size, "white")
+    page.paste(layer, mask=layer)
+    return page
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W) uint8 from one channel of integers or floats."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 4095.0 if _bits(image) == 12 else 65535.0
+    else:
+        low, high = _range(values, (1.0, 255.0) if image.mode == "F" else (255.0, 65535.0))
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / max(high - low, 1e-30))
+    scaled = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clip(0, 255)
+    grey: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return grey
+
+
+def _range(values: NDArray[np.generic], usual: tuple[float, float]) -> tuple[float, float]:
+    """The lowest and highest value: (0, the first of `usual` that holds them), or what is there."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, usual[0]
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0:
+        for limit in usual:
+            if high <= limit:
+                return 0.0, limit
+    return low, high
+
+
+def _bits(image: Image.Image) -> int | None:
+    tags = getattr(image, "tag_v2", None)
+    bits = tags.get(_BITS_PER_SAMPLE) if tags is not None else None
+    return bits[0] if isinstance(bits, tuple) and bits else None

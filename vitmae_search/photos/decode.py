@@ -1,0 +1,146 @@
+"""From a file's bytes to an upright RGB picture and its metadata."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from PIL import Image, ImageFile
+
+from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
+from vitmae_search.photos.colours import is_wide_rgb, to_rgb, to_srgb
+from vitmae_search.photos.formats import formats_of, open_image
+from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif
+from vitmae_search.records import PhotoMetadata
+
+DECODE_MODES = ("scaled", "exact")
+MAX_PIXELS = 250_000_000
+"""Above the 200 megapixels of today's phones, below a gigabyte of RGB in PIL's four bytes a pixel."""
+MIN_SIDE = 320
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TRUNCATED = re.compile(r"truncated|cut short|unexpected end|end of file|not enough (image )?data", re.I)
+_UNSUPPORTED = re.compile(r"unsupported|not supported|not available|unknown (pixel mode|data|raw mode)", re.I)
+_REASON_LENGTH = 120
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedPhoto:
+    """`image` is RGB and upright, perhaps scaled down; `metadata` has the file's own size, upright.
+
+    After an exact decode `image.info` may hold an `icc_profile` that says what its values mean;
+    otherwise it is empty and the colours are sRGB.
+    """
+
+    image: Image.Image
+    metadata: PhotoMetadata
+
+
+def decode_target(decode_mode: str, input_size: int | None) -> int | None:
+    """The `shrink_to` of `decode` for indexing and searching alike, so that a query equals its photo.
+
+    "exact", or an embedder that names no `input_size`: None. "scaled": twice the input's side, which
+    keeps the embedder's own resampling in charge of the detail, and enough for a thumbnail.
+    """
+    if decode_mode not in DECODE_MODES:
+        raise ValueError(f"decode_mode={decode_mode!r}: one of {', '.join(DECODE_MODES)}")
+    if decode_mode == "exact" or input_size is None:
+        return None
+    return max(2 * input_size, MIN_SIDE)
+
+
+def decode(
+    data: bytes,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    shrink_to: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> DecodedPhoto:
+    """Decode the bytes of a photo; `path` is for messages only. Safe to call from many threads.
+
+    `shrink_to` None decodes exactly: the full size, and the values as they are stored, as other pipelines
+    on PIL see them. Otherwise this is the scaled decode: a JPEG comes out at 1/2, 1/4 or 1/8 size while
+    its shorter side stays at least `shrink_to` pixels (the decoder then skips most of the work), other
+    formats at full size, and colours of an embedded ICC profile are converted to sRGB.
+
+    The content, not the name, decides the format. Of animations, the first frame. See `colours.to_rgb`
+    for modes and transparency. EXIF that cannot be read counts as absent.
+
+    Raises nothing but `PhotoError`: `UnsupportedPhoto`, `DamagedPhoto` (also for a truncated file: PIL's
+    ImageFile.LOAD_TRUNCATED_IMAGES is left alone), and `PhotoTooLarge` before decoding where width × height
+    exceeds `max_pixels` (PIL's own limits for WebP and TIFF tiles, 179 megapixels, hold as well).
+    """
+    image_format = "image"
+    try:
+        formats = formats_of(data)
+        image_format = formats[0]
+        image, image_format = open_image(data, formats)
+        return _decode(image, image_format, shrink_to, max_pixels)
+    except PhotoError as error:
+        raise type(error)(path, error.reason) from error.__cause__
+    except Exception as error:  # PIL's parsers raise nearly anything on malformed input
+        raise _translated(error, path, image_format) from error
+
+
+def _decode(
+    image: ImageFile.ImageFile, image_format: str, shrink_to: int | None, max_pixels: int
+) -> DecodedPhoto:
+    _check_size(image.size, max_pixels)
+    full_size = image.size
+    drafted = shrink_to is not None and image_format == "JPEG" and _draft(image, shrink_to)
+    image.load()
+    if not drafted:
+        full_size = image.size  # some know it only now: a TIFF turns itself, a HEIF may differ
+        _check_size(full_size, max_pixels)
+    exif = read_exif(image)
+    turn = _UPRIGHT.get(orientation(exif))
+    profile = image.info.get("icc_profile")
+    rgb = to_rgb(image) if shrink_to is None else to_srgb(image, profile)
+    keep_profile = shrink_to is None and image.mode in ("RGB", "RGBA", "P") and is_wide_rgb(profile)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
+            full_size = full_size[::-1]
+    rgb.info = {"icc_profile": profile} if keep_profile else {}
+    return DecodedPhoto(rgb, photo_metadata(exif, full_size, image_format))
+
+
+def _draft(image: ImageFile.ImageFile, shrink_to: int) -> bool:
+    """Ask the JPEG decoder for a smaller picture. Both sides as target: the shorter one decides."""
+    return image.draft(image.mode, (shrink_to, shrink_to)) is not None
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise DamagedPhoto(None, "it has no pixels")
+    if width * height > max_pixels:
+        raise PhotoTooLarge(
+            None,
+            f"{width} × {height} pixels, {width * height / 1e6:,.1f} megapixels, "
+            f"more than the limit of {max_pixels / 1e6:,.1f}",
+        )
+
+
+def _translated(error: Exception, path: str | os.PathLike[str] | None, image_format: str) -> PhotoError:
+    """The `PhotoError` that says what PIL's `error` means."""
+    if isinstance(error, Image.DecompressionBombError):
+        return PhotoTooLarge(path, "more pixels than the decoder's limit")
+    if isinstance(error, MemoryError):
+        return PhotoTooLarge(path, "too large for this machine's memory")
+    text = " ".join(str(error).split()) or type(error).__name__
+    detail = text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
+    if isinstance(error, EOFError) or _TRUNCATED.search(text):
+        return DamagedPhoto(path, f"truncated {image_format} file ({detail})")
+    if _UNSUPPORTED.search(text):
+        return UnsupportedPhoto(path, f"a kind of {image_format} that is not decoded here ({detail})")
+    return DamagedPhoto(path, f"damaged {image_format} file ({detail})")

@@ -1,0 +1,147 @@
+"""The walk over a folder: which photos are there, and their stamps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from vitmae_search.errors import UnreadablePhoto
+from vitmae_search.photos.formats import PHOTO_SUFFIXES
+from vitmae_search.photos.patterns import excluder
+from vitmae_search.records import ScanProblem, Stamp
+
+# What systems and devices keep beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
+SYSTEM_FOLDERS = frozenset(
+    {
+        "@eaDir",
+        "@Recycle",
+        "#recycle",
+        "#snapshot",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+        "__MACOSX",
+    }
+)
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether the walk yields a file of this name: a suffix of `PHOTO_SUFFIXES`, in any letter case."""
+    return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
+
+
+def scan(
+    root: str, *, exclude: Sequence[str] = (), on_problem: Callable[[ScanProblem], None]
+) -> Iterator[Stamp]:
+    """Yield the stamp of every photo under `root`, in a fixed order, each file one `stat`.
+
+    A folder's files come sorted by name, then its folders, sorted. Names with a leading dot, `SYSTEM_FOLDERS`
+    and what matches `exclude` (see `patterns.excluder`) are skipped. Links are followed; a folder is
+    entered once, whatever leads to it, under its own path where the root holds it, because linked folders
+    wait until the real ones are done. Broken links, FIFOs, sockets and devices are skipped, never opened.
+    A `root` that is a file is that one file, whatever its name.
+
+    What cannot be looked into goes to `on_problem`, and the walk goes on: after one without a problem,
+    a file that was not yielded is not there.
+    """
+    root = os.path.abspath(root)
+    try:
+        status = os.stat(root)
+    except (OSError, ValueError) as error:
+        on_problem(ScanProblem(root, _why(error)))
+        return
+    if stat.S_ISDIR(status.st_mode):
+        yield from _Walk(root, exclude, on_problem).run(status)
+    elif stat.S_ISREG(status.st_mode):
+        yield _stamp(root, status)
+    else:
+        on_problem(ScanProblem(root, "neither a folder nor a file"))
+
+
+class _Walk:
+    """One walk: the folders that wait, and those that it has seen."""
+
+    def __init__(
+        self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]
+    ) -> None:
+        self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
+        self.root = root
+        self.excluded = excluder(exclude) if exclude else None
+        self.on_problem = on_problem
+        self.seen: set[tuple[int, int] | str] = set()
+        self.links: deque[tuple[str, os.stat_result]] = deque()
+
+    def run(self, status: os.stat_result) -> Iterator[Stamp]:
+        self.links.append((self.root, status))
+        while self.links:
+            folders = [self.links.popleft()]
+            while folders:
+                path, status = folders.pop()
+                if not self._enter(path, status):
+                    continue
+                inside: list[tuple[str, os.stat_result]] = []
+                yield from self._folder(path, inside)
+                folders.extend(reversed(inside))
+
+    def _enter(self, path: str, status: os.stat_result) -> bool:
+        # Some network and FUSE drives number no inodes.
+        key = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def _folder(self, path: str, inside: list[tuple[str, os.stat_result]]) -> Iterator[Stamp]:
+        """Yield the photos in one folder, and put its folders into `inside` or, linked, into `links`."""
+        for entry in self._entries(path):
+            try:
+                if entry.is_dir():
+                    if entry.name in SYSTEM_FOLDERS or self._skipped(entry, True):
+                        continue
+                    (self.links if entry.is_symlink() else inside).append((entry.path, os.stat(entry.path)))
+                elif is_photo_name(entry.name) and not self._skipped(entry, False):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield _stamp(entry.path, status)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    self.on_problem(ScanProblem(entry.path, _why(error)))
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        found: list[os.DirEntry[str]] = []
+        try:
+            with os.scandir(path) as entries:
+                found.extend(entry for entry in entries if not entry.name.startswith("."))
+        except OSError as error:
+            self.on_problem(ScanProblem(path, _why(error)))
+        found.sort(key=lambda entry: entry.name)
+        return found
+
+    def _skipped(self, entry: os.DirEntry[str], folder: bool) -> bool:
+        if self.excluded is None:
+            return False
+        relative = entry.path[self.prefix :]
+        return self.excluded(entry.name, relative.replace(os.sep, "/"), folder)
+
+
+def stamp_file(path: str) -> Stamp:
+    """The stamp of one file. Raises `UnreadablePhoto` where there is none, or no regular file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UnreadablePhoto(path, _why(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadablePhoto(path, "not a file")
+    return _stamp(os.path.abspath(path), status)
+
+
+def _stamp(path: str, status: os.stat_result) -> Stamp:
+    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev)
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,98 @@
+"""Thumbnails: small WebP files by digest, made once, from a picture that is decoded already."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from vitmae_search.errors import StorageError, display_path
+
+THUMBNAIL_SIDE = 320
+_QUALITY = 80
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def encode_thumbnail(image: Image.Image) -> bytes:
+    """An RGB `image` as WebP, its longer side at most `THUMBNAIL_SIDE` pixels, never enlarged.
+
+    An `icc_profile` in `image.info` goes with it, so that a browser shows the right colours.
+    """
+    scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if scale < 1 else image
+    buffer = BytesIO()
+    small.save(buffer, "WEBP", quality=_QUALITY, icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()
+
+
+class ThumbnailStore:
+    """WebP files `<folder>/<first two digits>/<digest>.webp`. A cache: any of them may be deleted.
+
+    Safe in many threads and processes: a file appears whole or not at all.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def path(self, digest: str) -> Path:
+        """Where the thumbnail of this content is, or would be. ValueError for what is no SHA-256 in hex."""
+        if _DIGEST.fullmatch(digest) is None:
+            raise ValueError(f"digest={digest!r}: 64 lower-case hexadecimal digits")
+        return self.folder / digest[:2] / f"{digest}.webp"
+
+    def get(self, digest: str) -> bytes | None:
+        """The WebP file's bytes; None where there is none, or what a power cut left of one."""
+        try:
+            data = self.path(digest).read_bytes()
+        except OSError:
+            return None
+        return data if _is_whole(data) else None
+
+    def put(self, digest: str, image: Image.Image) -> bytes:
+        """Make and keep the thumbnail of `image`, unless there is one; its bytes.
+
+        Raises `StorageError` where it cannot be written.
+        """
+        known = self.get(digest)
+        if known is not None:
+            return known
+        data = encode_thumbnail(image)
+        target = self.path(digest)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(target, data)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
+        return data
+
+    def delete(self, digest: str) -> None:
+        """Forget a thumbnail; none there is fine. Raises `StorageError` in a read-only folder."""
+        target = self.path(digest)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise StorageError(f"cannot delete the thumbnail {display_path(target)}: {why}") from error
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    # No fsync: thousands of them would cost more than making one anew, and `get` sees a torn file.
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _is_whole(data: bytes) -> bool:
+    length = int.from_bytes(data[4:8], "little") + 8  # the RIFF header's own count
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and length == len(data)
