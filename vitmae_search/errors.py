@@ -89,6 +89,9 @@ class ConfigError(ModelError, ValueError):
         self.field, self.value, self.rule = field, value, rule
         super().__init__(f"{field}={value!r}: {rule}")
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        return type(self), (self.field, self.value, self.rule)
+
 
 class CheckpointError(ModelError):
     """A weights file cannot be loaded: truncated, a pickle, NaN, or of other shapes."""
@@ -110,8 +113,11 @@ class PluginError(VitmaeSearchError):
     """A plugin is missing or misbehaves. `plugin` is its name."""
 
     def __init__(self, plugin: str, message: str) -> None:
-        self.plugin = plugin
+        self.plugin, self.message = plugin, message
         super().__init__(f"plugin {plugin!r}: {message}")
+
+    def __reduce__(self) -> tuple[type[PluginError], tuple[str, str]]:
+        return type(self), (self.plugin, self.message)
 
 
 class PluginNotFound(PluginError):

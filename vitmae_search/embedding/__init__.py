@@ -1,0 +1,42 @@
+"""What an embedding plugin is: the contract, finding plugins, and the guard around them.
+
+`PluginHost` lists and gets plugins, `open_embedder` opens one with everything checked, `fingerprint` says
+which vectors may be compared. `vitmae_search.embedding.testing` lets a plugin's author check their own.
+"""
+
+from vitmae_search.embedding.contract import (
+    API_VERSION,
+    CAPABILITIES,
+    Embedder,
+    EmbedderPlugin,
+    Options,
+    PluginInfo,
+    Prepare,
+    Reconstructor,
+)
+from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
+from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
+from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
+from vitmae_search.embedding.options import resolve_options, split_options
+from vitmae_search.embedding.prepare import GuardedPrepare
+
+__all__ = [
+    "API_VERSION",
+    "CAPABILITIES",
+    "ENTRY_POINTS",
+    "Embedder",
+    "EmbedderPlugin",
+    "GuardedEmbedder",
+    "GuardedPrepare",
+    "Options",
+    "PluginHost",
+    "PluginInfo",
+    "Prepare",
+    "Reconstructor",
+    "canonical_json",
+    "fingerprint",
+    "load_drop_in",
+    "open_embedder",
+    "resolve_options",
+    "split_options",
+]

@@ -21,6 +21,9 @@ from vitmae_search.records import Reconstruction
 
 API_VERSION = 1
 
+CAPABILITIES = frozenset({"embed", "reconstruct", "patch_tokens"})
+"""What a plugin may say that it can do; "embed" always."""
+
 Options = Mapping[str, str | int | float | bool]
 """Plugin options: names to plain values. A value has the type of its default."""
 
@@ -30,7 +33,7 @@ class PluginInfo:
     """What a plugin says of itself without loading anything heavy.
 
     `vector_revision` goes up whenever the same weights and options would give other vectors.
-    `capabilities` is a subset of {"embed", "reconstruct", "patch_tokens"}.
+    `capabilities` is a subset of `CAPABILITIES`.
     `options` maps each option to its default, whose type is the option's type.
     """
 
@@ -43,7 +46,11 @@ class PluginInfo:
 
 
 class Prepare(Protocol):
-    """RGB image to an array of one fixed shape, uint8 or float32. Picklable, torch-free, thread-safe."""
+    """RGB image to an array of one fixed shape, uint8 or float32. Picklable, torch-free, thread-safe.
+
+    A function of the plugin's module, or an instance of a class of it; a lambda or closure does not pickle.
+    It must not change `image`. Drop-in plugins pickle too: the host sends their path along.
+    """
 
     def __call__(self, image: Image.Image, /) -> NDArray[Any]: ...
 
@@ -68,7 +75,11 @@ class Embedder(Protocol):
     prepare: Prepare
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length."""
+        """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length.
+
+        Row i belongs to batch[i] and does not depend on the others. The array is new at every call, and
+        `batch` stays as it was. Raises MemoryError where the batch is too large for the device.
+        """
         ...
 
     def close(self) -> None:

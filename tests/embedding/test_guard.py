@@ -1,0 +1,206 @@
+"""The guard: what comes back from a plugin is checked, and the plugin at fault is named."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.embedding import GuardedEmbedder, load_drop_in, open_embedder
+from vitmae_search.errors import DeviceError, NoDecoder, PluginBroken, PluginOptionError
+
+PHOTO = Image.linear_gradient("L").convert("RGB")
+Opened = Callable[..., GuardedEmbedder]
+
+
+@pytest.fixture
+def opened(write_plugin) -> Opened:
+    """`opened(old, new)`: an open embedder of the good plugin with one piece replaced."""
+
+    def make(old: str = "", new: str = "", **options: Any) -> GuardedEmbedder:
+        return open_embedder(load_drop_in(write_plugin("mine", old=old, new=new)), options)
+
+    return make
+
+
+def batch_of(embedder: GuardedEmbedder, n: int = 3) -> np.ndarray:
+    return np.stack([embedder.prepare(PHOTO.rotate(30 * i)) for i in range(n)])
+
+
+def test_a_good_plugin(opened: Opened) -> None:
+    with opened(size="16") as embedder:
+        vectors = embedder.embed(batch_of(embedder))
+        assert (embedder.shape, embedder.dtype) == ((8, 8, 3), np.uint8)
+        assert vectors.shape == (3, 192)
+        assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "a"}
+        assert embedder.embed(batch_of(embedder)[:0]).shape == (0, 192)
+        assert len(embedder.fingerprint("exact")) == 64
+
+
+RETURN = "        return (flat"
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("return None #", "a NoneType"),
+        ("return flat #", "float64; it must be float32"),
+        ("return flat.astype(np.float32)[1:] #", r"shape \(2, 192\); it must be \(3, 192\)"),
+        ("return flat.astype(np.float32) #", "row 0 of 3 with length"),
+        ("flat[1, 5] = np.nan; return (flat", "NaN or infinity in row 1 of 3"),
+        ("return np.asfortranarray((flat / np.linalg.norm(flat, axis=1)[:, None]).astype(np.float32)) #",
+         "not C-contiguous"),
+        ("raise RuntimeError('no luck')  #", "embed failed: RuntimeError: no luck"),
+        ("raise SystemExit(1)  #", "embed failed: SystemExit"),
+    ],
+)  # fmt: skip
+def test_vectors_that_break_the_contract(opened: Opened, new: str, reason: str) -> None:
+    embedder = opened(RETURN, f"        {new}")
+    with pytest.raises(PluginBroken, match=f"plugin 'mine': .*{reason}"):
+        embedder.embed(batch_of(embedder))
+
+
+def test_the_cause_stays_chained(opened: Opened) -> None:
+    embedder = opened(RETURN, "        raise RuntimeError('no luck') #")
+    with pytest.raises(PluginBroken) as caught:
+        embedder.embed(batch_of(embedder))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("raised", ["MemoryError()", "type('OutOfMemoryError', (RuntimeError,), {})('CUDA')"])
+def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, raised: str) -> None:
+    embedder = opened(RETURN, f"        if len(batch) > 2: raise {raised}\n        return (flat")
+    batch = batch_of(embedder)
+    with pytest.raises(MemoryError):
+        embedder.embed(batch)
+    assert len(embedder.embed(batch[:2])) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('model = "mean-colour"', "model = None", "model=None must be text"),
+        ("dimension = 192", "dimension = 0", "dimension=0"),
+        ("dimension = 192", "dimension = np.int64(192)", "dimension="),
+        ("dimension = 192", "", "no attribute 'dimension'"),
+        ("input_size = 8", "input_size = -1", "input_size=-1"),
+        ('{"side": 8}', '{"side": np.int64(8)}', "identity must be plain JSON: value.side is a int64"),
+        ('{"side": 8}', "[8]", "identity=.* must be a dict"),
+        ('{"precision": "fp32"}', '{"when": {1}}', "provenance must be plain JSON"),
+        ("self.prepare = prepare", "self.prepare = 3", "prepare is a int"),
+        ("return np.array(", "return [8] or (", "prepare gave a list"),
+        ("resize((8, 8)))", "resize((8, 8))).astype(float)", "prepare gave float64"),
+        ("return Embedder(options)", "raise OSError('gone')", "open failed: OSError: gone"),
+        ("return Embedder(options)", "return None", "no attribute 'model'"),
+    ],
+)
+def test_embedders_that_break_the_contract_when_opened(opened: Opened, old, new, reason) -> None:
+    with pytest.raises(PluginBroken, match=f"plugin 'mine': .*{reason}"):
+        opened(old, new)
+
+
+def test_prepare_is_held_to_one_shape(opened: Opened) -> None:
+    embedder = opened(".resize((8, 8))", ".resize((8, 8 if image.width < 99 else 9))")
+    assert embedder.prepare(Image.new("RGB", (50, 50))).shape == (8, 8, 3)
+    with pytest.raises(PluginBroken, match="fixed shape"):
+        embedder.prepare(Image.new("RGB", (100, 50)))
+
+
+def test_a_batch_that_prepare_did_not_make_is_the_callers_fault(opened: Opened) -> None:
+    embedder = opened()
+    with pytest.raises(ValueError, match="the batch is"):
+        embedder.embed(np.zeros((2, 8, 8, 3), np.float32))
+
+
+def test_errors_meant_for_a_person_pass(opened: Opened) -> None:
+    new = "from vitmae_search.errors import ModelNotFound; raise ModelNotFound('no such model')"
+    with pytest.raises(Exception, match=r"^no such model$"):
+        opened("return Embedder(options)", new)
+
+
+def test_options_devices_and_precisions_are_checked_before_the_plugin_sees_them(write_plugin) -> None:
+    plugin = load_drop_in(write_plugin("mine", old="return Embedder(options)", new="raise AssertionError"))
+    with pytest.raises(PluginOptionError):
+        open_embedder(plugin, {"nothing": "1"})
+    with pytest.raises(DeviceError, match="no device 'gpu'"):
+        open_embedder(plugin, device="gpu")
+    with pytest.raises(DeviceError, match="no precision 'int8'"):
+        open_embedder(plugin, precision="int8")
+
+
+def test_close_reaches_the_plugin_once_and_ends_embedding(opened: Opened) -> None:
+    embedder = opened("        pass", "        self.closed = getattr(self, 'closed', 0) + 1")
+    batch = batch_of(embedder)
+    embedder.close()
+    embedder.close()
+    assert embedder._embedder.closed == 1  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="closed"):
+        embedder.embed(batch)
+
+
+def test_one_embed_at_a_time(opened: Opened) -> None:
+    guarded = (
+        "        assert not getattr(self, 'busy', False)\n        self.busy = True\n        import time\n"
+        "        time.sleep(0.02)\n        self.busy = False\n        return (flat"
+    )
+    embedder = opened(RETURN, guarded)
+    batch, failed = batch_of(embedder), []
+
+    def embed() -> None:
+        try:
+            embedder.embed(batch)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=embed) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_a_plugin_without_reconstructions_says_so(opened: Opened) -> None:
+    with pytest.raises(NoDecoder, match="'mine' makes no reconstructions"):
+        opened().reconstruct(PHOTO)
+
+
+def test_a_plugin_that_claims_reconstructions_and_has_none(opened: Opened) -> None:
+    claims = opened("title=", "capabilities=frozenset({'embed', 'reconstruct'}), title=")
+    with pytest.raises(PluginBroken, match="has no reconstruct"):
+        claims.reconstruct(PHOTO)
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_prepare_of_a_drop_in_pickles_into_a_fresh_process(tmp_path: Path, write_plugin, package) -> None:
+    partial = "import functools; self.prepare = functools.partial(prepare)"
+    path = write_plugin("mine", package=package, old="self.prepare = prepare", new=partial)
+    embedder = open_embedder(load_drop_in(path))
+    file = tmp_path / "prepare.pickle"
+    file.write_bytes(pickle.dumps(embedder.prepare))
+    code = (
+        "import pickle, sys\nfrom PIL import Image\n"
+        f"prepare = pickle.load(open({str(file)!r}, 'rb'))\n"
+        "print(prepare(Image.new('RGB', (9, 5), (7, 8, 9))).sum(), 'torch' in sys.modules)"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.split() == [str(64 * (7 + 8 + 9)), "False"]
+
+
+def test_a_prepare_that_does_not_pickle_is_the_plugins_fault(opened: Opened) -> None:
+    embedder = opened("self.prepare = prepare", "self.prepare = lambda image: prepare(image)")
+    with pytest.raises(PluginBroken, match="pickling prepare failed"):
+        pickle.dumps(embedder.prepare)
+
+
+def test_plugin_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(PluginBroken("mine", "broke")))
+    assert (type(error), error.plugin, str(error)) == (PluginBroken, "mine", "plugin 'mine': broke")

@@ -1,0 +1,53 @@
+"""One digest for everything that decides a vector, so that vectors of different making never mix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+
+from vitmae_search.embedding.contract import PluginInfo
+
+
+def canonical_json(value: object) -> str:
+    """`value` as JSON in one spelling: keys sorted, no spaces, ASCII, floats exact (shortest repr).
+
+    Plain values only: dict with str keys, list or tuple, str, int, finite float, bool, None. Raises
+    TypeError or ValueError that names the place of anything else, a NumPy number for one.
+    """
+    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(identity: Mapping[str, object], info: PluginInfo, decode: str) -> str:
+    """SHA-256 in hex of an embedder's identity, its plugin's name and vector revision, and the decode mode.
+
+    Raises TypeError or ValueError where `identity` is not plain JSON (see `canonical_json`).
+    """
+    space = {
+        "plugin": info.name,
+        "vector_revision": info.vector_revision,
+        "identity": identity,
+        "decode": decode,
+    }
+    return hashlib.sha256(canonical_json(space).encode("ascii")).hexdigest()
+
+
+def _plain(value: object, place: str) -> object:
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{place} is {value}, which JSON does not have")
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key, place): _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]  # type: ignore[var-annotated, arg-type]
+    raise TypeError(f"{place} is a {type(value).__name__}, which is not plain JSON")
+
+
+def _key(key: object, place: str) -> str:
+    if type(key) is not str:
+        raise TypeError(f"{place} has the key {key!r}, which is not a str")
+    return key
