@@ -43,3 +43,8 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
         allowed_hosts=tuple(host for host in hosts if host),
         device=environ.get(DEVICE) or "auto",
     )
+
+
+def environment_for(library: Path) -> dict[str, str]:
+    """The environment of a child process that works on `library`."""
+    return {**os.environ, LIBRARY: str(library.absolute())}

@@ -87,7 +87,7 @@ def command(
     if as_json:
         print_json(report_json(report))
     else:
-        _print(report)
+        print_report(report)
     if report.interrupted:
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
         return 130
@@ -134,7 +134,8 @@ def report_json(report: IndexReport) -> dict[str, object]:
     }
 
 
-def _print(report: IndexReport) -> None:
+def print_report(report: IndexReport) -> None:
+    """The report for people, on stdout."""
     counts = ", ".join(
         f"{getattr(report, name)} {name}"
         for name in ("added", "updated", "moved", "unchanged", "missing", "failed")

@@ -45,7 +45,8 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
         return
     click.echo(f"library  {display_path(status.library)}")
     click.echo(
-        f"photos   {status.photos} ({status.contents} distinct), {status.missing} missing, {status.failed} failed"
+        f"photos   {status.photos} ({status.contents} distinct), "
+        f"{status.missing} missing, {status.failed} failed"
     )
     for root in status.roots:
         click.echo(

@@ -1,0 +1,51 @@
+# The commands of a checkout. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PHOTOS ?=
+
+.PHONY: help demo test browser check format setup wheel clean
+
+help:
+	@echo "make demo                     index sample photos and open the app"
+	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
+	@echo "make test                     run the tests"
+	@echo "make browser                  run the tests that drive Chromium"
+	@echo "make check                    lint, formatting and types"
+	@echo "make format                   mend what the linter can mend"
+	@echo "make wheel                    build the wheel into dist/"
+
+demo: setup
+	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
+
+test: setup
+	$(BIN)/python -m pytest -m "not browser and not gpu"
+
+browser: setup
+	$(BIN)/python -m pytest -m browser
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup
+	$(BIN)/python -m build --wheel --no-isolation
+
+setup: $(VENV)/.ready
+
+# torch comes first and pinned: an open range would fetch the newest build with its CUDA packages.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("vitmae-search needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""`vitmae-search demo`."""
+
+from __future__ import annotations
+
+import click
+
+from vitmae_search.cli.app import browser_option, port_option
+from vitmae_search.cli.common import library_option, open_library
+from vitmae_search.errors import display_path
+from vitmae_search.settings import settings
+
+
+@click.command("demo")
+@click.argument("folder", required=False, type=click.Path())
+@library_option
+@port_option
+@browser_option
+@click.option("--no-app", is_flag=True, help="Index, and do not open the app.")
+def command(folder: str | None, library: str | None, port: int | None, browser: bool, no_app: bool) -> int:
+    """Index a folder of sample photos and open the app on it.
+
+    The samples are fifteen real photos in ten views each (crops, tilts, tones), so a search has a known
+    right answer. With FOLDER, your own photos are indexed instead, into a library of their own.
+    """
+    from pathlib import Path
+
+    from vitmae_search.cli.index import print_report
+    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.library import write_samples
+    from vitmae_search.web.launch import launch
+
+    home = settings().library.parent
+    where = Path(library) if library else home / ("demo-own" if folder else "demo")
+    photos = Path(folder) if folder else where / "sample-photos"
+    if not folder:
+        click.echo(f"writing sample photos to {display_path(photos)}", err=True)
+        write_samples(photos)
+    with open_library(where) as opened, index_progress() as on_progress:
+        print_report(opened.index(photos, on_progress=on_progress))
+    return 0 if no_app else launch(where.absolute(), port, browser)

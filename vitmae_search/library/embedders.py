@@ -1,0 +1,143 @@
+"""Which embedder belongs to which space, and the ones that are open."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder, resolve_options
+from vitmae_search.errors import PluginError, SpaceError
+from vitmae_search.records import ModelListing, Space
+
+DEFAULT_PLUGIN = "vitmae"
+DEFAULT_DECODE = "scaled"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderChoice:
+    """What a person asked to embed with. None and no options: whatever the library uses."""
+
+    plugin: str | None = None
+    model: str | None = None
+    options: Mapping[str, str] | None = None
+    decode: str | None = None
+
+    @property
+    def explicit(self) -> bool:
+        return bool(self.plugin or self.model or self.options or self.decode)
+
+    def all_options(self) -> dict[str, object]:
+        """The plugin's options, with `--model` among them; a path is made absolute."""
+        options: dict[str, object] = dict(self.options or {})
+        if self.model is not None:
+            options["model"] = absolute_model(self.model)
+        return options
+
+
+def absolute_model(model: str) -> str:
+    """A file or folder on this disk as an absolute path; any other name as it is."""
+    path = os.path.expanduser(model)
+    return os.path.abspath(path) if os.path.exists(path) else model
+
+
+class Embedders:
+    """Opens embedders when they are needed, each once, and keeps them until `close`. Thread-safe."""
+
+    def __init__(self, plugin_folders: Sequence[Path], device: str, precision: str) -> None:
+        self.host = PluginHost(plugin_folders)
+        self._device, self._precision = device, precision
+        self._lock = threading.Lock()
+        self._open: dict[str, GuardedEmbedder] = {}
+
+    def open(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
+        """The embedder of `plugin` with `options`. Raises `PluginError`, `ModelError`, `DeviceError`."""
+        found = self.host.get(plugin)
+        resolved = resolve_options(found.info, options)
+        key = json.dumps([plugin, resolved], sort_keys=True)
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = open_embedder(found, resolved, self._device, self._precision)
+            return self._open[key]
+
+    def for_index(self, choice: EmbedderChoice, catalog: CatalogWriter) -> tuple[GuardedEmbedder, Space]:
+        """What `index` embeds with, and its space, made if it is new."""
+        current = catalog.current_space()
+        if current is not None and not choice.explicit:
+            plugin, options, decode = current.plugin, dict(current.options), current.decode
+        else:
+            plugin, decode = choice.plugin or DEFAULT_PLUGIN, choice.decode or DEFAULT_DECODE
+            options = choice.all_options()
+        embedder = self.open(plugin, options)
+        space = catalog.ensure_space(
+            fingerprint=embedder.fingerprint(decode),
+            plugin=plugin,
+            model=embedder.model,
+            dimension=embedder.dimension,
+            decode=decode,
+            options=embedder.options,
+            identity=embedder.identity,
+            provenance=embedder.provenance,
+        )
+        return embedder, space
+
+    def of_space(self, space: Space) -> GuardedEmbedder:
+        """The embedder that made the vectors of `space`. Raises `SpaceError` if it has changed since."""
+        embedder = self.open(space.plugin, space.options)
+        if embedder.fingerprint(space.decode) != space.fingerprint:
+            raise SpaceError(
+                f"the model {space.model!r} has changed since space {space.space_id} was made, so old and "
+                "new vectors cannot be compared; index again to make a new space, then `spaces use` it"
+            )
+        return embedder
+
+    def chosen_space(self, choice: EmbedderChoice, catalog: Catalog) -> Space | None:
+        """The newest space that fits an explicit choice; None without one. Raises `SpaceError`."""
+        if not choice.explicit:
+            return None
+        spaces = catalog.spaces()
+        fitting = [space for space in spaces if self._fits(choice, space)]
+        if spaces and not fitting:
+            raise SpaceError(
+                "nothing is indexed with this model and these options yet; run `index` with them"
+            )
+        return max(fitting, key=lambda space: space.space_id, default=None)
+
+    def reconstructor(self, choice: EmbedderChoice, current: Space | None) -> GuardedEmbedder:
+        """The chosen model, else the current space's if it can reconstruct, else the bundled one."""
+        if choice.explicit:
+            return self.open(choice.plugin or DEFAULT_PLUGIN, choice.all_options())
+        if current is not None and "reconstruct" in self.host.get(current.plugin).info.capabilities:
+            return self.open(current.plugin, current.options)
+        return self.open(DEFAULT_PLUGIN, {})
+
+    def models(self) -> list[ModelListing]:
+        """What the plugins that have `models()` can name."""
+        listings: list[ModelListing] = []
+        for listed in self.host.listings():
+            if listed.error is None:
+                name_models: Callable[[], list[ModelListing]] | None = getattr(
+                    self.host.get(listed.name), "models", None
+                )
+                listings += name_models() if name_models else []
+        return listings
+
+    def close(self) -> None:
+        """Give the memory of every open model back."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def _fits(self, choice: EmbedderChoice, space: Space) -> bool:
+        named = choice.plugin or (DEFAULT_PLUGIN if choice.model else None)
+        if named not in (None, space.plugin) or choice.decode not in (None, space.decode):
+            return False
+        try:
+            wanted = resolve_options(self.host.get(space.plugin).info, choice.all_options())
+        except PluginError:
+            return False
+        return all(space.options.get(key) == wanted[key] for key in choice.all_options())

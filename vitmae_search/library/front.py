@@ -1,0 +1,142 @@
+"""`Library`, the front door: it puts the rooms together and owns what is open.
+
+One `Library` serves many threads. The catalogue is read by anyone at any time; it is written only inside
+`index`, `use_space`, `drop_space` and a repairing `check`, each of which holds the writer's lock. A model
+is loaded when something first needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.errors import LibraryError
+from vitmae_search.indexing import index_folders
+from vitmae_search.library import jobs
+from vitmae_search.library.embedders import EmbedderChoice, Embedders
+from vitmae_search.library.reading import LibraryReader
+from vitmae_search.records import (
+    CheckReport,
+    IndexProgress,
+    IndexReport,
+)
+
+
+class Library(LibraryReader):
+    """A folder with a catalogue (SQLite), vector indexes (FAISS) and thumbnails.
+
+    Open it with `Library.open`; it is a context manager. Opening creates nothing on disk.
+    """
+
+    def __init__(self, folder: Path, choice: EmbedderChoice, embedders: Embedders, batch_size: int) -> None:
+        super().__init__(folder, choice, embedders)
+        self._batch_size = batch_size
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        embedder: str | None = None,
+        model: str | None = None,
+        options: Mapping[str, str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        decode: str | None = None,
+        batch_size: int = 32,
+        plugin_folders: Sequence[str | os.PathLike[str]] = (),
+    ) -> Self:
+        """Open the library in folder `path` (default: the environment's, see `settings`).
+
+        `embedder`, `model`, `options` and `decode` choose what `index` embeds with and `search` searches
+        in; without any of them that is the library's current space, or the bundled model in a new library.
+        """
+        if path is None:
+            from vitmae_search.settings import settings
+
+            path = settings().library
+        folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
+        choice = EmbedderChoice(embedder, model, dict(options or {}), decode)
+        embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
+        return cls(folder, choice, embedders, batch_size)
+
+    def index(
+        self,
+        folders: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        exclude: Sequence[str] = (),
+        retry_failed: bool = False,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        run_key: str | None = None,
+    ) -> IndexReport:
+        """Bring the catalogue up to date with what is in `folders` (one, or several).
+
+        To run again is to resume. Raises `LibraryBusy` while another process writes, and
+        `LibraryError` for a folder that is not there and never was.
+        """
+        if isinstance(folders, str | os.PathLike):
+            folders = [folders]
+        paths = [os.path.abspath(os.path.expanduser(os.fspath(folder))) for folder in folders]
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return index_folders(
+                catalog,
+                paths,
+                open_space=lambda: self._embedders.space_for(self._choice, catalog),
+                vectors=self._vectors,
+                thumbnails=self.thumbnails,
+                batch_size=self._batch_size,
+                exclude=exclude,
+                retry_failed=retry_failed,
+                on_progress=on_progress,
+                cancelled=cancelled,
+                run_key=run_key or uuid.uuid4().hex,
+            )
+
+    def start_index(self, folder: str | os.PathLike[str], *options: str) -> str:
+        """Index `folder` in a child process and return its run key as soon as its `runs` row is there.
+
+        `options` are those of the command. Raises `LibraryError` with the child's own words if it ends
+        before that.
+        """
+        path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+        if not os.path.isdir(path):
+            raise LibraryError(f"{path} is not a folder on this machine")
+        key, process = jobs.start(self.folder, "index", ["--json", *options, "--", path])
+        deadline = time.monotonic() + jobs.START_SECONDS
+        while self.run(key) is None and time.monotonic() < deadline:
+            if process.poll() not in (None, 0):
+                raise LibraryError(jobs.last_words(self.folder, key))
+            time.sleep(0.05)
+        return key
+
+    def cancel_run(self, key: str) -> None:
+        """Ask a running job to stop after its batch; what is finished is kept. Raises `LibraryError`."""
+        run = self.run(key)
+        if run is None:
+            raise LibraryError("there is no such run")
+        jobs.cancel(run)
+
+    def use_space(self, space_id: int) -> None:
+        """Make this the current space. Raises `SpaceError`."""
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            catalog.use_space(space_id)
+
+    def drop_space(self, space_id: int) -> None:
+        """Delete a space and its vectors; photos stay. Raises `SpaceError`."""
+        space = self._catalog().space(space_id)
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            catalog.drop_space(space_id)
+        self._vectors.discard(space.fingerprint)
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Look for damage in the catalogue and the index files, and mend what can be mended."""
+        from vitmae_search.library.checking import check_library
+
+        return check_library(self.folder, self._catalog(), self._vectors, repair=repair)
