@@ -4,7 +4,14 @@ Torch-free. Nothing of a bad file escapes but a `PhotoError`, and the walk repor
 """
 
 from vitmae_search.photos.colours import to_rgb
-from vitmae_search.photos.decode import DECODE_MODES, MAX_PIXELS, DecodedPhoto, decode, decode_target
+from vitmae_search.photos.decode import (
+    DECODE_MODES,
+    MAX_PIXELS,
+    DecodedPhoto,
+    decode,
+    decode_target,
+    upright_rgb,
+)
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
 from vitmae_search.photos.scan import is_photo_name, scan, stamp_file
@@ -28,4 +35,5 @@ __all__ = [
     "scan",
     "stamp_file",
     "to_rgb",
+    "upright_rgb",
 ]

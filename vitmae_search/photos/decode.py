@@ -28,6 +28,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = frozenset(_UPRIGHT[value] for value in (5, 6, 7, 8))
 _TRUNCATED = re.compile(r"truncated|cut short|unexpected end|end of file|not enough (image )?data", re.I)
 _UNSUPPORTED = re.compile(r"unsupported|not supported|not available|unknown (pixel mode|data|raw mode)", re.I)
 _REASON_LENGTH = 120
@@ -77,7 +78,7 @@ def decode(
 
     Raises nothing but `PhotoError`: `UnsupportedPhoto`, `DamagedPhoto` (also for a truncated file: PIL's
     ImageFile.LOAD_TRUNCATED_IMAGES is left alone), and `PhotoTooLarge` before decoding where width × height
-    exceeds `max_pixels` (PIL's own limits for WebP and TIFF tiles, 179 megapixels, hold as well).
+    exceeds `max_pixels` (for WebP, GIF and TIFF, PIL's own limit of 179 megapixels holds as well).
     """
     image_format = "image"
     try:
@@ -89,6 +90,16 @@ def decode(
         raise type(error)(path, error.reason) from error.__cause__
     except Exception as error:  # PIL's parsers raise nearly anything on malformed input
         raise _translated(error, path, image_format) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture that is open in PIL already, as `decode` would show it exactly: upright, RGB, new."""
+    image.load()
+    turn = _UPRIGHT.get(orientation(read_exif(image)))
+    rgb = to_rgb(image)
+    rgb = rgb if turn is None else rgb.transpose(turn)
+    rgb.info = {}
+    return rgb
 
 
 def _decode(
@@ -108,7 +119,7 @@ def _decode(
     keep_profile = shrink_to is None and image.mode in ("RGB", "RGBA", "P") and is_wide_rgb(profile)
     if turn is not None:
         rgb = rgb.transpose(turn)
-        if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
+        if turn in _SIDEWAYS:
             full_size = full_size[::-1]
     rgb.info = {"icc_profile": profile} if keep_profile else {}
     return DecodedPhoto(rgb, photo_metadata(exif, full_size, image_format))

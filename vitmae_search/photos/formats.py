@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -54,7 +55,8 @@ _HEIF_BRANDS = frozenset(
 _NOT_MINE = (SyntaxError, IndexError, TypeError, KeyError)
 # PIL logs an error for some bad TIFFs; without a handler Python would print it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-_MUTED = r"PIL\.\w+ImagePlugin|PIL\.Image"
+_MUTED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
+_MUTING = threading.Lock()
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
@@ -103,16 +105,21 @@ def _factory(name: str) -> Factory:
 def mute_warnings() -> None:
     """Keep PIL's warnings about single files (odd tags, a malformed MPO) from printing or raising.
 
-    `warnings.catch_warnings` is no help in worker threads: it swaps the process's filters and two that
-    overlap restore them wrongly. So one narrow filter is put in front, where it is not there already (a
-    test runner, or a host with `-W error`, may have put others before it), and it stays.
+    `warnings.catch_warnings` is no help in worker threads: it swaps the process's filters, and two that
+    overlap restore them wrongly. So two narrow filters are put in front, where they are not there already
+    (a test runner, or a host with `-W error`, may have put others before them), and they stay.
     """
+    if _muted():
+        return
+    with _MUTING:
+        if not _muted():
+            for category in (UserWarning, RuntimeWarning):
+                warnings.filterwarnings("ignore", category=category, module=_MUTED_MODULES)
+
+
+def _muted() -> bool:
     front = warnings.filters[:2]
-    if sum(_is_ours(entry) for entry in front) < 2:
-        for category in (UserWarning, RuntimeWarning):
-            warnings.filterwarnings("ignore", category=category, module=_MUTED)
-
-
-def _is_ours(entry: tuple[object, ...]) -> bool:
-    module = entry[3]
-    return entry[0] == "ignore" and isinstance(module, re.Pattern) and module.pattern == _MUTED
+    return len(front) == 2 and all(
+        entry[0] == "ignore" and isinstance(entry[3], re.Pattern) and entry[3].pattern == _MUTED_MODULES
+        for entry in front
+    )

@@ -23,13 +23,17 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
     (more than `max_bytes`).
     """
     try:
-        with open(os.open(path, _FLAGS), "rb") as file:
-            status = os.fstat(file.fileno())
+        handle = os.open(path, _FLAGS)
+        try:
+            status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadablePhoto(path, "not a file")
             if status.st_size > max_bytes:
                 raise PhotoTooLarge(path, _too_large(status.st_size, max_bytes))
-            data = file.read(max_bytes + 1)
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(max_bytes + 1)  # it may have grown since
+        finally:
+            os.close(handle)
     except OSError as error:
         raise UnreadablePhoto(path, error.strerror or str(error)) from error
     except ValueError as error:  # a null byte in the name

@@ -43,7 +43,7 @@ def scan(
     and what matches `exclude` (see `patterns.excluder`) are skipped. Links are followed; a folder is
     entered once, whatever leads to it, under its own path where the root holds it, because linked folders
     wait until the real ones are done. Broken links, FIFOs, sockets and devices are skipped, never opened.
-    A `root` that is a file is that one file, whatever its name.
+    A `root` that is a file is that one file, whatever its name. A file that vanishes meanwhile is not there.
 
     What cannot be looked into goes to `on_problem`, and the walk goes on: after one without a problem,
     a file that was not yielded is not there.
@@ -55,7 +55,7 @@ def scan(
         on_problem(ScanProblem(root, _why(error)))
         return
     if stat.S_ISDIR(status.st_mode):
-        yield from _Walk(root, exclude, on_problem).run(status)
+        yield from _Walk(root, exclude, on_problem).run()
     elif stat.S_ISREG(status.st_mode):
         yield _stamp(root, status)
     else:
@@ -68,26 +68,30 @@ class _Walk:
     def __init__(
         self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]
     ) -> None:
+        # Where a path relative to the root begins.
         self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
-        self.root = root
         self.excluded = excluder(exclude) if exclude else None
         self.on_problem = on_problem
         self.seen: set[tuple[int, int] | str] = set()
-        self.links: deque[tuple[str, os.stat_result]] = deque()
+        self.links = deque([root])
 
-    def run(self, status: os.stat_result) -> Iterator[Stamp]:
-        self.links.append((self.root, status))
+    def run(self) -> Iterator[Stamp]:
         while self.links:
             folders = [self.links.popleft()]
             while folders:
-                path, status = folders.pop()
-                if not self._enter(path, status):
+                path = folders.pop()
+                if not self._is_new(path):
                     continue
-                inside: list[tuple[str, os.stat_result]] = []
+                inside: list[str] = []
                 yield from self._folder(path, inside)
                 folders.extend(reversed(inside))
 
-    def _enter(self, path: str, status: os.stat_result) -> bool:
+    def _is_new(self, path: str) -> bool:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self.on_problem(ScanProblem(path, _why(error)))
+            return False
         # Some network and FUSE drives number no inodes.
         key = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
         if key in self.seen:
@@ -95,14 +99,13 @@ class _Walk:
         self.seen.add(key)
         return True
 
-    def _folder(self, path: str, inside: list[tuple[str, os.stat_result]]) -> Iterator[Stamp]:
+    def _folder(self, path: str, inside: list[str]) -> Iterator[Stamp]:
         """Yield the photos in one folder, and put its folders into `inside` or, linked, into `links`."""
         for entry in self._entries(path):
             try:
                 if entry.is_dir():
-                    if entry.name in SYSTEM_FOLDERS or self._skipped(entry, True):
-                        continue
-                    (self.links if entry.is_symlink() else inside).append((entry.path, os.stat(entry.path)))
+                    if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
+                        (self.links if entry.is_symlink() else inside).append(entry.path)
                 elif is_photo_name(entry.name) and not self._skipped(entry, False):
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):

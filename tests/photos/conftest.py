@@ -1,0 +1,48 @@
+"""Real photos for the tests of this room, from wheels that ship them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+def _shipped(package: str, *parts: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+@pytest.fixture(scope="session")
+def china_bytes() -> bytes:
+    """A 640 × 427 JPEG of a temple."""
+    return _shipped("sklearn", "datasets", "images", "china.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def cat_bytes() -> bytes:
+    """A 451 × 300 PNG of a cat."""
+    return _shipped("skimage", "data", "chelsea.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def cat(cat_bytes: bytes) -> Image.Image:
+    return Image.open(BytesIO(cat_bytes)).convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def encoded() -> Callable[..., bytes]:
+    """`encoded(image, format, **options)`: the bytes of the file that PIL writes."""
+
+    def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, image_format, **options)
+        return buffer.getvalue()
+
+    return encode
