@@ -56,7 +56,7 @@ def command(
     Writes one picture: the original, what the model saw, its reconstruction, and the reconstruction with
     the visible patches pasted back.
     """
-    from vitmae_search.search.panels import save_panels
+    from vitmae_search.library import save_panels
 
     output = output or f"{os.path.splitext(os.path.basename(image))[0]}-reconstruction.png"
     with open_library(library, model=model, device=device, precision=precision) as opened:

@@ -2,5 +2,6 @@
 
 from vitmae_search.library.front import Library
 from vitmae_search.library.samples import is_sample_folder, write_samples
+from vitmae_search.search.panels import panels_png, save_panels
 
-__all__ = ["Library", "is_sample_folder", "write_samples"]
+__all__ = ["Library", "is_sample_folder", "panels_png", "save_panels", "write_samples"]

@@ -1,0 +1,175 @@
+"""The other commands: JSON keys, exit codes, and sentences that help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from vitmae_search.cli.main import COMMANDS, cli
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_there(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"])
+    assert done.exit_code == 0
+    assert "--library" in done.output or name == "pretrain"
+    assert len(done.output.splitlines()) > 8
+
+
+def test_the_commands_are_listed_with_what_they_do() -> None:
+    done = CliRunner().invoke(cli, ["--help"])
+    assert done.exit_code == 0
+    for name, (_, text) in COMMANDS.items():
+        assert name in done.output
+        assert text in done.output
+
+
+def test_search_finds_the_photo_itself(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    done = vitmae_search("search", indexed / "3.jpg", "-k", "3", "--json")
+    assert done.code == 0
+    assert {"hits", "model", "space"} <= set(done.json)
+    first = done.json["hits"][0]
+    assert {"rank", "score", "photo_id", "path", "copies"} == set(first)
+    assert (first["rank"], first["path"], first["copies"]) == (1, str(indexed / "3.jpg"), [])
+    assert first["score"] == pytest.approx(1, abs=1e-5)
+    assert [hit["rank"] for hit in done.json["hits"]] == [1, 2, 3]
+
+
+def test_search_with_a_picture_the_library_does_not_know(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    query = tmp_path / "query.png"
+    with Image.open(indexed / "5.jpg") as image:
+        image.crop((4, 4, 92, 68)).save(query)
+    done = vitmae_search("search", query, "--json")
+    assert done.json["known"] is False
+    assert done.json["hits"][0]["path"] == str(indexed / "5.jpg")
+    assert "5.jpg" in vitmae_search("search", query).out.splitlines()[0]
+
+
+def test_copies_are_listed(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    (indexed / "sub").mkdir()
+    (indexed / "sub" / "copy.jpg").write_bytes((indexed / "2.jpg").read_bytes())
+    assert vitmae_search("index", indexed, "--json").json["added"] == 1
+    hits = vitmae_search("search", indexed / "2.jpg", "-k", 8, "--json").json["hits"]
+    assert len(hits) == 8
+    assert {hits[0]["path"], *hits[0]["copies"]} == {
+        str(indexed / "2.jpg"),
+        str(indexed / "sub" / "copy.jpg"),
+    }
+    (only,) = vitmae_search("search", indexed / "2.jpg", "--under", indexed / "sub", "--json").json["hits"]
+    assert only["path"] == str(indexed / "sub" / "copy.jpg")
+
+
+def test_search_in_an_empty_library_says_what_to_do(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    done = vitmae_search("search", photos / "0.jpg")
+    assert done.code == 1
+    assert "vitmae-search index" in done.err
+
+
+def test_search_with_what_is_not_a_picture(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("hello", "utf-8")
+    for query in (tmp_path / "notes.txt", tmp_path / "nothing.jpg", indexed):
+        done = vitmae_search("search", query)
+        assert done.code == 1
+        assert len(done.err.strip().splitlines()) == 1
+
+
+def test_status(vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path) -> None:
+    status = vitmae_search("status", "--json").json
+    assert {"photos", "missing", "failed", "spaces", "library"} <= set(status)
+    assert (status["photos"], status["missing"], status["failed"]) == (8, 0, 0)
+    assert status["library"] == str(tmp_path / "library")
+    (space,) = status["spaces"]
+    assert (space["plugin"], space["vectors"], space["current"]) == ("color_layout", 8, True)
+    assert "8" in vitmae_search("status").out
+
+
+def test_status_of_an_empty_library(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    assert vitmae_search("status", "--json").json["photos"] == 0
+    assert "vitmae-search index" in vitmae_search("status").out
+    assert not (tmp_path / "library").exists(), "looking makes nothing"
+
+
+def test_spaces_use_and_drop(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    other = vitmae_search("index", indexed, "--embedder", "color_layout", "--decode", "exact", "--json").json
+    spaces = vitmae_search("spaces", "--json").json["spaces"]
+    assert [space["current"] for space in spaces] == [True, False]
+    assert [space["vectors"] for space in spaces] == [8, 8]
+    used = vitmae_search("spaces", "use", other["space"], "--json").json["spaces"]
+    assert [space["current"] for space in used] == [False, True]
+    (left,) = vitmae_search("spaces", "drop", spaces[0]["id"], "--json").json["spaces"]
+    assert left["id"] == other["space"]
+    assert vitmae_search("search", indexed / "1.jpg", "--json").json["space"] == other["space"]
+    assert vitmae_search("spaces", "use", 99).code == 1
+
+
+def test_check_and_repair(vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path) -> None:
+    assert vitmae_search("check", "--json").json["ok"] is True
+    (file,) = (tmp_path / "library" / "vectors").glob("*.vectors")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x40
+    file.write_bytes(damaged)
+    done = vitmae_search("check", "--json")
+    assert done.code == 1
+    assert done.json["problems"]
+    assert vitmae_search("check", "--repair").code == 0
+    assert vitmae_search("check").code == 0
+    assert vitmae_search("search", indexed / "6.jpg", "--json").json["hits"][0]["path"] == str(
+        indexed / "6.jpg"
+    )
+
+
+def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
+    plugins = {plugin["name"]: plugin for plugin in vitmae_search("plugins", "--json").json["plugins"]}
+    assert plugins["vitmae"]["error"] is None
+    assert plugins["color_layout"]["error"] is None
+    assert "pooling" in plugins["vitmae"]["options"]
+    assert "vitmae" in vitmae_search("plugins").out
+    models = vitmae_search("models", "--json").json["models"]
+    assert "facebook/vit-mae-base" in {model["name"] for model in models}
+
+
+def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.png"
+    words = ("--mask-ratio", "0.5", "--seed", "3", "--json")
+    done = vitmae_search("reconstruct", real_photos["chelsea"], "-o", output, *words)
+    assert done.code == 0, done.err
+    assert {"loss", "mask_ratio", "masked_patches", "patches", "output"} == set(done.json)
+    assert done.json["masked_patches"] * 2 == done.json["patches"]
+    assert done.json["loss"] > 0
+    assert done.json["output"] == str(output)
+    with Image.open(output) as picture:
+        assert picture.width > 3.9 * picture.height
+    again = tmp_path / "again.png"
+    vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, *words)
+    assert again.read_bytes() == output.read_bytes(), "the same seed gives the same picture"
+    assert vitmae_search("reconstruct", real_photos["chelsea"], "--mask-ratio", "1").code == 2
+    assert vitmae_search("reconstruct", real_photos["chelsea"], "-o", tmp_path / "no" / "x.png").code == 1
+
+
+def test_a_closed_pipe_is_no_error(indexed: Path, tmp_path: Path) -> None:
+    code = (
+        f"{sys.executable} -m vitmae_search status --library {tmp_path / 'library'} | head -c 1 > /dev/null"
+    )
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", code], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_json_of_a_name_that_is_not_utf8(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    odd = os.fsencode(photos) + b"/caf\xe9 \xf0\x9f\x90\x88\n.jpg"
+    Path(os.fsdecode(odd)).write_bytes((photos / "0.jpg").read_bytes() + b"\0")
+    assert vitmae_search("index", photos, "--embedder", "color_layout", "--json").json["added"] == 9
+    hits = json.loads(vitmae_search("search", os.fsdecode(odd), "--json").out)["hits"]
+    assert os.fsencode(hits[0]["path"]) == odd

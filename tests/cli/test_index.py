@@ -1,0 +1,137 @@
+"""`index`: its JSON, its exit codes, and what a person reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+KEYS = {
+    *("found", "added", "updated", "moved", "unchanged", "missing", "failed", "offline", "failures"),
+    *("seconds", "photos_per_second", "model", "space"),
+}
+
+
+def test_json_has_every_key(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    done = vitmae_search("index", photos, "--embedder", "color_layout", "--json")
+    assert done.code == 0
+    assert set(done.json) >= KEYS
+    assert (done.json["found"], done.json["added"]) == (8, 8)
+
+
+def test_again_adds_nothing(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    report = vitmae_search("index", indexed, "--json").json
+    assert (report["added"], report["unchanged"]) == (0, 8)
+    assert report["model"] == "color_layout", "a bare index stays in the current space"
+
+
+def test_a_bad_file_is_reported_and_ends_with_0(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"not a photo")
+    done = vitmae_search("index", photos, "--embedder", "color_layout", "--json")
+    assert done.code == 0
+    assert (done.json["added"], done.json["failed"]) == (8, 1)
+    (failure,) = done.json["failures"]
+    assert failure["path"] == str(photos / "bad.jpg")
+    assert failure["reason"]
+    again = vitmae_search("index", photos)
+    assert "bad.jpg" in again.out
+
+
+def test_moved_missing_and_back(vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path) -> None:
+    (indexed / "0.jpg").rename(indexed / "zero.jpg")
+    shutil.move(indexed / "1.jpg", tmp_path / "aside.jpg")
+    report = vitmae_search("index", indexed, "--json").json
+    assert (report["moved"], report["missing"], report["added"]) == (1, 1, 0)
+    shutil.move(tmp_path / "aside.jpg", indexed / "1.jpg")
+    report = vitmae_search("index", indexed, "--json").json
+    assert report["missing"] == 0
+    assert report["found"] == 8
+
+
+def test_an_unmounted_root_is_offline(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    indexed.rename(tmp_path / "elsewhere")
+    indexed.mkdir()
+    report = vitmae_search("index", indexed, "--json").json
+    assert (report["offline"], report["missing"]) == (1, 0)
+    assert report["offline_roots"] == [str(indexed)]
+    assert vitmae_search("status", "--json").json["photos"] == 8
+
+
+def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    words = ("--embedder", "color_layout", "--exclude", "[0-3].jpg", "--json")
+    assert vitmae_search("index", photos, *words).json["found"] == 4
+
+
+def test_a_folder_that_never_was_is_one_line(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    done = vitmae_search("index", tmp_path / "nowhere", "--embedder", "color_layout")
+    assert done.code == 1
+    assert "nowhere" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert "Traceback" not in done.err
+
+
+def test_unknown_plugin_and_option(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    done = vitmae_search("index", photos, "--embedder", "nope")
+    assert done.code == 1
+    assert "color_layout" in done.err
+    done = vitmae_search("index", photos, "--embedder", "color_layout", "-o", "nope=1")
+    assert done.code == 1
+    assert "nope" in done.err
+    assert vitmae_search("index", photos, "-o", "novalue").code == 2
+
+
+def test_usage_ends_with_2(vitmae_search: Callable[..., Any]) -> None:
+    assert vitmae_search("index").code == 2
+    assert vitmae_search("index", "--no-such-option").code == 2
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    done = vitmae_search("index", photos, "--device", "cuda:7")
+    assert done.code == 1
+    assert "cuda" in done.err
+
+
+def test_interrupted_ends_with_130_and_keeps_what_was_done(
+    tmp_path: Path, write_photo: Callable[[Path, int], Path], vitmae_search: Callable[..., Any]
+) -> None:
+    folder, library = tmp_path / "many", tmp_path / "library"
+    for seed in range(300):
+        write_photo(folder / f"{seed:04d}.jpg", seed)
+    words = [
+        "index",
+        str(folder),
+        "--embedder",
+        "color_layout",
+        "--batch-size",
+        "1",
+        "--library",
+        str(library),
+    ]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "vitmae_search", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while _photos(vitmae_search) < 3 and time.monotonic() < deadline:
+        assert child.poll() is None, child.stderr.read() if child.stderr else ""
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert b"Traceback" not in said
+    kept = _photos(vitmae_search)
+    assert 3 <= kept < 300
+    report = vitmae_search("index", folder, "--json").json
+    assert report["added"] == 300 - kept, "to run again is to resume"
+
+
+def _photos(vitmae_search: Callable[..., Any]) -> int:
+    photos: int = vitmae_search("status", "--json").json["photos"]
+    return photos

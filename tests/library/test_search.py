@@ -1,0 +1,134 @@
+"""Searching through the front door: right, in pages, filtered, and the same as brute force."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.catalog import Catalog
+from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError
+from vitmae_search.library import Library
+from vitmae_search.records import SearchFilter
+
+
+def test_each_photo_finds_itself_without_a_model(library: Library) -> None:
+    for photo in library.photos():
+        result = library.search(photo.path, k=3)
+        assert result.known
+        assert result.hits[0].photo.path == photo.path
+        assert result.hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_the_same_as_brute_force_over_the_stored_vectors(library: Library, tmp_path: Path) -> None:
+    with Catalog.open(tmp_path / "library") as catalog:
+        (space,) = catalog.spaces()
+        photos = catalog.photos()
+        vectors = {photo.path: catalog.vector(space.space_id, photo.content_id) for photo in photos}
+    paths = list(vectors)
+    matrix = np.stack([vectors[path] for path in paths])
+    for query in paths:
+        scores = matrix @ vectors[query]
+        hits = library.search(query, k=len(paths)).hits
+        assert [hit.photo.path for hit in hits] == [paths[i] for i in np.argsort(-scores, kind="stable")]
+        np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1], atol=1e-6)
+
+
+def test_pages_join_up(library: Library) -> None:
+    query = library.photos()[0].path
+    whole = library.search(query, k=12).hits
+    pages = [hit for offset in range(0, 15, 5) for hit in library.search(query, k=5, offset=offset).hits]
+    assert pages == list(whole)
+    assert [hit.rank for hit in whole] == list(range(1, 13))
+
+
+def test_similar_leaves_the_photo_itself_out(library: Library) -> None:
+    photo = library.photos()[4]
+    hits = library.similar(photo.photo_id, k=20).hits
+    assert len(hits) == 11
+    assert photo.photo_id not in {hit.photo.photo_id for hit in hits}
+    assert [hit.rank for hit in hits] == list(range(1, 12))
+    assert hits[5:8] == library.similar(photo.photo_id, k=3, offset=5).hits
+
+
+def test_a_filter_gives_the_best_of_those_that_pass(library: Library, photos: Path) -> None:
+    query = photos / "even" / "2.jpg"
+    where = SearchFilter(under=str(photos / "odd"))
+    hits = library.search(query, k=4, where=where).hits
+    every = [hit.photo.path for hit in library.search(query, k=12).hits if "/odd/" in hit.photo.path]
+    assert [hit.photo.path for hit in hits] == every[:4]
+    assert library.search(query, where=SearchFilter(camera="none such")).hits == ()
+
+
+def test_missing_photos_are_no_hits(library: Library, photos: Path) -> None:
+    gone = photos / "even" / "4.jpg"
+    data = gone.read_bytes()
+    gone.unlink()
+    assert library.index(photos).missing == 1
+    hits = library.search(data, k=12).hits
+    assert len(hits) == 11
+    assert str(gone) not in {hit.photo.path for hit in hits}
+
+
+def test_pixels_bytes_and_path_ask_the_same(library: Library, photos: Path) -> None:
+    path = photos / "odd" / "7.jpg"
+    with Image.open(path) as image:
+        pixels = library.search(image.copy(), k=5)
+    data, file = library.search(path.read_bytes(), k=5), library.search(path, k=5)
+    assert (pixels.known, data.known, file.known) == (False, True, True)
+    assert pixels.hits == data.hits == file.hits
+
+
+def test_an_empty_library_says_what_to_do(tmp_path: Path) -> None:
+    with Library.open(tmp_path / "none") as library:
+        with pytest.raises(LibraryEmpty, match="vitmae-search index"):
+            library.search(b"")
+        assert library.status().photos == 0
+        assert library.photos() == []
+        assert library.spaces() == []
+        assert library.failures() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_asked(library: Library, photos: Path) -> None:
+    with pytest.raises(PhotoError):
+        library.search(b"not a picture")
+    with pytest.raises(PhotoError):
+        library.search(photos / "nothing.jpg")
+    with pytest.raises(LibraryError, match="999"):
+        library.similar(999)
+    with pytest.raises(SpaceError):
+        library.search(photos / "odd" / "1.jpg", space=99)
+
+
+def test_many_threads_ask_while_photos_come_in(library: Library, photos: Path, write_photo) -> None:  # type: ignore[no-untyped-def]
+    query = photos / "even" / "0.jpg"
+    problems: list[BaseException] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not stop.is_set():
+                hits = library.search(query, k=50).hits
+                assert hits[0].photo.path == str(query)
+                assert len({hit.photo.photo_id for hit in hits}) == len(hits) >= 12
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for round_ in range(3):
+            for seed in range(5):
+                write_photo(photos / "new" / f"{round_}-{seed}.jpg", 1000 + 10 * round_ + seed)
+            assert library.index(photos).added == 5
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not problems
+    assert len(library.search(query, k=50).hits) == 27

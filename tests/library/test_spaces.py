@@ -1,0 +1,83 @@
+"""Which space is used, and that spaces never mix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.errors import LibraryBusy, SpaceError
+from vitmae_search.library import Library
+
+PLUGIN = """
+import numpy as np
+from vitmae_search.embedding import PluginInfo
+
+class Embedder:
+    model, provenance, dimension, input_size = "mean-colour", {}, 3, 8
+    def __init__(self, power): self.identity, self._power = {"power": POWER}, power
+    def prepare(self, image): return np.asarray(image.resize((8, 8)))
+    def embed(self, batch):
+        means = batch.reshape(len(batch), -1, 3).mean(axis=1) + 1
+        return np.ascontiguousarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+    def close(self): pass
+
+class Plugin:
+    info = PluginInfo(name="mean_colour", title="Mean colour", options={"power": 1.0})
+    def open(self, options, *, device, precision): return Embedder(options["power"])
+
+plugin = Plugin()
+"""
+
+
+def write_plugin(folder: Path, power: float) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mean_colour.py").write_text(PLUGIN.replace("POWER", str(power)), "utf-8")
+    return folder
+
+
+def test_the_first_space_stays_current_until_another_is_used(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
+    plugins = write_plugin(tmp_path / "plugins", 1.0)
+    with Library.open(tmp_path / "library", embedder="mean_colour", plugin_folders=[plugins]) as other:
+        other.index(photos)
+        mine = other.search(photos / "odd" / "1.jpg").space
+        assert mine.plugin == "mean_colour", "what a person chose explicitly is what is searched"
+    assert library.search(photos / "odd" / "1.jpg").space.plugin == "color_layout"
+    library.use_space(mine.space_id)
+    assert library.search(photos / "odd" / "1.jpg").space.plugin == "mean_colour"
+    library.drop_space(mine.space_id)
+    assert [space.plugin for space in library.spaces()] == ["color_layout"]
+    assert not list((tmp_path / "library" / "vectors").glob(f"{mine.fingerprint}*"))
+
+
+def test_a_changed_model_is_never_compared_with_old_vectors(photos: Path, tmp_path: Path) -> None:
+    library, plugins = tmp_path / "library", write_plugin(tmp_path / "plugins-a", 1.0)
+    with Library.open(library, embedder="mean_colour", plugin_folders=[plugins]) as opened:
+        opened.index(photos)
+    changed = write_plugin(tmp_path / "plugins-b", 2.0)
+    query = (photos / "odd" / "1.jpg").read_bytes()
+    with Library.open(library, plugin_folders=[changed]) as opened:
+        assert opened.search(query).known, "stored vectors go on being searched"
+        with pytest.raises(SpaceError, match="has changed"):
+            opened.search(Image.new("RGB", (9, 9)))
+        opened.index(photos)
+        assert len(opened.spaces()) == 2, "a changed model gets a space of its own"
+
+
+def test_searching_with_a_model_that_indexed_nothing(library: Library, photos: Path, tmp_path: Path) -> None:
+    with (
+        Library.open(tmp_path / "library", embedder="vitmae") as other,
+        pytest.raises(SpaceError, match="run `index`"),
+    ):
+        other.search(photos / "odd" / "1.jpg")
+
+
+def test_one_writer_at_a_time(library: Library, photos: Path, tmp_path: Path) -> None:
+    with CatalogWriter.open_writer(tmp_path / "library"):
+        with pytest.raises(LibraryBusy):
+            library.index(photos)
+        assert library.search(photos / "odd" / "1.jpg").hits, "readers go on"
