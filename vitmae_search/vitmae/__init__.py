@@ -1,23 +1,48 @@
 """The model: a ViTMAE in plain torch, with the names, fields and outputs of the reference.
 
-It knows nothing of photos, plugins or search. Pure functions (`positions`, `masking`, `patches`, `loss`)
-carry the arithmetic, `layers`, `encoder`, `decoder` and `modeling` put them together.
+It knows nothing of photos, plugins or search. Pure functions (`positions`, `masking`, `patches`, `loss`,
+`pooling`) carry the arithmetic; `layers`, `encoder`, `decoder` and `modeling` put them together;
+`checkpoints` and its neighbours read and write models; `reconstruct` is the whole of it on one picture.
 """
 
+from vitmae_search.vitmae.checkpoints import Checkpoint, CheckpointFiles, find_checkpoint, read_checkpoint
 from vitmae_search.vitmae.config import ViTMAEConfig
 from vitmae_search.vitmae.encoder import ViTMAEModel
+from vitmae_search.vitmae.layers import AttentionImplementation
 from vitmae_search.vitmae.loss import reconstruction_loss
 from vitmae_search.vitmae.modeling import ViTMAEForPreTraining
-from vitmae_search.vitmae.outputs import ViTMAEForPreTrainingOutput, ViTMAEModelOutput
+from vitmae_search.vitmae.outputs import (
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
+)
 from vitmae_search.vitmae.patches import patchify, unpatchify
+from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers
+from vitmae_search.vitmae.pretrained import NewParametersWarning
+from vitmae_search.vitmae.processor import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
+from vitmae_search.vitmae.reconstruct import reconstruct
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "AttentionImplementation",
+    "Checkpoint",
+    "CheckpointFiles",
+    "NewParametersWarning",
+    "Pooling",
+    "ViTImageProcessor",
     "ViTMAEConfig",
+    "ViTMAEDecoderOutput",
     "ViTMAEForPreTraining",
     "ViTMAEForPreTrainingOutput",
     "ViTMAEModel",
     "ViTMAEModelOutput",
+    "find_checkpoint",
     "patchify",
+    "pool",
+    "pool_layers",
+    "read_checkpoint",
+    "reconstruct",
     "reconstruction_loss",
     "unpatchify",
 ]

@@ -106,6 +106,8 @@ class ViTMAEModel(PreTrainedModel):
     are made from.
     """
 
+    state_prefix = "vit."
+
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation = "sdpa"
     ) -> None:

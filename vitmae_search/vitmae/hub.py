@@ -1,0 +1,113 @@
+"""Files of a hub model: from the local cache, or downloaded. The one file that imports huggingface_hub."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitmae_search.errors import ModelNotFound
+
+_PROBE_SECONDS = 1.5
+"""How long the hub may take to give any answer. Without this, no network costs many retries."""
+
+
+def hub_files(
+    model_id: str,
+    needed: str,
+    weights: Sequence[str],
+    optional: Sequence[str],
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> dict[str, Path]:
+    """File names to local paths: `needed`, the first of `weights` that there is, and the `optional` ones.
+
+    A model that is in the cache is taken from there, and the network is not asked. Raises
+    `ModelNotFound` where the hub has no such model, or cannot be reached: within two seconds.
+    """
+    cached = _from_cache(model_id, needed, weights, optional, revision)
+    if cached is not None:
+        return cached
+    if local_files_only:
+        raise ModelNotFound(f"{model_id} is not in the local cache, and downloads are switched off.")
+    _probe(model_id)
+    paths = {needed: download(model_id, needed, revision)}
+    for name in weights:
+        paths[name] = download(model_id, name, revision)
+        if paths[name] is not None:
+            break
+    paths.update((name, download(model_id, name, revision)) for name in optional)
+    found = {name: path for name, path in paths.items() if path is not None}
+    if needed not in found or not any(name in found for name in weights):
+        raise ModelNotFound(f"{model_id} on the hub has no {needed} with {' or '.join(weights)}.")
+    return found
+
+
+def download(model_id: str, name: str, revision: str | None = None) -> Path | None:
+    """One file's local path, downloaded unless it is cached; None where the model has no such file."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model_id, name, revision=revision, etag_timeout=5))
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(model_id) from error
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError as error:
+        raise ModelNotFound(f"{model_id} asks you to accept its terms on the hub first.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFound(f"the hub has no model {model_id}, or it is private.") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFound(f"{model_id} has no revision {revision!r}.") from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ModelNotFound(f"{model_id}: the download of {name} failed: {error}") from error
+
+
+def _from_cache(
+    model_id: str, needed: str, weights: Sequence[str], optional: Sequence[str], revision: str | None
+) -> dict[str, Path] | None:
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    paths = {}
+    for name in (needed, *weights, *optional):
+        try:
+            path = try_to_load_from_cache(model_id, name, revision=revision)
+        except errors.HFValidationError as error:
+            raise ModelNotFound(f"{model_id} is neither a file, a folder nor a hub id.") from error
+        if isinstance(path, str):
+            paths[name] = Path(path)
+    complete = needed in paths and any(name in paths for name in weights)
+    return paths if complete else None
+
+
+def _probe(model_id: str) -> None:
+    """Raise `ModelNotFound` unless the hub answers, whatever it says.
+
+    In a thread of its own, because a name look-up has no time limit.
+    """
+    from huggingface_hub import constants, get_session
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
+        except Exception:
+            return  # offline mode, a refused connection, a proxy's error: all are "no answer"
+        answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS)
+    if not answered.is_set():
+        raise _unreachable(model_id)
+
+
+def _unreachable(model_id: str) -> ModelNotFound:
+    from huggingface_hub import constants
+
+    return ModelNotFound(
+        f"{model_id} is not in the local cache and {constants.ENDPOINT} cannot be reached; "
+        "connect to the network, or give the path of a downloaded model."
+    )

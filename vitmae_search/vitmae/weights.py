@@ -1,0 +1,115 @@
+"""Weights files: safetensors, sharded safetensors, and torch files without code in them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vitmae_search.errors import CheckpointError, display_path
+from vitmae_search.vitmae.config import read_json
+
+INDEX_SUFFIX = ".safetensors.index.json"
+
+
+def shards(path: Path) -> list[Path]:
+    """The files that hold the tensors: `path` itself, or those that a sharded index names beside it."""
+    if not path.name.endswith(INDEX_SUFFIX):
+        return [path]
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{display_path(path)} names no files: it has no weight_map.")
+    names = sorted({str(name) for name in weight_map.values()})
+    if any(os.path.basename(name) != name for name in names):
+        raise CheckpointError(f"{display_path(path)} names files outside its own folder.")
+    return [path.with_name(name) for name in names]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """A weights file's state dict on the CPU, and the arguments that the authors' training saves carry.
+
+    Raises `CheckpointError` for a file that is truncated, holds code, no tensors, or a value that is not
+    finite.
+    """
+    arguments: Mapping[str, Any] = {}
+    if ".safetensors" in path.suffixes:
+        state = {}
+        for shard in shards(path):
+            state.update(_read_safetensors(shard))
+    else:
+        state, arguments = _read_torch(path)
+    _check(state, path)
+    return state, arguments
+
+
+def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; `path` has the old content or the new one, never half of it.
+
+    Raises `CheckpointError` for a value that is not finite.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    _check(tensors, path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def digest_files(paths: list[Path]) -> str:
+    """SHA-256 in hex of one file, or of the digests of several, in their order."""
+    digests = []
+    for path in paths:
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        where = display_path(path)
+        raise CheckpointError(f"{where} is truncated or not a safetensors file: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
+
+
+def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """A state dict, alone or under "model" or "state_dict" with "args" beside it."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{display_path(path)} holds more than tensors, and opening it could run code; "
+            "save its state dict as safetensors where you trust it."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{display_path(path)} is truncated or not a torch file: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{display_path(path)} holds no state dict.")
+    inner = content.get("model", content.get("state_dict", content))
+    state = {k: v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, dict) else {}
+    arguments = content.get("args")
+    return state, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+
+
+def _check(state: Mapping[str, Tensor], path: Path) -> None:
+    if not state:
+        raise CheckpointError(f"{display_path(path)} holds no tensors.")
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"{display_path(path)}: {name} is {value.dtype}, not floating point.")
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{display_path(path)}: {name} has a value that is not finite.")
