@@ -58,21 +58,45 @@ class Prepare(Protocol):
 class Embedder(Protocol):
     """An open model. `embed` is called by one thread at a time, `prepare` by many.
 
-    `identity` is JSON: everything that decides the vectors (weights' digest, config, preprocessing,
-    layers, pooling), and nothing that does not (paths, device, batch size). The host adds the plugin's
-    name and vector revision and hashes it.
-    `provenance` is JSON: how it runs (device, precision, library versions). Recorded, not hashed.
-    `model` is a short name for people.
-    `input_size` is the side in pixels that `prepare` needs at least, so that the decoder may scale down
-    first; None means that it needs the whole picture.
+    The properties may be plain attributes.
     """
 
-    model: str
-    identity: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    dimension: int
-    input_size: int | None
-    prepare: Prepare
+    @property
+    def model(self) -> str:
+        """A short name for people."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON: everything that decides the vectors, and nothing that does not.
+
+        The weights' digest, config, preprocessing, layers, pooling; not paths, device or batch size. The
+        host adds the plugin's name and vector revision and hashes it.
+        """
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON: how it runs ("device", "precision", library versions). Recorded, not hashed."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        ...
+
+    @property
+    def input_size(self) -> int | None:
+        """The side in pixels that `prepare` needs at least, so that the decoder may scale down first.
+
+        None means that it needs the whole picture.
+        """
+        ...
+
+    @property
+    def prepare(self) -> Prepare:
+        """From image to array."""
+        ...
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length.

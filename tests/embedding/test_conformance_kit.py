@@ -1,0 +1,193 @@
+"""The kit itself: a good plugin passes, and each kind of broken one is caught by the check that is for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitmae_search.embedding.testing import (
+    CHECKS,
+    ConformanceError,
+    Subject,
+    check_embedder,
+    odd_images,
+    sample_images,
+)
+from vitmae_search.errors import VitmaeSearchError
+
+CHECK = {check.__name__: check for check in CHECKS}
+Changes = dict[str, str]
+
+PREPARED = "    return np.array("
+EMBEDDED = "        return (flat"
+INFO = "    info = "
+CLAIM = {"title=": "capabilities={'embed', 'reconstruct'}, title="}
+RECONSTRUCT = """
+    def reconstruct(self, image, *, mask_ratio=0.75, seed=0, mask=None):
+        from vitmae_search.records import Reconstruction
+        mask = np.zeros((2, 2), bool) if mask is None else mask
+        mask = MASK
+        panel = np.full((8, 8, 3), np.random.default_rng(SEED).integers(200), np.uint8)
+        error = np.zeros((2, 2), np.float32)
+        return Reconstruction(panel, panel, panel, panel, mask, error, None, mask_ratio, "none")
+
+    def close(self):
+"""
+RESULT_BUFFER = """
+        out = self.__dict__.setdefault(f"rows{len(batch)}", np.zeros((len(batch), 192), np.float32))
+        out[:] = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        return out #"""
+SHARED_BUFFER = {
+    "def prepare": "BUFFER = np.zeros((8, 8, 3), np.uint8)\n\n\ndef prepare",
+    "return np.array(": "return np.copyto(BUFFER, ",
+    ".resize((8, 8)))": ".resize((8, 8))) or BUFFER",
+}
+
+
+def preparing(line: str) -> Changes:
+    """`line` before `prepare` returns."""
+    return {PREPARED: f"    {line}\n{PREPARED}"}
+
+
+def embedding(line: str) -> Changes:
+    """`line` before `embed` returns; `flat` holds the rows before they are made unit length."""
+    return {EMBEDDED: f"        {line}\n{EMBEDDED}"}
+
+
+def leaning(amount: str) -> Changes:
+    """Rows that lean away by an amount which should not matter."""
+    return embedding(f"flat = flat + np.arange(192) * {amount}")
+
+
+def reconstructing(seed: str, mask: str) -> Changes:
+    return CLAIM | {"    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)}
+
+
+BROKEN: dict[str, dict[str, Changes]] = {
+    "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
+    "check_opens": {
+        "another title each time": {
+            INFO: "    info = property(lambda _: PluginInfo('mine', str(np.random.rand())))\n    other = "
+        },
+        "half a dimension": {"dimension = 192": "dimension = 191.5"},
+        "NumPy in the identity": {'{"side": 8}': '{"side": np.int64(8)}'},
+    },
+    "check_prepare_has_one_shape": {
+        "wide": {".resize((8, 8))": ".resize((8, 8 if image.width < 1000 else 9))"},
+        "one pixel": preparing("assert image.width > 1"),
+        "NaN": {".resize((8, 8)))": ".resize((8, 8))).astype(np.float32) * (image.width > 1 or np.nan)"},
+    },
+    "check_prepare_leaves_the_image": {"draws": preparing("image.putpixel((0, 0), (1, 2, 3))")},
+    "check_prepare_travels": {
+        "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
+        "needs torch": preparing("import torch"),
+        "another in each process": {PREPARED: "    import os\n    return os.getpid() % 199 + np.array("},
+    },
+    "check_prepare_in_threads": {"one buffer": SHARED_BUFFER},
+    "check_vectors": {
+        "not unit": embedding("return flat.astype(np.float32)"),
+        "odd row dropped": embedding("flat = flat[: len(flat) // 2 * 2]"),
+    },
+    "check_results_are_new": {
+        "writes to the batch": embedding("batch[0] = 0"),
+        "one buffer": {EMBEDDED: RESULT_BUFFER},
+    },
+    "check_batch_mates_do_not_matter": {
+        "statistics of the batch": leaning("flat.mean()"),
+        "random": leaning("np.random.default_rng().random()"),
+    },
+    "check_rows_stay_aligned": {
+        "place in the batch": leaning("np.arange(len(flat))[:, None]"),
+        "sorted": embedding("flat = flat[np.argsort(flat[:, 0])]"),
+    },
+    "check_different_images_differ": {"all alike": embedding("flat = flat * 0 + 1")},
+    "check_same_in_another_process": {
+        "vectors": leaning("(__import__('os').getpid() % 9973 / 100)"),
+        "identity": {'{"side": 8}': "{'side': __import__('os').getpid()}"},
+    },
+    "check_identity": {
+        "another at each opening": {
+            "self.options = options": "self.identity = {'at': __import__('time').time_ns()}"
+        },
+        "path": {'{"side": 8}': '{"weights": {"from": __file__}}'},
+        "device": {'{"side": 8}': '{"device": "cpu"}'},
+    },
+    "check_reconstruction": {
+        "none": CLAIM,
+        "random": reconstructing("None", "mask"),
+        "mask unheeded": reconstructing("seed", "mask & False"),
+    },
+    "check_close": {
+        "once only": {"        pass": "        del self.options"},
+        "for all": {"        pass": "        Embedder.closed = True"}
+        | embedding("flat = flat + np.arange(192) * getattr(Embedder, 'closed', 0)"),
+    },
+}
+FAILS = (AssertionError, VitmaeSearchError, AttributeError, ValueError)
+CASES = [pytest.param(check, changes, id=f"{check}: {kind}")
+         for check, kinds in BROKEN.items() for kind, changes in kinds.items()]  # fmt: skip
+
+
+def test_every_check_has_a_plugin_that_it_catches() -> None:
+    assert set(BROKEN) == set(CHECK)
+
+
+@pytest.mark.parametrize(("check", "changes"), CASES)
+def test_a_broken_plugin_is_caught_by_its_check(write_plugin, check: str, changes: Changes) -> None:
+    path = write_plugin("mine")
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    with Subject(path) as subject, pytest.raises(FAILS):
+        CHECK[check](subject)
+
+
+def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Path, monkeypatch) -> None:
+    check_embedder(write_plugin("good"), options={"size": 9})
+    write_plugin("good_plugin_module", folder=tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    try:
+        check_embedder("good_plugin_module")
+        check_embedder("good_plugin_module:plugin")
+    finally:
+        sys.modules.pop("good_plugin_module", None)
+
+
+def test_check_embedder_lists_every_failure(write_plugin) -> None:
+    path = write_plugin("mine", old='{"side": 8}', new='{"device": "cpu"}')
+    path.write_text(path.read_text().replace("        pass", "        del self.options"))
+    with pytest.raises(ConformanceError) as caught:
+        check_embedder(path)
+    message = str(caught.value)
+    assert f"2 of {len(CHECKS)} checks fail" in message
+    assert "check_identity: ConformanceError: identity.device" in message
+    assert "check_close" in message
+
+
+def test_the_pictures_are_what_they_say() -> None:
+    odd = odd_images()
+    assert {(1, 1)} < {image.size for image in odd}
+    assert any(image.width == 1 < image.height for image in odd)
+    assert any(image.height < image.width // 100 for image in odd)
+    assert all(image.mode == "RGB" for image in [*odd, *sample_images()])
+    small = np.stack([np.asarray(image.resize((4, 4))) for image in sample_images()]).astype(int)
+    assert min(np.abs(a - b).max() for i, a in enumerate(small) for b in small[:i]) > 50
+
+
+def test_a_child_that_dies_is_a_failure_with_a_reason(write_plugin) -> None:
+    dies = "import os\nif 'AGAIN' in os.environ: os._exit(7)\nimport numpy"
+    path = write_plugin("mine", old="import numpy", new=dies)
+    with Subject(path) as subject:
+        assert subject.info.name == "mine"
+        os.environ["AGAIN"] = "1"
+        try:
+            with pytest.raises(ConformanceError, match="exit code 7"):
+                CHECK["check_listing_is_cheap"](subject)
+        finally:
+            del os.environ["AGAIN"]

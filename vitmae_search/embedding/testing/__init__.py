@@ -1,0 +1,24 @@
+"""The conformance kit: whether a plugin of your own keeps the contract. Needs no pytest, but fits it.
+
+All at once::
+
+    check_embedder(Path("my_plugin.py"), options={"size": 64})       # a drop-in file or folder
+    check_embedder("my_package.embedder:plugin")                      # an installed module
+
+or each check as a test of its own::
+
+    @pytest.fixture(scope="module")
+    def subject():
+        with Subject(Path("my_plugin.py")) as subject:
+            yield subject
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_my_plugin(check, subject):
+        check(subject)
+"""
+
+from vitmae_search.embedding.testing.checks import CHECKS, check_embedder
+from vitmae_search.embedding.testing.images import odd_images, sample_images
+from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+
+__all__ = ["CHECKS", "ConformanceError", "Subject", "check_embedder", "odd_images", "sample_images"]

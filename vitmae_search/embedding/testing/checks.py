@@ -1,0 +1,239 @@
+"""The checks, in the order in which a plugin's author will want to mend what they find."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.embedding.fingerprint import canonical_json
+from vitmae_search.embedding.testing.images import odd_images, sample_images
+from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.errors import NoDecoder
+
+FP32_TOLERANCE = 1e-6
+BF16_COSINE = 0.9999
+_DIFFERENT = 1e-5  # two pictures' vectors differ by more than this somewhere; rounding stays below
+_NOT_IDENTITY = {"device", "batch_size", "path", "file", "folder"}
+
+
+def check_listing_is_cheap(subject: Subject) -> None:
+    """Importing the plugin and reading its `info` loads neither torch nor its like."""
+    loaded = subject.in_fresh_process("loaded_by_listing")
+    _require(not loaded, f"importing the plugin loads {', '.join(loaded)}; import it inside open()")
+
+
+def check_opens(subject: Subject) -> None:
+    """`open` gives an embedder whose attributes keep the contract."""
+    guarded = subject.guarded
+    _require(guarded.info == subject.info, "plugin.info changes from call to call")
+
+
+def check_prepare_has_one_shape(subject: Subject) -> None:
+    """`prepare` gives one shape and dtype, finite, for a picture of any size, one pixel wide included."""
+    for image in [*odd_images(), *sample_images()]:
+        array = subject.guarded.prepare(image)
+        _require(bool(np.isfinite(array).all()), f"prepare gives NaN or infinity for {image.size}")
+
+
+def check_prepare_leaves_the_image(subject: Subject) -> None:
+    """`prepare` does not change the picture that it is given."""
+    for image in sample_images():
+        before = image.tobytes()
+        subject.embedder.prepare(image)
+        _require(image.tobytes() == before, "prepare changes the image")
+
+
+def check_prepare_travels(subject: Subject) -> None:
+    """`prepare` pickles, and gives the same in a process that has no torch."""
+    payload = pickle.dumps(subject.guarded.prepare)
+    there = subject.in_fresh_process("prepare_without_torch", payload)
+    for index, (a, b) in enumerate(zip(there, subject.batch, strict=True)):
+        _require(np.array_equal(a, b), f"prepare gives something else in another process for image {index}")
+
+
+def check_prepare_in_threads(subject: Subject) -> None:
+    """`prepare` in many threads at once gives what it gives in one, in memory of its own."""
+    images = sample_images() * 8
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(subject.embedder.prepare, images))
+    for index, array in enumerate(together):
+        same = np.array_equal(array, subject.batch[index % len(subject.batch)])
+        _require(same, f"prepare gives something else in threads for image {index}")
+
+
+def check_vectors(subject: Subject) -> None:
+    """`embed` gives (N, dimension) float32, C-contiguous, finite, of unit length, for any N."""
+    for rows in (1, 2, len(subject.batch)):
+        subject.guarded.embed(subject.batch[:rows])
+
+
+def check_results_are_new(subject: Subject) -> None:
+    """`embed` leaves its batch alone, and an earlier result is not overwritten by a later call."""
+    batch = subject.batch.copy()
+    first = subject.embedder.embed(batch)
+    kept = first.copy()
+    _require(np.array_equal(batch, subject.batch), "embed changes the batch")
+    subject.embedder.embed(batch[::-1].copy())
+    _require(np.array_equal(first, kept), "embed writes into an array that it gave back before")
+
+
+def check_batch_mates_do_not_matter(subject: Subject) -> None:
+    """A picture's vector is the same alone, among others, beside its own copies, and on the next call."""
+    together = subject.embedder.embed(subject.batch)
+    _require_same(subject, subject.embedder.embed(subject.batch), together, "on the second call")
+    for index, row in enumerate(subject.batch):
+        alone = subject.embedder.embed(row[None])
+        _require_same(subject, alone, together[index : index + 1], f"for image {index} alone")
+    copies = subject.embedder.embed(np.repeat(subject.batch[:1], 5, axis=0))
+    _require_same(subject, copies, np.repeat(together[:1], 5, axis=0), "beside copies of itself")
+
+
+def check_rows_stay_aligned(subject: Subject) -> None:
+    """Row i is the vector of image i: a batch in another order gives the rows in that order."""
+    together = subject.embedder.embed(subject.batch)
+    order = np.random.default_rng(0).permutation(len(subject.batch))
+    shuffled = subject.embedder.embed(np.ascontiguousarray(subject.batch[order]))
+    _require_same(subject, shuffled, together[order], "in another order")
+
+
+def check_different_images_differ(subject: Subject) -> None:
+    """Pictures unlike each other have different vectors."""
+    vectors = subject.embedder.embed(subject.batch)
+    for i in range(len(vectors)):
+        for j in range(i):
+            differ = float(np.abs(vectors[i] - vectors[j]).max()) > _DIFFERENT
+            _require(differ, f"images {j} and {i} have one and the same vector")
+
+
+def check_same_in_another_process(subject: Subject) -> None:
+    """A fresh process gives the same vectors and the same identity."""
+    vectors, identity = subject.in_fresh_process("embed")
+    _require_same(subject, vectors, subject.embedder.embed(subject.batch), "in a fresh process")
+    same = canonical_json(identity) == canonical_json(subject.guarded.identity)
+    _require(same, "identity is another in a fresh process")
+
+
+def check_identity(subject: Subject) -> None:
+    """`identity` is plain JSON, the same at every opening, and says nothing of paths or devices."""
+    identity = subject.guarded.identity
+    with subject.open() as again:
+        _require(canonical_json(again.identity) == canonical_json(identity), "identity changes")
+    private = {os.path.expanduser("~"), os.getcwd(), tempfile.gettempdir(), *_option_paths(subject)} - {"/"}
+    for place, value in _leaves(identity, "identity"):
+        name = place.rpartition(".")[2]
+        _require(name not in _NOT_IDENTITY, f"{place} does not belong to the identity; see provenance")
+        if isinstance(value, str):
+            is_path = os.path.isabs(value) or any(path in value for path in private)
+            _require(not is_path, f"{place} is a path: {value!r}")
+
+
+def check_reconstruction(subject: Subject) -> None:
+    """A plugin that reconstructs gives fitting panels, the same for the same seed, and heeds the mask."""
+    if not subject.guarded.can_reconstruct:
+        return
+    image = sample_images()[0]
+    try:
+        first = subject.guarded.reconstruct(image, mask_ratio=0.5, seed=3)
+    except NoDecoder:
+        return
+    again = subject.guarded.reconstruct(image, mask_ratio=0.5, seed=3)
+    _require(np.array_equal(first.mask, again.mask), "one seed gives two masks")
+    _require(np.array_equal(first.reconstruction, again.reconstruction), "one seed gives two pictures")
+    painted = subject.guarded.reconstruct(image, mask=~first.mask)
+    _require(np.array_equal(painted.mask, ~first.mask), "the given mask is not used")
+
+
+def check_close(subject: Subject) -> None:
+    """`close` may be called twice, and leaves other open embedders alone."""
+    before = subject.embedder.embed(subject.batch)
+    other = subject.open()._embedder
+    other.close()
+    other.close()
+    _require_same(subject, subject.embedder.embed(subject.batch), before, "after another was closed")
+
+
+Check = Callable[[Subject], None]
+
+CHECKS: tuple[Check, ...] = (
+    check_listing_is_cheap,
+    check_opens,
+    check_prepare_has_one_shape,
+    check_prepare_leaves_the_image,
+    check_prepare_travels,
+    check_prepare_in_threads,
+    check_vectors,
+    check_results_are_new,
+    check_batch_mates_do_not_matter,
+    check_rows_stay_aligned,
+    check_different_images_differ,
+    check_same_in_another_process,
+    check_identity,
+    check_reconstruction,
+    check_close,
+)
+"""Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
+
+
+def failures(subject: Subject) -> dict[str, Exception]:
+    """The checks that fail, by name, with what they raised."""
+    failed: dict[str, Exception] = {}
+    for check in CHECKS:
+        try:
+            check(subject)
+        except Exception as error:
+            failed[check.__name__] = error
+    return failed
+
+
+def check_embedder(
+    source: str | os.PathLike[str],
+    options: Mapping[str, object] | None = None,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+) -> None:
+    """Run every check (see `Subject` for the arguments). Raises `ConformanceError` with all failures."""
+    with Subject(source, options, device=device, precision=precision) as subject:
+        failed = failures(subject)
+    if failed:
+        lines = [f"  {name}: {type(error).__name__}: {error}" for name, error in failed.items()]
+        error = ConformanceError("\n".join([f"{len(failed)} of {len(CHECKS)} checks fail:", *lines]))
+        raise error from next(iter(failed.values()))
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConformanceError(message)
+
+
+def _require_same(subject: Subject, a: NDArray[np.float32], b: NDArray[np.float32], when: str) -> None:
+    _require(a.shape == b.shape, f"{when}, embed gives shape {a.shape}, not {b.shape}")
+    if subject.guarded.provenance.get("precision", "fp32") == "fp32":
+        worst = float(np.abs(a.astype(np.float64) - b).max())
+        _require(worst <= FP32_TOLERANCE, f"{when}, a vector is another by {worst:.2g}")
+    else:
+        worst = float(np.einsum("nd,nd->n", a.astype(np.float64), b).min())
+        _require(worst >= BF16_COSINE, f"{when}, a vector is another: cosine {worst:.6f}")
+
+
+def _leaves(value: object, place: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, place)
+    else:
+        yield place, value
+
+
+def _option_paths(subject: Subject) -> list[str]:
+    values = [value for value in subject.options.values() if isinstance(value, str | Path)]
+    return [os.path.abspath(value) for value in values if os.path.exists(value)]
