@@ -1,0 +1,15 @@
+"""The app's door: `streamlit run app.py`, or `vitmae-search app`.
+
+Streamlit finds `app` by reading this file, so the call stays written out.
+"""
+
+import streamlit as st
+
+from vitmae_search.web import server
+
+app = st.App(
+    server.MAIN_SCRIPT,
+    routes=server.routes(),
+    middleware=server.middleware(),
+    on_script_error=server.on_script_error,
+)

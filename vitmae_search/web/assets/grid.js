@@ -1,0 +1,66 @@
+// A grid of photos. Names arrive as data and are only ever set as text.
+const ICONS = {
+  similar: "M15.5 14h-.8l-.3-.3a6.5 6.5 0 1 0-.7.7l.3.3v.8l5 5 1.5-1.5-5-5zm-6 0a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z",
+};
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  shape.setAttribute("d", path);
+  svg.append(shape);
+  return svg;
+}
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function tile(photo, send) {
+  const item = element("li", "tile");
+  const open = element("button", "open");
+  open.type = "button";
+  open.title = photo.name;
+  open.setAttribute("aria-label", photo.label);
+  open.onclick = () => send("open", photo.id);
+  const image = element("img", "");
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.alt = "";
+  image.onerror = () => item.classList.add("gone");
+  image.src = photo.src;
+  open.append(image, element("span", "missing", "Not on disk"));
+  item.append(open);
+  if (photo.similar) {
+    const similar = element("button", "similar");
+    similar.type = "button";
+    similar.title = "More like this";
+    similar.setAttribute("aria-label", "More like " + photo.name);
+    similar.onclick = () => send("similar", photo.id);
+    similar.append(icon(ICONS.similar));
+    item.append(similar);
+  }
+  const foot = element("div", "foot");
+  foot.append(element("span", "name", photo.name));
+  if (photo.note) foot.append(element("span", "note", photo.note));
+  item.append(foot);
+  return item;
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const list = parentElement.querySelector(".grid");
+  const drawn = JSON.stringify(data);
+  // A rerun that changes nothing leaves the pictures alone.
+  if (list.dataset.drawn !== drawn) {
+    const send = (name, id) => setTriggerValue(name, id);
+    list.replaceChildren(...data.photos.map((photo) => tile(photo, send)));
+    list.setAttribute("aria-label", data.label);
+    list.classList.toggle("small", Boolean(data.small));
+    list.dataset.drawn = drawn;
+  }
+}

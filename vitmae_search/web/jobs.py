@@ -1,0 +1,126 @@
+"""Index runs on the page: read from the catalogue, so every browser sees the same, whoever began them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import streamlit as st
+
+from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.records import Run
+from vitmae_search.web import notices
+from vitmae_search.web.state import library
+
+RECENT = 10
+_PHASES = {
+    "scanning": "Looking through the folder",
+    "indexing": "Reading photos",
+    "finishing": "Finishing",
+    "done": "Finishing",
+}
+_STATES = {
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled, finished photos kept",
+    "interrupted": "interrupted, finished photos kept",
+}
+
+
+def running() -> list[Run]:
+    """The runs that go on now, newest first."""
+    return [run for run in library().runs(RECENT) if run.state == "running"]
+
+
+def watch() -> None:
+    """The running jobs, redrawn on their own; when one begins or ends, the whole page is."""
+    busy = running()
+    keys = [run.key for run in busy]
+    # A second browser learns of a run too, at a gentler pace.
+    st.fragment(_draw, run_every=1.0 if busy else 4.0)(keys)
+
+
+def _draw(expected: list[str]) -> None:
+    with notices.errors_as_notices():
+        busy = running()
+        if [run.key for run in busy] != expected:
+            st.rerun(scope="app")
+        for run in busy:
+            _progress(run)
+
+
+def _progress(run: Run) -> None:
+    progress = run.progress
+    done, total = number(progress, "done"), progress.get("total")
+    with st.container(border=True):
+        notices.heading(f"Indexing {folder_of(run)}")
+        share = min(1.0, done / total) if isinstance(total, int) and total > 0 else 0.0
+        st.progress(share, text=_phase(progress, done, total))
+        current = progress.get("current")
+        if isinstance(current, str) and current:
+            notices.hint(display_path(current))
+        if st.button("Cancel", icon=":material/stop_circle:", key=f"vs_cancel_{run.key}"):
+            _cancel(run)
+
+
+def _cancel(run: Run) -> None:
+    try:
+        library().cancel_run(run.key)
+    except VitmaeSearchError as error:
+        notices.notice(notices.sentence(error), "problem")
+    else:
+        notices.hint("Stopping after this batch. Photos that are finished stay in the library.")
+
+
+def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
+    """Numbers and our own words only: the progress bar's text is Markdown."""
+    words = [_PHASES.get(str(progress.get("phase")), "Starting")]
+    if total:
+        words.append(f"{done:,} of {total:,}")
+    elif done:
+        words.append(f"{done:,}")
+    rate = progress.get("photos_per_second")
+    if isinstance(rate, int | float) and rate > 0:
+        words.append(f"{rate:.1f} photos a second")
+    if failed := number(progress, "failed"):
+        words.append(f"{failed:,} failed")
+    return " · ".join(words)
+
+
+def history() -> None:
+    """What the last runs did."""
+    ended = [run for run in library().runs(RECENT) if run.state != "running"]
+    if not ended:
+        return
+    with st.expander("Recent runs"):
+        rows = [(when(run.started_at), folder_of(run), _outcome(run)) for run in ended]
+        notices.table(("Began", "Folder", "Outcome"), rows)
+
+
+def _outcome(run: Run) -> str:
+    words = [_STATES.get(run.state, run.state)]
+    report = run.report or {}
+    counted = ("added", "updated", "moved", "missing", "failed")
+    words += [f"{number(report, name):,} {name}" for name in counted if number(report, name)]
+    if run.error:
+        words.append(run.error)
+    return ", ".join(words)
+
+
+def folder_of(run: Run) -> str:
+    """The folders that a run was given, as text."""
+    folders = run.arguments.get("folders") or run.arguments.get("folder") or ()
+    names = folders if isinstance(folders, list | tuple) else [folders]
+    return ", ".join(display_path(str(name)) for name in names) or run.kind
+
+
+def number(values: Mapping[str, object], name: str) -> int:
+    """An integer out of a JSON object, 0 where there is none."""
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def when(moment: datetime) -> str:
+    """Local date and time."""
+    return f"{moment.astimezone():%d %b %Y, %H:%M}"

@@ -1,0 +1,178 @@
+"""The Library page: folders, index runs, failures with their reasons, and embedding spaces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import streamlit as st
+
+from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.records import LibraryStatus, Root, Space
+from vitmae_search.web import jobs, notices
+from vitmae_search.web.state import library
+
+FAILURES_SHOWN = 200
+
+
+def page() -> None:
+    """Everything about the library; on an empty one, the one field to begin with."""
+    status = library().status()
+    jobs.watch()
+    _said_last_time()
+    if not status.roots:
+        if not jobs.running():
+            notices.empty_state(
+                "Begin with a folder of photos",
+                "Type its path below. Its photos are read on this machine, nothing is uploaded, and they are "
+                "never changed. You can search while it is being read.",
+            )
+        _add_folder(first=True)
+        return
+    _counts(status)
+    _folders(status)
+    _add_folder(first=False)
+    jobs.history()
+    _failures()
+    _spaces(status)
+    notices.hint(f"This library is kept in {display_path(status.library)}")
+
+
+def _counts(status: LibraryStatus) -> None:
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("Photos", f"{status.photos:,}", width="content")
+        st.metric(
+            "Different pictures",
+            f"{status.contents:,}",
+            width="content",
+            help="Copies of a file share one entry: they are compared once.",
+        )
+        st.metric(
+            "Missing",
+            f"{status.missing:,}",
+            width="content",
+            help="Files that were there once and are not any more. If they come back, nothing is read again.",
+        )
+        st.metric(
+            "Failed",
+            f"{status.failed:,}",
+            width="content",
+            help="Files that could not be used; the reasons are below.",
+        )
+
+
+def _folders(status: LibraryStatus) -> None:
+    st.subheader("Folders", anchor=False)
+    for root in status.roots:
+        with st.container(
+            border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            badge = "offline" if root.offline else None
+            notices.card(display_path(root.path), _root_detail(root), badge=badge)
+            if st.button("Index again", icon=":material/refresh:", key=f"vs_again_{root.root_id}"):
+                start(root.path)
+
+
+def _root_detail(root: Root) -> str:
+    count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
+    return f"{count}. Its drive is away; nothing is forgotten." if root.offline else count
+
+
+def _add_folder(*, first: bool) -> None:
+    form = st.form("vs_add", border=not first)
+    with form, st.container(horizontal=True, vertical_alignment="bottom"):
+        typed = st.text_input(
+            "Folder of photos" if first else "Add another folder",
+            placeholder=os.path.join(os.path.expanduser("~"), "Pictures"),
+            key="vs_folder",
+            help="The full path. Folders inside it are included, hidden ones are not.",
+        )
+        icon = ":material/create_new_folder:"
+        sent = st.form_submit_button("Index this folder", icon=icon, type="primary")
+    if sent:
+        if typed.strip():
+            start(typed.strip())
+        else:
+            notices.notice("Type the folder's path first.", "problem")
+
+
+def start(folder: str, *options: str) -> None:
+    """Begin an index run in a child process, and draw the page again with its progress."""
+    try:
+        with st.spinner("Starting…"):
+            library().start_index(os.path.expanduser(folder), *options)
+    except VitmaeSearchError as error:
+        notices.notice(notices.sentence(error), "problem")
+    else:
+        st.rerun()
+
+
+def _failures() -> None:
+    failures = library().failures()
+    if not failures:
+        return
+    st.subheader("Files that could not be used", anchor=False)
+    rows = [(display_path(failure.path), failure.reason) for failure in failures[:FAILURES_SHOWN]]
+    notices.table(("File", "Reason"), rows)
+    if len(failures) > FAILURES_SHOWN:
+        notices.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
+    notices.hint("A file that has not changed is not tried again, unless you index with --retry-failed.")
+
+
+def _spaces(status: LibraryStatus) -> None:
+    st.subheader("Spaces", anchor=False)
+    notices.hint(
+        "A space holds the fingerprints that one model made. Those of different models cannot be compared, "
+        "so each model has a space of its own, and searches use the current one."
+    )
+    for space in status.spaces:
+        with st.container(
+            border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            notices.card(
+                f"{space.space_id}. {space.plugin} · {space.model}",
+                f"{space.vectors:,} pictures, {space.dimension} numbers each, {jobs.when(space.created_at)}",
+                badge="current" if space.current else None,
+            )
+            if not space.current:
+                _space_buttons(space)
+
+
+def _space_buttons(space: Space) -> None:
+    with st.container(horizontal=True, width="content"):
+        if st.button("Use", key=f"vs_use_{space.space_id}", help="Search in this space from now on."):
+            _do(lambda: library().use_space(space.space_id), f"Searches now use space {space.space_id}.")
+        if st.button("Drop", key=f"vs_drop_{space.space_id}", help="Delete its fingerprints. Photos stay."):
+            _confirm_drop(space)
+
+
+@st.dialog("Drop this space?")
+def _confirm_drop(space: Space) -> None:
+    notices.hint(
+        f"The {space.vectors:,} fingerprints of {space.plugin} · {space.model} are deleted. The photos "
+        "stay; to search with this model again, they have to be indexed with it again."
+    )
+    if st.button("Drop it", type="primary", key="vs_drop_yes"):
+        _do(lambda: library().drop_space(space.space_id), f"Space {space.space_id} is dropped.")
+
+
+def _do(action: Callable[[], None], said: str) -> None:
+    """Run a change of the catalogue, then draw the page again with what was done."""
+    try:
+        action()
+    except VitmaeSearchError as error:
+        notices.notice(notices.sentence(error), "problem")
+    else:
+        st.session_state["vs_said"] = said
+        st.rerun()
+
+
+def _said_last_time() -> None:
+    if said := st.session_state.pop("vs_said", None):
+        notices.notice(said, "good")
+
+
+if __name__ == "__main__":
+    st.title("Library", anchor=False)
+    with notices.errors_as_notices():
+        page()

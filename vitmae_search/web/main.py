@@ -1,0 +1,24 @@
+"""The script that Streamlit runs for each visitor and each change: the frame round the pages."""
+
+from pathlib import Path
+
+import streamlit as st
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+
+PAGES = [
+    st.Page("search.py", title="Search", icon=":material/image_search:", default=True),
+    st.Page(
+        "reconstructions.py",
+        title="Reconstructions",
+        icon=":material/grid_view:",
+        url_path="reconstructions",
+    ),
+    st.Page("library.py", title="Library", icon=":material/photo_library:", url_path="library"),
+    st.Page("plugins.py", title="Plugins", icon=":material/extension:", url_path="plugins"),
+]
+
+st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", layout="wide")
+st.logo(ASSETS / "icon.png", size="medium")
+st.html(ASSETS / "page.css")
+st.navigation(PAGES, position="top").run()

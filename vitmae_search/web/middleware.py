@@ -1,0 +1,127 @@
+"""Who may talk to the app: this machine's own names, on HTTP and on the websocket alike.
+
+A page of any other site can make a browser send requests to 127.0.0.1, and with DNS rebinding its own
+name can come to mean 127.0.0.1. So a request must name this machine in `Host`, and one that carries an
+`Origin` must come from the app itself. Streamlit's own host list covers the websocket only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?")
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Streamlit loads inline components from blob: and its Arrow reader compiles WebAssembly.
+        "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+_SECURITY_HEADERS = (
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+_REFUSAL = (
+    "This app answers only to its own machine (localhost or 127.0.0.1). "
+    "To let another name in, list it in VITMAE_SEARCH_ALLOWED_HOSTS and start the app again.\n"
+)
+
+
+class HostGuard:
+    """ASGI middleware: refuses foreign `Host` and `Origin`, and adds the security headers.
+
+    `allowed_hosts` are names without a port, beside this machine's own.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str] = ()) -> None:
+        self._app = app
+        self._named = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+        elif not self._admits(scope["headers"], websocket=scope["type"] == "websocket"):
+            await _refuse(scope, send)
+        else:
+            await self._app(scope, receive, _with_security_headers(send))
+
+    def _admits(self, headers: Iterable[tuple[bytes, bytes]], *, websocket: bool) -> bool:
+        hosts = _values(headers, b"host")
+        origins = _values(headers, b"origin")
+        if len(hosts) != 1 or len(origins) > 1:
+            return False
+        host = _HOST.fullmatch(hosts[0].lower())
+        if host is None or host["name"].rstrip(".") not in LOCAL_NAMES | self._named:
+            return False
+        if origins:
+            return self._admits_origin(origins[0], hosts[0])
+        return websocket or not _embedded_elsewhere(headers)
+
+    def _admits_origin(self, origin: str, host: str) -> bool:
+        """The app's own origin; or a name that the person listed, as behind a proxy that rewrites `Host`."""
+        try:
+            parts = urlsplit(origin.lower())
+            name = parts.hostname or ""
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https"):
+            return False
+        return parts.netloc == host.lower() or name.rstrip(".") in self._named
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key == name]
+
+
+def _embedded_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Another site's page asks for an image or script; a link to the app, which navigates, is welcome."""
+    site = _values(headers, b"sec-fetch-site")
+    mode = _values(headers, b"sec-fetch-mode")
+    return site == ["cross-site"] and mode != ["navigate"]
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "host or origin not allowed"})
+        return
+    body = _REFUSAL.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        *_SECURITY_HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            present = {key.lower() for key, _ in headers}
+            headers += [pair for pair in _SECURITY_HEADERS if pair[0] not in present]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return wrapped

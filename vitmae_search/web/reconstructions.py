@@ -1,0 +1,130 @@
+"""The Reconstructions page: hide most of a picture, and see what the model makes of the rest."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from vitmae_search.records import Reconstruction
+from vitmae_search.web import notices, panels, query
+from vitmae_search.web.state import library
+
+INTRO = (
+    "The model learned by looking at pictures with most of their squares hidden and guessing the rest. "
+    "What it guesses well is what it understands, and that is what the search compares."
+)
+LARGEST_SEED = 2**31 - 1
+
+
+def page() -> None:
+    """Choose a picture, or see its reconstruction."""
+    asked = query.asked()
+    if asked is None:
+        notices.hint(INTRO)
+        query.choose("See what the model makes of this picture")
+        if not library().count_photos():
+            notices.start_here()
+        return
+    header = st.container()
+    ratio, seed = _controls()
+    made = _made(asked, ratio, seed)
+    with header:
+        query.header(asked, "What the model sees in", _detail(made))
+    _show(made, seed)
+
+
+def _controls() -> tuple[float, int]:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
+        st.button("Another picture", icon=":material/arrow_back:", on_click=query.forget, key="vs_new")
+        percent = st.slider(
+            "Hidden",
+            0,
+            95,
+            75,
+            5,
+            format="%d%%",
+            key="vs_ratio",
+            width=260,
+            help="The share of squares (patches) that the model does not get to see: the mask ratio.",
+        )
+        seed = st.number_input(
+            "Pattern",
+            0,
+            LARGEST_SEED,
+            key="vs_seed",
+            width=140,
+            help="Which squares are hidden. The same number (seed) always hides the same ones.",
+        )
+        st.button("Shuffle", icon=":material/shuffle:", on_click=_next_seed, key="vs_shuffle")
+    return percent / 100, int(seed)
+
+
+def _next_seed() -> None:
+    st.session_state["vs_seed"] = (int(st.session_state.get("vs_seed", 0)) + 1) % LARGEST_SEED
+
+
+def _made(asked: query.Asked, ratio: float, seed: int) -> Reconstruction:
+    """The reconstruction; the visitor's last one is kept, so that a rerun costs nothing."""
+    key = (asked.key, ratio, seed)
+    kept = st.session_state.get("vs_made")
+    if kept is None or kept[0] != key:
+        with st.spinner("Looking…"):
+            kept = (key, library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed))
+        st.session_state["vs_made"] = kept
+    made: Reconstruction = kept[1]
+    return made
+
+
+def _detail(made: Reconstruction) -> str:
+    height, width = made.original.shape[:2]
+    rows, columns = made.mask.shape
+    return f"This model looks at {width} × {height} pixels, in {columns} × {rows} squares."
+
+
+def _show(made: Reconstruction, seed: int) -> None:
+    hidden, every = int(made.mask.sum()), int(made.mask.size)
+    shown = [
+        ("Original", "The picture at the model's size.", made.original),
+        ("Shown", f"{every - hidden} of {every} squares.", made.masked),
+        ("Guessed", "What the model makes of them, everywhere.", made.reconstruction),
+        ("Filled in", "Its guess in the hidden squares only.", made.pasted),
+        ("Error", "Bright: guessed worst. Grey: was shown.", panels.error_panel(made)),
+    ]
+    st.html(panels.figures([(title, text, panels.enlarge(panel)) for title, text, panel in shown]))
+    st.html(panels.legend(made))
+    notices.facts(_facts(made))
+    st.download_button(
+        "Download as PNG",
+        panels.sheet_png([(title, panel) for title, _, panel in shown]),
+        file_name=f"reconstruction-{round(made.mask_ratio * 100)}-{seed}.png",
+        mime="image/png",
+        icon=":material/download:",
+        key="vs_download",
+    )
+
+
+def _facts(made: Reconstruction) -> list[tuple[str, str]]:
+    hidden = int(made.mask.sum())
+    loss = "nothing was hidden" if made.loss is None else f"{made.loss:.4f}"
+    rows = [
+        (
+            "Loss",
+            f"{loss}. The mean squared error over the hidden squares, in the units that the model was "
+            "trained in; 0 would be a perfect guess.",
+        ),
+        ("Hidden", f"{hidden} of {made.mask.size} squares"),
+    ]
+    if made.statistics == "visible":
+        rows.append(
+            (
+                "Contrast",
+                "This model guesses each square up to its brightness and contrast; both are borrowed from "
+                "visible squares nearby, not from the answer.",
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    st.title("Reconstructions", anchor=False)
+    with notices.errors_as_notices():
+        page()

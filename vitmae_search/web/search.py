@@ -1,0 +1,128 @@
+"""The Search page: from a picture to the photos that look most like it."""
+
+from __future__ import annotations
+
+import os
+from datetime import date, datetime, time
+
+import streamlit as st
+
+from vitmae_search.records import Hit, SearchFilter, SearchResult
+from vitmae_search.web import notices, query
+from vitmae_search.web.detail import show_photo
+from vitmae_search.web.grid import hit_grid
+from vitmae_search.web.state import library
+
+COUNTS = [12, 24, 48, 96]
+DEFAULT_COUNT = 24
+
+
+def page() -> None:
+    """Choose a picture, or see what it found."""
+    if not library().count_photos():
+        notices.start_here()
+        return
+    asked = query.asked()
+    if asked is None:
+        query.choose("Find photos that look like this one")
+    else:
+        results(asked)
+
+
+def results(asked: query.Asked) -> None:
+    """The grid of hits for what the address asks."""
+    header = st.container()
+    where, k = _controls()
+    number = query.page_number("page")
+    found = _search(asked, k, where, (number - 1) * k)
+    with header:
+        query.header(asked, "Photos most like", _summary(found))
+    if not found.hits:
+        notices.notice("No other photo fits. Widen the filters, or go back a page.")
+    chosen = hit_grid(found.hits, key="vs_hits", label="Search results, best first")
+    query.turn_page("page", number, len(found.hits) == k, f"Page {number}")
+    if chosen.similar is not None:
+        query.ask_photo(chosen.similar, k=str(k))
+        st.rerun()
+    if chosen.open is not None:
+        _open(chosen.open, found.hits)
+
+
+def _search(asked: query.Asked, k: int, where: SearchFilter, offset: int) -> SearchResult:
+    if asked.photo is not None:
+        return library().similar(asked.photo.photo_id, k=k, where=where, offset=offset)
+    data = asked.upload.data if asked.upload else b""
+    with st.spinner("Looking…"):
+        return library().search(data, k=k, where=where, offset=offset)
+
+
+def _open(photo_id: int, hits: tuple[Hit, ...]) -> None:
+    hit = next((hit for hit in hits if hit.photo.photo_id == photo_id), None)
+    if hit is not None:
+        show_photo(photo_id, hit.score, hit.copies)
+
+
+def _summary(found: SearchResult) -> str:
+    how = "its stored fingerprint" if found.known else "a fingerprint made just now"
+    return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms."
+
+
+def _controls() -> tuple[SearchFilter, int]:
+    """New search, filters, how many. The count is in the address, the filters are the visitor's own."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
+        st.button("New search", icon=":material/arrow_back:", on_click=query.forget, key="vs_new")
+        with st.popover("Filters", icon=":material/tune:"):
+            where = _filters()
+        k = st.selectbox(
+            "Photos a page",
+            COUNTS,
+            index=COUNTS.index(_count()),
+            format_func=lambda count: f"{count} a page",
+            key="vs_count",
+            on_change=_take_count,
+            label_visibility="collapsed",
+            width=140,
+        )
+    return where, int(k)
+
+
+def _count() -> int:
+    text = st.query_params.get("k", "")
+    return int(text) if text.isdecimal() and int(text) in COUNTS else DEFAULT_COUNT
+
+
+def _take_count() -> None:
+    st.query_params["k"] = str(st.session_state["vs_count"])
+    st.query_params.pop("page", None)
+
+
+def _filters() -> SearchFilter:
+    under = st.text_input("In this folder", key="vs_under", placeholder="/path", on_change=_first_page)
+    camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
+    after = st.date_input("Taken from", value=None, key="vs_after", on_change=_first_page)
+    before = st.date_input("Taken until", value=None, key="vs_before", on_change=_first_page)
+    st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
+    return SearchFilter(
+        under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
+        camera=camera.strip() or None,
+        after=datetime.combine(after, time.min) if isinstance(after, date) else None,
+        before=datetime.combine(before, time.max) if isinstance(before, date) else None,
+    )
+
+
+def _first_page() -> None:
+    st.query_params.pop("page", None)
+
+
+def _clear_filters() -> None:
+    for name in ("vs_under", "vs_camera"):
+        st.session_state[name] = ""
+    for name in ("vs_after", "vs_before"):
+        st.session_state[name] = None
+    _first_page()
+
+
+if __name__ == "__main__":
+    st.title("Search", anchor=False)
+    with notices.errors_as_notices():
+        page()
