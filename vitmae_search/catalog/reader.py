@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Stamp
-
-if TYPE_CHECKING:
-    from vitmae_search.catalog.sources import SpaceVectors
+from vitmae_search.catalog import check, photos, roots, runs, sources, spaces
+from vitmae_search.catalog.connection import Database, catalogue_file
+from vitmae_search.catalog.migrations import NEWEST, version_of
+from vitmae_search.catalog.photos import KnownFile
+from vitmae_search.catalog.schema import PhotoRow
+from vitmae_search.catalog.sources import SpaceVectors
+from vitmae_search.catalog.writing import WritableDatabase
+from vitmae_search.errors import LibraryEmpty, display_path
+from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space
 
 EVERYTHING = SearchFilter()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """A photo row, as the indexer compares it with the disk.
-
-    `stamp` is what `stat` said when it was last read; `embedded` is true where its content has a vector
-    in the space that was asked for.
-    """
-
-    photo_id: int
-    stamp: Stamp
-    content_id: int
-    missing: bool
-    embedded: bool
 
 
 class Catalog:
@@ -42,7 +32,7 @@ class Catalog:
     `StorageError` where the disk refuses, `SpaceError` for a space that is not there.
     """
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
@@ -53,7 +43,24 @@ class Catalog:
         `LibraryEmpty` where there is no file, `LibraryDamaged` for a file that is not ours or not
         readable, `LibraryTooNew`, `LibraryBusy` or `StorageError` where it cannot be brought up to date.
         """
-        raise NotImplementedError
+        if cls._needs_migration(Path(folder)):
+            # Only the holder of the lock may change the file, its form included.
+            WritableDatabase(Path(folder)).close()
+        return cls(Database(Path(folder)))
+
+    @staticmethod
+    def _needs_migration(folder: Path) -> bool:
+        if not catalogue_file(folder).exists():
+            raise LibraryEmpty(_nothing_in(folder))
+        database = Database(folder)
+        try:
+            with database.reading() as connection:
+                version = version_of(connection, database.name)
+        finally:
+            database.close()
+        if version == 0:  # its first writer has not got that far
+            raise LibraryEmpty(_nothing_in(folder))
+        return version < NEWEST
 
     @property
     def folder(self) -> Path:
@@ -62,17 +69,19 @@ class Catalog:
 
     def close(self) -> None:
         """Give the connections back. Using the catalogue afterwards raises `LibraryError`."""
-        raise NotImplementedError
+        self._database.close()
 
     # Photos ---------------------------------------------------------------------------------------
 
     def photo(self, photo_id: int) -> Photo | None:
         """The photo with this id, missing or not; None where there is none."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.one(connection, PhotoRow.photo_id == photo_id)
 
     def photo_at(self, path: str) -> Photo | None:
         """The photo with exactly this path; None where there is none."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.one(connection, PhotoRow.path == os.fsencode(path))
 
     def photos(
         self,
@@ -86,19 +95,23 @@ class Catalog:
 
         `missing`: False for those on disk, True for those that are not, None for both.
         """
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.listing(connection, where, offset, limit, missing)
 
     def count_photos(self, where: SearchFilter = EVERYTHING, *, missing: bool | None = False) -> int:
         """How many `photos` would give without a limit."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.count(connection, where, missing)
 
     def copies(self, content_id: int) -> list[Photo]:
         """All photos of one content: those on disk first, then by path."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.copies(connection, content_id)
 
     def content_id(self, digest: str) -> int | None:
         """The content with this SHA-256 in hex; None where it is not known."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.content_id(connection, digest)
 
     def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
         """Every photo row under the folder `root`, by path, as it was when the iteration began.
@@ -106,80 +119,105 @@ class Catalog:
         `embedded` is about `space_id`; with None it is false everywhere. Recording batches meanwhile is
         fine.
         """
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            rows = photos.known_rows(connection, root, space_id)
+            if self._database.logs_ahead(connection):
+                yield from map(photos.as_known, rows)
+                return
+            # With a rollback journal a reader holds up the writer, which may be the one who asks.
+            held = rows.all()
+        yield from map(photos.as_known, held)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
         """Files that failed in a space, by path; of all spaces, each file once, where it is None."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.failures(connection, space_id, under)
 
     # Vectors --------------------------------------------------------------------------------------
 
     def vector(self, space_id: int, content_id: int) -> NDArray[np.float32] | None:
         """The (D,) float32 vector of a content; None where it has none in this space."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return sources.of_content(connection, space_id, content_id)
 
     def vectors(self, space_id: int, embedding_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """(N, D) float32, row i for id i. `SpaceError` where the space has no such id."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            dimension = spaces.one(connection, space_id).dimension
+            return sources.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
 
     def photos_of(self, embedding_ids: Sequence[int] | NDArray[np.int64]) -> dict[int, list[Photo]]:
         """For each embedding all its photos: those on disk first, then by path.
 
         In the order of `embedding_ids`; an id that has been deleted is left out.
         """
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.of_embeddings(connection, [int(i) for i in embedding_ids])
 
     def searchable_ids(self, space_id: int, where: SearchFilter = EVERYTHING) -> NDArray[np.int64]:
         """(N,) int64, ascending: embeddings with at least one photo on disk that passes the filter."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            statement = photos.searchable(where, space_id, photos.passing(connection, where))
+            return photos.ids(connection, statement)
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
         """(N,) int64, ascending: embeddings with no photo on disk."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return photos.ids(connection, photos.hidden(space_id))
 
     def vector_source(self, space_id: int) -> SpaceVectors:
         """The space's vectors in the order of its revisions, for an index to catch up from."""
-        raise NotImplementedError
+        space = self.space(space_id)
+        return SpaceVectors(self._database, space.space_id, space.fingerprint, space.dimension)
 
     # Spaces ---------------------------------------------------------------------------------------
 
     def spaces(self) -> list[Space]:
         """All spaces, oldest first."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return spaces.listing(connection)
 
     def space(self, space_id: int) -> Space:
         """One space. `SpaceError` says which there are."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return spaces.one(connection, space_id)
 
     def current_space(self) -> Space | None:
         """The space that searches use unless told otherwise; None where there is no space."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return spaces.current(connection)
 
     def space_of(self, fingerprint: str) -> Space | None:
         """The space with this fingerprint; None where there is none."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return spaces.of_fingerprint(connection, fingerprint)
 
     # The library ----------------------------------------------------------------------------------
 
     def roots(self) -> list[Root]:
         """The folders that were indexed, by path; `photos` counts those on disk under each."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return roots.listing(connection)
 
     def runs(self, limit: int = 20) -> list[Run]:
         """The latest long jobs, newest first. One whose process is gone reads as "interrupted"."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return runs.latest(connection, limit)
 
     def run(self, key: str) -> Run | None:
         """The job with this key; None where there is none."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return runs.one(connection, key)
 
     def status(self) -> LibraryStatus:
         """Counts; `failed` is of the current space, and `photos` are those on disk."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return roots.status(connection, os.fspath(self.folder))
 
     def check(self) -> list[str]:
         """What is wrong with the catalogue, in sentences; empty where it is sound. Reads every vector."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return check.problems(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -188,3 +226,10 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _nothing_in(folder: Path) -> str:
+    return (
+        f"{display_path(folder)} has no photos yet. Index a folder first: vitmae-search index FOLDER, or "
+        "choose another library with --library."
+    )

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from sqlalchemy import delete, update
 
+from vitmae_search.catalog import batch as batches
+from vitmae_search.catalog import roots, runs, spaces
+from vitmae_search.catalog.batch import Indexed
+from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.reader import Catalog
-from vitmae_search.records import Failure, PhotoMetadata, Root, Run, Space, Stamp
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Indexed:
-    """A file that was read, ready to be recorded.
-
-    `digest` is SHA-256 in hex. `vector` is (D,) float32 of unit length, or None where the content has its
-    vector in the space already (a move, a copy). `metadata` may be None where the content is known.
-    `photo_id` is the row to update, or to move here; None finds the row by path, or makes one.
-    """
-
-    stamp: Stamp
-    digest: str
-    metadata: PhotoMetadata | None
-    vector: NDArray[np.float32] | None
-    photo_id: int | None = None
+from vitmae_search.catalog.schema import FailureRow, PhotoRow
+from vitmae_search.catalog.writing import WAIT_SECONDS, WritableDatabase
+from vitmae_search.records import Failure, Root, Run, Space
 
 
 class CatalogWriter(Catalog):
@@ -37,22 +27,28 @@ class CatalogWriter(Catalog):
     after an error or a crash, not at all. Methods may be called from several threads; they take turns.
     """
 
+    def __init__(self, database: WritableDatabase) -> None:
+        super().__init__(database)
+        self._changing = database.changing
+
     @classmethod
-    def open_writer(cls, folder: Path, *, wait: float = 2.0) -> CatalogWriter:
+    def open_writer(cls, folder: Path, *, wait: float = WAIT_SECONDS) -> CatalogWriter:
         """Take the writer's lock and open the catalogue, which is made or brought up to date if need be.
 
         `wait`: how many seconds to wait for another writer. Raises `LibraryBusy` naming its process,
         `LibraryDamaged`, `LibraryTooNew`, or `StorageError` where the folder cannot be written.
         """
-        raise NotImplementedError
+        return cls(WritableDatabase(Path(folder), wait))
 
     def add_root(self, path: str, device: int | None) -> Root:
         """Remember a folder; one that is known is returned as it is. `device` is its `st_dev`."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            return roots.add(connection, path, device)
 
     def set_root(self, root_id: int, *, offline: bool, device: int | None = None) -> None:
         """Record how a run found the root. With None the device stays as it was."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            roots.change(connection, root_id, offline, device)
 
     def ensure_space(
         self,
@@ -70,7 +66,17 @@ class CatalogWriter(Catalog):
 
         Raises `SpaceError` where a space with this fingerprint has another dimension.
         """
-        raise NotImplementedError
+        values = {
+            "plugin": plugin,
+            "model": model,
+            "dimension": dimension,
+            "decode": decode,
+            "options": dict(options),
+            "identity": dict(identity),
+            "provenance": dict(provenance),
+        }
+        with self._changing() as connection:
+            return spaces.ensure(connection, fingerprint, values)
 
     def record_batch(
         self, space_id: int, batch: Sequence[Indexed], failures: Sequence[Failure] = ()
@@ -87,42 +93,50 @@ class CatalogWriter(Catalog):
         Raises `SpaceError` for vectors that do not belong: another length, not finite, not unit length;
         `ValueError` where two items name one photo_id. `StorageError` where the disk is full.
         """
-        raise NotImplementedError
+        with self._changing() as connection:
+            return batches.record(connection, spaces.one(connection, space_id), batch, failures)
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:
         """These files are gone from disk: they keep row and vector, and are left out of searches."""
-        raise NotImplementedError
+        self._mark(photo_ids, missing=True)
 
     def mark_found(self, photo_ids: Sequence[int]) -> None:
         """These files are back, unchanged."""
-        raise NotImplementedError
+        self._mark(photo_ids, missing=False)
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Forget these files, and contents (with their vectors) that no other file has."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            batches.remove_photos(connection, photo_ids)
 
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Forget the failures of these files, in all spaces: they are gone from disk."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            for some in chunks(os.fsencode(path) for path in paths):
+                connection.execute(delete(FailureRow).where(FailureRow.path.in_(some)))
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one. `SpaceError` says which there are."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            spaces.use(connection, space_id)
 
     def drop_space(self, space_id: int) -> None:
         """Delete a space with its vectors and failures.
 
         If it was current, the newest of the others becomes current. `SpaceError` says which there are.
         """
-        raise NotImplementedError
+        with self._changing() as connection:
+            spaces.drop(connection, space_id)
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
         """Record that this process began a long job. `LibraryError` where the key is taken."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            return runs.start(connection, key, kind, arguments)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
         """Say how far the job is, and that it lives."""
-        raise NotImplementedError
+        with self._changing() as connection:
+            runs.change(connection, key, progress=dict(progress))
 
     def finish_run(
         self,
@@ -132,4 +146,18 @@ class CatalogWriter(Catalog):
         error: str | None = None,
     ) -> None:
         """Say how the job ended. `report` is JSON; `error` a sentence."""
-        raise NotImplementedError
+        values = {
+            "state": state,
+            "report": None if report is None else dict(report),
+            "error": error,
+            "ended_at": datetime.now(UTC),
+        }
+        with self._changing() as connection:
+            runs.change(connection, key, **values)
+
+    def _mark(self, photo_ids: Sequence[int], missing: bool) -> None:
+        with self._changing() as connection:
+            for ids in chunks(photo_ids):
+                connection.execute(
+                    update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(missing=missing)
+                )

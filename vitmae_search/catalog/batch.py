@@ -1,0 +1,303 @@
+"""How a batch is recorded: the steps of one transaction, in the order in which they depend on each other.
+
+Contents come first, then the photo rows that point to them, then vectors and failures; last go the
+contents that lost their only photo row on the way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from vitmae_search.catalog import sources, spaces
+from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
+from vitmae_search.errors import SpaceError, display_path
+from vitmae_search.records import Failure, PhotoMetadata, Space, Stamp
+
+UNIT_TOLERANCE = 1e-3
+"""How far a vector's length may lie from 1: rounding is 1e-7, a forgotten normalisation is far off."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Indexed:
+    """A file that was read, ready to be recorded.
+
+    `digest` is SHA-256 in hex. `vector` is (D,) float32 of unit length, or None where the content has its
+    vector in the space already (a move, a copy). `metadata` may be None where the content is known.
+    `photo_id` is the row to update, or to move here; None finds the row by path, or makes one.
+    """
+
+    stamp: Stamp
+    digest: str
+    metadata: PhotoMetadata | None
+    vector: NDArray[np.float32] | None
+    photo_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    content_id: int
+    taken_at: datetime | None
+
+
+def record(
+    connection: Connection, space: Space, batch: Sequence[Indexed], failures: Sequence[Failure]
+) -> tuple[Indexed, ...]:
+    """See `CatalogWriter.record_batch`."""
+    # A path that comes twice (roots that overlap) is one file: the last reading counts.
+    items = list({item.stamp.path: item for item in batch}.values())
+    _check_vectors(space, items)
+    items, refused = _usable(connection, space.space_id, items)
+    contents = _ensure_contents(connection, items)
+    abandoned = _place_photos(connection, items, contents)
+    revision = _add_vectors(connection, space.space_id, items, contents)
+    _clear_failures(connection, space.space_id, items)
+    abandoned |= _record_failures(connection, space.space_id, failures)
+    remove_orphans(connection, abandoned, {} if revision is None else {space.space_id: revision})
+    return tuple(refused)
+
+
+def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
+    """See `CatalogWriter.remove_photos`."""
+    abandoned: set[int] = set()
+    for ids in chunks(photo_ids):
+        which = PhotoRow.photo_id.in_(ids)
+        abandoned |= set(connection.execute(select(PhotoRow.content_id).where(which)).scalars())
+        connection.execute(delete(PhotoRow).where(which))
+    remove_orphans(connection, abandoned, {})
+
+
+def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
+    """Delete those contents that no photo row has any more, with their vectors in all spaces.
+
+    `revisions` are the spaces' revisions that this transaction has begun already.
+    """
+    orphans = ~exists().where(PhotoRow.content_id == ContentRow.content_id)
+    for ids in chunks(content_ids):
+        statement = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids), orphans)
+        gone = connection.execute(statement).scalars().all()
+        if not gone:
+            continue
+        buried = EmbeddingRow.content_id.in_(gone)
+        where = select(EmbeddingRow.space_id).where(buried).distinct()
+        for space_id in connection.execute(where).scalars().all():
+            if space_id not in revisions:
+                revisions[space_id] = spaces.next_revision(connection, space_id)
+            spaces.bury(connection, space_id, buried, revisions[space_id])
+        connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))
+
+
+def _check_vectors(space: Space, items: Sequence[Indexed]) -> None:
+    claimed = [item.photo_id for item in items if item.photo_id is not None]
+    if len(claimed) != len(set(claimed)):
+        raise ValueError("two items of a batch name the same photo_id")
+    for item in items:
+        if item.vector is None:
+            continue
+        name = display_path(item.stamp.path)
+        if item.vector.shape != (space.dimension,):
+            raise SpaceError(
+                f"{name}: a vector of shape {item.vector.shape} does not belong into space "
+                f"{space.space_id}, whose vectors have length {space.dimension}."
+            )
+        length = float(np.linalg.norm(item.vector.astype(np.float64)))
+        if not abs(length - 1) <= UNIT_TOLERANCE:  # so written, NaN is refused too
+            raise SpaceError(f"{name}: the vector's length is {length}, not 1, so it cannot be compared.")
+
+
+def _usable(
+    connection: Connection, space_id: int, items: Sequence[Indexed]
+) -> tuple[list[Indexed], list[Indexed]]:
+    """Split off the items whose content has no vector here, or is neither known nor described."""
+    digests = {item.digest for item in items}
+    described = {item.digest for item in items if item.metadata is not None}
+    embedded = {item.digest for item in items if item.vector is not None}
+    statement = select(ContentRow.digest, EmbeddingRow.embedding_id).join(
+        EmbeddingRow,
+        (EmbeddingRow.content_id == ContentRow.content_id) & (EmbeddingRow.space_id == space_id),
+        isouter=True,
+    )
+    for some in chunks(digests):
+        for digest, embedding_id in connection.execute(statement.where(ContentRow.digest.in_(some))):
+            described.add(digest)
+            if embedding_id is not None:
+                embedded.add(digest)
+    whole = described & embedded
+    return [i for i in items if i.digest in whole], [i for i in items if i.digest not in whole]
+
+
+def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[str, _Content]:
+    rows = [
+        {
+            "digest": item.digest,
+            "width": item.metadata.width,
+            "height": item.metadata.height,
+            "format": item.metadata.format,
+            "taken_at": item.metadata.taken_at,
+            "camera": _storable(item.metadata.camera),
+            "latitude": item.metadata.latitude,
+            "longitude": item.metadata.longitude,
+        }
+        for item in items
+        if item.metadata is not None
+    ]
+    if rows:
+        connection.execute(upsert(ContentRow).on_conflict_do_nothing(index_elements=["digest"]), rows)
+    statement = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
+    contents: dict[str, _Content] = {}
+    for some in chunks({item.digest for item in items}):
+        for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
+            contents[digest] = _Content(content_id, taken_at)
+    return contents
+
+
+def _place_photos(
+    connection: Connection, items: Sequence[Indexed], contents: dict[str, _Content]
+) -> set[int]:
+    """Give each item its photo row; returns the contents that lost one."""
+    there = _rows_there(connection, items)
+    at_path = {row.path: photo_id for photo_id, row in there.items()}
+    claimed = {item.photo_id for item in items} & there.keys()
+    updates, inserts, parked, overwritten = [], [], [], set()
+    abandoned: set[int] = set()
+    for item in items:
+        row = _photo_values(item, contents[item.digest])
+        resident = at_path.get(row["path"])
+        if resident in claimed and resident != item.photo_id:
+            resident = None  # it moves away in this very batch
+        photo_id = item.photo_id if item.photo_id in there else resident
+        if photo_id is None:
+            inserts.append(row)
+            continue
+        if resident is not None and resident != photo_id:
+            overwritten.add(resident)
+            abandoned.add(there[resident].content_id)
+        if there[photo_id].path != row["path"]:
+            parked.append({"row": photo_id, "parking": b"\0%d" % photo_id})
+        abandoned.add(there[photo_id].content_id)
+        updates.append({"row": photo_id, **{f"new_{name}": value for name, value in row.items()}})
+    if overwritten:
+        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(overwritten)))
+    mine = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
+    if parked:  # photos may swap their paths, which are unique at every moment
+        connection.execute(mine.values(path=bindparam("parking")), parked)
+    if updates:
+        names = [name.removeprefix("new_") for name in updates[0] if name != "row"]
+        connection.execute(mine.values({name: bindparam(f"new_{name}") for name in names}), updates)
+    if inserts:
+        connection.execute(insert(PhotoRow), inserts)
+    return abandoned
+
+
+def _rows_there(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
+    """The rows that the items name, and those at the items' paths."""
+    there: dict[int, Any] = {}
+    statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
+    for some in chunks(items):
+        paths = [os.fsencode(item.stamp.path) for item in some]
+        named = [item.photo_id for item in some if item.photo_id is not None]
+        which = or_(PhotoRow.path.in_(paths), PhotoRow.photo_id.in_(named))
+        there.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
+    return there
+
+
+def _photo_values(item: Indexed, content: _Content) -> dict[str, Any]:
+    stamp = item.stamp
+    taken = content.taken_at
+    return {
+        "path": os.fsencode(stamp.path),
+        "size": stamp.size,
+        "mtime_ns": stamp.mtime_ns,
+        "device": stamp.device,
+        "content_id": content.content_id,
+        "missing": False,
+        "moment": stamp.mtime_ns / 1e9 if taken is None else taken.replace(tzinfo=UTC).timestamp(),
+    }
+
+
+def _add_vectors(
+    connection: Connection, space_id: int, items: Sequence[Indexed], contents: dict[str, _Content]
+) -> int | None:
+    """Store the vectors of contents that have none; returns the revision that this began."""
+    offered = {contents[i.digest].content_id: i.vector for i in items if i.vector is not None}
+    statement = select(EmbeddingRow.content_id).where(EmbeddingRow.space_id == space_id)
+    for some in chunks(list(offered)):
+        for content_id in connection.execute(statement.where(EmbeddingRow.content_id.in_(some))).scalars():
+            del offered[content_id]
+    if not offered:
+        return None
+    revision = spaces.next_revision(connection, space_id)
+    rows = [
+        {"content_id": number, "space_id": space_id, "revision": revision, "vector": sources.encode(vector)}
+        for number, vector in offered.items()
+    ]
+    connection.execute(insert(EmbeddingRow), rows)
+    return revision
+
+
+def _clear_failures(connection: Connection, space_id: int, items: Sequence[Indexed]) -> None:
+    """A file that was recorded has no failure here; nor elsewhere, if it changed since it failed there."""
+    for some in chunks(items):
+        stamps = {os.fsencode(i.stamp.path): (i.stamp.size, i.stamp.mtime_ns) for i in some}
+        columns = (FailureRow.failure_id, FailureRow.path, FailureRow.space_id, FailureRow.size)
+        statement = select(*columns, FailureRow.mtime_ns).where(FailureRow.path.in_(stamps))
+        over = [
+            row.failure_id
+            for row in connection.execute(statement)
+            if row.space_id == space_id or stamps[row.path] != (row.size, row.mtime_ns)
+        ]
+        if over:
+            connection.execute(delete(FailureRow).where(FailureRow.failure_id.in_(over)))
+
+
+def _record_failures(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
+    """Write failure rows; returns the contents that lost a photo row to them."""
+    if not failures:
+        return set()
+    rows = [
+        {
+            "path": os.fsencode(failure.path),
+            "space_id": space_id,
+            "reason": _storable(failure.reason),
+            "size": failure.size,
+            "mtime_ns": failure.mtime_ns,
+        }
+        for failure in failures
+    ]
+    statement = upsert(FailureRow)
+    renewed = {name: statement.excluded[name] for name in ("reason", "size", "mtime_ns")}
+    statement = statement.on_conflict_do_update(index_elements=["path", "space_id"], set_=renewed)
+    connection.execute(statement, rows)
+    return _remove_failed_photos(connection, space_id, failures)
+
+
+def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
+    """Delete failed files' photo rows, save of unchanged files that another space has a vector of."""
+    stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
+    elsewhere = exists().where(
+        EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id != space_id
+    )
+    columns = (PhotoRow.photo_id, PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.content_id)
+    gone: dict[int, int] = {}
+    for some in chunks(list(stamps)):
+        statement = select(*columns, elsewhere.label("elsewhere")).where(PhotoRow.path.in_(some))
+        for row in connection.execute(statement):
+            if stamps[row.path] != (row.size, row.mtime_ns) or not row.elsewhere:
+                gone[row.photo_id] = row.content_id
+    for photo_ids in chunks(list(gone)):
+        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
+    return set(gone.values())
+
+
+def _storable(text: str | None) -> str | None:
+    """SQLite takes valid Unicode alone, and a camera may write anything."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,111 @@
+"""What may be wrong with a catalogue, looked for one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, exists, func, select
+
+from vitmae_search.catalog import spaces
+from vitmae_search.catalog.batch import UNIT_TOLERANCE
+from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TombstoneRow
+from vitmae_search.catalog.sources import STORED, VECTORS_A_CHUNK
+from vitmae_search.errors import LibraryDamaged
+from vitmae_search.records import Space
+
+_EXAMPLES = 5
+
+
+def problems(connection: Connection) -> list[str]:
+    """See `Catalog.check`."""
+    looks: list[Callable[[Connection], Iterator[str]]] = [
+        _pages,
+        _references,
+        _photos,
+        _contents,
+        _spaces,
+        _tombstones,
+        _vectors,
+    ]
+    found: list[str] = []
+    for look in looks:
+        try:
+            found.extend(look(connection))
+        except LibraryDamaged as error:  # one damaged page hides a table, not the others
+            found.append(str(error))
+    return found
+
+
+def _pages(connection: Connection) -> Iterator[str]:
+    for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars():
+        if line != "ok":
+            yield f"SQLite's integrity check says: {line}."
+
+
+def _references(connection: Connection) -> Iterator[str]:
+    for table, row, target, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield f"Row {row} of {table} points to a row of {target} that is not there."
+
+
+def _photos(connection: Connection) -> Iterator[str]:
+    has_content = exists().where(ContentRow.content_id == PhotoRow.content_id)
+    lost = connection.execute(select(PhotoRow.photo_id).where(~has_content)).scalars().all()
+    if lost:
+        yield f"{_some('photo', lost)} without content."
+
+
+def _contents(connection: Connection) -> Iterator[str]:
+    has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
+    lost = connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
+    if lost:
+        yield f"{_some('content', lost)} without a photo."
+
+
+def _spaces(connection: Connection) -> Iterator[str]:
+    there = spaces.listing(connection)
+    if there and not any(space.current for space in there):
+        yield "No space is the current one: choose one with `vitmae-search spaces use`."
+    for space in there:
+        of_space = select(func.max(EmbeddingRow.revision)).where(EmbeddingRow.space_id == space.space_id)
+        newest = connection.execute(of_space).scalar_one()
+        if newest is not None and newest > space.revision:
+            yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
+
+
+def _tombstones(connection: Connection) -> Iterator[str]:
+    lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
+    undead = connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
+    if undead:
+        yield f"{_some('vector', undead)} both deleted and there."
+
+
+def _vectors(connection: Connection) -> Iterator[str]:
+    for space in spaces.listing(connection):
+        wrong: dict[str, list[int]] = {}
+        for kind, numbers in _wrong_vectors(connection, space):
+            wrong.setdefault(kind, []).extend(numbers)
+        for kind, numbers in wrong.items():
+            if numbers:
+                yield f"Space {space.space_id}: {_some('vector', numbers)} {kind}."
+
+
+def _wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
+    statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
+    statement = statement.where(EmbeddingRow.space_id == space.space_id)
+    length = space.dimension * STORED.itemsize
+    for rows in connection.execute(statement).partitions(VECTORS_A_CHUNK):
+        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
+        fit = [row for row in rows if len(row[1]) == length]
+        ids = np.array([row[0] for row in fit], dtype=np.int64)
+        vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED).reshape(len(fit), -1)
+        finite = np.isfinite(vectors).all(axis=1)
+        yield "with a value that is not finite", ids[~finite].tolist()
+        off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
+        yield "that are not of unit length", ids[finite][off].tolist()
+
+
+def _some(noun: str, numbers: Sequence[int]) -> str:
+    examples = ", ".join(str(number) for number in numbers[:_EXAMPLES])
+    more = ", …" if len(numbers) > _EXAMPLES else ""
+    return f"{len(numbers)} {noun}{'' if len(numbers) == 1 else 's'} (ids {examples}{more})"

@@ -1,0 +1,210 @@
+"""The file, how it is opened, and what SQLite's errors mean to a person.
+
+There is one read-write connection, that of whoever holds the lock, and it alone folds the write-ahead log
+back into the file ("checkpoints"); all others open `mode=ro` and cannot. So SQLite's WAL-reset bug (before
+3.51.3), which needs two checkpointing connections, has nothing to bite on.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.pool import Pool
+
+from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, StorageError, display_path
+
+FILE_NAME = "catalogue.sqlite3"
+BUSY_SECONDS = 30.0
+"""How long to wait for a lock inside SQLite: with a rollback journal readers and the writer take turns."""
+
+_ALONE = "vitmae_search_alone"
+
+_NETWORK = frozenset({
+    "9p", "afpfs", "afs", "cifs", "davfs", "fuse.davfs", "fuse.glusterfs", "fuse.rclone", "fuse.sshfs",
+    "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "webdav",
+})  # fmt: skip
+"""File systems whose shared memory does not reach other machines, so that a write-ahead log is unsafe."""
+
+
+def catalogue_file(folder: Path) -> Path:
+    """Where a library keeps its catalogue."""
+    return folder / FILE_NAME
+
+
+def uri(file: Path, options: str) -> str:
+    """`file` as SQLite's URI: `?`, `#`, `%` and bytes that are not UTF-8 are quoted."""
+    return f"{file.absolute().as_uri()}?{options}"
+
+
+def read_options(file: Path) -> str:
+    """The URI options with which a reader opens `file` now.
+
+    `immutable=1` where nothing can be written beside the file, because a reader of a write-ahead log
+    needs its `-shm` file. Not where a log or journal lies there: it holds changes, or a writer lives.
+    """
+    if os.access(file.parent, os.W_OK):
+        return "mode=ro"
+    log, shared, journal = (file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))
+    has_changes = log.exists() and (shared.exists() or log.stat().st_size > 0)
+    return "mode=ro" if has_changes or journal.exists() else "mode=ro&immutable=1"
+
+
+def on_network_drive(folder: Path) -> bool:
+    """Whether `folder` lies on another machine, as far as the mount table says."""
+    try:
+        mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
+    except (OSError, psutil.Error):
+        return False
+    return file_system(os.path.realpath(folder), mounts) in _NETWORK
+
+
+def file_system(path: str, mounts: list[tuple[str, str]]) -> str:
+    """The type of the innermost of `mounts` (mount point, type) that `path` lies on; "" where none."""
+    holding = [
+        (len(point), kind.lower())
+        for point, kind in mounts
+        if path == point or path.startswith(point.rstrip(os.sep) + os.sep)
+    ]
+    return max(holding, default=(0, ""))[1]
+
+
+def set_journal(connection: Connection, network: bool) -> str:
+    """Choose the journal for the writer's connection, and return it: "wal", or "delete" for a rollback one.
+
+    SQLite answers with another mode than WAL where the file system cannot share memory.
+    """
+    if not network:
+        with suppress(StorageError, LibraryBusy):
+            if connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one() == "wal":
+                return "wal"
+    with suppress(LibraryBusy):  # readers are there: it stays as it is until the next writer
+        connection.exec_driver_sql("PRAGMA journal_mode = DELETE").scalar_one()
+    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+
+
+def checkpoint(engine: Engine) -> None:
+    """Fold the write-ahead log into the file, so that a closed library is one file. The writer's alone."""
+    # Where that fails, the log stays and is read as it is.
+    with suppress(LibraryError), outside_transactions(engine) as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 1000")  # a slow reader must not hold up the end
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
+
+def writing_engine(file: Path) -> Engine:
+    """The one read-write connection; its transactions begin by taking the write lock."""
+    engine = _engine(file, lambda: "mode=rwc", StaticPool)
+    event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN IMMEDIATE"))
+    return engine
+
+
+def reading_engine(file: Path) -> Engine:
+    """Read-only connections, one a transaction, kept for the next one.
+
+    In a folder that cannot be written none is kept: a writer that belongs to another user may come, and
+    a connection that was opened as immutable would not see it.
+    """
+    pool = NullPool if "immutable" in read_options(file) else QueuePool
+    engine = _engine(file, lambda: read_options(file), pool)
+    event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN"))
+    return engine
+
+
+def outside_transactions(engine: Engine) -> Connection:
+    """A connection whose statements each stand alone, as some of SQLite's settings must."""
+    return engine.connect().execution_options(**{_ALONE: True})
+
+
+class Database:
+    """The read side of one catalogue file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = display_path(catalogue_file(folder))
+        self._engine: Engine | None = reading_engine(catalogue_file(folder))
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection of the caller's own, in one transaction: everything read is of one moment."""
+        if self._engine is None:
+            raise LibraryError(f"{self.name} has been closed.")
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def logs_ahead(self, connection: Connection) -> bool:
+        """Whether the file has a write-ahead log, so that readers and the writer never wait."""
+        return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the others close when they are done."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+
+def _begin(connection: Connection, statement: str) -> None:
+    if not connection.get_execution_options().get(_ALONE, False):
+        connection.exec_driver_sql(statement)
+
+
+def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri(file, options()),
+            uri=True,
+            timeout=BUSY_SECONDS,
+            # Transactions are ours alone: sqlite3 would not open one for a SELECT or before DDL.
+            isolation_level=None,
+            # The pool hands a connection to one thread at a time.
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    sizes = {"max_overflow": -1} if pool is QueuePool else {}
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool, **sizes)
+    event.listen(engine, "handle_error", lambda context: _say(context, display_path(file)))
+    return engine
+
+
+def _say(context: ExceptionContext, name: str) -> None:
+    error = context.original_exception
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        said = explain(code & 0xFF, name, str(error))
+        if said is not None:
+            raise said from error
+
+
+def explain(code: int, name: str, reason: str) -> LibraryError | None:
+    """What a primary SQLite error code means to a person; None where it is a mistake of ours."""
+    if code == sqlite3.SQLITE_FULL:
+        return StorageError(
+            f"{name} cannot grow: the disk is full. What was finished is kept; free some space and run the "
+            "same command again."
+        )
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
+        return LibraryBusy(f"{name} is kept locked by another process. Try again when it is done.")
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return LibraryDamaged(
+            f"{name} is damaged ({reason}). Put back a copy of it, or move it away and index again; the "
+            "photos are untouched."
+        )
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}:
+        return StorageError(f"{name} cannot be written ({reason}). Check the folder's permissions.")
+    if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}:
+        return StorageError(
+            f"{name} cannot be read or written ({reason}). Check the folder's permissions and the disk."
+        )
+    return None

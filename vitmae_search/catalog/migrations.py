@@ -1,0 +1,163 @@
+"""How the catalogue's file came to be what it is, step by step.
+
+A step, once released, is never edited: a change of the schema is a new step at the end. Each runs in one
+transaction together with its number (`PRAGMA user_version`), so a crash leaves the step before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from vitmae_search.catalog.schema import APPLICATION_ID
+from vitmae_search.errors import LibraryDamaged, LibraryTooNew
+
+_CORE = (
+    """
+    CREATE TABLE roots (
+        root_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        path BLOB NOT NULL UNIQUE,
+        device BIGINT,
+        offline BOOLEAN NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE contents (
+        content_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        digest VARCHAR NOT NULL UNIQUE,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        format VARCHAR NOT NULL,
+        taken_at DATETIME,
+        camera VARCHAR,
+        latitude FLOAT,
+        longitude FLOAT
+    )
+    """,
+    """
+    CREATE TABLE photos (
+        photo_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        path BLOB NOT NULL UNIQUE,
+        size BIGINT NOT NULL,
+        mtime_ns BIGINT NOT NULL,
+        device BIGINT NOT NULL,
+        content_id INTEGER NOT NULL REFERENCES contents (content_id),
+        missing BOOLEAN NOT NULL,
+        moment FLOAT NOT NULL
+    )
+    """,
+    "CREATE INDEX photos_content ON photos (content_id, missing)",
+    "CREATE INDEX photos_moment ON photos (missing, moment)",
+    """
+    CREATE TABLE spaces (
+        space_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        fingerprint VARCHAR NOT NULL UNIQUE,
+        plugin VARCHAR NOT NULL,
+        model VARCHAR NOT NULL,
+        dimension INTEGER NOT NULL,
+        decode VARCHAR NOT NULL,
+        options JSON NOT NULL,
+        identity JSON NOT NULL,
+        provenance JSON NOT NULL,
+        revision INTEGER NOT NULL,
+        current BOOLEAN NOT NULL,
+        dropped BOOLEAN NOT NULL,
+        created_at DATETIME NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX spaces_current ON spaces (current) WHERE current",
+    """
+    CREATE TABLE embeddings (
+        embedding_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        content_id INTEGER NOT NULL REFERENCES contents (content_id),
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL,
+        vector BLOB NOT NULL,
+        UNIQUE (content_id, space_id)
+    )
+    """,
+    "CREATE INDEX embeddings_revision ON embeddings (space_id, revision)",
+    """
+    CREATE TABLE tombstones (
+        embedding_id INTEGER PRIMARY KEY NOT NULL,
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX tombstones_revision ON tombstones (space_id, revision)",
+    """
+    CREATE TABLE failures (
+        failure_id INTEGER PRIMARY KEY NOT NULL,
+        path BLOB NOT NULL,
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        reason VARCHAR NOT NULL,
+        size BIGINT NOT NULL,
+        mtime_ns BIGINT NOT NULL,
+        UNIQUE (path, space_id)
+    )
+    """,
+)
+
+_RUNS_AND_FILTERS = (
+    """
+    CREATE TABLE runs (
+        run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        "key" VARCHAR NOT NULL UNIQUE,
+        kind VARCHAR NOT NULL,
+        arguments JSON NOT NULL,
+        state VARCHAR NOT NULL,
+        host VARCHAR NOT NULL,
+        pid INTEGER NOT NULL,
+        process_created FLOAT NOT NULL,
+        started_at DATETIME NOT NULL,
+        heartbeat_at DATETIME NOT NULL,
+        ended_at DATETIME,
+        progress JSON NOT NULL,
+        report JSON,
+        error VARCHAR
+    )
+    """,
+    "CREATE INDEX contents_taken_at ON contents (taken_at)",
+    "CREATE INDEX contents_camera ON contents (camera)",
+)
+
+Steps = Sequence[Sequence[str]]
+
+STEPS: Steps = (_CORE, _RUNS_AND_FILTERS)
+"""Step i makes version i + 1."""
+
+NEWEST = len(STEPS)
+
+
+def version_of(connection: Connection, name: str) -> int:
+    """The version of the file behind `connection`; 0 where it is empty. `name` is for messages.
+
+    Raises `LibraryDamaged` for another program's file, `LibraryTooNew` for one that is newer than we are.
+    """
+    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    objects = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+    if application != APPLICATION_ID:
+        if application or version or objects:
+            raise LibraryDamaged(
+                f"{name} is a SQLite file of another program, which is left alone. Choose another folder "
+                "with --library, or move the file away."
+            )
+        return 0
+    if version > NEWEST:
+        raise LibraryTooNew(
+            f"{name} was written by a newer version of vitmae-search (its format is {version}, and this "
+            f"version knows up to {NEWEST}). Upgrade vitmae-search, or choose another folder with --library."
+        )
+    return version
+
+
+def migrate(connection: Connection, version: int, steps: Steps = STEPS) -> None:
+    """Bring a file of `version` up to the last step. Each step is a transaction of its own."""
+    for number, statements in enumerate(steps[version:], start=version + 1):
+        with connection.begin():
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {number}")

@@ -1,0 +1,62 @@
+"""The folders that were indexed, and the library's counts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sqlalchemy import Connection, Row, false, func, insert, select, true, update
+
+from vitmae_search.catalog import photos, spaces
+from vitmae_search.catalog.schema import ContentRow, FailureRow, PhotoRow, RootRow
+from vitmae_search.errors import LibraryError
+from vitmae_search.records import LibraryStatus, Root
+
+
+def listing(connection: Connection) -> list[Root]:
+    """See `Catalog.roots`."""
+    rows = connection.execute(select(*RootRow.__table__.columns).order_by(RootRow.path)).all()
+    return [_as_root(connection, row) for row in rows]
+
+
+def add(connection: Connection, path: str, device: int | None) -> Root:
+    """See `CatalogWriter.add_root`."""
+    stored = os.fsencode(os.path.abspath(path))
+    statement = select(*RootRow.__table__.columns).where(RootRow.path == stored)
+    if connection.execute(statement).one_or_none() is None:
+        connection.execute(insert(RootRow).values(path=stored, device=device, offline=False))
+    return _as_root(connection, connection.execute(statement).one())
+
+
+def change(connection: Connection, root_id: int, offline: bool, device: int | None) -> None:
+    """See `CatalogWriter.set_root`."""
+    values = {"offline": offline} if device is None else {"offline": offline, "device": device}
+    changed = connection.execute(update(RootRow).where(RootRow.root_id == root_id).values(values))
+    if changed.rowcount == 0:
+        raise LibraryError(f"There is no root {root_id}.")
+
+
+def status(connection: Connection, library: str) -> LibraryStatus:
+    """See `Catalog.status`."""
+    there = spaces.listing(connection)
+    current = next((space.space_id for space in there if space.current), None)
+    failed = select(func.count()).select_from(FailureRow).where(FailureRow.space_id == current)
+    return LibraryStatus(
+        library=library,
+        photos=_count(connection, select(func.count()).where(PhotoRow.missing == false())),
+        contents=_count(connection, select(func.count()).select_from(ContentRow)),
+        missing=_count(connection, select(func.count()).where(PhotoRow.missing == true())),
+        failed=_count(connection, failed),
+        roots=tuple(listing(connection)),
+        spaces=tuple(there),
+    )
+
+
+def _as_root(connection: Connection, row: Row[Any]) -> Root:
+    path = os.fsdecode(row.path)
+    statement = select(func.count()).where(PhotoRow.missing == false(), photos.inside(path))
+    return Root(row.root_id, path, row.device, row.offline, _count(connection, statement))
+
+
+def _count(connection: Connection, statement: Any) -> int:
+    return int(connection.execute(statement).scalar_one())

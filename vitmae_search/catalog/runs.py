@@ -1,0 +1,95 @@
+"""Long jobs: their rows, and whether their process still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psutil
+from sqlalchemy import Connection, Row, insert, select, update
+
+from vitmae_search.catalog.schema import RunRow
+from vitmae_search.errors import LibraryError
+from vitmae_search.records import Run, RunState
+
+SILENCE = timedelta(minutes=5)
+"""A job on another machine, whose processes cannot be seen from here, is gone after this much silence."""
+
+_SAME_PROCESS_SECONDS = 2.0
+"""How far two readings of a process's creation may lie apart: the clock is set now and then."""
+
+
+def latest(connection: Connection, limit: int) -> list[Run]:
+    """See `Catalog.runs`."""
+    rows = connection.execute(select(*_COLUMNS).order_by(RunRow.run_id.desc()).limit(limit))
+    return [_as_run(row) for row in rows]
+
+
+def one(connection: Connection, key: str) -> Run | None:
+    """See `Catalog.run`."""
+    row = connection.execute(select(*_COLUMNS).where(RunRow.key == key)).one_or_none()
+    return None if row is None else _as_run(row)
+
+
+def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
+    """See `CatalogWriter.start_run`."""
+    if one(connection, key) is not None:
+        raise LibraryError(f"There is a run {key} already.")
+    now = datetime.now(UTC)
+    values = {
+        "key": key,
+        "kind": kind,
+        "arguments": dict(arguments),
+        "state": "running",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_created": psutil.Process().create_time(),
+        "started_at": now,
+        "heartbeat_at": now,
+        "progress": {},
+    }
+    connection.execute(insert(RunRow).values(values))
+    made = one(connection, key)
+    assert made is not None
+    return made
+
+
+def change(connection: Connection, key: str, **values: Any) -> None:
+    """Change a run's row, and its heartbeat with it. `LibraryError` where there is no such run."""
+    statement = update(RunRow).where(RunRow.key == key)
+    if connection.execute(statement.values(heartbeat_at=datetime.now(UTC), **values)).rowcount == 0:
+        raise LibraryError(f"There is no run {key}.")
+
+
+_COLUMNS = tuple(RunRow.__table__.columns)
+
+
+def _as_run(row: Row[Any]) -> Run:
+    state: RunState = row.state
+    return Run(
+        run_id=row.run_id,
+        key=row.key,
+        kind=row.kind,
+        arguments=row.arguments,
+        state="interrupted" if state == "running" and not _lives(row) else state,
+        pid=row.pid,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        progress=row.progress,
+        report=row.report,
+        error=row.error,
+    )
+
+
+def _lives(row: Row[Any]) -> bool:
+    if row.host != socket.gethostname():
+        return bool(datetime.now(UTC) - row.heartbeat_at < SILENCE)
+    try:
+        process = psutil.Process(row.pid)
+        same = abs(process.create_time() - row.process_created) < _SAME_PROCESS_SECONDS
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -1,0 +1,131 @@
+"""Embedding spaces: which there are, which is current, and how one comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
+
+from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, SpaceRow, TombstoneRow
+from vitmae_search.errors import SpaceError
+from vitmae_search.records import Space
+
+
+def listing(connection: Connection) -> list[Space]:
+    """All spaces, oldest first."""
+    rows = connection.execute(_spaces().order_by(SpaceRow.created_at, SpaceRow.space_id))
+    return [_as_space(row) for row in rows]
+
+
+def one(connection: Connection, space_id: int) -> Space:
+    """One space. `SpaceError` says which there are."""
+    found = _first(connection, SpaceRow.space_id == space_id)
+    if found is None:
+        raise SpaceError(f"There is no space {space_id}. {_those_there_are(connection)}")
+    return found
+
+
+def current(connection: Connection) -> Space | None:
+    """The space that searches use unless told otherwise."""
+    return _first(connection, SpaceRow.current == true())
+
+
+def of_fingerprint(connection: Connection, fingerprint: str) -> Space | None:
+    """The space with this fingerprint."""
+    return _first(connection, SpaceRow.fingerprint == fingerprint)
+
+
+def ensure(connection: Connection, fingerprint: str, values: Mapping[str, Any]) -> Space:
+    """See `CatalogWriter.ensure_space`. A dropped space comes back with its number, and empty."""
+    statement = select(SpaceRow.space_id, SpaceRow.dimension, SpaceRow.dropped)
+    row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
+    if row is not None and row.dimension != values["dimension"]:
+        raise SpaceError(
+            f"Space {row.space_id} has vectors of length {row.dimension}, and the model now gives "
+            f"{values['dimension']}: its plugin must raise its vector_revision."
+        )
+    if row is not None and not row.dropped:
+        return one(connection, row.space_id)
+    fresh = {
+        **values,
+        "dropped": False,
+        "current": current(connection) is None,
+        "created_at": datetime.now(UTC),
+    }
+    if row is not None:
+        connection.execute(update(SpaceRow).where(SpaceRow.space_id == row.space_id).values(fresh))
+    else:
+        connection.execute(insert(SpaceRow).values(fingerprint=fingerprint, revision=0, **fresh))
+    made = of_fingerprint(connection, fingerprint)
+    assert made is not None
+    return made
+
+
+def use(connection: Connection, space_id: int) -> None:
+    """Make a space the current one."""
+    one(connection, space_id)
+    connection.execute(update(SpaceRow).where(SpaceRow.current == true()).values(current=False))
+    connection.execute(update(SpaceRow).where(SpaceRow.space_id == space_id).values(current=True))
+
+
+def drop(connection: Connection, space_id: int) -> None:
+    """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`."""
+    was_current = one(connection, space_id).current
+    bury(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
+    connection.execute(delete(FailureRow).where(FailureRow.space_id == space_id))
+    gone = update(SpaceRow).where(SpaceRow.space_id == space_id)
+    connection.execute(gone.values(current=False, dropped=True))
+    others = listing(connection)
+    if was_current and others:
+        use(connection, others[-1].space_id)
+
+
+def next_revision(connection: Connection, space_id: int) -> int:
+    """Begin a change of a space's vectors: its revision goes up."""
+    mine = SpaceRow.space_id == space_id
+    connection.execute(update(SpaceRow).where(mine).values(revision=SpaceRow.revision + 1))
+    return int(connection.execute(select(SpaceRow.revision).where(mine)).scalar_one())
+
+
+def bury(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:
+    """Delete a space's embeddings, each leaving its tombstone."""
+    buried = select(EmbeddingRow.embedding_id, EmbeddingRow.space_id, literal(revision))
+    buried = buried.where(EmbeddingRow.space_id == space_id, which)
+    columns = ["embedding_id", "space_id", "revision"]
+    connection.execute(insert(TombstoneRow).from_select(columns, buried))
+    connection.execute(delete(EmbeddingRow).where(EmbeddingRow.space_id == space_id, which))
+
+
+def _spaces() -> Select[Any]:
+    vectors = select(func.count()).where(EmbeddingRow.space_id == SpaceRow.space_id).scalar_subquery()
+    columns = [column for column in SpaceRow.__table__.columns if column.name != "dropped"]
+    return select(*columns, vectors.label("vectors")).where(SpaceRow.dropped == false())
+
+
+def _first(connection: Connection, condition: ColumnElement[bool]) -> Space | None:
+    row = connection.execute(_spaces().where(condition)).one_or_none()
+    return None if row is None else _as_space(row)
+
+
+def _as_space(row: Row[Any]) -> Space:
+    return Space(**row._mapping)
+
+
+def _those_there_are(connection: Connection) -> str:
+    there = [f"{space.space_id} ({space.plugin}, {space.model})" for space in listing(connection)]
+    return f"There are: {', '.join(there)}." if there else "None has been made yet: index a folder first."
