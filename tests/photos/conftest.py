@@ -33,7 +33,9 @@ def cat_bytes() -> bytes:
 
 @pytest.fixture(scope="session")
 def cat(cat_bytes: bytes) -> Image.Image:
-    return Image.open(BytesIO(cat_bytes)).convert("RGB")
+    image = Image.open(BytesIO(cat_bytes)).convert("RGB")
+    image.info = {}  # the file has an sRGB profile, which PIL would write into every copy
+    return image
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -175,32 +176,42 @@ def test_a_relative_root_gives_absolute_paths(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Callable[[int], None]]:
-    """`chain(depth)` makes folders d/d/d/... with a photo at the bottom; `rm` removes any depth."""
-    top = tmp_path / "d"
+def chain(tmp_path: Path) -> Iterator[Callable[[str, int], None]]:
+    """`chain(name, depth)` makes folders name/name/... with a photo at the bottom; `rm` removes any depth."""
+    made: list[str] = []
 
-    def make(depth: int) -> None:
+    def make(name: str, depth: int) -> None:
+        made.append(name)
         here = os.open(tmp_path, os.O_RDONLY)
         for _ in range(depth):
-            os.mkdir("d", dir_fd=here)
-            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.mkdir(name, dir_fd=here)
+            below = os.open(name, os.O_RDONLY, dir_fd=here)
             os.close(here)
             here = below
         os.close(os.open("deep.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=here))
         os.close(here)
 
     yield make
-    subprocess.run(["rm", "-rf", str(top)], check=True)
+    subprocess.run(["rm", "-rf", *(str(tmp_path / name) for name in made)], check=True)
 
 
-def test_folders_may_be_deeper_than_python_recurses(tmp_path: Path, chain: Callable[[int], None]) -> None:
-    depth = sys.getrecursionlimit() + 200
-    chain(depth)
-    assert names(tmp_path) == ["d/" * depth + "deep.jpg"]
+def test_folders_may_be_deeper_than_python_recurses(
+    tmp_path: Path, chain: Callable[[str, int], None]
+) -> None:
+    chain("d", 200)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        found = names(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == ["d/" * 200 + "deep.jpg"]
 
 
-def test_a_path_beyond_the_system_limit_is_reported(tmp_path: Path, chain: Callable[[int], None]) -> None:
-    chain(os.pathconf(tmp_path, "PC_PATH_MAX") // 2 + 10)
+def test_a_path_beyond_the_system_limit_is_reported(
+    tmp_path: Path, chain: Callable[[str, int], None]
+) -> None:
+    chain("d" * 200, os.pathconf(tmp_path, "PC_PATH_MAX") // 200 + 1)
     put(tmp_path, "a.jpg", "z/c.jpg")
     found, problems = walk(tmp_path)
     assert found == ["a.jpg", "z/c.jpg"]

@@ -91,8 +91,10 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
         low, high = 0.0, 4095.0 if _bits(image) == 12 else 65535.0
     else:
         low, high = _range(values, (1.0, 255.0) if image.mode == "F" else (255.0, 65535.0))
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / max(high - low, 1e-30))
-    scaled = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clip(0, 255)
+    # The span of float32 values may exceed float32; garbage values are no reason to warn or fail.
+    with np.errstate(all="ignore"):
+        scaled = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-300))
+    scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(0, 255)
     grey: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from vitmae_search.errors import StorageError
+from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, digest, encode_thumbnail
+
+KEY = digest(b"one")
+
+
+def opened(data: bytes | None) -> Image.Image:
+    assert data is not None
+    image = Image.open(BytesIO(data), formats=["WEBP"])
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (320, 240)),
+        ((480, 640), (240, 320)),
+        ((320, 10), (320, 10)),
+        ((7, 5), (7, 5)),
+        ((5000, 1), (320, 1)),
+        ((1, 5000), (1, 320)),
+    ],
+)
+def test_the_longer_side_is_320_and_nothing_is_enlarged(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = Image.new("RGB", size, "teal")
+    assert opened(encode_thumbnail(image)).size == expected
+    assert image.size == size
+    assert max(expected) <= THUMBNAIL_SIDE
+
+
+def test_a_thumbnail_looks_like_its_photo(cat: Image.Image) -> None:
+    small = opened(encode_thumbnail(cat)).convert("RGB")
+    expected = cat.resize(small.size, Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(small, float) - np.asarray(expected, float)).mean() < 6
+
+
+def test_put_and_get(tmp_path: Path, cat: Image.Image) -> None:
+    store = ThumbnailStore(tmp_path / "not yet" / "thumbnails")
+    assert store.get(KEY) is None
+    data = store.put(KEY, cat)
+    assert store.get(KEY) == data == encode_thumbnail(cat)
+    assert store.path(KEY) == tmp_path / "not yet" / "thumbnails" / KEY[:2] / f"{KEY}.webp"
+    assert store.path(KEY).read_bytes() == data
+
+
+def test_put_keeps_what_is_there(tmp_path: Path, cat: Image.Image) -> None:
+    store = ThumbnailStore(tmp_path)
+    first = store.put(KEY, cat)
+    before = store.path(KEY).stat()
+    assert store.put(KEY, Image.new("RGB", (9, 9))) == first
+    assert store.path(KEY).stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("left", [0, 3, 12, 500])
+def test_a_torn_file_counts_as_none_and_is_replaced(tmp_path: Path, cat: Image.Image, left: int) -> None:
+    store = ThumbnailStore(tmp_path)
+    whole = store.put(KEY, cat)
+    store.path(KEY).write_bytes(whole[:left])
+    assert store.get(KEY) is None
+    assert store.put(KEY, cat) == whole == store.get(KEY)
+
+
+def test_delete(tmp_path: Path, cat: Image.Image) -> None:
+    store = ThumbnailStore(tmp_path)
+    store.put(KEY, cat)
+    store.delete(KEY)
+    assert store.get(KEY) is None
+    store.delete(KEY)
+
+
+@pytest.mark.parametrize("bad", ["", "abc", "../" * 20 + "aaaa", KEY.upper(), KEY + "\n", KEY[:-1] + "/"])
+def test_only_a_digest_names_a_file(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ValueError, match="64 lower-case"):
+        ThumbnailStore(tmp_path).path(bad)
+
+
+def test_what_cannot_be_written_is_a_storage_error(tmp_path: Path, cat: Image.Image) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = ThumbnailStore(tmp_path / "file")
+    assert store.get(KEY) is None
+    with pytest.raises(StorageError, match=r"cannot write the thumbnail .*: Not a directory"):
+        store.put(KEY, cat)
+    with pytest.raises(StorageError, match="cannot delete"):
+        store.delete(KEY)
+
+
+def test_many_threads_put_the_same_one(tmp_path: Path, cat: Image.Image) -> None:
+    store = ThumbnailStore(tmp_path)
+    expected = encode_thumbnail(cat)
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda turn: store.put(KEY, cat) if turn % 2 else store.get(KEY), range(60)))
+    assert set(seen) <= {expected, None}
+    assert os.listdir(tmp_path / KEY[:2]) == [f"{KEY}.webp"]
+
+
+def test_a_colour_profile_goes_with_the_thumbnail(cat: Image.Image) -> None:
+    image = cat.copy()
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert opened(encode_thumbnail(image)).info["icc_profile"] == image.info["icc_profile"]
+    assert "icc_profile" not in opened(encode_thumbnail(cat)).info
