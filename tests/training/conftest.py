@@ -1,0 +1,57 @@
+"""A tiny model, and a folder of real photos cut from the ones that scikit-image and scikit-learn ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    from skimage import data
+
+    return Image.fromarray(data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
+    """Twelve JPEGs of 48 × 40 pixels in two folders: pieces of one photo."""
+    root = tmp_path_factory.mktemp("photos")
+    pixels = np.asarray(photo)
+    for i in range(12):
+        row, column = divmod(i, 4)
+        piece = pixels[row * 160 : row * 160 + 120, column * 120 : column * 120 + 144]
+        folder = root / ("first" if i < 6 else "second")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(piece).resize((48, 40)).save(folder / f"{i:02d}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture
+def tiny_model() -> dict[str, object]:
+    return {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 32,
+        "image_size": 16,
+        "patch_size": 4,
+        "norm_pix_loss": True,
+    }

@@ -1,0 +1,151 @@
+"""`vitmae-search pretrain`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from vitmae_search.cli.common import json_option, print_json
+from vitmae_search.errors import display_path
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_SHARE = click.FloatRange(0, 1, max_open=True)
+_MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
+
+
+@click.command("pretrain")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/pretrain"),
+    show_default=True,
+    help="The run's folder, which is also the checkpoint. A run that is there goes on.",
+)
+@click.option(
+    "--model",
+    metavar="tiny|small|base|large|CONFIG.JSON",
+    default="tiny",
+    show_default=True,
+    help="The architecture.",
+)
+@click.option("--image-size", type=int, help="Side in pixels.  [default: the architecture's]")
+@click.option("--patch-size", type=int, help="Side in pixels.  [default: the architecture's]")
+@click.option("--mask-ratio", type=_SHARE, help="Share of patches to remove.  [default: 0.75]")
+@click.option(
+    "--norm-pix-loss/--no-norm-pix-loss",
+    default=None,
+    help="Learn pixels normalised patch by patch.  [default: yes]",
+)
+@click.option("--epochs", type=_POSITIVE, default=100.0, show_default=True, help="Passes over the photos.")
+@click.option(
+    "--max-minutes",
+    type=_POSITIVE,
+    help="End by this much training time if that comes first; the schedule follows.",
+)
+@click.option("--batch-size", type=click.IntRange(1, 65536), default=256, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=_POSITIVE,
+    default=1.5e-4,
+    show_default=True,
+    help="For 256 photos; it grows with the batch.",
+)
+@click.option(
+    "--warmup", type=_SHARE, default=0.05, show_default=True, help="Share of the training with a rising rate."
+)
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
+@click.option(
+    "--clip-norm",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Greatest gradient norm; 0 does not clip.",
+)
+@click.option(
+    "--crop-scale",
+    type=(float, float),
+    default=(0.2, 1.0),
+    show_default=True,
+    help="Least and greatest area of a crop.",
+)
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the crops.")
+@click.option(
+    "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True)
+@click.option(
+    "--attention",
+    type=click.Choice(["eager", "sdpa"]),
+    default="eager",
+    show_default=True,
+    help="In bf16 on a CPU, eager trains about twice as fast.",
+)
+@click.option("--device", metavar="auto|cpu|cuda|cuda:N|mps", default="auto", show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the model; needs a C++ compiler on a CPU.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="On the CPU.  [default: all cores]")
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Share each batch among threads of one core each: faster on a busy CPU.",
+)
+@click.option("--save-minutes", type=_POSITIVE, default=5.0, show_default=True, help="Between checkpoints.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, folder: str, output: Path, model: str, as_json: bool, **chosen: Any
+) -> int:
+    """Pretrain a masked autoencoder on every photo under FOLDER.
+
+    The output folder becomes a checkpoint (`--model runs/pretrain` for the other commands), with the
+    loss as log.jsonl and loss.png, and reconstructions.png. Ctrl-C keeps a checkpoint, and the same
+    command goes on from it exactly. Options that were left out are then those that the run began with.
+
+    \b
+    vitmae-search pretrain ~/Pictures --epochs 50
+    vitmae-search pretrain ~/Pictures --max-minutes 60 --learning-rate 1e-3 -o runs/hour
+    """
+    from vitmae_search.cli.stopping import StopOnSignal
+    from vitmae_search.cli.training_progress import training_progress
+    from vitmae_search.training import model_config, pretrain
+
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    fields = {name: chosen.pop(name) for name in _MODEL_FIELDS}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    described = model_config(model, **fields).to_dict() if fields or "model" in given else None
+    with training_progress() as progress:
+        report = pretrain(
+            folder,
+            output,
+            model=described,
+            options={name: value for name, value in chosen.items() if name in given},
+            on_packed=progress.packed,
+            on_progress=progress.trained,
+            stop=StopOnSignal("saving a checkpoint after this step").asked,
+        )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _print_report(asdict(report))
+    return 130 if report.interrupted else 0
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    loss = "" if report["loss"] is None else f", loss {report['loss']:.4f}"
+    click.echo(
+        f"{report['epochs']:.2f} epochs of {report['photos']} photos "
+        f"in {report['seconds'] / 60:.1f} minutes{loss}"
+    )
+    if report["failed"]:
+        click.echo(f"{report['failed']} photos could not be read and were left out")
+    click.echo(f"checkpoint: {display_path(report['output'])}")
+    if report["interrupted"]:
+        click.echo("interrupted; the same command goes on from the checkpoint", err=True)

@@ -1,0 +1,83 @@
+"""The progress of a training: a bar on a terminal, plain lines otherwise. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    import rich.progress
+
+    from vitmae_search.training import PretrainProgress
+
+PLAIN_EVERY = 15.0
+"""Seconds between plain lines."""
+
+
+class TrainingProgress(Protocol):
+    """What to tell: photos packed of all, and a moment of the training."""
+
+    def packed(self, done: int, total: int) -> None: ...
+    def trained(self, moment: PretrainProgress) -> None: ...
+
+
+@contextmanager
+def training_progress() -> Iterator[TrainingProgress]:
+    """Callbacks to give to `pretrain`."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    bar = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (*bar, TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    def __init__(self, bars: rich.progress.Progress) -> None:
+        self._bars = bars
+        self._packing: rich.progress.TaskID | None = None
+        self._training: rich.progress.TaskID | None = None
+
+    def packed(self, done: int, total: int) -> None:
+        if self._packing is None:
+            self._packing = self._bars.add_task("packing photos", total=total, text="")
+        self._bars.update(self._packing, completed=done, text=f"{done} of {total}")
+
+    def trained(self, moment: PretrainProgress) -> None:
+        if self._training is None:
+            self._training = self._bars.add_task("training", total=1.0, text="")
+        self._bars.update(self._training, completed=moment.share, text=describe(moment))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def packed(self, done: int, total: int) -> None:
+        self._say(f"packing: {done} of {total} photos", always=done == total)
+
+    def trained(self, moment: PretrainProgress) -> None:
+        self._say(f"training: {moment.share:.1%}, {describe(moment)}", always=moment.share >= 1)
+
+    def _say(self, text: str, *, always: bool) -> None:
+        now = time.monotonic()
+        if always or now - self._last >= PLAIN_EVERY:
+            self._last = now
+            click.echo(text, err=True)
+
+
+def describe(moment: PretrainProgress) -> str:
+    """Epoch, loss, rate and remaining time in a line."""
+    line = moment.line
+    left = timedelta(seconds=round(moment.remaining))
+    return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}, {line.images_per_second:.0f} images/s, {left} left"

@@ -1,0 +1,111 @@
+"""Which photos a step sees, and how they are cropped and masked: a function of the seed and the step.
+
+Nothing random is carried from step to step, so a run that resumes at a step goes on exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitmae_search.training.augment import Crops, random_crops, resize_crops
+from vitmae_search.training.options import PretrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Mean and deviation of each channel, for pixels in 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 in 0 to 255, normalised."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1) * 255
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1) * 255
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Photos of a step as they are stored, (N, side, side, 3) uint8, and what is to be done to them."""
+
+    images: Tensor
+    crops: Crops
+    noise: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self, parts: int) -> list[Batch]:
+        """`parts` batches of nearly equal length, in order."""
+        columns = (getattr(self.crops, name).tensor_split(parts) for name in Crops.__slots__)
+        crops = [Crops(*fields) for fields in zip(*columns, strict=True)]
+        pieces = zip(self.images.tensor_split(parts), crops, self.noise.tensor_split(parts), strict=True)
+        return [Batch(*piece) for piece in pieces]
+
+
+class Batches:
+    """The endless stream of shuffled epochs, cut into batches."""
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        options: PretrainOptions,
+        *,
+        image_size: int,
+        num_patches: int,
+        normalise: Normalisation,
+        device: torch.device,
+    ) -> None:
+        self._images = images
+        self._options = options
+        self._image_size = image_size
+        self._num_patches = num_patches
+        self._normalise = normalise
+        self._device = device
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def at(self, step: int) -> Batch:
+        """What step `step` sees."""
+        size = self._options.batch_size
+        images = torch.from_numpy(self._images[self._positions(step * size, size)])
+        generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
+        crops = random_crops(
+            size,
+            *images.shape[1:3],
+            scale=self._options.crop_scale,
+            flip=self._options.flip,
+            generator=generator,
+        )
+        return Batch(images, crops, torch.rand((size, self._num_patches), generator=generator))
+
+    def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """pixel_values (N, 3, S, S) float32 and noise (N, num_patches) float32, on the device."""
+        pixels = resize_crops(batch.images.to(self._device), batch.crops, self._image_size)
+        return self._normalise(pixels), batch.noise.to(self._device)
+
+    def _positions(self, start: int, count: int) -> NDArray[np.int64]:
+        """Rows start … start + count of all epochs laid end to end, each shuffled in its own way."""
+        rows = np.arange(start, start + count)
+        epochs, within = np.divmod(rows, len(self._images))
+        chosen = np.empty(count, np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            chosen[here] = self._epoch(int(epoch))[within[here]]
+        return chosen
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        if self._order is None or self._order[0] != epoch:
+            shuffle = np.random.default_rng((self._options.seed, epoch))
+            self._order = epoch, shuffle.permutation(len(self._images))
+        return self._order[1]
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed of 63 bits for one step, unrelated to its neighbours'."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,254 @@
+"""Masked-autoencoder pretraining: the loop, its checkpoints, and how it goes on after them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitmae_search.errors import TrainingError
+from vitmae_search.training.batches import Batches, Normalisation, step_seed
+from vitmae_search.training.devices import autocast, pick_device
+from vitmae_search.training.files import replace_files
+from vitmae_search.training.log import LogLine, RunLog
+from vitmae_search.training.options import PretrainOptions
+from vitmae_search.training.packed import PackedPhotos
+from vitmae_search.training.pictures import draw_loss, draw_sheet
+from vitmae_search.training.replicas import Replicas, check_replicas
+from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
+from vitmae_search.training.state import RunState, load_state, save_state
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
+
+LOG_FILE = "log.jsonl"
+LOSS_PICTURE = "loss.png"
+RECONSTRUCTIONS_PICTURE = "reconstructions.png"
+_PICTURED = 8  # photos whose reconstructions are drawn, the same ones each time
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainProgress:
+    """A moment of the training. `share` is 0 to 1; `remaining` and `seconds` are seconds."""
+
+    line: LogLine
+    total_steps: int
+    share: float
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainReport:
+    """What a run came to. `interrupted` says that it stopped early and can go on."""
+
+    output: str
+    steps: int
+    epochs: float
+    loss: float | None
+    seconds: float
+    photos: int
+    failed: int
+    interrupted: bool
+
+
+class Pretraining:
+    """One run in one folder, which is also a checkpoint that `from_pretrained` loads.
+
+    The folder holds config.json, preprocessor_config.json and model.safetensors, the log, pictures, and
+    `state.pt`. Where there is a state, the run goes on from it. `model` is trained in place.
+    Raises `TrainingError` if the state belongs to other photos.
+    """
+
+    def __init__(
+        self,
+        model: ViTMAEForPreTraining,
+        processor: ViTImageProcessor,
+        photos: PackedPhotos,
+        output: Path,
+        options: PretrainOptions,
+    ) -> None:
+        self._photos, self._output, self._options = photos, output, options
+        self._processor = processor
+        self._device = pick_device(options.device)
+        self._model = model.to(self._device).train()
+        self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
+        check_replicas(options.replicas, model.config, self._device)
+        if options.compiled:
+            self._model.compile()
+        self._replicas = Replicas(self._model, options.replicas)
+        self._optimizer = adamw(
+            model,
+            rate=options.peak_rate,
+            betas=(options.beta1, options.beta2),
+            weight_decay=options.weight_decay,
+        )
+        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+        self._batches = Batches(
+            photos.images,
+            options,
+            image_size=model.config.image_shape[0],
+            num_patches=model.config.num_patches,
+            normalise=Normalisation(tuple(processor.image_mean), tuple(processor.image_std)),
+            device=self._device,
+        )
+        self._log = RunLog(output / LOG_FILE)
+        self._step, self._seconds = 0, 0.0
+        self._pending: list[tuple[float, float]] = []
+        self._last_loss: float | None = None
+        self._restore()
+
+    @property
+    def total_steps(self) -> int:
+        return max(1, math.ceil(self._options.epochs * len(self._photos) / self._options.batch_size))
+
+    @property
+    def progress(self) -> float:
+        """0 to 1; at 1 the training is over."""
+        minutes = self._options.max_minutes
+        limit = None if minutes is None else minutes * 60
+        return progress_at(self._step, self.total_steps, self._seconds, limit)
+
+    def run(
+        self,
+        *,
+        on_progress: Callable[[PretrainProgress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> PretrainReport:
+        """Train until the schedule ends or `stop` says so, and leave a checkpoint either way.
+
+        Raises `TrainingError` for a loss or gradient that is not finite; the last checkpoint stays.
+        """
+        devices = [self._device] if self._device.type == "cuda" else []
+        saved_at, logged_at = self._seconds, self._seconds
+        interrupted = False
+        with torch.random.fork_rng(devices):
+            while self.progress < 1 and not interrupted:
+                started = time.perf_counter()
+                self._pending.append(self._train_step())
+                self._step += 1
+                self._seconds += time.perf_counter() - started
+                if self._step % self._options.log_every == 0:
+                    self._write_line(logged_at, on_progress)
+                    logged_at = self._seconds
+                if self._seconds - saved_at >= self._options.save_minutes * 60:
+                    self.save()
+                    saved_at = self._seconds
+                interrupted = stop()
+        self.save()
+        return self._report(interrupted and self.progress < 1)
+
+    def save(self) -> None:
+        """Write the state, the model and the pictures; each file replaces its forerunner at once."""
+        save_state(
+            self._output,
+            RunState(
+                step=self._step,
+                seconds=self._seconds,
+                pending=self._pending,
+                signature=self._photos.signature,
+                model=self._model.state_dict(),
+                optimizer=self._optimizer.state_dict(),
+            ),
+        )
+        with replace_files(self._output) as folder:
+            self._model.save_pretrained(folder)
+            self._processor.save_pretrained(folder)
+            draw_loss([(line.epoch, line.loss) for line in self._log.read()], folder / LOSS_PICTURE)
+            self._draw_reconstructions(folder / RECONSTRUCTIONS_PICTURE)
+
+    def _draw_reconstructions(self, path: Path) -> None:
+        """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
+        rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
+        shown = [
+            reconstruct(self._model, self._processor, self._photos.images[row], seed=int(row))
+            for row in rows
+        ]
+        draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
+
+    def _train_step(self) -> tuple[float, float]:
+        """One update; its loss and gradient norm."""
+        options = self._options
+        parts = self._batches.at(self._step).split(len(self._replicas))
+        torch.manual_seed(step_seed(options.seed, self._step))  # dropout, where the model has any
+        set_rate(self._optimizer, options.peak_rate * rate_factor(self.progress, options.warmup))
+
+        def loss_of(model: nn.Module, part: int) -> Tensor:
+            pixels, noise = self._batches.model_input(parts[part])
+            with self._autocast():
+                loss: Tensor = model(pixels, noise=noise).loss
+            return loss * (len(parts[part]) / options.batch_size)
+
+        value = self._replicas.backward(loss_of)
+        norm = nn.utils.clip_grad_norm_(self._trained, options.clip_norm or math.inf).item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(
+                f"the loss is {value} and the gradient norm {norm} at step {self._step}: training stops. "
+                f"The checkpoint in {self._output} is from before; try a lower learning rate."
+            )
+        self._optimizer.step()
+        return value, norm
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast(self._device) if self._options.precision == "bf16" else nullcontext()
+
+    def _write_line(
+        self, since: float, on_progress: Callable[[PretrainProgress], None] | None
+    ) -> None:
+        losses, norms = zip(*self._pending, strict=True)
+        images = len(self._pending) * self._options.batch_size
+        self._last_loss = sum(losses) / len(losses)
+        line = LogLine(
+            step=self._step,
+            epoch=round(self._epochs, 4),
+            loss=self._last_loss,
+            rate=self._optimizer.param_groups[0]["lr"],
+            gradient_norm=sum(norms) / len(norms),
+            seconds=round(self._seconds, 2),
+            images_per_second=round(images / max(self._seconds - since, 1e-9), 1),
+        )
+        self._pending = []
+        self._log.append(line)
+        if on_progress is not None:
+            share = self.progress
+            remaining = self._seconds / share * (1 - share)
+            on_progress(PretrainProgress(line, self.total_steps, share, remaining))
+
+    @property
+    def _epochs(self) -> float:
+        return self._step * self._options.batch_size / len(self._photos)
+
+    def _restore(self) -> None:
+        state = load_state(self._output)
+        if state is None:
+            self._log.rewind(0)
+            return
+        if state.signature != self._photos.signature:
+            raise TrainingError(
+                f"the run in {self._output} was trained on other photos, or they have changed since: "
+                "choose another output folder"
+            )
+        self._model.load_state_dict(state.model)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._step, self._seconds = state.step, state.seconds
+        self._pending = [(loss, norm) for loss, norm in state.pending]
+        self._log.rewind(self._step)
+        lines = self._log.read()
+        self._last_loss = lines[-1].loss if lines else None
+
+    def _report(self, interrupted: bool) -> PretrainReport:
+        losses = [loss for loss, _ in self._pending]
+        return PretrainReport(
+            output=str(self._output),
+            steps=self._step,
+            epochs=self._epochs,
+            loss=sum(losses) / len(losses) if losses else self._last_loss,
+            seconds=self._seconds,
+            photos=len(self._photos),
+            failed=len(self._photos.failures),
+            interrupted=interrupted,
+        )

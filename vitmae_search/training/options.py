@@ -1,0 +1,136 @@
+"""What a pretraining run is told: the paper's recipe as defaults, every choice an option. Torch-free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from vitmae_search.errors import ConfigError, TrainingError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 192,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 3,
+        "intermediate_size": 768,
+        "decoder_hidden_size": 128,
+        "decoder_num_hidden_layers": 2,
+        "decoder_num_attention_heads": 4,
+        "decoder_intermediate_size": 512,
+        "image_size": 64,
+        "patch_size": 8,
+    },
+    "small": {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "decoder_hidden_size": 256,
+        "decoder_num_hidden_layers": 4,
+        "decoder_num_attention_heads": 8,
+        "decoder_intermediate_size": 1024,
+    },
+    "base": {},
+    "large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+}
+"""Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
+
+HOW_IT_RUNS = frozenset(
+    {"device", "compiled", "threads", "replicas", "max_minutes", "save_minutes", "log_every"}
+)
+"""Options that may change when a run is resumed; all the others make another training."""
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainOptions:
+    """The recipe of He et al. 2022 (table 8): AdamW (0.9, 0.95), warm-up and cosine, crop and flip.
+
+    `learning_rate` is the base rate: the rate in use is `learning_rate · batch_size / 256`.
+    `warmup` is the share of the training in which the rate rises linearly (the paper: 40 of 800 epochs).
+    `crop_scale` is the least and greatest area of a random crop, as a share of the picture.
+    `clip_norm` 0 leaves gradients as they are. `precision` is "bf16" (autocast, fp32 weights) or "fp32".
+    `max_minutes` of training time, over all resumes: the schedule then follows epochs or time, whichever
+    is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
+    `stored_side` is the side at which photos are packed, 0 for the model's image size: twice that keeps
+    detail for the crops, in four times the space.
+    `save_minutes` between checkpoints; `log_every` steps between lines of the log; `threads` of torch on
+    the CPU, 0 for torch's own choice; `replicas` threads share each batch (see `replicas`).
+    """
+
+    epochs: float = 100.0
+    batch_size: int = 256
+    learning_rate: float = 1.5e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 0.0
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+    stored_side: int = 0
+    precision: str = "bf16"
+    attention: str = "eager"
+    seed: int = 0
+    device: str = "auto"
+    compiled: bool = False
+    threads: int = 0
+    replicas: int = 1
+    max_minutes: float | None = None
+    save_minutes: float = 5.0
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "replicas", "save_minutes", "log_every"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be greater than 0")
+        for name in ("weight_decay", "clip_norm", "stored_side", "threads", "seed"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        for name in ("warmup", "beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
+        _require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")
+        low, high = self.crop_scale
+        _require(0 < low <= high <= 1, "crop_scale", self.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
+        _require(self.precision in ("bf16", "fp32"), "precision", self.precision, "is bf16 or fp32")
+        _require(self.attention in ("eager", "sdpa"), "attention", self.attention, "is eager or sdpa")
+        if self.max_minutes is not None:
+            _require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate after the warm-up."""
+        return self.learning_rate * self.batch_size / 256
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PretrainOptions:
+        """Raises `TrainingError` for a key that this version does not know."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise TrainingError(f"the run was made by another version: it has options {', '.join(unknown)}")
+        return cls(**{**values, "crop_scale": tuple(values["crop_scale"])})
+
+
+def resumed(saved: PretrainOptions, given: Mapping[str, Any], where: str) -> PretrainOptions:
+    """`saved` with what a person asked for now. Raises `TrainingError` if that is another recipe."""
+    options = replace(saved, **given)
+    changed = [n for n in given if n not in HOW_IT_RUNS and getattr(saved, n) != getattr(options, n)]
+    if changed:
+        name = changed[0]
+        raise TrainingError(
+            f"{where} holds a run with {name}={getattr(saved, name)!r}, and {getattr(options, name)!r} would "
+            "be another training: leave the option out to go on with it, or choose another output folder"
+        )
+    return options
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ConfigError(name, value, rule)

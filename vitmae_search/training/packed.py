@@ -1,0 +1,147 @@
+"""A folder of photos as one memory-mapped uint8 array, decoded once and then read at disk speed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from vitmae_search.errors import PhotoError, TrainingError, display_path
+from vitmae_search.photos import decode, read_photo, scan
+from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.training.files import write_atomically
+
+_CHUNK = 512  # photos decoded at a time: 512 · 224² · 3 bytes are 77 MB
+_FORMAT = 1
+
+OnPacked = Callable[[int, int], None]
+"""Called with the photos done and the photos in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPhotos:
+    """`images` (N, side, side, 3) uint8, memory-mapped, in the order of the sorted paths.
+
+    `signature` stands for the files (names, sizes, times) and the side; `failures` are (path, reason).
+    """
+
+    images: NDArray[np.uint8]
+    signature: str
+    failures: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def pack(
+    folder: str | os.PathLike[str],
+    cache: str | os.PathLike[str],
+    *,
+    side: int,
+    workers: int = 2,
+    on_progress: OnPacked | None = None,
+) -> PackedPhotos:
+    """Decode every photo under `folder` to `side` × `side` pixels, or reuse `cache` if nothing changed.
+
+    A photo is scaled so that its shorter side fits and cropped in its middle. One that cannot be decoded
+    is left out and listed. `cache` is a folder; a half-made one is made again.
+    Raises `TrainingError` where no photo is found.
+    """
+    files = _list_photos(os.fspath(folder))
+    signature = _signature(files, side)
+    kept = _open(Path(cache), signature)
+    if kept is not None:
+        return kept
+    Path(cache).mkdir(parents=True, exist_ok=True)
+    with write_atomically(Path(cache) / "images.u8") as stream:
+        failures = _decode_all([stamp.path for stamp in files], side, stream, workers, on_progress)
+    count = len(files) - len(failures)
+    if count == 0:
+        raise TrainingError(f"no photo could be read under {display_path(folder)}")
+    description = {
+        "format": _FORMAT,
+        "signature": signature,
+        "shape": [count, side, side, 3],
+        "failures": failures,
+    }
+    with write_atomically(Path(cache) / "images.json") as stream:
+        stream.write(json.dumps(description).encode())
+    opened = _open(Path(cache), signature)
+    if opened is None:
+        raise TrainingError(f"the packed photos in {display_path(cache)} could not be read back")
+    return opened
+
+
+def _list_photos(folder: str) -> list[Stamp]:
+    """Every photo's stamp, sorted by path. A folder that cannot be entered would change the data unseen."""
+    problems: list[ScanProblem] = []
+    found = sorted(scan(folder, on_problem=problems.append), key=lambda stamp: stamp.path)
+    if problems:
+        raise TrainingError(f"{display_path(problems[0].path)} cannot be read: {problems[0].reason}")
+    if not found:
+        raise TrainingError(f"there are no photos under {display_path(folder)}")
+    return found
+
+
+def _signature(files: Sequence[Stamp], side: int) -> str:
+    hashed = hashlib.sha256(f"{_FORMAT} {side}".encode())
+    for stamp in files:
+        hashed.update(os.fsencode(stamp.path) + f"\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
+    return hashed.hexdigest()
+
+
+def _open(cache: Path, signature: str) -> PackedPhotos | None:
+    """The packed photos, or None where they are missing, of other photos, or cut short."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        described = json.loads((cache / "images.json").read_bytes())
+        if described["signature"] == signature:
+            shape = tuple(described["shape"])
+            images = np.memmap(cache / "images.u8", dtype=np.uint8, mode="r", shape=shape)
+            failures = tuple((path, reason) for path, reason in described["failures"])
+            return PackedPhotos(images, signature, failures)
+    return None
+
+
+def _decode_all(
+    paths: Sequence[str], side: int, stream: IO[bytes], workers: int, on_progress: OnPacked | None
+) -> list[tuple[str, str]]:
+    """Write the decoded photos to `stream` in order, and return those that failed."""
+    failures: list[tuple[str, str]] = []
+    done = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for chunk in _chunks(paths):
+            for path, result in zip(chunk, pool.map(lambda p: _square(p, side), chunk), strict=True):
+                if isinstance(result, str):
+                    failures.append((path, result))
+                else:
+                    stream.write(result.tobytes())
+            done += len(chunk)
+            if on_progress is not None:
+                on_progress(done, len(paths))
+    return failures
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(paths)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+def _square(path: str, side: int) -> NDArray[np.uint8] | str:
+    """(side, side, 3) uint8, or the reason why there is none."""
+    try:
+        image = decode(read_photo(path), path=path, shrink_to=side).image
+    except PhotoError as error:
+        return error.reason
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))

@@ -1,0 +1,73 @@
+"""Pictures of a run, drawn with Pillow alone: the loss curve, and a sheet of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_WIDTH, _HEIGHT = 720, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 28, 48
+_INK, _GRID, _LINE = (40, 40, 40), (225, 225, 225), (31, 98, 173)
+
+
+def draw_loss(points: Sequence[tuple[float, float]], path: Path, title: str = "pretraining loss") -> None:
+    """Draw (epoch, loss) points as a curve and save it as PNG. No points give empty axes."""
+    image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(14)
+    epochs = [x for x, _ in points] or [0.0, 1.0]
+    losses = [y for _, y in points] or [0.0, 1.0]
+    x_ticks = _ticks(0.0, max(epochs))
+    y_ticks = _ticks(min(losses), max(losses))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
+        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return (
+            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
+            _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+    for tick in x_ticks:
+        x, _ = place(tick, y_ticks[0])
+        draw.line([(x, _TOP), (x, _HEIGHT - _BOTTOM)], fill=_GRID)
+        draw.text((x, _HEIGHT - _BOTTOM + 6), f"{tick:g}", fill=_INK, font=font, anchor="ma")
+    for tick in y_ticks:
+        _, y = place(x_ticks[0], tick)
+        draw.line([(_LEFT, y), (_WIDTH - _RIGHT, y)], fill=_GRID)
+        draw.text((_LEFT - 8, y), f"{tick:g}", fill=_INK, font=font, anchor="rm")
+    draw.text((_WIDTH / 2, _HEIGHT - 8), "epochs", fill=_INK, font=font, anchor="ms")
+    draw.text((_LEFT, 8), title, fill=_INK, font=font)
+    if len(points) > 1:
+        draw.line([place(x, y) for x, y in points], fill=_LINE, width=2)
+    image.save(path, format="PNG", optimize=True)
+
+
+def draw_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, *, zoom: int = 1) -> None:
+    """Save (H, W, 3) uint8 images of one size as a PNG, a row of the sheet for each inner sequence."""
+    height, width, _ = rows[0][0].shape
+    gap = 4
+    sheet = np.full(
+        (len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3), 255, np.uint8
+    )
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            top, left = gap + i * (height + gap), gap + j * (width + gap)
+            sheet[top : top + height, left : left + width] = picture
+    image = Image.fromarray(sheet)
+    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+    image.save(path, format="PNG", optimize=True)
+
+
+def _ticks(low: float, high: float, wanted: int = 6) -> list[float]:
+    """Round numbers at even steps, that take in `low` and `high`."""
+    span = max(high - low, 1e-9 + abs(high) * 1e-6)
+    power = 10.0 ** math.floor(math.log10(span / wanted))
+    step = next(m * power for m in (1, 2, 5, 10, 20) if span / (m * power) <= wanted)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
