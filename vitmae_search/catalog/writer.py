@@ -104,6 +104,12 @@ class CatalogWriter(Catalog):
         """These files are back, unchanged."""
         self._mark(photo_ids, missing=False)
 
+    def mark_on_device(self, photo_ids: Sequence[int], device: int) -> None:
+        """These unchanged files are now on another device (`st_dev`): the system numbered it anew."""
+        with self._changing() as connection:
+            for ids in chunks(photo_ids):
+                connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(device=device))
+
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Forget these files, and contents (with their vectors) that no other file has."""
         with self._changing() as connection:
