@@ -49,7 +49,8 @@ def of_ids(
     statement = statement.where(EmbeddingRow.space_id == space_id)
     found: dict[int, bytes] = {}
     for ids in chunks(embedding_ids):
-        found.update(connection.execute(statement.where(EmbeddingRow.embedding_id.in_(ids))).tuples())
+        for row in connection.execute(statement.where(EmbeddingRow.embedding_id.in_(ids))):
+            found[row.embedding_id] = row.vector
     absent = next((number for number in embedding_ids if number not in found), None)
     if absent is not None:
         raise SpaceError(f"Space {space_id} has no vector {absent}; it may have been deleted just now.")
