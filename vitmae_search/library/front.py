@@ -87,7 +87,7 @@ class Library(LibraryReader):
             return index_folders(
                 catalog,
                 paths,
-                open_space=lambda: self._embedders.space_for(self._choice, catalog),
+                open_space=lambda: self._embedders.for_index(self._choice, catalog),
                 vectors=self._vectors,
                 thumbnails=self.thumbnails,
                 batch_size=self._batch_size,
