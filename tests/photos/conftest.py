@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -48,3 +52,28 @@ def encoded() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return encode
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    user = os.geteuid()
+    if user == 0:  # in a container; root may read everything
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.fixture
+def locked() -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]]:
+    """A folder that anybody may enter, and a context in which permissions hold, for root too.
+
+    `tmp_path` will not do: pytest keeps it from other users.
+    """
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder, _nobody
+    for inside in folder.rglob("*"):
+        inside.chmod(0o700)
+    shutil.rmtree(folder)

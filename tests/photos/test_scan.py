@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -133,16 +134,21 @@ def test_fifos_sockets_and_devices_are_never_opened(tmp_path: Path, monkeypatch:
         assert names(tmp_path) == ["a.jpg", "folder.jpg/b.jpg"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_folder_is_reported_and_the_walk_goes_on(tmp_path: Path) -> None:
-    put(tmp_path, "a.jpg", "locked/b.jpg", "z/c.jpg")
-    (tmp_path / "locked").chmod(0)
-    try:
-        found, problems = walk(tmp_path)
-    finally:
-        (tmp_path / "locked").chmod(0o700)
+def test_what_is_not_permitted_is_reported_and_the_walk_goes_on(
+    locked: tuple[Path, Callable[[], AbstractContextManager[None]]],
+) -> None:
+    folder, permissions_hold = locked
+    put(folder, "a.jpg", "listed/d.jpg", "shut/b.jpg", "z/c.jpg")
+    (folder / "a.jpg").chmod(0)  # its stamp may be seen all the same
+    (folder / "listed").chmod(0o444)
+    (folder / "shut").chmod(0)
+    with permissions_hold():
+        found, problems = walk(folder)
     assert found == ["a.jpg", "z/c.jpg"]
-    assert problems == [ScanProblem(str(tmp_path / "locked"), "Permission denied")]
+    assert problems == [
+        ScanProblem(str(folder / "listed/d.jpg"), "Permission denied"),
+        ScanProblem(str(folder / "shut"), "Permission denied"),
+    ]
 
 
 def test_a_folder_that_vanishes_during_the_walk_is_reported(tmp_path: Path) -> None:

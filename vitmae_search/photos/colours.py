@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
+_ROWS = 256  # scaled at a time, so that 250 megapixels need no gigabytes of floats
 _PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -91,23 +93,30 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
         low, high = 0.0, 4095.0 if _bits(image) == 12 else 65535.0
     else:
         low, high = _range(values, (1.0, 255.0) if image.mode == "F" else (255.0, 65535.0))
-    # The span of float32 values may exceed float32; garbage values are no reason to warn or fail.
-    with np.errstate(all="ignore"):
-        scaled = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-300))
-    scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(0, 255)
-    grey: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    scale = 255.0 / max(high - low, 1e-300)
+    for top in range(0, len(values), _ROWS):
+        # float64: the span of float32 values may exceed float32. Garbage is no reason to warn or fail.
+        with np.errstate(all="ignore"):
+            block = (values[top : top + _ROWS].astype(np.float64) - low) * scale
+        block = np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        grey[top : top + _ROWS] = np.rint(block.clip(0, 255))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255
     return grey
 
 
-def _range(values: NDArray[np.generic], usual: tuple[float, float]) -> tuple[float, float]:
+def _range(values: NDArray[Any], usual: tuple[float, float]) -> tuple[float, float]:
     """The lowest and highest value: (0, the first of `usual` that holds them), or what is there."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, usual[0]
-    low, high = float(finite.min()), float(finite.max())
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.any():
+            return 0.0, usual[0]
+        low = float(values.min(where=finite, initial=np.inf))
+        high = float(values.max(where=finite, initial=-np.inf))
+    else:
+        low, high = float(values.min()), float(values.max())
     if low >= 0:
         for limit in usual:
             if high <= limit:
