@@ -13,7 +13,7 @@ from PIL import Image
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding.contract import Embedder
 from vitmae_search.errors import PhotoError
-from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
 from vitmae_search.records import Space
 
 Query = str | os.PathLike[str] | bytes | Image.Image
@@ -39,7 +39,7 @@ def query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | Non
 def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
     """The picture as upright RGB. Raises `PhotoError`."""
     if isinstance(query, Image.Image):
-        return query.convert("RGB")
+        return upright_rgb(query)
     data, path = query_bytes(query)
     return decode(data, path=path, shrink_to=shrink_to).image
 
@@ -52,7 +52,7 @@ def query_vector(
     `open_embedder` is called only in the second case. It is decoded as the space's photos were.
     """
     if isinstance(query, Image.Image):
-        return QueryVector(embed_image(query.convert("RGB"), open_embedder()), known=False)
+        return QueryVector(embed_image(upright_rgb(query), open_embedder()), known=False)
     data, path = query_bytes(query)
     stored = _stored_vector(catalog, space, digest(data))
     if stored is not None:
