@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.records import Reconstruction
+from vitmae_search.records import ModelListing, Reconstruction
 
 API_VERSION = 1
 
@@ -144,4 +144,13 @@ class EmbedderPlugin(Protocol):
         cuda:N or mps; `precision` is auto, fp32 or bf16. Raises `errors.VitmaeSearchError` for what a
         person can mend.
         """
+        ...
+
+
+@runtime_checkable
+class ModelLister(Protocol):
+    """A plugin that can name models for its option `model`."""
+
+    def models(self) -> list[ModelListing]:
+        """The models that a person may choose, without opening or downloading any."""
         ...

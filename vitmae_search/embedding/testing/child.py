@@ -1,4 +1,4 @@
-"""What the checks run in a fresh process: `python -m ....testing.child QUESTION ANSWER`, two files."""
+"""What the checks run in a fresh process: `main(question, answer)`, the paths of two files."""
 
 from __future__ import annotations
 
@@ -66,6 +66,3 @@ def main(question: str, answer: str) -> None:
         result = {"error": f"{type(error).__name__}: {error}"}
     Path(answer).write_bytes(pickle.dumps(result))
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -123,10 +123,13 @@ def load_source(source: str | Path) -> EmbedderPlugin:
 
 
 def _run_child(question: str, answer: str) -> None:
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    path = [os.path.abspath(entry) for entry in sys.path]
+    code = (
+        f"import sys; sys.path[:] = {path!r}; "
+        "from vitmae_search.embedding.testing.child import main; main(*sys.argv[1:])"
+    )
     done = subprocess.run(  # noqa: S603 - this interpreter, our own module
-        [sys.executable, "-m", "vitmae_search.embedding.testing.child", question, answer],
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-c", code, question, answer],
         capture_output=True,
         text=True,
         timeout=_TIME_LIMIT,

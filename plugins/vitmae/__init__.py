@@ -1,0 +1,52 @@
+"""The masked autoencoder as an embedding plugin: features of whole images, and reconstructions.
+
+Torch and weights are loaded in `open`; `preparing` runs in worker processes and needs neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.records import ModelListing
+
+from .choices import NAME, check_options
+from .models import DEFAULT_MODEL, list_models
+
+if TYPE_CHECKING:
+    from .embedder import ViTMAEEmbedder
+
+
+class ViTMAEPlugin:
+    """Options:
+
+    `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
+    `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer.
+    `pooling`: cls, mean or gem, the last with `gem_power`.
+    `image_size`: the side in pixels to look at; 0 is the model's own, others stretch its positions.
+    """
+
+    info = PluginInfo(
+        name=NAME,
+        title="ViTMAE: features of a masked autoencoder's encoder, and its reconstructions",
+        capabilities=frozenset({"embed", "reconstruct"}),
+        options={
+            "model": DEFAULT_MODEL,
+            "layers": "last",
+            "pooling": "mean",
+            "gem_power": 3.0,
+            "image_size": 0,
+        },
+    )
+
+    def open(self, options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
+        check_options(options)
+        from .embedder import open_vitmae  # torch comes with it
+
+        return open_vitmae(options, device=device, precision=precision)
+
+    def models(self) -> list[ModelListing]:
+        return list_models()
+
+
+plugin = ViTMAEPlugin()

@@ -1,0 +1,47 @@
+"""What the options may be. Needs no torch, so that a slip is told at once."""
+
+from __future__ import annotations
+
+from vitmae_search.embedding.contract import Options
+from vitmae_search.errors import PluginOptionError
+
+NAME = "vitmae"
+POOLINGS = ("cls", "mean", "gem")
+
+
+def check_options(options: Options) -> None:
+    """Raise `PluginOptionError` for what no model could satisfy."""
+    if options["pooling"] not in POOLINGS:
+        raise PluginOptionError(NAME, f"pooling={options['pooling']!r} must be one of {', '.join(POOLINGS)}")
+    if float(options["gem_power"]) <= 0:
+        raise PluginOptionError(NAME, f"gem_power={options['gem_power']} must be above 0")
+    if int(options["image_size"]) < 0:
+        raise PluginOptionError(NAME, f"image_size={options['image_size']} must be 0 or a side in pixels")
+    _numbers(str(options["layers"]))
+
+
+def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
+    """"last", "-1" or "3,6,9" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
+
+    Raises `PluginOptionError` for anything else, for a layer named twice, and for layer 0 with "cls".
+    """
+    layers = tuple(number + depth + 1 if number < 0 else number for number in _numbers(text))
+    for number, layer in zip(_numbers(text), layers, strict=True):
+        if not 0 <= layer <= depth:
+            rule = f"there is no layer {number}; the model has {depth}"
+            raise PluginOptionError(NAME, f"layers={text!r}: {rule}")
+    if len(set(layers)) < len(layers):
+        raise PluginOptionError(NAME, f"layers={text!r} names a layer twice")
+    if pooling == "cls" and 0 in layers:
+        rule = "before the first layer the CLS token is the same for every photo; choose mean or gem"
+        raise PluginOptionError(NAME, f"layers={text!r} with pooling='cls': {rule}")
+    return layers
+
+
+def _numbers(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    try:
+        return [-1 if word == "last" else int(word) for word in words]
+    except ValueError:
+        rule = "must be 'last' or whole numbers separated by commas"
+        raise PluginOptionError(NAME, f"layers={text!r} {rule}") from None

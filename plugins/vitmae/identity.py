@@ -1,0 +1,65 @@
+"""What decides the vectors, as plain JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEModel
+
+_CONFIG = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("layer_norm_eps", "patch_size", "num_channels", "qkv_bias"),
+)
+"""The fields that reach the encoder's output at mask_ratio 0 without dropout; `image_size` is added."""
+
+
+def identity_of(
+    encoder: ViTMAEModel,
+    processor: ViTImageProcessor,
+    *,
+    layers: tuple[int, ...],
+    pooling: str,
+    gem_power: float,
+) -> dict[str, Any]:
+    """Weights, configuration, preprocessing, layers and pooling; no paths, no device.
+
+    `processor.size` is what is looked at. The decoder is left out: it takes no part.
+    """
+    return {
+        "weights": weights_digest(encoder.state_dict()),
+        "config": _config(encoder.config),
+        "preprocessing": {
+            "size": list(processor.height_width),
+            "resample": processor.resample,
+            "rescale": processor.rescale_factor if processor.do_rescale else None,
+            "mean": list(processor.image_mean) if processor.do_normalize else None,
+            "std": list(processor.image_std) if processor.do_normalize else None,
+        },
+        "layers": list(layers),
+        "pooling": {"gem": gem_power} if pooling == "gem" else pooling,
+    }
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and fp32 values, in hex: the same for every layout, file and file dtype."""
+    names = sorted(state)
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
+        digests = list(pool.map(lambda name: _tensor_digest(state[name]), names))
+    lines = [f"{n} {list(state[n].shape)} {digest}\n" for n, digest in zip(names, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(values.data).hexdigest()
+
+
+def _config(config: ViTMAEConfig) -> dict[str, Any]:
+    fields = {name: getattr(config, name) for name in _CONFIG}
+    return {**fields, "layer_norm_eps": float(config.layer_norm_eps), "image_size": list(config.image_shape)}

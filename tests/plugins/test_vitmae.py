@@ -1,0 +1,175 @@
+"""The ViTMAE plugin: it keeps the contract, and its vectors are the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitmae_search.bundled import bundled
+from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.embedding.testing import CHECKS, Subject, check_embedder, odd_images
+from vitmae_search.errors import DeviceError
+
+PLUGIN = bundled("plugins") / "vitmae"
+DEFAULT = bundled("data") / "models" / "vitmae-tiny-patch8-64"
+EmbedAll = Callable[[GuardedEmbedder], np.ndarray]
+
+
+# The contract
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def subject(request, checkpoint: Path):
+    options = {"model": str(checkpoint), "layers": "2,last", "pooling": "gem"}
+    with Subject(PLUGIN, options, precision=request.param) as subject:
+        yield subject
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_the_contract(check, subject: Subject) -> None:
+    check(subject)
+
+
+@pytest.mark.skipif(not DEFAULT.is_dir(), reason="the default model is not trained yet")
+def test_the_default_model_keeps_the_contract() -> None:
+    check_embedder(PLUGIN)
+
+
+# Parity with the reference
+
+
+def reference_states(reference: Any, photos: list[Image.Image], size: int) -> list[torch.Tensor]:
+    """What the reference sees and computes: hidden states at mask_ratio 0 in identity order.
+
+    The last is its `last_hidden_state`, after the final layer norm.
+    """
+    import transformers
+
+    mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    processor = transformers.ViTImageProcessorPil(
+        size={"height": size, "width": size}, image_mean=mean, image_std=deviation
+    )
+    pixels = torch.as_tensor(np.stack(processor(images=photos)["pixel_values"]))
+    length = (size // 8) ** 2
+    noise = torch.arange(length, dtype=torch.float32).expand(len(photos), -1)
+    before = reference.config.mask_ratio
+    reference.config.mask_ratio = 0.0
+    try:
+        with torch.no_grad():
+            output = reference.vit(
+                pixels, noise=noise, interpolate_pos_encoding=size != 32, output_hidden_states=True
+            )
+    finally:
+        reference.config.mask_ratio = before
+    assert torch.equal(output.ids_restore, noise.long())
+    return [*output.hidden_states[:-1], output.last_hidden_state]
+
+
+def pooled(states: torch.Tensor, pooling: str) -> torch.Tensor:
+    patches = states[:, 1:].double()
+    vectors = {
+        "cls": states[:, 0].double(),
+        "mean": patches.mean(1),
+        "gem": (patches.sign() * patches.abs() ** 3).mean(1),
+    }[pooling]
+    if pooling == "gem":
+        vectors = vectors.sign() * vectors.abs() ** (1 / 3)
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "gem"])
+@pytest.mark.parametrize("layers", ["last", "-2", "1", "1,3,-1"])
+def test_vectors_are_the_references(open_model, embed_all, reference, photos, pooling, layers) -> None:
+    indices = {"last": [4], "-2": [3], "1": [1], "1,3,-1": [1, 3, 4]}[layers]
+    embedder = open_model(layers=layers, pooling=pooling)
+    states = reference_states(reference, photos, 32)
+    expected = torch.cat([pooled(states[i], pooling) for i in indices], dim=1) / len(indices) ** 0.5
+    vectors = embed_all(embedder)
+    assert vectors.shape == (len(photos), 32 * len(indices))
+    assert np.abs(vectors - expected.numpy()).max() < 1e-5
+    # The bound means something: other photos, and other layers, are farther away than that.
+    assert np.abs(vectors - np.roll(vectors, 1, axis=0)).max(axis=1).min() > 1e-3
+    assert np.abs(vectors[:, :32] - pooled(states[2], pooling).numpy()).max() > 1e-3
+
+
+def test_another_size_stretches_the_positions_as_the_reference_does(
+    open_model, embed_all, reference, photos
+) -> None:
+    embedder = open_model(image_size=48)
+    assert (embedder.shape, embedder.input_size) == ((48, 48, 3), 48)
+    expected = pooled(reference_states(reference, photos, 48)[-1], "mean").numpy()
+    assert np.abs(embed_all(embedder) - expected).max() < 1e-5
+
+
+def test_a_file_a_folder_and_a_model_of_ours_give_the_same(
+    open_model, embed_all, checkpoint: Path, tmp_path: Path
+) -> None:
+    from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, ViTMAEModel
+
+    vectors, identity = embed_all(open_model()), open_model().identity
+    for cls in (ViTMAEForPreTraining, ViTMAEModel):
+        folder = tmp_path / cls.__name__
+        cls.from_pretrained(checkpoint).save_pretrained(folder)
+        ViTImageProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+        assert open_model(model=str(folder)).identity == identity
+        assert np.array_equal(embed_all(open_model(model=str(folder))), vectors)
+    file = open_model(model=str(checkpoint / "model.safetensors"))
+    assert file.identity == identity
+    assert file.model == open_model().model == "tiny-reference"
+
+
+def test_resizing_is_the_processors(open_model, photos) -> None:
+    import transformers
+
+    prepare = open_model().prepare
+    processor = transformers.ViTImageProcessorPil(
+        size={"height": 32, "width": 32}, do_rescale=False, do_normalize=False
+    )
+    for image in [*photos, *odd_images()]:
+        expected = processor(images=image, input_data_format="channels_last")["pixel_values"][0]
+        assert np.array_equal(prepare(image), np.moveaxis(np.asarray(expected), 0, -1))
+
+
+# Precision and devices
+
+
+def test_bf16_agrees_with_fp32(open_model, embed_all: EmbedAll) -> None:
+    full, half = open_model(precision="fp32"), open_model(precision="bf16")
+    a, b = embed_all(full), embed_all(half)
+    assert (a * b).sum(axis=1).min() >= 0.9995
+    assert not np.array_equal(a, b)
+    assert (full.provenance["precision"], half.provenance["precision"]) == ("fp32", "bf16")
+    assert open_model().provenance["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("cuda", "^cuda: no CUDA device can be used here; choose --device cpu or auto$"),
+        ("cuda:1", "^cuda:1: no CUDA device"),
+        ("mps", "^mps: no Apple GPU"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_clear_sentence(open_model, device: str, reason: str) -> None:
+    if getattr(torch, device.partition(":")[0]).is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(DeviceError, match=reason):
+        open_model(device=device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda(open_model, embed_all: EmbedAll, checkpoint: Path) -> None:
+    expected = embed_all(open_model())
+    assert np.abs(embed_all(open_model(device="cuda", precision="fp32")) - expected).max() < 1e-5
+    half = open_model(device="cuda")
+    assert half.provenance["precision"] == "bf16"
+    assert (embed_all(half) * expected).sum(axis=1).min() >= 0.9995
+    for precision in ("fp32", "bf16"):
+        check_embedder(PLUGIN, {"model": str(checkpoint)}, device="cuda", precision=precision)
