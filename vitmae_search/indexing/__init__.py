@@ -1,0 +1,9 @@
+"""Indexing: from folders to rows and vectors, incrementally, so that to run again is to resume.
+
+`index_folders` walks (photos), plans by stamp and digest, reads ahead in threads, embeds, records one
+batch a transaction (catalogue), and lets the vector index catch up. Torch-free.
+"""
+
+from vitmae_search.indexing.run import OpenSpace, index_folders
+
+__all__ = ["OpenSpace", "index_folders"]

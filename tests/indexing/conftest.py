@@ -1,0 +1,193 @@
+"""A small real set-up: a folder of photos, a catalogue, and an embedder of a few lines behind the guard."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import PluginInfo, open_embedder
+from vitmae_search.errors import PhotoError
+from vitmae_search.indexing import index_folders
+from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
+from vitmae_search.vectors import VectorCache
+
+SIDE = 6
+
+
+class TinyEmbedder:
+    """The picture at 6×6 as its vector. Counts the rows that it was given."""
+
+    model = "tiny"
+    dimension = SIDE * SIDE * 3
+    input_size = 24
+
+    def __init__(self, plugin, revision):
+        self.plugin = plugin
+        self.identity = {"revision": revision}
+        self.provenance = {"device": "cpu"}
+
+    def prepare(self, image):
+        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
+
+    def embed(self, batch):
+        for row in batch:
+            self.plugin.before_row(row)
+        self.plugin.rows += len(batch)
+        flat = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        return np.ascontiguousarray(flat / np.sqrt((flat * flat).sum(axis=1, keepdims=True)))
+
+    def close(self):
+        pass
+
+
+class TinyPlugin:
+    info = PluginInfo(name="tiny", title="Tiny", options={"revision": 1})
+
+    def __init__(self):
+        self.rows = 0
+        self.before_row = lambda row: None
+
+    def open(self, options, *, device, precision):
+        return TinyEmbedder(self, options["revision"])
+
+
+class Bench:
+    """A folder, a library, and runs over them, each of which is checked."""
+
+    def __init__(self, home: Path) -> None:
+        self.photos = home / "photos"
+        self.library = home / "library"
+        self.photos.mkdir()
+        self.plugin = TinyPlugin()
+        self.revision = 1
+        self.opened = 0
+
+    def open_space(self, catalog):
+        self.opened += 1
+        embedder = open_embedder(self.plugin, {"revision": self.revision})
+        space = catalog.ensure_space(
+            fingerprint=embedder.fingerprint("scaled"),
+            plugin="tiny",
+            model=embedder.model,
+            dimension=embedder.dimension,
+            decode="scaled",
+            options=embedder.options,
+            identity=embedder.identity,
+            provenance=embedder.provenance,
+        )
+        return embedder, space
+
+    def index(self, *folders, **options):
+        """Index (default: the photo folder) and check what holds after every run."""
+        before = self.plugin.rows
+        options = {"batch_size": 4, "workers": 2} | options
+        with CatalogWriter.open_writer(self.library) as catalog:
+            report = index_folders(
+                catalog,
+                [os.fspath(folder) for folder in folders or (self.photos,)],
+                open_space=lambda: self.open_space(catalog),
+                vectors=VectorCache(self.library / "vectors"),
+                thumbnails=ThumbnailStore(self.library / "thumbnails"),
+                **options,
+            )
+        self.embedded = self.plugin.rows - before
+        counted = (report.added, report.updated, report.moved, report.unchanged, report.failed)
+        assert report.found == sum(counted)
+        assert len(report.failures) == report.failed
+        return report
+
+    def catalog(self):
+        return CatalogWriter.open_writer(self.library)
+
+    def vector_of(self, data: bytes):
+        """The vector that these bytes must have, alone; None for what cannot be decoded."""
+        embedder = open_embedder(self.plugin, {"revision": self.revision})
+        try:
+            image = decode(data, shrink_to=decode_target("scaled", embedder.input_size)).image
+        except PhotoError:
+            return None
+        rows, hook = self.plugin.rows, self.plugin.before_row
+        self.plugin.before_row = lambda row: None
+        vector = embedder.embed(embedder.prepare(image)[None])[0]
+        self.plugin.rows, self.plugin.before_row = rows, hook
+        return vector
+
+    def assert_mirrors_disk(self, *folders: Path) -> None:
+        """The catalogue is what a look at every file says, vector by vector, and so is the index file."""
+        wanted, broken = {}, set()
+        for folder in folders or (self.photos,):
+            for path in folder.rglob("*.jpg"):
+                data = path.read_bytes()
+                vector = self.vector_of(data)
+                if vector is None:
+                    broken.add(os.fspath(path))
+                else:
+                    wanted[os.fspath(path)] = (digest(data), vector, path.stat())
+        with self.catalog() as catalog:
+            space = catalog.space_of(self.fingerprint())
+            photos = {photo.path: photo for photo in catalog.photos()}
+            assert photos.keys() == wanted.keys()
+            for path, (name, vector, status) in wanted.items():
+                photo = photos[path]
+                assert photo.digest == name
+                assert (photo.size, photo.mtime_ns) == (status.st_size, status.st_mtime_ns)
+                assert np.array_equal(catalog.vector(space.space_id, photo.content_id), vector)
+            assert {failure.path for failure in catalog.failures(space.space_id)} == broken
+            assert catalog.check() == []
+            source = catalog.vector_source(space.space_id)
+            cache = VectorCache(self.library / "vectors")
+            assert cache.verify(source)
+            assert len(cache.open(source)) == catalog.space(space.space_id).vectors
+
+    def fingerprint(self) -> str:
+        return open_embedder(self.plugin, {"revision": self.revision}).fingerprint("scaled")
+
+    def missing(self) -> set[str]:
+        with self.catalog() as catalog:
+            return {photo.path for photo in catalog.photos(missing=True)}
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def new_bench(tmp_path_factory) -> Callable[[], Bench]:
+    return lambda: Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="session")
+def jpegs(tmp_path_factory) -> Callable[[int], bytes]:
+    """The bytes of a small JPEG that its number decides."""
+    made: dict[int, bytes] = {}
+    folder = tmp_path_factory.mktemp("jpegs")
+
+    def make(number: int) -> bytes:
+        if number not in made:
+            rows = np.random.default_rng(number).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+            path = folder / f"{number}.jpg"
+            Image.fromarray(rows).resize((70, 50), Image.Resampling.BICUBIC).save(path, quality=90)
+            made[number] = path.read_bytes()
+        return made[number]
+
+    return make
+
+
+@pytest.fixture
+def fill(bench, jpegs) -> Callable[..., list[Path]]:
+    """Write photos 0 to `count` - 1 as 000.jpg and so on, and return their paths."""
+
+    def write(count: int, start: int = 0, folder: Path | None = None) -> list[Path]:
+        folder = folder or bench.photos
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{number:03}.jpg" for number in range(start, start + count)]
+        for number, path in enumerate(paths, start):
+            path.write_bytes(jpegs(number))
+        return paths
+
+    return write

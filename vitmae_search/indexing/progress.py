@@ -1,0 +1,57 @@
+"""Telling others how far a run is: a callback at each step, the catalogue at most once a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+from vitmae_search.records import IndexProgress
+
+Phase = Literal["scanning", "indexing", "finishing", "done"]
+_RECORD_EVERY = 1.0
+
+
+class ProgressTeller:
+    """`show` is called at each step, `record` (a write to disk) seldom and at each change of phase."""
+
+    def __init__(
+        self, show: Callable[[IndexProgress], None] | None, record: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        self._show = show
+        self._record = record
+        self._started = time.monotonic()
+        self._working = self._started
+        self._before = 0
+        self._recorded = float("-inf")
+        self._phase: Phase | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._started
+
+    def tell(
+        self,
+        phase: Phase,
+        done: int,
+        total: int | None = None,
+        *,
+        failed: int = 0,
+        current: str | None = None,
+    ) -> None:
+        """Say that `done` of `total` files are dealt with. The rate counts from the phase's first word."""
+        now = time.monotonic()
+        new_phase = phase != self._phase
+        if phase == "indexing" and new_phase:
+            self._working, self._before = now, done
+        self._phase = phase
+        working = now - self._working
+        rate = (done - self._before) / working if phase == "indexing" and working > 0 else 0.0
+        moment = IndexProgress(phase, done, total, failed, now - self._started, rate, current)
+        if self._show is not None:
+            self._show(moment)
+        if new_phase or now - self._recorded >= _RECORD_EVERY:
+            self._recorded = now
+            self._record(asdict(moment))

@@ -1,0 +1,241 @@
+"""The walk from a folder to the catalogue: scan, plan, read ahead, embed, record, catch up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
+from vitmae_search.indexing.moves import GoneRows
+from vitmae_search.indexing.plan import Job, Plan, make_plan
+from vitmae_search.indexing.prefetch import PhotoReader, prefetch
+from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.recorder import Counts, Recorder
+from vitmae_search.photos import ThumbnailStore, decode_target
+from vitmae_search.records import IndexProgress, IndexReport, Space
+from vitmae_search.vectors import VectorCache
+
+OpenSpace = Callable[[], tuple[GuardedEmbedder, Space]]
+
+_MOST_WORKERS = 8
+_SAVE_EVERY = 300.0
+_LOOK_EVERY = 256
+
+
+class _Cancelled(Exception):
+    """The person asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    folders: Sequence[str]
+    exclude: Sequence[str]
+    retry_failed: bool
+    batch_size: int
+    workers: int
+
+
+def index_folders(
+    catalog: CatalogWriter,
+    folders: Sequence[str],
+    *,
+    open_space: OpenSpace,
+    vectors: VectorCache | None = None,
+    thumbnails: ThumbnailStore | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    exclude: Sequence[str] = (),
+    retry_failed: bool = False,
+    on_progress: Callable[[IndexProgress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    run_key: str | None = None,
+) -> IndexReport:
+    """Bring the catalogue up to date with what is in `folders`. To run again is to resume.
+
+    `open_space` opens the embedder and its space, once the folders are known to be there. `vectors` is
+    caught up at the end, and every few minutes; `run_key` names the row of `runs` that tells of it.
+
+    After `cancelled` or Ctrl-C the finished batches are kept, and the report says `interrupted`; it counts
+    what was dealt with. Raises `LibraryError` for a folder that is not there and never was, `StorageError`
+    where the disk is full, and the plugin's error where it cannot embed at all; what was recorded is kept.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least 1")
+    paths = check_folders(catalog, folders)
+    options = _Options(paths, exclude, retry_failed, batch_size, workers or _default_workers())
+    run = _IndexRun(catalog, options, vectors, thumbnails, on_progress, cancelled, run_key)
+    if run_key is not None:
+        catalog.start_run(run_key, "index", {"folders": paths, "exclude": list(exclude)})
+    try:
+        report = run.run(open_space)
+    except BaseException as error:
+        if run_key is not None:
+            with suppress(VitmaeSearchError):  # on a full disk there is no telling
+                _finish_failed(catalog, run_key, error)
+        raise
+    if run_key is not None:
+        catalog.finish_run(run_key, "cancelled" if report.interrupted else "done", _as_json(report))
+    return report
+
+
+class _IndexRun:
+    """One run over some folders."""
+
+    def __init__(
+        self,
+        catalog: CatalogWriter,
+        options: _Options,
+        vectors: VectorCache | None,
+        thumbnails: ThumbnailStore | None,
+        on_progress: Callable[[IndexProgress], None] | None,
+        cancelled: Callable[[], bool] | None,
+        run_key: str | None,
+    ) -> None:
+        self._catalog = catalog
+        self._options = options
+        self._vectors = vectors
+        self._thumbnails = thumbnails
+        self._cancelled = cancelled or (lambda: False)
+        self._teller = ProgressTeller(
+            on_progress,
+            (lambda progress: catalog.update_run(run_key, progress))
+            if run_key is not None
+            else (lambda progress: None),
+        )
+        self._counts = Counts()
+        self._walked = Walked()
+        self._missing = 0
+        self._space: Space | None = None
+        self._saved_at = time.monotonic()
+
+    def run(self, open_space: OpenSpace) -> IndexReport:
+        interrupted = False
+        try:
+            self._teller.tell("scanning", 0)
+            embedder, self._space = open_space()
+            self._walk(self._space)
+            self._bring_up_to_date(embedder, self._space)
+        except (_Cancelled, KeyboardInterrupt):
+            interrupted = True
+        if self._space is not None:
+            self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
+            self._save(self._space)
+        report = self._report(interrupted)
+        self._teller.tell("done", report.found, report.found, failed=report.failed)
+        return report
+
+    def _walk(self, space: Space) -> None:
+        hidden = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
+        walk = FolderWalk(self._catalog, self._options.folders, self._options.exclude, hidden)
+        for number, stamp in enumerate(walk.stamps(), start=1):
+            if number % _LOOK_EVERY == 0:
+                self._stop_if_asked()
+                self._teller.tell("scanning", number, current=os.path.dirname(stamp.path))
+        self._stop_if_asked()
+        self._walked = walk.finish(space.space_id)
+
+    def _bring_up_to_date(self, embedder: GuardedEmbedder, space: Space) -> None:
+        walked = self._walked
+        plan = make_plan(
+            walked.stamps.values(), walked.rows, walked.failures, retry_failed=self._options.retry_failed
+        )
+        self._settle_known(plan)
+        gone = GoneRows(self._catalog, plan.unseen, self._options.folders)
+        recorder = Recorder(self._catalog, space, embedder, gone, self._counts, self._options.batch_size)
+        jobs = plan.jobs
+        while jobs:
+            self._index(jobs, recorder, embedder, space)
+            jobs, recorder.again = recorder.again, []
+        left = gone.left()
+        if left:
+            self._catalog.mark_missing(left)
+        self._missing = len(left)
+        if plan.forgotten:
+            self._catalog.clear_failures(plan.forgotten)
+
+    def _settle_known(self, plan: Plan) -> None:
+        """What needs no reading."""
+        self._counts.unchanged += plan.unchanged
+        self._counts.failures += plan.failed
+        if plan.returned:
+            self._catalog.mark_found(plan.returned)
+        for device, photo_ids in plan.renumbered.items():
+            self._catalog.mark_on_device(photo_ids, device)
+
+    def _index(
+        self, jobs: Sequence[Job], recorder: Recorder, embedder: GuardedEmbedder, space: Space
+    ) -> None:
+        shrink_to = decode_target(space.decode, embedder.input_size)
+        reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
+        workers = self._options.workers
+        ahead = self._options.batch_size + 2 * workers
+        with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:
+            for one in fetched:
+                self._stop_if_asked()
+                recorder.take(one)
+                self._tell(one.job, recorder.waiting)
+                if time.monotonic() - self._saved_at >= _SAVE_EVERY:
+                    self._save(space)
+        recorder.flush()
+
+    def _tell(self, job: Job, waiting: int) -> None:
+        counts = self._counts
+        self._teller.tell(
+            "indexing",
+            counts.done + waiting,
+            len(self._walked.stamps),
+            failed=len(counts.failures),
+            current=job.stamp.path,
+        )
+
+    def _save(self, space: Space) -> None:
+        if self._vectors is not None:
+            self._vectors.save(self._catalog.vector_source(space.space_id))
+        self._saved_at = time.monotonic()
+
+    def _stop_if_asked(self) -> None:
+        if self._cancelled():
+            raise _Cancelled
+
+    def _report(self, interrupted: bool) -> IndexReport:
+        counts = self._counts
+        return IndexReport(
+            found=counts.done,
+            added=counts.added,
+            updated=counts.updated,
+            moved=counts.moved,
+            unchanged=counts.unchanged,
+            missing=self._missing,
+            failed=len(counts.failures),
+            offline=tuple(self._walked.offline),
+            failures=tuple(sorted(counts.failures, key=lambda failure: os.fsencode(failure.path))),
+            problems=tuple(self._walked.problems),
+            seconds=self._teller.seconds,
+            model="" if self._space is None else self._space.model,
+            space=None if self._space is None else self._space.space_id,
+            interrupted=interrupted,
+        )
+
+
+def _finish_failed(catalog: CatalogWriter, run_key: str, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        catalog.finish_run(run_key, "cancelled")
+    else:
+        said = str(error) if isinstance(error, VitmaeSearchError) else repr(error)
+        catalog.finish_run(run_key, "failed", error=said)
+
+
+def _default_workers() -> int:
+    return max(1, min(_MOST_WORKERS, os.cpu_count() or 1))
+
+
+def _as_json(report: IndexReport) -> dict[str, Any]:
+    """The report for the `runs` table; the failures have one of their own."""
+    return asdict(replace(report, failures=()))
