@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
         *("photos", "catalog", "vectors", "embedding", "settings"),
     },
     "web": {"library", "settings"},
-    "cli": {"library", "settings", "web"},
+    "cli": {"library", "settings", "web", "training"},
     "settings": set(),
     "errors": set(),
     "records": {"errors"},

@@ -167,9 +167,11 @@ def test_a_closed_pipe_is_no_error(indexed: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_json_of_a_name_that_is_not_utf8(vitmae_search: Callable[..., Any], photos: Path) -> None:
+def test_json_of_a_name_that_is_not_utf8(
+    vitmae_search: Callable[..., Any], photos: Path, write_photo: Callable[[Path, int], Path]
+) -> None:
     odd = os.fsencode(photos) + b"/caf\xe9 \xf0\x9f\x90\x88\n.jpg"
-    Path(os.fsdecode(odd)).write_bytes((photos / "0.jpg").read_bytes() + b"\0")
+    write_photo(photos / "x.jpg", 77).rename(os.fsdecode(odd))
     assert vitmae_search("index", photos, "--embedder", "color_layout", "--json").json["added"] == 9
     hits = json.loads(vitmae_search("search", os.fsdecode(odd), "--json").out)["hits"]
     assert os.fsencode(hits[0]["path"]) == odd

@@ -28,7 +28,7 @@ def test_json_has_every_key(vitmae_search: Callable[..., Any], photos: Path) -> 
 def test_again_adds_nothing(vitmae_search: Callable[..., Any], indexed: Path) -> None:
     report = vitmae_search("index", indexed, "--json").json
     assert (report["added"], report["unchanged"]) == (0, 8)
-    assert report["model"] == "color_layout", "a bare index stays in the current space"
+    assert report["model"] == "color-layout", "a bare index stays in the current space"
 
 
 def test_a_bad_file_is_reported_and_ends_with_0(vitmae_search: Callable[..., Any], photos: Path) -> None:

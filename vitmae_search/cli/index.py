@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -73,9 +71,13 @@ def command(
     vitmae-search index ~/Pictures --embedder color_layout
     """
     from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.stopping import StopOnSignal
 
-    stop = _StopOnSignal()
-    with open_library(library, **opening) as opened, index_progress() as on_progress:
+    with (
+        open_library(library, **opening) as opened,
+        index_progress() as on_progress,
+        StopOnSignal("stopping after this batch") as stop,
+    ):
         report = opened.index(
             folders,
             exclude=exclude,
@@ -92,24 +94,6 @@ def command(
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
         return 130
     return 0
-
-
-class _StopOnSignal:
-    """The first Ctrl-C or SIGTERM lets the running batch finish; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def asked(self) -> bool:
-        return self._asked
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        click.echo("stopping after this batch; press Ctrl-C again to stop at once", err=True)
 
 
 def report_json(report: IndexReport) -> dict[str, object]:

@@ -121,7 +121,7 @@ def command(
     fields = {name: chosen.pop(name) for name in _MODEL_FIELDS}
     fields = {name: value for name, value in fields.items() if value is not None}
     described = model_config(model, **fields).to_dict() if fields or "model" in given else None
-    with training_progress() as progress:
+    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
         report = pretrain(
             folder,
             output,
@@ -129,7 +129,7 @@ def command(
             options={name: value for name, value in chosen.items() if name in given},
             on_packed=progress.packed,
             on_progress=progress.trained,
-            stop=StopOnSignal("saving a checkpoint after this step").asked,
+            stop=stop.asked,
         )
     if as_json:
         print_json(asdict(report))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any, Self
 
 import click
 
@@ -11,17 +12,26 @@ import click
 class StopOnSignal:
     """The first Ctrl-C or SIGTERM lets the piece of work in hand finish; a second one stops at once.
 
-    `doing` completes the message, such as "saving a checkpoint after this step".
+    Holds inside its `with` block. `doing` completes the message, such as "stopping after this batch".
     """
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
         self._asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+        self._before: dict[int, Any] = {}
 
     def asked(self) -> bool:
+        """Whether the person wants to stop."""
         return self._asked
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import click
 
 from vitmae_search.bundled import bundled
 from vitmae_search.errors import VitmaeSearchError
-from vitmae_search.settings import LIBRARY
+from vitmae_search.settings import environment_for
 
 ADDRESS = "127.0.0.1"
 FIRST_PORT = 8501
@@ -35,7 +34,7 @@ def launch(library: Path, port: int | None = None, open_browser: bool = True) ->
     """
     chosen = _free_port() if port is None else _claim(port)
     url = f"http://{ADDRESS}:{chosen}"
-    child = subprocess.Popen(_command(chosen), env={**os.environ, LIBRARY: str(library.absolute())})  # noqa: S603
+    child = subprocess.Popen(_command(chosen), env=environment_for(library))  # noqa: S603
     with _stopping(child):
         if not _answers(child, url):
             return child.wait() or 1
