@@ -23,7 +23,7 @@ class Make:
     dimension = DIMENSION
 
     def digest(self, word: str) -> str:
-        return hashlib.sha256(word.encode()).hexdigest()
+        return hashlib.sha256(word.encode("utf-8", "surrogatepass")).hexdigest()
 
     def vector(self, word: str) -> NDArray[np.float32]:
         seed = int(self.digest(word)[:8], 16)

@@ -22,9 +22,8 @@ from vitmae_search.records import Failure, PhotoMetadata, Stamp
 
 folder, stop_inside = Path(sys.argv[1]), sys.argv[2] == "inside"
 writer = CatalogWriter.open_writer(folder, wait=10)
-space = writer.ensure_space(
-    fingerprint="f", plugin="p", model="m", dimension=4, decode="scaled", options={}, identity={}, provenance={}
-).space_id
+names = dict(fingerprint="f", plugin="p", model="m", decode="scaled")
+space = writer.ensure_space(**names, dimension=4, options={}, identity={}, provenance={}).space_id
 if stop_inside:
     def hang(*args):
         print("inside", flush=True)

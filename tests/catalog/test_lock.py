@@ -74,7 +74,7 @@ def test_a_failed_opening_gives_the_lock_back(folder):
     folder.mkdir()
     (folder / "catalogue.sqlite3").mkdir()
     for _ in range(2):
-        with pytest.raises(StorageError, match="catalogue.sqlite3"):
+        with pytest.raises(StorageError, match="cannot be read or written"):
             CatalogWriter.open_writer(folder, wait=0)
 
 

@@ -31,8 +31,8 @@ _CORE = (
         format VARCHAR NOT NULL,
         taken_at DATETIME,
         camera VARCHAR,
-        latitude FLOAT,
-        longitude FLOAT
+        latitude REAL,
+        longitude REAL
     )
     """,
     """
@@ -44,7 +44,7 @@ _CORE = (
         device BIGINT NOT NULL,
         content_id INTEGER NOT NULL REFERENCES contents (content_id),
         missing BOOLEAN NOT NULL,
-        moment FLOAT NOT NULL
+        moment REAL NOT NULL
     )
     """,
     "CREATE INDEX photos_content ON photos (content_id, missing)",
@@ -109,7 +109,7 @@ _RUNS_AND_FILTERS = (
         state VARCHAR NOT NULL,
         host VARCHAR NOT NULL,
         pid INTEGER NOT NULL,
-        process_created FLOAT NOT NULL,
+        process_created REAL NOT NULL,
         started_at DATETIME NOT NULL,
         heartbeat_at DATETIME NOT NULL,
         ended_at DATETIME,

@@ -1,0 +1,190 @@
+"""Which photos a filter lets through."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog.photos import folder_range, passing, searchable
+from vitmae_search.records import SearchFilter
+
+PATHS = [
+    "/a/b/1.jpg",
+    "/a/b/deep/er/2.jpg",
+    "/a/bc/3.jpg",
+    "/a/b.jpg",
+    "/a/b-/4.jpg",
+    "/a/b0/5.jpg",
+    "/a/b%/6.jpg",
+    "/a/b_/7.jpg",
+    "/a/bx/8.jpg",
+    "/a/B/9.jpg",
+    "/a/📷 'q\"/10.jpg",
+    "/a/new\nline/11.jpg",
+    "/a/" + os.fsdecode(b"caf\xe9") + "/12.jpg",
+    "/a/" + os.fsdecode(b"\xff\xff") + "/13.jpg",
+    "/14.jpg",
+]
+
+
+@pytest.fixture
+def filled(writer, space, make):
+    writer.record_batch(space, [make.item(path, path) for path in PATHS])
+    return writer
+
+
+@pytest.mark.parametrize(
+    "under",
+    ["/a/b", "/a/b/", "/a//b/.", "/a/b%", "/a/b_", "/a/B", "/a/📷 'q\"", "/a/new\nline", "/", "//", "/a",
+     os.fsdecode(b"/a/caf\xe9"), os.fsdecode(b"/a/\xff\xff"), "/nowhere", "/a/b/1.jpg"],
+)  # fmt: skip
+def test_under_ends_at_a_folder(filled, space, under):
+    clean = os.fsencode(os.path.normpath(under)).rstrip(b"/") + b"/"
+    expected = {path for path in PATHS if os.fsencode(path).startswith(b"/" + clean.lstrip(b"/"))}
+    where = SearchFilter(under=under)
+    assert {photo.path for photo in filled.photos(where)} == expected
+    assert filled.count_photos(where) == len(expected)
+    assert {known.stamp.path for known in filled.known_files(under, space)} == expected
+    found = filled.photos_of(filled.searchable_ids(space, where))
+    assert {photo.path for photos in found.values() for photo in photos} == expected
+
+
+def test_root_holds_all(filled):
+    assert filled.count_photos(SearchFilter(under="/")) == len(PATHS)
+
+
+NAMES = st.binary(min_size=1, max_size=3).filter(
+    lambda name: not {0, ord("/")} & set(name) and name not in {b".", b".."}
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3), st.lists(NAMES, min_size=1, max_size=4))
+@example([b"a"], [b"a0"])
+@example([b"\xff"], [b"\xff\xff"])
+def test_a_folder_is_a_range_of_bytes(folder, path):
+    low, high = folder_range(os.fsdecode(b"/" + b"/".join(folder)))
+    inside = len(path) > len(folder) and path[: len(folder)] == folder
+    assert (low <= b"/" + b"/".join(path) < high) == inside
+
+
+def test_dates_are_inclusive_and_cameras_ignore_case(writer, space, make):
+    taken = [datetime(2020, 5, day, 12, 30) for day in (1, 2, 3)]
+    cameras = ["Canon EOS 5D", "NIKON D5", "Фотоаппарат ЗЕНИТ"]
+    items = [make.item(f"/p/{n}.jpg", f"w{n}", taken_at=t, camera=c)
+             for n, (t, c) in enumerate(zip(taken, cameras, strict=True))]  # fmt: skip
+    writer.record_batch(space, [*items, make.item("/p/none.jpg", "none")])
+
+    def found(**where) -> list[str]:
+        return [photo.path[3:-4] for photo in writer.photos(SearchFilter(**where))][::-1]
+
+    assert found(after=taken[1]) == ["1", "2"]
+    assert found(before=taken[1]) == ["0", "1"]
+    assert found(after=taken[1], before=taken[1]) == ["1"]
+    assert found(after=taken[1].replace(microsecond=1)) == ["2"]
+    assert found(after=taken[1].replace(tzinfo=UTC)) == ["1", "2"]
+    assert found(camera="eos") == ["0"]
+    assert found(camera="зенит") == ["2"]
+    assert found(camera="o") == ["0", "1"]  # a Latin o, which the Cyrillic name has not
+    assert found(camera="%") == []
+    assert found(camera="no such") == []
+    assert len(found(camera="", under="")) == 4
+    assert found(camera="O", after=taken[1]) == ["1"]
+
+
+FILTERS = st.builds(
+    SearchFilter,
+    under=st.sampled_from([None, "/p", "/p/a", "/p/ab", "/q"]),
+    after=st.sampled_from([None, datetime(2020, 1, 2), datetime(2020, 1, 4)]),
+    before=st.sampled_from([None, datetime(2020, 1, 2), datetime(2020, 1, 4)]),
+    camera=st.sampled_from([None, "can", "5D", "x"]),
+)
+PHOTOS = st.lists(
+    st.tuples(
+        st.sampled_from(["/p/1.jpg", "/p/a/2.jpg", "/p/a/3.jpg", "/p/ab/4.jpg", "/q/5.jpg", "/p/a/c/6.jpg"]),
+        st.sampled_from(["cat", "dog", "owl"]),
+        st.booleans(),
+    ),
+    unique_by=lambda photo: photo[0],
+)
+FACTS = {
+    "cat": (datetime(2020, 1, 2), "Canon 5D"),
+    "dog": (datetime(2020, 1, 4), "nikon"),
+    "owl": (None, None),
+}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(photos=PHOTOS, where=FILTERS)
+def test_filters_combine(tmp_path_factory, make, photos, where):
+    """Against the same filter in plain Python, in all three ways of asking."""
+
+    def passes(path: str, word: str) -> bool:
+        taken, camera = FACTS[word]
+        return (
+            (where.under is None or path.startswith(where.under + "/"))
+            and (where.after is None or (taken is not None and taken >= where.after))
+            and (where.before is None or (taken is not None and taken <= where.before))
+            and (where.camera is None or (camera is not None and where.camera.lower() in camera.lower()))
+        )
+
+    with CatalogWriter.open_writer(tmp_path_factory.mktemp("library")) as writer:
+        space = make.space(writer).space_id
+        items = [make.item(p, w, taken_at=FACTS[w][0], camera=FACTS[w][1]) for p, w, _ in photos]
+        writer.record_batch(space, items)
+        writer.mark_missing([writer.photo_at(path).photo_id for path, _, missing in photos if missing])
+        expected = {path for path, word, missing in photos if not missing and passes(path, word)}
+        assert {photo.path for photo in writer.photos(where)} == expected
+        assert writer.count_photos(where) == len(expected)
+        ids = writer.searchable_ids(space, where)
+        words = {photos[0].digest for photos in writer.photos_of(ids).values()}
+        assert words == {make.digest(word) for path, word, _ in photos if path in expected}
+        on_disk = {word for _, word, missing in photos if not missing}
+        hidden = {photos[0].digest for photos in writer.photos_of(writer.hidden_ids(space)).values()}
+        assert hidden == {make.digest(word) for _, word, _ in photos if word not in on_disk}
+
+
+def test_newest_first_and_page_by_page(writer, space, make):
+    items = [
+        make.item("/p/taken.jpg", "a", taken_at=datetime(2022, 1, 1)),
+        make.item("/p/changed.jpg", "b", mtime_ns=int(datetime(2023, 1, 1, tzinfo=UTC).timestamp()) * 10**9),
+        make.item("/p/old.jpg", "c", taken_at=datetime(1999, 1, 1)),
+        make.item("/p/ancient.jpg", "d", taken_at=datetime(1890, 1, 1)),
+    ]
+    writer.record_batch(space, items)
+    assert [photo.path[3:-4] for photo in writer.photos()] == ["changed", "taken", "old", "ancient"]
+    assert [photo.path[3:-4] for photo in writer.photos(offset=1, limit=2)] == ["taken", "old"]
+    assert writer.photos(offset=9) == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [SearchFilter(under="/p"), SearchFilter(camera="can"), SearchFilter(after=datetime(2020, 1, 1)),
+     SearchFilter(under="/p", camera="can", before=datetime(2020, 1, 1)), SearchFilter()],
+    ids=["under", "camera", "after", "all", "none"],
+)  # fmt: skip
+def test_filters_never_walk_a_whole_table(writer, space, make, where):
+    """As SQLite itself says: no table is scanned, and no page of vectors is read to know an id."""
+    items = [make.item(f"/p/{n}.jpg", f"w{n}", camera="Canon") for n in range(50)]
+    writer.record_batch(space, items)
+    with writer._database.reading() as connection:
+        statement = searchable(where, space, passing(connection, where))
+        sql = statement.compile(connection, compile_kwargs={"render_postcompile": True})
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {sql}", tuple(sql.params[name] for name in sql.positiontup)
+        )
+        steps = [row[3] for row in plan]
+    assert not [step for step in steps if step.startswith("SCAN")], steps
+    assert [step for step in steps if "embeddings USING COVERING INDEX" in step], steps
+    if where.under:
+        assert [step for step in steps if "path>" in step or "content_id=" in step], steps
+
+
+def test_reading_from_a_reader_gives_the_same(filled, folder, space):
+    with Catalog.open(folder) as reader:
+        assert reader.photos() == filled.photos()
+        assert list(reader.known_files("/a", space)) == list(filled.known_files("/a", space))

@@ -1,0 +1,172 @@
+"""From an old file to the newest, and no step by halves."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog.connection import writing_engine
+from vitmae_search.catalog.lock import WriterLock
+from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
+from vitmae_search.catalog.schema import APPLICATION_ID, Table
+from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
+
+VERSION_1 = Path(__file__).with_name("version_1.sql")
+
+
+def run_sql(folder: Path, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    raw = sqlite3.connect(folder / "catalogue.sqlite3")
+    raw.executescript(script)
+    raw.close()
+
+
+def ask(folder: Path, statement: str) -> list[tuple[object, ...]]:
+    raw = sqlite3.connect(folder / "catalogue.sqlite3")
+    rows = raw.execute(statement).fetchall()
+    raw.close()
+    return rows
+
+
+@pytest.fixture
+def old(folder: Path) -> Path:
+    run_sql(folder, VERSION_1.read_text("utf-8"))
+    return folder
+
+
+def schema(folder: Path) -> dict[str, str]:
+    rows = ask(folder, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {str(name): re.sub(r"\s+", " ", str(sql)) for name, sql in rows}
+
+
+@pytest.mark.parametrize("door", ["reader", "writer"])
+def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, tmp_path, door):
+    assert ask(old, "PRAGMA user_version") == [(1,)]
+    with Catalog.open(old) if door == "reader" else CatalogWriter.open_writer(old) as catalog:
+        photos = {photo.path: photo for photo in catalog.photos(missing=None)}
+        assert set(photos) == {"/p/a.jpg", "/p/b.jpg", "/p/caf\udce9.jpg", "/p/gone.jpg"}
+        assert photos["/p/gone.jpg"].missing
+        assert photos["/p/a.jpg"].metadata.camera == "Canon EOS"
+        assert catalog.searchable_ids(1).tolist() == [1, 2]
+        assert catalog.hidden_ids(1).tolist() == [4]
+        np.testing.assert_array_equal(catalog.vector(2, 1), np.float32([0, 0, 0, 1]))
+        assert catalog.vector_source(1).removed_since(2).tolist() == [3]
+        assert [failure.path for failure in catalog.failures(1)] == ["/p/bad.jpg"]
+        assert [(space.model, space.current) for space in catalog.spaces()] == [
+            ("first", True), ("second", False),
+        ]  # fmt: skip
+        assert [(root.path, root.device, root.photos) for root in catalog.roots()] == [("/p", 7, 3)]
+        assert catalog.runs() == []
+        assert catalog.check() == []
+    assert ask(old, "PRAGMA user_version") == [(NEWEST,)]
+    CatalogWriter.open_writer(tmp_path / "fresh").close()
+    assert schema(old) == schema(tmp_path / "fresh")
+
+
+def test_ids_of_an_old_file_are_not_used_again(old, make):
+    with CatalogWriter.open_writer(old) as writer:
+        third = make.space(writer, "third").space_id
+        writer.record_batch(third, [make.item("/p/new.jpg", "new")])
+        assert writer.photo_at("/p/new.jpg").photo_id == 10  # 9 had been given away
+        assert writer.searchable_ids(third).tolist() == [6]
+
+
+def test_an_old_file_is_not_touched_while_another_writes(old):
+    lock = WriterLock(old)
+    lock.acquire(0)
+    with pytest.raises(LibraryBusy):
+        Catalog.open(old)
+    assert ask(old, "PRAGMA user_version") == [(1,)]
+    lock.release()
+    Catalog.open(old).close()
+    assert ask(old, "PRAGMA user_version") == [(NEWEST,)]
+
+
+def test_a_step_that_fails_leaves_the_one_before(folder):
+    folder.mkdir()
+    engine = writing_engine(folder / "catalogue.sqlite3")
+    half = ("CREATE TABLE extra (a)", "INSERT INTO extra VALUES (1)", "CREATE TABLE photos (b)")
+    with engine.connect() as connection:
+        with pytest.raises(Exception, match="already exists"):
+            migrate(connection, 0, [STEPS[0], half])
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 1
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
+    engine.dispose()
+    assert "photos" in names
+    assert "extra" not in names
+    with CatalogWriter.open_writer(folder) as writer:  # and goes on from there
+        assert writer.check() == []
+
+
+def test_the_typed_tables_are_those_of_the_file(folder, tmp_path):
+    CatalogWriter.open_writer(folder).close()
+    declared = create_engine(f"sqlite:///{tmp_path / 'declared.sqlite3'}")
+    Table.metadata.create_all(declared)
+    migrated = create_engine(f"sqlite:///{folder / 'catalogue.sqlite3'}")
+    try:
+        assert described(migrated) == described(declared)
+    finally:
+        declared.dispose()
+        migrated.dispose()
+
+
+def described(engine) -> dict[str, object]:
+    look = inspect(engine)
+    return {
+        table: (
+            [(c["name"], str(c["type"]), c["nullable"], c["primary_key"]) for c in look.get_columns(table)],
+            sorted((i["name"], tuple(i["column_names"]), i["unique"]) for i in look.get_indexes(table)),
+            sorted(tuple(u["column_names"]) for u in look.get_unique_constraints(table)),
+            sorted((f["constrained_columns"], f["referred_table"]) for f in look.get_foreign_keys(table)),
+            look.get_table_options(table),
+            bool(re.search("AUTOINCREMENT", _sql(engine, table))),
+        )
+        for table in look.get_table_names()
+    }
+
+
+def _sql(engine, table: str) -> str:
+    with engine.connect() as connection:
+        statement = "SELECT sql FROM sqlite_master WHERE name = ?"
+        return str(connection.exec_driver_sql(statement, (table,)).scalar_one())
+
+
+# Files that are not ours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"])
+def test_another_programs_file_is_refused_and_left_alone(folder, door):
+    run_sql(folder, "CREATE TABLE notes (a); INSERT INTO notes VALUES (1);")
+    before = (folder / "catalogue.sqlite3").read_bytes()
+    with pytest.raises(LibraryDamaged, match="another program"):
+        door(folder)
+    assert (folder / "catalogue.sqlite3").read_bytes() == before
+
+
+@pytest.mark.parametrize("door", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"])
+def test_a_newer_file_is_refused_and_left_alone(folder, door):
+    CatalogWriter.open_writer(folder).close()
+    run_sql(folder, f"PRAGMA user_version = {NEWEST + 1};")
+    before = (folder / "catalogue.sqlite3").read_bytes()
+    with pytest.raises(LibraryTooNew, match=f"format is {NEWEST + 1}.*Upgrade"):
+        door(folder)
+    assert (folder / "catalogue.sqlite3").read_bytes() == before
+
+
+def test_no_file_and_an_empty_one_are_an_empty_library(folder):
+    with pytest.raises(LibraryEmpty, match="vitmae-search index"):
+        Catalog.open(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "catalogue.sqlite3").touch()
+    with pytest.raises(LibraryEmpty):
+        Catalog.open(folder)
+    with CatalogWriter.open_writer(folder) as writer:
+        assert writer.spaces() == []
+    assert ask(folder, "PRAGMA application_id") == [(APPLICATION_ID,)]
