@@ -61,7 +61,7 @@ class Bench:
     def __init__(self, home: Path) -> None:
         self.photos = home / "photos"
         self.library = home / "library"
-        self.photos.mkdir()
+        self.photos.mkdir(exist_ok=True)
         self.plugin = TinyPlugin()
         self.revision = 1
         self.opened = 0
@@ -154,6 +154,11 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_plugin() -> type[TinyPlugin]:
+    return TinyPlugin
 
 
 @pytest.fixture

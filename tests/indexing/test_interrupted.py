@@ -1,0 +1,126 @@
+"""A run that is cancelled, interrupted or killed keeps its finished batches; to run again is to resume."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitmae_search.indexing import run
+
+PHOTOS = 60
+
+_CHILD = """
+import importlib.util, signal, sys, time
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("conftest", sys.argv[1])
+conftest = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(conftest)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+bench = conftest.Bench(Path(sys.argv[2]))
+def told(row):
+    print("row", flush=True)
+    time.sleep(0.005)
+bench.plugin.before_row = told
+report = bench.index(run_key="child")
+print("report", report.interrupted, report.added, flush=True)
+sys.exit(130 if report.interrupted else 0)
+"""
+
+
+@pytest.fixture
+def child(bench):
+    """Begin to index in another process, and return it once it has embedded so many rows."""
+    started = []
+
+    def begin(rows: int) -> subprocess.Popen[str]:
+        conftest = Path(__file__).with_name("conftest.py")
+        command = [sys.executable, "-c", _CHILD, os.fspath(conftest), os.fspath(bench.photos.parent)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        for _ in range(rows):
+            assert process.stdout.readline() == "row\n"
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def recorded(bench) -> int:
+    with bench.catalog() as catalog:
+        assert catalog.check() == []
+        return catalog.count_photos()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 22, 41])
+def test_a_kill_keeps_the_finished_batches(bench, fill, child, rows):
+    fill(PHOTOS)
+    process = child(rows)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = recorded(bench)
+    assert rows - 4 - 1 <= done <= PHOTOS, "all batches but the one at work"
+    assert done % 4 == 0
+    with bench.catalog() as catalog:
+        assert catalog.run("child").state == "interrupted"
+    report = bench.index()
+    assert (report.added, report.unchanged, bench.embedded) == (PHOTOS - done, done, PHOTOS - done)
+    bench.assert_mirrors_disk()
+
+
+def test_ctrl_c_keeps_the_finished_batches_and_reports(bench, fill, child):
+    fill(PHOTOS)
+    process = child(10)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    done = recorded(bench)
+    assert done >= 8
+    assert output.endswith(f"report True {done}\n")
+    with bench.catalog() as catalog:
+        assert catalog.run("child").state == "cancelled"
+    report = bench.index()
+    assert (report.added, report.unchanged, bench.embedded) == (PHOTOS - done, done, PHOTOS - done)
+    bench.assert_mirrors_disk()
+
+
+def test_a_cancelled_run_keeps_what_was_done_and_marks_nothing_missing(bench, fill):
+    paths = fill(10)
+    bench.index()
+    paths[0].unlink()
+    fill(20, start=50)
+    limit = bench.plugin.rows + 8
+    report = bench.index(cancelled=lambda: bench.plugin.rows >= limit, run_key="stop")
+    assert report.interrupted
+    assert (report.added, report.unchanged, report.missing) == (8, 9, 0)
+    assert bench.missing() == set()
+    with bench.catalog() as catalog:
+        assert catalog.run("stop").state == "cancelled"
+        assert catalog.run("stop").report["added"] == 8
+    report = bench.index()
+    assert (report.added, report.missing, bench.embedded) == (12, 1, 12)
+    bench.assert_mirrors_disk()
+
+
+def test_cancelled_in_the_walk(bench, fill, monkeypatch):
+    monkeypatch.setattr(run, "_LOOK_EVERY", 2)
+    fill(9)
+    report = bench.index(cancelled=lambda: True)
+    assert (report.found, report.interrupted) == (0, True)
+    assert bench.index().added == 9
+
+
+def test_ctrl_c_while_the_model_opens(bench, fill, monkeypatch):
+    fill(3)
+
+    def interrupt(catalog):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "open_space", interrupt)
+    report = bench.index(run_key="early")
+    assert (report.interrupted, report.found, report.space, report.model) == (True, 0, None, "")

@@ -1,0 +1,177 @@
+"""The plan, reading ahead, embedding row by row, and progress, each alone."""
+
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitmae_search.catalog import KnownFile
+from vitmae_search.embedding import open_embedder
+from vitmae_search.indexing import progress
+from vitmae_search.indexing.embed import embed_rows, still_works
+from vitmae_search.indexing.plan import Job, make_plan
+from vitmae_search.indexing.prefetch import prefetch
+from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.records import Failure, Stamp
+
+stamps = st.builds(
+    Stamp,
+    path=st.sampled_from("abcdef"),
+    size=st.integers(0, 1),
+    mtime_ns=st.integers(0, 1),
+    device=st.integers(0, 1),
+)
+rows = st.builds(
+    KnownFile,
+    photo_id=st.integers(1, 9),
+    stamp=stamps,
+    content_id=st.integers(1, 3),
+    missing=st.booleans(),
+    embedded=st.booleans(),
+)
+failed = st.builds(
+    Failure,
+    path=st.sampled_from("abcdef"),
+    reason=st.just("bad"),
+    size=st.integers(0, 1),
+    mtime_ns=st.integers(0, 1),
+)
+
+
+@given(
+    seen=st.lists(stamps, unique_by=lambda s: s.path),
+    known=st.lists(rows, unique_by=lambda r: r.stamp.path),
+    failures=st.lists(failed, unique_by=lambda f: f.path),
+    retry=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_each_file_of_the_walk_is_in_one_place(seen, known, failures, retry):
+    table = {row.stamp.path: row for row in known}
+    plan = make_plan(seen, table, {failure.path: failure for failure in failures}, retry_failed=retry)
+    jobs = [job.stamp.path for job in plan.jobs]
+    told = [failure.path for failure in plan.failed]
+    assert len(jobs) + len(told) + plan.unchanged == len(seen)
+    assert jobs == [stamp.path for stamp in seen if stamp.path in set(jobs)], "the order of the walk"
+    assert {row.stamp.path for row in plan.unseen} == table.keys() - {stamp.path for stamp in seen}
+    assert set(plan.forgotten) == {f.path for f in failures} - {stamp.path for stamp in seen}
+    if retry:
+        assert not told
+    for job in plan.jobs:
+        assert job.known is table.get(job.stamp.path)
+
+
+def test_what_makes_a_job():
+    here = Stamp("a", 1, 1, 1)
+
+    def known(stamp=here, missing=False, embedded=True):
+        return {"a": KnownFile(7, stamp, 3, missing, embedded)}
+
+    def plan(rows, failures=(), **options):
+        return make_plan([here], rows, {f.path: f for f in failures}, **options)
+
+    assert plan({}).jobs == [Job(here)]
+    assert plan(known()).unchanged == 1
+    assert plan(known(missing=True)).returned == [7]
+    assert plan(known(Stamp("a", 1, 1, 9))).renumbered == {1: [7]}
+    assert plan(known(Stamp("a", 2, 1, 1))).jobs
+    assert plan(known(Stamp("a", 1, 2, 1))).jobs
+    assert plan(known(embedded=False)).jobs
+    assert plan({}, [Failure("a", "bad", 1, 1)]).jobs == []
+    assert plan({}, [Failure("a", "bad", 1, 2)]).jobs
+    assert plan({}, [Failure("a", "bad", 1, 1)], retry_failed=True).jobs
+
+
+@given(
+    count=st.integers(0, 40),
+    workers=st.integers(1, 5),
+    ahead=st.integers(1, 12),
+    delays=st.lists(st.integers(0, 2), min_size=1),
+)
+@settings(max_examples=30, deadline=None)
+def test_reading_ahead_keeps_the_order_and_its_bound(count, workers, ahead, delays):
+    begun, taken, most = [], [0], [0]
+    lock = threading.Lock()
+
+    def work(number):
+        with lock:
+            begun.append(number)
+            most[0] = max(most[0], len(begun) - taken[0])
+        time.sleep(delays[number % len(delays)] / 2000)
+        return number * 2
+
+    results = []
+    for result in prefetch(range(count), work, workers=workers, ahead=ahead):
+        results.append(result)
+        with lock:
+            taken[0] += 1
+    assert results == [number * 2 for number in range(count)]
+    assert most[0] <= ahead + 1
+
+
+def test_an_error_comes_out_at_its_place():
+    def work(number):
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results = prefetch(range(9), work, workers=2, ahead=4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+
+
+def test_closing_cancels_what_has_not_begun():
+    begun = []
+    with closing(prefetch(range(1000), lambda n: begun.append(n) or n, workers=1, ahead=5)) as results:
+        next(results)
+    time.sleep(0.02)
+    assert len(begun) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+@given(bad=st.sets(st.integers(0, 8)))
+@settings(max_examples=30, deadline=None)
+def test_bad_rows_fail_alone(new_plugin, bad):
+    plugin = new_plugin()
+    embedder = open_embedder(plugin)
+    pixels = [np.full((6, 6, 3), number + 1, np.uint8) for number in range(9)]
+
+    def choke(row):
+        if int(row[0, 0, 0]) - 1 in bad:
+            raise ZeroDivisionError
+
+    plugin.before_row = choke
+    outcomes = embed_rows(embedder, pixels)
+    for number, outcome in enumerate(outcomes):
+        assert isinstance(outcome, Exception) == (number in bad)
+        if number not in bad:
+            assert np.array_equal(outcome, embedder.embed(pixels[number][None])[0])
+    assert still_works(embedder)
+
+
+def test_no_rows_are_no_call(new_plugin):
+    plugin = new_plugin()
+    assert embed_rows(open_embedder(plugin), []) == []
+    assert plugin.rows == 0
+
+
+def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown, recorded = [], []
+    teller = ProgressTeller(shown.append, recorded.append)
+    teller.tell("scanning", 0)
+    for step in range(1, 101):
+        now[0] += 0.05
+        teller.tell("indexing", step, 100, current=f"{step}.jpg")
+    teller.tell("done", 100, 100)
+    assert len(shown) == 102
+    assert [moment["phase"] for moment in recorded][:2] == ["scanning", "indexing"]
+    assert recorded[-1]["phase"] == "done"
+    assert len(recorded) == 7
+    assert shown[100].photos_per_second == pytest.approx(20)
+    assert teller.seconds == pytest.approx(5)
