@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import streamlit as st
@@ -33,18 +33,18 @@ def running() -> list[Run]:
     return [run for run in library().runs(RECENT) if run.state == "running"]
 
 
-def watch() -> None:
-    """The running jobs, redrawn on their own; when one begins or ends, the whole page is."""
+def watch(until: Callable[[], bool] = lambda: False) -> None:
+    """The running jobs, redrawn on their own; the whole page is when one begins or ends, or `until` holds."""
     busy = running()
     keys = [run.key for run in busy]
     # A second browser learns of a run too, at a gentler pace.
-    st.fragment(_draw, run_every=1.0 if busy else 4.0)(keys)
+    st.fragment(_draw, run_every=1.0 if busy else 4.0)(keys, until)
 
 
-def _draw(expected: list[str]) -> None:
+def _draw(expected: list[str], until: Callable[[], bool]) -> None:
     with notices.errors_as_notices():
         busy = running()
-        if [run.key for run in busy] != expected:
+        if [run.key for run in busy] != expected or until():
             st.rerun(scope="app")
         for run in busy:
             _progress(run)

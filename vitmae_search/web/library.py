@@ -63,14 +63,26 @@ def _counts(status: LibraryStatus) -> None:
 
 def _folders(status: LibraryStatus) -> None:
     st.subheader("Folders", anchor=False)
+    failed = [failure.path for failure in library().failures()]
     for root in status.roots:
         with st.container(
             border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
             badge = "offline" if root.offline else None
             notices.card(display_path(root.path), _root_detail(root), badge=badge)
-            if st.button("Index again", icon=":material/refresh:", key=f"vs_again_{root.root_id}"):
-                start(root.path)
+            _folder_buttons(root, sum(path.startswith(os.path.join(root.path, "")) for path in failed))
+
+
+def _folder_buttons(root: Root, failed: int) -> None:
+    with st.container(horizontal=True, width="content"):
+        if failed and st.button(
+            "Retry failed",
+            key=f"vs_retry_{root.root_id}",
+            help="A file that could not be used is not tried again while it stays as it is; this does.",
+        ):
+            start(root.path, "--retry-failed")
+        if st.button("Index again", icon=":material/refresh:", key=f"vs_again_{root.root_id}"):
+            start(root.path)
 
 
 def _root_detail(root: Root) -> str:
@@ -116,7 +128,6 @@ def _failures() -> None:
     notices.table(("File", "Reason"), rows)
     if len(failures) > FAILURES_SHOWN:
         notices.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
-    notices.hint("A file that has not changed is not tried again, unless you index with --retry-failed.")
 
 
 def _spaces(status: LibraryStatus) -> None:

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 import streamlit as st
 
 from vitmae_search.records import Hit, SearchFilter, SearchResult
-from vitmae_search.web import notices, query
+from vitmae_search.web import jobs, notices, query
 from vitmae_search.web.detail import show_photo
 from vitmae_search.web.grid import hit_grid
 from vitmae_search.web.state import library
@@ -20,13 +20,21 @@ DEFAULT_COUNT = 24
 def page() -> None:
     """Choose a picture, or see what it found."""
     if not library().count_photos():
-        notices.start_here()
+        _nothing_yet()
         return
     asked = query.asked()
     if asked is None:
         query.choose("Find photos that look like this one")
     else:
         results(asked)
+
+
+def _nothing_yet() -> None:
+    if not jobs.running():
+        notices.start_here()
+        return
+    notices.empty_state("Your photos are being read", "The first ones can be searched in a moment.")
+    jobs.watch(until=lambda: library().count_photos() > 0)
 
 
 def results(asked: query.Asked) -> None:

@@ -1,0 +1,50 @@
+"""Colours of a coarse grid, embedded only while a file `gate` lies beside this one.
+
+So a test decides how far an index run gets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitmae_search.embedding.contract import Options, PluginInfo
+
+GATE = Path(__file__).with_name("gate")
+
+
+def prepare(image: Image.Image, /) -> np.ndarray:
+    return np.asarray(image.convert("RGB").resize((4, 4)))
+
+
+class Gated:
+    model = "gated"
+    dimension = 48
+    input_size: int | None = 4
+    identity: Mapping[str, Any] = {"side": 4}
+    provenance: Mapping[str, Any] = {}
+    prepare = staticmethod(prepare)
+
+    def embed(self, batch: np.ndarray) -> np.ndarray:
+        while not GATE.exists():
+            time.sleep(0.02)
+        rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+    def close(self) -> None:
+        pass
+
+
+class Plugin:
+    info = PluginInfo(name="gated", title="Gated")
+
+    def open(self, options: Options, *, device: str, precision: str) -> Gated:
+        return Gated()
+
+
+plugin = Plugin()

@@ -1,0 +1,188 @@
+"""The app in a real Chromium, started both ways. Waits are for what a person would see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitmae_search.library import Library
+
+pytestmark = pytest.mark.browser
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+expect.set_options(timeout=30_000)
+
+StartServer = Callable[..., Any]
+
+
+class Visitor:
+    """One browser window, and what it asked the network for."""
+
+    def __init__(self, chromium: Any, url: str, **options: Any) -> None:
+        self.context = chromium.new_context(**options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.url = url
+        self.asked: list[str] = []
+        self.dialogs: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("dialog", self._dialog)
+        self.page.on("websocket", lambda socket: self.asked.append(socket.url))
+
+    def _dialog(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def go(self, path: str = "/") -> Any:
+        self.page.goto(self.url + path)
+        expect(self.page.get_by_role("heading", level=1)).to_be_visible()
+        return self.page
+
+    @property
+    def foreign(self) -> list[str]:
+        """What was asked of anyone but the app."""
+        own = (self.url, self.url.replace("http", "ws"), "data:", "blob:" + self.url)
+        return [url for url in self.asked if not url.startswith(own)]
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Visit]:
+    """Open a browser window on a server."""
+    visitors: list[Visitor] = []
+
+    def open_window(url: str, **options: Any) -> Visitor:
+        visitors.append(Visitor(chromium, url, **options))
+        return visitors[-1]
+
+    yield open_window
+    for visitor in visitors:
+        visitor.context.close()
+
+
+def query_name(page: Any) -> Any:
+    return page.locator(".vs-name")
+
+
+@pytest.mark.parametrize("how", ["streamlit", "command"])
+def test_upload_results_more_like_this_reconstruction(
+    how: str, small: Any, start_server: StartServer, visit: Visit
+) -> None:
+    window = visit(start_server(small.folder, how).url)
+    page = window.go()
+    page.locator('input[type="file"]').set_input_files(small.photos / "chelsea-crop.jpg")
+    expect(query_name(page)).to_have_text("chelsea-crop.jpg")
+    # The very file is in the library: it comes first, with score 1; then the photo that it was cut from.
+    expect(page.get_by_role("button", name="chelsea-crop.jpg, rank 1, score 1.00")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile(r"^chelsea\.jpg, rank 2,"))).to_be_visible()
+
+    page.get_by_role("button", name="chelsea.jpg, rank 2").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(str(small.photos / "chelsea.jpg"))).to_be_visible()
+    expect(dialog.get_by_role("img", name="chelsea.jpg")).to_have_js_property("complete", True)
+    dialog.get_by_role("button", name="More like this").click()
+    expect(query_name(page)).to_have_text("chelsea.jpg")
+    expect(page.get_by_role("button", name="chelsea-crop.jpg, rank 1,")).to_be_visible()
+    assert "photo=" in page.url
+
+    page.go_back()
+    expect(query_name(page)).to_have_text("chelsea-crop.jpg")
+    page.go_forward()
+    expect(query_name(page)).to_have_text("chelsea.jpg")
+
+    page.get_by_role("button", name="chelsea-crop.jpg, rank 1").click()
+    dialog.get_by_role("button", name="What the model sees").click()
+    expect(page.get_by_role("img", name="Filled in")).to_be_visible()
+    expect(page.get_by_text("The mean squared error over the hidden squares")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as PNG").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert window.foreign == []
+    assert window.dialogs == []
+
+
+def test_a_hostile_name_is_text_everywhere(small: Any, start_server: StartServer, visit: Visit) -> None:
+    window = visit(start_server(small.folder).url)
+    with Library.open(small.folder) as library:
+        hostile = next(photo for photo in library.photos() if "onerror" in photo.path)
+    name = Path(hostile.path).name
+    page = window.go()
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(query_name(page)).to_have_text(name)
+    page.get_by_role("button", name="rank 1,").first.click()
+    expect(page.get_by_role("dialog").get_by_text("Score")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="More like this").click()
+    page.get_by_role("button", name=f"{name}, rank").click()
+    expect(page.get_by_role("dialog").get_by_text(hostile.path)).to_be_visible()
+    window.go(f"/reconstructions?photo={hostile.photo_id}")
+    expect(query_name(page).or_(page.get_by_role("alert"))).to_be_visible()
+    window.go("/library")
+    page.get_by_role("textbox", name="Add another folder").fill(hostile.path)
+    page.get_by_role("button", name="Index this folder").click()
+    expect(page.get_by_role("alert")).to_contain_text("is not a folder")
+    expect(page.get_by_text("broken <b>.jpg")).to_be_visible()
+    assert window.foreign == []
+    assert window.dialogs == []
+    # The test can see it: a picture from elsewhere is noticed, and the policy keeps it from being fetched.
+    page.evaluate("() => { new Image().src = 'http://127.0.0.1:9/p.png' }")
+    assert window.foreign == ["http://127.0.0.1:9/p.png"]
+
+
+def test_indexing_outlives_reload_and_is_seen_by_all(
+    gated: Any, start_server: StartServer, visit: Visit
+) -> None:
+    server = start_server(gated.library, VITMAE_SEARCH_PLUGINS=str(gated.plugins))
+    first, second = visit(server.url), visit(server.url)
+    page = first.go("/library")
+    page.get_by_role("textbox", name="Add another folder").fill(str(gated.waiting))
+    page.get_by_role("button", name="Index this folder").click()
+    running = f"Indexing {gated.waiting}"
+    expect(page.get_by_text(running)).to_be_visible()
+
+    page.reload()
+    expect(page.get_by_text(running)).to_be_visible()
+    other = second.go("/library")
+    expect(other.get_by_text(running)).to_be_visible()
+    first.context.close()
+
+    # The library is read while it is written.
+    second.go()
+    other.get_by_role("button", name="first.jpg", exact=True).click()
+    expect(query_name(other)).to_have_text("first.jpg")
+
+    second.go("/library")
+    other.get_by_role("button", name="Cancel").click()
+    expect(other.get_by_text("Stopping after this batch")).to_be_visible()
+    gated.gate.touch()
+    expect(other.get_by_text(running)).to_be_hidden()
+    other.get_by_text("Recent runs").click()
+    expect(other.get_by_text("cancelled, finished photos kept")).to_be_visible()
+    with Library.open(gated.library, plugin_folders=[gated.plugins]) as library:
+        assert 1 < library.count_photos() < 81
+        # To index again is to resume.
+        library.index([gated.waiting])
+        assert library.count_photos() == 81
+
+
+def test_a_phone_in_the_dark(small: Any, start_server: StartServer, visit: Visit) -> None:
+    window = visit(
+        start_server(small.folder).url,
+        viewport={"width": 390, "height": 844},
+        color_scheme="dark",
+        has_touch=True,
+        is_mobile=True,
+    )
+    for path in ("/", "/?photo=1", "/library", "/plugins"):
+        page = window.go(path)
+        expect(page.locator('[data-testid="stApp"]')).to_have_attribute(
+            "data-test-script-state", "notRunning"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    assert max(int(channel) for channel in re.findall(r"\d+", background)[:3]) < 60

@@ -1,0 +1,184 @@
+"""Each page as Streamlit runs it, without a browser: titles and contents, empty and with photos."""
+
+from __future__ import annotations
+
+import json
+import os
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from vitmae_search.library import Library
+from vitmae_search.web.server import MAIN_SCRIPT
+from vitmae_search.web.state import library, uploads
+
+TITLES = {
+    "search.py": "Search",
+    "reconstructions.py": "Reconstructions",
+    "library.py": "Library",
+    "plugins.py": "Plugins",
+}
+
+
+def visit(script: str = "search.py", /, **query: str) -> AppTest:
+    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
+    at.run()
+    if script != "search.py":
+        at.switch_page(script)
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def words(at: AppTest) -> str:
+    """All that the page says in HTML blocks, unescaped."""
+    return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
+
+
+def tiles(at: AppTest, key: str) -> list[dict[str, Any]]:
+    """The photos of the grid with this key."""
+    grids = [json.loads(grid.proto.json) for grid in at.get("bidi_component") if key in grid.proto.id]
+    assert len(grids) == 1
+    photos: list[dict[str, Any]] = grids[0]["photos"]
+    return photos
+
+
+@pytest.mark.parametrize("page", TITLES)
+def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
+    at = visit(page)
+    assert [title.value for title in at.title] == [TITLES[page]]
+    if page == "plugins.py":
+        assert "Colour" in words(at)
+    else:
+        assert "folder" in words(at)
+        assert "Add a folder" in [b.label for b in at.button] or at.text_input(key="vs_folder")
+    assert not empty.exists()
+
+
+@pytest.mark.parametrize("page", TITLES)
+def test_each_page_has_its_title(opened: Library, page: str) -> None:
+    assert [title.value for title in visit(page).title] == [TITLES[page]]
+
+
+def test_search_offers_an_upload_and_the_librarys_photos(opened: Library) -> None:
+    at = visit()
+    assert len(at.get("file_uploader")) == 1
+    assert {tile["id"] for tile in tiles(at, "vs_browse")} == {photo.photo_id for photo in opened.photos()}
+
+
+def test_a_photo_in_the_address_is_searched_by(opened: Library) -> None:
+    photo = next(p for p in opened.photos() if p.path.endswith("chelsea.jpg"))
+    at = visit(photo=str(photo.photo_id), k="12")
+    found = tiles(at, "vs_hits")
+    assert [tile["id"] for tile in found] == [
+        h.photo.photo_id for h in opened.similar(photo.photo_id, k=12).hits
+    ]
+    assert found[0]["name"] == "chelsea-crop.jpg"
+    assert photo.photo_id not in [tile["id"] for tile in found]
+    scores = [float(tile["note"]) for tile in found]
+    assert scores == sorted(scores, reverse=True)
+    assert "chelsea.jpg" in words(at)
+
+
+def test_an_upload_in_the_address_is_searched_by(opened: Library, real_photos: dict[str, Path]) -> None:
+    token = uploads.add("my cat.png", real_photos["chelsea"].read_bytes())
+    at = visit(upload=token)
+    assert tiles(at, "vs_hits")[0]["name"] in ("chelsea.jpg", "chelsea-crop.jpg")
+    assert "my cat.png" in words(at)
+
+
+def test_results_can_be_paged_through(opened: Library) -> None:
+    first, second = visit(photo="1", k="12"), visit(photo="1", k="12", page="2")
+    ids = [tile["id"] for at in (first, second) for tile in tiles(at, "vs_hits")]
+    assert len(ids) == len(set(ids)) == opened.count_photos() - 1
+
+
+def test_filters_narrow_the_results(opened: Library) -> None:
+    at = visit(photo="1")
+    at.text_input(key="vs_under").set_value("/nowhere").run()
+    assert tiles(at, "vs_hits") == []
+    assert "Widen the filters" in words(at)
+    at.button(key="vs_clear").click().run()
+    assert len(tiles(at, "vs_hits")) == opened.count_photos() - 1
+
+
+@pytest.mark.parametrize("page", ["search.py", "reconstructions.py"])
+@pytest.mark.parametrize("query", [{"photo": "999"}, {"photo": "x"}, {"photo": "9" * 40}, {"upload": "gone"}])
+def test_a_stale_address_says_so_and_lets_choose_again(
+    opened: Library, page: str, query: dict[str, str]
+) -> None:
+    at = visit(page, **query)
+    assert "Choose" in words(at)
+    assert len(at.get("file_uploader")) == 1
+
+
+@pytest.mark.parametrize("query", [{"k": "13"}, {"k": "x"}, {"page": "0"}, {"page": "-3"}, {"browse": "99"}])
+def test_nonsense_in_the_address_is_harmless(opened: Library, query: dict[str, str]) -> None:
+    visit(**query)
+    visit(photo="1", **query)
+
+
+def test_a_damaged_upload_is_one_sentence(opened: Library, real_photos: dict[str, Path]) -> None:
+    token = uploads.add("half.jpg", real_photos["rocket"].read_bytes()[:2000])
+    at = visit(upload=token)
+    assert 'role="alert"' in " ".join(str(block.proto.body) for block in at.get("html"))
+    assert "Traceback" not in words(at)
+    assert at.button(key="vs_new")
+
+
+def test_the_library_page_counts_and_lists(opened: Library) -> None:
+    at = visit("library.py")
+    status = opened.status()
+    assert {m.label: m.value for m in at.metric} == {
+        "Photos": str(status.photos),
+        "Different pictures": str(status.contents),
+        "Missing": "0",
+        "Failed": "1",
+    }
+    text = words(at)
+    assert status.roots[0].path in text
+    assert opened.failures()[0].reason in text
+    assert "color_layout" in text
+
+
+def test_a_folder_that_is_not_there_is_refused_in_words(opened: Library) -> None:
+    at = visit("library.py")
+    at.text_input(key="vs_folder").set_value("/no/such <b>folder</b>")
+    next(b for b in at.button if b.label == "Index this folder").click().run()
+    assert "/no/such <b>folder</b> is not a folder" in words(at)
+
+
+def test_plugins_are_listed_with_options_and_errors(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "own plugins"
+    folder.mkdir()
+    (folder / "half_baked.py").write_text("import no_such_module_anywhere\n")
+    monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(folder))
+    text = words(visit("plugins.py"))
+    assert "half_baked" in text
+    assert "does not load" in text
+    assert "no_such_module_anywhere" in text
+    for listing in library().plugins():
+        assert listing.name in text
+        assert all(option in text for option in listing.options)
+
+
+def test_no_name_reaches_a_widget_that_reads_markdown(opened: Library) -> None:
+    """Markdown fetches pictures; names belong into HTML, escaped, and into the grid's data."""
+    pages = [visit(page) for page in TITLES]
+    hostile = next(p for p in opened.photos() if "onerror" in p.path)
+    pages += [visit(page, photo=str(hostile.photo_id)) for page in ("search.py",)]
+    for at in pages:
+        blocks = [str(block.proto.body) for block in at.get("html")]
+        assert not any("<img src=x" in block for block in blocks)
+        for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
+            assert not any("onerror" in str(found.proto) for found in at.get(kind))
+        for widget in (*at.button, *at.text_input, *at.selectbox, *at.metric):
+            assert "onerror" not in widget.label
+    assert os.path.basename(hostile.path) in [tile["name"] for tile in tiles(pages[0], "vs_browse")]
