@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmae_search.vitmae.config import ViTMAEConfig
-from vitmae_search.vitmae.layers import Layer, LayerShape, initialise_linears, run_layers
+from vitmae_search.vitmae.layers import Layer, LayerShape, initialise_linears, new_token, run_layers
 from vitmae_search.vitmae.masking import take_patches
 from vitmae_search.vitmae.outputs import ViTMAEDecoderOutput
 from vitmae_search.vitmae.positions import interpolate_grid, interpolate_sequence, sincos_positions
@@ -30,14 +30,13 @@ class ViTMAEDecoder(nn.Module):
         width = config.decoder_hidden_size
         self.config = config
         self.decoder_embed = nn.Linear(config.hidden_size, width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mask_token = new_token(width, config.initializer_range)
         self.register_buffer("decoder_pos_embed", sincos_positions(config.grid_size, width))
         shape = LayerShape.decoder(config)
         self.decoder_layers = nn.ModuleList(Layer(shape) for _ in range(config.decoder_num_hidden_layers))
         self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = nn.Linear(width, config.patch_size**2 * config.num_channels)
         initialise_linears(self)
-        nn.init.normal_(self.mask_token, std=config.initializer_range)
 
     def forward(
         self,

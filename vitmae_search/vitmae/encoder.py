@@ -15,6 +15,7 @@ from vitmae_search.vitmae.layers import (
     Layer,
     LayerShape,
     initialise_linears,
+    new_token,
     run_layers,
 )
 from vitmae_search.vitmae.masking import Masking, keep_all, mask_by_choice, mask_by_noise, take_patches
@@ -54,7 +55,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embeddings = PatchEmbeddings(config)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.cls_token = new_token(config.hidden_size, config.initializer_range)
         table = sincos_positions(config.grid_size, config.hidden_size)
         self.register_buffer("position_embeddings", table)
         self._initialise()
@@ -63,7 +64,6 @@ class Embeddings(nn.Module):
         weight = self.patch_embeddings.projection.weight
         nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))  # as the linear map that it is
         nn.init.zeros_(self.patch_embeddings.projection.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.cls_token, std=self.config.initializer_range)
 
     def patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """(N, C, H, W) to (N, L, D) with positions. Raises `ValueError` for a size that does not fit."""

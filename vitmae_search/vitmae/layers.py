@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Self, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -181,3 +182,11 @@ def initialise_linears(model: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def new_token(width: int, deviation: float) -> nn.Parameter:
+    """A learned token (1, 1, width), drawn from N(0, deviation²)."""
+    token = nn.Parameter(torch.empty(1, 1, width))
+    if not token.is_meta:  # there torch imports its compiler, for seconds, and then draws nothing
+        nn.init.normal_(token, std=deviation)
+    return token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,15 +19,12 @@ def sincos_positions(grid_size: tuple[int, int], width: int) -> Tensor:
     """
     gh, gw = grid_size
     quarter = width // 4
-    frequencies = _TEMPERATURE ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
-    y, x = torch.meshgrid(
-        torch.arange(gh, dtype=torch.float64), torch.arange(gw, dtype=torch.float64), indexing="ij"
-    )
-    x_angles = torch.outer(x.flatten(), frequencies)  # (gh·gw, width / 4)
-    y_angles = torch.outer(y.flatten(), frequencies)
-    patches = torch.cat([x_angles.sin(), x_angles.cos(), y_angles.sin(), y_angles.cos()], dim=1)
-    cls_row = torch.zeros(1, width, dtype=torch.float64)
-    return torch.cat([cls_row, patches]).unsqueeze(0).to(torch.float32)
+    frequencies = _TEMPERATURE ** -(np.arange(quarter) / quarter)
+    x = np.outer(np.tile(np.arange(gw), gh), frequencies)  # (gh·gw, width / 4)
+    y = np.outer(np.repeat(np.arange(gh), gw), frequencies)
+    patches = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    table = np.concatenate([np.zeros((1, width)), patches])
+    return torch.from_numpy(table[np.newaxis].astype(np.float32))
 
 
 def interpolate_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -20,7 +20,8 @@ from vitmae_search.vitmae.patches import patchify, unpatchify
 from vitmae_search.vitmae.processor import ViTImageProcessor
 
 _GREY = 128
-_DISTANCE_POWER = 4
+_DISTANCE_POWER = 3
+"""Of 1 to 8, the best guess at removed patches' mean and deviation on real photos, grids of 8 and 14."""
 
 
 def reconstruct(
@@ -70,7 +71,7 @@ def visible_statistics(patches: Tensor, removed: Tensor, grid_size: tuple[int, i
     """Mean and deviation of every patch, both (L, 1), from visible patches alone.
 
     `patches` (L, p²·C), `removed` (L,) bool. A visible patch has its own; a removed one a mean of the
-    visible ones', weighted by distance to the power of -4. Without a visible patch: 0 and 1.
+    visible ones', weighted by distance to the power of -3. Without a visible patch: 0 and 1.
     """
     mean, deviation = patch_statistics(patches)
     if bool(removed.all()):

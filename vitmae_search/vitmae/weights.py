@@ -111,5 +111,10 @@ def _check(state: Mapping[str, Tensor], path: Path) -> None:
     for name, value in state.items():
         if not value.is_floating_point():
             raise CheckpointError(f"{display_path(path)}: {name} is {value.dtype}, not floating point.")
-        if not bool(torch.isfinite(value).all()):
+        if not _is_finite(value):
             raise CheckpointError(f"{display_path(path)}: {name} has a value that is not finite.")
+
+
+def _is_finite(value: Tensor) -> bool:
+    """A sum has every NaN and infinity in it, and is far quicker; only it may overflow by itself."""
+    return bool(value.sum(dtype=torch.float32).isfinite()) or bool(torch.isfinite(value).all())
