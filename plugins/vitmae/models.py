@@ -66,12 +66,13 @@ def _listing(folder: Path) -> ModelListing:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     weights = folder / "model.safetensors"
     there = weights.is_file()
+    size = config.get("image_size")
     return ModelListing(
         name=folder.name,
         source="bundled",
         path=os.fspath(folder),
         dimension=config.get("hidden_size"),
-        image_size=config.get("image_size"),
+        image_size=size if isinstance(size, int) else None,
         parameters=_count(weights) if there else None,
         bytes=weights.stat().st_size if there else None,
         note="" if there else "its weights are not there",

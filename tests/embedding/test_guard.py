@@ -107,6 +107,15 @@ def test_embedders_that_break_the_contract_when_opened(opened: Opened, old, new,
         opened(old, new)
 
 
+def test_a_model_that_fails_the_checks_is_closed_again(write_plugin, tmp_path: Path) -> None:
+    path = write_plugin("mine", old="dimension = 192", new="dimension = 0")
+    told = tmp_path / "closed"
+    path.write_text(path.read_text().replace("        pass", f"        open({str(told)!r}, 'w').close()"))
+    with pytest.raises(PluginBroken, match="dimension"):
+        open_embedder(load_drop_in(path))
+    assert told.exists()
+
+
 def test_prepare_is_held_to_one_shape(opened: Opened) -> None:
     embedder = opened(".resize((8, 8))", ".resize((8, 8 if image.width < 99 else 9))")
     assert embedder.prepare(Image.new("RGB", (50, 50))).shape == (8, 8, 3)

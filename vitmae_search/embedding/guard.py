@@ -5,6 +5,7 @@ What breaks the contract is raised as `PluginBroken`, with the plugin's name and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -46,7 +47,12 @@ def open_embedder(
     resolved = resolve_options(info, options or {})
     with blame(info.name, "open"):
         embedder = plugin.open(dict(resolved), device=device, precision=precision)
-    return GuardedEmbedder(info, resolved, embedder)
+    try:
+        return GuardedEmbedder(info, resolved, embedder)
+    except PluginBroken:
+        with contextlib.suppress(Exception):
+            embedder.close()
+        raise
 
 
 class GuardedEmbedder:
