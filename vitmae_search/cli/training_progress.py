@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ class _Bars:
 
 class _Lines:
     def __init__(self) -> None:
-        self._last = 0.0
+        self._last = -math.inf
 
     def packed(self, done: int, total: int) -> None:
         self._say(f"packing: {done} of {total} photos", always=done == total)
@@ -72,7 +73,7 @@ class _Lines:
     def _say(self, text: str, *, always: bool) -> None:
         now = time.monotonic()
         if always or now - self._last >= PLAIN_EVERY:
-            self._last = now
+            self._last = -math.inf if always else now  # what comes after the end of a phase is news
             click.echo(text, err=True)
 
 

@@ -91,6 +91,7 @@ def vote(labels: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.i
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of unit length, float32 and C-contiguous; zeros stay zeros."""
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.where(norms > 0, norms, np.float32(1))
+    norms: NDArray[np.float32] = np.asarray(np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+    norms[norms == 0] = 1
+    unit: NDArray[np.float32] = rows / norms
     return unit

@@ -1,0 +1,97 @@
+"""Options, pictures and files of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.training import PRESETS, PretrainOptions, model_config
+from vitmae_search.training.files import replace_files, write_atomically
+from vitmae_search.training.options import resumed
+from vitmae_search.training.pictures import draw_loss, draw_sheet
+from vitmae_search.vitmae import ViTMAEConfig
+
+
+def test_options_survive_json() -> None:
+    options = PretrainOptions(epochs=3.5, crop_scale=(0.4, 0.9), max_minutes=7)
+    assert PretrainOptions.from_json(options.to_json()) == options
+    with pytest.raises(TrainingError, match="momentum"):
+        PretrainOptions.from_json({**options.to_json(), "momentum": 0.9})
+
+
+def test_the_rate_grows_with_the_batch() -> None:
+    assert PretrainOptions(batch_size=4096).peak_rate == pytest.approx(2.4e-3)  # the paper's
+
+
+def test_a_resumed_run_may_change_how_it_runs_and_not_what_it_learns() -> None:
+    saved = PretrainOptions(seed=3)
+    assert resumed(saved, {"threads": 2, "seed": 3}, "here") == replace(saved, threads=2)
+    with pytest.raises(TrainingError, match=r"here holds a run with seed=3, and 4"):
+        resumed(saved, {"seed": 4}, "here")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_models(preset: str) -> None:
+    assert model_config(preset).norm_pix_loss
+    assert model_config(preset, norm_pix_loss=False, mask_ratio=0.5).mask_ratio == 0.5
+
+
+def test_a_model_may_be_a_config_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    ViTMAEConfig(num_hidden_layers=3).to_json_file(path)
+    assert model_config(str(path), image_size=64) == ViTMAEConfig(num_hidden_layers=3, image_size=64)
+    with pytest.raises(ConfigError, match="tiny, small, base, large"):
+        model_config("medium")
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[], [(1.0, 0.5)], [(0.0, 0.7), (1.0, 0.7)], [(i / 10, 1 / (1 + i)) for i in range(300)]],
+)
+def test_a_loss_curve_is_drawn_from_any_number_of_points(
+    points: list[tuple[float, float]], tmp_path: Path
+) -> None:
+    draw_loss(points, tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as image:
+        blue = (np.asarray(image.convert("RGB"))[..., 2] > 150) & (np.asarray(image)[..., 0] < 60)
+    assert blue.any() == (len(points) > 1)
+
+
+def test_a_sheet_shows_every_picture_in_its_place(tmp_path: Path) -> None:
+    colours = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    rows = [[np.full((5, 7, 3), value, np.uint8) for value in row] for row in colours]
+    draw_sheet(rows, tmp_path / "sheet.png", zoom=2)
+    with Image.open(tmp_path / "sheet.png") as image:
+        shown = np.asarray(image)[::2, ::2, 0]
+    assert shown.shape == (2 * 9 + 4, 3 * 11 + 4)
+    np.testing.assert_array_equal(shown[6::9, 7::11], colours)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail_half_way() -> None:
+        with write_atomically(path) as stream:
+            stream.write(b"new and cut sho")
+            raise OSError("disk full")
+
+    def fail_in_folder() -> None:
+        with replace_files(tmp_path) as folder:
+            (folder / "file").write_bytes(b"new")
+            raise OSError("disk full")
+
+    for fail in (fail_half_way, fail_in_folder):
+        with pytest.raises(OSError, match="full"):
+            fail()
+        assert path.read_bytes() == b"old"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    with replace_files(tmp_path) as folder:
+        (folder / "file").write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
