@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,14 +47,20 @@ def device_options(command: F) -> F:
     )(command)
 
 
-def open_library(folder: Path | None, **options: Any) -> Library:
-    """The library that the options and the environment name. Creates nothing."""
+@contextmanager
+def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
+    """The library that the options and the environment name. Creates nothing.
+
+    Inside the block stdout goes to stderr: what a plugin prints must not spoil `--json`.
+    """
     from vitmae_search.library import Library
 
     found = settings()
     if options.get("device") is None:
         options["device"] = found.device
-    return Library.open(folder or found.library, plugin_folders=[found.plugins], **options)
+    opening = Library.open(folder or found.library, plugin_folders=[found.plugins], **options)
+    with redirect_stdout(sys.stderr), opening as library:
+        yield library
 
 
 def print_json(value: Mapping[str, object]) -> None:

@@ -36,5 +36,6 @@ def command(folder: str | None, library: str | None, port: int | None, browser: 
         click.echo(f"writing sample photos to {display_path(photos)}", err=True)
         write_samples(photos)
     with open_library(where) as opened, index_progress() as on_progress:
-        print_report(opened.index(photos, on_progress=on_progress))
+        report = opened.index(photos, on_progress=on_progress)
+    print_report(report)
     return 0 if no_app else launch(where.absolute(), port, browser)
