@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog import Catalog
 from vitmae_search.catalog.photos import folder_range, passing, searchable
 from vitmae_search.records import SearchFilter
 
@@ -120,7 +120,7 @@ FACTS = {
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(photos=PHOTOS, where=FILTERS)
-def test_filters_combine(tmp_path_factory, make, photos, where):
+def test_filters_combine(writer, space, make, photos, where):
     """Against the same filter in plain Python, in all three ways of asking."""
 
     def passes(path: str, word: str) -> bool:
@@ -132,20 +132,18 @@ def test_filters_combine(tmp_path_factory, make, photos, where):
             and (where.camera is None or (camera is not None and where.camera.lower() in camera.lower()))
         )
 
-    with CatalogWriter.open_writer(tmp_path_factory.mktemp("library")) as writer:
-        space = make.space(writer).space_id
-        items = [make.item(p, w, taken_at=FACTS[w][0], camera=FACTS[w][1]) for p, w, _ in photos]
-        writer.record_batch(space, items)
-        writer.mark_missing([writer.photo_at(path).photo_id for path, _, missing in photos if missing])
-        expected = {path for path, word, missing in photos if not missing and passes(path, word)}
-        assert {photo.path for photo in writer.photos(where)} == expected
-        assert writer.count_photos(where) == len(expected)
-        ids = writer.searchable_ids(space, where)
-        words = {photos[0].digest for photos in writer.photos_of(ids).values()}
-        assert words == {make.digest(word) for path, word, _ in photos if path in expected}
-        on_disk = {word for _, word, missing in photos if not missing}
-        hidden = {photos[0].digest for photos in writer.photos_of(writer.hidden_ids(space)).values()}
-        assert hidden == {make.digest(word) for _, word, _ in photos if word not in on_disk}
+    writer.remove_photos([photo.photo_id for photo in writer.photos(missing=None)])
+    items = [make.item(p, w, taken_at=FACTS[w][0], camera=FACTS[w][1]) for p, w, _ in photos]
+    writer.record_batch(space, items)
+    writer.mark_missing([writer.photo_at(path).photo_id for path, _, missing in photos if missing])
+    expected = {path for path, word, missing in photos if not missing and passes(path, word)}
+    assert {photo.path for photo in writer.photos(where)} == expected
+    assert writer.count_photos(where) == len(expected)
+    found = {photos[0].digest for photos in writer.photos_of(writer.searchable_ids(space, where)).values()}
+    assert found == {make.digest(word) for path, word, _ in photos if path in expected}
+    on_disk = {word for _, word, missing in photos if not missing}
+    hidden = {photos[0].digest for photos in writer.photos_of(writer.hidden_ids(space)).values()}
+    assert hidden == {make.digest(word) for _, word, _ in photos if word not in on_disk}
 
 
 def test_newest_first_and_page_by_page(writer, space, make):

@@ -124,7 +124,6 @@ def described(engine) -> dict[str, object]:
             sorted((i["name"], tuple(i["column_names"]), i["unique"]) for i in look.get_indexes(table)),
             sorted(tuple(u["column_names"]) for u in look.get_unique_constraints(table)),
             sorted((f["constrained_columns"], f["referred_table"]) for f in look.get_foreign_keys(table)),
-            look.get_table_options(table),
             bool(re.search("AUTOINCREMENT", _sql(engine, table))),
         )
         for table in look.get_table_names()

@@ -134,7 +134,8 @@ class Database:
         """A connection of the caller's own, in one transaction: everything read is of one moment."""
         if self._engine is None:
             raise LibraryError(f"{self.name} has been closed.")
-        with self._engine.connect() as connection, connection.begin():
+        # Ended by rolling back, for there is nothing to commit: on a damaged file even that would fail.
+        with self._engine.connect() as connection:
             yield connection
 
     def logs_ahead(self, connection: Connection) -> bool:

@@ -32,6 +32,8 @@ APPLICATION_ID = 0x56694D53
 
 _INT64 = 2**63
 
+_JSON = JSON(none_as_null=True)
+
 
 class WideInteger(TypeDecorator[int]):
     """An integer of any size. What 64 bits do not hold is kept as text.
@@ -68,7 +70,6 @@ class Table(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
         bytes: LargeBinary,
         float: REAL,
-        dict[str, Any]: JSON(none_as_null=True),
     }
 
 
@@ -147,9 +148,9 @@ class SpaceRow(Table):
     model: Mapped[str]
     dimension: Mapped[int]
     decode: Mapped[str]
-    options: Mapped[dict[str, Any]]
-    identity: Mapped[dict[str, Any]]
-    provenance: Mapped[dict[str, Any]]
+    options: Mapped[dict[str, Any]] = mapped_column(_JSON)
+    identity: Mapped[dict[str, Any]] = mapped_column(_JSON)
+    provenance: Mapped[dict[str, Any]] = mapped_column(_JSON)
     revision: Mapped[int]
     current: Mapped[bool]
     dropped: Mapped[bool]
@@ -207,7 +208,7 @@ class RunRow(Table):
     run_id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str]
-    arguments: Mapped[dict[str, Any]]
+    arguments: Mapped[dict[str, Any]] = mapped_column(_JSON)
     state: Mapped[str]
     host: Mapped[str]
     pid: Mapped[int]
@@ -215,6 +216,6 @@ class RunRow(Table):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    progress: Mapped[dict[str, Any]]
-    report: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any]] = mapped_column(_JSON)
+    report: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
     error: Mapped[str | None]
