@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
+from vitmae_search.library.samples import MARKER
 from vitmae_search.web.server import MAIN_SCRIPT
-from vitmae_search.web.state import library, uploads
+from vitmae_search.web.state import close_libraries, library, uploads
 
 TITLES = {
     "search.py": "Search",
@@ -182,3 +185,72 @@ def test_no_name_reaches_a_widget_that_reads_markdown(opened: Library) -> None:
         for widget in (*at.button, *at.text_input, *at.selectbox, *at.metric):
             assert "onerror" not in widget.label
     assert os.path.basename(hostile.path) in [tile["name"] for tile in tiles(pages[0], "vs_browse")]
+
+
+@pytest.fixture
+def two_spaces(tmp_path: Path, write_photo: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    """Three photos, embedded in two ways; one file that cannot be used."""
+    photos = tmp_path / "photos"
+    for seed in range(3):
+        write_photo(photos / f"{seed}.jpg", seed)
+    (photos / "broken.jpg").write_bytes(b"not a picture")
+    for options in ({}, {"histogram": "false"}):
+        with Library.open(tmp_path / "library", embedder="color_layout", options=options) as made:
+            made.index([photos])
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    yield library()
+    close_libraries()
+
+
+def test_another_space_can_be_used_and_dropped(two_spaces: Library) -> None:
+    first, second = two_spaces.spaces()
+    at = visit("library.py")
+    at.button(key=f"vs_use_{second.space_id}").click().run()
+    assert [space.current for space in two_spaces.spaces()] == [False, True]
+    assert f"Searches now use space {second.space_id}." in words(at)
+    at.button(key=f"vs_drop_{first.space_id}").click().run()
+    assert len(two_spaces.spaces()) == 2
+    at.button(key="vs_drop_yes").click().run()
+    assert [space.space_id for space in two_spaces.spaces()] == [second.space_id]
+    assert two_spaces.count_photos() == 3
+
+
+def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) -> None:
+    at = visit("library.py")
+    root = two_spaces.status().roots[0]
+    at.button(key=f"vs_retry_{root.root_id}").click().run()
+    assert not at.exception
+    newest = two_spaces.runs(1)[0]
+    assert newest.arguments
+
+
+def test_a_busy_library_is_a_sentence(two_spaces: Library) -> None:
+    second = two_spaces.spaces()[1]
+    at = visit("library.py")
+    with CatalogWriter.open_writer(two_spaces.folder):
+        at.button(key=f"vs_use_{second.space_id}").click().run()
+        assert not at.exception
+        assert str(os.getpid()) in words(at)
+    assert not two_spaces.spaces()[1].current
+
+
+@pytest.mark.parametrize("page", ["search.py", "reconstructions.py", "library.py"])
+def test_a_damaged_library_is_a_sentence_on_every_page(empty: Path, page: str) -> None:
+    empty.mkdir()
+    (empty / "catalogue.sqlite3").write_bytes(b"this is no database, whatever its name may say" * 100)
+    at = visit(page)
+    assert [title.value for title in at.title] == [TITLES[page]]
+    assert 'role="alert"' in " ".join(str(block.proto.body) for block in at.get("html"))
+    assert "catalogue.sqlite3" in words(at)
+
+
+def test_sample_photos_invite_ones_own(opened: Library, small: Any) -> None:
+    assert "sample photos" not in words(visit())
+    marker = small.photos / MARKER
+    marker.write_text("samples")
+    try:
+        at = visit()
+        assert "These are sample photos" in words(at)
+        assert at.button(key="vs_own")
+    finally:
+        marker.unlink()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root, Space
 from vitmae_search.web import jobs, notices
-from vitmae_search.web.state import library
+from vitmae_search.web.state import library, only_samples
 
 FAILURES_SHOWN = 200
 
@@ -27,11 +28,15 @@ def page() -> None:
                 "Type its path below. Its photos are read on this machine, nothing is uploaded, and they are "
                 "never changed. You can search while it is being read.",
             )
-        _add_folder(first=True)
+        _add_folder(label="Folder of photos")
         return
+    samples = only_samples(status)
+    if samples:
+        _add_folder(label="These are sample photos. Add a folder of your own")
     _counts(status)
     _folders(status)
-    _add_folder(first=False)
+    if not samples:
+        _add_folder(label="Add another folder")
     jobs.history()
     _failures()
     _spaces(status)
@@ -90,11 +95,11 @@ def _root_detail(root: Root) -> str:
     return f"{count}. Its drive is away; nothing is forgotten." if root.offline else count
 
 
-def _add_folder(*, first: bool) -> None:
-    form = st.form("vs_add", border=not first)
+def _add_folder(*, label: str) -> None:
+    form = st.form("vs_add")
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         typed = st.text_input(
-            "Folder of photos" if first else "Add another folder",
+            label,
             placeholder=os.path.join(os.path.expanduser("~"), "Pictures"),
             key="vs_folder",
             help="The full path. Folders inside it are included, hidden ones are not.",
@@ -150,9 +155,15 @@ def _spaces(status: LibraryStatus) -> None:
 
 
 def _space_buttons(space: Space) -> None:
+    use = partial(library().use_space, space.space_id)
     with st.container(horizontal=True, width="content"):
-        if st.button("Use", key=f"vs_use_{space.space_id}", help="Search in this space from now on."):
-            _do(lambda: library().use_space(space.space_id), f"Searches now use space {space.space_id}.")
+        st.button(
+            "Use",
+            key=f"vs_use_{space.space_id}",
+            help="Search in this space from now on.",
+            on_click=_do,
+            args=(use, f"Searches now use space {space.space_id}."),
+        )
         if st.button("Drop", key=f"vs_drop_{space.space_id}", help="Delete its fingerprints. Photos stay."):
             _confirm_drop(space)
 
@@ -163,24 +174,25 @@ def _confirm_drop(space: Space) -> None:
         f"The {space.vectors:,} fingerprints of {space.plugin} · {space.model} are deleted. The photos "
         "stay; to search with this model again, they have to be indexed with it again."
     )
-    if st.button("Drop it", type="primary", key="vs_drop_yes"):
-        _do(lambda: library().drop_space(space.space_id), f"Space {space.space_id} is dropped.")
+    drop = partial(library().drop_space, space.space_id)
+    said = f"Space {space.space_id} is dropped."
+    if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_do, args=(drop, said)):
+        st.rerun()
 
 
 def _do(action: Callable[[], None], said: str) -> None:
-    """Run a change of the catalogue, then draw the page again with what was done."""
+    """A button's callback: change the catalogue, and remember what to say at the top of the page."""
     try:
         action()
     except VitmaeSearchError as error:
-        notices.notice(notices.sentence(error), "problem")
+        st.session_state["vs_said"] = (notices.sentence(error), "problem")
     else:
-        st.session_state["vs_said"] = said
-        st.rerun()
+        st.session_state["vs_said"] = (said, "good")
 
 
 def _said_last_time() -> None:
     if said := st.session_state.pop("vs_said", None):
-        notices.notice(said, "good")
+        notices.notice(*said)
 
 
 if __name__ == "__main__":

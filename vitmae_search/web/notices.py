@@ -100,6 +100,22 @@ def start_here() -> None:
             st.switch_page("library.py")
 
 
+def invite(samples: bool) -> None:
+    """Over a library of nothing but samples: what they are good for, and that one's own photos come first."""
+    if not samples:
+        return
+    with st.container(
+        border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+    ):
+        card(
+            "These are sample photos. Your own tell you more.",
+            "Each sample comes in ten views (crops, tilts, tones), so a good search with one of them finds "
+            "the nine others first.",
+        )
+        if st.button("Use my photos", icon=":material/create_new_folder:", type="primary", key="vs_own"):
+            st.switch_page("library.py")
+
+
 def sentence(error: BaseException) -> str:
     """The error's message with a capital and a full stop."""
     text = str(error).strip() or type(error).__name__

@@ -11,7 +11,7 @@ from vitmae_search.records import Hit, SearchFilter, SearchResult
 from vitmae_search.web import jobs, notices, query
 from vitmae_search.web.detail import show_photo
 from vitmae_search.web.grid import hit_grid
-from vitmae_search.web.state import library
+from vitmae_search.web.state import library, only_samples
 
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
@@ -24,6 +24,7 @@ def page() -> None:
         return
     asked = query.asked()
     if asked is None:
+        notices.invite(only_samples(library().status()))
         query.choose("Find photos that look like this one")
     else:
         results(asked)

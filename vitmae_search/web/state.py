@@ -15,6 +15,7 @@ from vitmae_search.settings import settings
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
+    from vitmae_search.records import LibraryStatus
 
 UPLOADS_KEPT = 32
 UPLOAD_BYTES_KEPT = 256 * 2**20
@@ -41,6 +42,13 @@ def close_libraries() -> None:
     with _lock:
         while _libraries:
             _libraries.popitem()[1].close()
+
+
+def only_samples(status: LibraryStatus) -> bool:
+    """Whether the library holds the demo's photos and none of the person's own."""
+    from vitmae_search.library import is_sample_folder
+
+    return bool(status.roots) and all(is_sample_folder(root.path) for root in status.roots)
 
 
 @dataclass(frozen=True, slots=True)
