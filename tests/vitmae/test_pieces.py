@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitmae_search.errors import ConfigError
@@ -51,6 +51,7 @@ def test_interpolation_keeps_cls_and_stretches_rows_and_columns() -> None:
     assert interpolate_sequence(table, 32).shape == (1, 33, 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0, 1, exclude_max=True))
 def test_kept_patches_are_truncated_as_in_floating_point(length: int, ratio: float) -> None:
     assert num_kept(length, ratio) == int(length * (1 - ratio))
@@ -63,6 +64,7 @@ def test_a_mask_ratio_out_of_range_is_refused(ratio: float) -> None:
         mask_by_noise(torch.rand(1, 4), ratio)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 30), st.floats(0, 0.95))
 def test_masking_restores_every_patch_to_its_place(seed: int, length: int, ratio: float) -> None:
     noise = torch.rand(3, length, generator=torch.Generator().manual_seed(seed))
@@ -96,6 +98,7 @@ def test_keeping_all_keeps_the_order() -> None:
     assert not mask_by_noise(torch.rand(2, 5), 0.5).complete
 
 
+@settings(deadline=None)
 @given(sides, sides, st.integers(1, 5), st.sampled_from([1, 3, 4]))
 def test_unpatchify_undoes_patchify(gh: int, gw: int, patch_size: int, channels: int) -> None:
     images = torch.randn(2, channels, gh * patch_size, gw * patch_size)

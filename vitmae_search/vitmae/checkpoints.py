@@ -36,7 +36,7 @@ class CheckpointFiles:
     preprocessor: Path | None = None
 
     def digest(self) -> str:
-        """SHA-256 of the weights, in hex."""
+        """SHA-256 of the weights, in hex. Raises `CheckpointError` where they cannot be read."""
         return digest_files(shards(self.weights))
 
 
@@ -88,12 +88,10 @@ def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | None = None) 
     A file without a config.json (the authors' are) tells its own shape, where its width is that of a
     named ViT. Raises `CheckpointError` or `ConfigError`.
     """
+    raw, arguments = read_weights(files.weights)
     try:
-        raw, arguments = read_weights(files.weights)
         state, layout = to_hub_names(raw)
     except CheckpointError as error:
-        if display_path(files.weights) in str(error):
-            raise
         raise CheckpointError(f"{display_path(files.weights)}: {error}") from error
     if config is None:
         config = (

@@ -144,6 +144,8 @@ class ViTMAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON values: the nineteen fields, `model_type`, and what `extra` keeps."""
         values = {name: getattr(self, name) for name in _RULES}
+        # transformers 5 refuses a mask_ratio of 0 where it expects 0.0
+        values.update({n: float(values[n]) for n, rule in _RULES.items() if rule in (_SHARE, _POSITIVE)})
         if isinstance(self.image_size, tuple):
             values["image_size"] = list(self.image_size)
         return {**self.extra, **values, "model_type": "vit_mae"}

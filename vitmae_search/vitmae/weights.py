@@ -70,8 +70,11 @@ def digest_files(paths: list[Path]) -> str:
     """SHA-256 in hex of one file, or of the digests of several, in their order."""
     digests = []
     for path in paths:
-        with open(path, "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        try:
+            with open(path, "rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise _unreadable(path, error) from error
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -82,7 +85,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         where = display_path(path)
         raise CheckpointError(f"{where} is truncated or not a safetensors file: {error}") from error
     except OSError as error:
-        raise CheckpointError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -103,6 +106,10 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     state = {k: v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, dict) else {}
     arguments = content.get("args")
     return state, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{display_path(path)} cannot be read: {error.strerror or error}")
 
 
 def _check(state: Mapping[str, Tensor], path: Path) -> None:
