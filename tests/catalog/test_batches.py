@@ -192,6 +192,12 @@ def test_missing_photos_keep_all_but_are_not_found(writer, space, make):
     assert writer.photo(a.photo_id).missing is False
 
 
+def test_a_drive_under_another_number(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "dog")])
+    writer.mark_on_device([writer.photo_at("/p/a.jpg").photo_id], 99)
+    assert [known.stamp.device for known in writer.known_files("/p", space)] == [99, 7]
+
+
 def test_a_failure_takes_the_place_of_a_photo_that_changed(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     writer.record_batch(space, [], [make.failure("/p/a.jpg", "truncated", size=2)])

@@ -146,7 +146,7 @@ def blob(*values: float) -> bytes:
     return np.array(values, "<f4").tobytes()
 
 
-@pytest.mark.parametrize(
+WRONGS = pytest.mark.parametrize(
     ("statement", "values", "sentence"),
     [
         ("UPDATE embeddings SET vector = ? WHERE embedding_id = 3", [b"\0" * 5],
@@ -167,12 +167,55 @@ def blob(*values: float) -> bytes:
         ("INSERT INTO tombstones VALUES (8, 1, 1)", [], "1 vector (ids 8) both deleted and there"),
     ],
 )  # fmt: skip
+
+
+def make_wrong(writer, statement, values):
+    with outside_transactions(writer._database._writing) as connection:
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.exec_driver_sql(statement, tuple(values))
+        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+@WRONGS
 def test_check_finds(file, statement, values, sentence):
     with CatalogWriter.open_writer(file.parent) as writer:
-        with outside_transactions(writer._database._writing) as connection:
-            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-            connection.exec_driver_sql(statement, tuple(values))
+        make_wrong(writer, statement, values)
         assert any(sentence in problem for problem in writer.check()), writer.check()
+
+
+@WRONGS
+def test_repair_mends_what_check_finds(file, make, statement, values, sentence):
+    with CatalogWriter.open_writer(file.parent) as writer:
+        source = writer.vector_source(1)
+        before = {number: vector.tobytes() for ids, vectors in source.added_since(0)
+                  for number, vector in zip(ids.tolist(), vectors, strict=True)}  # fmt: skip
+        at = source.revision()
+        make_wrong(writer, statement, values)
+        found = writer.check()
+        assert writer.repair() == [f"Mended: {problem}" for problem in found]
+        assert writer.check() == []
+        assert writer.repair() == []
+        # An index that follows ends with what is there, whatever was wrong.
+        for number in source.removed_since(min(at, source.revision() - 1)).tolist():
+            before.pop(number, None)
+        left = [number for ids, _ in source.added_since(0) for number in ids.tolist()]
+        assert sorted(before) == left
+        assert len(left) >= 290
+        writer.record_batch(1, [make.item(f"/p/{n}.jpg", f"w{n}") for n in range(300)])
+        assert len(writer.searchable_ids(1)) == 300
+        assert writer.check() == []
+
+
+def test_damaged_pages_are_beyond_repair(file):
+    content = bytearray(file.read_bytes())
+    pages = len(content) // 4096
+    content[(pages - 2) * 4096 :] = random.Random(3).randbytes(2 * 4096)
+    file.write_bytes(content)
+    with CatalogWriter.open_writer(file.parent) as writer:
+        found = writer.check()
+        assert found
+        assert writer.repair() == []
+        assert writer.check() == found
 
 
 def test_check_finds_an_index_that_disagrees(file):

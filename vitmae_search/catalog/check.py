@@ -48,16 +48,49 @@ def _references(connection: Connection) -> Iterator[str]:
         yield f"Row {row} of {table} points to a row of {target} that is not there."
 
 
-def _photos(connection: Connection) -> Iterator[str]:
+def photos_without_content(connection: Connection) -> Sequence[int]:
+    """The ids of photos that point to nothing."""
     has_content = exists().where(ContentRow.content_id == PhotoRow.content_id)
-    lost = connection.execute(select(PhotoRow.photo_id).where(~has_content)).scalars().all()
+    return connection.execute(select(PhotoRow.photo_id).where(~has_content)).scalars().all()
+
+
+def contents_without_photo(connection: Connection) -> Sequence[int]:
+    """The ids of contents that no photo points to."""
+    has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
+    return connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
+
+
+def undead_vectors(connection: Connection) -> Sequence[int]:
+    """The ids of vectors that have a tombstone and are there."""
+    lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
+    return connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
+
+
+def wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
+    """What is wrong with a space's vectors, and the ids of those (maybe none) for which it is so."""
+    statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
+    statement = statement.where(EmbeddingRow.space_id == space.space_id)
+    length = space.dimension * STORED.itemsize
+    for rows in connection.execute(statement).partitions(VECTORS_A_CHUNK):
+        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
+        fit = [row for row in rows if len(row[1]) == length]
+        ids = np.array([row[0] for row in fit], dtype=np.int64)
+        vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED)
+        vectors = vectors.reshape(len(fit), space.dimension)
+        finite = np.isfinite(vectors).all(axis=1)
+        yield "with a value that is not finite", ids[~finite].tolist()
+        off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
+        yield "that are not of unit length", ids[finite][off].tolist()
+
+
+def _photos(connection: Connection) -> Iterator[str]:
+    lost = photos_without_content(connection)
     if lost:
         yield f"{_some('photo', lost)} without content."
 
 
 def _contents(connection: Connection) -> Iterator[str]:
-    has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
-    lost = connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
+    lost = contents_without_photo(connection)
     if lost:
         yield f"{_some('content', lost)} without a photo."
 
@@ -74,8 +107,7 @@ def _spaces(connection: Connection) -> Iterator[str]:
 
 
 def _tombstones(connection: Connection) -> Iterator[str]:
-    lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
-    undead = connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
+    undead = undead_vectors(connection)
     if undead:
         yield f"{_some('vector', undead)} both deleted and there."
 
@@ -83,26 +115,11 @@ def _tombstones(connection: Connection) -> Iterator[str]:
 def _vectors(connection: Connection) -> Iterator[str]:
     for space in spaces.listing(connection):
         wrong: dict[str, list[int]] = {}
-        for kind, numbers in _wrong_vectors(connection, space):
+        for kind, numbers in wrong_vectors(connection, space):
             wrong.setdefault(kind, []).extend(numbers)
         for kind, numbers in wrong.items():
             if numbers:
                 yield f"Space {space.space_id}: {_some('vector', numbers)} {kind}."
-
-
-def _wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
-    statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
-    statement = statement.where(EmbeddingRow.space_id == space.space_id)
-    length = space.dimension * STORED.itemsize
-    for rows in connection.execute(statement).partitions(VECTORS_A_CHUNK):
-        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
-        fit = [row for row in rows if len(row[1]) == length]
-        ids = np.array([row[0] for row in fit], dtype=np.int64)
-        vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED).reshape(len(fit), -1)
-        finite = np.isfinite(vectors).all(axis=1)
-        yield "with a value that is not finite", ids[~finite].tolist()
-        off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
-        yield "that are not of unit length", ids[finite][off].tolist()
 
 
 def _some(noun: str, numbers: Sequence[int]) -> str:

@@ -11,12 +11,14 @@ from typing import Any, Literal
 from sqlalchemy import delete, update
 
 from vitmae_search.catalog import batch as batches
+from vitmae_search.catalog import repair as repairs
 from vitmae_search.catalog import roots, runs, spaces
 from vitmae_search.catalog.batch import Indexed
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.writing import WAIT_SECONDS, WritableDatabase
+from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Failure, Root, Run, Space
 
 
@@ -98,17 +100,15 @@ class CatalogWriter(Catalog):
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:
         """These files are gone from disk: they keep row and vector, and are left out of searches."""
-        self._mark(photo_ids, missing=True)
+        self._update_photos(photo_ids, missing=True)
 
     def mark_found(self, photo_ids: Sequence[int]) -> None:
         """These files are back, unchanged."""
-        self._mark(photo_ids, missing=False)
+        self._update_photos(photo_ids, missing=False)
 
     def mark_on_device(self, photo_ids: Sequence[int], device: int) -> None:
         """These unchanged files are now on another device (`st_dev`): the system numbered it anew."""
-        with self._changing() as connection:
-            for ids in chunks(photo_ids):
-                connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(device=device))
+        self._update_photos(photo_ids, device=device)
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Forget these files, and contents (with their vectors) that no other file has."""
@@ -161,9 +161,19 @@ class CatalogWriter(Catalog):
         with self._changing() as connection:
             runs.change(connection, key, **values)
 
-    def _mark(self, photo_ids: Sequence[int], missing: bool) -> None:
+    def repair(self) -> list[str]:
+        """Set right what `check` finds, and say what was mended: a sentence for each of its problems.
+
+        What cannot be trusted is deleted: the next index run makes it anew. Damaged pages of the file
+        itself are beyond repair; then nothing is changed and nothing said.
+        """
+        try:
+            with self._changing() as connection:
+                return repairs.repair(connection)
+        except LibraryDamaged:
+            return []
+
+    def _update_photos(self, photo_ids: Sequence[int], **values: Any) -> None:
         with self._changing() as connection:
             for ids in chunks(photo_ids):
-                connection.execute(
-                    update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(missing=missing)
-                )
+                connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(values))
