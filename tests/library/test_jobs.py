@@ -1,0 +1,82 @@
+"""Indexing in a child process: its row tells of it, it can be cancelled, and it fails in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.errors import LibraryError
+from vitmae_search.library import Library
+from vitmae_search.records import Run
+
+WAIT = 60.0
+
+
+def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        run = library.run(key)
+        if run is not None and done(run):
+            return run
+        time.sleep(0.05)
+    raise AssertionError(f"{library.run(key)} after {WAIT} s")
+
+
+@pytest.fixture
+def many(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> Path:
+    for seed in range(400):
+        write_photo(tmp_path / "many" / f"{seed}.jpg", seed)
+    return tmp_path / "many"
+
+
+def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> None:
+    with Library.open(tmp_path / "new") as library:
+        key = library.start_index(photos, "--embedder", "color_layout")
+        run = wait_until(library, key, lambda run: run.state != "running")
+        assert run.state == "done"
+        assert run.report is not None
+        assert run.report["added"] == 12
+        assert library.status().photos == 12
+        with pytest.raises(LibraryError, match="done"):
+            library.cancel_run(key)
+        with pytest.raises(LibraryError, match="no such run"):
+            library.cancel_run("nonsense")
+
+
+def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path) -> None:
+    with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
+        key = starter.start_index(many, "--embedder", "color_layout", "--batch-size", "1")
+        wait_until(watcher, key, lambda run: watcher.status().photos >= 3)
+        watcher.cancel_run(key)
+        run = wait_until(watcher, key, lambda run: run.state != "running")
+        assert run.state == "cancelled"
+        kept = watcher.status().photos
+        assert 3 <= kept < 400
+        with Library.open(tmp_path / "new") as library:
+            assert library.index(many).added == 400 - kept
+
+
+def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path) -> None:
+    with Library.open(tmp_path / "new") as library:
+        key = library.start_index(many, "--embedder", "color_layout", "--batch-size", "1")
+        run = wait_until(library, key, lambda run: library.status().photos >= 3)
+        os.kill(run.pid, signal.SIGKILL)
+        assert wait_until(library, key, lambda run: run.state != "running").state == "interrupted"
+
+
+def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:
+    with Library.open(tmp_path / "new") as library:
+        with pytest.raises(LibraryError, match="not a folder"):
+            library.start_index(tmp_path / "nowhere")
+        key = library.start_index(photos, "--embedder", "no-such-plugin")
+        failed = wait_until(library, key, lambda run: run.state != "running")
+        assert failed.state == "failed"
+        assert "no-such-plugin" in (failed.error or "")
+        with CatalogWriter.open_writer(tmp_path / "new"), pytest.raises(LibraryError, match=str(os.getpid())):
+            library.start_index(photos)
