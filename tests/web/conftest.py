@@ -23,6 +23,7 @@ from vitmae_search.library import Library
 from vitmae_search.web import state
 
 ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "app.py"
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGS = [
     "--no-sandbox",
@@ -110,7 +111,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Start the app, `how` = "streamlit" or "command", from a folder that has nothing to do with it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(library: Path, how: str = "streamlit", **environ: str) -> Server:
+    def start(library: Path, how: str = "streamlit", *, app: Path = APP, **environ: str) -> Server:
         port = free_port()
         log = tmp_path / f"server-{port}.log"
         env = {
@@ -123,7 +124,11 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                _command(how, library, port), cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT
+                _command(how, library, port, app),
+                cwd=tmp_path,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         started.append(process)
         server = Server(f"http://127.0.0.1:{port}", port, process, log)
@@ -135,10 +140,10 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         _stop(process)
 
 
-def _command(how: str, library: Path, port: int) -> list[str]:
+def _command(how: str, library: Path, port: int, app: Path) -> list[str]:
     if how == "streamlit":
         flags = [f"--server.port={port}", "--server.headless=true"]
-        return [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), *flags]
+        return [sys.executable, "-m", "streamlit", "run", str(app), *flags]
     flags = ["--library", str(library), "--port", str(port), "--no-browser"]
     return [sys.executable, "-m", "vitmae_search", "app", *flags]
 

@@ -186,3 +186,24 @@ def test_a_phone_in_the_dark(small: Any, start_server: StartServer, visit: Visit
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert max(int(channel) for channel in re.findall(r"\d+", background)[:3]) < 60
+
+
+BROKEN_APP = """
+import streamlit as st
+
+from vitmae_search.web import server
+
+app = st.App("broken.py", middleware=server.middleware(), on_script_error=server.on_script_error)
+"""
+
+
+def test_a_defect_is_one_sentence_and_its_traceback_goes_to_the_terminal(
+    tmp_path: Path, start_server: StartServer, visit: Visit
+) -> None:
+    (tmp_path / "broken.py").write_text("import streamlit as st\nst.title('Broken')\nsecret = {}['s3cr3t']\n")
+    (tmp_path / "app.py").write_text(BROKEN_APP)
+    server = start_server(tmp_path / "library", app=tmp_path / "app.py")
+    page = visit(server.url).go()
+    expect(page.get_by_role("alert")).to_contain_text("Something went wrong on this page.")
+    assert "s3cr3t" not in page.content()
+    assert "KeyError: 's3cr3t'" in server.log.read_text()

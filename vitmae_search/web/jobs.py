@@ -33,12 +33,16 @@ def running() -> list[Run]:
     return [run for run in library().runs(RECENT) if run.state == "running"]
 
 
-def watch(until: Callable[[], bool] = lambda: False) -> None:
-    """The running jobs, redrawn on their own; the whole page is when one begins or ends, or `until` holds."""
+def watch(until: Callable[[], bool] = lambda: False) -> bool:
+    """The running jobs, redrawn on their own; the whole page is when one begins or ends, or `until` holds.
+
+    Returns whether there are any.
+    """
     busy = running()
     keys = [run.key for run in busy]
     # A second browser learns of a run too, at a gentler pace.
     st.fragment(_draw, run_every=1.0 if busy else 4.0)(keys, until)
+    return bool(busy)
 
 
 def _draw(expected: list[str], until: Callable[[], bool]) -> None:
@@ -86,6 +90,20 @@ def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
     if failed := number(progress, "failed"):
         words.append(f"{failed:,} failed")
     return " · ".join(words)
+
+
+def last_failure() -> None:
+    """Says so where the newest run came to nothing, or to less than it should."""
+    newest = next(iter(library().runs(1)), None)
+    if newest is None:
+        return
+    if newest.state == "failed":
+        notices.notice(f"Indexing {folder_of(newest)} failed: {newest.error or 'no reason given'}", "problem")
+    elif newest.state == "interrupted":
+        notices.notice(
+            f"Indexing {folder_of(newest)} was interrupted. What was finished is kept; index the folder "
+            "again to go on."
+        )
 
 
 def history() -> None:

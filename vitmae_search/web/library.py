@@ -19,24 +19,25 @@ FAILURES_SHOWN = 200
 def page() -> None:
     """Everything about the library; on an empty one, the one field to begin with."""
     status = library().status()
-    jobs.watch()
+    busy = jobs.watch()
+    jobs.last_failure()
     _said_last_time()
     if not status.roots:
-        if not jobs.running():
+        if not busy:
             notices.empty_state(
                 "Begin with a folder of photos",
                 "Type its path below. Its photos are read on this machine, nothing is uploaded, and they are "
                 "never changed. You can search while it is being read.",
             )
-        _add_folder(label="Folder of photos")
+        _add_folder("Folder of photos", busy)
         return
     samples = only_samples(status)
     if samples:
-        _add_folder(label="These are sample photos. Add a folder of your own")
+        _add_folder("These are sample photos. Add a folder of your own", busy)
     _counts(status)
-    _folders(status)
+    _folders(status, busy)
     if not samples:
-        _add_folder(label="Add another folder")
+        _add_folder("Add another folder", busy)
     jobs.history()
     _failures()
     _spaces(status)
@@ -66,7 +67,7 @@ def _counts(status: LibraryStatus) -> None:
         )
 
 
-def _folders(status: LibraryStatus) -> None:
+def _folders(status: LibraryStatus, busy: bool) -> None:
     st.subheader("Folders", anchor=False)
     failed = [failure.path for failure in library().failures()]
     for root in status.roots:
@@ -75,18 +76,21 @@ def _folders(status: LibraryStatus) -> None:
         ):
             badge = "offline" if root.offline else None
             notices.card(display_path(root.path), _root_detail(root), badge=badge)
-            _folder_buttons(root, sum(path.startswith(os.path.join(root.path, "")) for path in failed))
+            inside = os.path.join(root.path, "")
+            _folder_buttons(root, any(path.startswith(inside) for path in failed), busy)
 
 
-def _folder_buttons(root: Root, failed: int) -> None:
+def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
     with st.container(horizontal=True, width="content"):
         if failed and st.button(
             "Retry failed",
             key=f"vs_retry_{root.root_id}",
+            disabled=busy,
             help="A file that could not be used is not tried again while it stays as it is; this does.",
         ):
             start(root.path, "--retry-failed")
-        if st.button("Index again", icon=":material/refresh:", key=f"vs_again_{root.root_id}"):
+        icon = ":material/refresh:"
+        if st.button("Index again", icon=icon, key=f"vs_again_{root.root_id}", disabled=busy):
             start(root.path)
 
 
@@ -95,7 +99,7 @@ def _root_detail(root: Root) -> str:
     return f"{count}. Its drive is away; nothing is forgotten." if root.offline else count
 
 
-def _add_folder(*, label: str) -> None:
+def _add_folder(label: str, busy: bool) -> None:
     form = st.form("vs_add")
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         typed = st.text_input(
@@ -105,7 +109,7 @@ def _add_folder(*, label: str) -> None:
             help="The full path. Folders inside it are included, hidden ones are not.",
         )
         icon = ":material/create_new_folder:"
-        sent = st.form_submit_button("Index this folder", icon=icon, type="primary")
+        sent = st.form_submit_button("Index this folder", icon=icon, type="primary", disabled=busy)
     if sent:
         if typed.strip():
             start(typed.strip())
@@ -119,9 +123,8 @@ def start(folder: str, *options: str) -> None:
         with st.spinner("Starting…"):
             library().start_index(os.path.expanduser(folder), *options)
     except VitmaeSearchError as error:
-        notices.notice(notices.sentence(error), "problem")
-    else:
-        st.rerun()
+        st.session_state["vs_said"] = (notices.sentence(error), "problem")
+    st.rerun()
 
 
 def _failures() -> None:

@@ -119,5 +119,6 @@ def invite(samples: bool) -> None:
 def sentence(error: BaseException) -> str:
     """The error's message with a capital and a full stop."""
     text = str(error).strip() or type(error).__name__
-    text = text if text[0] in "/~" else text[0].upper() + text[1:]
+    if text.split(maxsplit=1)[0].isalpha():  # a word of ours; a file's name stays as it is
+        text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else f"{text}."

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
-from vitmae_search.errors import display_path
+from vitmae_search.errors import PhotoError, display_path
 from vitmae_search.library.pictures import preview
 from vitmae_search.records import Photo
 from vitmae_search.web import notices
@@ -64,6 +66,17 @@ def asked() -> Asked | None:
             return Asked(upload=upload)
         notices.notice("That picture was not kept. Choose it again, or another one.")
     return None
+
+
+@contextmanager
+def named(asked: Asked) -> Iterator[None]:
+    """An upload has no path, so errors about it get its name."""
+    try:
+        yield
+    except PhotoError as error:
+        if asked.upload is None or error.path is not None:
+            raise
+        raise PhotoError(asked.upload.name, error.reason) from error
 
 
 def ask_photo(photo_id: int, **others: str) -> None:

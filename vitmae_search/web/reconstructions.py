@@ -67,7 +67,7 @@ def _made(asked: query.Asked, ratio: float, seed: int) -> Reconstruction:
     key = (asked.key, ratio, seed)
     kept = st.session_state.get("vs_made")
     if kept is None or kept[0] != key:
-        with st.spinner("Looking…"):
+        with st.spinner("Looking…"), query.named(asked):
             kept = (key, library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed))
         st.session_state["vs_made"] = kept
     made: Reconstruction = kept[1]

@@ -61,7 +61,7 @@ def _search(asked: query.Asked, k: int, where: SearchFilter, offset: int) -> Sea
     if asked.photo is not None:
         return library().similar(asked.photo.photo_id, k=k, where=where, offset=offset)
     data = asked.upload.data if asked.upload else b""
-    with st.spinner("Looking…"):
+    with st.spinner("Looking…"), query.named(asked):
         return library().search(data, k=k, where=where, offset=offset)
 
 
@@ -106,7 +106,9 @@ def _take_count() -> None:
 
 
 def _filters() -> SearchFilter:
-    under = st.text_input("In this folder", key="vs_under", placeholder="/path", on_change=_first_page)
+    under = st.text_input(
+        "In this folder", key="vs_under", placeholder="a folder's path", on_change=_first_page
+    )
     camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
     after = st.date_input("Taken from", value=None, key="vs_after", on_change=_first_page)
     before = st.date_input("Taken until", value=None, key="vs_before", on_change=_first_page)
