@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.errors import SpaceError, VitmaeSearchError
@@ -60,6 +61,30 @@ def test_an_error_in_mid_batch_leaves_nothing_of_it(writer, space, make, table):
         connection.exec_driver_sql("DROP TRIGGER refuse")
     writer.record_batch(space, batch, [make.failure("/p/d.jpg")])
     assert {p.path for p in writer.photos()} == {"/p/a.jpg", "/p/b.jpg", "/p/c.jpg"}
+    assert writer.check() == []
+
+
+@pytest.mark.parametrize("moment", ["do_execute", "after_cursor_execute", "commit"])
+def test_an_interrupt_in_mid_batch_leaves_nothing_and_a_writer_that_goes_on(writer, space, make, moment):
+    """Ctrl-C comes at any moment; the run is then marked as ended with the same writer."""
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    writer.start_run("key", "index", {})
+    before = everything(writer, space)
+    engine = writer._database._writing
+
+    def interrupt(*arguments):
+        if moment == "commit" or any("INSERT INTO embeddings" in str(a) for a in arguments):
+            raise KeyboardInterrupt
+
+    event.listen(engine, moment, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        writer.record_batch(space, [make.item("/p/b.jpg", "dog")], [make.failure("/p/c.jpg")])
+    event.remove(engine, moment, interrupt)
+    assert everything(writer, space) == before
+    writer.finish_run("key", "cancelled")
+    assert writer.run("key").state == "cancelled"
+    writer.record_batch(space, [make.item("/p/b.jpg", "dog")])
+    assert writer.count_photos() == 2
     assert writer.check() == []
 
 

@@ -89,6 +89,12 @@ def test_a_file_of_no_bytes_is_no_library_yet(folder, door):
         door(folder).close()
 
 
+@DOORS
+def test_a_folder_that_cannot_even_be_looked_for(tmp_path, door):
+    with pytest.raises(StorageError, match="cannot be"):
+        door(tmp_path / ("long" * 100))
+
+
 # The disk ---------------------------------------------------------------------------------------------
 
 

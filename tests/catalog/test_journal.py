@@ -149,6 +149,17 @@ def test_odd_folder_names(tmp_path, make, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_relative_folder_stays_where_it_was(tmp_path, make, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with CatalogWriter.open_writer(Path("library")) as writer:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        make.space(writer)
+        assert len(writer.spaces()) == 1
+        assert writer.folder == tmp_path / "library"
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
 def test_a_folder_name_that_is_not_utf8(tmp_path, make):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     with CatalogWriter.open_writer(folder) as writer:

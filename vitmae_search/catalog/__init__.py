@@ -4,8 +4,8 @@
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
 """
 
-from vitmae_search.catalog.batch import Indexed
 from vitmae_search.catalog.photos import KnownFile
+from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.writer import CatalogWriter
 

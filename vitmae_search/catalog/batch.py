@@ -8,45 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, delete, exists, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from vitmae_search.catalog import sources, spaces
 from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.placing import Content, Indexed, place_photos
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
 from vitmae_search.errors import SpaceError, display_path
-from vitmae_search.records import Failure, PhotoMetadata, Space, Stamp
+from vitmae_search.records import Failure, Space
 
 UNIT_TOLERANCE = 1e-3
 """How far a vector's length may lie from 1: rounding is 1e-7, a forgotten normalisation is far off."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Indexed:
-    """A file that was read, ready to be recorded.
-
-    `digest` is SHA-256 in hex. `vector` is (D,) float32 of unit length, or None where the content has its
-    vector in the space already (a move, a copy). `metadata` may be None where the content is known.
-    `photo_id` is the row to update, or to move here; None finds the row by path, or makes one.
-    """
-
-    stamp: Stamp
-    digest: str
-    metadata: PhotoMetadata | None
-    vector: NDArray[np.float32] | None
-    photo_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    content_id: int
-    taken_at: datetime | None
 
 
 def record(
@@ -58,7 +33,7 @@ def record(
     _check_vectors(space, items)
     items, refused = _usable(connection, space.space_id, items)
     contents = _ensure_contents(connection, items)
-    abandoned = _place_photos(connection, items, contents)
+    abandoned = place_photos(connection, items, contents)
     revision = _add_vectors(connection, space.space_id, items, contents)
     _clear_failures(connection, space.space_id, items)
     abandoned |= _record_failures(connection, space.space_id, failures)
@@ -135,7 +110,7 @@ def _usable(
     return [i for i in items if i.digest in whole], [i for i in items if i.digest not in whole]
 
 
-def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[str, _Content]:
+def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[str, Content]:
     rows = [
         {
             "digest": item.digest,
@@ -153,79 +128,15 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
     if rows:
         connection.execute(upsert(ContentRow).on_conflict_do_nothing(index_elements=["digest"]), rows)
     statement = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
-    contents: dict[str, _Content] = {}
+    contents: dict[str, Content] = {}
     for some in chunks({item.digest for item in items}):
         for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
-            contents[digest] = _Content(content_id, taken_at)
+            contents[digest] = Content(content_id, taken_at)
     return contents
 
 
-def _place_photos(
-    connection: Connection, items: Sequence[Indexed], contents: dict[str, _Content]
-) -> set[int]:
-    """Give each item its photo row; returns the contents that lost one."""
-    there = _rows_there(connection, items)
-    at_path = {row.path: photo_id for photo_id, row in there.items()}
-    claimed = {item.photo_id for item in items} & there.keys()
-    updates, inserts, parked, overwritten = [], [], [], set()
-    abandoned: set[int] = set()
-    for item in items:
-        row = _photo_values(item, contents[item.digest])
-        resident = at_path.get(row["path"])
-        if resident in claimed and resident != item.photo_id:
-            resident = None  # it moves away in this very batch
-        photo_id = item.photo_id if item.photo_id in there else resident
-        if photo_id is None:
-            inserts.append(row)
-            continue
-        if resident is not None and resident != photo_id:
-            overwritten.add(resident)
-            abandoned.add(there[resident].content_id)
-        if there[photo_id].path != row["path"]:
-            parked.append({"row": photo_id, "parking": b"\0%d" % photo_id})
-        abandoned.add(there[photo_id].content_id)
-        updates.append({"row": photo_id, **{f"new_{name}": value for name, value in row.items()}})
-    if overwritten:
-        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(overwritten)))
-    mine = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
-    if parked:  # photos may swap their paths, which are unique at every moment
-        connection.execute(mine.values(path=bindparam("parking")), parked)
-    if updates:
-        names = [name.removeprefix("new_") for name in updates[0] if name != "row"]
-        connection.execute(mine.values({name: bindparam(f"new_{name}") for name in names}), updates)
-    if inserts:
-        connection.execute(insert(PhotoRow), inserts)
-    return abandoned
-
-
-def _rows_there(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
-    """The rows that the items name, and those at the items' paths."""
-    there: dict[int, Any] = {}
-    statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
-    for some in chunks(items):
-        paths = [os.fsencode(item.stamp.path) for item in some]
-        named = [item.photo_id for item in some if item.photo_id is not None]
-        which = or_(PhotoRow.path.in_(paths), PhotoRow.photo_id.in_(named))
-        there.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
-    return there
-
-
-def _photo_values(item: Indexed, content: _Content) -> dict[str, Any]:
-    stamp = item.stamp
-    taken = content.taken_at
-    return {
-        "path": os.fsencode(stamp.path),
-        "size": stamp.size,
-        "mtime_ns": stamp.mtime_ns,
-        "device": stamp.device,
-        "content_id": content.content_id,
-        "missing": False,
-        "moment": stamp.mtime_ns / 1e9 if taken is None else taken.replace(tzinfo=UTC).timestamp(),
-    }
-
-
 def _add_vectors(
-    connection: Connection, space_id: int, items: Sequence[Indexed], contents: dict[str, _Content]
+    connection: Connection, space_id: int, items: Sequence[Indexed], contents: dict[str, Content]
 ) -> int | None:
     """Store the vectors of contents that have none; returns the revision that this began."""
     offered = {contents[i.digest].content_id: i.vector for i in items if i.vector is not None}

@@ -125,9 +125,9 @@ class Database:
     """The read side of one catalogue file."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.name = display_path(catalogue_file(folder))
-        self._engine: Engine | None = reading_engine(catalogue_file(folder))
+        self.folder = folder.absolute()
+        self.name = display_path(catalogue_file(self.folder))
+        self._engine: Engine | None = reading_engine(catalogue_file(self.folder))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -18,7 +18,7 @@ from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.sources import SpaceVectors
 from vitmae_search.catalog.writing import WritableDatabase
-from vitmae_search.errors import LibraryEmpty, display_path
+from vitmae_search.errors import LibraryEmpty, StorageError, display_path
 from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space
 
 EVERYTHING = SearchFilter()
@@ -50,8 +50,12 @@ class Catalog:
 
     @staticmethod
     def _needs_migration(folder: Path) -> bool:
-        if not catalogue_file(folder).exists():
-            raise LibraryEmpty(_nothing_in(folder))
+        try:
+            catalogue_file(folder).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise LibraryEmpty(_nothing_in(folder)) from None
+        except OSError as error:
+            raise StorageError(f"{display_path(folder)} cannot be read: {error.strerror}.") from error
         database = Database(folder)
         try:
             with database.reading() as connection:

@@ -13,8 +13,8 @@ from sqlalchemy import delete, update
 from vitmae_search.catalog import batch as batches
 from vitmae_search.catalog import repair as repairs
 from vitmae_search.catalog import roots, runs, spaces
-from vitmae_search.catalog.batch import Indexed
 from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.writing import WAIT_SECONDS, WritableDatabase

@@ -31,6 +31,7 @@ class WritableDatabase(Database):
 
     def __init__(self, folder: Path, wait: float = WAIT_SECONDS) -> None:
         """Make the folder, take the lock, and make the file or bring it up to date."""
+        folder = folder.absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -39,10 +40,10 @@ class WritableDatabase(Database):
         self._lock.acquire(wait)
         # Threads take turns: a connection has one transaction at a time.
         self._turn = threading.Lock()
+        self._closed = False
         self._writing = writing_engine(catalogue_file(folder))
-        self._connection: Connection | None = None
         try:
-            self._connection = self._prepared(folder)
+            self._prepare(folder)
             super().__init__(folder)
         except BaseException:
             self._let_go()
@@ -52,32 +53,32 @@ class WritableDatabase(Database):
     def changing(self) -> Iterator[Connection]:
         """The connection, in one transaction: kept wholly, or after an error not at all."""
         with self._turn:
-            if self._connection is None:
+            if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            with self._connection.begin():
-                yield self._connection
+            # Taken from the pool (of one) each time: giving it back ends whatever an interrupt inside
+            # the commit has left open.
+            with self._writing.connect() as connection, connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Fold the log into the file, close all connections and free the lock."""
         super().close()
         with self._turn:
-            self._let_go()
+            if not self._closed:
+                checkpoint(self._writing)
+                self._let_go()
 
-    def _prepared(self, folder: Path) -> Connection:
+    def _prepare(self, folder: Path) -> None:
         # Looked at first: another program's file is not touched, not even its journal.
         with outside_transactions(self._writing) as connection:
             version = version_of(connection, display_path(catalogue_file(folder)))
             set_journal(connection, on_network_drive(folder))
-        connection = self._writing.connect()
-        migrate(connection, version)
-        return connection
+        with self._writing.connect() as connection:
+            migrate(connection, version)
 
     def _let_go(self) -> None:
-        connection, self._connection = self._connection, None
+        self._closed = True
         try:
-            if connection is not None:
-                connection.close()
-                checkpoint(self._writing)
             self._writing.dispose()
         finally:
             self._lock.release()
