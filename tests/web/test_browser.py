@@ -100,6 +100,11 @@ def test_upload_results_more_like_this_reconstruction(
     dialog.get_by_role("button", name="What the model sees").click()
     expect(page.get_by_role("img", name="Filled in")).to_be_visible()
     expect(page.get_by_text("The mean squared error over the hidden squares")).to_be_visible()
+    hidden = page.locator('.cell[aria-pressed="true"]')
+    before = hidden.count()
+    hidden.first.click()  # tap a square to show it
+    expect(page.get_by_role("button", name="Back to the pattern")).to_be_visible()
+    expect(hidden).to_have_count(before - 1)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as PNG").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")

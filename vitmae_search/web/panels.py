@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
+from pathlib import Path
 
 import numpy as np
+import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vitmae_search.records import Reconstruction
 
 Panel = NDArray[np.uint8]
+Titled = tuple[str, str, Panel]
+
+PAINTED = "Shown"
 
 SHORTEST = 256
 _GAP, _LABEL = 12, 30
@@ -25,6 +29,16 @@ _HEAT = np.array(
         *((244, 128, 42), (251, 205, 88), (252, 250, 200)),
     ],
     dtype=np.float64,
+)
+
+
+_ASSETS = Path(__file__).resolve().with_name("assets")
+
+_mount = st.components.v2.component(
+    "vitmae_search_panels",
+    html='<div class="panels"></div>',
+    css=(_ASSETS / "panels.css").read_text(encoding="utf-8"),
+    js=(_ASSETS / "panels.js").read_text(encoding="utf-8"),
 )
 
 
@@ -76,14 +90,37 @@ def data_url(panel: Panel) -> str:
     return "data:image/png;base64," + base64.b64encode(_png(Image.fromarray(panel))).decode("ascii")
 
 
-def figures(panels: Sequence[tuple[str, str, Panel]]) -> str:
-    """HTML of panels side by side: (title, explanation, picture). Titles are plain text."""
-    cells = (
-        f'<figure><img src="{data_url(panel)}" alt="{escape(title, quote=True)}">'
-        f"<figcaption><b>{escape(title)}</b>{escape(text)}</figcaption></figure>"
-        for title, text, panel in panels
-    )
-    return '<div class="vs-panels">' + "".join(cells) + "</div>"
+def draw(made: Reconstruction, shown: Sequence[Titled], *, key: str) -> None:
+    """Show the panels side by side: (title, explanation, picture) each. Titles are plain text.
+
+    The panel called `PAINTED` can be painted on; `st.session_state[key]["hidden"]` are the numbers of the
+    squares that the person then wants hidden.
+    """
+    tiles = [
+        {
+            "title": title,
+            "text": text,
+            # Under the squares that hide it lies the whole picture, so that each can be uncovered.
+            "src": data_url(enlarge(made.original if title == PAINTED else panel)),
+            "painted": title == PAINTED,
+        }
+        for title, text, panel in shown
+    ]
+    mask = made.mask.ravel().astype(int).tolist()
+    data = {"panels": tiles, "columns": made.mask.shape[1], "mask": mask}
+    _mount(key=key, data=data, on_hidden_change=_noted)
+
+
+def painted_mask(hidden: object, rows: int, columns: int) -> NDArray[np.bool_]:
+    """(rows, columns), True at the numbers in `hidden`, counted row by row; nonsense is ignored."""
+    mask = np.zeros(rows * columns, dtype=bool)
+    numbers = hidden if isinstance(hidden, list) else []
+    mask[[i for i in numbers if isinstance(i, int) and 0 <= i < mask.size]] = True
+    return mask.reshape(rows, columns)
+
+
+def _noted() -> None:
+    """Streamlit hands a state back only where a callback is named."""
 
 
 def sheet_png(panels: Sequence[tuple[str, Panel]]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from vitmae_search.records import Reconstruction
 from vitmae_search.web import notices, panels, query
@@ -13,6 +15,8 @@ INTRO = (
     "What it guesses well is what it understands, and that is what the search compares."
 )
 LARGEST_SEED = 2**31 - 1
+KEPT = 8
+PAINTED_NAME = "painted"
 
 
 def page() -> None:
@@ -27,9 +31,19 @@ def page() -> None:
     header = st.container()
     ratio, seed = _controls()
     made = _made(asked, ratio, seed)
+    canvas = f"vs_panels {asked.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
+    painted = _painted(canvas)
+    if painted is not None:
+        made = _made(asked, ratio, seed, panels.painted_mask(painted, *made.mask.shape))
     with header:
         query.header(asked, "What the model sees in", _detail(made))
-    _show(made, seed)
+    _show(made, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
+
+
+def _painted(canvas: str) -> object:
+    """The squares that the person chose on this canvas, None where they are still the pattern's."""
+    state = st.session_state.get(canvas)
+    return None if state is None else state.get("hidden")
 
 
 def _controls() -> tuple[float, int]:
@@ -62,16 +76,22 @@ def _next_seed() -> None:
     st.session_state["vs_seed"] = (int(st.session_state.get("vs_seed", 0)) + 1) % LARGEST_SEED
 
 
-def _made(asked: query.Asked, ratio: float, seed: int) -> Reconstruction:
-    """The reconstruction; the visitor's last one is kept, so that a rerun costs nothing."""
-    key = (asked.key, ratio, seed)
-    kept = st.session_state.get("vs_made")
-    if kept is None or kept[0] != key:
+def _fresh_canvas() -> None:
+    st.session_state["vs_fresh"] = st.session_state.get("vs_fresh", 0) + 1
+
+
+def _made(
+    asked: query.Asked, ratio: float, seed: int, mask: NDArray[np.bool_] | None = None
+) -> Reconstruction:
+    """The reconstruction; the visitor's last ones are kept, so that a rerun costs nothing."""
+    key = (asked.key, ratio, seed, None if mask is None else mask.tobytes())
+    kept: dict[object, Reconstruction] = st.session_state.setdefault("vs_made", {})
+    if key not in kept:
         with st.spinner("Looking…"), query.named(asked):
-            kept = (key, library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed))
-        st.session_state["vs_made"] = kept
-    made: Reconstruction = kept[1]
-    return made
+            kept[key] = library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed, mask=mask)
+        while len(kept) > KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key]
 
 
 def _detail(made: Reconstruction) -> str:
@@ -80,26 +100,30 @@ def _detail(made: Reconstruction) -> str:
     return f"This model looks at {width} × {height} pixels, in {columns} × {rows} squares."
 
 
-def _show(made: Reconstruction, seed: int) -> None:
+def _show(made: Reconstruction, canvas: str, name: str) -> None:
     hidden, every = int(made.mask.sum()), int(made.mask.size)
     shown = [
         ("Original", "The picture at the model's size.", made.original),
-        ("Shown", f"{every - hidden} of {every} squares.", made.masked),
+        (panels.PAINTED, f"{every - hidden} of {every} squares. Tap them to hide or show.", made.masked),
         ("Guessed", "What the model makes of them, everywhere.", made.reconstruction),
         ("Filled in", "Its guess in the hidden squares only.", made.pasted),
         ("Error", "Bright: guessed worst. Grey: was shown.", panels.error_panel(made)),
     ]
-    st.html(panels.figures([(title, text, panels.enlarge(panel)) for title, text, panel in shown]))
+    panels.draw(made, shown, key=canvas)
     st.html(panels.legend(made))
     notices.facts(_facts(made))
-    st.download_button(
-        "Download as PNG",
-        panels.sheet_png([(title, panel) for title, _, panel in shown]),
-        file_name=f"reconstruction-{round(made.mask_ratio * 100)}-{seed}.png",
-        mime="image/png",
-        icon=":material/download:",
-        key="vs_download",
-    )
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download as PNG",
+            panels.sheet_png([(title, panel) for title, _, panel in shown]),
+            file_name=f"reconstruction-{name}.png",
+            mime="image/png",
+            icon=":material/download:",
+            key="vs_download",
+        )
+        if name == PAINTED_NAME:
+            icon = ":material/undo:"
+            st.button("Back to the pattern", icon=icon, on_click=_fresh_canvas, key="vs_undo")
 
 
 def _facts(made: Reconstruction) -> list[tuple[str, str]]:
