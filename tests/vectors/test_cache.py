@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -303,22 +304,36 @@ while True:
 """
 
 
-@pytest.mark.parametrize("saves", [1, 2, 4])
-def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(tmp_path, saves):
+@pytest.fixture
+def saving(tmp_path):
+    """A real process that replaces the file again and again."""
     path = tmp_path / "space.vectors"
     child = subprocess.Popen(
         [sys.executable, "-c", _SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True
     )
-    assert child.stdout is not None
-    with child.stdout:
-        try:
-            for _ in range(saves):
-                told = int(child.stdout.readline())
-            while not list(tmp_path.glob(".*.tmp")):  # it is writing
-                pass
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+    yield path, child
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def test_whoever_reads_while_it_is_replaced_finds_a_whole_file(saving):
+    path, child = saving
+    child.stdout.readline()
+    for _ in range(150):
+        index, revision = read_index_file(path, "space", "1", 64)
+        assert index.ids[0] == revision
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4])
+def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(saving, milliseconds):
+    path, child = saving
+    told = int(child.stdout.readline())
+    while not list(path.parent.glob(".*.tmp")):  # it is writing
+        pass
+    time.sleep(milliseconds / 1000)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
     index, revision = read_index_file(path, "space", "1", 64)
     assert revision >= told
     assert index.ids.tolist() == list(range(revision, revision + 3000))
