@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -254,3 +255,56 @@ def test_sample_photos_invite_ones_own(opened: Library, small: Any) -> None:
         assert at.button(key="vs_own")
     finally:
         marker.unlink()
+
+
+@pytest.fixture(scope="session")
+def with_model(tmp_path_factory: pytest.TempPathFactory, real_photos: dict[str, Path]) -> Path:
+    """A library whose current space is a small untrained model's, encoder and decoder."""
+    from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
+
+    base = tmp_path_factory.mktemp("model")
+    sides = {"image_size": 32, "patch_size": 8}
+    encoder = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = ViTMAEConfig(**sides, **encoder, **{f"decoder_{name}": n for name, n in encoder.items()})
+    ViTMAEForPreTraining(config).save_pretrained(base / "model")
+    photos = base / "photos"
+    photos.mkdir()
+    shutil.copy(real_photos["coffee"], photos)
+    with Library.open(base / "library", model=str(base / "model")) as made:
+        made.index([photos])
+    return base / "library"
+
+
+def test_a_reconstruction_shows_its_panels_error_and_loss(
+    with_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
+    try:
+        at = visit("reconstructions.py", photo="1")
+        titles = ["Original", "Shown", "Guessed", "Filled in", "Error"]
+        assert [panel["title"] for panel in panels(at)["panels"]] == titles
+        assert panels(at)["columns"] == 4
+        assert sum(panels(at)["mask"]) == 12
+        made = library().reconstruct(1, mask_ratio=0.75, seed=0)
+        assert f"{made.loss:.4f}" in words(at)
+        assert panels(at)["mask"] == made.mask.ravel().tolist()
+
+        at.button(key="vs_shuffle").click().run()
+        assert at.number_input(key="vs_seed").value == 1
+        assert panels(at)["mask"] == library().reconstruct(1, seed=1).mask.ravel().tolist()
+
+        at.slider(key="vs_ratio").set_value(0).run()
+        assert sum(panels(at)["mask"]) == 0
+        assert "nothing was hidden" in words(at)
+    finally:
+        close_libraries()
+
+
+def panels(at: AppTest) -> dict[str, Any]:
+    """What the panels are drawn from."""
+    drawn = [
+        json.loads(found.proto.json) for found in at.get("bidi_component") if "vs_panels" in found.proto.id
+    ]
+    assert len(drawn) == 1
+    data: dict[str, Any] = drawn[0]
+    return data
