@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vitmae_search.web.middleware import HostGuard
+from vitmae_search.web.middleware import HostGuard, content_policy
 
 Headers = Sequence[tuple[str, str]]
 
@@ -137,3 +140,15 @@ def test_a_refusal_says_what_to_do() -> None:
     assert start["status"] == 403
     assert b"VITMAE_SEARCH_ALLOWED_HOSTS" in body["body"]
     assert b"inside" not in body["body"]
+
+
+def test_no_inline_script_runs_but_streamlits_own(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text("<script>\n one\n</script><script src='x.js'></script><script>two</script>")
+    expected = [b64encode(sha256(body).digest()).decode() for body in (b"\n one\n", b"two")]
+    policy = content_policy(page)
+    scripts = next(rule for rule in policy.split("; ") if rule.startswith("script-src"))
+    assert all(f"'sha256-{digest}'" in scripts for digest in expected)
+    assert "unsafe-inline" not in scripts
+    assert "'unsafe-eval'" not in scripts
+    assert "sha256" not in content_policy(tmp_path / "no such page")

@@ -7,34 +7,54 @@ name can come to mean 127.0.0.1. So a request must name this machine in `Host`, 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import streamlit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?")
 
-CONTENT_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        # Streamlit loads inline components from blob: and its Arrow reader compiles WebAssembly.
-        "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
+_INDEX_PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
+
+
+def content_policy(index_page: Path = _INDEX_PAGE) -> str:
+    """A page loads from the app alone, and runs no inline script but those of Streamlit's own index page."""
+    scripts = " ".join(f"'sha256-{digest}'" for digest in inline_scripts(index_page))
+    return "; ".join(
+        (
+            "default-src 'self'",
+            # Streamlit loads inline components from blob: and its Arrow reader compiles WebAssembly.
+            f"script-src 'self' 'wasm-unsafe-eval' blob: {scripts}".rstrip(),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
     )
-)
+
+
+def inline_scripts(page: Path) -> list[str]:
+    """The digests of a page's inline scripts, as a content policy names them; none without a page."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    digests = (
+        hashlib.sha256(body.encode()).digest() for body in re.findall(r"<script>(.*?)</script>", text, re.S)
+    )
+    return [base64.b64encode(digest).decode("ascii") for digest in digests]
+
 
 _SECURITY_HEADERS = (
-    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"content-security-policy", content_policy().encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
