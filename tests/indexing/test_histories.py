@@ -3,10 +3,12 @@
 import os
 import shutil
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from vitmae_search.indexing import recorder
 from vitmae_search.photos import digest
 
 NAMES = [f"{folder}{name}.jpg" for folder in ("", "sub/") for name in "abcd"]
@@ -61,16 +63,19 @@ class FolderModel(RuleBasedStateMachine):
         done=st.lists(actions, max_size=8),
         revision=st.sampled_from([1, 1, 1, 2]),
         batch_size=st.integers(1, 5),
+        light=st.sampled_from([0, 1, 256]),
         retry=st.booleans(),
     )
-    def change_and_index(self, done, revision, batch_size, retry):
+    def change_and_index(self, done, revision, batch_size, light, retry):
         for action in done:
             self.act(*action)
         self.bench.revision = revision
         embedded = self.embedded_digests()
         files = [path.read_bytes() for path in self.bench.photos.rglob("*.jpg")]
         good = [data for data in files if self.bench.vector_of(data) is not None]
-        report = self.bench.index(batch_size=batch_size, retry_failed=retry)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recorder, "_LIGHT", light)
+            report = self.bench.index(batch_size=batch_size, retry_failed=retry)
         assert (report.found, report.failed) == (len(files), len(files) - len(good))
         assert self.bench.embedded == len({digest(data) for data in good} - embedded)
         self.bench.assert_mirrors_disk()
@@ -90,5 +95,5 @@ class FolderModel(RuleBasedStateMachine):
 def test_any_history(new_bench, jpegs):
     run_state_machine_as_test(
         lambda: FolderModel(new_bench, jpegs),
-        settings=settings(max_examples=15, stateful_step_count=6, deadline=None),
+        settings=settings(max_examples=12, stateful_step_count=5, deadline=None),
     )

@@ -1,5 +1,6 @@
 """Moved photos keep their row and vector, and nothing is embedded anew."""
 
+import functools
 import os
 import random
 import shutil
@@ -63,8 +64,9 @@ def test_each_new_path_takes_one_of_several_gone_copies(bench, fill, jpegs):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_photos_that_swap_names_keep_their_vectors(bench, fill, batch_size):
+def test_photos_that_swap_names_keep_their_vectors(bench, fill, monkeypatch, batch_size):
     """A renumbered folder: every path has another photo's content, and no batch boundary loses one."""
+    monkeypatch.setattr(recorder, "_LIGHT", 0)
     paths = fill(14)
     bench.index()
     contents = [path.read_bytes() for path in paths]
@@ -73,6 +75,21 @@ def test_photos_that_swap_names_keep_their_vectors(bench, fill, batch_size):
         path.write_bytes(data)
     report = bench.index(batch_size=batch_size)
     assert (report.found, report.missing, bench.embedded) == (14, 0, 0)
+    bench.assert_mirrors_disk()
+
+
+def test_a_content_that_is_deleted_before_its_turn_is_read_again(bench, fill, monkeypatch):
+    """As above, where no vector could be kept: nothing is lost, it is embedded anew."""
+    paths = fill(14)
+    bench.index()
+    contents = [path.read_bytes() for path in paths]
+    for path, data in zip(paths, contents[-1:] + contents[:-1], strict=True):
+        path.write_bytes(data)
+    monkeypatch.setattr(recorder, "_LIGHT", 0)
+    monkeypatch.setattr(recorder, "KeptVectors", functools.partial(recorder.KeptVectors, capacity=0))
+    report = bench.index(batch_size=1)
+    assert (report.found, report.failed, report.missing) == (14, 0, 0)
+    assert bench.embedded > 0
     bench.assert_mirrors_disk()
 
 

@@ -20,11 +20,12 @@ class GoneRows:
     def __init__(self, catalog: Catalog, unseen: Iterable[KnownFile], walked: Iterable[str]) -> None:
         """`unseen`: rows that the walk of their folder did not come by. `walked`: those folders."""
         self._catalog = catalog
-        self._rows: dict[int, list[KnownFile]] = defaultdict(list)
+        self._unseen: dict[int, list[KnownFile]] = defaultdict(list)
         for row in unseen:
-            self._rows[row.content_id].append(row)
+            self._unseen[row.content_id].append(row)
         self._walked = tuple(walked)
-        self._elsewhere = [root for root in catalog.roots() if not root.offline]
+        self._roots = [root for root in catalog.roots() if not root.offline]
+        self._free: dict[int, list[int]] = {}
         self._taken: set[int] = set()
 
     def find(self, content_id: int, avoid: set[int]) -> int | None:
@@ -32,28 +33,28 @@ class GoneRows:
 
         `avoid` holds ids that are promised already. The row stays here until `taken` says that it went.
         """
-        for row in self._rows.get(content_id, ()):
-            if row.photo_id not in self._taken | avoid and is_gone(row.stamp.path):
-                return row.photo_id
-        for photo in self._catalog.copies(content_id):
-            if photo.photo_id not in self._taken | avoid and self._gone_elsewhere(photo):
-                return photo.photo_id
-        return None
+        if content_id not in self._free:
+            rows = self._unseen.get(content_id, ())
+            here = [row.photo_id for row in rows if is_gone(row.stamp.path)]
+            copies = self._catalog.copies(content_id)
+            self._free[content_id] = here + [p.photo_id for p in copies if self._gone_elsewhere(p)]
+        return next((photo_id for photo_id in self._free[content_id] if photo_id not in avoid), None)
 
-    def taken(self, photo_id: int) -> None:
+    def taken(self, content_id: int, photo_id: int) -> None:
         """The row was moved."""
+        self._free[content_id].remove(photo_id)
         self._taken.add(photo_id)
 
     def left(self) -> list[int]:
         """The rows that nobody took and that were not missing before."""
-        rows = (row for rows in self._rows.values() for row in rows)
+        rows = (row for rows in self._unseen.values() for row in rows)
         return sorted(row.photo_id for row in rows if not row.missing and row.photo_id not in self._taken)
 
     def _gone_elsewhere(self, photo: Photo) -> bool:
         """Whether a photo outside the walked folders is gone, and not merely away with its drive."""
         if any(is_under(photo.path, folder) for folder in self._walked) or not is_gone(photo.path):
             return False
-        return photo.missing or any(_is_home(photo.path, root) for root in self._elsewhere)
+        return photo.missing or any(_is_home(photo.path, root) for root in self._roots)
 
 
 def _is_home(path: str, root: Root) -> bool:

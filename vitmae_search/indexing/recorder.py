@@ -175,8 +175,8 @@ class Recorder:
                 self.again.append(one.job)
                 continue
             setattr(self._counts, kind, getattr(self._counts, kind) + 1)
-            if kind == "moved" and row.photo_id is not None:
-                self._gone.taken(row.photo_id)
+            if kind == "moved" and row.photo_id is not None and one.known.content_id is not None:
+                self._gone.taken(one.known.content_id, row.photo_id)
         self._counts.failures += failures
 
 

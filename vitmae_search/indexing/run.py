@@ -214,7 +214,7 @@ class _IndexRun:
             unchanged=counts.unchanged,
             missing=self._missing,
             failed=len(counts.failures),
-            offline=tuple(self._walked.offline),
+            offline=tuple(dict.fromkeys(self._walked.offline)),
             failures=tuple(sorted(counts.failures, key=lambda failure: os.fsencode(failure.path))),
             problems=tuple(self._walked.problems),
             seconds=self._teller.seconds,
