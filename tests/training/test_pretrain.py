@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from vitmae_search.errors import ConfigError, TrainingError
@@ -162,9 +163,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     with pytest.raises(TrainingError, match=r"the loss is nan .* at step 4"):
         run(tmp_path)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    assert {n: b for n, b in after.items() if n != "run.json"} == {
-        n: b for n, b in before.items() if n != "run.json"
-    }
+    assert after == before
 
 
 def test_another_recipe_model_or_photos_are_refused(
@@ -181,6 +180,22 @@ def test_another_recipe_model_or_photos_are_refused(
     with pytest.raises(TrainingError, match="other photos"):
         pretrain(photo_folder / "first", tmp_path)
     assert pretrain(photo_folder, tmp_path).steps == STEPS  # nothing given: the recipe it began with
+
+
+def test_a_second_process_in_the_same_folder_is_refused(
+    run: Callable[..., PretrainReport], tmp_path: Path
+) -> None:
+    with FileLock(tmp_path / "run.lock"), pytest.raises(TrainingError, match="another process"):
+        run(tmp_path)
+    assert run(tmp_path).steps == STEPS
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    run: Callable[..., PretrainReport], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        run(tmp_path / "file" / "run")
 
 
 def test_a_finished_run_trains_no_further(run: Callable[..., PretrainReport], tmp_path: Path) -> None:

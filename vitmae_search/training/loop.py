@@ -77,7 +77,7 @@ class Pretraining:
         self._device = pick_device(options.device)
         self._model = model.to(self._device).train()
         self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
-        check_replicas(options.replicas, model.config, self._device)
+        check_replicas(options, model.config, self._device)
         if options.compiled:
             self._model.compile()
         self._replicas = Replicas(self._model, options.replicas)
@@ -119,10 +119,18 @@ class Pretraining:
         on_progress: Callable[[PretrainProgress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> PretrainReport:
-        """Train until the schedule ends or `stop` says so, and leave a checkpoint either way.
+        """Train until the schedule ends or `stop` says so, and leave a checkpoint either way. Runs once.
 
         Raises `TrainingError` for a loss or gradient that is not finite; the last checkpoint stays.
         """
+        try:
+            return self._run(on_progress, stop)
+        finally:
+            self._replicas.close()
+
+    def _run(
+        self, on_progress: Callable[[PretrainProgress], None] | None, stop: Callable[[], bool]
+    ) -> PretrainReport:
         devices = [self._device] if self._device.type == "cuda" else []
         saved_at, logged_at = self._seconds, self._seconds
         interrupted = False

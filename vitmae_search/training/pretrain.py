@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.errors import ConfigError, TrainingError, display_path
 from vitmae_search.training.files import write_atomically
 from vitmae_search.training.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.options import PRESETS, PretrainOptions, resumed
@@ -25,6 +26,7 @@ from vitmae_search.vitmae import (
 )
 
 RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
 
 
 def pretrain(
@@ -43,25 +45,42 @@ def pretrain(
     of `PretrainOptions`. If `output` holds a run, it goes on where it stopped, with its own recipe;
     what is given must then agree. `output` becomes a checkpoint for `from_pretrained`.
 
-    Raises `TrainingError` for no photos, another recipe, or a loss that is not finite, and `ConfigError`
-    for values out of range.
+    Raises `TrainingError` for no photos, another recipe, a loss that is not finite, a disk that is full,
+    or a second process in `output`, and `ConfigError` for values out of range.
     """
     place = Path(output)
-    place.mkdir(parents=True, exist_ok=True)
-    config, chosen = _recipe(place, model, options or {})
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / LOCK_FILE, timeout=0):
+            run = _prepared(Path(folder), place, model, options or {}, on_packed)
+            return run.run(on_progress=on_progress, stop=stop)
+    except Timeout as error:
+        raise TrainingError(f"another process is training in {display_path(place)}") from error
+    except OSError as error:
+        raise TrainingError(f"{display_path(place)} cannot be written: {error.strerror or error}") from error
+
+
+def _prepared(
+    folder: Path,
+    place: Path,
+    model: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+    on_packed: OnPacked | None,
+) -> Pretraining:
+    config, options = _recipe(place, model, given)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     side = _square_side(config)
-    photos = pack(folder, place / "photos", side=chosen.stored_side or side, on_progress=on_packed)
-    _write_run(place, Path(folder), config, chosen, len(photos))
+    photos = pack(folder, place / "photos", side=options.stored_side or side, on_progress=on_packed)
     with torch.random.fork_rng():
-        torch.manual_seed(chosen.seed)
+        torch.manual_seed(options.seed)
         fresh = ViTMAEForPreTraining(config)
     processor = ViTImageProcessor(
         size={"height": side, "width": side}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
     )
-    run = Pretraining(fresh, processor, photos, place, chosen)
-    return run.run(on_progress=on_progress, stop=stop)
+    run = Pretraining(fresh, processor, photos, place, options)
+    _write_run(place, folder, config, options, len(photos))
+    return run
 
 
 def model_config(preset: str, **fields: Any) -> ViTMAEConfig:

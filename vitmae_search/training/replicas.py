@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmae_search.errors import ConfigError
+from vitmae_search.training.options import PretrainOptions
 from vitmae_search.vitmae import ViTMAEConfig
 
 LossOf = Callable[[nn.Module, int], Tensor]
@@ -52,10 +53,13 @@ class Replicas:
             self._pool.shutdown()
 
 
-def check_replicas(count: int, config: ViTMAEConfig, device: torch.device) -> None:
-    """Raises `ConfigError` where `count` replicas would not train as one model does."""
+def check_replicas(options: PretrainOptions, config: ViTMAEConfig, device: torch.device) -> None:
+    """Raises `ConfigError` where several replicas would not train as one model does."""
+    count = options.replicas
     if count > 1 and device.type != "cpu":
         raise ConfigError("replicas", count, f"must be 1 on {device.type}")
+    if count > 1 and options.compiled:
+        raise ConfigError("replicas", count, "must be 1 for a compiled model: compiling is not thread-safe")
     if count > 1 and (config.hidden_dropout_prob or config.attention_probs_dropout_prob):
         raise ConfigError("replicas", count, "must be 1 with dropout: threads would share its random numbers")
 
