@@ -53,7 +53,7 @@ def photo_grid(photos: Sequence[Photo], *, key: str, label: str, small: bool = F
 def hit_grid(hits: Sequence[Hit], *, key: str, label: str) -> Chosen:
     """A grid of search results with their scores."""
     tiles = [
-        {**_tile(hit.photo), "note": f"{hit.score:.2f}", "similar": True, "label": _hit_label(hit)}
+        {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
         for hit in hits
     ]
     return _draw(tiles, key=key, label=label, small=False)
@@ -65,7 +65,7 @@ def _tile(photo: Photo) -> dict[str, object]:
 
 
 def _hit_label(hit: Hit) -> str:
-    return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.2f}"
+    return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
 def _draw(tiles: list[dict[str, object]], *, key: str, label: str, small: bool) -> Chosen:
