@@ -212,3 +212,20 @@ def test_a_defect_is_one_sentence_and_its_traceback_goes_to_the_terminal(
     expect(page.get_by_role("alert")).to_contain_text("Something went wrong on this page.")
     assert "s3cr3t" not in page.content()
     assert "KeyError: 's3cr3t'" in server.log.read_text()
+
+
+def test_from_nothing_to_a_search(
+    tmp_path: Path, small: Any, start_server: StartServer, visit: Visit
+) -> None:
+    page = visit(start_server(tmp_path / "library").url).go()
+    page.get_by_role("button", name="Add a folder").click()
+    page.get_by_role("textbox", name="Folder of photos").fill(str(small.photos))
+    page.get_by_role("button", name="Index this folder").click()
+    expect(page.get_by_role("status").get_by_text("is done, 14 added, 1 failed")).to_be_visible(
+        timeout=90_000
+    )
+    expect(page.get_by_role("textbox", name="Add another folder")).to_have_value("")
+    page.get_by_role("link", name="Search").click()
+    page.get_by_role("button", name="flower.jpg", exact=True).click()
+    expect(query_name(page)).to_have_text("flower.jpg")
+    expect(page.get_by_role("button", name=re.compile(r"^flower-crop\.jpg, rank 1,"))).to_be_visible()

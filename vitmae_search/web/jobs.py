@@ -92,12 +92,16 @@ def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
     return " · ".join(words)
 
 
-def last_failure() -> None:
-    """Says so where the newest run came to nothing, or to less than it should."""
+def outcome() -> None:
+    """How the newest run ended: a failure always, a success to those who watched it."""
     newest = next(iter(library().runs(1)), None)
     if newest is None:
         return
-    if newest.state == "failed":
+    watched = st.session_state.get("vs_watched") == newest.key
+    st.session_state["vs_watched"] = newest.key if newest.state == "running" else None
+    if newest.state == "done" and watched:
+        notices.notice(f"Indexing {folder_of(newest)} is {_outcome(newest)}.", "good")
+    elif newest.state == "failed":
         notices.notice(f"Indexing {folder_of(newest)} failed: {newest.error or 'no reason given'}", "problem")
     elif newest.state == "interrupted":
         notices.notice(

@@ -20,7 +20,7 @@ def page() -> None:
     """Everything about the library; on an empty one, the one field to begin with."""
     status = library().status()
     busy = jobs.watch()
-    jobs.last_failure()
+    jobs.outcome()
     _said_last_time()
     if not status.roots:
         if not busy:
@@ -100,6 +100,8 @@ def _root_detail(root: Root) -> str:
 
 
 def _add_folder(label: str, busy: bool) -> None:
+    if st.session_state.pop("vs_started", False):
+        st.session_state["vs_folder"] = ""  # before the field is drawn, Streamlit lets it be set
     form = st.form("vs_add")
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         typed = st.text_input(
@@ -122,6 +124,7 @@ def start(folder: str, *options: str) -> None:
     try:
         with st.spinner("Starting…"):
             library().start_index(os.path.expanduser(folder), *options)
+        st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
         st.session_state["vs_said"] = (notices.sentence(error), "problem")
     st.rerun()
