@@ -137,7 +137,7 @@ class ViTMAEEmbedder:
 def _processor(checkpoint: Checkpoint, image_size: int) -> ViTImageProcessor:
     """The checkpoint's own, but for the size: the model's, or `image_size` squared."""
     config = checkpoint.config
-    if image_size % config.patch_size:
+    if any(image_size % side for side in config.patch_shape):
         rule = f"must be a multiple of the model's patch size, {config.patch_size}"
         raise PluginOptionError(NAME, f"image_size={image_size} {rule}")
     height, width = (image_size, image_size) if image_size else config.image_shape

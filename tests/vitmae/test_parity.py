@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitmae_search.vitmae import encoder, modeling
+from vitmae_search.vitmae import embeddings, modeling
 from vitmae_search.vitmae.checkpoint_keys import to_hub_names
 from vitmae_search.vitmae.masking import take_patches
 from vitmae_search.vitmae.patches import patchify
@@ -118,7 +118,7 @@ def test_the_comparison_sees_height_and_width_swapped_in_interpolation(
     case: str, setting: Callable[..., tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swapped = lambda table, old, new: interpolate_grid(table, old, new[::-1])  # noqa: E731
-    monkeypatch.setattr(encoder, "interpolate_grid", swapped)
+    monkeypatch.setattr(embeddings, "interpolate_grid", swapped)
     assert compare(*setting(case))["logits"] > 100 * TOLERANCE
 
 
@@ -141,12 +141,11 @@ def test_an_encoder_configured_with_unequal_sides(
         ours(pixels(*size[::-1]), noise)
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_attention_weights_agree_and_change_nothing(
-    implementation: str, pair: Callable[..., tuple[Any, Any]], pixels: Callable[[int, int], Tensor]
+    pair: Callable[..., tuple[Any, Any]], pixels: Callable[[int, int], Tensor]
 ) -> None:
     ours, reference = pair()
-    ours.set_attn_implementation(implementation)
+    ours.set_attn_implementation("eager")
     reference.set_attn_implementation("eager")
     noise = torch.rand(2, 16)
     with torch.inference_mode():

@@ -93,9 +93,9 @@ def test_a_chosen_mask_is_the_mask() -> None:
 
 def test_keeping_all_keeps_the_order() -> None:
     masking = keep_all(2, 5, torch.device("cpu"))
-    assert masking.complete
+    assert masking.in_order
     assert masking.ids_keep.tolist() == masking.ids_restore.tolist() == [[0, 1, 2, 3, 4]] * 2
-    assert not mask_by_noise(torch.rand(2, 5), 0.5).complete
+    assert not mask_by_noise(torch.rand(2, 5), 0.5).in_order
 
 
 @settings(deadline=None)

@@ -1,17 +1,23 @@
 """The model: a ViTMAE in plain torch, with the names, fields and outputs of the reference.
 
 It knows nothing of photos, plugins or search. Pure functions (`positions`, `masking`, `patches`, `loss`,
-`pooling`) carry the arithmetic; `layers`, `encoder`, `decoder` and `modeling` put them together;
+`pooling`) carry the arithmetic; `layers`, `encoder`, `decoder`, `modeling` and `vit` put them together;
 `checkpoints` and its neighbours read and write models; `reconstruct` is the whole of it on one picture.
 """
 
-from vitmae_search.vitmae.checkpoints import Checkpoint, CheckpointFiles, find_checkpoint, read_checkpoint
-from vitmae_search.vitmae.config import ViTMAEConfig
+from vitmae_search.vitmae.auto import AutoImageProcessor
+from vitmae_search.vitmae.batch_feature import BatchFeature
+from vitmae_search.vitmae.checkpoints import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
 from vitmae_search.vitmae.encoder import ViTMAEModel
+from vitmae_search.vitmae.files import CheckpointFiles, find_checkpoint
 from vitmae_search.vitmae.layers import AttentionImplementation
-from vitmae_search.vitmae.loss import reconstruction_loss
+from vitmae_search.vitmae.loading import LoadingInfo
+from vitmae_search.vitmae.loss import classification_loss, reconstruction_loss
 from vitmae_search.vitmae.modeling import ViTMAEForPreTraining
 from vitmae_search.vitmae.outputs import (
+    BaseModelOutputWithPooling,
+    ImageClassifierOutput,
     ViTMAEDecoderOutput,
     ViTMAEForPreTrainingOutput,
     ViTMAEModelOutput,
@@ -21,15 +27,23 @@ from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers
 from vitmae_search.vitmae.pretrained import NewParametersWarning
 from vitmae_search.vitmae.processor import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
 from vitmae_search.vitmae.reconstruct import reconstruct
+from vitmae_search.vitmae.vit import ViTForImageClassification, ViTModel
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "AttentionImplementation",
+    "AutoImageProcessor",
+    "BaseModelOutputWithPooling",
+    "BatchFeature",
     "Checkpoint",
     "CheckpointFiles",
+    "ImageClassifierOutput",
+    "LoadingInfo",
     "NewParametersWarning",
     "Pooling",
+    "ViTConfig",
+    "ViTForImageClassification",
     "ViTImageProcessor",
     "ViTMAEConfig",
     "ViTMAEDecoderOutput",
@@ -37,6 +51,8 @@ __all__ = [
     "ViTMAEForPreTrainingOutput",
     "ViTMAEModel",
     "ViTMAEModelOutput",
+    "ViTModel",
+    "classification_loss",
     "find_checkpoint",
     "patchify",
     "pool",

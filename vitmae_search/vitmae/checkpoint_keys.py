@@ -125,7 +125,7 @@ def _hub_name(key: str, layout: Layout) -> str:
         if kind not in ("weight", "bias"):
             stem, dot, kind = bare, "", ""
         return f"{_STEMS[stem]}{dot}{kind}" if stem in _STEMS else key
-    return f"vit.{bare}" if bare.startswith(("embeddings.", "layernorm.")) else key
+    return f"vit.{bare}" if bare.startswith(("embeddings.", "layernorm.", "pooler.")) else key
 
 
 def _split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,7 @@
-"""A model on disk or on the hub: where its files are, and what they hold."""
+"""What a model's files hold: its configuration, and its weights under the hub's names."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from vitmae_search.errors import CheckpointError, ModelNotFound, display_path
+from vitmae_search.errors import CheckpointError, display_path
 from vitmae_search.vitmae.checkpoint_keys import DECODER_LAYERS, ENCODER_LAYERS, Layout, to_hub_names
-from vitmae_search.vitmae.config import ViTMAEConfig
-from vitmae_search.vitmae.hub import hub_files
-from vitmae_search.vitmae.weights import digest_files, read_weights, shards
+from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
+from vitmae_search.vitmae.files import CheckpointFiles
+from vitmae_search.vitmae.weights import read_weights
 
-CONFIG_NAME = "config.json"
-PREPROCESSOR_NAME = "preprocessor_config.json"
-WEIGHTS_NAME = "model.safetensors"
-_WEIGHTS = (WEIGHTS_NAME, "model.safetensors.index.json", "pytorch_model.bin")
-_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 """Attention heads by width, in the ViTs that have a name; weights alone do not tell."""
 _DECODER_HEADS = {512: 16}
@@ -28,24 +22,11 @@ _AUTHORS_EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFiles:
-    """Paths of a model's files. `weights` may be a sharded index; the others may be absent."""
-
-    weights: Path
-    config: Path | None = None
-    preprocessor: Path | None = None
-
-    def digest(self) -> str:
-        """SHA-256 of the weights, in hex. Raises `CheckpointError` where they cannot be read."""
-        return digest_files(shards(self.weights))
-
-
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint that was read. `state` is on the CPU, under the hub's names (`checkpoint_keys`)."""
 
     files: CheckpointFiles
-    config: ViTMAEConfig
+    config: ViTMAEConfig | ViTConfig
     state: Mapping[str, Tensor]
     layout: Layout
 
@@ -55,34 +36,7 @@ class Checkpoint:
         return any(name.startswith("decoder.") for name in self.state)
 
 
-def find_checkpoint(
-    name_or_path: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False
-) -> CheckpointFiles:
-    """The files of a folder, of a weights file (and what lies beside it), or of a hub id.
-
-    Raises `ModelNotFound`.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return _beside(_weights_in(path))
-    if path.is_file():
-        return _beside(path)
-    name = os.fspath(name_or_path)
-    if name.startswith((".", "~", os.sep)) or name.endswith(_WEIGHTS_SUFFIXES) or name.count("/") > 1:
-        raise ModelNotFound(f"{display_path(name)}: no such file or folder.")
-    found = hub_files(
-        name,
-        CONFIG_NAME,
-        _WEIGHTS,
-        (PREPROCESSOR_NAME,),
-        revision=revision,
-        local_files_only=local_files_only,
-    )
-    weights = next(found[candidate] for candidate in _WEIGHTS if candidate in found)
-    return CheckpointFiles(weights, found[CONFIG_NAME], found.get(PREPROCESSOR_NAME))
-
-
-def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | None = None) -> Checkpoint:
+def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | ViTConfig | None = None) -> Checkpoint:
     """Read a checkpoint. `config` overrides its config.json.
 
     A file without a config.json (the authors' are) tells its own shape, where its width is that of a
@@ -100,26 +54,6 @@ def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | None = None) 
             else _infer_config(state, layout, arguments, files.weights)
         )
     return Checkpoint(files, config, state, layout)
-
-
-def _weights_in(folder: Path) -> Path:
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(p for p in folder.iterdir() if p.suffix in _WEIGHTS_SUFFIXES)
-    if len(others) != 1:
-        what = f"{len(others)} weights files" if others else "no weights file"
-        raise ModelNotFound(f"{display_path(folder)} has {what}; {WEIGHTS_NAME} is what is looked for.")
-    return others[0]
-
-
-def _beside(weights: Path) -> CheckpointFiles:
-    config, preprocessor = weights.with_name(CONFIG_NAME), weights.with_name(PREPROCESSOR_NAME)
-    return CheckpointFiles(
-        weights,
-        config if config.is_file() else None,
-        preprocessor if preprocessor.is_file() else None,
-    )
 
 
 def _infer_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -35,7 +36,7 @@ class ViTMAEDecoder(nn.Module):
         shape = LayerShape.decoder(config)
         self.decoder_layers = nn.ModuleList(Layer(shape) for _ in range(config.decoder_num_hidden_layers))
         self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.decoder_pred = nn.Linear(width, config.patch_size**2 * config.num_channels)
+        self.decoder_pred = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
         initialise_linears(self)
 
     def forward(
@@ -48,7 +49,7 @@ class ViTMAEDecoder(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ViTMAEDecoderOutput:
-        """Tokens (N, 1 + K, D), CLS first, and `ids_restore` (N, L) to `logits` (N, L, p²·C).
+        """Tokens (N, 1 + K, D), CLS first, and `ids_restore` (N, L) to `logits` (N, L, ph·pw·C).
 
         `grid_size` is the image's grid where it is not the configuration's.
         """

@@ -6,7 +6,7 @@ The one file that imports huggingface_hub, and only when a hub id is asked for: 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitmae_search.errors import ModelNotFound
@@ -21,30 +21,64 @@ def hub_files(
     weights: Sequence[str],
     optional: Sequence[str],
     *,
+    shards: Callable[[Path], list[Path]],
     revision: str | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Path]:
     """File names to local paths: `needed`, the first of `weights` that there is, and the `optional` ones.
 
-    A model that is in the cache is taken from there, and the network is not asked. Raises
-    `ModelNotFound` where the hub has no such model, or cannot be reached: within two seconds.
+    `shards` says which files a weights file consists of, beside it. A model that is in the cache is taken
+    from there, and the network is not asked. Raises `ModelNotFound` where the hub has no such model, or
+    cannot be reached: within two seconds.
     """
-    cached = _from_cache(model_id, needed, weights, optional, revision)
+    cached = _from_cache(model_id, needed, weights, optional, revision, shards)
     if cached is not None:
         return cached
-    if local_files_only:
-        raise ModelNotFound(f"{model_id} is not in the local cache, and downloads are switched off.")
-    _probe(model_id)
+    _ask(model_id, local_files_only)
     paths = {needed: _download(model_id, needed, revision)}
     for name in weights:
-        paths[name] = _download(model_id, name, revision)
-        if paths[name] is not None:
+        path = paths[name] = _download(model_id, name, revision)
+        if path is not None:
+            _download_shards(model_id, [part for part in shards(path) if part != path], revision)
             break
     paths.update((name, _download(model_id, name, revision)) for name in optional)
     found = {name: path for name, path in paths.items() if path is not None}
     if needed not in found or not any(name in found for name in weights):
         raise ModelNotFound(f"{model_id} on the hub has no {needed} with {' or '.join(weights)}.")
     return found
+
+
+def hub_file(
+    model_id: str, name: str, sibling: str, *, revision: str | None = None, local_files_only: bool = False
+) -> Path | None:
+    """One file's local path, from the cache or downloaded; None where the model has none.
+
+    Where the hub cannot be asked, a cached `sibling` is taken to mean that all there is is cached. Raises
+    `ModelNotFound` as `hub_files` does.
+    """
+    cached = _cached(model_id, name, revision)
+    if cached is not None:
+        return cached
+    try:
+        _ask(model_id, local_files_only)
+    except ModelNotFound:
+        if _cached(model_id, sibling, revision) is None:
+            raise
+        return None
+    return _download(model_id, name, revision)
+
+
+def _download_shards(model_id: str, parts: Sequence[Path], revision: str | None) -> None:
+    for part in parts:
+        if _download(model_id, part.name, revision) is None:
+            raise ModelNotFound(f"{model_id} on the hub lacks {part.name}, which its index names.")
+
+
+def _ask(model_id: str, local_files_only: bool) -> None:
+    """Raise `ModelNotFound` where the hub may not be asked, or does not answer."""
+    if local_files_only:
+        raise ModelNotFound(f"{model_id} is not in the local cache, and downloads are switched off.")
+    _probe(model_id)
 
 
 def _download(model_id: str, name: str, revision: str | None = None) -> Path | None:
@@ -68,20 +102,30 @@ def _download(model_id: str, name: str, revision: str | None = None) -> Path | N
 
 
 def _from_cache(
-    model_id: str, needed: str, weights: Sequence[str], optional: Sequence[str], revision: str | None
+    model_id: str,
+    needed: str,
+    weights: Sequence[str],
+    optional: Sequence[str],
+    revision: str | None,
+    shards: Callable[[Path], list[Path]],
 ) -> dict[str, Path] | None:
+    """What is cached, where it is a whole model."""
+    names = {name: _cached(model_id, name, revision) for name in (needed, *weights, *optional)}
+    paths = {name: path for name, path in names.items() if path is not None}
+    chosen = next((paths[name] for name in weights if name in paths), None)
+    if needed not in paths or chosen is None:
+        return None
+    return paths if all(part.exists() for part in shards(chosen)) else None
+
+
+def _cached(model_id: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import errors, try_to_load_from_cache
 
-    paths = {}
-    for name in (needed, *weights, *optional):
-        try:
-            path = try_to_load_from_cache(model_id, name, revision=revision)
-        except errors.HFValidationError as error:
-            raise ModelNotFound(f"{model_id} is neither a file, a folder nor a hub id.") from error
-        if isinstance(path, str):
-            paths[name] = Path(path)
-    complete = needed in paths and any(name in paths for name in weights)
-    return paths if complete else None
+    try:
+        path = try_to_load_from_cache(model_id, name, revision=revision)
+    except errors.HFValidationError as error:
+        raise ModelNotFound(f"{model_id} is neither a file, a folder nor a hub id.") from error
+    return Path(path) if isinstance(path, str) else None
 
 
 def _probe(model_id: str) -> None:

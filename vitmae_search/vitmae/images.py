@@ -41,6 +41,26 @@ def to_rgb(image: ImageInput, channels: ChannelFormat | None = None) -> tuple[Im
     return _pillow_to_rgb(image)
 
 
+def is_unit_float(image: ImageInput) -> bool:
+    """Whether it is an array or tensor of floating point in [0, 1]."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
+        return False
+    return image.size > 0 and bool(image.min() >= 0 and image.max() <= 1)
+
+
+def unit_planes(image: ImageInput, channels: ChannelFormat | None = None) -> NDArray[np.float32]:
+    """An array of floats in [0, 1] as (3, H, W) float32, not rounded to 8 bits; grey is repeated."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    assert isinstance(image, np.ndarray)
+    planes = np.moveaxis(_channels_last(image, channels), -1, 0).astype(np.float32)
+    if len(planes) == 4:
+        raise ValueError("floating point with transparency must be made 8 bits first")
+    return np.ascontiguousarray(np.broadcast_to(planes, (3, *planes.shape[1:])))
+
+
 def _pillow_to_rgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     mode = image.mode
     if mode == "RGB":

@@ -5,28 +5,21 @@ The modules that only hold a `dense` are there for those names: a state dict goe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae.config import ViTMAEConfig
+from vitmae_search.vitmae.activations import Activation, activation_function
+from vitmae_search.vitmae.config import EncoderConfig, ViTMAEConfig
 
 AttentionImplementation = Literal["sdpa", "eager"]
-"""Same results. "sdpa" is the fused kernel; "eager" trains about twice as fast in bf16 on a CPU."""
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "relu": functional.relu,
-    "selu": functional.selu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
-}
+"""Same results. "sdpa" is the fused kernel; "eager" trains about twice as fast in bf16 on a CPU, and is
+the one that can return attention weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +29,14 @@ class LayerShape:
     width: int
     heads: int
     intermediate: int
-    activation: str
+    activation: Activation
     dropout: float
     attention_dropout: float
     qkv_bias: bool
     eps: float
 
     @classmethod
-    def encoder(cls, config: ViTMAEConfig) -> Self:
+    def encoder(cls, config: EncoderConfig) -> Self:
         return cls._of(
             config, config.hidden_size, config.num_attention_heads, config.intermediate_size
         )
@@ -58,12 +51,12 @@ class LayerShape:
         )
 
     @classmethod
-    def _of(cls, config: ViTMAEConfig, width: int, heads: int, intermediate: int) -> Self:
+    def _of(cls, config: EncoderConfig, width: int, heads: int, intermediate: int) -> Self:
         return cls(
             width=width,
             heads=heads,
             intermediate=intermediate,
-            activation=config.hidden_act,
+            activation=activation_function(config.hidden_act),
             dropout=config.hidden_dropout_prob,
             attention_dropout=config.attention_probs_dropout_prob,
             qkv_bias=config.qkv_bias,
@@ -85,16 +78,20 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(shape.width, shape.width, bias=shape.qkv_bias)
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for, which only "eager" has."""
+        if output_attentions and self.implementation != "eager":
+            rule = f'needs attn_implementation="eager"; {self.implementation!r} never makes the weights'
+            raise ConfigError("output_attentions", True, rule)
         query, key, value = (
             self._split_heads(project(tokens)) for project in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if self.implementation == "sdpa" and not output_attentions:
+        if self.implementation == "sdpa":
             mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         else:
-            weights = ((query * self.scale) @ key.transpose(2, 3)).softmax(dim=-1)
+            scores = (query * self.scale) @ key.transpose(2, 3)
+            weights = scores.softmax(dim=-1, dtype=torch.float32)
             mixed = functional.dropout(weights, dropout).to(value.dtype) @ value
         merged = mixed.transpose(1, 2).flatten(2)  # (N, heads, T, d) to (N, T, heads·d)
         return merged, weights if output_attentions else None
@@ -142,7 +139,8 @@ class Layer(nn.Module):
         self.output = Dense(shape.intermediate, shape.width, shape.dropout)
         self.layernorm_before = nn.LayerNorm(shape.width, eps=shape.eps)
         self.layernorm_after = nn.LayerNorm(shape.width, eps=shape.eps)
-        self.activation = _ACTIVATIONS[shape.activation]
+        self.activation = shape.activation
+        self.checkpointing = False
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
         """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
@@ -161,16 +159,33 @@ def set_attention(model: nn.Module, implementation: AttentionImplementation) -> 
             module.implementation = implementation
 
 
+def set_checkpointing(model: nn.Module, enabled: bool) -> None:
+    """Choose whether every layer under `model` is computed again for its gradient, to save memory."""
+    for module in model.modules():
+        if isinstance(module, Layer):
+            module.checkpointing = enabled
+
+
+def run_layer(
+    layer: nn.Module, tokens: Tensor, output_attentions: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """One layer; in training with checkpointing, its activations are not kept."""
+    if layer.training and layer.checkpointing:
+        return checkpoint(layer, tokens, output_attentions, use_reentrant=False)  # type: ignore[no-any-return]
+    return layer(tokens, output_attentions)  # type: ignore[no-any-return]
+
+
 def run_layers(
     layers: nn.ModuleList, tokens: Tensor, *, output_hidden_states: bool, output_attentions: bool
 ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
     """Through all layers: the last one's output, all states (the input first), all attention weights."""
-    states, attentions = [tokens], []
+    states: list[Tensor] = [tokens]
+    attentions: list[Tensor] = []
     for layer in layers:
-        tokens, weights = layer(tokens, output_attentions)
+        tokens, weights = run_layer(layer, tokens, output_attentions)
         if output_hidden_states:
             states.append(tokens)
-        if output_attentions:
+        if weights is not None:
             attentions.append(weights)
     return tokens, tuple(states) if output_hidden_states else None, tuple(attentions) or None
 

@@ -17,17 +17,13 @@ class Masking(NamedTuple):
     """`ids_keep` (N, K) int64, the patches kept, in the encoder's order.
 
     `mask` (N, L) float32 in patch order, 1 = removed. `ids_restore` (N, L) int64 sorts the sequence
-    "kept, then removed" back into patch order.
+    "kept, then removed" back into patch order. `in_order`: nothing is removed, nothing shuffled.
     """
 
     ids_keep: Tensor
     mask: Tensor
     ids_restore: Tensor
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is removed; the patches are then in their own order."""
-        return self.ids_keep.shape[1] == self.mask.shape[1]
+    in_order: bool = False
 
 
 def num_kept(num_patches: int, mask_ratio: float) -> int:
@@ -37,20 +33,24 @@ def num_kept(num_patches: int, mask_ratio: float) -> int:
     return int(num_patches * (1 - mask_ratio))
 
 
-def mask_by_noise(noise: Tensor, mask_ratio: float) -> Masking:
+def mask_by_noise(noise: Tensor, mask_ratio: float, *, keep_order: bool = True) -> Masking:
     """Keep the patches with the lowest `noise` (N, L): per-sample shuffling, as in section 3 of the paper.
 
     At mask_ratio 0 the noise is not looked at and the order is the identity, so that patch tokens mean
-    the same place in every image and every run.
+    the same place in every image and every run; without `keep_order` they are shuffled there too, as the
+    reference does.
     """
     kept = num_kept(noise.shape[1], mask_ratio)
-    if kept == noise.shape[1]:
+    if kept == noise.shape[1] and keep_order:
         return keep_all(noise.shape[0], noise.shape[1], noise.device)
     return _masking(torch.argsort(noise, dim=1), kept)
 
 
 def mask_by_choice(removed: Tensor) -> Masking:
-    """Remove the patches where `removed` (N, L) bool is true: as many in each image of the batch."""
+    """Remove the patches where `removed` (N, L) bool is true: as many in each image of the batch.
+
+    Raises `ValueError` where they are not as many.
+    """
     counts = removed.sum(dim=1)
     if bool((counts != counts[0]).any()):
         raise ValueError(f"every image must lose as many patches; these lose {counts.tolist()}")
@@ -61,7 +61,7 @@ def mask_by_choice(removed: Tensor) -> Masking:
 def keep_all(batch: int, num_patches: int, device: torch.device) -> Masking:
     """Remove nothing: identity order."""
     ids = torch.arange(num_patches, device=device).expand(batch, -1)
-    return Masking(ids, torch.zeros(batch, num_patches, device=device), ids)
+    return Masking(ids, torch.zeros(batch, num_patches, device=device), ids, in_order=True)
 
 
 def take_patches(patches: Tensor, ids: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import Tensor
 
 @dataclass
 class ModelOutput:
-    """Fields that are not None are reachable as `out.name`, `out["name"]`, and by position."""
+    """Fields that are not None are reachable as `out.name`, `out["name"]`, and by position.
+
+    As in a dict, iteration, `len` and `in` are over their names.
+    """
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in their order."""
@@ -19,6 +23,23 @@ class ModelOutput:
     def keys(self) -> tuple[str, ...]:
         """Names of the fields that are not None."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields that are not None."""
+        return self.to_tuple()
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """Names and fields that are not None."""
+        return tuple(zip(self.keys(), self.to_tuple(), strict=True))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
@@ -46,7 +67,7 @@ class ViTMAEModelOutput(ModelOutput):
 
 @dataclass
 class ViTMAEDecoderOutput(ModelOutput):
-    """`logits` (N, L, p²·C): every patch's pixel values, in patch order, seen patches included."""
+    """`logits` (N, L, ph·pw·C): every patch's pixel values, in patch order, seen patches included."""
 
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
@@ -61,5 +82,25 @@ class ViTMAEForPreTrainingOutput(ModelOutput):
     logits: Tensor | None = None
     mask: Tensor | None = None
     ids_restore: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class BaseModelOutputWithPooling(ModelOutput):
+    """`pooler_output` (N, pooler_output_size) is the CLS token through the pooler; the rest as above."""
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ImageClassifierOutput(ModelOutput):
+    """`loss` is a scalar, None without labels; `logits` (N, num_labels); the rest as above."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None

@@ -4,53 +4,39 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 import torch
 from torch import nn
 
-from vitmae_search.errors import CheckpointError, display_path
-from vitmae_search.vitmae.checkpoint_keys import DECODER_LAYERS, ENCODER_LAYERS
-from vitmae_search.vitmae.checkpoints import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    Checkpoint,
-    find_checkpoint,
-    read_checkpoint,
-)
-from vitmae_search.vitmae.config import ViTMAEConfig, write_json
-from vitmae_search.vitmae.layers import AttentionImplementation, set_attention
-from vitmae_search.vitmae.weights import write_weights
+from vitmae_search.errors import display_path
+from vitmae_search.vitmae.checkpoints import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.config import EncoderConfig, ViTConfig, ViTMAEConfig
+from vitmae_search.vitmae.files import CONFIG_NAME, find_checkpoint
+from vitmae_search.vitmae.json_files import write_json
+from vitmae_search.vitmae.layers import AttentionImplementation, set_attention, set_checkpointing
+from vitmae_search.vitmae.loading import LoadingInfo, choose_dtype, match_names
+from vitmae_search.vitmae.sharding import write_shards
 
 
 class NewParametersWarning(UserWarning):
     """Parameters that the checkpoint does not have were newly made, and need training."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadingInfo:
-    """What loading did: names newly made (the decoder's or none), and names that found no place.
-
-    Both are the hub's names (`checkpoint_keys`).
-    """
-
-    new: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
 class PreTrainedModel(nn.Module):
-    """A module made from a `ViTMAEConfig`, which it keeps as `config`.
+    """A module made from a configuration, which it keeps as `config`.
 
     `loading_info` is None for a model that was made from its configuration alone.
     """
 
+    config_class: ClassVar[type[EncoderConfig]] = ViTMAEConfig
     state_prefix: ClassVar[str] = ""
-    """What comes before the model's own names in a checkpoint of `ViTMAEForPreTraining`."""
+    """What comes before the model's own names in a checkpoint of a model with a head."""
+    newly_made: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names that a checkpoint may lack: the head's."""
 
-    def __init__(self, config: ViTMAEConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         config.validate()
         self.config = config
@@ -65,106 +51,151 @@ class PreTrainedModel(nn.Module):
         return next(self.parameters()).dtype
 
     def num_parameters(self) -> int:
-        """How many numbers training changes; the position tables are not among them."""
+        """How many numbers training changes; a ViTMAE's position tables are not among them."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def set_attn_implementation(self, implementation: AttentionImplementation) -> None:
-        """Compute attention with "sdpa" or "eager"; the results are the same."""
-        set_attention(self, implementation)
+    def set_attn_implementation(self, implementation: AttentionImplementation | None) -> None:
+        """Compute attention with "sdpa" or "eager"; the results are the same.
+
+        None is "sdpa", or "eager" where the configuration has `output_attentions`.
+        """
+        set_attention(self, implementation or ("eager" if self.config.output_attentions else "sdpa"))
+
+    def gradient_checkpointing_enable(self) -> None:
+        """In training, compute each layer again for its gradient: less memory, a third more time."""
+        set_checkpointing(self, True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        set_checkpointing(self, False)
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        output_loading_info: Literal[False] = False,
+        **options: Any,
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike[str], *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str],
         *,
-        config: ViTMAEConfig | None = None,
-        dtype: torch.dtype = torch.float32,
-        attn_implementation: AttentionImplementation = "sdpa",
+        config: ViTMAEConfig | ViTConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        attn_implementation: AttentionImplementation | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
-    ) -> Self:
-        """Load a folder, a `.safetensors`, an authors' `.pth`, or a hub id; in evaluation mode, on the CPU.
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **overrides: Any,
+    ) -> Any:
+        """Load a folder, a `.safetensors`, an authors' `.pth`, or a hub id; in evaluation mode.
 
-        Weights in any of the four layouts become `dtype`. An encoder alone may become a model with a
-        decoder: its new parameters are listed in a `NewParametersWarning` and in `loading_info`. Raises
-        `ModelNotFound`, `CheckpointError`, `ConfigError`.
+        Weights in any of the four layouts become `dtype` (`torch_dtype` is its older name): float32, a
+        dtype or its name, or "auto" for the file's own. `device` is the CPU unless given. `overrides`
+        replace fields of the configuration. A head that the checkpoint lacks (a decoder, a classifier, a
+        pooler) is newly made, and with `ignore_mismatched_sizes` so is whatever has another shape: both
+        are listed in a `NewParametersWarning` and in `loading_info`. With `output_loading_info` the model
+        comes with that as a dict. Raises `ModelNotFound`, `CheckpointError`, `ConfigError`.
         """
         files = find_checkpoint(name_or_path, revision=revision, local_files_only=local_files_only)
         checkpoint = read_checkpoint(files, config)
-        return cls.from_checkpoint(checkpoint, dtype=dtype, attn_implementation=attn_implementation)
+        model = cls.from_checkpoint(
+            checkpoint,
+            dtype=torch_dtype if dtype is None else dtype,
+            device=device,
+            attn_implementation=attn_implementation,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            **overrides,
+        )
+        assert model.loading_info is not None
+        return (model, model.loading_info.to_dict()) if output_loading_info else model
 
     @classmethod
     def from_checkpoint(
         cls,
         checkpoint: Checkpoint,
         *,
-        dtype: torch.dtype = torch.float32,
-        attn_implementation: AttentionImplementation = "sdpa",
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        attn_implementation: AttentionImplementation | None = None,
+        ignore_mismatched_sizes: bool = False,
+        **overrides: Any,
     ) -> Self:
         """As `from_pretrained`, from a checkpoint that was read already."""
+        config, dtype = cls._config_of(checkpoint, overrides), choose_dtype(dtype, checkpoint)
         with torch.device("meta"):  # nothing is drawn or filled that the checkpoint will replace
-            model = cls(checkpoint.config)
+            model = cls(config)
         expected = {cls.state_prefix + name: value.shape for name, value in model.state_dict().items()}
-        new = _check_names(expected, checkpoint)
-        if new:
-            model = cls(checkpoint.config)
-            warnings.warn(
-                f"{display_path(checkpoint.files.weights)} is an encoder alone: {len(new)} parameters of the "
-                f"decoder are newly made and need training: {', '.join(new)}",
-                NewParametersWarning,
-                stacklevel=3,
-            )
+        info = match_names(
+            expected, checkpoint, cls.newly_made, ignore_mismatched_sizes=ignore_mismatched_sizes
+        )
+        made = {*info.new, *(name for name, _, _ in info.mismatched)}
+        if made:
+            model = cls(config)
+            _warn(checkpoint, info)
         prefix = len(cls.state_prefix)
-        state = {
-            name[prefix:]: checkpoint.state[name].to(dtype, copy=True) for name in expected if name not in new
-        }
-        model.load_state_dict(state, strict=not new, assign=True)
-        model.loading_info = LoadingInfo(tuple(new), tuple(sorted(checkpoint.state.keys() - expected.keys())))
+        state = {n[prefix:]: checkpoint.state[n].to(dtype, copy=True) for n in expected if n not in made}
+        model.load_state_dict(state, strict=not made, assign=True)
+        model.loading_info = info
         model.set_attn_implementation(attn_implementation)
-        return model.to(dtype).eval()
+        return model.to(device, dtype).eval()
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: torch.dtype | None = None,
+        max_shard_size: int | str = "50GB",
+    ) -> None:
         """Write config.json and model.safetensors in the hub's layout, which `transformers` reads too.
 
-        `dtype` (float16, say, for half the size) is that of the file, not of the model. Raises
-        `CheckpointError` for weights that are not finite in it.
+        `dtype` (float16, say, for half the size) is that of the file, not of the model. Weights of more
+        than `max_shard_size`, bytes or "5GB", go into several files with an index. Raises
+        `CheckpointError` for weights that are not finite in `dtype`.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         dtype = dtype or self.dtype
-        state = {name: value.to(dtype) for name, value in self.state_dict().items()}
-        write_weights(state, target / WEIGHTS_NAME)
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         values.pop("torch_dtype", None)  # what transformers 4 called it
         values["dtype"] = str(dtype).removeprefix("torch.")
+        state = {name: value.to(dtype) for name, value in self.state_dict().items()}
+        write_shards(state, target, max_shard_size)
         write_json(target / CONFIG_NAME, values)
 
+    def _choice(self, name: str, given: bool | None) -> bool:
+        """An argument of `forward`, or what the configuration says where it was not given."""
+        chosen: bool = getattr(self.config, name) if given is None else given
+        return chosen
 
-def _check_names(expected: Mapping[str, torch.Size], checkpoint: Checkpoint) -> list[str]:
-    """The expected names that are to be newly made: the whole decoder's, or none.
-
-    Raises `CheckpointError` for anything else that is missing, for layers beyond the configuration's,
-    and for tensors of other shapes.
-    """
-    state, where = checkpoint.state, display_path(checkpoint.files.weights)
-    missing = [name for name in expected if name not in state]
-    new = missing if not checkpoint.has_decoder and all(n.startswith("decoder.") for n in missing) else []
-    if missing and not new:
-        raise CheckpointError(f"{where} lacks {_some(missing)}, which its configuration calls for.")
-    stacks = [s for s in (ENCODER_LAYERS, DECODER_LAYERS) if any(name.startswith(s) for name in expected)]
-    surplus = sorted(n for n in state if n.startswith(tuple(stacks)) and n not in expected)
-    if surplus:
-        raise CheckpointError(f"{where} has {_some(surplus)}, for which its configuration has no place.")
-    wrong = [
-        f"{name} is {tuple(state[name].shape)} and should be {tuple(shape)}"
-        for name, shape in expected.items()
-        if name in state and state[name].shape != shape
-    ]
-    if wrong:
-        raise CheckpointError(f"{where} does not have its configuration's sizes: {_some(wrong)}.")
-    return new
+    @classmethod
+    def _config_of(cls, checkpoint: Checkpoint, overrides: dict[str, Any]) -> EncoderConfig:
+        """The checkpoint's configuration as the class wants it, with some fields replaced."""
+        config: EncoderConfig = checkpoint.config
+        if not isinstance(config, cls.config_class):
+            config = cls.config_class.from_dict(config.to_dict())
+        return config.with_overrides(overrides) if overrides else config
 
 
-def _some(names: list[str], limit: int = 3) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+def _warn(checkpoint: Checkpoint, info: LoadingInfo) -> None:
+    where = display_path(checkpoint.files.weights)
+    if info.new:
+        message = f"{where} lacks {len(info.new)} parameters, newly made and to be trained: "
+        warnings.warn(message + ", ".join(info.new), NewParametersWarning, stacklevel=4)
+    if info.mismatched:
+        sizes = ", ".join(f"{name} {found} for {wanted}" for name, found, wanted in info.mismatched)
+        message = f"{where} has other sizes; newly made and to be trained: {sizes}"
+        warnings.warn(message, NewParametersWarning, stacklevel=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,12 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from vitmae_search.errors import ConfigError, ModelNotFound, display_path
-from vitmae_search.vitmae.checkpoints import PREPROCESSOR_NAME, CheckpointFiles, find_checkpoint
-from vitmae_search.vitmae.config import ViTMAEConfig, read_json, write_json
-from vitmae_search.vitmae.images import ChannelFormat, ImageInput, split_images, to_rgb
+from vitmae_search.errors import ConfigError
+from vitmae_search.vitmae.batch_feature import BatchFeature
+from vitmae_search.vitmae.config import EncoderConfig
+from vitmae_search.vitmae.files import PREPROCESSOR_NAME, CheckpointFiles, find_preprocessor
+from vitmae_search.vitmae.images import (
+    ChannelFormat,
+    ImageInput,
+    is_unit_float,
+    split_images,
+    to_rgb,
+    unit_planes,
+)
+from vitmae_search.vitmae.json_files import read_json, write_json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,26 +35,14 @@ _IGNORED = ("feature_extractor_type", "image_processor_type", "processor_class",
 logger = logging.getLogger(__name__)
 
 
-class BatchFeature(dict[str, Any]):
-    """`pixel_values` under its name, also as an attribute, so that `model(**processor(image))` works."""
-
-    @property
-    def pixel_values(self) -> Any:
-        return self["pixel_values"]
-
-    def to(self, *args: Any, **kwargs: Any) -> BatchFeature:
-        """Move the tensors to a device or dtype, as `Tensor.to` does."""
-        moved = {k: v.to(*args, **kwargs) if isinstance(v, Tensor) else v for k, v in self.items()}
-        return BatchFeature(moved)
-
-
 @dataclass
 class ViTImageProcessor:
     """Resize to `size`, rescale to [0, 1], and normalise by mean and deviation a channel.
 
     The defaults are the reference class's own; facebook/vit-mae-base has ImageNet's mean and deviation
     in its file. `size` is {"height": H, "width": W}; a side alone, as files of 2022 have it, is taken for
-    both. `resample` is Pillow's number of a filter, 2 for bilinear.
+    both. `resample` is Pillow's number of a filter, 2 for bilinear. Whatever is not RGB becomes it, unless
+    `do_convert_rgb` is False: then it is refused.
     """
 
     do_resize: bool = True
@@ -57,6 +53,7 @@ class ViTImageProcessor:
     do_normalize: bool = True
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
+    do_convert_rgb: bool | None = None
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -83,14 +80,25 @@ class ViTImageProcessor:
         images: ImageInput | Sequence[ImageInput],
         return_tensors: Literal["pt", "np"] | None = None,
         *,
+        data_format: ChannelFormat = "channels_first",
         input_data_format: ChannelFormat | None = None,
+        **overrides: Any,
     ) -> BatchFeature:
         """One picture or several to `pixel_values`, (N, 3, H, W) float32.
 
         A picture is a Pillow image of any mode, or an array or tensor, (H, W), HWC or CHW (`images.to_rgb`
-        says what becomes of each). With `return_tensors=None` the result is a list of arrays, CHW.
+        says what becomes of each). `overrides` replace fields for this call. With `return_tensors=None`
+        the result is a list of arrays; `data_format` says where their channels are.
+
+        Raises `ConfigError` for an override that is no field, `ValueError` or `TypeError` for what is no
+        picture, and for pictures of different sizes in one batch.
         """
-        pixels = [self.normalise(self.resize(image, input_data_format)) for image in split_images(images)]
+        if return_tensors not in (None, "pt", "np"):
+            raise ConfigError("return_tensors", return_tensors, 'must be "pt", "np" or None')
+        chosen = self._with_overrides(overrides)
+        pixels = [chosen._one(image, input_data_format) for image in split_images(images)]
+        if data_format == "channels_last":
+            pixels = [np.moveaxis(array, 0, -1) for array in pixels]
         if return_tensors is None:
             return BatchFeature(pixel_values=pixels)
         if len({array.shape for array in pixels}) > 1:
@@ -98,11 +106,35 @@ class ViTImageProcessor:
         batch = np.stack(pixels)
         return BatchFeature(pixel_values=torch.from_numpy(batch) if return_tensors == "pt" else batch)
 
+    preprocess = __call__
+
+    def _with_overrides(self, overrides: Mapping[str, Any]) -> Self:
+        """Itself, or a copy with some fields replaced; None leaves a field as it is."""
+        known = {f.name for f in fields(self)} - {"extra"}
+        for name, value in overrides.items():
+            if name not in known:
+                raise ConfigError(name, value, f"is not a field of {type(self).__name__}")
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return replace(self, **given) if given else self
+
+    def _one(self, image: ImageInput, input_data_format: ChannelFormat | None) -> NDArray[Any]:
+        """One picture's pixel values, (3, H, W)."""
+        if self.do_rescale or not is_unit_float(image):
+            return self.normalise(self.resize(image, input_data_format))
+        # Floats in [0, 1] with do_rescale off are scaled already: they stay so.
+        if self.do_resize:
+            eight_bits = replace(self, do_rescale=True, rescale_factor=1 / 255)
+            return eight_bits.normalise(eight_bits.resize(image, input_data_format))
+        values = unit_planes(image, input_data_format)
+        return self._standardise(values) if self.do_normalize else values
+
     def resize(
         self, image: ImageInput, input_data_format: ChannelFormat | None = None
     ) -> NDArray[np.uint8]:
         """The first half of the work: (3, H, W) uint8."""
         rgb, how = to_rgb(image, input_data_format)
+        if how and self.do_convert_rgb is False and isinstance(image, Image.Image):
+            raise ValueError(f"a picture of mode {image.mode} is not RGB, and do_convert_rgb is off")
         if how:
             logger.info("%s", how)
         if self.do_resize:
@@ -137,6 +169,8 @@ class ViTImageProcessor:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         values.update(size={"height": height, "width": width}, image_mean=list(self.image_mean))
         values.update(image_std=list(self.image_std), image_processor_type="ViTImageProcessor")
+        if self.do_convert_rgb is None:
+            del values["do_convert_rgb"]  # as files have it that know nothing of it
         return {**self.extra, **values}
 
     @classmethod
@@ -148,20 +182,23 @@ class ViTImageProcessor:
         return cls(**given, extra=extra)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> Self:
         """Read preprocessor_config.json from a folder, beside a weights file, or from a hub id.
 
-        `kwargs` are those of `find_checkpoint`. Raises `ModelNotFound` where there is none.
+        `overrides` replace fields. Raises `ModelNotFound` where there is none.
         """
-        folder = Path(name_or_path).expanduser()
-        alone = folder / PREPROCESSOR_NAME
-        path = alone if alone.is_file() else find_checkpoint(name_or_path, **kwargs).preprocessor
-        if path is None:
-            raise ModelNotFound(f"{display_path(name_or_path)} has no {PREPROCESSOR_NAME}.")
-        return cls.from_dict(read_json(path))
+        path = find_preprocessor(name_or_path, revision=revision, local_files_only=local_files_only)
+        return cls.from_dict(read_json(path))._with_overrides(overrides)
 
     @classmethod
-    def for_checkpoint(cls, files: CheckpointFiles, config: ViTMAEConfig) -> Self:
+    def for_checkpoint(cls, files: CheckpointFiles, config: EncoderConfig) -> Self:
         """The checkpoint's own processor; without one, the model's size and ImageNet's statistics."""
         if files.preprocessor:
             return cls.from_dict(read_json(files.preprocessor))
@@ -179,10 +216,15 @@ class ViTImageProcessor:
         if self.do_rescale:
             values = values * self.rescale_factor
         table = np.repeat(values.astype(np.float32)[None], 3, axis=0)
-        if self.do_normalize:
-            mean = np.asarray(self.image_mean, dtype=np.float32)[:, None]
-            table = (table - mean) / np.asarray(self.image_std, dtype=np.float32)[:, None]
-        return table
+        return self._standardise(table[:, None])[:, 0] if self.do_normalize else table
+
+    def _standardise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(3, H, W), rescaled, to mean 0 and deviation 1 where the fields are right."""
+        mean, deviation = (
+            np.asarray(v, dtype=np.float32).reshape(3, 1, 1) for v in (self.image_mean, self.image_std)
+        )
+        standard: NDArray[np.float32] = (values - mean) / deviation
+        return standard
 
 
 def _parse_size(size: Mapping[str, int] | int) -> dict[str, int]:

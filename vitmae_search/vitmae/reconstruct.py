@@ -70,7 +70,7 @@ def reconstruct(
 def visible_statistics(patches: Tensor, removed: Tensor, grid_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of every patch, both (L, 1), from visible patches alone.
 
-    `patches` (L, p²·C), `removed` (L,) bool. A visible patch has its own; a removed one a mean of the
+    `patches` (L, ph·pw·C), `removed` (L,) bool. A visible patch has its own; a removed one a mean of the
     visible ones', weighted by distance to the power of -3. Without a visible patch: 0 and 1.
     """
     mean, deviation = patch_statistics(patches)
@@ -97,7 +97,7 @@ def _checked(mask: NDArray[np.bool_] | None, grid_size: tuple[int, int]) -> Tens
 def _predict(
     model: ViTMAEForPreTraining, pixels: Tensor, mask_ratio: float, seed: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Logits (1, L, p²·C) float32 and the patches removed (L,) bool, both on the CPU."""
+    """Logits (1, L, ph·pw·C) float32 and the patches removed (L,) bool, both on the CPU."""
     noise = torch.rand(1, model.config.num_patches, generator=torch.Generator().manual_seed(seed))
     training = model.training
     model.eval()
@@ -115,8 +115,8 @@ def _panels(
     original, reconstruction = (
         np.moveaxis(processor.denormalise(image[0].numpy()), 0, -1) for image in (pixels, predicted)
     )
-    side = original.shape[0] // removed.shape[0]
-    hidden = removed.numpy().repeat(side, axis=0).repeat(side, axis=1)[..., None]
+    ph, pw = original.shape[0] // removed.shape[0], original.shape[1] // removed.shape[1]
+    hidden = removed.numpy().repeat(ph, axis=0).repeat(pw, axis=1)[..., None]
     return {
         "original": original,
         "masked": np.where(hidden, np.uint8(_GREY), original),

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, display_path
-from vitmae_search.vitmae.config import read_json
+from vitmae_search.vitmae.json_files import read_json
 
+WEIGHTS_NAME = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
+INDEX_NAME = "model.safetensors.index.json"
 
 
 def shards(path: Path) -> list[Path]:
@@ -47,7 +49,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
             state.update(_read_safetensors(shard))
     else:
         state, arguments = _read_torch(path)
-    _check(state, path)
+    check_weights(state, path)
     return state, arguments
 
 
@@ -57,7 +59,7 @@ def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
     Raises `CheckpointError` for a value that is not finite.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    _check(tensors, path)
+    check_weights(tensors, path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
@@ -76,6 +78,17 @@ def digest_files(paths: list[Path]) -> str:
         except OSError as error:
             raise _unreadable(path, error) from error
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def check_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `CheckpointError`, naming `path`, unless all of it is finite floating point."""
+    if not state:
+        raise CheckpointError(f"{display_path(path)} holds no tensors.")
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"{display_path(path)}: {name} is {value.dtype}, not floating point.")
+        if not _is_finite(value):
+            raise CheckpointError(f"{display_path(path)}: {name} has a value that is not finite.")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -110,16 +123,6 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
 
 def _unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(f"{display_path(path)} cannot be read: {error.strerror or error}")
-
-
-def _check(state: Mapping[str, Tensor], path: Path) -> None:
-    if not state:
-        raise CheckpointError(f"{display_path(path)} holds no tensors.")
-    for name, value in state.items():
-        if not value.is_floating_point():
-            raise CheckpointError(f"{display_path(path)}: {name} is {value.dtype}, not floating point.")
-        if not _is_finite(value):
-            raise CheckpointError(f"{display_path(path)}: {name} has a value that is not finite.")
 
 
 def _is_finite(value: Tensor) -> bool:

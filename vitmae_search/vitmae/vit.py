@@ -1,0 +1,133 @@
+"""The encoder after pretraining: `ViTModel`, and `ViTForImageClassification` with a linear head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitmae_search.vitmae.activations import activation_function
+from vitmae_search.vitmae.config import ViTConfig
+from vitmae_search.vitmae.embeddings import Embeddings
+from vitmae_search.vitmae.encoder import EncoderModel
+from vitmae_search.vitmae.layers import AttentionImplementation, initialise_linears, run_layers
+from vitmae_search.vitmae.loss import classification_loss
+from vitmae_search.vitmae.outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from vitmae_search.vitmae.pretrained import PreTrainedModel
+
+
+class Pooler(nn.Module):
+    """A linear map of the CLS token, and an activation."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.pooler_output_size or config.hidden_size)
+        self.activation = activation_function(config.pooler_act)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, T, D), CLS first, to (N, pooler_output_size)."""
+        return self.activation(self.dense(tokens[:, 0]))
+
+
+class ViTModel(EncoderModel):
+    """A ViT encoder (arXiv 2010.11929), with a pooler on the CLS token unless `add_pooling_layer` is off.
+
+    A ViTMAE's weights fit; the pooler is then newly made. Positions are trained, as in the reference.
+    """
+
+    config: ViTConfig
+    config_class = ViTConfig
+    newly_made = ("vit.pooler.",)
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        add_pooling_layer: bool = True,
+        *,
+        attn_implementation: AttentionImplementation | None = None,
+    ) -> None:
+        super().__init__(
+            config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
+        )
+        self.pooler = Pooler(config) if add_pooling_layer else None
+        initialise_linears(self)
+        self.set_attn_implementation(attn_implementation)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool = False,
+        *,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Encode whole images, (N, C, H, W), normalised.
+
+        With `interpolate_pos_encoding` any size that patches tile will do. The last three are the
+        configuration's where None. Returns a `BaseModelOutputWithPooling`, or with `return_dict=False` the
+        tuple of its fields that are not None. Raises `ValueError` for pixels of another shape.
+        """
+        tokens, states, attentions = run_layers(
+            self.encoder.layer,
+            self.embeddings(pixel_values, interpolate_pos_encoding),
+            output_hidden_states=self._choice("output_hidden_states", output_hidden_states),
+            output_attentions=self._choice("output_attentions", output_attentions),
+        )
+        tokens = self.layernorm(tokens)
+        pooled = self.pooler(tokens) if self.pooler is not None else None
+        output = BaseModelOutputWithPooling(tokens, pooled, states, attentions)
+        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+
+
+class ViTForImageClassification(PreTrainedModel):
+    """A ViT encoder and a linear map of its CLS token to `config.num_labels` logits.
+
+    A ViTMAE's checkpoint gives the encoder; the classifier is then newly made, and the decoder unused.
+    """
+
+    config: ViTConfig
+    config_class = ViTConfig
+    newly_made = ("classifier.",)
+
+    def __init__(
+        self, config: ViTConfig, *, attn_implementation: AttentionImplementation | None = None
+    ) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels or 0
+        self.vit = ViTModel(config, add_pooling_layer=False)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels) if self.num_labels else nn.Identity()
+        if isinstance(self.classifier, nn.Linear) and not self.classifier.weight.is_meta:
+            nn.init.trunc_normal_(self.classifier.weight, std=config.initializer_range)
+            nn.init.zeros_(self.classifier.bias)
+        self.set_attn_implementation(attn_implementation)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        *,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Logits (N, num_labels) of images (N, C, H, W), and with `labels` the loss.
+
+        `labels` are what `loss.classification_loss` takes; the rest is as for `ViTModel`. Returns an
+        `ImageClassifierOutput`, or a tuple with `return_dict=False`.
+        """
+        encoded: BaseModelOutputWithPooling = self.vit(
+            pixel_values,
+            interpolate_pos_encoding,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        assert encoded.last_hidden_state is not None
+        logits = self.classifier(encoded.last_hidden_state[:, 0])
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config.problem_type)
+        output = ImageClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
+        return output if self._choice("return_dict", return_dict) else output.to_tuple()
