@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.errors import SpaceError, VitmaeSearchError
@@ -104,6 +105,21 @@ def test_copies_share_one_vector(writer, space, make):
     assert [photo.path for photo in writer.photos_of(ids)[ids[0]]] == ["/p/a.jpg", "/p/b.jpg", "/p/c.jpg"]
     assert writer.status().contents == 1
     assert writer.space(space).revision == 1  # the copy changed no vector
+
+
+def test_a_vector_that_is_there_stays_and_counts_as_no_change(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    ids = writer.searchable_ids(space).tolist()
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "cat")])
+    assert writer.searchable_ids(space).tolist() == ids
+    assert writer.space(space).revision == 1
+
+
+def test_rows_that_would_point_to_nothing_are_refused(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    for statement in ("DELETE FROM contents", "DELETE FROM spaces", "UPDATE photos SET content_id = 99"):
+        with pytest.raises(IntegrityError), writer._changing() as connection:
+            connection.exec_driver_sql(statement)
 
 
 def test_a_move_keeps_the_photo_and_its_vector(writer, space, make):
@@ -232,6 +248,14 @@ def test_a_failure_takes_the_place_of_a_photo_that_changed(writer, space, make):
     assert writer.status().failed == 1
     writer.record_batch(space, [make.item("/p/a.jpg", "dog", size=3)])
     assert writer.failures() == []
+    assert writer.check() == []
+
+
+def test_an_unchanged_file_that_fails_goes_where_no_space_has_it(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    writer.record_batch(space, [], [make.failure("/p/a.jpg", "refused by the model")])
+    assert writer.photos(missing=None) == []
+    assert len(writer.failures(space)) == 1
     assert writer.check() == []
 
 
