@@ -56,7 +56,8 @@ def _command(port: int) -> list[str]:
         "logger.hideWelcomeMessage": "true",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(bundled("app.py")), *flags]
+    # -P: nothing in the folder that the person happens to be in stands in for a module.
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(bundled("app.py")), *flags]
 
 
 def _claim(port: int) -> int:
