@@ -181,9 +181,10 @@ def test_another_drive_at_the_same_place(bench, fill, on_device, jpegs):
         path.write_bytes(jpegs(300 + number) + b"\0")
     (bench.photos / "new.jpg").write_bytes(jpegs(310))
     on_device[os.fspath(bench.photos)] = 72
-    report = bench.index()
-    assert (report.found, report.offline) == (0, (os.fspath(bench.photos),))
-    assert snapshot(bench) == before
+    for _ in range(2):
+        report = bench.index()
+        assert (report.found, report.offline) == (0, (os.fspath(bench.photos),))
+        assert snapshot(bench) == before
     shutil.rmtree(bench.photos)
     other.rename(bench.photos)
     assert bench.index().unchanged == 5, "its own drive, under another number"
