@@ -72,7 +72,7 @@ class FolderWalk:
     def finish(self, space_id: int) -> Walked:
         """Judge each folder after its walk, register roots, and say what the run is about."""
         roots = {root.path: root for root in self._catalog.roots()}
-        walked, kept_back = Walked(), set[str]()
+        walked, kept_back, away = Walked(), set[str](), list[str]()
         for path in sorted(self._paths, key=len):
             rows = list(self._catalog.known_files(path, space_id))
             device = _device(path)
@@ -81,7 +81,8 @@ class FolderWalk:
             verdict = judge(WalkedRoot(path, device, recorded, self._stamps[path], sound), rows)
             self._register(path, device, verdict, roots)
             walked.problems += self._problems[path]
-            walked.offline += [path] if verdict.offline else verdict.offline_folders
+            away += [path] * verdict.offline
+            walked.offline += [path] * verdict.offline + list(verdict.offline_folders)
             kept_back |= verdict.protected
             walked.stamps |= self._stamps[path]
             walked.rows |= {row.stamp.path: row for row in rows}
@@ -89,7 +90,6 @@ class FolderWalk:
             walked.failures |= failures
             if not sound:
                 kept_back |= set(failures) - set(self._stamps[path])
-        away = [path for path in self._paths if path in walked.offline]
         self._leave_out(walked, kept_back, away, roots)
         return walked
 
