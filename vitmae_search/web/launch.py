@@ -104,13 +104,15 @@ def _stopping(child: subprocess.Popen[bytes]) -> Iterator[None]:
     def terminate(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    # SIGINT too: a process started in the background of a script has it ignored.
+    before = {number: signal.signal(number, terminate) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
         click.echo("\nStopped.", err=True)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _end(child)
 
 

@@ -116,8 +116,8 @@ def invite(samples: bool) -> None:
             st.switch_page("library.py")
 
 
-def sentence(error: BaseException) -> str:
-    """The error's message with a capital and a full stop."""
+def sentence(error: BaseException | str) -> str:
+    """The message with a capital and a full stop."""
     text = str(error).strip() or type(error).__name__
     if text.split(maxsplit=1)[0].isalpha():  # a word of ours; a file's name stays as it is
         text = text[0].upper() + text[1:]

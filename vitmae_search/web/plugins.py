@@ -34,7 +34,8 @@ def page() -> None:
     if not models:
         notices.hint("No plugin names a model.")
         return
-    notices.table(("Name", "From", "Input", "Fingerprint", "Size", ""), [_model(model) for model in models])
+    for model in models:
+        _model(model)
 
 
 def _plugin(listing: PluginListing) -> None:
@@ -56,16 +57,18 @@ def _plugin(listing: PluginListing) -> None:
                 notices.table(("Option", "Default"), [(k, str(v)) for k, v in listing.options.items()])
 
 
-def _model(model: ModelListing) -> tuple[str, ...]:
-    sizes = (_parameters(model.parameters), file_size(model.bytes) if model.bytes else "")
-    return (
-        model.name,
-        model.source,
-        f"{model.image_size} px" if model.image_size else "",
-        f"{model.dimension} numbers" if model.dimension else "",
-        " · ".join(size for size in sizes if size),
-        model.note,
+def _model(model: ModelListing) -> None:
+    sizes = (
+        f"{model.image_size} × {model.image_size} pixels" if model.image_size else "",
+        f"{model.dimension} numbers a photo" if model.dimension else "",
+        _parameters(model.parameters),
+        file_size(model.bytes) if model.bytes else "",
     )
+    detail = " · ".join(size for size in sizes if size)
+    with st.container(border=True):
+        notices.card(model.name, detail, badge=model.source)
+        if model.note:
+            notices.hint(notices.sentence(model.note))
 
 
 def _parameters(count: int | None) -> str:
