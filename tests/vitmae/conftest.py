@@ -86,11 +86,14 @@ def pair(
 
         import vitmae_search.vitmae as ours
 
+        kind = "ViTMAEConfig" if "MAE" in name else "ViTConfig"
         values = tiny(**fields)
-        reference = randomise(getattr(transformers, name)(transformers.ViTMAEConfig(**values)))
+        if kind == "ViTConfig":
+            values = {field: value for field, value in values.items() if not field.startswith("decoder_")}
+        reference = randomise(getattr(transformers, name)(getattr(transformers, kind)(**values)))
         state, layout = to_hub_names(reference.state_dict())
         files = CheckpointFiles(Path("in memory"))
-        checkpoint = Checkpoint(files, ViTMAEConfig(**values), state, layout)
+        checkpoint = Checkpoint(files, getattr(ours, kind)(**values), state, layout)
         return getattr(ours, name).from_checkpoint(checkpoint), reference
 
     return make
