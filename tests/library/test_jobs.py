@@ -56,6 +56,7 @@ def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path) -> 
         watcher.cancel_run(key)
         run = wait_until(watcher, key, lambda run: run.state != "running")
         assert run.state == "cancelled"
+        CatalogWriter.open_writer(tmp_path / "new", wait=WAIT).close()  # the child is gone when its lock is
         kept = watcher.status().photos
         assert 3 <= kept < 400
         with Library.open(tmp_path / "new") as library:
