@@ -13,7 +13,13 @@ import huggingface_hub.constants
 import pytest
 
 from vitmae_search.errors import ModelNotFound
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, find_checkpoint
+from vitmae_search.vitmae import (
+    AutoImageProcessor,
+    ViTImageProcessor,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    find_checkpoint,
+)
 
 MODEL = "someone/small-vit-mae"
 COMMIT = "0" * 40
@@ -161,3 +167,30 @@ def test_a_model_without_weights_that_can_be_read(hub: Path) -> None:
     (hub / "config.json").write_text("{}")
     with pytest.raises(ModelNotFound, match=r"has no config\.json with model\.safetensors"):
         find_checkpoint(MODEL)
+
+
+def test_shards_are_downloaded_with_their_index(
+    random_model: Callable[..., ViTMAEForPreTraining], hub: Path
+) -> None:
+    model = random_model()
+    model.save_pretrained(hub, max_shard_size="20KB")
+    loaded = ViTMAEForPreTraining.from_pretrained(MODEL)
+    assert loaded.state_dict()["vit.layernorm.weight"].equal(model.state_dict()["vit.layernorm.weight"])
+    assert find_checkpoint(MODEL, local_files_only=True).weights.name == "model.safetensors.index.json"
+
+
+def test_a_missing_shard_is_named(random_model: Callable[..., ViTMAEForPreTraining], hub: Path) -> None:
+    random_model().save_pretrained(hub, max_shard_size="20KB")
+    next(hub.glob("model-00003-*")).unlink()
+    with pytest.raises(ModelNotFound, match=r"lacks model-00003-of-\d+\.safetensors, which its index names"):
+        find_checkpoint(MODEL)
+
+
+def test_a_processor_and_a_configuration_need_no_weights(hub: Path, empty_cache: Path) -> None:
+    ViTMAEConfig(mask_ratio=0.6).save_pretrained(hub)
+    with pytest.raises(ModelNotFound, match="has no preprocessor_config"):
+        AutoImageProcessor.from_pretrained(MODEL)
+    ViTImageProcessor(size=32).save_pretrained(hub)
+    assert AutoImageProcessor.from_pretrained(MODEL).height_width == (32, 32)
+    assert ViTMAEConfig.from_pretrained(MODEL).mask_ratio == 0.6
+    assert not [path for path in empty_cache.rglob("*") if "model.safetensors" in path.name]
