@@ -98,8 +98,8 @@ def test_upload_results_more_like_this_reconstruction(
 
     page.get_by_role("button", name="chelsea-crop.jpg, rank 1").click()
     dialog.get_by_role("button", name="What the model sees").click()
-    expect(page.get_by_role("img", name="Filled in")).to_be_visible()
-    expect(page.get_by_text("The mean squared error over the hidden squares")).to_be_visible()
+    expect(page.get_by_role("img", name="Visible pasted back")).to_be_visible()
+    expect(page.get_by_text("The mean squared error over the hidden patches")).to_be_visible()
     hidden = page.locator('.cell[aria-pressed="true"]')
     before = hidden.count()
     hidden.first.click()  # tap a square to show it

@@ -281,7 +281,7 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
     try:
         at = visit("reconstructions.py", photo="1")
-        titles = ["Original", "Shown", "Guessed", "Filled in", "Error"]
+        titles = ["Original", "Masked", "Reconstruction", "Visible pasted back", "Error per patch"]
         assert [panel["title"] for panel in panels(at)["panels"]] == titles
         assert panels(at)["columns"] == 4
         assert sum(panels(at)["mask"]) == 12

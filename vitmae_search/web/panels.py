@@ -17,7 +17,7 @@ from vitmae_search.records import Reconstruction
 Panel = NDArray[np.uint8]
 Titled = tuple[str, str, Panel]
 
-PAINTED = "Shown"
+PAINTED = "Masked"
 
 SHORTEST = 256
 _GAP, _LABEL = 12, 30
@@ -74,7 +74,7 @@ def legend(made: Reconstruction) -> str:
     """HTML: the colours of the error panel with the values at their ends."""
     stops = ",".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in _HEAT)
     return (
-        '<div class="vs-legend"><span>Error of a square: 0</span>'
+        '<div class="vs-legend"><span>Error of a patch: 0</span>'
         f'<i style="background:linear-gradient(90deg,{stops})"></i><span>{worst_error(made):.3g}</span></div>'
     )
 

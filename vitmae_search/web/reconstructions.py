@@ -11,7 +11,7 @@ from vitmae_search.web import notices, panels, query
 from vitmae_search.web.state import library
 
 INTRO = (
-    "The model learned by looking at pictures with most of their squares hidden and guessing the rest. "
+    "The model learned by looking at pictures with most of their patches hidden and guessing the rest. "
     "What it guesses well is what it understands, and that is what the search compares."
 )
 LARGEST_SEED = 2**31 - 1
@@ -41,7 +41,7 @@ def page() -> None:
 
 
 def _painted(canvas: str) -> object:
-    """The squares that the person chose on this canvas, None where they are still the pattern's."""
+    """The patches that the person chose on this canvas, None where they are still the pattern's."""
     state = st.session_state.get(canvas)
     return None if state is None else state.get("hidden")
 
@@ -50,7 +50,7 @@ def _controls() -> tuple[float, int]:
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("Another picture", icon=":material/arrow_back:", on_click=query.forget, key="vs_new")
         percent = st.slider(
-            "Hidden",
+            "Mask ratio",
             0,
             95,
             75,
@@ -58,15 +58,15 @@ def _controls() -> tuple[float, int]:
             format="%d%%",
             key="vs_ratio",
             width=260,
-            help="The share of squares (patches) that the model does not get to see: the mask ratio.",
+            help="The share of patches, the small squares, that the model does not get to see.",
         )
         seed = st.number_input(
-            "Pattern",
+            "Seed",
             0,
             LARGEST_SEED,
             key="vs_seed",
             width=140,
-            help="Which squares are hidden. The same number (seed) always hides the same ones.",
+            help="Which patches are hidden. The same seed always hides the same ones.",
         )
         st.button("Shuffle", icon=":material/shuffle:", on_click=_next_seed, key="vs_shuffle")
     return percent / 100, int(seed)
@@ -97,17 +97,17 @@ def _made(
 def _detail(made: Reconstruction) -> str:
     height, width = made.original.shape[:2]
     rows, columns = made.mask.shape
-    return f"This model looks at {width} × {height} pixels, in {columns} × {rows} squares."
+    return f"This model looks at {width} × {height} pixels, in {columns} × {rows} patches."
 
 
 def _show(made: Reconstruction, canvas: str, name: str) -> None:
     hidden, every = int(made.mask.sum()), int(made.mask.size)
     shown = [
         ("Original", "The picture at the model's size.", made.original),
-        (panels.PAINTED, f"{every - hidden} of {every} squares. Tap them to hide or show.", made.masked),
-        ("Guessed", "What the model makes of them, everywhere.", made.reconstruction),
-        ("Filled in", "Its guess in the hidden squares only.", made.pasted),
-        ("Error", "Bright: guessed worst. Grey: was shown.", panels.error_panel(made)),
+        (panels.PAINTED, f"{every - hidden} of {every} patches. Tap to hide or show.", made.masked),
+        ("Reconstruction", "What the model makes of them, everywhere.", made.reconstruction),
+        ("Visible pasted back", "Its guess in the hidden patches only.", made.pasted),
+        ("Error per patch", "Bright: guessed worst. Grey: was shown.", panels.error_panel(made)),
     ]
     panels.draw(made, shown, key=canvas)
     st.html(panels.legend(made))
@@ -132,17 +132,17 @@ def _facts(made: Reconstruction) -> list[tuple[str, str]]:
     rows = [
         (
             "Loss",
-            f"{loss}. The mean squared error over the hidden squares, in the units that the model was "
+            f"{loss}. The mean squared error over the hidden patches, in the units that the model was "
             "trained in; 0 would be a perfect guess.",
         ),
-        ("Hidden", f"{hidden} of {made.mask.size} squares"),
+        ("Masked", f"{hidden} of {made.mask.size} patches"),
     ]
     if made.statistics == "visible":
         rows.append(
             (
                 "Contrast",
-                "This model guesses each square up to its brightness and contrast; both are borrowed from "
-                "visible squares nearby, not from the answer.",
+                "This model guesses each patch up to its brightness and contrast; both are borrowed from "
+                "visible patches nearby, not from the answer.",
             )
         )
     return rows
