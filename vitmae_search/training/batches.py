@@ -68,12 +68,12 @@ class Batches:
         self._num_patches = num_patches
         self._normalise = normalise
         self._device = device
-        self._order: tuple[int, NDArray[np.int64]] | None = None
+        self._stream = EpochStream(len(images), options.seed)
 
     def at(self, step: int) -> Batch:
         """What step `step` sees."""
         size = self._options.batch_size
-        images = torch.from_numpy(self._images[self._positions(step * size, size)])
+        images = torch.from_numpy(self._images[self._stream.rows(step * size, size)])
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
         crops = random_crops(
             size,
@@ -89,10 +89,17 @@ class Batches:
         pixels = resize_crops(batch.images.to(self._device), batch.crops, self._image_size)
         return self._normalise(pixels), batch.noise.to(self._device)
 
-    def _positions(self, start: int, count: int) -> NDArray[np.int64]:
+
+class EpochStream:
+    """`count` rows again and again, shuffled anew in each epoch."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def rows(self, start: int, count: int) -> NDArray[np.int64]:
         """Rows start … start + count of all epochs laid end to end, each shuffled in its own way."""
-        rows = np.arange(start, start + count)
-        epochs, within = np.divmod(rows, len(self._images))
+        epochs, within = np.divmod(np.arange(start, start + count), self._count)
         chosen = np.empty(count, np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
@@ -101,8 +108,8 @@ class Batches:
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
-            shuffle = np.random.default_rng((self._options.seed, epoch))
-            self._order = epoch, shuffle.permutation(len(self._images))
+            shuffle = np.random.default_rng((self._seed, epoch))
+            self._order = epoch, shuffle.permutation(self._count)
         return self._order[1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from vitmae_search.errors import ConfigError, TrainingError
 
@@ -88,18 +88,18 @@ class PretrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "replicas", "save_minutes", "log_every"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "must be greater than 0")
+            require(getattr(self, name) > 0, name, getattr(self, name), "must be greater than 0")
         for name in ("weight_decay", "clip_norm", "stored_side", "threads", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         for name in ("warmup", "beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
-        _require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
+        require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")
         low, high = self.crop_scale
-        _require(0 < low <= high <= 1, "crop_scale", self.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
-        _require(self.precision in ("bf16", "fp32"), "precision", self.precision, "is bf16 or fp32")
-        _require(self.attention in ("eager", "sdpa"), "attention", self.attention, "is eager or sdpa")
+        require(0 < low <= high <= 1, "crop_scale", self.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
+        require(self.precision in ("bf16", "fp32"), "precision", self.precision, "is bf16 or fp32")
+        require(self.attention in ("eager", "sdpa"), "attention", self.attention, "is eager or sdpa")
         if self.max_minutes is not None:
-            _require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")
+            require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")
 
     @property
     def peak_rate(self) -> float:
@@ -118,7 +118,14 @@ class PretrainOptions:
         return cls(**{**values, "crop_scale": tuple(values["crop_scale"])})
 
 
-def resumed(saved: PretrainOptions, given: Mapping[str, Any], where: str) -> PretrainOptions:
+class _Options(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=_Options)
+
+
+def resumed(saved: R, given: Mapping[str, Any], where: str) -> R:
     """`saved` with what a person asked for now. Raises `TrainingError` if that is another recipe."""
     options = replace(saved, **given)
     changed = [n for n in given if n not in HOW_IT_RUNS and getattr(saved, n) != getattr(options, n)]
@@ -131,6 +138,6 @@ def resumed(saved: PretrainOptions, given: Mapping[str, Any], where: str) -> Pre
     return options
 
 
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
+def require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
         raise ConfigError(name, value, rule)

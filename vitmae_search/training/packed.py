@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,8 @@ _FORMAT = 1
 
 OnPacked = Callable[[int, int], None]
 """Called with the photos done and the photos in all."""
+
+_Make = Callable[[Image.Image, int], Image.Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,36 @@ def pack(
     is left out and listed. `cache` is a folder; a half-made one is made again.
     Raises `TrainingError` where no photo is found.
     """
-    files = _list_photos(os.fspath(folder))
-    signature = _signature(files, side)
+    files = list_photos(folder)
+    return pack_files(files, cache, side=side, workers=workers, on_progress=on_progress, source=folder)
+
+
+def pack_files(
+    files: Sequence[Stamp],
+    cache: str | os.PathLike[str],
+    *,
+    side: int,
+    source: str | os.PathLike[str],
+    whole: Image.Resampling | None = None,
+    workers: int = 2,
+    on_progress: OnPacked | None = None,
+) -> PackedPhotos:
+    """As `pack`, for these files in their order; `source` is what an error names.
+
+    With a filter in `whole` each photo is resized whole, whatever its aspect, as `ViTImageProcessor` does.
+    """
+    make = _middle if whole is None else partial(_whole, resample=whole)
+    signature = _signature(files, side, "" if whole is None else f"whole {int(whole)}")
     kept = _open(Path(cache), signature)
     if kept is not None:
         return kept
     Path(cache).mkdir(parents=True, exist_ok=True)
     with write_atomically(Path(cache) / "images.u8") as stream:
-        failures = _decode_all([stamp.path for stamp in files], side, stream, workers, on_progress)
+        square = partial(_square, side=side, make=make)
+        failures = _decode_all([stamp.path for stamp in files], square, stream, workers, on_progress)
     count = len(files) - len(failures)
     if count == 0:
-        raise TrainingError(f"no photo could be read under {display_path(folder)}")
+        raise TrainingError(f"no photo could be read under {display_path(source)}")
     description = {
         "format": _FORMAT,
         "signature": signature,
@@ -83,10 +105,14 @@ def pack(
     return opened
 
 
-def _list_photos(folder: str) -> list[Stamp]:
-    """Every photo's stamp, sorted by path. A folder that cannot be entered would change the data unseen."""
+def list_photos(folder: str | os.PathLike[str]) -> list[Stamp]:
+    """The stamp of every photo under `folder`, sorted by path.
+
+    Raises `TrainingError` for none, and for a folder that cannot be entered: that would change the data
+    unseen.
+    """
     problems: list[ScanProblem] = []
-    found = sorted(scan(folder, on_problem=problems.append), key=lambda stamp: stamp.path)
+    found = sorted(scan(os.fspath(folder), on_problem=problems.append), key=lambda stamp: stamp.path)
     if problems:
         raise TrainingError(f"{display_path(problems[0].path)} cannot be read: {problems[0].reason}")
     if not found:
@@ -94,8 +120,8 @@ def _list_photos(folder: str) -> list[Stamp]:
     return found
 
 
-def _signature(files: Sequence[Stamp], side: int) -> str:
-    hashed = hashlib.sha256(f"{_FORMAT} {side}".encode())
+def _signature(files: Sequence[Stamp], side: int, how: str) -> str:
+    hashed = hashlib.sha256(f"{_FORMAT} {side}{how and ' ' + how}".encode())
     for stamp in files:
         hashed.update(os.fsencode(stamp.path) + f"\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
     return hashed.hexdigest()
@@ -114,14 +140,18 @@ def _open(cache: Path, signature: str) -> PackedPhotos | None:
 
 
 def _decode_all(
-    paths: Sequence[str], side: int, stream: IO[bytes], workers: int, on_progress: OnPacked | None
+    paths: Sequence[str],
+    square: Callable[[str], NDArray[np.uint8] | str],
+    stream: IO[bytes],
+    workers: int,
+    on_progress: OnPacked | None,
 ) -> list[tuple[str, str]]:
     """Write the decoded photos to `stream` in order, and return those that failed."""
     failures: list[tuple[str, str]] = []
     done = 0
     with ThreadPoolExecutor(workers) as pool:
         for chunk in _chunks(paths):
-            for path, result in zip(chunk, pool.map(lambda p: _square(p, side), chunk), strict=True):
+            for path, result in zip(chunk, pool.map(square, chunk), strict=True):
                 if isinstance(result, str):
                     failures.append((path, result))
                 else:
@@ -138,10 +168,18 @@ def _chunks(paths: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _square(path: str, side: int) -> NDArray[np.uint8] | str:
+def _square(path: str, side: int, make: _Make) -> NDArray[np.uint8] | str:
     """(side, side, 3) uint8, or the reason why there is none."""
     try:
         image = decode(read_photo(path), path=path, shrink_to=side).image
     except PhotoError as error:
         return error.reason
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+    return np.asarray(make(image, side))
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+
+
+def _whole(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
+    return image.resize((side, side), resample)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,25 @@ from PIL import Image, ImageDraw, ImageFont
 
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 28, 48
-_INK, _GRID, _LINE = (40, 40, 40), (225, 225, 225), (31, 98, 173)
+_INK, _GRID = (40, 40, 40), (225, 225, 225)
+_LINES = ((31, 98, 173), (200, 82, 0), (46, 125, 50), (123, 44, 139))
 
 
 def draw_loss(points: Sequence[tuple[float, float]], path: Path, title: str = "pretraining loss") -> None:
     """Draw (epoch, loss) points as a curve and save it as PNG. No points give empty axes."""
+    draw_curves({"": points}, path, title)
+
+
+def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
+    """Draw (epoch, value) points as one curve a series, at most four, with their names, as a PNG."""
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(14)
-    epochs = [x for x, _ in points] or [0.0, 1.0]
-    losses = [y for _, y in points] or [0.0, 1.0]
+    everything = [point for points in series.values() for point in points]
+    epochs = [x for x, _ in everything] or [0.0, 1.0]
+    values = [y for _, y in everything] or [0.0, 1.0]
     x_ticks = _ticks(0.0, max(epochs))
-    y_ticks = _ticks(min(losses), max(losses))
+    y_ticks = _ticks(min(values), max(values))
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -43,8 +50,12 @@ def draw_loss(points: Sequence[tuple[float, float]], path: Path, title: str = "p
         draw.text((_LEFT - 8, y), f"{tick:g}", fill=_INK, font=font, anchor="rm")
     draw.text((_WIDTH / 2, _HEIGHT - 8), "epochs", fill=_INK, font=font, anchor="ms")
     draw.text((_LEFT, 8), title, fill=_INK, font=font)
-    if len(points) > 1:
-        draw.line([place(x, y) for x, y in points], fill=_LINE, width=2)
+    right = float(_WIDTH - _RIGHT)
+    for (name, points), colour in zip(series.items(), _LINES, strict=False):
+        if len(points) > 1:
+            draw.line([place(x, y) for x, y in points], fill=colour, width=2)
+        draw.text((right, 8), name, fill=colour, font=font, anchor="ra")
+        right -= font.getlength(name) + 16
     image.save(path, format="PNG", optimize=True)
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from vitmae_search.errors import ConfigError, TrainingError, display_path
-from vitmae_search.training.files import write_atomically
+from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.options import PRESETS, PretrainOptions, resumed
 from vitmae_search.training.packed import OnPacked, pack
+from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -25,8 +22,7 @@ from vitmae_search.vitmae import (
     ViTMAEForPreTraining,
 )
 
-RUN_FILE = "run.json"
-LOCK_FILE = "run.lock"
+KIND = "pretrain"
 
 
 def pretrain(
@@ -48,16 +44,9 @@ def pretrain(
     Raises `TrainingError` for no photos, another recipe, a loss that is not finite, a disk that is full,
     or a second process in `output`, and `ConfigError` for values out of range.
     """
-    place = Path(output)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / LOCK_FILE, timeout=0):
-            run = _prepared(Path(folder), place, model, options or {}, on_packed)
-            return run.run(on_progress=on_progress, stop=stop)
-    except Timeout as error:
-        raise TrainingError(f"another process is training in {display_path(place)}") from error
-    except OSError as error:
-        raise TrainingError(f"{display_path(place)} cannot be written: {error.strerror or error}") from error
+    with locked_folder(output) as place:
+        run = _prepared(Path(folder), place, model, options or {}, on_packed)
+        return run.run(on_progress=on_progress, stop=stop)
 
 
 def _prepared(
@@ -96,16 +85,15 @@ def _recipe(
     place: Path, model: Mapping[str, Any] | None, given: Mapping[str, Any]
 ) -> tuple[ViTMAEConfig, PretrainOptions]:
     """What `place` began with if it holds a run, else what was asked for."""
-    path = place / RUN_FILE
-    if not path.exists():
+    saved = read_run(place, KIND)
+    if saved is None:
         config = model_config("tiny") if model is None else ViTMAEConfig.from_dict(model)
         return config, PretrainOptions(**given)
     try:
-        saved = json.loads(path.read_bytes())
         config = ViTMAEConfig.from_dict(saved["model"])
         options = PretrainOptions.from_json(saved["options"])
     except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} is damaged ({error}): choose another output folder") from error
+        raise damaged_run(place, error) from error
     if model is not None and ViTMAEConfig.from_dict(model) != config:
         raise TrainingError(f"{place} holds a run of another model: choose another output folder")
     return config, resumed(options, given, str(place))
@@ -119,11 +107,8 @@ def _write_run(
         "photos": photos,
         "model": config.to_dict(),
         "options": options.to_json(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
     }
-    with write_atomically(place / RUN_FILE) as stream:
-        stream.write((json.dumps(described, indent=2) + "\n").encode())
+    write_run(place, KIND, described)
 
 
 def _square_side(config: ViTMAEConfig) -> int:

@@ -27,8 +27,9 @@ def progress_at(step: int, total_steps: int, seconds: float, max_seconds: float 
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """`rate` for every group, times the group's own "scale" where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("scale", 1.0)
 
 
 def adamw(

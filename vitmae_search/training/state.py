@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
@@ -27,18 +27,32 @@ class RunState:
     optimizer: dict[str, Any]
 
 
-def save_state(folder: Path, state: RunState) -> None:
+class _State(Protocol):
+    """A dataclass of tensors, and of containers and values that need no pickled class."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+S = TypeVar("S", bound=_State)
+
+
+def save_state(folder: Path, state: _State) -> None:
     with write_atomically(folder / STATE_FILE) as stream:
-        torch.save({name: getattr(state, name) for name in RunState.__slots__}, stream)
+        torch.save({field.name: getattr(state, field.name) for field in fields(state)}, stream)
 
 
 def load_state(folder: Path) -> RunState | None:
-    """The state in `folder`, or None. Raises `TrainingError` for a file that is not one of ours."""
+    """The state of a pretraining in `folder`, or None. Raises as `load_state_as`."""
+    return load_state_as(RunState, folder)
+
+
+def load_state_as(kind: type[S], folder: Path) -> S | None:
+    """The state in `folder`, or None. Raises `TrainingError` for a file that is not one of this kind."""
     path = folder / STATE_FILE
     if not path.exists():
         return None
     try:
-        return RunState(**torch.load(path, map_location="cpu", weights_only=True))
+        return kind(**torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{path} cannot be read ({type(error).__name__}): delete it to start the run again"

@@ -1,0 +1,64 @@
+"""The folder of a run: one process at a time in it, and run.json, which says how it began."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.training.files import write_atomically
+
+RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
+
+
+@contextmanager
+def locked_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
+    """The folder `output`, made where it is not there, and this process's alone inside the block.
+
+    Raises `TrainingError` for a second process, and for what the disk refuses inside the block.
+    """
+    place = Path(output)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / LOCK_FILE, timeout=0):
+            yield place
+    except Timeout as error:
+        raise TrainingError(f"another process is training in {display_path(place)}") from error
+    except OSError as error:
+        raise TrainingError(f"{display_path(place)} cannot be written: {error.strerror or error}") from error
+
+
+def read_run(place: Path, kind: str) -> dict[str, Any] | None:
+    """What run.json in `place` says, or None. Raises `TrainingError` for a run of another kind."""
+    path = place / RUN_FILE
+    if not path.exists():
+        return None
+    try:
+        saved = json.loads(path.read_bytes())
+        found = saved.get("kind", "pretrain")
+    except (ValueError, AttributeError) as error:
+        raise damaged_run(place, error) from error
+    if found != kind:
+        raise TrainingError(f"{display_path(place)} holds a {found} run: choose another output folder")
+    return saved  # type: ignore[no-any-return]
+
+
+def damaged_run(place: Path, error: Exception) -> TrainingError:
+    """The error for a run.json that says nothing of use."""
+    path = display_path(place / RUN_FILE)
+    return TrainingError(f"{path} is damaged ({error}): choose another output folder")
+
+
+def write_run(place: Path, kind: str, described: Mapping[str, Any]) -> None:
+    machine = {"torch": torch.__version__, "machine": platform.processor() or platform.machine()}
+    with write_atomically(place / RUN_FILE) as stream:
+        stream.write((json.dumps({"kind": kind, **described, **machine}, indent=2) + "\n").encode())
