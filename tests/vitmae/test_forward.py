@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from vitmae_search.errors import ConfigError
@@ -239,3 +241,22 @@ def test_every_name_of_the_reference_has_its_place(pair: Pair) -> None:
     frozen = {name for name, _ in ours.named_buffers()}
     assert frozen == {"vit.embeddings.position_embeddings", "decoder.decoder_pos_embed"}
     assert frozen | {name for name, _ in ours.named_parameters()} == expected.keys()
+
+
+def test_initializer_range_is_the_deviation_of_the_tokens(tiny: Callable[..., dict[str, Any]]) -> None:
+    for deviation in (0.02, 0.5):
+        fields = tiny(hidden_size=512, decoder_hidden_size=512, decoder_num_attention_heads=4)
+        torch.manual_seed(0)
+        model = ViTMAEForPreTraining(ViTMAEConfig(**fields, initializer_range=deviation))
+        for token in (model.vit.embeddings.cls_token, model.decoder.mask_token):
+            assert 0.8 * deviation < float(token.detach().std()) < 1.2 * deviation
+
+
+def test_the_reference_s_keyword_arguments_are_ours() -> None:
+    names = inspect.signature(ViTMAEForPreTraining.forward).parameters
+    theirs = inspect.signature(transformers.ViTMAEForPreTraining.forward).parameters
+    left_out = {"attention_mask", "kwargs"}  # nothing is padded; kwargs are the three at the end
+    assert set(theirs) - left_out <= set(names)
+    assert {"output_hidden_states", "output_attentions", "return_dict"} <= set(names)
+    first = ["self", "pixel_values", "noise", "interpolate_pos_encoding"]
+    assert list(names)[:4] == list(theirs)[:4] == first

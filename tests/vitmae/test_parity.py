@@ -21,6 +21,16 @@ TOLERANCE = 1e-5
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], tuple[int, int] | None]] = {
     "plain": ({}, None),
     "four layers": ({"num_hidden_layers": 4, "decoder_num_hidden_layers": 1}, None),
+    "other widths": (
+        {
+            "hidden_size": 48,
+            "intermediate_size": 40,
+            "decoder_hidden_size": 16,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 24,
+        },
+        None,
+    ),
     "one head": ({"num_attention_heads": 1, "decoder_num_attention_heads": 1}, None),
     "patches of 4": ({"patch_size": 4}, None),
     "a hundred patches, truncated": ({"image_size": 40, "patch_size": 4, "mask_ratio": 0.9}, None),
