@@ -162,6 +162,21 @@ def test_a_file_that_outlived_its_catalogue_is_not_used(tmp_path, source, new_so
     assert_holds(VectorCache(tmp_path).open(other), other)
 
 
+def test_what_is_in_memory_of_another_history_is_not_used(tmp_path, source, new_source, unit):
+    """The catalogue was made anew while this process was running, and is at the same revision again."""
+    cache = VectorCache(tmp_path)
+    cache.save(source)
+    other = new_source(history="2")
+    while other.last < source.last:
+        other.add(unit(10, 4, seed=100 + other.last))
+    assert_holds(cache.open(other), other)
+    cache.save(other)
+    assert_holds(VectorCache(tmp_path).open(other), other)
+    other.reads.clear()
+    VectorCache(tmp_path).open(other)
+    assert 0 not in other.reads, "the file was written for the new history"
+
+
 def test_a_backup_that_went_another_way_is_not_mixed_with_the_file(tmp_path, source, unit):
     before = dict(source.rows), dict(source.tombstones), source.last, source.next_id
     source.add(unit(4, 4, seed=50))

@@ -127,15 +127,25 @@ class Database:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.name = display_path(catalogue_file(self.folder))
+        self._identity = _identity(catalogue_file(self.folder))
         self._engine: Engine | None = reading_engine(catalogue_file(self.folder))
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file is not the one that was opened: connections would go on reading the old one.
+
+        Their hold on it keeps its inode number from being used again.
+        """
+        return _identity(catalogue_file(self.folder)) != self._identity
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection of the caller's own, in one transaction: everything read is of one moment."""
-        if self._engine is None:
+        engine = self._engine  # another thread may close meanwhile
+        if engine is None:
             raise LibraryError(f"{self.name} has been closed.")
         # Ended by rolling back, for there is nothing to commit: on a damaged file even that would fail.
-        with self._engine.connect() as connection:
+        with engine.connect() as connection:
             yield connection
 
     def logs_ahead(self, connection: Connection) -> bool:
@@ -147,6 +157,14 @@ class Database:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _begin(connection: Connection, statement: str) -> None:

@@ -71,6 +71,11 @@ class Catalog:
         """The library's folder."""
         return self._database.folder
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another file, or none, lies where this one was opened: a backup was put back, say."""
+        return self._database.replaced
+
     def close(self) -> None:
         """Give the connections back. Using the catalogue afterwards raises `LibraryError`."""
         self._database.close()

@@ -22,7 +22,14 @@ from vitmae_search.errors import (
     display_path,
 )
 from vitmae_search.library.embedders import EmbedderChoice, Embedders
-from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, read_photo
+from vitmae_search.photos import (
+    THUMBNAIL_SIDE,
+    ThumbnailStore,
+    decode,
+    digest,
+    encode_thumbnail,
+    read_photo,
+)
 from vitmae_search.records import (
     Failure,
     LibraryStatus,
@@ -161,11 +168,15 @@ class LibraryReader:
         if stored is not None:
             return stored
         try:
-            decoded = decode(read_photo(photo.path), path=photo.path, shrink_to=THUMBNAIL_SIDE)
-            self.thumbnails.put(photo.digest, decoded.image)
-        except (PhotoError, StorageError):
+            data = read_photo(photo.path)
+            image = decode(data, path=photo.path, shrink_to=THUMBNAIL_SIDE).image
+        except PhotoError:
             return None
-        return self.thumbnails.get(photo.digest)
+        try:
+            # Under the digest of what was read: the file may have changed since it was indexed.
+            return self.thumbnails.put(digest(data), image)
+        except StorageError:
+            return encode_thumbnail(image)
 
     def plugins(self) -> list[PluginListing]:
         """Every plugin found, broken ones with their error."""
@@ -208,6 +219,10 @@ class LibraryReader:
 
     def _catalog(self) -> Catalog:
         with self._lock:
+            if self._reader is not None and self._reader.replaced:
+                replaced, self._reader = self._reader, None
+                replaced.close()
+                self._vectors = VectorCache(self._vectors.folder)
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader

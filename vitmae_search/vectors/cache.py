@@ -25,9 +25,10 @@ class _Diverged(VectorIndexError):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """An index that nobody changes any more, and the revision that it has caught up with."""
+    """An index that nobody changes any more, and the revision of which history it has caught up with."""
 
     index: FlatIndex
+    history: str
     revision: int
 
 
@@ -59,7 +60,8 @@ class VectorCache:
         """
         with self._lock:
             snapshot = self._snapshots.get(source.key)
-            if snapshot is None:
+            if snapshot is None or snapshot.history != source.history:
+                self._saved.pop(source.key, None)
                 snapshot = self._load(source)
             elif snapshot.revision != source.revision():
                 snapshot = _caught_up(snapshot.index.copy(), snapshot.revision, source)
@@ -146,7 +148,7 @@ def _caught_up(index: FlatIndex, revision: int, source: VectorSource) -> _Snapsh
     way, the last change that both should have differs, though the revision may not.
     """
     # Read first: what is written from now on is given again by the next catch-up, and tolerated there.
-    latest = source.revision()
+    history, latest = source.history, source.revision()
     if latest < revision:
         return None
     since = max(0, revision - 1)
@@ -156,14 +158,14 @@ def _caught_up(index: FlatIndex, revision: int, source: VectorSource) -> _Snapsh
     except VectorIndexError as error:
         log.warning("The vector index is rebuilt from the catalogue: %s", error)
         return None
-    return _Snapshot(index, latest)
+    return _Snapshot(index, history, latest)
 
 
 def _rebuilt(source: VectorSource) -> _Snapshot:
     index = FlatIndex(source.dimension)
-    latest = source.revision()
+    history, latest = source.history, source.revision()
     _add_new(index, source, 0)
-    return _Snapshot(index, latest)
+    return _Snapshot(index, history, latest)
 
 
 def _add_new(index: FlatIndex, source: VectorSource, revision: int) -> int:
@@ -184,4 +186,3 @@ def _add_new(index: FlatIndex, source: VectorSource, revision: int) -> int:
 
 def _same(a: Vectors, b: Vectors) -> bool:
     return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
-
