@@ -18,6 +18,7 @@ from vitmae_search.vitmae import (
     NewParametersWarning,
     ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessor,
     ViTMAEConfig,
     ViTMAEForPreTraining,
     ViTMAEModel,
@@ -199,6 +200,17 @@ def test_sizes_are_read(text: Any, count: int) -> None:
 def test_sizes_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="max_shard_size"):
         parse_size(text)
+
+
+def test_a_json_file_is_what_its_name_says(saved: tuple[Any, Path]) -> None:
+    folder = saved[1]
+    ViTImageProcessor(size=16).save_pretrained(folder)
+    (folder / "config.json").rename(folder / "mine.json")
+    assert ViTMAEConfig.from_pretrained(folder / "mine.json").image_size == 32
+    (folder / "mine.json").rename(folder / "config.json")
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        assert ViTMAEConfig.from_pretrained(folder / name).image_size == 32
+        assert ViTImageProcessor.from_pretrained(folder / name).height_width == (16, 16)
 
 
 @pytest.fixture

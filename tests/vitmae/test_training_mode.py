@@ -193,6 +193,14 @@ def test_compiling_breaks_no_graph_and_changes_nothing(case: str, tiny: Tiny, pi
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True)), name
 
 
+def test_compiled_feature_maps(random_model: Models, pixels: Pixels) -> None:
+    model = random_model().vit
+    compiled = torch.compile(model.feature_maps, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        found, expected = (f(pixels(32, 32), [1, 2]) for f in (compiled, model.feature_maps))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
+
+
 def test_compiled_training_with_checkpointing(tiny: Tiny, pixels: Pixels) -> None:
     model = ViTMAEForPreTraining(ViTMAEConfig(**tiny())).train()
     noise = torch.rand(2, 16)

@@ -13,6 +13,7 @@ from vitmae_search.vitmae.weights import INDEX_NAME, WEIGHTS_NAME, digest_files,
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
 _WEIGHTS = (WEIGHTS_NAME, INDEX_NAME, "pytorch_model.bin")
+_JSON_NAMES = {CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME}
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -71,8 +72,8 @@ def _find_json(
 ) -> Path:
     path = _on_disk(name_or_path)
     if path is not None:
-        if path.suffix == ".json" and path.is_file():
-            return path
+        if path.suffix == ".json" and path.is_file() and path.name not in _JSON_NAMES - {file}:
+            return path  # under whatever name it was saved
         beside = path / file if path.is_dir() else path.with_name(file)
         found = beside if beside.is_file() else None
     else:
