@@ -36,6 +36,17 @@ def test_one_space_per_fingerprint(writer, make):
     assert writer.spaces() == [first]
 
 
+def test_a_space_keeps_up_with_where_its_model_lies(writer, make):
+    first = make.space(writer)
+    values = {name: getattr(first, name) for name in ("fingerprint", "plugin", "dimension", "decode")}
+    moved = writer.ensure_space(
+        **values, model="moved", options={"pooling": "mean"}, identity={"no": 1}, provenance={"no": 1}
+    )
+    assert (moved.model, moved.options) == ("moved", {"pooling": "mean"})
+    assert (moved.identity, moved.provenance) == (first.identity, first.provenance)
+    assert writer.spaces() == [moved]
+
+
 def test_unknown_spaces_are_answered_with_those_there_are(writer, make):
     with pytest.raises(SpaceError, match=r"no space 7\. None has been made yet"):
         writer.space(7)

@@ -68,6 +68,78 @@ def test_a_changed_model_is_never_compared_with_old_vectors(photos: Path, tmp_pa
         assert len(opened.spaces()) == 2, "a changed model gets a space of its own"
 
 
+FILE_PLUGIN = """
+import numpy as np
+from vitmae_search.embedding import PluginInfo
+
+class Embedder:
+    model, provenance, dimension, input_size = "from-file", {}, 3, 8
+    def __init__(self, weight):
+        self.weight, self.identity = weight, {"weight": weight}
+    def prepare(self, image): return np.asarray(image.resize((8, 8)))
+    def embed(self, batch):
+        means = batch.reshape(len(batch), -1, 3).mean(axis=1) + self.weight
+        return np.ascontiguousarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+    def close(self): self.weight = None
+
+class Plugin:
+    info = PluginInfo(name="from_file", title="Weights from a file", options={"model": ""})
+    def open(self, options, *, device, precision):
+        with open(options["model"]) as file:
+            return Embedder(float(file.read()))
+
+plugin = Plugin()
+"""
+
+
+@pytest.fixture
+def file_plugin(tmp_path: Path) -> Path:
+    (tmp_path / "file-plugins").mkdir()
+    (tmp_path / "file-plugins" / "from_file.py").write_text(FILE_PLUGIN, "utf-8")
+    return tmp_path / "file-plugins"
+
+
+def test_weights_that_moved_are_the_same_model(photos: Path, tmp_path: Path, file_plugin: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("1", "utf-8")
+    folder, pixels = tmp_path / "library", Image.new("RGB", (9, 9))
+
+    def opened(model: Path | None) -> Library:
+        plugin = None if model is None else "from_file"
+        name = None if model is None else str(model)
+        return Library.open(folder, embedder=plugin, model=name, plugin_folders=[file_plugin])
+
+    with opened(old) as library:
+        library.index(photos)
+    old.rename(new)
+    with opened(new) as library:
+        assert library.search(pixels).hits, "found by what it is, not by its name"
+        assert library.index(photos).unchanged == 12
+        assert library.search(pixels).hits
+    with opened(None) as library:
+        assert library.search(pixels).hits, "reopened from where it is now"
+        assert len(library.spaces()) == 1
+
+
+def test_an_open_library_follows_a_model_that_was_trained_on(
+    photos: Path, tmp_path: Path, file_plugin: Path
+) -> None:
+    weights, pixels = tmp_path / "weights", Image.new("RGB", (9, 9))
+    weights.write_text("1", "utf-8")
+    folder, choice = tmp_path / "library", {"embedder": "from_file", "model": str(weights)}
+    with Library.open(folder, plugin_folders=[file_plugin], **choice) as library:
+        library.index(photos)
+    with Library.open(folder, plugin_folders=[file_plugin]) as app:
+        assert app.search(pixels).hits
+        weights.write_text("2", "utf-8")
+        with Library.open(folder, plugin_folders=[file_plugin], **choice) as library:
+            library.index(photos)
+            newest = library.spaces()[-1].space_id
+        assert app.search(pixels, space=newest).hits, "loaded anew"
+        with pytest.raises(SpaceError, match="has changed"):
+            app.search(pixels, space=1)
+
+
 def test_searching_with_a_model_that_indexed_nothing(library: Library, photos: Path, tmp_path: Path) -> None:
     with (
         Library.open(tmp_path / "library", embedder="vitmae") as other,

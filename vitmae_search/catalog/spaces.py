@@ -51,7 +51,10 @@ def of_fingerprint(connection: Connection, fingerprint: str) -> Space | None:
 
 
 def ensure(connection: Connection, fingerprint: str, values: Mapping[str, Any]) -> Space:
-    """See `CatalogWriter.ensure_space`. A dropped space comes back with its number, and empty."""
+    """See `CatalogWriter.ensure_space`. A dropped space comes back with its number, and empty.
+
+    One that is there takes the `model` and `options` given.
+    """
     statement = select(SpaceRow.space_id, SpaceRow.dimension, SpaceRow.dropped)
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
     if row is not None and row.dimension != values["dimension"]:
@@ -60,6 +63,9 @@ def ensure(connection: Connection, fingerprint: str, values: Mapping[str, Any]) 
             f"{values['dimension']}: its plugin must raise its vector_revision."
         )
     if row is not None and not row.dropped:
+        # The same weights may have moved: these opened the embedder just now, the old ones may not.
+        reopening = {name: values[name] for name in ("model", "options")}
+        connection.execute(update(SpaceRow).where(SpaceRow.space_id == row.space_id).values(reopening))
         return one(connection, row.space_id)
     fresh = {
         **values,

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +54,14 @@ class Embedders:
         self._device, self._precision = device, precision
         self._lock = threading.Lock()
         self._open: dict[str, GuardedEmbedder] = {}
+        self._outdated: list[GuardedEmbedder] = []
 
     def open(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
         """The embedder of `plugin` with `options`. Raises `PluginError`, `ModelError`, `DeviceError`."""
-        found = self.host.get(plugin)
-        resolved = resolve_options(found.info, options)
-        key = json.dumps([plugin, resolved], sort_keys=True)
+        key = self._key(plugin, options)
         with self._lock:
             if key not in self._open:
-                self._open[key] = open_embedder(found, resolved, self._device, self._precision)
+                self._open[key] = self._load(plugin, options)
             return self._open[key]
 
     def for_index(self, choice: EmbedderChoice, catalog: CatalogWriter) -> tuple[GuardedEmbedder, Space]:
@@ -87,13 +87,9 @@ class Embedders:
 
     def of_space(self, space: Space) -> GuardedEmbedder:
         """The embedder that made the vectors of `space`. Raises `SpaceError` if it has changed since."""
-        embedder = self.open(space.plugin, space.options)
-        if embedder.fingerprint(space.decode) != space.fingerprint:
-            raise SpaceError(
-                f"the model {space.model!r} has changed since space {space.space_id} was made, so old and "
-                "new vectors cannot be compared; index again to make a new space, then `spaces use` it"
-            )
-        return embedder
+        with self._lock:
+            embedder = next((one for one in self._open.values() if _made(one, space)), None)
+            return embedder or self._loaded_for(space)
 
     def chosen_space(self, choice: EmbedderChoice, catalog: Catalog) -> Space | None:
         """The newest space that fits an explicit choice; None without one. Raises `SpaceError`."""
@@ -101,6 +97,8 @@ class Embedders:
             return None
         spaces = catalog.spaces()
         fitting = [space for space in spaces if self._fits(choice, space)]
+        if spaces and not fitting:
+            fitting = self._of_same_making(choice, spaces)  # the weights may have another name by now
         if spaces and not fitting:
             raise SpaceError(
                 "nothing is indexed with this model and these options yet; run `index` with them"
@@ -127,10 +125,33 @@ class Embedders:
         return listings
 
     def close(self) -> None:
-        """Give the memory of every open model back."""
-        with self._lock:
-            while self._open:
-                self._open.popitem()[1].close()
+        """Give the memory of every open model back. Raises `PluginBroken` where one cannot, at the end."""
+        with self._lock, ExitStack() as closing:
+            for embedder in (*self._open.values(), *self._outdated):
+                closing.callback(embedder.close)
+            self._open.clear()
+            self._outdated.clear()
+
+    def _key(self, plugin: str, options: Mapping[str, object]) -> str:
+        return json.dumps([plugin, resolve_options(self.host.get(plugin).info, options)], sort_keys=True)
+
+    def _load(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
+        return open_embedder(self.host.get(plugin), options, self._device, self._precision)
+
+    def _loaded_for(self, space: Space) -> GuardedEmbedder:
+        """Loaded anew, even if it is open: its file may have changed since, and the space come from that."""
+        embedder = self._load(space.plugin, space.options)
+        if not _made(embedder, space):
+            embedder.close()
+            raise SpaceError(
+                f"the model {space.model!r} has changed since space {space.space_id} was made, so old and "
+                "new vectors cannot be compared; index again to make a new space, then `spaces use` it"
+            )
+        key = self._key(space.plugin, space.options)
+        if key in self._open:  # closed at the end: another thread may be using it
+            self._outdated.append(self._open[key])
+        self._open[key] = embedder
+        return embedder
 
     def _fits(self, choice: EmbedderChoice, space: Space) -> bool:
         named = choice.plugin or (DEFAULT_PLUGIN if choice.model else None)
@@ -141,3 +162,15 @@ class Embedders:
         except PluginError:
             return False
         return all(space.options.get(key) == wanted[key] for key in choice.all_options())
+
+    def _of_same_making(self, choice: EmbedderChoice, spaces: Sequence[Space]) -> list[Space]:
+        plugin = choice.plugin or DEFAULT_PLUGIN
+        alike = [s for s in spaces if s.plugin == plugin and choice.decode in (None, s.decode)]
+        if not alike:
+            return []
+        embedder = self.open(plugin, choice.all_options())
+        return [space for space in alike if _made(embedder, space)]
+
+
+def _made(embedder: GuardedEmbedder, space: Space) -> bool:
+    return embedder.fingerprint(space.decode) == space.fingerprint
