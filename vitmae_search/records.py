@@ -102,16 +102,31 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
-    """Which photos may be hits. `under` is a folder; dates are compared with `taken_at`, inclusive."""
+    """Which photos may be hits. `under` is a folder; dates are compared with `taken_at`, inclusive.
+
+    `tag` is a whole tag, written as the classifier writes it; `min_confidence` (0 to 1) is that of the
+    tag, and filters nothing without one.
+    """
 
     under: str | None = None
     after: datetime | None = None
     before: datetime | None = None
     camera: str | None = None
+    tag: str | None = None
+    min_confidence: float = 0.0
 
     @property
     def empty(self) -> bool:
         return self == SearchFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A word that a classifier gave a content. `confidence` is 0 to 1, `classifier` the model's name."""
+
+    name: str
+    confidence: float
+    classifier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +154,9 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """A moment of an index run. `phase` names the step; counts are files."""
+    """A moment of an index run, or of a classifying one. `phase` names the step; counts are files."""
 
-    phase: Literal["scanning", "indexing", "finishing", "done"]
+    phase: Literal["scanning", "indexing", "classifying", "finishing", "done"]
     done: int
     total: int | None
     failed: int
@@ -177,6 +192,23 @@ class IndexReport:
     def photos_per_second(self) -> float:
         """Photos that got their vector in this run, a second of wall-clock time."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyReport:
+    """What a classifying run did. Counts are distinct pictures on disk: copies share their tags.
+
+    `unchanged` had been classified by this very classifier before. `labels` are all that it can say.
+    """
+
+    classified: int
+    unchanged: int
+    failed: int
+    failures: tuple[Failure, ...]
+    labels: tuple[str, ...]
+    seconds: float
+    model: str
+    interrupted: bool = False
 
 
 RunState = Literal["running", "done", "failed", "cancelled", "interrupted"]

@@ -102,6 +102,8 @@ FILTERS = st.builds(
     after=st.sampled_from([None, datetime(2020, 1, 2), datetime(2020, 1, 4)]),
     before=st.sampled_from([None, datetime(2020, 1, 2), datetime(2020, 1, 4)]),
     camera=st.sampled_from([None, "can", "5D", "x"]),
+    tag=st.sampled_from([None, "", "pet", "bird", "Pet"]),
+    min_confidence=st.sampled_from([0.0, 0.5, 1.0]),
 )
 PHOTOS = st.lists(
     st.tuples(
@@ -116,6 +118,7 @@ FACTS = {
     "dog": (datetime(2020, 1, 4), "nikon"),
     "owl": (None, None),
 }
+TAGS = {"cat": [("pet", 0.5), ("bird", 0.25)], "dog": [("pet", 0.75)], "owl": [("bird", 1.0)]}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -130,11 +133,15 @@ def test_filters_combine(writer, space, make, photos, where):
             and (where.after is None or (taken is not None and taken >= where.after))
             and (where.before is None or (taken is not None and taken <= where.before))
             and (where.camera is None or (camera is not None and where.camera.lower() in camera.lower()))
+            and (not where.tag or dict(TAGS[word]).get(where.tag, -1) >= where.min_confidence)
         )
 
     writer.remove_photos([photo.photo_id for photo in writer.photos(missing=None)])
     items = [make.item(p, w, taken_at=FACTS[w][0], camera=FACTS[w][1]) for p, w, _ in photos]
     writer.record_batch(space, items)
+    classifier = writer.ensure_classifier(fingerprint="f", source="s", model="m")
+    there = {word: writer.content_id(make.digest(word)) for _, word, _ in photos}
+    writer.record_tags(classifier, [(number, TAGS[word]) for word, number in there.items()])
     writer.mark_missing([writer.photo_at(path).photo_id for path, _, missing in photos if missing])
     expected = {path for path, word, missing in photos if not missing and passes(path, word)}
     assert {photo.path for photo in writer.photos(where)} == expected
@@ -162,8 +169,9 @@ def test_newest_first_and_page_by_page(writer, space, make):
 @pytest.mark.parametrize(
     "where",
     [SearchFilter(under="/p"), SearchFilter(camera="can"), SearchFilter(after=datetime(2020, 1, 1)),
-     SearchFilter(under="/p", camera="can", before=datetime(2020, 1, 1)), SearchFilter()],
-    ids=["under", "camera", "after", "all", "none"],
+     SearchFilter(under="/p", camera="can", before=datetime(2020, 1, 1)), SearchFilter(),
+     SearchFilter(tag="pet", min_confidence=0.5), SearchFilter(tag="pet", under="/p", camera="can")],
+    ids=["under", "camera", "after", "all", "none", "tag", "tag and all"],
 )  # fmt: skip
 def test_filters_never_walk_a_whole_table(writer, space, make, where):
     """As SQLite itself says: no table is scanned, and no page of vectors is read to know an id."""
@@ -178,7 +186,9 @@ def test_filters_never_walk_a_whole_table(writer, space, make, where):
         steps = [row[3] for row in plan]
     assert not [step for step in steps if step.startswith("SCAN")], steps
     assert [step for step in steps if "embeddings USING COVERING INDEX" in step], steps
-    if where.under:
+    if where.tag:
+        assert [step for step in steps if "tags USING COVERING INDEX tags_tag" in step], steps
+    elif where.under:
         assert [step for step in steps if "path>" in step or "content_id=" in step], steps
 
 

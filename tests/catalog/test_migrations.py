@@ -17,7 +17,8 @@ from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-VERSION_1 = Path(__file__).with_name("version_1.sql")
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2)}
+RUNS = {1: [], 2: ["0a1b"]}
 
 
 def run_sql(folder: Path, script: str) -> None:
@@ -34,10 +35,19 @@ def ask(folder: Path, statement: str) -> list[tuple[object, ...]]:
     return rows
 
 
+@pytest.fixture(params=OLD)
+def version(request) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
-def old(folder: Path) -> Path:
-    run_sql(folder, VERSION_1.read_text("utf-8"))
+def old(folder: Path, version: int) -> Path:
+    run_sql(folder, OLD[version].read_text("utf-8"))
     return folder
+
+
+def test_every_released_version_but_the_newest_has_its_file():
+    assert [*OLD, NEWEST] == list(range(1, NEWEST + 1))
 
 
 def schema(folder: Path) -> dict[str, str]:
@@ -46,8 +56,8 @@ def schema(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("door", ["reader", "writer"])
-def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, tmp_path, door):
-    assert ask(old, "PRAGMA user_version") == [(1,)]
+def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, version, tmp_path, door):
+    assert ask(old, "PRAGMA user_version") == [(version,)]
     with Catalog.open(old) if door == "reader" else CatalogWriter.open_writer(old) as catalog:
         photos = {photo.path: photo for photo in catalog.photos(missing=None)}
         assert set(photos) == {"/p/a.jpg", "/p/b.jpg", "/p/caf\udce9.jpg", "/p/gone.jpg"}
@@ -62,7 +72,8 @@ def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, tmp_path, door
             ("first", True), ("second", False),
         ]  # fmt: skip
         assert [(root.path, root.device, root.photos) for root in catalog.roots()] == [("/p", 7, 3)]
-        assert catalog.runs() == []
+        assert [run.key for run in catalog.runs()] == RUNS[version]
+        assert catalog.tag_counts() == {}
         assert catalog.check() == []
     assert ask(old, "PRAGMA user_version") == [(NEWEST,)]
     CatalogWriter.open_writer(tmp_path / "fresh").close()
@@ -77,12 +88,12 @@ def test_ids_of_an_old_file_are_not_used_again(old, make):
         assert writer.searchable_ids(third).tolist() == [6]
 
 
-def test_an_old_file_is_not_touched_while_another_writes(old):
+def test_an_old_file_is_not_touched_while_another_writes(old, version):
     lock = WriterLock(old)
     lock.acquire(0)
     with pytest.raises(LibraryBusy):
         Catalog.open(old)
-    assert ask(old, "PRAGMA user_version") == [(1,)]
+    assert ask(old, "PRAGMA user_version") == [(version,)]
     lock.release()
     Catalog.open(old).close()
     assert ask(old, "PRAGMA user_version") == [(NEWEST,)]

@@ -1,4 +1,4 @@
-"""The catalogue: photos, contents, vectors, spaces, failures and runs in one SQLite file.
+"""The catalogue: photos, contents, vectors, spaces, failures, tags and runs in one SQLite file.
 
 `Catalog` reads, from any thread and process; `CatalogWriter` is the one that changes it. What goes in and
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
@@ -7,6 +7,7 @@ comes out are the records of `vitmae_search.records`; nothing here knows photos'
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
+from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writer import CatalogWriter
 
-__all__ = ["Catalog", "CatalogWriter", "Indexed", "KnownFile"]
+__all__ = ["Catalog", "CatalogWriter", "Indexed", "KnownFile", "Taggable"]

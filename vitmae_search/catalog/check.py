@@ -45,7 +45,8 @@ def _pages(connection: Connection) -> Iterator[str]:
 
 def _references(connection: Connection) -> Iterator[str]:
     for table, row, target, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        yield f"Row {row} of {table} points to a row of {target} that is not there."
+        which = f"Row {row}" if row is not None else "A row"  # tables without row ids have no number
+        yield f"{which} of {table} points to a row of {target} that is not there."
 
 
 def photos_without_content(connection: Connection) -> Sequence[int]:

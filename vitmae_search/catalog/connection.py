@@ -186,6 +186,9 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+        except UnicodeDecodeError as error:
+            connection.close()
+            raise _undecodable(error, display_path(file)) from error
         except BaseException:
             connection.close()
             raise
@@ -199,11 +202,20 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
 
 def _say(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
+    if isinstance(error, UnicodeDecodeError):
+        raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         said = explain(code & 0xFF, name, str(error))
         if said is not None:
             raise said from error
+
+
+def _undecodable(error: UnicodeDecodeError, name: str) -> LibraryError:
+    """SQLite quotes a damaged schema in its message, which Python cannot decode then."""
+    said = explain(sqlite3.SQLITE_CORRUPT, name, str(error))
+    assert said is not None
+    return said
 
 
 def explain(code: int, name: str, reason: str) -> LibraryError | None:

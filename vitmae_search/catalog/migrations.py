@@ -122,9 +122,38 @@ _RUNS_AND_FILTERS = (
     "CREATE INDEX contents_camera ON contents (camera)",
 )
 
+_TAGS = (
+    """
+    CREATE TABLE classifiers (
+        classifier_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        fingerprint VARCHAR NOT NULL UNIQUE,
+        source VARCHAR NOT NULL,
+        model VARCHAR NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE classified (
+        content_id INTEGER NOT NULL REFERENCES contents (content_id) ON DELETE CASCADE,
+        classifier_id INTEGER NOT NULL REFERENCES classifiers (classifier_id),
+        PRIMARY KEY (content_id, classifier_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tags (
+        content_id INTEGER NOT NULL REFERENCES contents (content_id) ON DELETE CASCADE,
+        classifier_id INTEGER NOT NULL REFERENCES classifiers (classifier_id),
+        rank INTEGER NOT NULL,
+        tag VARCHAR NOT NULL,
+        confidence REAL NOT NULL,
+        PRIMARY KEY (content_id, classifier_id, rank)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX tags_tag ON tags (tag, confidence, content_id)",
+)
+
 Steps = Sequence[Sequence[str]]
 
-STEPS: Steps = (_CORE, _RUNS_AND_FILTERS)
+STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS)
 """Step i makes version i + 1."""
 
 NEWEST = len(STEPS)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, CursorResult, Select, and_, exists, false, func, select
 
-from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
+from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow, TagRow
 from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, Stamp
 
 T = TypeVar("T")
@@ -91,6 +91,10 @@ def passing(connection: Connection, where: SearchFilter) -> list[ColumnElement[b
         cameras = connection.execute(select(ContentRow.camera).distinct()).scalars()
         matching = [name for name in cameras if name and part in name.casefold()]
         conditions.append(ContentRow.camera.in_(matching))
+    if where.tag:
+        tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
+        tagged = tagged.where(TagRow.confidence >= where.min_confidence)
+        conditions.append(PhotoRow.content_id.in_(tagged))
     return conditions
 
 

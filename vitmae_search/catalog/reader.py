@@ -11,15 +11,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import check, photos, roots, runs, sources, spaces
+from vitmae_search.catalog import check, photos, roots, runs, sources, spaces, tags
 from vitmae_search.catalog.connection import Database, catalogue_file
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.sources import SpaceVectors
+from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writing import WritableDatabase
 from vitmae_search.errors import LibraryEmpty, StorageError, display_path
-from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space
+from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
 
 EVERYTHING = SearchFilter()
 
@@ -141,6 +142,30 @@ class Catalog:
         """Files that failed in a space, by path; of all spaces, each file once, where it is None."""
         with self._database.reading() as connection:
             return photos.failures(connection, space_id, under)
+
+    # Tags -----------------------------------------------------------------------------------------
+
+    def tags(self, content_id: int) -> list[Tag]:
+        """What classifiers say of a content: one classifier after the other, each with its surest first."""
+        with self._database.reading() as connection:
+            return tags.of_content(connection, content_id)
+
+    def tag_counts(self) -> dict[str, int]:
+        """Every tag of a photo on disk, and how many photos have it: the most frequent first, then A to Z."""
+        with self._database.reading() as connection:
+            return tags.counts(connection)
+
+    def taggable(
+        self, classifier_id: int, under: str | None = None, *, again: bool = False
+    ) -> list[Taggable]:
+        """Contents with a photo on disk (in `under`) that this classifier has not seen; or all, `again`."""
+        with self._database.reading() as connection:
+            return tags.taggable(connection, classifier_id, under, seen=again)
+
+    def count_classified(self, classifier_id: int, under: str | None = None) -> int:
+        """How many contents with a photo on disk (in `under`) this classifier has seen."""
+        with self._database.reading() as connection:
+            return tags.count_tagged(connection, classifier_id, under)
 
     # Vectors --------------------------------------------------------------------------------------
 

@@ -21,11 +21,14 @@ from vitmae_search.catalog.check import (
 )
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import (
+    ClassifiedRow,
+    ClassifierRow,
     ContentRow,
     EmbeddingRow,
     FailureRow,
     PhotoRow,
     SpaceRow,
+    TagRow,
     TombstoneRow,
 )
 
@@ -55,6 +58,10 @@ def _remove_what_belongs_to_nothing(connection: Connection) -> None:
     for row in (EmbeddingRow, TombstoneRow, FailureRow):
         of_a_space = exists().where(SpaceRow.space_id == row.space_id)
         connection.execute(delete(row).where(~of_a_space))
+    for said in (TagRow, ClassifiedRow):
+        of_a_content = exists().where(ContentRow.content_id == said.content_id)
+        by_one = exists().where(ClassifierRow.classifier_id == said.classifier_id)
+        connection.execute(delete(said).where(~(of_a_content & by_one)))
     of_a_content = exists().where(ContentRow.content_id == EmbeddingRow.content_id)
     lost = connection.execute(select(EmbeddingRow.embedding_id, EmbeddingRow.space_id).where(~of_a_content))
     by_space: dict[int, list[int]] = {}

@@ -199,6 +199,49 @@ class FailureRow(Table):
     mtime_ns: Mapped[int] = mapped_column(WideInteger)
 
 
+class ClassifierRow(Table):
+    """A classifier that wrote tags. `fingerprint` is of all that decides them, `source` where it came from.
+
+    Another fingerprint from the same source (it was trained anew, or asked for more tags) takes its place
+    photo by photo.
+    """
+
+    __tablename__ = "classifiers"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    classifier_id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    source: Mapped[str]
+    model: Mapped[str]
+
+
+class ClassifiedRow(Table):
+    """A content that a classifier has seen, whether or not it got a tag."""
+
+    __tablename__ = "classified"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    content_id: Mapped[int] = mapped_column(
+        ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
+    )
+    classifier_id: Mapped[int] = mapped_column(ForeignKey("classifiers.classifier_id"), primary_key=True)
+
+
+class TagRow(Table):
+    """A word for a content, and how sure the classifier is (0 to 1). `rank` 1 is its surest."""
+
+    __tablename__ = "tags"
+    __table_args__ = (Index("tags_tag", "tag", "confidence", "content_id"), {"sqlite_with_rowid": False})
+
+    content_id: Mapped[int] = mapped_column(
+        ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
+    )
+    classifier_id: Mapped[int] = mapped_column(ForeignKey("classifiers.classifier_id"), primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True)
+    tag: Mapped[str]
+    confidence: Mapped[float]
+
+
 class RunRow(Table):
     """A long job. The process is known by its id and the moment it was created: ids are used again."""
 

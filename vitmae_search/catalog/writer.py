@@ -12,11 +12,12 @@ from sqlalchemy import delete, update
 
 from vitmae_search.catalog import batch as batches
 from vitmae_search.catalog import repair as repairs
-from vitmae_search.catalog import roots, runs, spaces
+from vitmae_search.catalog import roots, runs, spaces, tags
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
+from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writing import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Failure, Root, Run, Space
@@ -65,7 +66,6 @@ class CatalogWriter(Catalog):
         provenance: Mapping[str, Any],
     ) -> Space:
         """The space with this fingerprint, made where there is none; the first becomes current.
-
         Raises `SpaceError` where a space with this fingerprint has another dimension.
         """
         values = {
@@ -133,6 +133,25 @@ class CatalogWriter(Catalog):
         """
         with self._changing() as connection:
             spaces.drop(connection, space_id)
+
+    def ensure_classifier(self, *, fingerprint: str, source: str, model: str) -> int:
+        """The id of the classifier with this fingerprint, made where there is none.
+
+        The fingerprint is of all that decides its tags; `source` says where it came from (a path, a name),
+        so that one that was trained anew takes the place of what it was. `model` is its name for people.
+        """
+        with self._changing() as connection:
+            return tags.ensure_classifier(connection, fingerprint, source, model)
+
+    def record_tags(self, classifier_id: int, batch: Sequence[Tagged]) -> None:
+        """Record what a classifier says of some contents, in one transaction.
+
+        It takes the place of what this classifier, or another one from its source, said of them before;
+        contents without a tag count as seen. A content that has been deleted meanwhile is passed over.
+        Raises `ValueError` for a confidence outside 0 to 1, and for a tag that is empty or comes twice.
+        """
+        with self._changing() as connection:
+            tags.record(connection, classifier_id, batch)
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
         """Record that this process began a long job. `LibraryError` where the key is taken."""

@@ -1,0 +1,136 @@
+"""Tags: what classifiers say of contents. Each function takes a connection that is in a transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, false, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from vitmae_search.catalog.photos import chunks, inside
+from vitmae_search.catalog.schema import ClassifiedRow, ClassifierRow, ContentRow, PhotoRow, TagRow
+from vitmae_search.records import Stamp, Tag
+
+Tagged = tuple[int, Sequence[tuple[str, float]]]
+"""A content's id, and its tags with their confidence, the surest first. No tag is an answer too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taggable:
+    """A content on disk, for a classifier: its digest in hex, and the files that have it, by path."""
+
+    content_id: int
+    digest: str
+    files: tuple[Stamp, ...]
+
+
+def ensure_classifier(connection: Connection, fingerprint: str, source: str, model: str) -> int:
+    """See `CatalogWriter.ensure_classifier`."""
+    # A folder's name need not be valid text, which SQLite insists on.
+    values = {"source": source.encode("utf-8", "backslashreplace").decode("utf-8"), "model": model}
+    statement = upsert(ClassifierRow).values(fingerprint=fingerprint, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["fingerprint"], set_=values))
+    made = select(ClassifierRow.classifier_id).where(ClassifierRow.fingerprint == fingerprint)
+    return int(connection.execute(made).scalar_one())
+
+
+def record(connection: Connection, classifier_id: int, batch: Sequence[Tagged]) -> None:
+    """See `CatalogWriter.record_tags`."""
+    said = dict(batch)
+    _check(said)
+    there: list[int] = []
+    for ids in chunks(said):
+        here = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids))
+        there += connection.execute(here).scalars()
+        _forget(connection, _of_same_source(classifier_id), ids)
+    rows = [
+        {
+            "content_id": content_id,
+            "classifier_id": classifier_id,
+            "rank": rank,
+            "tag": tag,
+            "confidence": float(confidence),
+        }
+        for content_id in there
+        for rank, (tag, confidence) in enumerate(said[content_id], start=1)
+    ]
+    if there:
+        seen = [{"content_id": number, "classifier_id": classifier_id} for number in there]
+        connection.execute(insert(ClassifiedRow), seen)
+    if rows:
+        connection.execute(insert(TagRow), rows)
+
+
+def of_content(connection: Connection, content_id: int) -> list[Tag]:
+    """See `Catalog.tags`."""
+    statement = select(TagRow.tag, TagRow.confidence, ClassifierRow.model)
+    statement = statement.join(ClassifierRow, ClassifierRow.classifier_id == TagRow.classifier_id)
+    statement = statement.where(TagRow.content_id == content_id)
+    rows = connection.execute(statement.order_by(TagRow.classifier_id, TagRow.rank))
+    return [Tag(*row) for row in rows]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """See `Catalog.tag_counts`."""
+    number = func.count(PhotoRow.photo_id.distinct())
+    statement = select(TagRow.tag, number).join(PhotoRow, PhotoRow.content_id == TagRow.content_id)
+    statement = statement.where(PhotoRow.missing == false()).group_by(TagRow.tag)
+    rows = connection.execute(statement.order_by(number.desc(), TagRow.tag))
+    return {row[0]: int(row[1]) for row in rows}
+
+
+def taggable(connection: Connection, classifier_id: int, under: str | None, *, seen: bool) -> list[Taggable]:
+    """See `Catalog.taggable`."""
+    columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device)
+    statement = select(PhotoRow.content_id, ContentRow.digest, *columns)
+    statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    statement = statement.where(PhotoRow.missing == false())
+    if under:
+        statement = statement.where(inside(under))
+    if not seen:
+        statement = statement.where(~_seen_by(classifier_id))
+    return _grouped(connection, statement.order_by(PhotoRow.content_id, PhotoRow.path))
+
+
+def count_tagged(connection: Connection, classifier_id: int, under: str | None) -> int:
+    """See `Catalog.count_classified`."""
+    statement = select(func.count(PhotoRow.content_id.distinct()))
+    statement = statement.where(PhotoRow.missing == false(), _seen_by(classifier_id))
+    if under:
+        statement = statement.where(inside(under))
+    return int(connection.execute(statement).scalar_one())
+
+
+def _seen_by(classifier_id: int) -> ColumnElement[bool]:
+    return exists().where(
+        ClassifiedRow.content_id == PhotoRow.content_id, ClassifiedRow.classifier_id == classifier_id
+    )
+
+
+def _grouped(connection: Connection, statement: Any) -> list[Taggable]:
+    found: dict[int, tuple[str, list[Stamp]]] = {}
+    for content_id, digest, path, *stat in connection.execute(statement):
+        found.setdefault(content_id, (digest, []))[1].append(Stamp(os.fsdecode(path), *stat))
+    return [Taggable(number, digest, tuple(files)) for number, (digest, files) in found.items()]
+
+
+def _of_same_source(classifier_id: int) -> Select[Any]:
+    source = select(ClassifierRow.source).where(ClassifierRow.classifier_id == classifier_id)
+    return select(ClassifierRow.classifier_id).where(ClassifierRow.source == source.scalar_subquery())
+
+
+def _forget(connection: Connection, classifiers: Select[Any], content_ids: Sequence[int]) -> None:
+    for row in (TagRow, ClassifiedRow):
+        mine = row.classifier_id.in_(classifiers)
+        connection.execute(delete(row).where(row.content_id.in_(content_ids), mine))
+
+
+def _check(said: Mapping[int, Sequence[tuple[str, float]]]) -> None:
+    for tags in said.values():
+        if len({tag for tag, _ in tags}) != len(tags):
+            raise ValueError("a content has the same tag twice")
+        if not all(tag and 0 <= confidence <= 1 for tag, confidence in tags):
+            raise ValueError("a tag must be text, and its confidence from 0 to 1")
