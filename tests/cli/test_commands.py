@@ -159,6 +159,18 @@ def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, P
     assert vitmae_search("reconstruct", real_photos["chelsea"], "-o", tmp_path / "no" / "x.png").code == 1
 
 
+def test_reconstruct_a_name_that_is_not_utf8(
+    vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    Path(odd).write_bytes(real_photos["chelsea"].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = vitmae_search("reconstruct", odd)
+    assert done.code == 0, done.err
+    assert "caf\ufffd-reconstruction.png" in done.out
+    assert os.path.isfile(odd.replace(".png", "-reconstruction.png"))
+
+
 def test_a_closed_pipe_is_no_error(indexed: Path, tmp_path: Path) -> None:
     code = (
         f"{sys.executable} -m vitmae_search status --library {tmp_path / 'library'} | head -c 1 > /dev/null"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import LibraryBusy, SpaceError
+from vitmae_search.errors import LibraryBusy, LibraryError, PluginBroken, SpaceError
 from vitmae_search.library import Library
 
 PLUGIN = """
@@ -119,6 +119,56 @@ def test_weights_that_moved_are_the_same_model(photos: Path, tmp_path: Path, fil
     with opened(None) as library:
         assert library.search(pixels).hits, "reopened from where it is now"
         assert len(library.spaces()) == 1
+
+
+def test_a_model_among_the_options_is_found_from_anywhere(
+    photos: Path, tmp_path: Path, file_plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").write_text("1", "utf-8")
+    folder = tmp_path / "library"
+    monkeypatch.chdir(tmp_path)
+    options = {"model": "weights"}
+    with Library.open(folder, embedder="from_file", options=options, plugin_folders=[file_plugin]) as library:
+        library.index(photos)
+    monkeypatch.chdir(photos)
+    with Library.open(folder, plugin_folders=[file_plugin]) as library:
+        assert library.search(Image.new("RGB", (9, 9))).hits
+
+
+def test_without_its_plugin_a_library_still_reconstructs(
+    photos: Path, tmp_path: Path, file_plugin: Path
+) -> None:
+    (tmp_path / "weights").write_text("1", "utf-8")
+    folder, model = tmp_path / "library", str(tmp_path / "weights")
+    with Library.open(folder, embedder="from_file", model=model, plugin_folders=[file_plugin]) as library:
+        library.index(photos)
+    with Library.open(folder) as library:
+        assert library.reconstruct(photos / "odd" / "1.jpg").mask.any()
+
+
+def test_a_plugin_that_fails_does_not_hide_the_others_models(tmp_path: Path, file_plugin: Path) -> None:
+    broken = FILE_PLUGIN.replace("from_file", "broken") + "    \nplugin.models = lambda: 1 / 0\n"
+    (file_plugin / "broken.py").write_text(broken, "utf-8")
+    with Library.open(tmp_path / "library", plugin_folders=[file_plugin]) as library:
+        assert "facebook/vit-mae-base" in {model.name for model in library.models()}
+
+
+CLOSING_PLUGIN = FILE_PLUGIN.replace("self.weight = None", "raise RuntimeError('will not')")
+
+
+def test_a_model_that_does_not_close_leaves_nothing_else_open(
+    photos: Path, tmp_path: Path, file_plugin: Path
+) -> None:
+    (file_plugin / "from_file.py").write_text(CLOSING_PLUGIN, "utf-8")
+    (tmp_path / "weights").write_text("1", "utf-8")
+    folder, model = tmp_path / "library", str(tmp_path / "weights")
+    library = Library.open(folder, embedder="from_file", model=model, plugin_folders=[file_plugin])
+    library.index(photos)
+    reader = library._catalog()
+    with pytest.raises(PluginBroken, match="will not"):
+        library.close()
+    with pytest.raises(LibraryError, match="closed"):
+        reader.spaces()
 
 
 def test_an_open_library_follows_a_model_that_was_trained_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from vitmae_search.cli.app import browser_option, port_option
@@ -16,21 +18,19 @@ from vitmae_search.settings import settings
 @port_option
 @browser_option
 @click.option("--no-app", is_flag=True, help="Index, and do not open the app.")
-def command(folder: str | None, library: str | None, port: int | None, browser: bool, no_app: bool) -> int:
+def command(folder: str | None, library: Path | None, port: int | None, browser: bool, no_app: bool) -> int:
     """Index a folder of sample photos and open the app on it.
 
     The samples are fifteen real photos in ten views each (crops, tilts, tones), so a search has a known
     right answer. With FOLDER, your own photos are indexed instead, into a library of their own.
     """
-    from pathlib import Path
-
     from vitmae_search.cli.index import print_report
     from vitmae_search.cli.progress import index_progress
     from vitmae_search.library import write_samples
     from vitmae_search.web.launch import launch
 
     home = settings().library.parent
-    where = Path(library) if library else home / ("demo-own" if folder else "demo")
+    where = library or home / ("demo-own" if folder else "demo")
     photos = Path(folder) if folder else where / "sample-photos"
     if not folder:
         click.echo(f"writing sample photos to {display_path(photos)}", err=True)

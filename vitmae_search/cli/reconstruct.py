@@ -15,6 +15,7 @@ from vitmae_search.cli.common import (
     open_library,
     print_json,
 )
+from vitmae_search.errors import display_path
 
 
 @click.command("reconstruct")
@@ -75,4 +76,4 @@ def command(
         )
         return
     loss = "nothing was hidden" if made.loss is None else f"loss {made.loss:.4f}"
-    click.echo(f"{masked} of {made.mask.size} patches hidden, {loss}: {output}")
+    click.echo(f"{masked} of {made.mask.size} patches hidden, {loss}: {display_path(output)}")

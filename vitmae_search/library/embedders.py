@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder, resolve_options
+from vitmae_search.embedding import GuardedEmbedder, ModelLister, PluginHost, open_embedder, resolve_options
 from vitmae_search.errors import PluginError, SpaceError
 from vitmae_search.records import ModelListing, Space
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PLUGIN = "vitmae"
 DEFAULT_DECODE = "scaled"
@@ -35,8 +38,9 @@ class EmbedderChoice:
     def all_options(self) -> dict[str, object]:
         """The plugin's options, with `--model` among them; a path is made absolute."""
         options: dict[str, object] = dict(self.options or {})
-        if self.model is not None:
-            options["model"] = absolute_model(self.model)
+        model = options.get("model") if self.model is None else self.model
+        if isinstance(model, str):
+            options["model"] = absolute_model(model)
         return options
 
 
@@ -109,19 +113,21 @@ class Embedders:
         """The chosen model, else the current space's if it can reconstruct, else the bundled one."""
         if choice.explicit:
             return self.open(choice.plugin or DEFAULT_PLUGIN, choice.all_options())
-        if current is not None and "reconstruct" in self.host.get(current.plugin).info.capabilities:
+        able = {listed.name for listed in self.host.listings() if "reconstruct" in listed.capabilities}
+        if current is not None and current.plugin in able:
             return self.open(current.plugin, current.options)
         return self.open(DEFAULT_PLUGIN, {})
 
     def models(self) -> list[ModelListing]:
-        """What the plugins that have `models()` can name."""
+        """What the plugins that have `models()` can name. One that fails is logged and left out."""
         listings: list[ModelListing] = []
         for listed in self.host.listings():
-            if listed.error is None:
-                name_models: Callable[[], list[ModelListing]] | None = getattr(
-                    self.host.get(listed.name), "models", None
-                )
-                listings += name_models() if name_models else []
+            plugin = self.host.get(listed.name) if listed.error is None else None
+            if isinstance(plugin, ModelLister):
+                try:
+                    listings += plugin.models()
+                except Exception:  # a plugin may raise anything
+                    log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
         return listings
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import LibraryError
+from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.indexing import index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.embedders import EmbedderChoice, Embedders
@@ -106,7 +106,7 @@ class Library(LibraryReader):
         """
         path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         if not os.path.isdir(path):
-            raise LibraryError(f"{path} is not a folder on this machine")
+            raise LibraryError(f"{display_path(path)} is not a folder on this machine")
         key, process = jobs.start(self.folder, "index", ["--json", *options, "--", path])
         deadline = time.monotonic() + jobs.START_SECONDS
         while self.run(key) is None and time.monotonic() < deadline:

@@ -71,3 +71,5 @@ def cancel(run: Run) -> None:
         os.kill(run.pid, signal.SIGTERM)
     except ProcessLookupError:
         raise LibraryError("this run has just ended") from None
+    except PermissionError:
+        raise LibraryError("this run belongs to another user of this machine") from None

@@ -78,7 +78,16 @@ class LibraryReader:
         catalog = self._catalog()
         chosen = self._space(space)
         asked = query_vector(query, catalog, chosen, lambda: self._embedders.of_space(chosen))
-        hits = retrieve(catalog, self._index(chosen), chosen, asked.vector, k=k, where=where, offset=offset)
+        hits = retrieve(
+            catalog,
+            self._index(chosen),
+            chosen,
+            asked.vector,
+            k=k,
+            where=where,
+            offset=offset,
+            own=asked.content_id,
+        )
         return SearchResult(hits, chosen, asked.known, time.perf_counter() - started)
 
     def similar(
@@ -203,11 +212,13 @@ class LibraryReader:
 
     def close(self) -> None:
         """Give the models' memory and the catalogue back."""
-        self._embedders.close()
-        with self._lock:
-            reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        try:
+            self._embedders.close()
+        finally:
+            with self._lock:
+                reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,13 +8,12 @@ from vitmae_search.search.query import (
     query_vector,
     require_file,
 )
-from vitmae_search.search.retrieve import is_under, retrieve
+from vitmae_search.search.retrieve import retrieve
 
 __all__ = [
     "Query",
     "QueryVector",
     "embed_image",
-    "is_under",
     "query_image",
     "query_vector",
     "require_file",

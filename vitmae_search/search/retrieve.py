@@ -12,6 +12,11 @@ from vitmae_search.catalog import Catalog
 from vitmae_search.records import Hit, Photo, SearchFilter, Space
 from vitmae_search.vectors import VectorIndex
 
+_Found = list[tuple[float, list[Photo]]]
+
+_SAME = 1 - 1e-5
+"""From this score on, a vector may be the query's own, which rounding keeps from exactly 1."""
+
 
 def retrieve(
     catalog: Catalog,
@@ -23,22 +28,24 @@ def retrieve(
     where: SearchFilter | None = None,
     offset: int = 0,
     without: int | None = None,
+    own: int | None = None,
 ) -> tuple[Hit, ...]:
     """The `k` contents after the first `offset` that are nearest to `vector` (D,), best first.
 
-    Contents without a photo on disk are left out, and the content `without` (a content id).
+    Contents without a photo on disk are left out, and the content `without` (a content id). `own` is the
+    content that `vector` was stored for, and comes first among those that look the same.
     Ranks go on from `offset` + 1.
     """
     where = where or SearchFilter()
     wanted = offset + k + (without is not None)
-    ids, scores = _nearest(catalog, index, space, vector, wanted, where)
-    photos = catalog.photos_of(ids)
-    found = [
-        (score, photos[embedding_id])
-        for embedding_id, score in zip(ids, scores, strict=True)
-        if photos.get(embedding_id) and photos[embedding_id][0].content_id != without
-    ]
-    page = found[offset : offset + k]
+    found = _nearest(catalog, index, space, vector, wanted, where)
+    if own is not None:
+        # More contents than were asked for may have the same pixels: blank ones, and files retagged.
+        while not _has(found, own) and len(found) == wanted and found[-1][0] >= _SAME:
+            wanted *= 2
+            found = _nearest(catalog, index, space, vector, wanted, where)
+        found = _own_first(found, own)
+    page = [one for one in found if one[1][0].content_id != without][offset : offset + k]
     return tuple(_hit(offset + i, score, group, where) for i, (score, group) in enumerate(page, start=1))
 
 
@@ -49,25 +56,39 @@ def _nearest(
     vector: NDArray[np.float32],
     k: int,
     where: SearchFilter,
-) -> tuple[list[int], list[float]]:
+) -> _Found:
+    """Up to `k` contents with their scores and photos, best first."""
     allowed = excluded = None
     if where.empty:
         excluded = catalog.hidden_ids(space.space_id)
     else:
         allowed = catalog.searchable_ids(space.space_id, where)
     matches = index.search(vector[None], k, allowed=allowed, excluded=excluded)[0]
-    return [int(i) for i in matches.ids], [float(s) for s in matches.scores]
+    photos = catalog.photos_of(matches.ids)
+    pairs = zip(matches.scores, matches.ids, strict=True)
+    return [(float(score), photos[int(i)]) for score, i in pairs if photos.get(int(i))]
+
+
+def _has(found: _Found, content_id: int) -> bool:
+    return any(group[0].content_id == content_id for _, group in found)
+
+
+def _own_first(found: _Found, own: int) -> _Found:
+    """With `own` before those that look the same, and the highest score: theirs exceed it by rounding."""
+    mine = [group for _, group in found if group[0].content_id == own]
+    others = [one for one in found if one[1][0].content_id != own]
+    return [*((found[0][0], group) for group in mine), *others]
 
 
 def _hit(rank: int, score: float, photos: Sequence[Photo], where: SearchFilter) -> Hit:
     """Show the copy that passes the filter's folder; the others are listed beside it."""
     on_disk = [photo for photo in photos if not photo.missing] or list(photos)
-    shown = next((photo for photo in on_disk if is_under(photo.path, where.under)), on_disk[0])
+    shown = next((photo for photo in on_disk if _is_under(photo.path, where.under)), on_disk[0])
     copies = tuple(photo.path for photo in on_disk if photo is not shown)
     return Hit(rank=rank, score=score, photo=shown, copies=copies)
 
 
-def is_under(path: str, folder: str | None) -> bool:
+def _is_under(path: str, folder: str | None) -> bool:
     """Whether `path` lies in `folder` or is it. None holds everything."""
     if folder is None:
         return True
