@@ -23,6 +23,43 @@ def test_each_photo_finds_itself_without_a_model(library: Library) -> None:
         assert result.hits[0].score == pytest.approx(1, abs=1e-5)
 
 
+@pytest.fixture
+def twins(library: Library, photos: Path) -> list[Path]:
+    """Fourteen files of one photo's pixels, each a content of its own, in the library."""
+    data = (photos / "odd" / "3.jpg").read_bytes()
+    paths = [photos / "twins" / f"{i}.jpg" for i in range(14)]
+    paths[0].parent.mkdir()
+    for i, path in enumerate(paths):
+        path.write_bytes(data + bytes([i]))  # what follows the end of a JPEG is not looked at
+    assert library.index(photos).added == 14
+    return paths
+
+
+def test_a_photo_finds_itself_before_others_of_the_same_pixels(library: Library, twins: list[Path]) -> None:
+    for path in twins:
+        hits = library.search(path, k=3).hits
+        assert hits[0].photo.path == str(path)
+        assert len({hit.photo.path for hit in hits}) == 3
+        assert [hit.rank for hit in hits] == [1, 2, 3]
+        assert hits[0].score >= hits[1].score >= hits[2].score >= 0.999
+
+
+def test_pages_of_twins_join_up(library: Library, twins: list[Path]) -> None:
+    query = twins[-1]
+    whole = library.search(query, k=30).hits
+    pages = [hit for offset in range(0, 30, 4) for hit in library.search(query, k=4, offset=offset).hits]
+    assert pages == list(whole)
+    assert len({hit.photo.path for hit in whole}) == 26
+
+
+def test_a_photo_that_a_filter_keeps_out_is_not_put_first(
+    library: Library, twins: list[Path], photos: Path
+) -> None:
+    hits = library.search(twins[-1], k=4, where=SearchFilter(under=str(photos / "odd"))).hits
+    assert hits[0].photo.path == str(photos / "odd" / "3.jpg")
+    assert str(twins[-1]) not in {hit.photo.path for hit in hits}
+
+
 def test_the_same_as_brute_force_over_the_stored_vectors(library: Library, tmp_path: Path) -> None:
     with Catalog.open(tmp_path / "library") as catalog:
         (space,) = catalog.spaces()

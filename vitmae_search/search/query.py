@@ -22,10 +22,15 @@ Query = str | os.PathLike[str] | bytes | Image.Image
 
 @dataclass(frozen=True, slots=True)
 class QueryVector:
-    """`vector` is (D,) float32 of unit length; `known` says that it was stored, so that no model ran."""
+    """`vector` is (D,) float32 of unit length; `content_id` is whose it is, where it was stored."""
 
     vector: NDArray[np.float32]
-    known: bool
+    content_id: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the vector was stored, so that no model ran."""
+        return self.content_id is not None
 
 
 def query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | None]:
@@ -52,26 +57,22 @@ def query_vector(
     `open_embedder` is called only in the second case. It is decoded as the space's photos were.
     """
     if isinstance(query, Image.Image):
-        return QueryVector(embed_image(upright_rgb(query), open_embedder()), known=False)
+        return QueryVector(embed_image(upright_rgb(query), open_embedder()))
     data, path = query_bytes(query)
-    stored = _stored_vector(catalog, space, digest(data))
+    content_id = catalog.content_id(digest(data))
+    stored = None if content_id is None else catalog.vector(space.space_id, content_id)
     if stored is not None:
-        return QueryVector(stored, known=True)
+        return QueryVector(stored, content_id)
     embedder = open_embedder()
     shrink_to = decode_target(space.decode, embedder.input_size)
     image = decode(data, path=path, shrink_to=shrink_to).image
-    return QueryVector(embed_image(image, embedder), known=False)
+    return QueryVector(embed_image(image, embedder))
 
 
 def embed_image(image: Image.Image, embedder: Embedder) -> NDArray[np.float32]:
     """(D,) float32 of unit length for one RGB image."""
     vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
     return vector
-
-
-def _stored_vector(catalog: Catalog, space: Space, content_digest: str) -> NDArray[np.float32] | None:
-    content_id = catalog.content_id(content_digest)
-    return None if content_id is None else catalog.vector(space.space_id, content_id)
 
 
 def require_file(path: str) -> str:
