@@ -1,6 +1,6 @@
 """The four examples of the reference's page (Apache-2.0), with nothing but the import changed.
 
-They are in `examples/`: the calls that the page makes, under the names that it uses, since a reader types just those.
+They are in `examples/`: the calls that the page makes, under its names, as a reader would type them.
 """
 
 from __future__ import annotations
