@@ -15,22 +15,24 @@ import click
 if TYPE_CHECKING:
     import rich.progress
 
-    from vitmae_search.training import PretrainProgress
+    from vitmae_search.training import FinetuneProgress, PretrainProgress
 
 PLAIN_EVERY = 15.0
 """Seconds between plain lines."""
 
 
 class TrainingProgress(Protocol):
-    """What to tell: photos packed of all, and a moment of the training."""
+    """What to tell: photos packed or encoded of all, and a moment of the training."""
 
     def packed(self, done: int, total: int) -> None: ...
+    def encoded(self, done: int, total: int) -> None: ...
     def trained(self, moment: PretrainProgress) -> None: ...
+    def tuned(self, moment: FinetuneProgress) -> None: ...
 
 
 @contextmanager
 def training_progress() -> Iterator[TrainingProgress]:
-    """Callbacks to give to `pretrain`."""
+    """Callbacks to give to `pretrain` and `finetune`."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -46,18 +48,24 @@ def training_progress() -> Iterator[TrainingProgress]:
 class _Bars:
     def __init__(self, bars: rich.progress.Progress) -> None:
         self._bars = bars
-        self._packing: rich.progress.TaskID | None = None
-        self._training: rich.progress.TaskID | None = None
+        self._tasks: dict[str, rich.progress.TaskID] = {}
 
     def packed(self, done: int, total: int) -> None:
-        if self._packing is None:
-            self._packing = self._bars.add_task("packing photos", total=total, text="")
-        self._bars.update(self._packing, completed=done, text=f"{done} of {total}")
+        self._show("packing photos", done, total, f"{done} of {total}")
+
+    def encoded(self, done: int, total: int) -> None:
+        self._show("encoding photos", done, total, f"{done} of {total} views")
 
     def trained(self, moment: PretrainProgress) -> None:
-        if self._training is None:
-            self._training = self._bars.add_task("training", total=1.0, text="")
-        self._bars.update(self._training, completed=moment.share, text=describe(moment))
+        self._show("training", moment.share, 1.0, describe(moment))
+
+    def tuned(self, moment: FinetuneProgress) -> None:
+        self._show("training", moment.share, 1.0, describe_tuning(moment))
+
+    def _show(self, what: str, done: float, total: float, text: str) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, text="")
+        self._bars.update(self._tasks[what], completed=done, text=text)
 
 
 class _Lines:
@@ -67,8 +75,14 @@ class _Lines:
     def packed(self, done: int, total: int) -> None:
         self._say(f"packing: {done} of {total} photos", always=done == total)
 
+    def encoded(self, done: int, total: int) -> None:
+        self._say(f"encoding: {done} of {total} views", always=done == total)
+
     def trained(self, moment: PretrainProgress) -> None:
         self._say(f"training: {moment.share:.1%}, {describe(moment)}", always=moment.share >= 1)
+
+    def tuned(self, moment: FinetuneProgress) -> None:
+        self._say(f"training: {moment.share:.1%}, {describe_tuning(moment)}", always=moment.share >= 1)
 
     def _say(self, text: str, *, always: bool) -> None:
         now = time.monotonic()
@@ -82,3 +96,10 @@ def describe(moment: PretrainProgress) -> str:
     line = moment.line
     left = timedelta(seconds=round(moment.remaining))
     return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}, {line.images_per_second:.0f} images/s, {left} left"
+
+
+def describe_tuning(moment: FinetuneProgress) -> str:
+    """Epoch, loss, accuracy on the photos held out, and remaining time in a line."""
+    accuracy = "" if moment.accuracy is None else f", accuracy {moment.accuracy:.1%}"
+    left = timedelta(seconds=round(moment.remaining))
+    return f"epoch {moment.epoch:.2f}, loss {moment.loss:.4f}{accuracy}, {left} left"

@@ -94,12 +94,12 @@ class EpochStream:
     """`count` rows again and again, shuffled anew in each epoch."""
 
     def __init__(self, count: int, seed: int) -> None:
-        self._count, self._seed = count, seed
+        self.count, self._seed = count, seed
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def rows(self, start: int, count: int) -> NDArray[np.int64]:
         """Rows start … start + count of all epochs laid end to end, each shuffled in its own way."""
-        epochs, within = np.divmod(np.arange(start, start + count), self._count)
+        epochs, within = np.divmod(np.arange(start, start + count), self.count)
         chosen = np.empty(count, np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
@@ -109,7 +109,7 @@ class EpochStream:
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
             shuffle = np.random.default_rng((self._seed, epoch))
-            self._order = epoch, shuffle.permutation(self._count)
+            self._order = epoch, shuffle.permutation(self.count)
         return self._order[1]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from vitmae_search.errors import DeviceError
@@ -33,3 +35,8 @@ def pick_device(name: str) -> torch.device:
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 for matrix products; weights and the loss stay fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def computing(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """`autocast` for "bf16", and nothing for "fp32"."""
+    return autocast(device) if precision == "bf16" else nullcontext()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from vitmae_search.errors import TrainingError
 from vitmae_search.training.batches import Batches, Normalisation, step_seed
-from vitmae_search.training.devices import autocast, pick_device
+from vitmae_search.training.devices import computing, pick_device
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.options import PretrainOptions
@@ -187,7 +186,7 @@ class Pretraining:
 
         def loss_of(model: nn.Module, part: int) -> Tensor:
             pixels, noise = self._batches.model_input(parts[part])
-            with self._autocast():
+            with computing(self._device, options.precision):
                 loss: Tensor = model(pixels, noise=noise).loss
             return loss * (len(parts[part]) / options.batch_size)
 
@@ -200,9 +199,6 @@ class Pretraining:
             )
         self._optimizer.step()
         return value, norm
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return autocast(self._device) if self._options.precision == "bf16" else nullcontext()
 
     def _write_line(
         self, since: float, on_progress: Callable[[PretrainProgress], None] | None
