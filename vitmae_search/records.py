@@ -216,13 +216,17 @@ RunState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A long job as the catalogue has it. `interrupted` means that its process is gone without a word."""
+    """A long job as the catalogue has it. `interrupted` means that its process is gone without a word.
+
+    `pid` is a process of the machine called `host`.
+    """
 
     run_id: int
     key: str
     kind: str
     arguments: Mapping[str, object]
     state: RunState
+    host: str
     pid: int
     started_at: datetime
     ended_at: datetime | None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +71,23 @@ def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path) -> None
         run = wait_until(library, key, lambda run: library.status().photos >= 3)
         os.kill(run.pid, signal.SIGKILL)
         assert wait_until(library, key, lambda run: run.state != "running").state == "interrupted"
+
+
+def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -> None:
+    """The library lies on a shared drive: the process with that number here is somebody else."""
+    with CatalogWriter.open_writer(library.folder) as writer:
+        writer.start_run("there", "index", {})
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        with sqlite3.connect(library.folder / "catalogue.sqlite3") as connection:
+            connection.execute("UPDATE runs SET host = 'elsewhere', pid = ?", (bystander.pid,))
+        connection.close()
+        with pytest.raises(LibraryError, match="elsewhere"):
+            library.cancel_run("there")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        assert bystander.wait() == -signal.SIGKILL
 
 
 def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:

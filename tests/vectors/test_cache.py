@@ -276,6 +276,22 @@ def test_verify_compares_with_the_source(tmp_path, source, unit):
         cache.verify(source)
 
 
+def test_verify_beside_a_writer_sees_no_damage(tmp_path, source):
+    """A vector goes after the tombstones were read, before or after its own chunk was."""
+    saved(tmp_path, source)
+    plain = source.added_since
+
+    def with_a_writer(revision):
+        yield next(plain(revision))
+        source.remove([1, 30])
+        for ids, vectors in plain(revision):
+            later = ids > 7  # chunks of seven
+            yield ids[later], vectors[later]
+
+    source.added_since = with_a_writer
+    assert VectorCache(tmp_path).verify(source)
+
+
 def test_discard_deletes_the_file(tmp_path, source):
     cache = VectorCache(tmp_path)
     cache.save(source)

@@ -75,6 +75,7 @@ def _as_run(row: Row[Any]) -> Run:
         kind=row.kind,
         arguments=row.arguments,
         state="interrupted" if state == "running" and not _lives(row) else state,
+        host=row.host,
         pid=row.pid,
         started_at=row.started_at,
         ended_at=row.ended_at,

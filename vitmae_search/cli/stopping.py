@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
-
-import click
 
 
 class StopOnSignal:
@@ -37,4 +37,6 @@ class StopOnSignal:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        click.echo(f"{self._doing}; press Ctrl-C again to stop at once", err=True)
+        # Not through `sys.stderr`: the signal may have come while that was being written to.
+        with suppress(OSError):
+            os.write(2, f"{self._doing}; press Ctrl-C again to stop at once\n".encode())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -64,9 +65,14 @@ def last_words(library: Path, key: str) -> str:
 
 
 def cancel(run: Run) -> None:
-    """Ask a running job to stop after its batch. What is finished is kept."""
+    """Ask a running job to stop after its batch. What is finished is kept.
+
+    Raises `LibraryError` where it has ended, or is another machine's or another user's.
+    """
     if run.state != "running":
         raise LibraryError(f"this run is {run.state} already")
+    if run.host != socket.gethostname():  # the number is another process's here
+        raise LibraryError(f"this run is on the machine {run.host}; stop it there")
     try:
         os.kill(run.pid, signal.SIGTERM)
     except ProcessLookupError:

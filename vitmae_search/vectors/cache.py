@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.vectors.contract import Vectors, VectorSource
+from vitmae_search.vectors.contract import Ids, Vectors, VectorSource
 from vitmae_search.vectors.file import read_index_file, sync_folder, write_index_file
 from vitmae_search.vectors.flat import FlatIndex
 
@@ -104,7 +104,9 @@ class VectorCache:
             seen = _add_new(index, source, 0)
         except _Diverged as error:
             raise VectorCacheDamaged(f"{self.path(source.key)}: {error}") from error
-        if seen != len(index):
+        removed = source.removed_since(revision)  # once more: a writer may be at work
+        index.remove(removed)
+        if not np.array_equal(index.ids, np.setdiff1d(seen, removed)):
             raise VectorCacheDamaged(f"{self.path(source.key)}: holds vectors that the catalogue lacks.")
         return True
 
@@ -168,20 +170,20 @@ def _rebuilt(source: VectorSource) -> _Snapshot:
     return _Snapshot(index, history, latest)
 
 
-def _add_new(index: FlatIndex, source: VectorSource, revision: int) -> int:
-    """Add what the source gained after `revision`; say how many vectors that gave.
+def _add_new(index: FlatIndex, source: VectorSource, revision: int) -> Ids:
+    """Add what the source gained after `revision`; return the (N,) ids that it gave.
 
     An id that is there already must have the very same vector: it was read by an earlier catch-up that
     ran beside the writer.
     """
-    seen = 0
+    seen = [np.empty(0, np.int64)]
     for ids, vectors in source.added_since(revision):
         known = index.contains(ids)
         if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
             raise _Diverged("an id has another vector than in the catalogue.")
         index.add(ids[~known], vectors[~known])
-        seen += len(ids)
-    return seen
+        seen.append(ids)
+    return np.concatenate(seen)
 
 
 def _same(a: Vectors, b: Vectors) -> bool:
