@@ -1,4 +1,4 @@
-"""The masked autoencoder as an embedding plugin: features of whole images, and reconstructions.
+"""The masked autoencoder as an embedding plugin: features of whole images, reconstructions, and classes.
 
 Torch and weights are loaded in `open`; `preparing` runs in worker processes and needs neither.
 """
@@ -14,6 +14,7 @@ from .choices import NAME, check_options
 from .models import DEFAULT_MODEL, list_models
 
 if TYPE_CHECKING:
+    from .classifier import ViTClassifier
     from .embedder import ViTMAEEmbedder
 
 
@@ -29,7 +30,7 @@ class ViTMAEPlugin:
     info = PluginInfo(
         name=NAME,
         title="ViTMAE: features of a masked autoencoder's encoder, and its reconstructions",
-        capabilities=frozenset({"embed", "reconstruct"}),
+        capabilities=frozenset({"embed", "reconstruct", "classify"}),
         options={
             "model": DEFAULT_MODEL,
             "layers": "last",
@@ -44,6 +45,12 @@ class ViTMAEPlugin:
         from .embedder import open_vitmae  # torch comes with it
 
         return open_vitmae(options, device=device, precision=precision)
+
+    def open_classifier(self, model: str, *, device: str, precision: str) -> ViTClassifier:
+        """A `ViTForImageClassification` checkpoint: what fine-tuning writes, or any other of the kind."""
+        from .classifier import open_vit_classifier
+
+        return open_vit_classifier(model, device=device, precision=precision)
 
     def models(self) -> list[ModelListing]:
         return list_models()

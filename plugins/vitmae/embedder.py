@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,12 +11,11 @@ from PIL import Image
 from torch.nn import functional
 
 from vitmae_search.embedding.contract import Options
-from vitmae_search.errors import CheckpointError, ModelError, NoDecoder, PluginOptionError
+from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
     Checkpoint,
     Pooling,
-    ViTImageProcessor,
     ViTMAEForPreTraining,
     ViTMAEModel,
     find_checkpoint,
@@ -26,10 +24,11 @@ from vitmae_search.vitmae import (
     reconstruct,
 )
 
-from .choices import NAME, parse_layers
-from .devices import choose_device, choose_precision, computing
+from .choices import parse_layers
+from .devices import choose_device, choose_precision, computing, device_name
 from .identity import identity_of, weights_digest
 from .models import locate
+from .pixels import levels_of, pixel_values, processor_of, require_rgb
 from .preparing import Resize
 
 
@@ -60,20 +59,19 @@ class ViTMAEEmbedder:
         precision: str,
     ) -> None:
         config = checkpoint.config
-        if config.num_channels != 3:
-            raise ModelError(f"{name} looks at {config.num_channels} channels; photos have 3")
+        require_rgb(checkpoint, name)
         self._files, self._has_decoder = checkpoint.files, checkpoint.has_decoder
         self._device, self._precision = device, precision
         self._pooling, self._gem_power = cast(Pooling, options["pooling"]), float(options["gem_power"])
         self._layers = parse_layers(str(options["layers"]), config.num_hidden_layers, self._pooling)
-        self._processor = _processor(checkpoint, int(options["image_size"]))
+        self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = identity_of(
             encoder, self._processor, layers=self._layers, pooling=self._pooling, gem_power=self._gem_power
         )
         self.provenance = {
-            "device": _device_name(device),
+            "device": device_name(device),
             "precision": precision,
             "torch": str(torch.__version__),
         }
@@ -83,21 +81,15 @@ class ViTMAEEmbedder:
         self.prepare = Resize(height, width, self._processor.resample)
         self._encoder: ViTMAEModel | None = encoder.to(device)
         self._whole: ViTMAEForPreTraining | None = None
-        self._levels = _levels(self._processor).to(device)
+        self._levels = levels_of(self._processor).to(device)
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         assert self._encoder is not None, "closed"
-        try:
-            with computing(self._device, self._precision):
-                pixels = torch.tensor(batch, device=self._device).permute(0, 3, 1, 2).int()
-                values = torch.stack([self._levels[c][pixels[:, c]] for c in range(3)], dim=1)
-                states = self._encoder.encode(values, self._layers, interpolate_pos_encoding=True)
-                vectors = pool_layers(states, self._pooling, power=self._gem_power)
-                unit = functional.normalize(vectors.float(), dim=1)
-        except RuntimeError as error:
-            if "DefaultCPUAllocator" in str(error):  # torch has no class for this on the CPU
-                raise MemoryError(str(error).splitlines()[0]) from error
-            raise
+        with computing(self._device, self._precision):
+            values = pixel_values(batch, self._levels)
+            states = self._encoder.encode(values, self._layers, interpolate_pos_encoding=True)
+            vectors = pool_layers(states, self._pooling, power=self._gem_power)
+            unit = functional.normalize(vectors.float(), dim=1)
         return np.ascontiguousarray(unit.cpu().numpy())
 
     def reconstruct(
@@ -111,9 +103,7 @@ class ViTMAEEmbedder:
         """At the model's own size, in fp32. Raises `NoDecoder`, `ConfigError`."""
         whole = self._with_decoder()
         with computing(self._device, "fp32"):
-            return reconstruct(
-                whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask
-            )
+            return reconstruct(whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
     def close(self) -> None:
         self._encoder = self._whole = None
@@ -132,26 +122,3 @@ class ViTMAEEmbedder:
             whole.vit = self._encoder
             self._whole = whole.to(self._device).eval()
         return self._whole
-
-
-def _processor(checkpoint: Checkpoint, image_size: int) -> ViTImageProcessor:
-    """The checkpoint's own, but for the size: the model's, or `image_size` squared."""
-    config = checkpoint.config
-    if any(image_size % side for side in config.patch_shape):
-        rule = f"must be a multiple of the model's patch size, {config.patch_size}"
-        raise PluginOptionError(NAME, f"image_size={image_size} {rule}")
-    height, width = (image_size, image_size) if image_size else config.image_shape
-    processor = ViTImageProcessor.for_checkpoint(checkpoint.files, config)
-    return replace(processor, do_resize=True, size={"height": height, "width": width})
-
-
-def _levels(processor: ViTImageProcessor) -> torch.Tensor:
-    """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
-    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-

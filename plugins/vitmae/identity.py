@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEModel
+from vitmae_search.vitmae import ViTConfig, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
 _CONFIG = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -33,17 +33,28 @@ def identity_of(
     """
     return {
         "weights": weights_digest(encoder.state_dict()),
-        "config": _config(encoder.config),
-        "preprocessing": {
-            "size": list(processor.height_width),
-            "resample": processor.resample,
-            "rescale": processor.rescale_factor if processor.do_rescale else None,
-            "mean": list(processor.image_mean) if processor.do_normalize else None,
-            "std": list(processor.image_std) if processor.do_normalize else None,
-        },
+        "config": config_of(encoder.config),
+        "preprocessing": preprocessing_of(processor),
         "layers": list(layers),
         "pooling": {"gem": gem_power} if pooling == "gem" else pooling,
     }
+
+
+def preprocessing_of(processor: ViTImageProcessor) -> dict[str, Any]:
+    """What happens to a photo before the model sees it. `processor.size` is what is looked at."""
+    return {
+        "size": list(processor.height_width),
+        "resample": processor.resample,
+        "rescale": processor.rescale_factor if processor.do_rescale else None,
+        "mean": list(processor.image_mean) if processor.do_normalize else None,
+        "std": list(processor.image_std) if processor.do_normalize else None,
+    }
+
+
+def config_of(config: ViTMAEConfig | ViTConfig) -> dict[str, Any]:
+    """The fields of `_CONFIG`, and the size."""
+    fields = {name: getattr(config, name) for name in _CONFIG}
+    return {**fields, "layer_norm_eps": float(config.layer_norm_eps), "image_size": list(config.image_shape)}
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -58,8 +69,3 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def _tensor_digest(tensor: Tensor) -> str:
     values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
     return hashlib.sha256(values.data).hexdigest()
-
-
-def _config(config: ViTMAEConfig) -> dict[str, Any]:
-    fields = {name: getattr(config, name) for name in _CONFIG}
-    return {**fields, "layer_norm_eps": float(config.layer_norm_eps), "image_size": list(config.image_shape)}

@@ -1,12 +1,16 @@
 """What an embedding plugin is: the contract, finding plugins, and the guard around them.
 
-`PluginHost` lists and gets plugins, `open_embedder` opens one with everything checked, `fingerprint` says
-which vectors may be compared. `vitmae_search.embedding.testing` lets a plugin's author check their own.
+`PluginHost` lists and gets plugins; `open_embedder`, and `open_classifier` for those that have one, open
+one with everything checked; `fingerprint` says which vectors may be compared.
+`vitmae_search.embedding.testing` lets a plugin's author check their own.
 """
 
+from vitmae_search.embedding.classifying import GuardedClassifier, open_classifier
 from vitmae_search.embedding.contract import (
     API_VERSION,
     CAPABILITIES,
+    Classifier,
+    ClassifierOpener,
     Embedder,
     EmbedderPlugin,
     ModelLister,
@@ -25,8 +29,11 @@ __all__ = [
     "API_VERSION",
     "CAPABILITIES",
     "ENTRY_POINTS",
+    "Classifier",
+    "ClassifierOpener",
     "Embedder",
     "EmbedderPlugin",
+    "GuardedClassifier",
     "GuardedEmbedder",
     "GuardedPrepare",
     "ModelLister",
@@ -38,6 +45,7 @@ __all__ = [
     "canonical_json",
     "fingerprint",
     "load_drop_in",
+    "open_classifier",
     "open_embedder",
     "resolve_options",
     "split_options",

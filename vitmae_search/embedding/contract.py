@@ -9,7 +9,7 @@ Importing a plugin must stay cheap: torch and weights are loaded in `open`, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,8 +20,9 @@ from PIL import Image
 from vitmae_search.records import ModelListing, Reconstruction
 
 API_VERSION = 1
+"""Goes up when a plugin that is written for it would no longer work. What is added and optional leaves it."""
 
-CAPABILITIES = frozenset({"embed", "reconstruct", "patch_tokens"})
+CAPABILITIES = frozenset({"embed", "reconstruct", "patch_tokens", "classify"})
 """What a plugin may say that it can do; "embed" always."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -127,6 +128,57 @@ class Reconstructor(Protocol):
 
         `mask` (gh, gw), True = removed, overrides `mask_ratio` (0 ≤ r < 1) and `seed`.
         Raises `errors.NoDecoder` where the checkpoint is an encoder alone.
+        """
+        ...
+
+
+class Classifier(Protocol):
+    """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
+
+    What it shares with `Embedder` means the same: model, provenance, input_size, prepare, close.
+    """
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON: everything that decides the probabilities, and nothing that does not."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The names of the classes, in the order of the columns. A name may come more than once."""
+        ...
+
+    @property
+    def input_size(self) -> int | None: ...
+
+    @property
+    def prepare(self) -> Prepare: ...
+
+    def classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, *shape of prepare) to (N, len(labels)) float32 probabilities: each row is ≥ 0 and sums to 1.
+
+        C-contiguous and new at every call. Row i belongs to batch[i] and does not depend on the others.
+        Raises MemoryError where the batch is too large for the device.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ClassifierOpener(Protocol):
+    """A plugin that can also put photos into classes (capability "classify")."""
+
+    def open_classifier(self, model: str, *, device: str, precision: str) -> Classifier:
+        """Load a classifier: `model` is a name or path, the others as for `EmbedderPlugin.open`.
+
+        Raises `errors.VitmaeSearchError` for what a person can mend, such as a model that is none.
         """
         ...
 

@@ -19,7 +19,13 @@ from typing import Any, cast
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import drop_in
-from vitmae_search.embedding.contract import API_VERSION, CAPABILITIES, EmbedderPlugin, PluginInfo
+from vitmae_search.embedding.contract import (
+    API_VERSION,
+    CAPABILITIES,
+    ClassifierOpener,
+    EmbedderPlugin,
+    PluginInfo,
+)
 from vitmae_search.errors import PluginBroken, PluginNotFound, display_path
 from vitmae_search.records import PluginListing
 
@@ -107,6 +113,8 @@ def checked_plugin(found: object) -> EmbedderPlugin:
     if not callable(getattr(plugin, "open", None)) or not hasattr(plugin, "info"):
         raise TypeError("it has no attribute `plugin` with `.info` and `.open()`")
     _check_info(plugin.info)
+    if "classify" in plugin.info.capabilities and not isinstance(plugin, ClassifierOpener):
+        raise TypeError("it says that it can classify, but has no open_classifier()")
     return cast(EmbedderPlugin, plugin)
 
 

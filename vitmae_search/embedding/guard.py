@@ -6,9 +6,6 @@ What breaks the contract is raised as `PluginBroken`, with the plugin's name and
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding.contract import Embedder, EmbedderPlugin, PluginInfo, Reconstructor
-from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
+from vitmae_search.embedding.fingerprint import fingerprint
+from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
-from vitmae_search.embedding.prepare import GuardedPrepare, blame, guard_prepare
-from vitmae_search.errors import DeviceError, NoDecoder, PluginBroken
+from vitmae_search.embedding.prepare import blame
+from vitmae_search.errors import NoDecoder, PluginBroken
 from vitmae_search.records import Reconstruction
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _UNIT_LENGTH = 1e-3
 
 
@@ -39,10 +36,7 @@ def open_embedder(
     auto, cpu, cuda, cuda:N or mps, `precision` auto, fp32 or bf16. Raises `PluginOptionError`,
     `DeviceError`, `PluginBroken`, and what the plugin raises for a person (`ModelNotFound`, ...).
     """
-    if not _DEVICE.fullmatch(device):
-        raise DeviceError(f"no device {device!r}; choose auto, cpu, cuda, cuda:N or mps")
-    if precision not in ("auto", "fp32", "bf16"):
-        raise DeviceError(f"no precision {precision!r}; choose auto, fp32 or bf16")
+    check_device(device, precision)
     info = plugin.info
     resolved = resolve_options(info, options or {})
     with blame(info.name, "open"):
@@ -55,7 +49,7 @@ def open_embedder(
         raise
 
 
-class GuardedEmbedder:
+class GuardedEmbedder(Guarded):
     """An open embedder whose every answer is checked. Satisfies `contract.Embedder`.
 
     One `embed`, `reconstruct` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
@@ -63,19 +57,11 @@ class GuardedEmbedder:
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
-        self.info, self.options = info, dict(options)
-        self._embedder, self._lock, self._closed = embedder, threading.Lock(), False
+        super().__init__(info, embedder, "embedder")
+        self._embedder, self.options = embedder, dict(options)
         with blame(info.name, "reading the embedder's attributes"):
-            model, identity, provenance = embedder.model, embedder.identity, embedder.provenance
-            dimension, input_size, prepare = embedder.dimension, embedder.input_size, embedder.prepare
-        self.model: str = self._expect(type(model) is str and model != "", "model", model, "text")
-        self.identity: dict[str, Any] = self._plain("identity", identity)
-        self.provenance: dict[str, Any] = self._plain("provenance", provenance)
-        self.dimension: int = self._expect(_positive(dimension), "dimension", dimension, "an int above 0")
-        fits = input_size is None or _positive(input_size)
-        self.input_size: int | None = self._expect(fits, "input_size", input_size, "None or an int above 0")
-        self.prepare: GuardedPrepare = guard_prepare(info.name, prepare)
-        self.shape, self.dtype = self.prepare.shape, self.prepare.dtype
+            dimension = embedder.dimension
+        self.dimension: int = self._expect(positive(dimension), "dimension", dimension, "an int above 0")
 
     @property
     def can_reconstruct(self) -> bool:
@@ -92,8 +78,7 @@ class GuardedEmbedder:
         N may be 0. Raises `PluginBroken`; MemoryError where the batch is too large; ValueError for a batch
         that `prepare` did not make.
         """
-        if batch.shape[1:] != self.shape or batch.dtype != self.dtype:
-            raise ValueError(f"the batch is {batch.dtype} {batch.shape}, not {self.dtype} (N, *{self.shape})")
+        self._check_batch(batch)
         if len(batch) == 0:
             return np.empty((0, self.dimension), np.float32)
         with self._lock:
@@ -122,37 +107,6 @@ class GuardedEmbedder:
                 result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
         check_reconstruction(self.info.name, result)
         return result
-
-    def close(self) -> None:
-        """Give the model's memory back. A second call does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                with blame(self.info.name, "close"):
-                    self._embedder.close()
-
-    def __enter__(self) -> GuardedEmbedder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"the embedder of plugin {self.info.name!r} is closed")
-
-    def _expect(self, holds: bool, name: str, value: Any, rule: str) -> Any:
-        if not holds:
-            raise PluginBroken(self.info.name, f"{name}={value!r} must be {rule}")
-        return value
-
-    def _plain(self, name: str, value: object) -> dict[str, Any]:
-        self._expect(isinstance(value, Mapping), name, value, "a dict")
-        try:
-            plain: dict[str, Any] = json.loads(canonical_json(value))
-        except (TypeError, ValueError) as error:
-            raise PluginBroken(self.info.name, f"{name} must be plain JSON: {error}") from error
-        return plain
 
 
 def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> None:
@@ -185,7 +139,3 @@ def check_reconstruction(plugin: str, result: object) -> None:
         raise PluginBroken(plugin, "reconstruct must give four panels of one shape (H, W, 3), uint8")
     if result.mask.dtype != np.bool_ or result.mask.ndim != 2 or result.error.shape != result.mask.shape:
         raise PluginBroken(plugin, "reconstruct must give mask and error of one shape (gh, gw)")
-
-
-def _positive(value: object) -> bool:
-    return type(value) is int and value > 0

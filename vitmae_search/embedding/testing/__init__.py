@@ -15,10 +15,21 @@ or each check as a test of its own::
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_my_plugin(check, subject):
         check(subject)
+
+A plugin that classifies as well: `check_classifier(Path("my_plugin.py"), "a model of mine")`.
 """
 
 from vitmae_search.embedding.testing.checks import CHECKS, check_embedder
+from vitmae_search.embedding.testing.classifier import check_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 
-__all__ = ["CHECKS", "ConformanceError", "Subject", "check_embedder", "odd_images", "sample_images"]
+__all__ = [
+    "CHECKS",
+    "ConformanceError",
+    "Subject",
+    "check_classifier",
+    "check_embedder",
+    "odd_images",
+    "sample_images",
+]

@@ -1,0 +1,46 @@
+"""From what `Resize` gives to what a model takes, on its device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitmae_search.errors import ModelError, PluginOptionError
+from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
+
+from .choices import NAME
+
+
+def require_rgb(checkpoint: Checkpoint, name: str) -> None:
+    """Raise `ModelError` for a model that does not look at three channels."""
+    channels = checkpoint.config.num_channels
+    if channels != 3:
+        raise ModelError(f"{name} looks at {channels} channels; photos have 3")
+
+
+def processor_of(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcessor:
+    """The checkpoint's own, but for the size: the model's, or `image_size` squared."""
+    config = checkpoint.config
+    if any(image_size % side for side in config.patch_shape):
+        rule = f"must be a multiple of the model's patch size, {config.patch_size}"
+        raise PluginOptionError(NAME, f"image_size={image_size} {rule}")
+    height, width = (image_size, image_size) if image_size else config.image_shape
+    processor = ViTImageProcessor.for_checkpoint(checkpoint.files, config)
+    return replace(processor, do_resize=True, size={"height": height, "width": width})
+
+
+def levels_of(processor: ViTImageProcessor) -> Tensor:
+    """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+    return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
+
+
+def pixel_values(batch: NDArray[Any], levels: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 on the device of `levels`."""
+    pixels = torch.tensor(batch, device=levels.device).permute(0, 3, 1, 2).int()
+    return torch.stack([levels[c][pixels[:, c]] for c in range(3)], dim=1)
