@@ -55,3 +55,34 @@ def tiny_model() -> dict[str, object]:
         "patch_size": 4,
         "norm_pix_loss": True,
     }
+
+
+@pytest.fixture(scope="session")
+def coloured_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty PNGs of 24 × 20 pixels in each of three folders: noise with a cast of the folder's colour."""
+    root = tmp_path_factory.mktemp("coloured")
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (root / name / "deeper").mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 160, (20, 24, 3))
+            pixels[:, :, channel] += 80
+            folder = root / name / "deeper" if i % 2 else root / name
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture
+def start_model(tiny_model: dict[str, object], tmp_path: Path) -> Path:
+    """A ViTMAE's checkpoint whose every weight, positions too, is random, and its processor."""
+    from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = ViTMAEForPreTraining(ViTMAEConfig(**tiny_model))  # type: ignore[arg-type]
+        for value in model.state_dict().values():
+            value.copy_(value + 0.2 * torch.randn_like(value))
+    folder = tmp_path / "start"
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}, resample=3).save_pretrained(folder)
+    return folder

@@ -133,7 +133,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise TrainingError(f"{where} is not UTF-8") from error
     except csv.Error as error:
-        raise TrainingError(f"{where}, line {reader.line_num}: {error}") from error
+        raise TrainingError(f"{where}, line {reader.reader.line_num}: {error}") from error
 
 
 def _stamp(row: dict[str, str], root: str) -> Stamp | str:
