@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import DeviceError, LibraryError, PluginBroken, StorageError
+from vitmae_search.photos import decode
 
 BROKEN = b"\xff\xd8\xff\xe0 not a photo"
 
@@ -398,3 +400,28 @@ def test_the_index_file_follows_within_a_long_run(bench, fill, monkeypatch):
     fill(8)
     bench.index()
     assert len(saves) > 2
+
+
+def test_a_photo_that_is_back_is_found_though_this_space_fails_on_it(bench, fill):
+    """It has its vector in the other space, and must not stay hidden there."""
+    path, _ = fill(2)
+    bench.index()
+    data, times = path.read_bytes(), path.stat().st_mtime_ns
+    path.unlink()
+    assert bench.index().missing == 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times, times))
+    bench.revision = 2
+    refused = open_embedder(bench.plugin, {"revision": 2}).prepare(decode(data).image)
+
+    def before_row(row):
+        if np.array_equal(row, refused):
+            raise ValueError("not this one")
+
+    bench.plugin.before_row = before_row
+    for _ in range(2):
+        report = bench.index()
+        assert (report.failed, report.missing) == (1, 0)
+        assert bench.missing() == set()
+    with bench.catalog() as catalog:
+        assert catalog.searchable_ids(1).size == 2

@@ -22,7 +22,7 @@ class Plan:
     """The files of a walk, each in one place, and the rows that it did not see.
 
     `jobs` are new, changed, or without a vector in this space, in the order of the walk. `returned` are
-    ids of rows that were missing and are here again as they were; they count among `unchanged`.
+    ids of rows that were missing and are here again as they were, whatever this space has of them.
     `failed` are known failures whose file has not changed. `renumbered` are ids of unchanged rows by
     the device that they are now on, where the system has numbered it anew. `unseen` are the rows of the
     walked folders that the walk did not come by, missing before or not; `forgotten` the paths of such
@@ -59,6 +59,8 @@ def make_plan(
 def _place(
     plan: Plan, stamp: Stamp, row: KnownFile | None, failure: Failure | None, retry_failed: bool
 ) -> None:
+    if row is not None and row.missing and row.stamp == stamp:
+        plan.returned.append(row.photo_id)
     if failure is not None and (failure.size, failure.mtime_ns) == (stamp.size, stamp.mtime_ns):
         if retry_failed:
             plan.jobs.append(Job(stamp, row))
@@ -68,7 +70,5 @@ def _place(
         plan.jobs.append(Job(stamp, row))
     else:
         plan.unchanged += 1
-        if row.missing:
-            plan.returned.append(row.photo_id)
         if row.stamp.device != stamp.device:
             plan.renumbered.setdefault(stamp.device, []).append(row.photo_id)
