@@ -51,6 +51,16 @@ def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> No
             library.cancel_run("nonsense")
 
 
+def test_nothing_in_the_current_folder_stands_in_for_a_module(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "numpy.py").write_text("raise SystemExit('a stranger ran')", "utf-8")
+    monkeypatch.chdir(photos)
+    with Library.open(tmp_path / "new") as library:
+        key = library.start_index(photos, "--embedder", "color_layout")
+        assert wait_until(library, key, lambda run: run.state != "running").state == "done"
+
+
 def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path) -> None:
     with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
         key = starter.start_index(many, "--embedder", "color_layout", "--batch-size", "1")

@@ -5,6 +5,7 @@ A child writes its own progress into the catalogue's `runs` row, so it outlives 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,12 @@ from vitmae_search.records import Run
 
 START_SECONDS = 20.0
 """How long a child may take until its row is in the catalogue: it imports, and waits for the lock."""
+
+# Our own import path, and not the folder that this process happens to be in, as `-m` would have it.
+_COMMAND = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from vitmae_search.cli.main import main; main()"
+)
 
 
 def log_path(library: Path, key: str) -> Path:
@@ -39,8 +46,8 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  our own command, arguments as a list
                 [
-                    *(sys.executable, "-m", "vitmae_search", command),
-                    *("--library", os.fspath(library), "--run-key", key),
+                    *(sys.executable, "-P", "-c", _COMMAND, json.dumps(_import_path())),
+                    *(command, "--library", os.fspath(library), "--run-key", key),
                     *arguments,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -53,6 +60,10 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
     # Reap it when it ends, so that a finished child does not stay as a zombie that looks alive.
     threading.Thread(target=process.wait, name=f"run-{key[:8]}", daemon=True).start()
     return key, process
+
+
+def _import_path() -> list[str]:
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def last_words(library: Path, key: str) -> str:
