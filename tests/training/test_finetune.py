@@ -35,7 +35,7 @@ from vitmae_search.vitmae import (
 )
 
 PROBE = {"epochs": 15.0, "batch_size": 16, "learning_rate": 2.0}
-FULL = {"epochs": 3.0, "batch_size": 20, "learning_rate": 0.02, "drop_path": 0.3}
+FULL = {"epochs": 3.0, "batch_size": 20, "learning_rate": 0.02, "drop_path": 0.3, "precision": "fp32"}
 Finetune = Callable[..., FinetuneReport]
 
 

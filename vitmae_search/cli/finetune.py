@@ -98,7 +98,11 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp32"]),
+    help="Of the encoder in training.  [default: probe fp32, full bf16]",
+)
 @click.option("--attention", type=click.Choice(["eager", "sdpa"]), default="eager", show_default=True)
 @click.option("--device", metavar="auto|cpu|cuda|cuda:N|mps", default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="On the CPU.  [default: all cores]")

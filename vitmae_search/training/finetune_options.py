@@ -27,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.0,
         "mixup": 0.0,
         "cutmix": 0.0,
+        "precision": "fp32",
     },
     FULL: {
         "epochs": 100.0,
@@ -39,6 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.1,
         "mixup": 0.8,
         "cutmix": 1.0,
+        "precision": "bf16",
     },
 }
 """Defaults that depend on the mode (He et al. 2022, tables 9 and 10, and `facebookresearch/mae`)."""
@@ -76,6 +78,7 @@ class FinetuneOptions:
     drop_path: float
     mixup: float
     cutmix: float
+    precision: str
     pooling: str = "cls"
     views: int = 2
     clip_norm: float = 0.0
@@ -83,7 +86,6 @@ class FinetuneOptions:
     flip: bool = True
     val_share: float = 0.2
     stored_side: int = 0
-    precision: str = "fp32"
     attention: str = "eager"
     seed: int = 0
     device: str = "auto"
