@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json
 from vitmae_search.cli.spaces import space_json
 from vitmae_search.errors import display_path
+from vitmae_search.records import Failure, LibraryStatus
 
 
 @click.command("status")
@@ -23,26 +25,28 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
         status = opened.status()
         failures = opened.failures() if list_failures else []
     if as_json:
-        print_json(
-            {
-                "library": status.library,
-                "photos": status.photos,
-                "contents": status.contents,
-                "missing": status.missing,
-                "failed": status.failed,
-                "roots": [
-                    {"path": root.path, "photos": root.photos, "offline": root.offline}
-                    for root in status.roots
-                ],
-                "spaces": [space_json(space) for space in status.spaces],
-                **(
-                    {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
-                    if list_failures
-                    else {}
-                ),
-            }
-        )
-        return
+        listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
+        print_json(status_json(status) | (listed if list_failures else {}))
+    else:
+        _print(status, failures)
+
+
+def status_json(status: LibraryStatus) -> dict[str, object]:
+    """The keys of `status --json`, but for the failures."""
+    return {
+        "library": status.library,
+        "photos": status.photos,
+        "contents": status.contents,
+        "missing": status.missing,
+        "failed": status.failed,
+        "roots": [
+            {"path": root.path, "photos": root.photos, "offline": root.offline} for root in status.roots
+        ],
+        "spaces": [space_json(space) for space in status.spaces],
+    }
+
+
+def _print(status: LibraryStatus, failures: Sequence[Failure]) -> None:
     click.echo(f"library  {display_path(status.library)}")
     click.echo(
         f"photos   {status.photos} ({status.contents} distinct), "
