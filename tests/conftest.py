@@ -50,3 +50,57 @@ def write_photo() -> Callable[[Path, int], Path]:
         return path
 
     return write
+
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
+
+
+def _grained(colour: str, random: np.random.Generator) -> Image.Image:
+    small = np.array(COLOURS[colour]) + random.integers(-40, 41, (6, 8, 3))
+    image = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
+    return image.resize((96, 72), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def write_colour() -> Callable[[Path, str, int], Path]:
+    """Write a small JPEG that is mostly "red", "green" or "blue", and return its path."""
+
+    def write(path: Path, colour: str, seed: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _grained(colour, np.random.default_rng(seed)).save(path, "JPEG", quality=92)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny `ViTForImageClassification` on disk that tells red, green and blue photos apart.
+
+    A random encoder, and a head that least squares fits to what it makes of such photos.
+    """
+    import torch
+
+    from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = ViTConfig(**sizes, image_size=32, patch_size=8, id2label=dict(enumerate(COLOURS)))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        model = ViTForImageClassification(config).eval()
+        for value in model.vit.parameters():
+            value.copy_(torch.randn(value.shape) * 0.2)
+        processor = ViTImageProcessor(size={"height": 32, "width": 32})
+        random = np.random.default_rng(0)
+        images = [_grained(colour, random) for colour in COLOURS for _ in range(60)]
+        pixels = processor(images, return_tensors="pt")["pixel_values"]
+        features = model.vit(pixels, return_dict=True).last_hidden_state[:, 0]
+        wanted = torch.eye(3).repeat_interleave(60, dim=0) * 4
+        ones = torch.ones(len(features), 1)
+        fit = torch.linalg.lstsq(torch.cat([features, ones], dim=1), wanted, driver="gelsd").solution
+        model.classifier.weight.copy_(fit[:-1].T)
+        model.classifier.bias.copy_(fit[-1])
+    folder = tmp_path_factory.mktemp("classifiers") / "colours"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

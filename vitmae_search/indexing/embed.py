@@ -1,22 +1,34 @@
-"""Embedding a batch so that one bad row fails alone, and a broken plugin does not fail them all."""
+"""Running a model on a batch so that one bad row fails alone, and a broken plugin does not fail them all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.embedding import GuardedEmbedder, Prepare
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
 Outcome = NDArray[np.float32] | VitmaeSearchError
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""A batch of prepared images, (N, ...), to a row for each, (N, D)."""
 
 
 def embed_rows(embedder: GuardedEmbedder, rows: Sequence[NDArray[Any]]) -> list[Outcome]:
-    """For each prepared image its (D,) vector, or the error that it alone gives.
+    """For each prepared image its (D,) vector, or the error that it alone gives; see `rows_alone`."""
+    return rows_alone(embedder.embed, rows)
+
+
+def still_works(embedder: GuardedEmbedder) -> bool:
+    """Whether the embedder can embed an ordinary image; if not, no photo is to blame."""
+    return works(embedder.prepare, embedder.embed)
+
+
+def rows_alone(run: Run, rows: Sequence[NDArray[Any]]) -> list[Outcome]:
+    """For each prepared image its row of what `run` gives, or the error that it alone gives.
 
     A batch that fails is tried again row by row; one that does not fit into memory, in halves. Raises
     `DeviceError` where not even one row fits.
@@ -24,26 +36,26 @@ def embed_rows(embedder: GuardedEmbedder, rows: Sequence[NDArray[Any]]) -> list[
     if not rows:
         return []
     try:
-        return list(embedder.embed(np.stack(rows)))
+        return list(run(np.stack(rows)))
     except MemoryError as error:
         if len(rows) == 1:
             raise DeviceError(
                 "the model's device has not enough memory for a single photo; choose another with --device"
             ) from error
         half = len(rows) // 2
-        return embed_rows(embedder, rows[:half]) + embed_rows(embedder, rows[half:])
+        return rows_alone(run, rows[:half]) + rows_alone(run, rows[half:])
     except VitmaeSearchError as error:
         if len(rows) == 1:
             return [error]
-        return [outcome for row in rows for outcome in embed_rows(embedder, [row])]
+        return [outcome for row in rows for outcome in rows_alone(run, [row])]
 
 
-def still_works(embedder: GuardedEmbedder) -> bool:
-    """Whether the embedder can embed an ordinary image; if not, no photo is to blame."""
+def works(prepare: Prepare, run: Run) -> bool:
+    """Whether an ordinary image goes through."""
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((256, 192), Image.Resampling.BICUBIC)
     try:
-        embedder.embed(embedder.prepare(image)[None])
+        run(prepare(image)[None])
     except (VitmaeSearchError, MemoryError):
         return False
     return True

@@ -5,6 +5,7 @@ Torch-free. Decoding and hashing release Python's lock, so threads use all cores
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -22,6 +23,13 @@ from vitmae_search.records import PhotoMetadata
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+_MOST_WORKERS = 8
+
+
+def default_workers() -> int:
+    """One for each core, within reason."""
+    return max(1, min(_MOST_WORKERS, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from vitmae_search.catalog import CatalogWriter
 from vitmae_search.records import IndexProgress
 
-Phase = Literal["scanning", "indexing", "finishing", "done"]
+Phase = Literal["scanning", "indexing", "classifying", "finishing", "done"]
+WORKING = ("indexing", "classifying")
 _RECORD_EVERY = 1.0
+
+
+def record_in_run(catalog: CatalogWriter, run_key: str | None) -> Callable[[Mapping[str, Any]], None]:
+    """Write progress into the run's row; without a key, nowhere."""
+    if run_key is None:
+        return lambda progress: None
+    return lambda progress: catalog.update_run(run_key, progress)
 
 
 class ProgressTeller:
@@ -44,11 +53,12 @@ class ProgressTeller:
         """Say that `done` of `total` files are dealt with. The rate counts from the phase's first word."""
         now = time.monotonic()
         new_phase = phase != self._phase
-        if phase == "indexing" and new_phase:
+        working_now = phase in WORKING
+        if working_now and new_phase:
             self._working, self._before = now, done
         self._phase = phase
         working = now - self._working
-        rate = (done - self._before) / working if phase == "indexing" and working > 0 else 0.0
+        rate = (done - self._before) / working if working_now and working > 0 else 0.0
         moment = IndexProgress(phase, done, total, failed, now - self._started, rate, current)
         if self._show is not None:
             self._show(moment)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
-from vitmae_search.indexing.prefetch import PhotoReader, prefetch
-from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.prefetch import PhotoReader, default_workers, prefetch
+from vitmae_search.indexing.progress import ProgressTeller, record_in_run
+from vitmae_search.indexing.recorded import Cancelled, recorded
 from vitmae_search.indexing.recorder import Counts, Recorder
 from vitmae_search.photos import ThumbnailStore, decode_target
 from vitmae_search.records import IndexProgress, IndexReport, Space
@@ -24,13 +23,8 @@ from vitmae_search.vectors import VectorCache
 
 OpenSpace = Callable[[], tuple[GuardedEmbedder, Space]]
 
-_MOST_WORKERS = 8
 _SAVE_EVERY = 300.0
 _LOOK_EVERY = 256
-
-
-class _Cancelled(Exception):
-    """The person asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +63,10 @@ def index_folders(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = check_folders(catalog, folders)
-    options = _Options(paths, exclude, retry_failed, batch_size, workers or _default_workers())
+    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers())
     run = _IndexRun(catalog, options, vectors, thumbnails, on_progress, cancelled, run_key)
-    if run_key is not None:
-        catalog.start_run(run_key, "index", {"folders": paths, "exclude": list(exclude)})
-    try:
-        report = run.run(open_space)
-    except BaseException as error:
-        if run_key is not None:
-            with suppress(VitmaeSearchError):  # on a full disk there is no telling
-                _finish_failed(catalog, run_key, error)
-        raise
-    if run_key is not None:
-        catalog.finish_run(run_key, "cancelled" if report.interrupted else "done", _as_json(report))
-    return report
+    arguments = {"folders": paths, "exclude": list(exclude)}
+    return recorded(catalog, run_key, "index", arguments, lambda: run.run(open_space))
 
 
 class _IndexRun:
@@ -103,12 +87,7 @@ class _IndexRun:
         self._vectors = vectors
         self._thumbnails = thumbnails
         self._cancelled = cancelled or (lambda: False)
-        self._teller = ProgressTeller(
-            on_progress,
-            (lambda progress: catalog.update_run(run_key, progress))
-            if run_key is not None
-            else (lambda progress: None),
-        )
+        self._teller = ProgressTeller(on_progress, record_in_run(catalog, run_key))
         self._counts = Counts()
         self._walked = Walked()
         self._missing = 0
@@ -122,7 +101,7 @@ class _IndexRun:
             embedder, self._space = open_space()
             self._walk(self._space)
             self._bring_up_to_date(embedder, self._space)
-        except (_Cancelled, KeyboardInterrupt):
+        except (Cancelled, KeyboardInterrupt):
             interrupted = True
         if self._space is not None:
             self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
@@ -202,7 +181,7 @@ class _IndexRun:
 
     def _stop_if_asked(self) -> None:
         if self._cancelled():
-            raise _Cancelled
+            raise Cancelled
 
     def _report(self, interrupted: bool) -> IndexReport:
         counts = self._counts
@@ -222,20 +201,3 @@ class _IndexRun:
             space=None if self._space is None else self._space.space_id,
             interrupted=interrupted,
         )
-
-
-def _finish_failed(catalog: CatalogWriter, run_key: str, error: BaseException) -> None:
-    if isinstance(error, KeyboardInterrupt):
-        catalog.finish_run(run_key, "cancelled")
-    else:
-        said = str(error) if isinstance(error, VitmaeSearchError) else repr(error)
-        catalog.finish_run(run_key, "failed", error=said)
-
-
-def _default_workers() -> int:
-    return max(1, min(_MOST_WORKERS, os.cpu_count() or 1))
-
-
-def _as_json(report: IndexReport) -> dict[str, Any]:
-    """The report for the `runs` table; the failures have one of their own."""
-    return asdict(replace(report, failures=()))

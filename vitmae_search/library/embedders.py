@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.embedding import GuardedEmbedder, ModelLister, PluginHost, open_embedder, resolve_options
+from vitmae_search.embedding import (
+    GuardedClassifier,
+    GuardedEmbedder,
+    ModelLister,
+    PluginHost,
+    open_classifier,
+    open_embedder,
+    resolve_options,
+)
 from vitmae_search.errors import PluginError, SpaceError
 from vitmae_search.records import ModelListing, Space
 
@@ -67,6 +75,10 @@ class Embedders:
             if key not in self._open:
                 self._open[key] = self._load(plugin, options)
             return self._open[key]
+
+    def open_classifier(self, plugin: str, model: str) -> GuardedClassifier:
+        """A classifier of `plugin`, for the caller to close. Raises what `open` does."""
+        return open_classifier(self.host.get(plugin), model, self._device, self._precision)
 
     def for_index(self, choice: EmbedderChoice, catalog: CatalogWriter) -> tuple[GuardedEmbedder, Space]:
         """What `index` embeds with, and its space, made if it is new."""

@@ -1,8 +1,8 @@
 """`Library`, the front door: it puts the rooms together and owns what is open.
 
 One `Library` serves many threads. The catalogue is read by anyone at any time; it is written only inside
-`index`, `use_space`, `drop_space` and a repairing `check`, each of which holds the writer's lock. A model
-is loaded when something first needs it.
+`index`, `classify`, `use_space`, `drop_space` and a repairing `check`, each of which holds the writer's
+lock. A model is loaded when something first needs it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from typing import Self
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.indexing import index_folders
+from vitmae_search.indexing import TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
-from vitmae_search.library.embedders import EmbedderChoice, Embedders
+from vitmae_search.library.embedders import (
+    DEFAULT_DECODE,
+    DEFAULT_PLUGIN,
+    EmbedderChoice,
+    Embedders,
+    absolute_model,
+)
 from vitmae_search.library.reading import LibraryReader
 from vitmae_search.records import (
     CheckReport,
+    ClassifyReport,
     IndexProgress,
     IndexReport,
 )
@@ -93,6 +100,46 @@ class Library(LibraryReader):
                 batch_size=self._batch_size,
                 exclude=exclude,
                 retry_failed=retry_failed,
+                on_progress=on_progress,
+                cancelled=cancelled,
+                run_key=run_key or uuid.uuid4().hex,
+            )
+
+    def classify(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        plugin: str = DEFAULT_PLUGIN,
+        k: int = 3,
+        min_confidence: float = 0.2,
+        under: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        run_key: str | None = None,
+    ) -> ClassifyReport:
+        """Give the photos on disk (in the folder `under`) tags, with the classifier that `model` names.
+
+        At most `k` tags a photo, none below `min_confidence`. Photos that this classifier has seen, asked
+        for the same, are passed over; `again` classifies them anew. To run again is to resume. Raises
+        `LibraryEmpty`, `LibraryBusy`, `PluginError`, `ModelError`, `DeviceError`.
+        """
+        self._catalog()
+        source = absolute_model(os.fspath(model))
+        options = TagOptions(
+            source,
+            top=k,
+            min_confidence=min_confidence,
+            under=None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under))),
+            again=again,
+            decode=self._choice.decode or DEFAULT_DECODE,
+            batch_size=self._batch_size,
+        )
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return classify_photos(
+                catalog,
+                options,
+                open_classifier=lambda: self._embedders.open_classifier(plugin, source),
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,

@@ -41,6 +41,7 @@ from vitmae_search.records import (
     SearchFilter,
     SearchResult,
     Space,
+    Tag,
 )
 from vitmae_search.search import Query, query_image, query_vector, require_file, retrieve
 from vitmae_search.vectors import VectorCache, VectorIndex
@@ -162,6 +163,15 @@ class LibraryReader:
         """How many photos on disk pass the filter."""
         catalog = self._catalog_or_none()
         return catalog.count_photos(where) if catalog else 0
+
+    def tags(self, photo_id: int) -> list[Tag]:
+        """What classifiers say of the photo: one classifier after the other, each with its surest first."""
+        return self._catalog().tags(self._photo(photo_id).content_id)
+
+    def tag_counts(self) -> dict[str, int]:
+        """Every tag of a photo on disk, and how many photos have it, the most frequent first."""
+        catalog = self._catalog_or_none()
+        return catalog.tag_counts() if catalog else {}
 
     def failures(self, space: int | None = None) -> list[Failure]:
         """Files without a vector in this space (default: the current one), with reasons."""
