@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,21 @@ def test_no_file_and_an_empty_one_are_an_empty_library(folder):
     with CatalogWriter.open_writer(folder) as writer:
         assert writer.spaces() == []
     assert ask(folder, "PRAGMA application_id") == [(APPLICATION_ID,)]
+
+
+def test_a_reader_that_comes_while_a_writer_migrates_need_not_wait_for_its_end(old, version):
+    """As whoever opens a library that another process is just making: the file is old for a moment."""
+    lock = WriterLock(old)
+    lock.acquire(0)
+    try:
+        with ThreadPoolExecutor() as pool:
+            opening = pool.submit(Catalog.open, old)
+            time.sleep(0.3)  # it has seen the old version by now, or will see the new one
+            engine = writing_engine(old / "catalogue.sqlite3")
+            with engine.connect() as connection:
+                migrate(connection, version)
+            engine.dispose()
+            with opening.result() as catalog:
+                assert catalog.count_photos() > 0
+    finally:
+        lock.release()

@@ -19,7 +19,7 @@ from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.sources import SpaceVectors
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writing import WritableDatabase
-from vitmae_search.errors import LibraryEmpty, StorageError, display_path
+from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
 
 EVERYTHING = SearchFilter()
@@ -44,10 +44,16 @@ class Catalog:
         `LibraryEmpty` where there is no file, `LibraryDamaged` for a file that is not ours or not
         readable, `LibraryTooNew`, `LibraryBusy` or `StorageError` where it cannot be brought up to date.
         """
-        if cls._needs_migration(Path(folder)):
-            # Only the holder of the lock may change the file, its form included.
-            WritableDatabase(Path(folder)).close()
-        return cls(Database(Path(folder)))
+        folder = Path(folder)
+        if cls._needs_migration(folder):
+            try:
+                # Only the holder of the lock may change the file, its form included.
+                WritableDatabase(folder).close()
+            except LibraryBusy:
+                # A writer does so before all else; then it may keep the lock for hours.
+                if cls._needs_migration(folder):
+                    raise
+        return cls(Database(folder))
 
     @staticmethod
     def _needs_migration(folder: Path) -> bool:
