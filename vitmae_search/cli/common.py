@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SHOWN_TAGS = 10
 
 library_option = click.option(
     "--library",
@@ -94,3 +97,10 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def tags_line(tags: Mapping[str, int]) -> str:
+    """The most frequent tags with their counts, on one line."""
+    shown = [f"{display_path(tag)} {count}" for tag, count in list(tags.items())[:SHOWN_TAGS]]
+    more = f", and {len(tags) - SHOWN_TAGS} more" if len(tags) > SHOWN_TAGS else ""
+    return ", ".join(shown) + more

@@ -16,6 +16,7 @@ from vitmae_search.errors import VitmaeSearchError
 COMMANDS = {
     "index": ("index", "Index photo folders, or bring them up to date."),
     "search": ("search", "Find the photos that look like a picture."),
+    "classify": ("classify", "Give the library's photos tags, with a classifier."),
     "reconstruct": ("reconstruct", "Hide patches of a picture and let the model fill them in."),
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),

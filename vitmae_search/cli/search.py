@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vitmae_search.cli.common import device_options, json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    device_options,
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+    tags_line,
+)
 from vitmae_search.errors import display_path
 from vitmae_search.records import SearchFilter, SearchResult
+
+if TYPE_CHECKING:
+    from vitmae_search.library import Library
 
 DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
@@ -27,6 +39,10 @@ DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
     "--before", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or earlier."
 )
 @click.option("--camera", metavar="TEXT", help="Taken with a camera whose name holds this text.")
+@click.option("--tag", metavar="TEXT", help="Only photos that `classify` gave this tag.")
+@click.option(
+    "--min-confidence", type=click.FloatRange(0, 1), help="With --tag: only where it was at least this sure."
+)
 @device_options
 @library_option
 @json_option
@@ -38,6 +54,8 @@ def command(
     after: datetime | None,
     before: datetime | None,
     camera: str | None,
+    tag: str | None,
+    min_confidence: float | None,
     device: str | None,
     precision: str,
     library: Path | None,
@@ -48,18 +66,35 @@ def command(
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model.
     """
+    if min_confidence is not None and not tag:
+        raise click.UsageError("--min-confidence goes with --tag")
     where = SearchFilter(
         under=None if under is None else os.path.abspath(os.path.expanduser(under)),
         after=after,
         before=_end_of_day(before),
         camera=camera,
+        min_confidence=min_confidence or 0.0,
     )
     with open_library(library, device=device, precision=precision) as opened:
+        if tag:
+            where = replace(where, tag=_known_tag(opened, tag))
         result = opened.search(image, k=k, space=space, where=where)
     if as_json:
         print_json(result_json(result))
     else:
-        _print(result)
+        _print(result, where)
+
+
+def _known_tag(library: Library, text: str) -> str:
+    """The library's tag that `text` means, whatever its case; else `text`, after a word on stderr."""
+    tags = library.tag_counts()
+    if text in tags:
+        return text
+    alike = [tag for tag in tags if tag.casefold() == text.casefold()]
+    if not alike:
+        there = f"there are: {tags_line(tags)}" if tags else "no photo has one; see `vitmae-search classify`"
+        click.echo(f"no photo has the tag {display_path(text)!r}; {there}", err=True)
+    return alike[0] if alike else text
 
 
 def _end_of_day(date: datetime | None) -> datetime | None:
@@ -89,9 +124,12 @@ def result_json(result: SearchResult) -> dict[str, object]:
     }
 
 
-def _print(result: SearchResult) -> None:
-    if not result.hits:
+def _print(result: SearchResult, where: SearchFilter) -> None:
+    if not result.hits and where.empty:
+        click.echo("no photo on disk has a vector in this space; `vitmae-search index FOLDER` makes them")
+    elif not result.hits:
         click.echo("no photo matches; try without the filters")
     for hit in result.hits:
-        more = f"  (and {len(hit.copies)} copies)" if hit.copies else ""
+        copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
+        more = f"  (and {copies})" if hit.copies else ""
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
 from vitmae_search.cli.spaces import space_json
 from vitmae_search.errors import display_path
 from vitmae_search.records import Failure, LibraryStatus
@@ -20,19 +20,20 @@ from vitmae_search.records import Failure, LibraryStatus
 @library_option
 @json_option
 def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
-    """Say what the library holds: photos, failures, folders and embedding spaces."""
+    """Say what the library holds: photos, failures, folders, embedding spaces and tags."""
     with open_library(library) as opened:
         status = opened.status()
+        tags = opened.tag_counts()
         failures = opened.failures() if list_failures else []
     if as_json:
         listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
-        print_json(status_json(status) | (listed if list_failures else {}))
+        print_json(status_json(status) | {"tags": tags} | (listed if list_failures else {}))
     else:
-        _print(status, failures)
+        _print(status, tags, failures)
 
 
 def status_json(status: LibraryStatus) -> dict[str, object]:
-    """The keys of `status --json`, but for the failures."""
+    """The keys of `status --json`, but for the tags and the failures."""
     return {
         "library": status.library,
         "photos": status.photos,
@@ -46,7 +47,7 @@ def status_json(status: LibraryStatus) -> dict[str, object]:
     }
 
 
-def _print(status: LibraryStatus, failures: Sequence[Failure]) -> None:
+def _print(status: LibraryStatus, tags: Mapping[str, int], failures: Sequence[Failure]) -> None:
     click.echo(f"library  {display_path(status.library)}")
     click.echo(
         f"photos   {status.photos} ({status.contents} distinct), "
@@ -61,6 +62,8 @@ def _print(status: LibraryStatus, failures: Sequence[Failure]) -> None:
         click.echo(
             f"space    {space.space_id}: {space.plugin} {space.model}, {space.vectors} vectors{current}"
         )
+    if tags:
+        click.echo(f"tags     {tags_line(tags)}")
     for failure in failures:
         click.echo(f"failed   {display_path(failure.path)}: {failure.reason}")
     if not status.spaces:
