@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
 import streamlit as st
 
 from vitmae_search.errors import display_path
-from vitmae_search.records import Photo
+from vitmae_search.records import Photo, Tag
 from vitmae_search.web import notices
 from vitmae_search.web.grid import photo_name
 from vitmae_search.web.query import ask_photo
@@ -28,7 +29,7 @@ def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...
         f'<img src="{address}" alt="{escape(photo_name(photo), quote=True)}"></a>'
     )
     _actions(photo)
-    notices.facts(facts_of(photo, score, copies))
+    notices.facts(facts_of(photo, score, copies) + tag_facts(library().tags(photo.photo_id)))
 
 
 def _actions(photo: Photo) -> None:
@@ -59,6 +60,15 @@ def facts_of(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list
     changed = datetime.fromtimestamp(photo.mtime_ns / 1e9, tz=UTC).astimezone()
     rows.append(("Changed", f"{changed:%d %B %Y, %H:%M}"))
     return rows
+
+
+def tag_facts(tags: Sequence[Tag]) -> list[tuple[str, str]]:
+    """What each classifier says, with how sure it is; its name only where there is another."""
+    said: dict[str, list[str]] = {}
+    for tag in tags:
+        said.setdefault(tag.classifier, []).append(f"{display_path(tag.name)} ({tag.confidence:.0%})")
+    names = ["Tags"] if len(said) == 1 else [f"Tags by {display_path(name)}" for name in said]
+    return [(name, ", ".join(words)) for name, words in zip(names, said.values(), strict=True)]
 
 
 def file_size(size: int) -> str:

@@ -16,6 +16,7 @@ RECENT = 10
 _PHASES = {
     "scanning": "Looking through the folder",
     "indexing": "Reading photos",
+    "classifying": "Classifying photos",
     "finishing": "Finishing",
     "done": "Finishing",
 }
@@ -58,7 +59,7 @@ def _progress(run: Run) -> None:
     progress = run.progress
     done, total = number(progress, "done"), progress.get("total")
     with st.container(border=True):
-        notices.heading(f"Indexing {folder_of(run)}")
+        notices.heading(doing(run))
         share = min(1.0, done / total) if isinstance(total, int) and total > 0 else 0.0
         st.progress(share, text=_phase(progress, done, total))
         current = progress.get("current")
@@ -100,13 +101,12 @@ def outcome() -> None:
     watched = st.session_state.get("vs_watched") == newest.key
     st.session_state["vs_watched"] = newest.key if newest.state == "running" else None
     if newest.state == "done" and watched:
-        notices.notice(f"Indexing {folder_of(newest)} is {_outcome(newest)}.", "good")
+        notices.notice(f"{doing(newest)} is {_outcome(newest)}.", "good")
     elif newest.state == "failed":
-        notices.notice(f"Indexing {folder_of(newest)} failed: {newest.error or 'no reason given'}", "problem")
+        notices.notice(f"{doing(newest)} failed: {newest.error or 'no reason given'}", "problem")
     elif newest.state == "interrupted":
         notices.notice(
-            f"Indexing {folder_of(newest)} was interrupted. What was finished is kept; index the folder "
-            "again to go on."
+            f"{doing(newest)} was interrupted. What was finished is kept; do the same again to go on."
         )
 
 
@@ -116,18 +116,26 @@ def history() -> None:
     if not ended:
         return
     with st.expander("Recent runs"):
-        rows = [(when(run.started_at), folder_of(run), _outcome(run)) for run in ended]
-        notices.table(("Began", "Folder", "Outcome"), rows)
+        rows = [(when(run.started_at), doing(run), _outcome(run)) for run in ended]
+        notices.table(("Began", "What", "Outcome"), rows)
 
 
 def _outcome(run: Run) -> str:
     words = [_STATES.get(run.state, run.state)]
     report = run.report or {}
-    counted = ("added", "updated", "moved", "missing", "failed")
+    counted = ("classified", "added", "updated", "moved", "missing", "failed")
     words += [f"{number(report, name):,} {name}" for name in counted if number(report, name)]
     if run.error:
         words.append(run.error)
     return ", ".join(words)
+
+
+def doing(run: Run) -> str:
+    """What a run does, in a few words, as text."""
+    if run.kind == "classify":
+        where = f" in {folder_of(run)}" if run.arguments.get("folder") else ""
+        return f"Classifying photos{where} by {display_path(str(run.arguments.get('model')))}"
+    return f"Indexing {folder_of(run)}"
 
 
 def folder_of(run: Run) -> str:
