@@ -66,6 +66,7 @@ def test_copies_are_listed(vitmae_search: Callable[..., Any], indexed: Path) -> 
         str(indexed / "2.jpg"),
         str(indexed / "sub" / "copy.jpg"),
     }
+    assert "(and 1 copy)" in vitmae_search("search", indexed / "2.jpg").out.splitlines()[0]
     (only,) = vitmae_search("search", indexed / "2.jpg", "--under", indexed / "sub", "--json").json["hits"]
     assert only["path"] == str(indexed / "sub" / "copy.jpg")
 
@@ -74,6 +75,21 @@ def test_search_in_an_empty_library_says_what_to_do(vitmae_search: Callable[...,
     done = vitmae_search("search", photos / "0.jpg")
     assert done.code == 1
     assert "vitmae-search index" in done.err
+
+
+def test_nothing_found_says_why(vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path) -> None:
+    assert "without the filters" in vitmae_search("search", indexed / "2.jpg", "--after", "2100-01-01").out
+    query = tmp_path / "query.jpg"
+    query.write_bytes((indexed / "2.jpg").read_bytes())
+    for path in indexed.iterdir():
+        if path.name != "0.jpg":
+            path.unlink()
+    (indexed / "0.jpg").write_text("a photo no more", "utf-8")
+    vitmae_search("index", indexed)
+    done = vitmae_search("search", query)
+    assert done.code == 0
+    assert "filter" not in done.out
+    assert "vitmae-search index" in done.out
 
 
 def test_search_with_what_is_not_a_picture(
@@ -131,6 +147,17 @@ def test_check_and_repair(vitmae_search: Callable[..., Any], indexed: Path, tmp_
     )
 
 
+def test_what_could_not_be_repaired_is_not_called_repaired(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    (file,) = (tmp_path / "library" / "vectors").glob("*.vectors")
+    file.unlink()
+    file.mkdir()  # like a full or read-only disk, it keeps the new file from its place
+    done = vitmae_search("check", "--repair", "--json")
+    assert done.code == 1
+    assert done.json["repaired"] == []
+
+
 def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
     plugins = {plugin["name"]: plugin for plugin in vitmae_search("plugins", "--json").json["plugins"]}
     assert plugins["vitmae"]["error"] is None
@@ -156,6 +183,7 @@ def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, P
     vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, *words)
     assert again.read_bytes() == output.read_bytes(), "the same seed gives the same picture"
     assert vitmae_search("reconstruct", real_photos["chelsea"], "--mask-ratio", "1").code == 2
+    assert vitmae_search("reconstruct", real_photos["chelsea"], "--seed", 2**63).code == 2
     assert vitmae_search("reconstruct", real_photos["chelsea"], "-o", tmp_path / "no" / "x.png").code == 1
 
 

@@ -200,6 +200,13 @@ def test_truncated_files_are_refused(cat: Image.Image, encoded: Encode, name: st
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
+@pytest.mark.parametrize("data", [b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+def test_a_bare_signature_is_truncated(data: bytes) -> None:
+    with pytest.raises(DamagedPhoto) as caught:
+        decode(data, path="cut.img")
+    assert caught.value.reason == f"truncated {'GIF' if data[:3] == b'GIF' else 'PNG'} file"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -26,7 +26,9 @@ SHOWN_FAILURES = 10
 @click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="FOLDER...")
 @library_option
 @click.option(
-    "--embedder", metavar="PLUGIN", help="The embedding plugin.  [default: the current space's, or vitmae]"
+    "--embedder",
+    metavar="PLUGIN",
+    help="The embedding plugin.  [default: the current space's; vitmae with --model or -o]",
 )
 @model_option
 @click.option(

@@ -35,7 +35,11 @@ from vitmae_search.errors import display_path
     help="The share of patches to hide.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Which patches are hidden."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Which patches are hidden.",
 )
 @model_option
 @device_options

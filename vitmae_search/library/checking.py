@@ -25,6 +25,6 @@ def check_library(folder: Path, catalog: Catalog, vectors: VectorCache, *, repai
             problems.append(str(error))
             if repair:
                 vectors.discard(source.key)
-                vectors.save(source)
-                repaired.append(f"rebuilt the index file of space {space.space_id} from the catalogue")
+                if vectors.save(source):
+                    repaired.append(f"rebuilt the index file of space {space.space_id} from the catalogue")
     return CheckReport(tuple(checked), tuple(problems), tuple(repaired))

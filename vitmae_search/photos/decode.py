@@ -30,6 +30,7 @@ _UPRIGHT = {
 }
 _SIDEWAYS = frozenset(_UPRIGHT[value] for value in (5, 6, 7, 8))
 _TRUNCATED = re.compile(r"truncated|cut short|unexpected end|end of file|not enough (image )?data", re.I)
+_HEADER_ENDS = re.compile(r"\bunpack\w* requires a buffer")
 _UNSUPPORTED = re.compile(r"unsupported|not supported|not available|unknown (pixel mode|data|raw mode)", re.I)
 _REASON_LENGTH = 120
 
@@ -150,6 +151,8 @@ def _translated(error: Exception, path: str | os.PathLike[str] | None, image_for
         return PhotoTooLarge(path, "too large for this machine's memory")
     text = " ".join(str(error).split()) or type(error).__name__
     detail = text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
+    if _HEADER_ENDS.search(text):  # the rest of this text is Python's, about buffers
+        return DamagedPhoto(path, f"truncated {image_format} file")
     if isinstance(error, EOFError) or _TRUNCATED.search(text):
         return DamagedPhoto(path, f"truncated {image_format} file ({detail})")
     if _UNSUPPORTED.search(text):
