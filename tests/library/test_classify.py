@@ -266,6 +266,33 @@ def test_a_model_that_cannot_classify_leaves_all_as_it_was(library: Library, col
     assert "no classifier" in (run.error or "")
 
 
+def test_what_fine_tuning_writes_can_classify(
+    library: Library, colours: Path, tmp_path: Path, write_colour: Callable[..., Path]
+) -> None:
+    """Also with the head that only this project reads, on the mean of the patches."""
+    import torch
+
+    from vitmae_search.training import finetune
+
+    for seed in range(100, 124):
+        write_colour(tmp_path / "sorted" / COLOURS[seed % 3] / f"{seed}.jpg", COLOURS[seed % 3], seed)
+    threads = torch.get_num_threads()
+    try:
+        finetune(
+            tmp_path / "sorted",
+            tmp_path / "tuned",
+            mode="probe",
+            options={"pooling": "mean", "epochs": 3.0, "threads": 1, "device": "cpu"},
+        )
+    finally:
+        torch.set_num_threads(threads)
+    report = library.classify(tmp_path / "tuned", k=1, min_confidence=0)
+    assert (report.classified, set(report.labels)) == (12, set(COLOURS))
+    for path, row in tags_of(library).items():
+        if "copy" not in path:
+            assert os.path.basename(path).startswith(next(iter(row)))
+
+
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"min_confidence": -0.1}, {"min_confidence": 1.1}])
 def test_numbers_out_of_range(library: Library, colour_model: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"top=|min_confidence="):
