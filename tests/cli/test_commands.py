@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from vitmae_search import __version__
 from vitmae_search.cli.main import COMMANDS, cli
 
 
@@ -23,6 +25,16 @@ def test_help_is_there(name: str) -> None:
     assert done.exit_code == 0
     assert "--library" in done.output or name == "pretrain"
     assert len(done.output.splitlines()) > 8
+
+
+def test_the_version_is_said_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    done = CliRunner().invoke(cli, ["--version"])
+    assert done.exit_code == 0
+    assert __version__ in done.output
 
 
 def test_the_commands_are_listed_with_what_they_do() -> None:

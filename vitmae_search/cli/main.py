@@ -11,6 +11,7 @@ import sys
 
 import click
 
+import vitmae_search
 from vitmae_search.errors import VitmaeSearchError
 
 COMMANDS = {
@@ -51,7 +52,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="vitmae-search")
+@click.version_option(vitmae_search.__version__)
 def cli() -> None:
     """Search a photo folder by how its photos look, on your own machine.
 
