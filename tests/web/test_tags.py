@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -146,3 +147,26 @@ def test_a_classifying_run_is_told_as_one(tagged: Library, tmp_path: Path) -> No
     at.run()
     text = unescape(" ".join(str(block.proto.body) for block in at.get("html")))
     assert "Classifying photos by /models/<b>pets failed: no classifier" in text
+
+
+@pytest.mark.browser
+def test_a_browser_shows_tags_as_text(
+    tagged: Library, start_server: Callable[..., Any], chromium: Any
+) -> None:
+    """The choices of the filter, too, which Streamlit draws."""
+    server = start_server(tagged.folder)
+    page = chromium.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.set_default_timeout(30_000)
+    page.goto(f"{server.url}/?photo=1")
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("combobox", name="Tag").click()
+    choice = page.get_by_role("option").filter(has_text="onerror")
+    choice.wait_for()
+    assert choice.inner_text().strip() == f"{HOSTILE} (2)"
+    choice.click()
+    page.get_by_role("slider", name="At least this sure").wait_for()
+    assert not [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
+    page.close()
