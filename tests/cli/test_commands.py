@@ -23,7 +23,7 @@ from vitmae_search.cli.main import COMMANDS, cli
 def test_help_is_there(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0
-    assert "--library" in done.output or name == "pretrain"
+    assert "--library" in done.output or name in ("pretrain", "finetune")
     assert len(done.output.splitlines()) > 8
 
 
