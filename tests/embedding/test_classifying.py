@@ -127,7 +127,7 @@ def test_memory_that_runs_out_is_the_callers_to_deal_with(opened) -> None:
 
 @pytest.mark.parametrize("labels", ["[]", "['a', '']", "['a', 3]", "['a', '\\ud800']", "None"])
 def test_labels_are_text(opened, labels: str) -> None:
-    with pytest.raises(PluginBroken, match="labels|attributes"):
+    with pytest.raises(PluginBroken, match=r"labels|attributes"):
         opened('labels = ["dark", "bright"]', f"labels = {labels}")
 
 

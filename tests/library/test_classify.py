@@ -114,6 +114,7 @@ def test_photos_without_a_sure_tag_count_as_seen(library: Library, colour_model:
     library.classify(colour_model, min_confidence=1.0)
     assert library.tag_counts() == {}
     assert library.classify(colour_model, min_confidence=1.0).unchanged == 12
+    assert library.classify(colour_model, min_confidence=1).unchanged == 12
 
 
 def test_asking_for_other_tags_replaces_them(library: Library, colour_model: Path) -> None:

@@ -80,7 +80,8 @@ class Tagger:
 
     def __init__(self, labels: tuple[str, ...], top: int, min_confidence: float) -> None:
         self._names = list(dict.fromkeys(labels))
-        self._columns = np.array([self._names.index(label) for label in labels])
+        columns = {name: column for column, name in enumerate(self._names)}
+        self._columns = np.array([columns[label] for label in labels])
         self._top, self._least = top, min_confidence
 
     def __call__(self, probabilities: NDArray[np.float32]) -> list[tuple[str, float]]:
@@ -185,7 +186,7 @@ class _ClassifyRun:
 
     def _classify_all(self, classifier: GuardedClassifier) -> None:
         options = self._options
-        decides = {"top": options.top, "min_confidence": options.min_confidence}
+        decides = {"top": options.top, "min_confidence": float(options.min_confidence)}
         number = self._catalog.ensure_classifier(
             fingerprint=fingerprint(
                 {"classifier": classifier.identity, "tags": decides}, classifier.info, options.decode
