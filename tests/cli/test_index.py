@@ -31,6 +31,16 @@ def test_again_adds_nothing(vitmae_search: Callable[..., Any], indexed: Path) ->
     assert report["model"] == "color-layout", "a bare index stays in the current space"
 
 
+def test_decode_alone_changes_only_that(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    report = vitmae_search("index", indexed, "--decode", "exact", "--json").json
+    assert (report["model"], report["added"]) == ("color-layout", 8), "a space of its own, same plugin"
+    spaces = vitmae_search("spaces", "--json").json["spaces"]
+    assert [(space["plugin"], space["decode"]) for space in spaces] == [
+        ("color_layout", "scaled"),
+        ("color_layout", "exact"),
+    ]
+
+
 def test_a_bad_file_is_reported_and_ends_with_0(vitmae_search: Callable[..., Any], photos: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"not a photo")
     done = vitmae_search("index", photos, "--embedder", "color_layout", "--json")

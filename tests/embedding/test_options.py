@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitmae_search.embedding import PluginInfo, resolve_options, split_options
+from vitmae_search.embedding import PluginInfo, resolve_options
 from vitmae_search.errors import PluginOptionError
 
 INFO = PluginInfo("p", "P", options={"size": 8, "deep": False, "power": 1.5, "mode": "a"})
@@ -48,10 +48,3 @@ def test_an_unknown_option_lists_those_there_are() -> None:
         resolve_options(INFO, {"sise": "8"})
     with pytest.raises(PluginOptionError, match="it has: none"):
         resolve_options(PluginInfo("q", "Q"), {"a": "b"})
-
-
-def test_split_options() -> None:
-    assert split_options("p", ["a=1", " b =x=y", "c=", "a=2"]) == {"a": "2", "b": "x=y", "c": ""}
-    for wrong in ("a", "=1", ""):
-        with pytest.raises(PluginOptionError, match="not KEY=VALUE"):
-            split_options("p", [wrong])

@@ -28,7 +28,7 @@ SHOWN_FAILURES = 10
 @click.option(
     "--embedder",
     metavar="PLUGIN",
-    help="The embedding plugin.  [default: the current space's; vitmae with --model or -o]",
+    help="The embedding plugin.  [default: the current space's, or vitmae with --model]",
 )
 @model_option
 @click.option(

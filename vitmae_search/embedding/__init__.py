@@ -22,7 +22,7 @@ from vitmae_search.embedding.contract import (
 from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
 from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
-from vitmae_search.embedding.options import resolve_options, split_options
+from vitmae_search.embedding.options import resolve_options
 from vitmae_search.embedding.prepare import GuardedPrepare
 
 __all__ = [
@@ -48,5 +48,4 @@ __all__ = [
     "open_classifier",
     "open_embedder",
     "resolve_options",
-    "split_options",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from vitmae_search.embedding.contract import PluginInfo
 from vitmae_search.errors import PluginOptionError
@@ -12,20 +12,6 @@ OptionValue = str | int | float | bool
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
-
-
-def split_options(plugin: str, arguments: Iterable[str]) -> dict[str, str]:
-    """`["layers=last", "pooling=cls"]` as a dict; later ones win. The value may hold further `=` signs.
-
-    Raises `PluginOptionError` for an argument without `=` or without a key.
-    """
-    pairs = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or not key.strip():
-            raise PluginOptionError(plugin, f"-o {argument!r} is not KEY=VALUE")
-        pairs[key.strip()] = value
-    return pairs
 
 
 def resolve_options(info: PluginInfo, given: Mapping[str, object]) -> dict[str, OptionValue]:

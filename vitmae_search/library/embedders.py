@@ -22,6 +22,7 @@ from vitmae_search.embedding import (
     resolve_options,
 )
 from vitmae_search.errors import PluginError, SpaceError
+from vitmae_search.photos import DECODE_REVISION
 from vitmae_search.records import ModelListing, Space
 
 log = logging.getLogger(__name__)
@@ -82,15 +83,10 @@ class Embedders:
 
     def for_index(self, choice: EmbedderChoice, catalog: CatalogWriter) -> tuple[GuardedEmbedder, Space]:
         """What `index` embeds with, and its space, made if it is new."""
-        current = catalog.current_space()
-        if current is not None and not choice.explicit:
-            plugin, options, decode = current.plugin, dict(current.options), current.decode
-        else:
-            plugin, decode = choice.plugin or DEFAULT_PLUGIN, choice.decode or DEFAULT_DECODE
-            options = choice.all_options()
+        plugin, options, decode = _wanted(choice, catalog.current_space())
         embedder = self.open(plugin, options)
         space = catalog.ensure_space(
-            fingerprint=embedder.fingerprint(decode),
+            fingerprint=_fingerprint(embedder, decode),
             plugin=plugin,
             model=embedder.model,
             dimension=embedder.dimension,
@@ -190,5 +186,20 @@ class Embedders:
         return [space for space in alike if _made(embedder, space)]
 
 
+def _wanted(choice: EmbedderChoice, current: Space | None) -> tuple[str, dict[str, object], str]:
+    """Plugin, options and decode mode to index with.
+
+    A plugin or model that was named begins from that plugin's defaults; anything else from the current
+    space, so that `-o` and `--decode` alone change only what they say.
+    """
+    if current is None or choice.plugin or choice.model:
+        return choice.plugin or DEFAULT_PLUGIN, choice.all_options(), choice.decode or DEFAULT_DECODE
+    return current.plugin, {**current.options, **choice.all_options()}, choice.decode or current.decode
+
+
+def _fingerprint(embedder: GuardedEmbedder, decode: str) -> str:
+    return embedder.fingerprint(f"{decode}-{DECODE_REVISION}")
+
+
 def _made(embedder: GuardedEmbedder, space: Space) -> bool:
-    return embedder.fingerprint(space.decode) == space.fingerprint
+    return _fingerprint(embedder, space.decode) == space.fingerprint

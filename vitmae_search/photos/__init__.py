@@ -6,6 +6,7 @@ Torch-free. Nothing of a bad file escapes but a `PhotoError`, and the walk repor
 from vitmae_search.photos.colours import to_rgb
 from vitmae_search.photos.decode import (
     DECODE_MODES,
+    DECODE_REVISION,
     MAX_PIXELS,
     DecodedPhoto,
     decode,
@@ -19,6 +20,7 @@ from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, enco
 
 __all__ = [
     "DECODE_MODES",
+    "DECODE_REVISION",
     "MAX_BYTES",
     "MAX_PIXELS",
     "MEDIA_TYPES",

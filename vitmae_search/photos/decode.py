@@ -15,6 +15,8 @@ from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif
 from vitmae_search.records import PhotoMetadata
 
 DECODE_MODES = ("scaled", "exact")
+DECODE_REVISION = 1
+"""Goes up whenever a photo would decode to other pixels: it is part of a space's fingerprint."""
 MAX_PIXELS = 250_000_000
 """Above the 200 megapixels of today's phones, below a gigabyte of RGB in PIL's four bytes a pixel."""
 MIN_SIDE = 320
