@@ -51,8 +51,8 @@ def visit(**query: str) -> AppTest:
     return at
 
 
-def found(at: AppTest) -> set[int]:
-    grids = [json.loads(g.proto.json) for g in at.get("bidi_component") if "vs_hits" in g.proto.id]
+def found(at: AppTest, grid: str = "vs_hits") -> set[int]:
+    grids = [json.loads(g.proto.json) for g in at.get("bidi_component") if grid in g.proto.id]
     return {tile["id"] for tile in grids[0]["photos"]}
 
 
@@ -63,15 +63,29 @@ def test_a_tag_filters_the_results(tagged: Library) -> None:
     assert len(found(at)) == 7
     at.selectbox(key="vs_tag").set_value("cat").run()
     assert len(found(at)) == 7
-    at.slider(key="vs_sure").set_value(50).run()
+    at.slider(key="vs_tag_sure").set_value(50).run()
     wanted = {photo.photo_id for photo in tagged.photos(SearchFilter(tag="cat", min_confidence=0.5))}
     assert found(at) == wanted == {5, 6, 7, 8}
     at.selectbox(key="vs_tag").set_value(HOSTILE).run()
-    at.slider(key="vs_sure").set_value(85).run()
+    at.slider(key="vs_tag_sure").set_value(85).run()
     assert len(found(at)) == 1
     at.button(key="vs_clear").click().run()
     assert at.selectbox(key="vs_tag").value is None
     assert len(found(at)) == 7
+
+
+@pytest.mark.parametrize("page", ["search.py", "reconstructions.py"])
+def test_a_tag_filters_what_may_be_chosen(tagged: Library, page: str) -> None:
+    at = visit()
+    if page != "search.py":
+        at.switch_page(page).run()
+    assert len(found(at, "vs_browse")) == 8
+    at.selectbox(key="vs_browse_tag").set_value("cat").run()
+    at.slider(key="vs_browse_tag_sure").set_value(70).run()
+    assert found(at, "vs_browse") == {7, 8}
+    at.slider(key="vs_browse_tag_sure").set_value(100).run()
+    assert not at.exception
+    assert "No photo has this tag" in " ".join(str(block.proto.body) for block in at.get("html"))
 
 
 def test_the_filter_begins_on_the_first_page_again(tagged: Library) -> None:

@@ -15,10 +15,11 @@ import streamlit as st
 
 from vitmae_search.errors import PhotoError, display_path
 from vitmae_search.library.pictures import preview
-from vitmae_search.records import Photo
+from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web import notices
 from vitmae_search.web.grid import photo_grid, photo_name, thumb_url
 from vitmae_search.web.state import Upload, library, uploads
+from vitmae_search.web.tags import tag_filter
 
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "avif", "heic", "heif"]
 PREVIEW_SIDE = 512
@@ -92,9 +93,8 @@ def forget() -> None:
 def choose(intro: str) -> None:
     """Upload a picture, or pick one of the library's. Either goes into the address."""
     st.file_uploader(intro, type=SUFFIXES, key="vs_upload", on_change=_take_upload)
-    total = library().count_photos()
-    if total:
-        _browse(total)
+    if library().count_photos():
+        _browse()
 
 
 def _take_upload() -> None:
@@ -104,16 +104,26 @@ def _take_upload() -> None:
         st.query_params.from_dict({"upload": uploads.add(file.name, file.getvalue())})
 
 
-def _browse(total: int) -> None:
-    pages = -(-total // BROWSE_PAGE)
-    page = page_number("browse", pages)
+def _browse() -> None:
     st.subheader("Or start from one of yours", anchor=False)
-    photos = library().photos(offset=(page - 1) * BROWSE_PAGE, limit=BROWSE_PAGE)
+    with st.container(width=320):
+        tag, sure = tag_filter("vs_browse_tag", _first_of_browse)
+    where = SearchFilter(tag=tag, min_confidence=sure)
+    total = library().count_photos(where)
+    if not total:
+        notices.notice("No photo has this tag with that confidence.")
+    pages = max(1, -(-total // BROWSE_PAGE))
+    page = page_number("browse", pages)
+    photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE, limit=BROWSE_PAGE)
     picked = photo_grid(photos, key="vs_browse", label="Photos of the library, newest first", small=True)
     if picked is not None:
         ask_photo(picked)
         st.rerun()
     turn_page("browse", page, page < pages, f"Page {page} of {pages:,}")
+
+
+def _first_of_browse() -> None:
+    st.query_params.pop("browse", None)
 
 
 def page_number(name: str, last: int | None = None) -> int:

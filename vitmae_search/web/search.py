@@ -7,9 +7,8 @@ from datetime import date, datetime, time
 
 import streamlit as st
 
-from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, SearchFilter, SearchResult
-from vitmae_search.web import jobs, notices, query
+from vitmae_search.web import jobs, notices, query, tags
 from vitmae_search.web.detail import show_photo
 from vitmae_search.web.grid import hit_grid
 from vitmae_search.web.state import library, only_samples
@@ -113,7 +112,7 @@ def _filters() -> SearchFilter:
     camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
     after = st.date_input("Taken from", value=None, key="vs_after", on_change=_first_page)
     before = st.date_input("Taken until", value=None, key="vs_before", on_change=_first_page)
-    tag, sure = _tag_filter()
+    tag, sure = tags.tag_filter("vs_tag", _first_page)
     st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
     return SearchFilter(
         under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
@@ -123,28 +122,6 @@ def _filters() -> SearchFilter:
         tag=tag,
         min_confidence=sure,
     )
-
-
-def _tag_filter() -> tuple[str | None, float]:
-    """A tag and its least confidence; nothing to choose in a library without tags."""
-    counts = library().tag_counts()
-    if st.session_state.get("vs_tag") not in counts:
-        st.session_state["vs_tag"] = None
-    if not counts:
-        return None, 0.0
-    # The options of a selectbox are shown as text; its label would be Markdown.
-    tag = st.selectbox(
-        "Tag",
-        list(counts),
-        format_func=lambda name: f"{display_path(name)} ({counts[name]:,})",
-        key="vs_tag",
-        placeholder="any",
-        on_change=_first_page,
-    )
-    if tag is None:
-        return None, 0.0
-    percent = st.slider("At least this sure", 0, 100, 0, format="%d%%", key="vs_sure", on_change=_first_page)
-    return tag, percent / 100
 
 
 def _first_page() -> None:
