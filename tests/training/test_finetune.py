@@ -129,13 +129,16 @@ def test_the_saved_model_predicts_what_was_reported(
     model, processor = load_classifier(tmp_path), ViTImageProcessor.from_pretrained(tmp_path)
     assert isinstance(model, ViTForImageClassification)
     assert model.config.id2label == {0: "blue", 1: "green", 2: "red"}
-    right = 0
+    right, losses = 0, []
     rows = held_out(coloured_folder, tmp_path)
     for path, label in rows:
         with Image.open(path) as image, torch.inference_mode():
             logits = model(**processor(image, return_tensors="pt")).logits
         right += model.config.id2label[int(logits.argmax())] == label
+        losses.append(-logits.log_softmax(dim=1)[0, model.config.label2id[label]].item())
     assert right / len(rows) == pytest.approx(report.accuracy)
+    logged = {line.epoch: line.val_loss for line in EpochLog(tmp_path / "log.jsonl").read()}
+    assert sum(losses) / len(losses) == pytest.approx(logged[report.best_epoch], rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["probe", "full"])

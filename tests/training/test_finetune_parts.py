@@ -9,17 +9,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from vitmae_search.errors import ConfigError
+from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.augment import resize_crops
 from vitmae_search.training.confusion import confusion_matrix, draw_confusion
 from vitmae_search.training.drop_path import add_drop_path, drop_path
+from vitmae_search.training.features import cached_features
+from vitmae_search.training.finetune_data import LabelledPhotos
 from vitmae_search.training.finetune_model import fold_batch_norm
 from vitmae_search.training.finetune_options import FinetuneOptions
+from vitmae_search.training.finetune_probe import encode_views, view_rows
 from vitmae_search.training.finetune_report import EpochLine, draw_log
-from vitmae_search.training.finetune_task import normalisation, whole_photos
+from vitmae_search.training.finetune_task import Pixels, normalisation, whole_photos
 from vitmae_search.training.layer_decay import layer_groups
 from vitmae_search.training.mixing import Mix, draw_mix, mix_pixels, soft_cross_entropy, soft_targets
 from vitmae_search.training.schedule import set_rate
@@ -218,3 +222,81 @@ def test_the_recipes_come_back_from_json() -> None:
     for mode in ("probe", "full"):
         options = FinetuneOptions.of(mode, seed=3, crop_scale=(0.3, 0.9))
         assert FinetuneOptions.from_json(options.to_json()) == options
+
+
+def test_each_views_features_are_those_of_its_photo(tmp_path: Path) -> None:
+    encoder = ViTModel(ViTConfig(**CONFIG), add_pooling_layer=False).eval()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (90, 4, 4, 3), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    training = np.sort(rng.permutation(90)[:70])
+    photos = LabelledPhotos(
+        images=images,
+        labels=np.arange(90) % 3,
+        names=("a", "b", "c"),
+        training=training,
+        validation=np.setdiff1d(np.arange(90), training),
+        unlabelled=0,
+        failures=(),
+        signature="",
+    )
+    processor = ViTImageProcessor(size=16)
+    options = FinetuneOptions.of("probe", views=3, crop_scale=(0.9, 1.0), flip=False)
+    cpu = torch.device("cpu")
+    pixels = Pixels(images, processor, 16, cpu)
+    features = encode_views(encoder, pixels, photos, tmp_path, options, device=cpu, signature="x")
+    assert features is not None
+    assert features.shape == (90 + 2 * 70, 16)
+
+    def expected(shown: np.ndarray) -> torch.Tensor:
+        with torch.inference_mode():
+            batch = processor([Image.fromarray(image) for image in shown], return_tensors="pt")
+            return encoder(**batch).last_hidden_state[:, 0]
+
+    places = rng.permutation(70)
+    whole, first, second = (features[view_rows(photos, places, places * 0 + view)] for view in range(3))
+    chosen = images[training[places]]
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(torch.from_numpy(whole), expected(chosen), **close)
+    torch.testing.assert_close(torch.from_numpy(np.array(features[:90])), expected(images), **close)
+    assert not np.allclose(first, second, atol=1e-2)
+    for cropped in (first, second):
+        distances = np.linalg.norm(whole[:, None] - cropped[None], axis=2)
+        assert (distances.argmin(axis=1) == np.arange(70)).mean() > 0.5  # by chance 1 in 70
+
+    mirroring = FinetuneOptions.of("probe")
+    features = encode_views(encoder, pixels, photos, tmp_path, mirroring, device=cpu, signature="x")
+    assert features is not None
+    mirrored = features[view_rows(photos, places, places * 0 + 1)]
+    torch.testing.assert_close(torch.from_numpy(mirrored), expected(chosen[:, :, ::-1]), **close)
+
+
+def test_features_go_on_after_a_kill_from_what_was_recorded(tmp_path: Path) -> None:
+    expected = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    asked: list[int] = []
+
+    def encode(start: int, end: int) -> NDArray[np.float32]:
+        asked.append(start)
+        return expected[start:end]
+
+    def compute(signature: str, stop_at: int = 1000) -> NDArray[np.float32] | None:
+        return cached_features(
+            tmp_path, encode, shape=(300, 4), signature=signature, stop=lambda: len(asked) >= stop_at
+        )
+
+    assert compute("x", stop_at=2) is None
+    with (tmp_path / "features.f32").open("ab") as stream:
+        stream.write(b"written, and never recorded")
+    found = compute("x")
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+    assert asked == [0, 64, 128, 192, 256]
+    assert compute("x") is not None
+    assert len(asked) == 5
+    with (tmp_path / "features.f32").open("r+b") as stream:
+        stream.truncate(100)  # shorter than recorded: of no use
+    np.testing.assert_array_equal(compute("x"), expected)
+    np.testing.assert_array_equal(compute("other"), expected)
+    assert len(asked) == 15
+    expected[200] = np.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        compute("third")
