@@ -69,12 +69,7 @@ def gather(
 
     Raises `TrainingError` for bad labels, fewer than two classes, or nothing to hold out.
     """
-    found = labels_of_csv(sources.labels, sources.folder) if sources.labels else None
-    first = found or labels_of_folders(sources.folder)
-    second = LabelledFiles((), ())
-    if sources.val is not None:
-        second = labels_of_folders(sources.val)
-        _check_apart(first, second, sources.val)
+    first, second = _found(sources)
     packed = pack_files(
         first.files + second.files,
         cache,
@@ -104,6 +99,19 @@ def gather(
         packed.failures,
         _signature(packed.signature, texts, validation),
     )
+
+
+def _found(sources: Sources) -> tuple[LabelledFiles, LabelledFiles]:
+    """What is to be trained on, and what lies in the folder for validation, if there is one."""
+    if sources.labels is None:
+        first = labels_of_folders(sources.folder)
+    else:
+        first = labels_of_csv(sources.labels, sources.folder)
+    if sources.val is None:
+        return first, LabelledFiles((), ())
+    second = labels_of_folders(sources.val)
+    _check_apart(first, second, sources.val)
+    return first, second
 
 
 def _of_decoded(

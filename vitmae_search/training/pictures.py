@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn with Pillow alone: the loss curve, and a sheet of images."""
+"""Pictures of a run, drawn with Pillow alone: curves, and a sheet of images."""
 
 from __future__ import annotations
 
@@ -41,13 +41,9 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path,
         )
 
     for tick in x_ticks:
-        x, _ = place(tick, y_ticks[0])
-        draw.line([(x, _TOP), (x, _HEIGHT - _BOTTOM)], fill=_GRID)
-        draw.text((x, _HEIGHT - _BOTTOM + 6), f"{tick:g}", fill=_INK, font=font, anchor="ma")
+        _grid_line(draw, place(tick, y_ticks[0])[0], None, f"{tick:g}")
     for tick in y_ticks:
-        _, y = place(x_ticks[0], tick)
-        draw.line([(_LEFT, y), (_WIDTH - _RIGHT, y)], fill=_GRID)
-        draw.text((_LEFT - 8, y), f"{tick:g}", fill=_INK, font=font, anchor="rm")
+        _grid_line(draw, None, place(x_ticks[0], tick)[1], f"{tick:g}")
     draw.text((_WIDTH / 2, _HEIGHT - 8), "epochs", fill=_INK, font=font, anchor="ms")
     draw.text((_LEFT, 8), title, fill=_INK, font=font)
     right = float(_WIDTH - _RIGHT)
@@ -57,6 +53,17 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path,
         draw.text((right, 8), name, fill=colour, font=font, anchor="ra")
         right -= font.getlength(name) + 16
     image.save(path, format="PNG", optimize=True)
+
+
+def _grid_line(draw: ImageDraw.ImageDraw, x: float | None, y: float | None, text: str) -> None:
+    """An upright line at `x` with its number below, or a level one at `y` with its number before."""
+    font = ImageFont.load_default(14)
+    if x is not None:
+        draw.line([(x, _TOP), (x, _HEIGHT - _BOTTOM)], fill=_GRID)
+        draw.text((x, _HEIGHT - _BOTTOM + 6), text, fill=_INK, font=font, anchor="ma")
+    if y is not None:
+        draw.line([(_LEFT, y), (_WIDTH - _RIGHT, y)], fill=_GRID)
+        draw.text((_LEFT - 8, y), text, fill=_INK, font=font, anchor="rm")
 
 
 def draw_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, *, zoom: int = 1) -> None:
