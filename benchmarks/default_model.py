@@ -1,6 +1,6 @@
 """The tables of the default model's card: how often neighbours share a class on Tiny-ImageNet's val set.
 
-    python benchmarks/default_model.py --data tiny-imagenet-200 [--sweep] [--json]
+    python -m benchmarks.default_model --data tiny-imagenet-200 [--sweep] [--json]
 
 The folder holds `val/images` and `val/val_annotations.txt` (10,000 photos of 200 classes, which the
 default model has never seen). Every row goes through the plugin that a search would use, at its
