@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,33 +61,40 @@ def _infer_config(
     state: Mapping[str, Tensor], layout: Layout, arguments: Mapping[str, Any], path: Path
 ) -> ViTMAEConfig:
     """The configuration that weights alone imply. `arguments` are the authors' training options."""
+    where = display_path(path)
     try:
-        projection = state["vit.embeddings.patch_embeddings.projection.weight"]
-        positions = state["vit.embeddings.position_embeddings"]
-        intermediate = state[f"{ENCODER_LAYERS}.0.intermediate.dense.weight"].shape[0]
-        width, channels, patch_size, _ = projection.shape
-        heads = _HEADS[width]
-        decoder = _infer_decoder(state)
-    except (KeyError, ValueError) as error:
+        fields = {**_infer_encoder(state), **_infer_decoder(state)}
+    except KeyError as error:
+        raise CheckpointError(f"{where} is not a whole ViTMAE: it lacks {error.args[0]}.") from error
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"{where} is not a ViTMAE: its tensors have other numbers of axes.") from error
+    fields["layer_norm_eps"] = _AUTHORS_EPS if layout is Layout.AUTHORS else 1e-12
+    fields["norm_pix_loss"] = bool(arguments.get("norm_pix_loss", False))
+    fields["mask_ratio"] = float(arguments.get("mask_ratio", 0.75))
+    if None in fields.values():
+        asked = json.dumps({name: "?" if value is None else value for name, value in fields.items()})
         raise CheckpointError(
-            f"{display_path(path)} has no config.json beside it, and its weights do not tell its shape "
-            f"({error}); write one, or pass config=."
-        ) from error
-    side = round((positions.shape[1] - 1) ** 0.5)
-    return ViTMAEConfig(
-        hidden_size=width,
-        num_hidden_layers=_depth(state, ENCODER_LAYERS),
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
-        layer_norm_eps=_AUTHORS_EPS if layout is Layout.AUTHORS else 1e-12,
-        image_size=side * patch_size,
-        patch_size=patch_size,
-        num_channels=channels,
-        qkv_bias=f"{ENCODER_LAYERS}.0.attention.attention.query.bias" in state,
-        norm_pix_loss=bool(arguments.get("norm_pix_loss", False)),
-        mask_ratio=float(arguments.get("mask_ratio", 0.75)),
-        **decoder,
-    )
+            f"{where} has no config.json beside it, and its weights do not tell how many attention heads it "
+            f'has; put one there that holds this, with a number for each "?": {asked}'
+        )
+    return ViTMAEConfig(**fields)
+
+
+def _infer_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The encoder's fields; None for what weights do not tell."""
+    positions = state["vit.embeddings.position_embeddings"]
+    width, channels, patch_size, _ = state["vit.embeddings.patch_embeddings.projection.weight"].shape
+    side = round(max(positions.shape[1] - 1, 0) ** 0.5)
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": _depth(state, ENCODER_LAYERS),
+        "num_attention_heads": _HEADS.get(width),
+        "intermediate_size": state[f"{ENCODER_LAYERS}.0.intermediate.dense.weight"].shape[0],
+        "image_size": side * patch_size,
+        "patch_size": patch_size,
+        "num_channels": channels,
+        "qkv_bias": f"{ENCODER_LAYERS}.0.attention.attention.query.bias" in state,
+    }
 
 
 def _infer_decoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _infer_decoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
     width = embed.shape[0]
     return {
         "decoder_hidden_size": width,
-        "decoder_num_attention_heads": _DECODER_HEADS[width],
+        "decoder_num_attention_heads": _DECODER_HEADS.get(width),
         "decoder_num_hidden_layers": _depth(state, DECODER_LAYERS),
         "decoder_intermediate_size": state[f"{DECODER_LAYERS}.0.intermediate.dense.weight"].shape[0],
     }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, display_path
+from vitmae_search.vitmae.file_kinds import check_safetensors, unreadable
 from vitmae_search.vitmae.json_files import read_json
+from vitmae_search.vitmae.torch_files import read_torch
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -39,8 +39,8 @@ def shards(path: Path) -> list[Path]:
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """A weights file's state dict on the CPU, and the arguments that the authors' training saves carry.
 
-    Raises `CheckpointError` for a file that is truncated, holds code, no tensors, or a value that is not
-    finite.
+    Raises `CheckpointError` for a file that is truncated or something else, holds code, no tensors, or a
+    value that is not finite.
     """
     arguments: Mapping[str, Any] = {}
     if ".safetensors" in path.suffixes:
@@ -48,7 +48,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         for shard in shards(path):
             state.update(_read_safetensors(shard))
     else:
-        state, arguments = _read_torch(path)
+        state, arguments = read_torch(path)
     check_weights(state, path)
     return state, arguments
 
@@ -76,7 +76,7 @@ def digest_files(paths: list[Path]) -> str:
             with open(path, "rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -92,37 +92,14 @@ def check_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    check_safetensors(path)
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         where = display_path(path)
         raise CheckpointError(f"{where} is truncated or not a safetensors file: {error}") from error
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """A state dict, alone or under "model" or "state_dict" with "args" beside it."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{display_path(path)} holds more than tensors, and opening it could run code; "
-            "save its state dict as safetensors where you trust it."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{display_path(path)} is truncated or not a torch file: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{display_path(path)} holds no state dict.")
-    inner = content.get("model", content.get("state_dict", content))
-    state = {k: v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, dict) else {}
-    arguments = content.get("args")
-    return state, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
-
-
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{display_path(path)} cannot be read: {error.strerror or error}")
+        raise unreadable(path, error) from error
 
 
 def _is_finite(value: Tensor) -> bool:
