@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vitmae_search.training.batches import Batches, Normalisation, step_seed
-from vitmae_search.training.options import PretrainOptions
+from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.stream import Normalisation, step_seed
 
 
 def numbered(count: int) -> np.ndarray:

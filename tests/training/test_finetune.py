@@ -23,9 +23,9 @@ from vitmae_search.training import (
     load_classifier,
     pretrain,
 )
-from vitmae_search.training.finetune_loop import FinetuneState
-from vitmae_search.training.finetune_model import head_of
-from vitmae_search.training.finetune_report import EpochLog
+from vitmae_search.training.finetuning.loop import FinetuneState
+from vitmae_search.training.finetuning.model import head_of
+from vitmae_search.training.finetuning.report import EpochLog
 from vitmae_search.training.state import STATE_FILE, load_state_as
 from vitmae_search.vitmae import (
     NewParametersWarning,
@@ -86,7 +86,7 @@ def state_of(output: Path) -> FinetuneState:
 
 def held_out(folder: Path, output: Path) -> list[tuple[Path, str]]:
     """Files and labels of the photos that the run held out, from run.json and the same split."""
-    from vitmae_search.training.finetune_data import Sources, gather
+    from vitmae_search.training.finetuning.data import Sources, gather
 
     photos = gather(
         Sources(str(folder)), output / "photos", side=16, resample=Image.Resampling(3), val_share=0.2, seed=0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.finetune_labels import class_names, labels_of_csv, labels_of_folders, split
+from vitmae_search.training.finetuning.labels import class_names, labels_of_csv, labels_of_folders, split
 
 
 def write(path: Path, text: str | bytes) -> Path:

@@ -15,17 +15,23 @@ from torch import nn
 
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.augment import resize_crops
-from vitmae_search.training.confusion import confusion_matrix, draw_confusion
-from vitmae_search.training.drop_path import add_drop_path, drop_path
-from vitmae_search.training.features import cached_features
-from vitmae_search.training.finetune_data import LabelledPhotos
-from vitmae_search.training.finetune_model import fold_batch_norm
-from vitmae_search.training.finetune_options import FinetuneOptions
-from vitmae_search.training.finetune_probe import encode_views, view_rows
-from vitmae_search.training.finetune_report import EpochLine, draw_log
-from vitmae_search.training.finetune_task import Pixels, normalisation, whole_photos
-from vitmae_search.training.layer_decay import layer_groups
-from vitmae_search.training.mixing import Mix, draw_mix, mix_pixels, soft_cross_entropy, soft_targets
+from vitmae_search.training.finetuning.confusion import confusion_matrix, draw_confusion
+from vitmae_search.training.finetuning.data import LabelledPhotos
+from vitmae_search.training.finetuning.drop_path import add_drop_path, drop_path
+from vitmae_search.training.finetuning.features import cached_features
+from vitmae_search.training.finetuning.layer_decay import layer_groups
+from vitmae_search.training.finetuning.mixing import (
+    Mix,
+    draw_mix,
+    mix_pixels,
+    soft_cross_entropy,
+    soft_targets,
+)
+from vitmae_search.training.finetuning.model import fold_batch_norm
+from vitmae_search.training.finetuning.options import FinetuneOptions
+from vitmae_search.training.finetuning.probe import encode_views, view_rows
+from vitmae_search.training.finetuning.report import EpochLine, draw_log
+from vitmae_search.training.finetuning.task import Pixels, normalisation, whole_photos
 from vitmae_search.training.schedule import set_rate
 from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTModel
 

@@ -4,13 +4,13 @@ Packed data, recipes, loops, checkpoints, pictures. Everything random is a funct
 the step, so that a run stopped at any step goes on as if nothing had happened.
 """
 
-from vitmae_search.training.finetune import FinetuneHooks, finetune
-from vitmae_search.training.finetune_model import MeanPooledClassifier, load_classifier
-from vitmae_search.training.finetune_options import FinetuneOptions
-from vitmae_search.training.finetune_report import FinetuneProgress, FinetuneReport
-from vitmae_search.training.loop import PretrainProgress, PretrainReport
-from vitmae_search.training.options import PRESETS, PretrainOptions
-from vitmae_search.training.pretrain import model_config, pretrain
+from vitmae_search.training.finetuning.finetune import FinetuneHooks, finetune
+from vitmae_search.training.finetuning.model import MeanPooledClassifier, load_classifier
+from vitmae_search.training.finetuning.options import FinetuneOptions
+from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
+from vitmae_search.training.pretraining.loop import PretrainProgress, PretrainReport
+from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
+from vitmae_search.training.pretraining.pretrain import model_config, pretrain
 
 __all__ = [
     "PRESETS",

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitmae_search.training.augment import Crops, resize_crops
-from vitmae_search.training.batches import EpochStream, Normalisation
-from vitmae_search.training.finetune_data import LabelledPhotos
-from vitmae_search.training.finetune_model import Classifier
-from vitmae_search.training.finetune_options import FinetuneOptions
+from vitmae_search.training.finetuning.data import LabelledPhotos
+from vitmae_search.training.finetuning.model import Classifier
+from vitmae_search.training.finetuning.options import FinetuneOptions
+from vitmae_search.training.stream import EpochStream, Normalisation
 from vitmae_search.vitmae import ViTImageProcessor
 
 

@@ -1,7 +1,4 @@
-"""Which photos a step sees, and how they are cropped and masked: a function of the seed and the step.
-
-Nothing random is carried from step to step, so a run that resumes at a step goes on exactly.
-"""
+"""Which photos a step of pretraining sees, and how they are cropped and masked."""
 
 from __future__ import annotations
 
@@ -13,21 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmae_search.training.augment import Crops, random_crops, resize_crops
-from vitmae_search.training.options import PretrainOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """Mean and deviation of each channel, for pixels in 0 to 1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 in 0 to 255, normalised."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1) * 255
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1) * 255
-        return (pixels - mean) / std
+from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +72,3 @@ class Batches:
         """pixel_values (N, 3, S, S) float32 and noise (N, num_patches) float32, on the device."""
         pixels = resize_crops(batch.images.to(self._device), batch.crops, self._image_size)
         return self._normalise(pixels), batch.noise.to(self._device)
-
-
-class EpochStream:
-    """`count` rows again and again, shuffled anew in each epoch."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self._seed = count, seed
-        self._order: tuple[int, NDArray[np.int64]] | None = None
-
-    def rows(self, start: int, count: int) -> NDArray[np.int64]:
-        """Rows start … start + count of all epochs laid end to end, each shuffled in its own way."""
-        epochs, within = np.divmod(np.arange(start, start + count), self.count)
-        chosen = np.empty(count, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            chosen[here] = self._epoch(int(epoch))[within[here]]
-        return chosen
-
-    def _epoch(self, epoch: int) -> NDArray[np.int64]:
-        if self._order is None or self._order[0] != epoch:
-            shuffle = np.random.default_rng((self._seed, epoch))
-            self._order = epoch, shuffle.permutation(self.count)
-        return self._order[1]
-
-
-def step_seed(seed: int, step: int) -> int:
-    """A seed of 63 bits for one step, unrelated to its neighbours'."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))

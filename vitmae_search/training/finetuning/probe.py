@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitmae_search.training.augment import Crops, random_crops
-from vitmae_search.training.batches import step_seed
 from vitmae_search.training.devices import computing
-from vitmae_search.training.features import cached_features
-from vitmae_search.training.finetune_data import LabelledPhotos
-from vitmae_search.training.finetune_model import Classifier, fold_batch_norm, head_of
-from vitmae_search.training.finetune_options import FinetuneOptions
-from vitmae_search.training.finetune_task import Pixels, StepRows, whole_photos
-from vitmae_search.training.mixing import soft_cross_entropy, soft_targets
+from vitmae_search.training.finetuning.data import LabelledPhotos
+from vitmae_search.training.finetuning.features import cached_features
+from vitmae_search.training.finetuning.mixing import soft_cross_entropy, soft_targets
+from vitmae_search.training.finetuning.model import Classifier, fold_batch_norm, head_of
+from vitmae_search.training.finetuning.options import FinetuneOptions
+from vitmae_search.training.finetuning.task import Pixels, StepRows, whole_photos
+from vitmae_search.training.stream import step_seed
 from vitmae_search.vitmae import Pooling, ViTModel, pool
 
 _EPS = 1e-6  # facebookresearch/mae main_linprobe.py

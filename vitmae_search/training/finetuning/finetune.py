@@ -14,16 +14,16 @@ from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.training.devices import pick_device
-from vitmae_search.training.finetune_data import LabelledPhotos, Sources, absolute, gather
-from vitmae_search.training.finetune_full import FullFinetuning
-from vitmae_search.training.finetune_loop import Finetuning
-from vitmae_search.training.finetune_model import DEFAULT_MODEL, new_classifier, read_start, start_name
-from vitmae_search.training.finetune_options import FULL, PROBE, FinetuneOptions
-from vitmae_search.training.finetune_probe import Probe, encode_views
-from vitmae_search.training.finetune_report import FinetuneProgress, FinetuneReport
-from vitmae_search.training.finetune_task import Pixels, Task
-from vitmae_search.training.options import resumed
+from vitmae_search.training.finetuning.data import LabelledPhotos, Sources, absolute, gather
+from vitmae_search.training.finetuning.full import FullFinetuning
+from vitmae_search.training.finetuning.loop import Finetuning
+from vitmae_search.training.finetuning.model import DEFAULT_MODEL, new_classifier, read_start, start_name
+from vitmae_search.training.finetuning.options import FULL, PROBE, FinetuneOptions
+from vitmae_search.training.finetuning.probe import Probe, encode_views
+from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
+from vitmae_search.training.finetuning.task import Pixels, Task
 from vitmae_search.training.packed import OnPacked
+from vitmae_search.training.resuming import resumed
 from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.training.options import PretrainOptions
+from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.vitmae import ViTMAEConfig
 
 LossOf = Callable[[nn.Module, int], Tensor]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.finetune_labels import (
+from vitmae_search.training.finetuning.labels import (
     LabelledFiles,
     check_known,
     class_names,

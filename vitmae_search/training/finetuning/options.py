@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.options import require
+from vitmae_search.training.resuming import require
 
 PROBE = "probe"
 FULL = "full"

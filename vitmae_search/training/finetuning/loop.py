@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.confusion import confusion_matrix, draw_confusion
 from vitmae_search.training.files import replace_files
-from vitmae_search.training.finetune_data import LabelledPhotos
-from vitmae_search.training.finetune_options import FinetuneOptions
-from vitmae_search.training.finetune_report import (
+from vitmae_search.training.finetuning.confusion import confusion_matrix, draw_confusion
+from vitmae_search.training.finetuning.data import LabelledPhotos
+from vitmae_search.training.finetuning.options import FinetuneOptions
+from vitmae_search.training.finetuning.report import (
     CONFUSION_PICTURE,
     LOG_FILE,
     EpochLine,
@@ -26,7 +26,7 @@ from vitmae_search.training.finetune_report import (
     FinetuneProgress,
     draw_log,
 )
-from vitmae_search.training.finetune_task import StepRows, Task
+from vitmae_search.training.finetuning.task import StepRows, Task
 from vitmae_search.training.schedule import progress_at, rate_factor, set_rate
 from vitmae_search.training.state import load_state_as, save_state
 from vitmae_search.vitmae import ViTImageProcessor

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.batches import Batches, Normalisation, step_seed
 from vitmae_search.training.devices import computing, pick_device
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
-from vitmae_search.training.options import PretrainOptions
 from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pictures import draw_loss, draw_sheet
-from vitmae_search.training.replicas import Replicas, check_replicas
+from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
 from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
 from vitmae_search.training.state import RunState, load_state, save_state
+from vitmae_search.training.stream import Normalisation, step_seed
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
 
 LOG_FILE = "log.jsonl"

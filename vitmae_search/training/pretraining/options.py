@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.errors import TrainingError
+from vitmae_search.training.resuming import require
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -41,12 +42,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
-
-HOW_IT_RUNS = frozenset(
-    {"device", "compiled", "threads", "replicas", "max_minutes", "save_minutes", "log_every"}
-)
-"""Options that may change when a run is resumed; all the others make another training."""
-
 
 @dataclass(frozen=True, slots=True)
 class PretrainOptions:
@@ -116,28 +111,3 @@ class PretrainOptions:
         if unknown:
             raise TrainingError(f"the run was made by another version: it has options {', '.join(unknown)}")
         return cls(**{**values, "crop_scale": tuple(values["crop_scale"])})
-
-
-class _Options(Protocol):
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-
-R = TypeVar("R", bound=_Options)
-
-
-def resumed(saved: R, given: Mapping[str, Any], where: str) -> R:
-    """`saved` with what a person asked for now. Raises `TrainingError` if that is another recipe."""
-    options = replace(saved, **given)
-    changed = [n for n in given if n not in HOW_IT_RUNS and getattr(saved, n) != getattr(options, n)]
-    if changed:
-        name = changed[0]
-        raise TrainingError(
-            f"{where} holds a run with {name}={getattr(saved, name)!r}, and {getattr(options, name)!r} would "
-            "be another training: leave the option out to go on with it, or choose another output folder"
-        )
-    return options
-
-
-def require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise ConfigError(name, value, rule)

@@ -1,0 +1,1 @@
+"""Pretraining a masked autoencoder on photos without labels."""
