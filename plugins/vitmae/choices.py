@@ -21,7 +21,7 @@ def check_options(options: Options) -> None:
 
 
 def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
-    """"last", "-1" or "3,6,9" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
+    """ "last", "-1" or "3,6,9" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
 
     Raises `PluginOptionError` for anything else, for a layer named twice, and for layer 0 with "cls".
     """

@@ -316,9 +316,7 @@ def test_one_photo_cannot_go_to_two_places(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     row = writer.photo_at("/p/a.jpg").photo_id
     with pytest.raises(ValueError, match="photo_id"):
-        writer.record_batch(
-            space, [make.item(f"/p/{n}.jpg", "cat", known=True, photo_id=row) for n in "bc"]
-        )
+        writer.record_batch(space, [make.item(f"/p/{n}.jpg", "cat", known=True, photo_id=row) for n in "bc"])
 
 
 def test_a_row_that_is_gone_is_made_anew(writer, space, make):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TEMPLATE = '''
+TEMPLATE = """
 import numpy as np
 from vitmae_search.embedding.contract import PluginInfo
 
@@ -48,7 +48,7 @@ class Plugin:
 
 
 plugin = Plugin()
-'''
+"""
 
 WritePlugin = Callable[..., Path]
 

@@ -16,7 +16,7 @@ BROKEN = b"\xff\xd8\xff\xe0 not a photo"
 
 def test_a_folder_and_again(bench, fill):
     fill(11)
-    fill(3, start=20, folder=bench.photos / "deeper" / "Ünïcode 'n \"quotes\"")
+    fill(3, start=20, folder=bench.photos / "deeper" / 'Ünïcode \'n "quotes"')
     first = bench.index()
     assert (first.found, first.added, first.missing, first.failed) == (14, 14, 0, 0)
     assert (first.model, first.offline, first.problems, first.interrupted) == ("tiny", (), (), False)

@@ -124,9 +124,7 @@ def test_broken_exif_is_survived(cat: Image.Image, encoded: Encode, broken: byte
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_is_upright(
-    cat: Image.Image, encoded: Encode, value: int
-) -> None:
+def test_an_orientation_that_does_not_exist_is_upright(cat: Image.Image, encoded: Encode, value: int) -> None:
     assert decode(encoded(cat, "JPEG", exif=exif_with(value))).image.size == cat.size
 
 
@@ -178,9 +176,7 @@ def test_a_bomb_is_refused_without_its_memory(encoded: Encode) -> None:
         decode(bytes(data))
 
 
-def test_pils_own_limit_neither_refuses_nor_warns(
-    encoded: Encode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pils_own_limit_neither_refuses_nor_warns(encoded: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Phones shoot more than PIL's default; a small limit here stands for the large picture."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(Image.new("RGB", (300, 200)), "JPEG")

@@ -85,7 +85,7 @@ def test_excluded_patterns(tmp_path: Path, pattern: str, left: list[str]) -> Non
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the file system there refuses bytes that are not UTF-8")
 def test_names_of_every_kind(tmp_path: Path) -> None:
-    odd = ["with space.jpg", "it's \"quoted\".jpg", "🦆.jpg", "two\nlines.jpg", "-rf.jpg", "*.jpg", "é.jpg"]
+    odd = ["with space.jpg", 'it\'s "quoted".jpg', "🦆.jpg", "two\nlines.jpg", "-rf.jpg", "*.jpg", "é.jpg"]
     odd.append(os.fsdecode(b"caf\xe9 \xff.jpg"))
     odd.append(os.fsdecode(b"\xfffolder/in.jpg"))
     put(tmp_path, *odd)

@@ -27,7 +27,7 @@ broken = "brightness_embedder.missing"
 packages = ["brightness_embedder"]
 """
 
-MODULE = '''
+MODULE = """
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,7 @@ class Plugin:
 
 
 plugin = Plugin("NAME")
-'''
+"""
 
 ASK = """
 import json, sys

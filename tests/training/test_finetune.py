@@ -270,9 +270,7 @@ def test_a_run_that_diverges_before_it_saved_keeps_the_best_model_all_the_same(
     load_classifier(tmp_path)
 
 
-def test_a_csv_and_a_folder_for_validation(
-    run: Finetune, coloured_folder: Path, tmp_path: Path
-) -> None:
+def test_a_csv_and_a_folder_for_validation(run: Finetune, coloured_folder: Path, tmp_path: Path) -> None:
     rows = [f"{name}/{i:02d}.png,{name}" for name in ("red", "blue") for i in range(0, 20, 2)]
     table = tmp_path / "labels.csv"
     table.write_text("path,label\n" + "\n".join(rows))

@@ -41,7 +41,7 @@ def test_photos_in_no_folder_are_counted(photo_folder: Path, tmp_path: Path) -> 
 def test_a_csv_labels_the_photos_that_it_lists(photo_folder: Path, tmp_path: Path) -> None:
     table = write(
         tmp_path / "labels.csv",
-        '\ufeffwho,label,path\r\nme, old cat ,first/01.jpg\r\n'
+        "\ufeffwho,label,path\r\nme, old cat ,first/01.jpg\r\n"
         ',"dog, big",second/07.jpg\r\n,dog,first/00.jpg\r\n',
     )
     found = labels_of_csv(table, photo_folder)

@@ -75,9 +75,7 @@ def test_an_interrupted_run_goes_on_exactly(
     assert parts[-1].loss == whole.loss
 
 
-def test_threads_that_share_a_batch_train_as_one(
-    run: Callable[..., PretrainReport], tmp_path: Path
-) -> None:
+def test_threads_that_share_a_batch_train_as_one(run: Callable[..., PretrainReport], tmp_path: Path) -> None:
     run(tmp_path / "one")
     run(tmp_path / "two", replicas=2)
     run(tmp_path / "again", StopAfter(7), replicas=2)

@@ -125,9 +125,7 @@ def test_other_sizes_are_newly_made_where_they_may_be(tiny: Tiny, tmp_path: Path
 def test_another_image_size_makes_new_position_tables(saved: tuple[Any, Path], tiny: Tiny) -> None:
     fresh = ViTMAEForPreTraining(ViTMAEConfig(**tiny(image_size=64)))
     with pytest.warns(NewParametersWarning, match="other sizes"):
-        model = ViTMAEForPreTraining.from_pretrained(
-            saved[1], image_size=64, ignore_mismatched_sizes=True
-        )
+        model = ViTMAEForPreTraining.from_pretrained(saved[1], image_size=64, ignore_mismatched_sizes=True)
     assert model.loading_info is not None
     assert {name for name, _, _ in model.loading_info.mismatched} == {
         "vit.embeddings.position_embeddings",

@@ -206,14 +206,10 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
         low, high = folder_range(under)
         statement = statement.where(FailureRow.path >= low, FailureRow.path < high)
     latest = {row.path: row for row in connection.execute(statement)}
-    return [
-        Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns) for row in latest.values()
-    ]
+    return [Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns) for row in latest.values()]
 
 
-def _filtered(
-    statement: Any, connection: Connection, where: SearchFilter, missing: bool | None
-) -> Any:
+def _filtered(statement: Any, connection: Connection, where: SearchFilter, missing: bool | None) -> Any:
     if missing is not None:
         statement = statement.where(PhotoRow.missing == missing)
     return statement.where(*passing(connection, where))

@@ -33,9 +33,7 @@ class NeighbourScores:
         return float(self.correct.mean())
 
 
-def neighbours(
-    vectors: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def neighbours(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The `k` most similar other rows of each row, best first: ids (N, k) and cosines (N, k).
 
     `vectors` (N, D) need not have unit length; a row of zeros is similar to nothing (cosine 0). A row is

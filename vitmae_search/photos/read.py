@@ -11,9 +11,7 @@ from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
 MAX_BYTES = 1 << 30
 
 # O_NONBLOCK: a FIFO that took a photo's place must not hold the run; regular files ignore it.
-_FLAGS = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_photo(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:

@@ -65,9 +65,7 @@ def scan(
 class _Walk:
     """One walk: the folders that wait, and those that it has seen."""
 
-    def __init__(
-        self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]
-    ) -> None:
+    def __init__(self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]) -> None:
         # Where a path relative to the root begins.
         self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
         self.excluded = excluder(exclude) if exclude else None

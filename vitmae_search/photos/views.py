@@ -21,9 +21,7 @@ def original(image: Image.Image) -> Image.Image:
     return image.copy()
 
 
-def crop(
-    image: Image.Image, *, area: float = 0.5, position: tuple[float, float] = (0.5, 0.5)
-) -> Image.Image:
+def crop(image: Image.Image, *, area: float = 0.5, position: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
     """A part with the same proportions: `area` is the share of pixels kept, 0 < area ≤ 1.
 
     `position` (x, y), each 0 to 1, is where it lies: (0, 0) top left, (0.5, 0.5) the middle.

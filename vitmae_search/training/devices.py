@@ -10,7 +10,7 @@ from vitmae_search.errors import DeviceError
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" is a CUDA device where there is one, then Apple's, then the CPU.
+    """ "auto" is a CUDA device where there is one, then Apple's, then the CPU.
 
     Raises `DeviceError` for a device that is not here.
     """

@@ -70,9 +70,7 @@ def draw_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, *, zoom:
     """Save (H, W, 3) uint8 images of one size as a PNG, a row of the sheet for each inner sequence."""
     height, width, _ = rows[0][0].shape
     gap = 4
-    sheet = np.full(
-        (len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3), 255, np.uint8
-    )
+    sheet = np.full((len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             top, left = gap + i * (height + gap), gap + j * (width + gap)

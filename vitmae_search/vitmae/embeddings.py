@@ -37,9 +37,7 @@ class Embeddings(nn.Module):
 
     position_embeddings: Tensor
 
-    def __init__(
-        self, config: EncoderConfig, *, train_positions: bool = False, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, config: EncoderConfig, *, train_positions: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
         self.dropout = nn.Dropout(dropout)

@@ -37,9 +37,7 @@ class LayerShape:
 
     @classmethod
     def encoder(cls, config: EncoderConfig) -> Self:
-        return cls._of(
-            config, config.hidden_size, config.num_attention_heads, config.intermediate_size
-        )
+        return cls._of(config, config.hidden_size, config.num_attention_heads, config.intermediate_size)
 
     @classmethod
     def decoder(cls, config: ViTMAEConfig) -> Self:

@@ -128,9 +128,7 @@ class ViTImageProcessor:
         values = unit_planes(image, input_data_format)
         return self._standardise(values) if self.do_normalize else values
 
-    def resize(
-        self, image: ImageInput, input_data_format: ChannelFormat | None = None
-    ) -> NDArray[np.uint8]:
+    def resize(self, image: ImageInput, input_data_format: ChannelFormat | None = None) -> NDArray[np.uint8]:
         """The first half of the work: (3, H, W) uint8."""
         rgb, how = to_rgb(image, input_data_format)
         if how and self.do_convert_rgb is False and isinstance(image, Image.Image):

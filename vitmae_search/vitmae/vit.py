@@ -46,9 +46,7 @@ class ViTModel(EncoderModel):
         *,
         attn_implementation: AttentionImplementation | None = None,
     ) -> None:
-        super().__init__(
-            config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
-        )
+        super().__init__(config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob))
         self.pooler = Pooler(config) if add_pooling_layer else None
         initialise_linears(self)
         self.set_attn_implementation(attn_implementation)

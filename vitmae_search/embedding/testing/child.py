@@ -65,4 +65,3 @@ def main(question: str, answer: str) -> None:
         traceback.print_exc()
         result = {"error": f"{type(error).__name__}: {error}"}
     Path(answer).write_bytes(pickle.dumps(result))
-

@@ -114,9 +114,7 @@ def _found(sources: Sources) -> tuple[LabelledFiles, LabelledFiles]:
     return first, second
 
 
-def _of_decoded(
-    first: LabelledFiles, second: LabelledFiles, packed: PackedPhotos
-) -> tuple[list[str], int]:
+def _of_decoded(first: LabelledFiles, second: LabelledFiles, packed: PackedPhotos) -> tuple[list[str], int]:
     """The labels of the packed rows, and how many of them are of `first`."""
     failed = {path for path, _ in packed.failures}
     parts = [

@@ -173,8 +173,7 @@ class Pretraining:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
         shown = [
-            reconstruct(self._model, self._processor, self._photos.images[row], seed=int(row))
-            for row in rows
+            reconstruct(self._model, self._processor, self._photos.images[row], seed=int(row)) for row in rows
         ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
@@ -201,9 +200,7 @@ class Pretraining:
         self._optimizer.step()
         return value, norm
 
-    def _write_line(
-        self, since: float, on_progress: Callable[[PretrainProgress], None] | None
-    ) -> None:
+    def _write_line(self, since: float, on_progress: Callable[[PretrainProgress], None] | None) -> None:
         losses, norms = zip(*self._pending, strict=True)
         images = len(self._pending) * self._options.batch_size
         self._last_loss = sum(losses) / len(losses)

@@ -43,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
 
+
 @dataclass(frozen=True, slots=True)
 class PretrainOptions:
     """The recipe of He et al. 2022 (table 8): AdamW (0.9, 0.95), warm-up and cosine, crop and flip.
