@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,3 +105,13 @@ def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the plugin "gated" where every process of this test finds it. Touch the path to let it go on."""
+    plugins = tmp_path / "gated-plugins"
+    plugins.mkdir()
+    shutil.copy(Path(__file__).with_name("gated_plugin.py"), plugins / "gated.py")
+    monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(plugins))
+    return plugins / "gate"
