@@ -209,6 +209,17 @@ def test_a_pooler_goes_both_ways(pair: Pair, tmp_path: Path, pixels: Pixels) -> 
         assert distance(again(pixels(32, 32)).pooler_output, pooled) <= TOLERANCE
 
 
+def test_a_pooler_is_left_out_on_request(pretrained: tuple[Any, Path], pair: Pair, tmp_path: Path) -> None:
+    bare, info = ViTModel.from_pretrained(pretrained[1], add_pooling_layer=False, output_loading_info=True)
+    assert bare.pooler is None
+    assert not info["missing_keys"]
+    pair("ViTModel")[0].save_pretrained(tmp_path)
+    bare, info = ViTModel.from_pretrained(tmp_path, add_pooling_layer=False, output_loading_info=True)
+    assert info["unexpected_keys"] == {"vit.pooler.dense.weight", "vit.pooler.dense.bias"}
+    with pytest.raises(ConfigError, match="is not a field of ViTMAEConfig"):
+        ViTMAEModel.from_pretrained(pretrained[1], add_pooling_layer=False)
+
+
 def test_a_fine_tuned_encoder_is_an_encoder(
     pretrained: tuple[Any, Path], tmp_path: Path, pixels: Pixels
 ) -> None:

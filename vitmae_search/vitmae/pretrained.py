@@ -35,6 +35,8 @@ class PreTrainedModel(nn.Module):
     """What comes before the model's own names in a checkpoint of a model with a head."""
     newly_made: ClassVar[tuple[str, ...]] = ()
     """Beginnings of names that a checkpoint may lack: the head's."""
+    made_with: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the class, beside its configuration, that `from_pretrained` takes too."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -135,16 +137,17 @@ class PreTrainedModel(nn.Module):
         **overrides: Any,
     ) -> Self:
         """As `from_pretrained`, from a checkpoint that was read already."""
+        arguments = {name: overrides.pop(name) for name in cls.made_with if name in overrides}
         config, dtype = cls._config_of(checkpoint, overrides), choose_dtype(dtype, checkpoint)
         with torch.device("meta"):  # nothing is drawn or filled that the checkpoint will replace
-            model = cls(config)
+            model = cls(config, **arguments)
         expected = {cls.state_prefix + name: value.shape for name, value in model.state_dict().items()}
         info = match_names(
             expected, checkpoint, cls.newly_made, ignore_mismatched_sizes=ignore_mismatched_sizes
         )
         made = {*info.new, *(name for name, _, _ in info.mismatched)}
         if made:
-            model = cls(config)
+            model = cls(config, **arguments)
             _warn(checkpoint, info)
         prefix = len(cls.state_prefix)
         state = {n[prefix:]: checkpoint.state[n].to(dtype, copy=True) for n in expected if n not in made}

@@ -33,11 +33,13 @@ class ViTModel(EncoderModel):
     """A ViT encoder (arXiv 2010.11929), with a pooler on the CLS token unless `add_pooling_layer` is off.
 
     A ViTMAE's weights fit; the pooler is then newly made. Positions are trained, as in the reference.
+    `from_pretrained` takes `add_pooling_layer` too.
     """
 
     config: ViTConfig
     config_class = ViTConfig
     newly_made = ("vit.pooler.",)
+    made_with = ("add_pooling_layer",)
 
     def __init__(
         self,
