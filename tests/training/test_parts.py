@@ -13,7 +13,7 @@ from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
 from vitmae_search.training.files import replace_files, write_atomically
 from vitmae_search.training.pictures import draw_loss, draw_sheet
-from vitmae_search.training.resuming import resumed
+from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import ViTMAEConfig
 
 

@@ -23,8 +23,8 @@ from vitmae_search.training.finetuning.probe import Probe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
 from vitmae_search.training.finetuning.task import Pixels, Task
 from vitmae_search.training.packed import OnPacked
-from vitmae_search.training.resuming import resumed
 from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
+from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
 
 KIND = "finetune"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.resuming import require
+from vitmae_search.errors import ConfigError
+from vitmae_search.training.shared_options import options_from_json, require, require_shared
 
 PROBE = "probe"
 FULL = "full"
@@ -104,10 +104,7 @@ class FinetuneOptions:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         require(0 < self.val_share < 1, "val_share", self.val_share, "must be between 0 and 1")
         require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must be in (0, 1]")
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "crop_scale", self.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
-        require(self.precision in ("bf16", "fp32"), "precision", self.precision, "is bf16 or fp32")
-        require(self.attention in ("eager", "sdpa"), "attention", self.attention, "is eager or sdpa")
+        require_shared(self)
 
     @classmethod
     def of(cls, mode: str, **given: Any) -> FinetuneOptions:
@@ -132,7 +129,4 @@ class FinetuneOptions:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FinetuneOptions:
         """Raises `TrainingError` for a key that this version does not know."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise TrainingError(f"the run was made by another version: it has options {', '.join(unknown)}")
-        return cls(**{**values, "crop_scale": tuple(values["crop_scale"])})
+        return options_from_json(cls, values)

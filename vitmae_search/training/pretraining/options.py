@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitmae_search.errors import TrainingError
-from vitmae_search.training.resuming import require
+from vitmae_search.training.shared_options import options_from_json, require, require_shared
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -90,10 +89,7 @@ class PretrainOptions:
         for name in ("warmup", "beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "crop_scale", self.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
-        require(self.precision in ("bf16", "fp32"), "precision", self.precision, "is bf16 or fp32")
-        require(self.attention in ("eager", "sdpa"), "attention", self.attention, "is eager or sdpa")
+        require_shared(self)
         if self.max_minutes is not None:
             require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")
 
@@ -108,7 +104,4 @@ class PretrainOptions:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PretrainOptions:
         """Raises `TrainingError` for a key that this version does not know."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise TrainingError(f"the run was made by another version: it has options {', '.join(unknown)}")
-        return cls(**{**values, "crop_scale": tuple(values["crop_scale"])})
+        return options_from_json(cls, values)

@@ -13,8 +13,8 @@ from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
-from vitmae_search.training.resuming import resumed
 from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
+from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,
