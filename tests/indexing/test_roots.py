@@ -9,8 +9,8 @@ import pytest
 from vitmae_search.catalog import KnownFile
 from vitmae_search.errors import LibraryError
 from vitmae_search.indexing import folders
-from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, is_under, judge
-from vitmae_search.photos import scan
+from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, judge
+from vitmae_search.photos import is_under, scan
 from vitmae_search.records import ScanProblem, Stamp
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, is_under, judge
-from vitmae_search.photos import scan
+from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, judge
+from vitmae_search.photos import is_under, scan
 from vitmae_search.records import Failure, Root, ScanProblem, Stamp
 
 

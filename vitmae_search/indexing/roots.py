@@ -79,11 +79,6 @@ def _is_there(recorded: Sequence[Stamp], root: WalkedRoot) -> bool:
     return same_size > 0 and 2 * same_size >= len(recorded)
 
 
-def is_under(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
 def is_gone(path: str) -> bool:
     """Whether there is no such file; false where that cannot be told (a folder that may not be read)."""
     try:

@@ -14,6 +14,7 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
+from vitmae_search.photos.paths import is_under
 from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
 from vitmae_search.photos.scan import is_photo_name, scan, stamp_file
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
@@ -33,6 +34,7 @@ __all__ = [
     "digest",
     "encode_thumbnail",
     "is_photo_name",
+    "is_under",
     "read_photo",
     "scan",
     "stamp_file",

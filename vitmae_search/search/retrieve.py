@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.photos import is_under
 from vitmae_search.records import Hit, Photo, SearchFilter, Space
 from vitmae_search.vectors import VectorIndex
 
@@ -83,13 +83,8 @@ def _own_first(found: _Found, own: int) -> _Found:
 def _hit(rank: int, score: float, photos: Sequence[Photo], where: SearchFilter) -> Hit:
     """Show the copy that passes the filter's folder; the others are listed beside it."""
     on_disk = [photo for photo in photos if not photo.missing] or list(photos)
-    shown = next((photo for photo in on_disk if _is_under(photo.path, where.under)), on_disk[0])
+    shown = next(
+        (photo for photo in on_disk if where.under is None or is_under(photo.path, where.under)), on_disk[0]
+    )
     copies = tuple(photo.path for photo in on_disk if photo is not shown)
     return Hit(rank=rank, score=score, photo=shown, copies=copies)
-
-
-def _is_under(path: str, folder: str | None) -> bool:
-    """Whether `path` lies in `folder` or is it. None holds everything."""
-    if folder is None:
-        return True
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
