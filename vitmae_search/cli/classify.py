@@ -70,7 +70,7 @@ def command(
     vitmae-search search holiday.jpg --tag dog --min-confidence 0.8
     """
     from vitmae_search.cli.progress import index_progress
-    from vitmae_search.cli.stopping import StopOnSignal
+    from vitmae_search.cli.stopping import StopOnSignal, ending
 
     opening = {"device": device, "precision": precision, "batch_size": batch_size}
     with (
@@ -94,10 +94,7 @@ def command(
         print_json(report_json(report))
     else:
         _print(report, tags)
-    if report.interrupted:
-        click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
-        return 130
-    return 0
+    return ending(report.interrupted)
 
 
 def report_json(report: ClassifyReport) -> dict[str, object]:

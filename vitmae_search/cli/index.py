@@ -73,7 +73,7 @@ def command(
     vitmae-search index ~/Pictures --embedder color_layout
     """
     from vitmae_search.cli.progress import index_progress
-    from vitmae_search.cli.stopping import StopOnSignal
+    from vitmae_search.cli.stopping import StopOnSignal, ending
 
     with (
         open_library(library, **opening) as opened,
@@ -92,10 +92,7 @@ def command(
         print_json(report_json(report))
     else:
         print_report(report)
-    if report.interrupted:
-        click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
-        return 130
-    return 0
+    return ending(report.interrupted)
 
 
 def report_json(report: IndexReport) -> dict[str, object]:

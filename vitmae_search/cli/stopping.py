@@ -8,6 +8,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
+import click
+
 
 class StopOnSignal:
     """The first Ctrl-C or SIGTERM lets the piece of work in hand finish; a second one stops at once.
@@ -40,3 +42,11 @@ class StopOnSignal:
         # Not through `sys.stderr`: the signal may have come while that was being written to.
         with suppress(OSError):
             os.write(2, f"{self._doing}; press Ctrl-C again to stop at once\n".encode())
+
+
+def ending(interrupted: bool) -> int:
+    """The exit code of a command that can be stopped, after saying so where it was."""
+    if not interrupted:
+        return 0
+    click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
+    return 130
