@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from vitmae_search.cli.common import json_option, print_json
+from vitmae_search.cli.training_options import (
+    POSITIVE,
+    SHARE,
+    device_option,
+    folder_argument,
+    given_options,
+    save_minutes_option,
+    seed_option,
+    stored_side_option,
+    threads_option,
+)
 from vitmae_search.errors import display_path
-
-_POSITIVE = click.FloatRange(min=0, min_open=True)
-_SHARE = click.FloatRange(0, 1, max_open=True)
 
 
 @click.command("finetune")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@folder_argument
 @click.option(
     "-o",
     "--output",
@@ -64,22 +71,22 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     show_default=True,
     help="What the classifier sees; transformers reads cls alone.",
 )
-@click.option("--epochs", type=_POSITIVE, help="Passes over the photos.  [default: probe 90, full 100]")
+@click.option("--epochs", type=POSITIVE, help="Passes over the photos.  [default: probe 90, full 100]")
 @click.option("--batch-size", type=click.IntRange(2, 65536), help="[default: probe 256, full 128]")
 @click.option(
     "--learning-rate",
-    type=_POSITIVE,
+    type=POSITIVE,
     help="For 256 photos; it grows with the batch.  [default: probe 0.1, full 5e-4]",
 )
-@click.option("--warmup", type=_SHARE, help="Share of the training.  [default: probe 0.1, full 0.05]")
+@click.option("--warmup", type=SHARE, help="Share of the training.  [default: probe 0.1, full 0.05]")
 @click.option("--weight-decay", type=click.FloatRange(0), help="[default: probe 0, full 0.05]")
-@click.option("--label-smoothing", type=_SHARE, help="[default: probe 0, full 0.1]")
+@click.option("--label-smoothing", type=SHARE, help="[default: probe 0, full 0.1]")
 @click.option(
     "--layer-decay",
     type=click.FloatRange(0, 1, min_open=True),
     help="Full: a layer's rate as a share of that above it.  [default: 0.75]",
 )
-@click.option("--drop-path", type=_SHARE, help="Full: greatest rate of branches left out.  [default: 0.1]")
+@click.option("--drop-path", type=SHARE, help="Full: greatest rate of branches left out.  [default: 0.1]")
 @click.option("--mixup", type=click.FloatRange(0), help="Full: α, 0 for none.  [default: 0.8]")
 @click.option("--cutmix", type=click.FloatRange(0), help="Full: α, 0 for none.  [default: 1]")
 @click.option("--clip-norm", type=click.FloatRange(0), help="Full: greatest gradient norm, 0 for any.")
@@ -94,19 +101,17 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     help="Least and greatest area of a crop.",
 )
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the photos.")
-@click.option(
-    "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@stored_side_option
+@seed_option
 @click.option(
     "--precision",
     type=click.Choice(["bf16", "fp32"]),
     help="Of the encoder in training.  [default: probe fp32, full bf16]",
 )
 @click.option("--attention", type=click.Choice(["eager", "sdpa"]), default="eager", show_default=True)
-@click.option("--device", metavar="auto|cpu|cuda|cuda:N|mps", default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(0), default=0, help="On the CPU.  [default: all cores]")
-@click.option("--save-minutes", type=_POSITIVE, default=5.0, show_default=True, help="Between checkpoints.")
+@device_option
+@threads_option
+@save_minutes_option
 @json_option
 @click.pass_context
 def command(
@@ -135,7 +140,7 @@ def command(
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.training import FinetuneHooks, finetune
 
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    given = given_options(ctx)
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
         report = finetune(
             folder,

@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from vitmae_search.cli.common import json_option, print_json
+from vitmae_search.cli.training_options import (
+    POSITIVE,
+    SHARE,
+    device_option,
+    folder_argument,
+    given_options,
+    save_minutes_option,
+    seed_option,
+    stored_side_option,
+    threads_option,
+)
 from vitmae_search.errors import display_path
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
-_SHARE = click.FloatRange(0, 1, max_open=True)
 _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
 
 
 @click.command("pretrain")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@folder_argument
 @click.option(
     "-o",
     "--output",
@@ -36,28 +44,28 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
 )
 @click.option("--image-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--patch-size", type=int, help="Side in pixels.  [default: the architecture's]")
-@click.option("--mask-ratio", type=_SHARE, help="Share of patches to remove.  [default: 0.75]")
+@click.option("--mask-ratio", type=SHARE, help="Share of patches to remove.  [default: 0.75]")
 @click.option(
     "--norm-pix-loss/--no-norm-pix-loss",
     default=None,
     help="Learn pixels normalised patch by patch.  [default: yes]",
 )
-@click.option("--epochs", type=_POSITIVE, default=100.0, show_default=True, help="Passes over the photos.")
+@click.option("--epochs", type=POSITIVE, default=100.0, show_default=True, help="Passes over the photos.")
 @click.option(
     "--max-minutes",
-    type=_POSITIVE,
+    type=POSITIVE,
     help="End by this much training time if that comes first; the schedule follows.",
 )
 @click.option("--batch-size", type=click.IntRange(1, 65536), default=256, show_default=True)
 @click.option(
     "--learning-rate",
-    type=_POSITIVE,
+    type=POSITIVE,
     default=1.5e-4,
     show_default=True,
     help="For 256 photos; it grows with the batch.",
 )
 @click.option(
-    "--warmup", type=_SHARE, default=0.05, show_default=True, help="Share of the training with a rising rate."
+    "--warmup", type=SHARE, default=0.05, show_default=True, help="Share of the training with a rising rate."
 )
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
 @click.option(
@@ -75,10 +83,8 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="Least and greatest area of a crop.",
 )
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the crops.")
-@click.option(
-    "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@stored_side_option
+@seed_option
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True)
 @click.option(
     "--attention",
@@ -87,9 +93,9 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     show_default=True,
     help="In bf16 on a CPU, eager trains about twice as fast.",
 )
-@click.option("--device", metavar="auto|cpu|cuda|cuda:N|mps", default="auto", show_default=True)
+@device_option
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model; needs a C++ compiler on a CPU.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="On the CPU.  [default: all cores]")
+@threads_option
 @click.option(
     "--replicas",
     type=click.IntRange(1, 64),
@@ -97,7 +103,7 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     show_default=True,
     help="Share each batch among threads of one core each: faster on a busy CPU.",
 )
-@click.option("--save-minutes", type=_POSITIVE, default=5.0, show_default=True, help="Between checkpoints.")
+@save_minutes_option
 @json_option
 @click.pass_context
 def command(
@@ -117,7 +123,7 @@ def command(
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.training import model_config, pretrain
 
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    given = given_options(ctx)
     fields = {name: chosen.pop(name) for name in _MODEL_FIELDS}
     fields = {name: value for name, value in fields.items() if value is not None}
     described = model_config(model, **fields).to_dict() if fields or "model" in given else None

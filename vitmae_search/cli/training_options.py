@@ -1,0 +1,29 @@
+"""Options that every training command has, and which of them a person gave."""
+
+from __future__ import annotations
+
+import click
+from click.core import ParameterSource
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+SHARE = click.FloatRange(0, 1, max_open=True)
+
+folder_argument = click.argument("folder", type=click.Path(exists=True, file_okay=False))
+stored_side_option = click.option(
+    "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
+)
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+device_option = click.option(
+    "--device", metavar="auto|cpu|cuda|cuda:N|mps", default="auto", show_default=True
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(0), default=0, help="On the CPU.  [default: all cores]"
+)
+save_minutes_option = click.option(
+    "--save-minutes", type=POSITIVE, default=5.0, show_default=True, help="Between checkpoints."
+)
+
+
+def given_options(ctx: click.Context) -> set[str]:
+    """The names of the options that were on the command line; a resumed run keeps its own for the others."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
