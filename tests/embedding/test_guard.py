@@ -213,3 +213,24 @@ def test_a_prepare_that_does_not_pickle_is_the_plugins_fault(opened: Opened) -> 
 def test_plugin_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(PluginBroken("mine", "broke")))
     assert (type(error), error.plugin, str(error)) == (PluginBroken, "mine", "plugin 'mine': broke")
+
+
+TWIN = "    def untrained(self, seed): {}\n\n    def close(self):\n"
+
+
+def test_the_untrained_twin_is_guarded_too(opened: Opened) -> None:
+    assert opened().untrained() is None
+    seeded = "twin = Embedder(self.options); twin.model = f'{self.model} {seed}'; return twin"
+    with opened("    def close(self):\n", TWIN.format(seeded)) as embedder:
+        twin = embedder.untrained(seed=3)
+        assert twin is not None
+        assert (twin.model, twin.dimension) == ("mean-colour 3", embedder.dimension)
+        twin.close()
+        assert len(embedder.embed(batch_of(embedder))) == 3
+
+
+@pytest.mark.parametrize("code", ["return None", "raise KeyError(seed)"])
+def test_an_untrained_twin_that_breaks_the_contract(opened: Opened, code: str) -> None:
+    embedder = opened("    def close(self):\n", TWIN.format(code))
+    with pytest.raises(PluginBroken, match="plugin 'mine'"):
+        embedder.untrained()

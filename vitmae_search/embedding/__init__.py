@@ -18,6 +18,7 @@ from vitmae_search.embedding.contract import (
     PluginInfo,
     Prepare,
     Reconstructor,
+    Untrained,
 )
 from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
 from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
@@ -42,6 +43,7 @@ __all__ = [
     "PluginInfo",
     "Prepare",
     "Reconstructor",
+    "Untrained",
     "canonical_json",
     "fingerprint",
     "load_drop_in",

@@ -132,6 +132,19 @@ class Reconstructor(Protocol):
         ...
 
 
+@runtime_checkable
+class Untrained(Protocol):
+    """An embedder that also has a twin from before any training, which says what the training is worth."""
+
+    def untrained(self, seed: int) -> Embedder:
+        """The same network and preprocessing with the weights that a training would begin with.
+
+        Layers, pooling, device and precision are its own too. `seed` alone decides the weights. The
+        embedder stays open and as it was; the caller closes the twin.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
 

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.contract import Embedder, EmbedderPlugin, PluginInfo, Reconstructor
+from vitmae_search.embedding.contract import (
+    Embedder,
+    EmbedderPlugin,
+    PluginInfo,
+    Reconstructor,
+    Untrained,
+)
 from vitmae_search.embedding.fingerprint import fingerprint
 from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
@@ -107,6 +113,16 @@ class GuardedEmbedder(Guarded):
                 result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
         check_reconstruction(self.info.name, result)
         return result
+
+    def untrained(self, seed: int = 0) -> GuardedEmbedder | None:
+        """The same network before any training, for the caller to close; None where the plugin has none."""
+        if not isinstance(self._embedder, Untrained):
+            return None
+        with self._lock:
+            self._check_open()
+            with blame(self.info.name, "untrained"):
+                twin = self._embedder.untrained(seed)
+        return GuardedEmbedder(self.info, self.options, twin)
 
 
 def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> None:
