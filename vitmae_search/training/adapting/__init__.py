@@ -1,0 +1,1 @@
+"""Projections learned without labels from a frozen encoder's features: whitening and a retrieval head."""
