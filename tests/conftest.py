@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,18 @@ def real_photos() -> dict[str, Path]:
     return {Path(name).stem: folder / name for folder, names in folders for name in names}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For what is made once for many tests, before `own_environment` of any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITMAE_SEARCH_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or touches, the library, plugins and hub cache of whoever runs it."""
+    monkeypatch.setenv("VITMAE_SEARCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "default-library"))
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(tmp_path / "no-plugins"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

@@ -1,7 +1,8 @@
 """The only reader of the environment.
 
-- `VITMAE_SEARCH_LIBRARY`: the library's folder (default: in the platform's user-data folder).
-- `VITMAE_SEARCH_PLUGINS`: a folder of your own plugins (default: beside that).
+- `VITMAE_SEARCH_DATA`: the folder for what is kept of yours (default: the platform's user-data folder).
+- `VITMAE_SEARCH_LIBRARY`: the library's folder (default: `library` in the data folder).
+- `VITMAE_SEARCH_PLUGINS`: a folder of your own plugins (default: `plugins` in the data folder).
 - `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, comma-separated, that may ask the app beside this machine's own.
 - `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
+DATA = "VITMAE_SEARCH_DATA"
 LIBRARY = "VITMAE_SEARCH_LIBRARY"
 PLUGINS = "VITMAE_SEARCH_PLUGINS"
 ALLOWED_HOSTS = "VITMAE_SEARCH_ALLOWED_HOSTS"
@@ -25,6 +27,7 @@ DEVICE = "VITMAE_SEARCH_DEVICE"
 class Settings:
     """What the environment says, with the defaults filled in. Folders need not exist."""
 
+    data: Path
     library: Path
     plugins: Path
     allowed_hosts: tuple[str, ...]
@@ -33,16 +36,19 @@ class Settings:
 
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment afresh."""
-    data = Path(platformdirs.user_data_dir("vitmae-search", appauthor=False))
-    library = Path(environ[LIBRARY]).expanduser() if environ.get(LIBRARY) else data / "library"
-    plugins = Path(environ[PLUGINS]).expanduser() if environ.get(PLUGINS) else data / "plugins"
+    data = _folder(environ.get(DATA) or platformdirs.user_data_dir("vitmae-search", appauthor=False))
     hosts = (host.strip().lower() for host in environ.get(ALLOWED_HOSTS, "").split(","))
     return Settings(
-        library=library.absolute(),
-        plugins=plugins.absolute(),
+        data=data,
+        library=_folder(environ.get(LIBRARY) or data / "library"),
+        plugins=_folder(environ.get(PLUGINS) or data / "plugins"),
         allowed_hosts=tuple(host for host in hosts if host),
         device=environ.get(DEVICE) or "auto",
     )
+
+
+def _folder(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
 
 
 def environment_for(library: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.trained import remember_run
 from vitmae_search.training.files import write_atomically
 
 RUN_FILE = "run.json"
@@ -24,12 +25,15 @@ LOCK_FILE = "run.lock"
 def locked_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
     """The folder `output`, made where it is not there, and this process's alone inside the block.
 
+    It is remembered as one of the machine's training runs.
+
     Raises `TrainingError` for a second process, and for what the disk refuses inside the block.
     """
     place = Path(output)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / LOCK_FILE, timeout=0):
+            remember_run(place)
             yield place
     except Timeout as error:
         raise TrainingError(f"another process is training in {display_path(place)}") from error
