@@ -1,4 +1,4 @@
-"""Which training runs there are on this machine: remembered in order, by many at once, and never in the way."""
+"""The training runs of this machine: remembered in order, by many at once, and never in the way."""
 
 from __future__ import annotations
 
