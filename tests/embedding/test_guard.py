@@ -218,8 +218,11 @@ def test_plugin_errors_survive_pickling() -> None:
 TWIN = "    def untrained(self, seed): {}\n\n    def close(self):\n"
 
 
-def test_the_untrained_twin_is_guarded_too(opened: Opened) -> None:
+def test_a_plugin_without_an_untrained_twin(opened: Opened) -> None:
     assert opened().untrained() is None
+
+
+def test_the_untrained_twin_is_guarded_too(opened: Opened) -> None:
     seeded = "twin = Embedder(self.options); twin.model = f'{self.model} {seed}'; return twin"
     with opened("    def close(self):\n", TWIN.format(seeded)) as embedder:
         twin = embedder.untrained(seed=3)
