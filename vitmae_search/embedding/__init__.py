@@ -1,7 +1,8 @@
 """What an embedding plugin is: the contract, finding plugins, and the guard around them.
 
 `PluginHost` lists and gets plugins; `open_embedder`, and `open_classifier` for those that have one, open
-one with everything checked; `fingerprint` says which vectors may be compared.
+one with everything checked; `fingerprint` says which vectors may be compared. A `Projection` makes the
+vectors of another space from the features that a plugin gives.
 `vitmae_search.embedding.testing` lets a plugin's author check their own.
 """
 
@@ -25,6 +26,7 @@ from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
 from vitmae_search.embedding.options import resolve_options
 from vitmae_search.embedding.prepare import GuardedPrepare
+from vitmae_search.embedding.projection import Projection, projection_path
 
 __all__ = [
     "API_VERSION",
@@ -42,6 +44,7 @@ __all__ = [
     "PluginHost",
     "PluginInfo",
     "Prepare",
+    "Projection",
     "Reconstructor",
     "Untrained",
     "canonical_json",
@@ -49,5 +52,6 @@ __all__ = [
     "load_drop_in",
     "open_classifier",
     "open_embedder",
+    "projection_path",
     "resolve_options",
 ]

@@ -1,0 +1,198 @@
+"""Projections: what turns stored features into the vectors of another space, without torch.
+
+Features are the unit vectors that a plugin's `embed` gives. A projection is a few affine maps with ReLU
+between them (whitening is one map, a head is two), applied by the host for any plugin. In its file each map
+is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest and provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, display_path
+
+_FORMAT = "vitmae-search projection 1"
+_LONGEST_HEADER = 1 << 20
+_LARGEST = 1e30
+"""The bound on what unit features can become on the way, so that float32 (3e38) never overflows."""
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Affine maps with ReLU between them, then rows to unit length. Thread-safe, and never changed.
+
+    `weights` are (out, in) and `biases` (out,), float32, finite, each map taking what the one before gives.
+    `kind` is a word for people ("whitening", "head"); `provenance` says how it was made. `digest` is SHA-256
+    in hex over shapes and values alone: equal digests give equal vectors. Raises `ModelError` for arrays
+    that do not fit.
+    """
+
+    weights: Sequence[NDArray[np.float32]]
+    biases: Sequence[NDArray[np.float32]]
+    kind: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        weights, biases = tuple(map(_frozen, self.weights)), tuple(map(_frozen, self.biases))
+        _check_maps(weights, biases)
+        values = {"weights": weights, "biases": biases, "digest": _digest(weights, biases)}
+        for name, value in (values | {"provenance": dict(self.provenance)}).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def input_dimension(self) -> int:
+        """The length of a feature vector."""
+        return int(self.weights[0].shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector that it gives."""
+        return int(self.weights[-1].shape[0])
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, input_dimension) float32 unit rows to (N, dimension) float32 unit rows, new and C-contiguous.
+
+        A row that the maps take to zero, and that has no direction, becomes the first axis. N may be 0.
+        Row i depends on features[i] alone, but for rounding (1e-6). Raises `ModelError` for features of
+        another length.
+        """
+        if features.ndim != 2 or features.shape[1] != self.input_dimension:
+            takes = f"it takes features of length {self.input_dimension}"
+            raise ModelError(f"The projection ({self.kind}) does not fit: {takes}, not {features.shape[-1]}.")
+        vectors = features
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T + bias
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+        vectors[lengths == 0, 0] = 1
+        lengths[lengths == 0] = 1
+        return np.ascontiguousarray(vectors / lengths[:, None], np.float32)
+
+    def save(self, path: PathLike) -> None:
+        """Write the file, whole or not at all. Raises OSError."""
+        tensors = {f"{i}.weight": weight for i, weight in enumerate(self.weights)}
+        tensors |= {f"{i}.bias": bias for i, bias in enumerate(self.biases)}
+        metadata = {"format": _FORMAT, "kind": self.kind, "digest": self.digest}
+        metadata["provenance"] = json.dumps(dict(self.provenance), sort_keys=True)
+        _replace(Path(path), safetensors.numpy.save(tensors, metadata))
+
+    def store(self, folder: PathLike) -> Path:
+        """Save it in `folder` (made where it is not there) under its digest; a sound file there is kept."""
+        path = projection_path(folder, self.digest)
+        with suppress(ModelError):
+            if Projection.read(path).digest == self.digest:
+                return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.save(path)
+        return path
+
+    @classmethod
+    def read(cls, path: PathLike) -> Self:
+        """The projection in a file. Raises `ModelNotFound` where there is none, `CheckpointError` where it
+        is something else, damaged, or its values are not those of its digest."""
+        where = display_path(path)
+        try:
+            metadata, content = _read(path)
+            tensors = safetensors.numpy.load(content)
+            maps = range(len(tensors) // 2)
+            weights, biases = [tensors[f"{i}.weight"] for i in maps], [tensors[f"{i}.bias"] for i in maps]
+            found = cls(weights, biases, metadata["kind"], json.loads(metadata["provenance"]))
+        except FileNotFoundError:
+            raise ModelNotFound(f"{where}: there is no such projection file.") from None
+        except OSError as error:
+            raise CheckpointError(f"{where} cannot be read: {error.strerror or error}.") from error
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{where} is not a projection file, or is damaged.") from error
+        except ModelError as error:
+            raise CheckpointError(f"{where}: {error}") from error
+        if found.digest != metadata.get("digest"):
+            raise CheckpointError(f"{where} is damaged: its values are not those of its digest.")
+        return found
+
+    @classmethod
+    def stored(cls, folder: PathLike, digest: str) -> Self:
+        """What `store` put into `folder` under `digest`. Raises as `read`, and where it is another one."""
+        path = projection_path(folder, digest)
+        found = cls.read(path)
+        if found.digest != digest:
+            raise CheckpointError(f"{display_path(path)} is damaged: it holds another projection.")
+        return found
+
+
+def projection_path(folder: PathLike, digest: str) -> Path:
+    """Where `store` puts the projection with this digest."""
+    return Path(folder) / f"{digest}.safetensors"
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[np.float32]:
+    copy = np.array(array, np.float32, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _check_maps(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]) -> None:
+    if not weights or len(weights) != len(biases):
+        raise ModelError(f"A projection has as many weights as biases, not {len(weights)} and {len(biases)}.")
+    bound = 1.0
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if weight.ndim != 2 or weight.size == 0 or bias.shape != weight.shape[:1]:
+            raise ModelError(f"Map {i} of the projection has shapes {weight.shape} and {bias.shape}.")
+        if i and weight.shape[1] != len(biases[i - 1]):
+            gives = len(biases[i - 1])
+            raise ModelError(f"Map {i} of the projection takes {weight.shape[1]} numbers and gets {gives}.")
+        bound = bound * float(np.linalg.norm(weight.astype(np.float64))) + float(
+            np.linalg.norm(bias.astype(np.float64))
+        )
+        if not bound < _LARGEST:  # NaN too
+            raise ModelError(f"Map {i} of the projection has values that are not finite, or too large.")
+
+
+def _digest(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]) -> str:
+    digest = hashlib.sha256()
+    for array in (*weights, *biases):
+        digest.update(json.dumps(array.shape).encode())
+        digest.update(array.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: PathLike) -> tuple[dict[str, str], bytes]:
+    """Metadata and content. Raises ValueError before a large file that is something else is read."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(start := file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError("no header")
+        header = file.read(length)
+        described = json.loads(header)
+        metadata = described.get("__metadata__") if isinstance(described, dict) else None
+        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
+            raise ValueError("no projection")
+        return metadata, start + header + file.read()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
