@@ -89,6 +89,16 @@ def test_tone_leaves_or_removes(cat: Image.Image) -> None:
     assert (drained[..., 0] == drained[..., 2]).all()
 
 
+def test_a_hue_goes_round_and_leaves_greys_alone(cat: Image.Image) -> None:
+    assert views.hue(Image.new("RGB", (2, 2), (255, 0, 0)), degrees=120).getpixel((0, 0)) == (0, 255, 0)
+    there = np.asarray(views.hue(cat, degrees=90), float)
+    back = np.asarray(views.hue(views.hue(cat, degrees=90), degrees=-90), float)
+    whole = np.asarray(views.hue(cat, degrees=0), float)
+    assert np.abs(back - whole).mean() < 3 < np.abs(there - whole).mean()
+    grey = views.grey(cat)
+    assert views.hue(grey, degrees=50).tobytes() == grey.tobytes()
+
+
 def test_grey_and_mirror(cat: Image.Image) -> None:
     pixels = np.asarray(views.grey(cat))
     assert (pixels[..., 0] == pixels[..., 1]).all()

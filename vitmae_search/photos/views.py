@@ -81,6 +81,14 @@ def tone(
     return ImageEnhance.Color(result).enhance(saturation)
 
 
+def hue(image: Image.Image, *, degrees: float) -> Image.Image:
+    """Every colour moved along the colour circle by so many degrees."""
+    channels = list(image.convert("HSV").split())
+    shift = round(degrees / 360 * 256)
+    channels[0] = channels[0].point([(level + shift) % 256 for level in range(256)])
+    return Image.merge("HSV", channels).convert("RGB")
+
+
 def recompress(image: Image.Image, *, quality: int = 20, longest: int | None = None) -> Image.Image:
     """Through a JPEG of this `quality`, 1 to 95, scaled down first to at most `longest` pixels a side."""
     small = image
