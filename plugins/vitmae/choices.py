@@ -6,18 +6,29 @@ from vitmae_search.embedding.contract import Options
 from vitmae_search.errors import PluginOptionError
 
 NAME = "vitmae"
-POOLINGS = ("cls", "mean", "gem")
+POOLINGS = ("cls", "mean", "gem", "moments")
+VIEWS = ("1", "flip", "five")
 
 
 def check_options(options: Options) -> None:
     """Raise `PluginOptionError` for what no model could satisfy."""
-    if options["pooling"] not in POOLINGS:
-        raise PluginOptionError(NAME, f"pooling={options['pooling']!r} must be one of {', '.join(POOLINGS)}")
+    _check_pooling(str(options["pooling"]))
     if float(options["gem_power"]) <= 0:
         raise PluginOptionError(NAME, f"gem_power={options['gem_power']} must be above 0")
     if int(options["image_size"]) < 0:
         raise PluginOptionError(NAME, f"image_size={options['image_size']} must be 0 or a side in pixels")
+    if options["views"] not in VIEWS:
+        raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
     _numbers(str(options["layers"]))
+
+
+def _check_pooling(text: str) -> None:
+    parts = text.split("+")
+    if not set(parts) <= set(POOLINGS):
+        rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign"
+        raise PluginOptionError(NAME, f"pooling={text!r} {rule}")
+    if len(set(parts)) < len(parts):
+        raise PluginOptionError(NAME, f"pooling={text!r} names a pooling twice")
 
 
 def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
@@ -32,9 +43,9 @@ def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
             raise PluginOptionError(NAME, f"layers={text!r}: {rule}")
     if len(set(layers)) < len(layers):
         raise PluginOptionError(NAME, f"layers={text!r} names a layer twice")
-    if pooling == "cls" and 0 in layers:
+    if 0 in layers and "cls" in pooling.split("+"):
         rule = "before the first layer the CLS token is the same for every photo; choose mean or gem"
-        raise PluginOptionError(NAME, f"layers={text!r} with pooling='cls': {rule}")
+        raise PluginOptionError(NAME, f"layers={text!r} with pooling={pooling!r}: {rule}")
     return layers
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import os
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional
 
 from vitmae_search.embedding.contract import Options
@@ -15,11 +18,11 @@ from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
     Checkpoint,
-    Pooling,
     ViTMAEForPreTraining,
     ViTMAEModel,
     find_checkpoint,
     pool_layers,
+    pooled_width,
     read_checkpoint,
     reconstruct,
 )
@@ -28,8 +31,7 @@ from .choices import parse_layers
 from .devices import choose_device, choose_precision, computing, device_name
 from .identity import identity_of, weights_digest
 from .models import locate
-from .pixels import levels_of, pixel_values, processor_of, require_rgb
-from .preparing import Resize
+from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -43,10 +45,11 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
 
 
 class ViTMAEEmbedder:
-    """See `contract.Embedder` and `contract.Reconstructor`.
+    """See `contract.Embedder`, `contract.Reconstructor` and `contract.Untrained`.
 
-    `embed` takes what `prepare` gives, (N, H, W, 3) uint8. Nothing is masked, so nothing is random. The
-    decoder is read when the first reconstruction is asked for.
+    `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
+    masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
+    stands in for the checkpoint's own. `projection` is the path of the checkpoint's projection file.
     """
 
     def __init__(
@@ -57,40 +60,62 @@ class ViTMAEEmbedder:
         *,
         device: torch.device,
         precision: str,
+        encoder: ViTMAEModel | None = None,
     ) -> None:
         config = checkpoint.config
         require_rgb(checkpoint, name)
-        self._files, self._has_decoder = checkpoint.files, checkpoint.has_decoder
-        self._device, self._precision = device, precision
-        self._pooling, self._gem_power = cast(Pooling, options["pooling"]), float(options["gem_power"])
+        self._has_decoder = checkpoint.has_decoder
+        self._described = replace(checkpoint, state={})  # its weights would be in memory twice
+        self._options, self._device, self._precision = options, device, precision
+        self._pooling, self._gem_power = str(options["pooling"]), float(options["gem_power"])
         self._layers = parse_layers(str(options["layers"]), config.num_hidden_layers, self._pooling)
+        self._views = str(options["views"])
         self._processor = processor_of(checkpoint, int(options["image_size"]))
-        encoder = ViTMAEModel.from_checkpoint(checkpoint)
+        encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = identity_of(
-            encoder, self._processor, layers=self._layers, pooling=self._pooling, gem_power=self._gem_power
+            encoder,
+            self._processor,
+            layers=self._layers,
+            pooling=self._pooling,
+            gem_power=self._gem_power,
+            views=self._views,
         )
         self.provenance = {
             "device": device_name(device),
             "precision": precision,
             "torch": str(torch.__version__),
         }
-        self.dimension = config.hidden_size * len(self._layers)
-        height, width = self._processor.height_width
-        self.input_size: int | None = max(height, width)
-        self.prepare = Resize(height, width, self._processor.resample)
+        self.dimension = pooled_width(config.hidden_size, len(self._layers), self._pooling)
+        projection = checkpoint.files.projection
+        self.projection: str | None = None if projection is None else os.fspath(projection)
+        self.input_size: int | None
+        self.prepare, self.input_size = preparing_of(self._processor, self._views)
         self._encoder: ViTMAEModel | None = encoder.to(device)
         self._whole: ViTMAEForPreTraining | None = None
         self._levels = levels_of(self._processor).to(device)
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        assert self._encoder is not None, "closed"
         with computing(self._device, self._precision):
-            values = pixel_values(batch, self._levels)
-            states = self._encoder.encode(values, self._layers, interpolate_pos_encoding=True)
-            vectors = pool_layers(states, self._pooling, power=self._gem_power)
-            unit = functional.normalize(vectors.float(), dim=1)
+            # One view after another, in the memory that one takes.
+            views = [self._unit_vectors(view) for view in views_of(batch, self._levels, self._views)]
+            unit = views[0] if len(views) == 1 else functional.normalize(torch.stack(views).sum(dim=0), dim=1)
         return np.ascontiguousarray(unit.cpu().numpy())
+
+    def untrained(self, seed: int) -> ViTMAEEmbedder:
+        """Its twin with the encoder that `pretrain` with this seed begins with; it cannot reconstruct."""
+        assert self._encoder is not None, "closed"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = ViTMAEModel(self._encoder.config).eval()
+        return ViTMAEEmbedder(
+            f"{self.model} untrained",
+            replace(self._described, files=replace(self._described.files, projection=None)),
+            self._options,
+            device=self._device,
+            precision=self._precision,
+            encoder=encoder,
+        )
 
     def reconstruct(
         self,
@@ -110,13 +135,19 @@ class ViTMAEEmbedder:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _unit_vectors(self, pixel_values: Tensor) -> Tensor:
+        assert self._encoder is not None, "closed"
+        states = self._encoder.encode(pixel_values, self._layers, interpolate_pos_encoding=True)
+        vectors = pool_layers(states, self._pooling, power=self._gem_power)
+        return functional.normalize(vectors.float(), dim=1)
+
     def _with_decoder(self) -> ViTMAEForPreTraining:
         """The encoder that embeds, and the decoder from the same file, which must not have changed."""
         assert self._encoder is not None, "closed"
         if not self._has_decoder:
             raise NoDecoder(f"{self.model} is an encoder alone, so it cannot reconstruct")
         if self._whole is None:
-            whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._files))
+            whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._described.files))
             if weights_digest(whole.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
             whole.vit = self._encoder

@@ -26,18 +26,22 @@ def identity_of(
     layers: tuple[int, ...],
     pooling: str,
     gem_power: float,
+    views: str,
 ) -> dict[str, Any]:
-    """Weights, configuration, preprocessing, layers and pooling; no paths, no device.
+    """Weights, configuration, preprocessing, layers, pooling and views; no paths, no device.
 
-    `processor.size` is what is looked at. The decoder is left out: it takes no part.
+    `processor.size` is what is looked at. The decoder is left out: it takes no part. What is newer than a
+    space that a library may hold is named only where it is not the default, so that the space stays valid.
     """
-    return {
+    parts = [{"gem": gem_power} if part == "gem" else part for part in pooling.split("+")]
+    identity = {
         "weights": weights_digest(encoder.state_dict()),
         "config": config_of(encoder.config),
         "preprocessing": preprocessing_of(processor),
         "layers": list(layers),
-        "pooling": {"gem": gem_power} if pooling == "gem" else pooling,
+        "pooling": parts[0] if len(parts) == 1 else parts,
     }
+    return identity if views == "1" else {**identity, "views": views}
 
 
 def preprocessing_of(processor: ViTImageProcessor) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from vitmae_search.errors import ModelError, PluginOptionError
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
 
 from .choices import NAME
+from .preparing import CROP, FiveCrops, Resize
 
 
 def require_rgb(checkpoint: Checkpoint, name: str) -> None:
@@ -34,6 +37,14 @@ def processor_of(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcess
     return replace(processor, do_resize=True, size={"height": height, "width": width})
 
 
+def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | FiveCrops, int]:
+    """What makes a photo ready for `views_of`, and the side in pixels that it needs of the photo."""
+    height, width = processor.height_width
+    resize = Resize(height, width, processor.resample)
+    side = max(height, width)
+    return (FiveCrops(resize), math.ceil(side / CROP)) if views == "five" else (resize, side)
+
+
 def levels_of(processor: ViTImageProcessor) -> Tensor:
     """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
     values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
@@ -44,3 +55,15 @@ def pixel_values(batch: NDArray[Any], levels: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32 on the device of `levels`."""
     pixels = torch.tensor(batch, device=levels.device).permute(0, 3, 1, 2).int()
     return torch.stack([levels[c][pixels[:, c]] for c in range(3)], dim=1)
+
+
+def views_of(batch: NDArray[Any], levels: Tensor, views: str) -> Iterator[Tensor]:
+    """Each view of all photos in turn, (N, 3, H, W) float32. `batch` is what `preparing_of` makes ready."""
+    if views == "five":
+        for number in range(batch.shape[1]):
+            yield pixel_values(batch[:, number], levels)
+        return
+    whole = pixel_values(batch, levels)
+    yield whole
+    if views == "flip":
+        yield whole.flip(3)

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+CROP = 0.8
+"""The side of each of the five crops, as a share of the photo's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resize:
@@ -22,5 +25,24 @@ class Resize:
     resample: int
 
     def __call__(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        return self.part(image, (0, 0, *image.size))
+
+    def part(self, image: Image.Image, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+        """The same of what lies in `box`: left, top, right and bottom in pixels, fractions too."""
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        return np.array(rgb.resize((self.width, self.height), Image.Resampling(self.resample)))
+        size = self.width, self.height
+        return np.array(rgb.resize(size, Image.Resampling(self.resample), box=box))
+
+
+@dataclass(frozen=True, slots=True)
+class FiveCrops:
+    """RGB image to (5, height, width, 3) uint8: the four corners and the middle, each `CROP` of the side."""
+
+    resize: Resize
+
+    def __call__(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        width, height = image.size
+        x, y = (1 - CROP) * width, (1 - CROP) * height
+        places = ((0, 0), (x, 0), (0, y), (x, y), (x / 2, y / 2))
+        boxes = [(left, top, left + width - x, top + height - y) for left, top in places]
+        return np.stack([self.resize.part(image, box) for box in boxes])

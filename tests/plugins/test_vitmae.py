@@ -24,10 +24,13 @@ EmbedAll = Callable[[GuardedEmbedder], np.ndarray]
 # The contract
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
+@pytest.fixture(
+    scope="module", params=["fp32 gem 1", "bf16 gem 1", "fp32 cls+moments five", "bf16 mean flip"]
+)
 def subject(request, checkpoint: Path):
-    options = {"model": str(checkpoint), "layers": "2,last", "pooling": "gem"}
-    with Subject(PLUGIN, options, precision=request.param) as subject:
+    precision, pooling, views = request.param.split()
+    options = {"model": str(checkpoint), "layers": "2,last", "pooling": pooling, "views": views}
+    with Subject(PLUGIN, options, precision=precision) as subject:
         yield subject
 
 
@@ -71,31 +74,34 @@ def reference_states(reference: Any, photos: list[Image.Image], size: int) -> li
     return [*output.hidden_states[:-1], output.last_hidden_state]
 
 
-def pooled(states: torch.Tensor, pooling: str) -> torch.Tensor:
+def pooled(states: torch.Tensor, part: str) -> torch.Tensor:
     patches = states[:, 1:].double()
+    mean = patches.mean(1)
     vectors = {
         "cls": states[:, 0].double(),
-        "mean": patches.mean(1),
+        "mean": mean,
         "gem": (patches.sign() * patches.abs() ** 3).mean(1),
-    }[pooling]
-    if pooling == "gem":
+        "moments": torch.cat([mean, (patches**2).mean(1).sub(mean**2).sqrt()], dim=1),
+    }[part]
+    if part == "gem":
         vectors = vectors.sign() * vectors.abs() ** (1 / 3)
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "gem"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "gem", "moments", "cls+mean", "moments+gem+cls"])
 @pytest.mark.parametrize("layers", ["last", "-2", "1", "1,3,-1"])
 def test_vectors_are_the_references(open_model, embed_all, reference, photos, pooling, layers) -> None:
     indices = {"last": [4], "-2": [3], "1": [1], "1,3,-1": [1, 3, 4]}[layers]
     embedder = open_model(layers=layers, pooling=pooling)
     states = reference_states(reference, photos, 32)
-    expected = torch.cat([pooled(states[i], pooling) for i in indices], dim=1) / len(indices) ** 0.5
+    parts = [pooled(states[i], part) for i in indices for part in pooling.split("+")]
+    expected = torch.cat(parts, dim=1) / len(parts) ** 0.5
     vectors = embed_all(embedder)
-    assert vectors.shape == (len(photos), 32 * len(indices))
+    assert vectors.shape == (len(photos), sum(part.shape[1] for part in parts))
     assert np.abs(vectors - expected.numpy()).max() < 1e-5
     # The bound means something: other photos, and other layers, are farther away than that.
     assert np.abs(vectors - np.roll(vectors, 1, axis=0)).max(axis=1).min() > 1e-3
-    assert np.abs(vectors[:, :32] - pooled(states[2], pooling).numpy()).max() > 1e-3
+    assert np.abs(vectors[:, :32] - pooled(states[2], pooling.split("+")[0])[:, :32].numpy()).max() > 1e-3
 
 
 def test_another_size_stretches_the_positions_as_the_reference_does(

@@ -5,7 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
+
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 32,
+    "patch_size": 8,
+    "decoder_hidden_size": 24,
+    "decoder_num_attention_heads": 3,
+    "decoder_num_hidden_layers": 2,
+    "decoder_intermediate_size": 40,
+}
 
 
 def test_what_decides_the_vectors_is_in_the_identity(open_model, checkpoint: Path, tmp_path: Path) -> None:
@@ -16,6 +30,8 @@ def test_what_decides_the_vectors_is_in_the_identity(open_model, checkpoint: Pat
     variants = [
         *({}, {"layers": "-2"}, {"layers": "3,4"}, {"layers": "4,3"}, {"pooling": "cls"}, {"image_size": 48}),
         *({"pooling": "gem"}, {"pooling": "gem", "gem_power": 4}, {"model": str(other)}),
+        *({"pooling": "moments"}, {"pooling": "cls+mean"}, {"pooling": "cls+gem"}, {"views": "flip"}),
+        *({"pooling": "cls+gem", "gem_power": 4}, {"views": "five"}),
     ]
     assert len({open_model(**options).fingerprint("exact") for options in variants}) == len(variants)
 
@@ -23,8 +39,41 @@ def test_what_decides_the_vectors_is_in_the_identity(open_model, checkpoint: Pat
 def test_what_does_not_is_not(open_model, checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint, tmp_path / "elsewhere")
     same = [{}, {"layers": "-1"}, {"layers": "4"}, {"gem_power": 2.0}, {"image_size": 32}]
+    same += [{"views": "1"}]
     same += [{"precision": "bf16"}, {"model": str(tmp_path / "elsewhere")}]
     assert len({open_model(**options).fingerprint("exact") for options in same}) == 1
+
+
+LIBRARIES_HOLD = [
+    ({}, "8dabcc8843a43f5be493658a153707f004ce8474b4e18bed876b4eaf4a1c02e5"),
+    (
+        {"pooling": "cls", "layers": "-2"},
+        "b998c84d96937e2ec8c0e2e01aed2d0e2c06710225ebf972f807fb460de33455",
+    ),
+    (
+        {"pooling": "gem", "layers": "2,last", "gem_power": 4.0},
+        "77e97e74443d4d1ffd315ff572bcd43cbeac07d65de2b517bc7cec54b8a31a5c",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "fingerprint"), LIBRARIES_HOLD)
+def test_spaces_that_libraries_hold_stay_valid(open_model, exact_model: Path, options, fingerprint) -> None:
+    assert open_model(model=str(exact_model), **options).fingerprint("exact") == fingerprint
+
+
+@pytest.fixture
+def exact_model(tmp_path: Path) -> Path:
+    """A checkpoint whose every number is the same wherever it is made."""
+    from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
+
+    model = ViTMAEForPreTraining(ViTMAEConfig(**TINY))
+    with torch.no_grad():
+        for i, (_, value) in enumerate(sorted(model.state_dict().items())):
+            value.copy_(((torch.arange(value.numel()) * 7 + i) % 61 - 30).reshape(value.shape) / 64)
+    model.save_pretrained(tmp_path / "exact")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "exact")
+    return tmp_path / "exact"
 
 
 def test_one_number_of_the_weights_changes_the_identity(open_model, checkpoint: Path, tmp_path: Path) -> None:

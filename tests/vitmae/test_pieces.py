@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae import Pooling, patchify, pool, pool_layers, reconstruction_loss, unpatchify
+from vitmae_search.vitmae import (
+    Pooling,
+    patchify,
+    pool,
+    pool_layers,
+    pooled_width,
+    reconstruction_loss,
+    unpatchify,
+)
 from vitmae_search.vitmae.loss import normalise_patches, patch_errors
 from vitmae_search.vitmae.masking import keep_all, mask_by_choice, mask_by_noise, num_kept, take_patches
 from vitmae_search.vitmae.positions import interpolate_grid, interpolate_sequence, sincos_positions
@@ -137,7 +145,7 @@ def test_pooling_ignores_the_order_of_patches(pooling: Pooling) -> None:
     tokens = torch.randn(3, 10, 8)
     shuffled = torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], dim=1)
     pooled = pool(tokens, pooling)
-    assert pooled.shape == (3, 8)
+    assert pooled.shape == (3, pooled_width(8, 1, pooling))
     assert pooled.dtype == torch.float32
     assert torch.allclose(pooled, pool(shuffled, pooling), atol=1e-6)
 
@@ -159,6 +167,20 @@ def test_several_layers_have_an_equal_say() -> None:
     assert torch.allclose(both[:, :4].norm(dim=1), torch.ones(2))
     assert torch.allclose(both[:, 4:].norm(dim=1), torch.ones(2))
     assert torch.equal(pool_layers([large], "cls"), large[:, 0])
+
+
+def test_parts_have_an_equal_say_and_moments_keep_their_proportion() -> None:
+    tokens = torch.randn(3, 6, 4)
+    tokens[:, 0] *= 1000
+    alone = pool_layers([tokens], "moments")
+    assert torch.allclose(alone[:, :4], tokens[:, 1:].mean(dim=1))
+    assert torch.allclose(alone[:, 4:], tokens[:, 1:].std(dim=1, correction=0))
+    both = pool_layers([tokens, tokens], "cls+moments")
+    assert both.shape == (3, pooled_width(4, 2, "cls+moments")) == (3, 24)
+    assert torch.equal(both[:, :12], both[:, 12:])
+    assert torch.allclose(both[:, :4].norm(dim=1), torch.ones(3))
+    assert torch.allclose(both[:, 4:12], alone / alone.norm(dim=1, keepdim=True))
+    assert torch.isfinite(pool_layers([torch.zeros(1, 2, 4)], "cls+moments")).all(), "a patch alone"
 
 
 def test_a_pooling_that_is_not_there_is_refused() -> None:

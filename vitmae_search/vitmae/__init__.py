@@ -23,7 +23,7 @@ from vitmae_search.vitmae.outputs import (
     ViTMAEModelOutput,
 )
 from vitmae_search.vitmae.patches import patchify, unpatchify
-from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers
+from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
 from vitmae_search.vitmae.pretrained import NewParametersWarning
 from vitmae_search.vitmae.processor import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
 from vitmae_search.vitmae.reconstruct import reconstruct
@@ -57,6 +57,7 @@ __all__ = [
     "patchify",
     "pool",
     "pool_layers",
+    "pooled_width",
     "read_checkpoint",
     "reconstruct",
     "reconstruction_loss",

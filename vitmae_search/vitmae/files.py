@@ -12,6 +12,7 @@ from vitmae_search.vitmae.weights import INDEX_NAME, WEIGHTS_NAME, digest_files,
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
+PROJECTION_NAME = "projection.safetensors"
 _WEIGHTS = (WEIGHTS_NAME, INDEX_NAME, "pytorch_model.bin")
 _JSON_NAMES = {CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME}
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -24,6 +25,8 @@ class CheckpointFiles:
     weights: Path
     config: Path | None = None
     preprocessor: Path | None = None
+    projection: Path | None = None
+    """What turns its features into vectors for searching; nothing of it is read here."""
 
     def digest(self) -> str:
         """SHA-256 of the weights, in hex. Raises `CheckpointError` where they cannot be read."""
@@ -44,13 +47,15 @@ def find_checkpoint(
         os.fspath(name_or_path),
         CONFIG_NAME,
         _WEIGHTS,
-        (PREPROCESSOR_NAME,),
+        (PREPROCESSOR_NAME, PROJECTION_NAME),
         shards=shards,
         revision=revision,
         local_files_only=local_files_only,
     )
     weights = next(found[candidate] for candidate in _WEIGHTS if candidate in found)
-    return CheckpointFiles(weights, found[CONFIG_NAME], found.get(PREPROCESSOR_NAME))
+    return CheckpointFiles(
+        weights, found[CONFIG_NAME], found.get(PREPROCESSOR_NAME), found.get(PROJECTION_NAME)
+    )
 
 
 def find_config(
@@ -100,7 +105,9 @@ def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(p for p in folder.iterdir() if p.suffix in _WEIGHTS_SUFFIXES)
+    others = sorted(
+        p for p in folder.iterdir() if p.suffix in _WEIGHTS_SUFFIXES and p.name != PROJECTION_NAME
+    )
     if len(others) != 1:
         what = f"{len(others)} weights files" if others else "no weights file"
         raise ModelNotFound(f"{display_path(folder)} has {what}; {WEIGHTS_NAME} is what is looked for.")
@@ -108,9 +115,6 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _beside(weights: Path) -> CheckpointFiles:
-    config, preprocessor = weights.with_name(CONFIG_NAME), weights.with_name(PREPROCESSOR_NAME)
-    return CheckpointFiles(
-        weights,
-        config if config.is_file() else None,
-        preprocessor if preprocessor.is_file() else None,
-    )
+    names = (CONFIG_NAME, PREPROCESSOR_NAME, PROJECTION_NAME)
+    found = (path if path.is_file() else None for path in map(weights.with_name, names))
+    return CheckpointFiles(weights, *found)

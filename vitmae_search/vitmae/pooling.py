@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -11,17 +11,18 @@ from torch.nn import functional
 
 from vitmae_search.errors import ConfigError
 
-Pooling = Literal["cls", "mean", "gem"]
-"""The CLS token, the mean of the patches, or their generalised mean."""
+Pooling = Literal["cls", "mean", "gem", "moments"]
+"""The CLS token, or of the patches their mean, generalised mean, or mean and standard deviation."""
 
 GEM_POWER = 3.0
 
 
 def pool(tokens: Tensor, pooling: Pooling, *, power: float = GEM_POWER) -> Tensor:
-    """(N, 1 + L, D), CLS first, to (N, D) float32.
+    """(N, 1 + L, D), CLS first, to float32: (N, 2·D) for "moments", which are two, (N, D) for the others.
 
     "gem" is the generalised mean (Radenović et al., arXiv 1711.02512): sign(m)·|m|^(1/p) with m the mean
-    of sign(x)·|x|^p, because a transformer's features have both signs.
+    of sign(x)·|x|^p, because a transformer's features have both signs. "moments" are the mean and the
+    standard deviation (over L, not L - 1) of each feature, in their common unit.
     """
     tokens = tokens.float()
     if pooling == "cls":
@@ -31,19 +32,29 @@ def pool(tokens: Tensor, pooling: Pooling, *, power: float = GEM_POWER) -> Tenso
         return patches.mean(dim=1)
     if pooling == "gem":
         return _signed_power(_signed_power(patches, power).mean(dim=1), 1 / power)
+    if pooling == "moments":
+        deviation, mean = torch.std_mean(patches, dim=1, correction=0)
+        return torch.cat([mean, deviation], dim=1)
     raise ConfigError("pooling", pooling, f"must be one of {', '.join(get_args(Pooling))}")
 
 
-def pool_layers(states: Sequence[Tensor], pooling: Pooling, *, power: float = GEM_POWER) -> Tensor:
-    """Layers' hidden states, each (N, 1 + L, D), to (N, D·layers) float32.
+def pool_layers(states: Sequence[Tensor], pooling: str, *, power: float = GEM_POWER) -> Tensor:
+    """Layers' hidden states, each (N, 1 + L, D), to one float32 row an image.
 
-    Where there are several, each layer's vector is brought to unit length first: their magnitudes grow
-    with depth, and the last would drown the others.
+    `pooling` is a `Pooling`, or several with a plus sign: "cls+moments". Layer by layer, the parts stand
+    beside each other. Where there is more than one, each part of each layer is brought to unit length
+    first, so that all have an equal say: magnitudes differ between parts, and grow with depth.
     """
-    vectors = [pool(state, pooling, power=power) for state in states]
+    parts = cast(list[Pooling], pooling.split("+"))
+    vectors = [pool(state, part, power=power) for state in states for part in parts]
     if len(vectors) == 1:
         return vectors[0]
     return torch.cat([functional.normalize(vector, dim=1) for vector in vectors], dim=1)
+
+
+def pooled_width(hidden_size: int, layers: int, pooling: str) -> int:
+    """The length of a row of `pool_layers`."""
+    return hidden_size * layers * sum(2 if part == "moments" else 1 for part in pooling.split("+"))
 
 
 def _signed_power(values: Tensor, power: float) -> Tensor:
