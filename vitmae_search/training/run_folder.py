@@ -14,11 +14,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.trained import remember_run
+from vitmae_search.trained import LOCK_FILE, REPORT_FILE, RUN_FILE, remember_run
 from vitmae_search.training.files import write_atomically
 
-RUN_FILE = "run.json"
-LOCK_FILE = "run.lock"
+_LOCK_SECONDS = 2.0
+"""Whoever looks whether a run goes on holds its lock for a moment."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def locked_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
     place = Path(output)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / LOCK_FILE, timeout=0):
+        with FileLock(place / LOCK_FILE, timeout=_LOCK_SECONDS):
             remember_run(place)
             yield place
     except Timeout as error:
@@ -64,5 +64,14 @@ def damaged_run(place: Path, error: Exception) -> TrainingError:
 
 def write_run(place: Path, kind: str, described: Mapping[str, Any]) -> None:
     machine = {"torch": torch.__version__, "machine": platform.processor() or platform.machine()}
-    with write_atomically(place / RUN_FILE) as stream:
-        stream.write((json.dumps({"kind": kind, **described, **machine}, indent=2) + "\n").encode())
+    _write_json(place / RUN_FILE, {"kind": kind, **described, **machine})
+
+
+def write_report(place: Path, report: Mapping[str, Any]) -> None:
+    """Say in `place` what the run came to: `steps` and `interrupted` tell whether it is over."""
+    _write_json(place / REPORT_FILE, report)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with write_atomically(path) as stream:
+        stream.write((json.dumps(value, indent=2) + "\n").encode())

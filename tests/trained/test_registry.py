@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vitmae_search.settings import settings
-from vitmae_search.trained import REGISTRY_NAME, remember_run, trained_runs
+from vitmae_search.trained import remember_run, trained_runs
+from vitmae_search.trained.registry import REGISTRY_NAME
 from vitmae_search.training import pretrain
 
 
