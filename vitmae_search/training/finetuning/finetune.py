@@ -23,7 +23,13 @@ from vitmae_search.training.finetuning.probe import Probe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
 from vitmae_search.training.finetuning.task import Pixels, Task
 from vitmae_search.training.packed import OnPacked
-from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
+from vitmae_search.training.run_folder import (
+    damaged_run,
+    locked_folder,
+    read_run,
+    write_report,
+    write_run,
+)
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
 
@@ -70,7 +76,9 @@ def finetune(
     given = {**(options or {}), **({} if mode is None else {"mode": mode})}
     asked = _Asked(Sources(str(absolute(folder)), absolute(labels), absolute(val)), model, given)
     with locked_folder(output) as place:
-        return _run(place, asked, hooks or FinetuneHooks())
+        report = _run(place, asked, hooks or FinetuneHooks())
+        write_report(place, asdict(report))
+        return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
-from vitmae_search.training.run_folder import damaged_run, locked_folder, read_run, write_run
+from vitmae_search.training.run_folder import (
+    damaged_run,
+    locked_folder,
+    read_run,
+    write_report,
+    write_run,
+)
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
@@ -47,7 +54,9 @@ def pretrain(
     """
     with locked_folder(output) as place:
         run = _prepared(Path(folder), place, model, options or {}, on_packed)
-        return run.run(on_progress=on_progress, stop=stop)
+        report = run.run(on_progress=on_progress, stop=stop)
+        write_report(place, asdict(report))
+        return report
 
 
 def _prepared(
