@@ -42,6 +42,11 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     show_default=True,
     help="The architecture.",
 )
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from this checkpoint's weights, in its architecture: a folder, a bundled name, a hub id.",
+)
 @click.option("--image-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--patch-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--mask-ratio", type=SHARE, help="Share of patches to remove.  [default: 0.75]")
@@ -117,6 +122,7 @@ def command(
 
     \b
     vitmae-search pretrain ~/Pictures --epochs 50
+    vitmae-search pretrain ~/Pictures --init vitmae-tiny-patch8-64 --epochs 20
     vitmae-search pretrain ~/Pictures --max-minutes 60 --learning-rate 1e-3 -o runs/hour
     """
     from vitmae_search.cli.stopping import StopOnSignal
@@ -126,7 +132,12 @@ def command(
     given = given_options(ctx)
     fields = {name: chosen.pop(name) for name in _MODEL_FIELDS}
     fields = {name: value for name, value in fields.items() if value is not None}
-    described = model_config(model, **fields).to_dict() if fields or "model" in given else None
+    described: dict[str, Any] | None = None
+    if chosen["init"] is not None:
+        _refuse_architecture(given)
+        described = fields
+    elif fields or "model" in given:
+        described = model_config(model, **fields).to_dict()
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
         report = pretrain(
             folder,
@@ -142,6 +153,13 @@ def command(
     else:
         _print_report(asdict(report))
     return 130 if report.interrupted else 0
+
+
+def _refuse_architecture(given: set[str]) -> None:
+    for name in ("model", "image_size", "patch_size"):
+        if name in given:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} cannot go with --init: the checkpoint has its own")
 
 
 def _print_report(report: dict[str, Any]) -> None:

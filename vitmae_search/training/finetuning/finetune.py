@@ -17,7 +17,7 @@ from vitmae_search.training.devices import pick_device
 from vitmae_search.training.finetuning.data import LabelledPhotos, Sources, absolute, gather
 from vitmae_search.training.finetuning.full import FullFinetuning
 from vitmae_search.training.finetuning.loop import Finetuning
-from vitmae_search.training.finetuning.model import DEFAULT_MODEL, new_classifier, read_start, start_name
+from vitmae_search.training.finetuning.model import DEFAULT_MODEL, new_classifier
 from vitmae_search.training.finetuning.options import FULL, PROBE, FinetuneOptions
 from vitmae_search.training.finetuning.probe import Probe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
@@ -31,6 +31,7 @@ from vitmae_search.training.run_folder import (
     write_run,
 )
 from vitmae_search.training.shared_options import resumed
+from vitmae_search.training.start import read_start, start_name
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
 
 KIND = "finetune"

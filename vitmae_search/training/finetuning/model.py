@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitmae_search.bundled import bundled
 from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae import (
     Checkpoint,
@@ -75,25 +74,6 @@ def load_classifier(name_or_path: str | os.PathLike[str]) -> Classifier:
     return kind.from_checkpoint(checkpoint)
 
 
-def start_name(model: str) -> str:
-    """The model to start from, as run.json keeps it: a bundled name, an absolute path, or a hub id."""
-    expanded = os.path.expanduser(model)
-    is_path = not _is_bundled(model) and os.path.exists(expanded)
-    return os.path.abspath(expanded) if is_path else model
-
-
-def read_start(model: str) -> Checkpoint:
-    """The checkpoint of that name. Raises `ConfigError` for one that is not square, or not RGB."""
-    place = bundled("data") / "models" / model if _is_bundled(model) else model
-    checkpoint = read_checkpoint(find_checkpoint(place))
-    config = checkpoint.config
-    if config.image_shape[0] != config.image_shape[1]:
-        raise ConfigError("image_size", config.image_size, "must be a square to fine-tune on")
-    if config.num_channels != 3:
-        raise ConfigError("num_channels", config.num_channels, "must be 3, as photos have")
-    return checkpoint
-
-
 def new_classifier(
     checkpoint: Checkpoint, names: Sequence[str], *, pooling: str, head_std: float, seed: int
 ) -> Classifier:
@@ -142,11 +122,6 @@ def fold_batch_norm(norm: nn.BatchNorm1d, head: nn.Linear) -> tuple[Tensor, Tens
     weight = head.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = head.bias.double() - weight @ norm.running_mean.double()
     return weight.to(head.weight.dtype).detach(), bias.to(head.bias.dtype).detach()
-
-
-def _is_bundled(model: str) -> bool:
-    bare = os.path.basename(model) == model and model not in ("", ".", "..")
-    return bare and (bundled("data") / "models" / model).is_dir()
 
 
 def _kind(pooling: str) -> type[Classifier]:

@@ -53,6 +53,8 @@ class PretrainOptions:
     `clip_norm` 0 leaves gradients as they are. `precision` is "bf16" (autocast, fp32 weights) or "fp32".
     `max_minutes` of training time, over all resumes: the schedule then follows epochs or time, whichever
     is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
+    `init` is the checkpoint that the weights come from, encoder and decoder: a bundled name, a path or a
+    hub id (default: drawn by `seed`).
     `stored_side` is the side at which photos are packed, 0 for the model's image size: twice that keeps
     detail for the crops, in four times the space.
     `save_minutes` between checkpoints; `log_every` steps between lines of the log; `threads` of torch on
@@ -70,6 +72,7 @@ class PretrainOptions:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     stored_side: int = 0
+    init: str | None = None
     precision: str = "bf16"
     attention: str = "eager"
     seed: int = 0

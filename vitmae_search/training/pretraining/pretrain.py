@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from vitmae_search.training.run_folder import (
     write_run,
 )
 from vitmae_search.training.shared_options import resumed
+from vitmae_search.training.start import read_start, start_name
+from vitmae_search.training.state import STATE_FILE
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Checkpoint,
     ViTImageProcessor,
     ViTMAEConfig,
     ViTMAEForPreTraining,
@@ -46,11 +49,15 @@ def pretrain(
     """Train a masked autoencoder on every photo under `folder`, into the folder `output`.
 
     `model` holds fields of ViTMAEConfig (default: the preset "tiny" with norm_pix_loss), `options` those
-    of `PretrainOptions`. If `output` holds a run, it goes on where it stopped, with its own recipe;
-    what is given must then agree. `output` becomes a checkpoint for `from_pretrained`.
+    of `PretrainOptions`. With the option `init` the weights and the configuration are a checkpoint's, and
+    `model` the fields that differ and change no weight: mask_ratio, norm_pix_loss.
+
+    If `output` holds a run, it goes on where it stopped, with its own recipe; what is given must then
+    agree. `output` becomes a checkpoint for `from_pretrained`.
 
     Raises `TrainingError` for no photos, another recipe, a loss that is not finite, a disk that is full,
-    or a second process in `output`, and `ConfigError` for values out of range.
+    or a second process in `output`, `ConfigError` for values out of range, and `ModelError`
+    for a checkpoint that cannot be read.
     """
     with locked_folder(output) as place:
         run = _prepared(Path(folder), place, model, options or {}, on_packed)
@@ -66,19 +73,17 @@ def _prepared(
     given: Mapping[str, Any],
     on_packed: OnPacked | None,
 ) -> Pretraining:
-    config, options = _recipe(place, model, given)
+    recipe = _recipe(place, model, given)
+    config, options = recipe.model.config, recipe.options
     if options.threads:
         torch.set_num_threads(options.threads)
     side = _square_side(config)
     photos = pack(folder, place / "photos", side=options.stored_side or side, on_progress=on_packed)
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)
-        fresh = ViTMAEForPreTraining(config)
     processor = ViTImageProcessor(
-        size={"height": side, "width": side}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
+        size={"height": side, "width": side}, image_mean=recipe.mean, image_std=recipe.std
     )
-    run = Pretraining(fresh, processor, photos, place, options)
-    _write_run(place, folder, config, options, len(photos))
+    run = Pretraining(recipe.model, processor, photos, place, options)
+    _write_run(place, folder, recipe, len(photos))
     return run
 
 
@@ -91,32 +96,74 @@ def model_config(preset: str, **fields: Any) -> ViTMAEConfig:
     return ViTMAEConfig.from_dict({**ViTMAEConfig.from_json_file(preset).to_dict(), **fields})
 
 
-def _recipe(
-    place: Path, model: Mapping[str, Any] | None, given: Mapping[str, Any]
-) -> tuple[ViTMAEConfig, PretrainOptions]:
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What is trained and how. `mean` and `std` are what the pixels are normalised by."""
+
+    model: ViTMAEForPreTraining
+    options: PretrainOptions
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+
+
+def _recipe(place: Path, model: Mapping[str, Any] | None, given: Mapping[str, Any]) -> _Recipe:
     """What `place` began with if it holds a run, else what was asked for."""
     saved = read_run(place, KIND)
+    if given.get("init") is not None:
+        given = {**given, "init": start_name(given["init"])}
     if saved is None:
-        config = model_config("tiny") if model is None else ViTMAEConfig.from_dict(model)
-        return config, PretrainOptions(**given)
+        return _new_recipe(model, PretrainOptions(**given))
     try:
         config = ViTMAEConfig.from_dict(saved["model"])
         options = PretrainOptions.from_json(saved["options"])
+        statistics = saved.get("image_mean", IMAGENET_MEAN), saved.get("image_std", IMAGENET_STD)
     except (ValueError, KeyError, TypeError) as error:
         raise damaged_run(place, error) from error
-    if model is not None and ViTMAEConfig.from_dict(model) != config:
+    if model is not None and _asked(config if options.init else None, model) != config:
         raise TrainingError(f"{place} holds a run of another model: choose another output folder")
-    return config, resumed(options, given, str(place))
+    options = resumed(options, given, str(place))
+    if options.init is None or (place / STATE_FILE).exists():
+        start = _drawn(config, options.seed)  # where there is a state, its weights take these ones' place
+    else:
+        start = _started(replace(read_start(options.init), config=config), options.seed)
+    return _Recipe(start, options, *statistics)
 
 
-def _write_run(
-    place: Path, folder: Path, config: ViTMAEConfig, options: PretrainOptions, photos: int
-) -> None:
+def _new_recipe(model: Mapping[str, Any] | None, options: PretrainOptions) -> _Recipe:
+    if options.init is None:
+        config = model_config("tiny") if model is None else ViTMAEConfig.from_dict(model)
+        return _Recipe(_drawn(config, options.seed), options)
+    checkpoint = read_start(options.init)
+    processor = ViTImageProcessor.for_checkpoint(checkpoint.files, checkpoint.config)
+    start = _started(checkpoint, options.seed, **(model or {}))
+    return _Recipe(start, options, processor.image_mean, processor.image_std)
+
+
+def _drawn(config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ViTMAEForPreTraining(config)
+
+
+def _started(checkpoint: Checkpoint, seed: int, **fields: Any) -> ViTMAEForPreTraining:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # for a decoder that the checkpoint lacks
+        return ViTMAEForPreTraining.from_checkpoint(checkpoint, **fields)
+
+
+def _asked(start: ViTMAEConfig | None, model: Mapping[str, Any]) -> ViTMAEConfig:
+    """The configuration of these fields, which are a few of `start`'s where there is one."""
+    return ViTMAEConfig.from_dict(model) if start is None else start.with_overrides(model)
+
+
+def _write_run(place: Path, folder: Path, recipe: _Recipe, photos: int) -> None:
     described = {
         "folder": str(folder.resolve()),
         "photos": photos,
-        "model": config.to_dict(),
-        "options": options.to_json(),
+        "model": recipe.model.config.to_dict(),
+        "image_mean": list(recipe.mean),
+        "image_std": list(recipe.std),
+        "options": recipe.options.to_json(),
     }
     write_run(place, KIND, described)
 
