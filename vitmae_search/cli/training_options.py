@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
 import click
 from click.core import ParameterSource
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -22,6 +28,12 @@ threads_option = click.option(
 save_minutes_option = click.option(
     "--save-minutes", type=POSITIVE, default=5.0, show_default=True, help="Between checkpoints."
 )
+
+
+def run_row_options(command: F) -> F:
+    """Add --library and --run-key, with which the app starts a training that its library tells of."""
+    command = click.option("--library", type=click.Path(path_type=Path), hidden=True)(command)
+    return click.option("--run-key", hidden=True)(command)
 
 
 def given_options(ctx: click.Context) -> set[str]:

@@ -146,15 +146,19 @@ class Library(LibraryReader):
             )
 
     def start_index(self, folder: str | os.PathLike[str], *options: str) -> str:
-        """Index `folder` in a child process and return its run key as soon as its `runs` row is there.
+        """Index `folder` in a child process; see `start_job`."""
+        return self.start_job("index", folder, *options)
 
-        `options` are those of the command. Raises `LibraryError` with the child's own words if it ends
-        before that.
+    def start_job(self, command: str, folder: str | os.PathLike[str], *options: str) -> str:
+        """Run `vitmae-search COMMAND FOLDER` in a child process, and return its run key.
+
+        It returns as soon as the job's `runs` row is there. `options` are those of the command. Raises
+        `LibraryError` with the child's own words if it ends before that.
         """
         path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         if not os.path.isdir(path):
             raise LibraryError(f"{display_path(path)} is not a folder on this machine")
-        key, process = jobs.start(self.folder, "index", ["--json", *options, "--", path])
+        key, process = jobs.start(self.folder, command, ["--json", *options, "--", path])
         deadline = time.monotonic() + jobs.START_SECONDS
         while self.run(key) is None and time.monotonic() < deadline:
             if process.poll() not in (None, 0):
