@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vitmae_search.cli.training_options import (
     device_option,
     folder_argument,
     given_options,
+    run_row_options,
     save_minutes_option,
     seed_option,
     stored_side_option,
@@ -109,10 +111,19 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="Share each batch among threads of one core each: faster on a busy CPU.",
 )
 @save_minutes_option
+@run_row_options
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, folder: str, output: Path, model: str, as_json: bool, **chosen: Any
+    ctx: click.Context,
+    /,
+    folder: str,
+    output: Path,
+    model: str,
+    library: Path | None,
+    run_key: str | None,
+    as_json: bool,
+    **chosen: Any,
 ) -> int:
     """Pretrain a masked autoencoder on every photo under FOLDER.
 
@@ -127,6 +138,7 @@ def command(
     """
     from vitmae_search.cli.stopping import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
+    from vitmae_search.library.training_rows import recorded_training
     from vitmae_search.training import model_config, pretrain
 
     given = given_options(ctx)
@@ -139,14 +151,20 @@ def command(
     elif fields or "model" in given:
         described = model_config(model, **fields).to_dict()
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = pretrain(
-            folder,
-            output,
-            model=described,
-            options={name: value for name, value in chosen.items() if name in given},
-            on_packed=progress.packed,
-            on_progress=progress.trained,
-            stop=stop.asked,
+        report = recorded_training(
+            library,
+            run_key,
+            "pretrain",
+            {"folder": os.path.abspath(folder), "output": os.path.abspath(output)},
+            lambda: pretrain(
+                folder,
+                output,
+                model=described,
+                options={name: value for name, value in chosen.items() if name in given},
+                on_packed=progress.packed,
+                on_progress=progress.trained,
+                stop=stop.asked,
+            ),
         )
     if as_json:
         print_json(asdict(report))
