@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitmae_search.errors import ModelNotFound, display_path
-from vitmae_search.vitmae.hub import hub_file, hub_files
+from vitmae_search.hub import hub_file, hub_files
 from vitmae_search.vitmae.weights import INDEX_NAME, WEIGHTS_NAME, digest_files, shards
 
 CONFIG_NAME = "config.json"

@@ -1,4 +1,4 @@
-"""Files of a hub model: from the local cache, or downloaded.
+"""Files of a hub model: from the local cache, or downloaded. Torch-free, so that lists of models are too.
 
 The one file that imports huggingface_hub, and only when a hub id is asked for: it is slow to import.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vitmae_search.errors import ModelNotFound
@@ -68,6 +69,23 @@ def hub_file(
     return _download(model_id, name, revision)
 
 
+def cached_models() -> dict[str, Path]:
+    """The ids of the models in the local cache, and the folder of each that has its config.json.
+
+    Which of its files are there is for the caller to see. The network is not asked.
+    """
+    from huggingface_hub import constants
+
+    found = {}
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        model_id = folder.name.removeprefix("models--").replace("--", "/")
+        with suppress(ModelNotFound):  # a folder that the hub's client did not make
+            config = _cached(model_id, "config.json")
+            if config is not None:
+                found[model_id] = config.parent
+    return found
+
+
 def _download_shards(model_id: str, parts: Sequence[Path], revision: str | None) -> None:
     for part in parts:
         if _download(model_id, part.name, revision) is None:
@@ -118,7 +136,7 @@ def _from_cache(
     return paths if all(part.exists() for part in shards(chosen)) else None
 
 
-def _cached(model_id: str, name: str, revision: str | None) -> Path | None:
+def _cached(model_id: str, name: str, revision: str | None = None) -> Path | None:
     from huggingface_hub import errors, try_to_load_from_cache
 
     try:
