@@ -83,6 +83,9 @@ class Space:
 
     `identity` is what `fingerprint` hashes; `provenance` (device, precision, batch size, versions) is
     recorded and not hashed. `options` reopen the embedder.
+
+    A space of features has no parent. The vectors of a derived one are a projection of those that its
+    parent has of the same contents; `projection` is the digest.
     """
 
     space_id: int
@@ -98,6 +101,13 @@ class Space:
     vectors: int
     current: bool
     created_at: datetime
+    parent_id: int | None = None
+    projection: str | None = None
+
+    @property
+    def features_id(self) -> int:
+        """The space that has its features: its parent, or itself."""
+        return self.space_id if self.parent_id is None else self.parent_id
 
 
 @dataclass(frozen=True, slots=True)

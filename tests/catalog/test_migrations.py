@@ -19,8 +19,9 @@ from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2)}
-RUNS = {1: [], 2: ["0a1b"]}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2, 3)}
+RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"]}
+TAGS = {1: {}, 2: {}, 3: {"red": 2}}
 
 
 def run_sql(folder: Path, script: str) -> None:
@@ -73,9 +74,10 @@ def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, version, tmp_p
         assert [(space.model, space.current) for space in catalog.spaces()] == [
             ("first", True), ("second", False),
         ]  # fmt: skip
+        assert [(space.parent_id, space.projection) for space in catalog.spaces()] == [(None, None)] * 2
         assert [(root.path, root.device, root.photos) for root in catalog.roots()] == [("/p", 7, 3)]
         assert [run.key for run in catalog.runs()] == RUNS[version]
-        assert catalog.tag_counts() == {}
+        assert catalog.tag_counts() == TAGS[version]
         assert catalog.check() == []
     assert ask(old, "PRAGMA user_version") == [(NEWEST,)]
     CatalogWriter.open_writer(tmp_path / "fresh").close()

@@ -13,31 +13,36 @@ import numpy as np
 from sqlalchemy import Connection, delete, exists, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from vitmae_search.catalog import sources, spaces
+from vitmae_search.catalog import deriving, sources, spaces
+from vitmae_search.catalog.deriving import Projects
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Content, Indexed, place_photos
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
+from vitmae_search.catalog.sources import UNIT_TOLERANCE
 from vitmae_search.errors import SpaceError, display_path
 from vitmae_search.records import Failure, Space
 
-UNIT_TOLERANCE = 1e-3
-"""How far a vector's length may lie from 1: rounding is 1e-7, a forgotten normalisation is far off."""
-
 
 def record(
-    connection: Connection, space: Space, batch: Sequence[Indexed], failures: Sequence[Failure]
+    connection: Connection,
+    space: Space,
+    batch: Sequence[Indexed],
+    failures: Sequence[Failure],
+    projects: Projects,
 ) -> tuple[Indexed, ...]:
     """See `CatalogWriter.record_batch`."""
+    if space.parent_id is not None:
+        raise SpaceError(f"Space {space.space_id} is derived: record features in space {space.parent_id}.")
     # A path that comes twice (roots that overlap) is one file: the last reading counts.
     items = list({item.stamp.path: item for item in batch}.values())
     _check_vectors(space, items)
     items, refused = _usable(connection, space.space_id, items)
     contents = _ensure_contents(connection, items)
     abandoned = place_photos(connection, items, contents)
-    revision = _add_vectors(connection, space.space_id, items, contents)
+    revisions = _add_vectors(connection, space, items, contents, projects)
     _clear_failures(connection, space.space_id, items)
     abandoned |= _record_failures(connection, space.space_id, failures)
-    remove_orphans(connection, abandoned, {} if revision is None else {space.space_id: revision})
+    remove_orphans(connection, abandoned, revisions)
     return tuple(refused)
 
 
@@ -136,23 +141,31 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
 
 
 def _add_vectors(
-    connection: Connection, space_id: int, items: Sequence[Indexed], contents: dict[str, Content]
-) -> int | None:
-    """Store the vectors of contents that have none; returns the revision that this began."""
+    connection: Connection,
+    space: Space,
+    items: Sequence[Indexed],
+    contents: dict[str, Content],
+    projects: Projects,
+) -> dict[int, int]:
+    """Store the vectors of contents that have none, here and in the spaces derived from this one.
+
+    Returns the revisions that this began, by space.
+    """
+    space_id = space.space_id
     offered = {contents[i.digest].content_id: i.vector for i in items if i.vector is not None}
     statement = select(EmbeddingRow.content_id).where(EmbeddingRow.space_id == space_id)
     for some in chunks(list(offered)):
         for content_id in connection.execute(statement.where(EmbeddingRow.content_id.in_(some))).scalars():
             del offered[content_id]
     if not offered:
-        return None
+        return {}
     revision = spaces.next_revision(connection, space_id)
     rows = [
         {"content_id": number, "space_id": space_id, "revision": revision, "vector": sources.encode(vector)}
         for number, vector in offered.items()
     ]
     connection.execute(insert(EmbeddingRow), rows)
-    return revision
+    return {space_id: revision} | deriving.follow(connection, space, list(offered), projects)
 
 
 def _clear_failures(connection: Connection, space_id: int, items: Sequence[Indexed]) -> None:
@@ -192,10 +205,11 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
 
 
 def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
-    """Delete failed files' photo rows, save of unchanged files that another space has a vector of."""
+    """Delete failed files' photo rows, save of unchanged files that another space has features of."""
     stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
+    here = [space_id, *(child.space_id for child in spaces.children(connection, space_id))]
     elsewhere = exists().where(
-        EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id != space_id
+        EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id.not_in(here)
     )
     columns = (PhotoRow.photo_id, PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.content_id)
     gone: dict[int, int] = {}

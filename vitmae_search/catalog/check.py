@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, exists, func, select
 
-from vitmae_search.catalog import spaces
-from vitmae_search.catalog.batch import UNIT_TOLERANCE
+from vitmae_search.catalog import deriving, spaces
+from vitmae_search.catalog.deriving import Projects
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TombstoneRow
-from vitmae_search.catalog.sources import STORED, VECTORS_A_CHUNK
+from vitmae_search.catalog.sources import STORED, UNIT_TOLERANCE, VECTORS_A_CHUNK
 from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Space
 
 _EXAMPLES = 5
 
 
-def problems(connection: Connection) -> list[str]:
+def problems(connection: Connection, projects: Projects) -> list[str]:
     """See `Catalog.check`."""
     looks: list[Callable[[Connection], Iterator[str]]] = [
         _pages,
@@ -27,6 +28,7 @@ def problems(connection: Connection) -> list[str]:
         _spaces,
         _tombstones,
         _vectors,
+        partial(_derived, projects=projects),
     ]
     found: list[str] = []
     for look in looks:
@@ -59,6 +61,19 @@ def contents_without_photo(connection: Connection) -> Sequence[int]:
     """The ids of contents that no photo points to."""
     has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
     return connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
+
+
+def without_parent(connection: Connection) -> list[Space]:
+    """Derived spaces whose features are gone."""
+    there = spaces.listing(connection)
+    return [space for space in there if space.features_id not in {other.space_id for other in there}]
+
+
+def derived_spaces(connection: Connection) -> list[Space]:
+    """Derived spaces whose features are there."""
+    lost = {space.space_id for space in without_parent(connection)}
+    there = spaces.listing(connection)
+    return [space for space in there if space.parent_id is not None and space.space_id not in lost]
 
 
 def undead_vectors(connection: Connection) -> Sequence[int]:
@@ -105,6 +120,8 @@ def _spaces(connection: Connection) -> Iterator[str]:
         newest = connection.execute(of_space).scalar_one()
         if newest is not None and newest > space.revision:
             yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
+    for space in without_parent(connection):
+        yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
 
 def _tombstones(connection: Connection) -> Iterator[str]:
@@ -121,6 +138,20 @@ def _vectors(connection: Connection) -> Iterator[str]:
         for kind, numbers in wrong.items():
             if numbers:
                 yield f"Space {space.space_id}: {_some('vector', numbers)} {kind}."
+
+
+def _derived(connection: Connection, projects: Projects) -> Iterator[str]:
+    for space in derived_spaces(connection):
+        lacking = deriving.contents_without_vector(connection, space)
+        if lacking:
+            yield f"Space {space.space_id}: {_some('content', lacking)} with features and without a vector."
+        surplus = deriving.vectors_without_features(connection, space)
+        if surplus:
+            yield f"Space {space.space_id}: {_some('vector', surplus)} without features."
+        project = projects.get(space.projection or "")
+        wrong = [] if project is None else list(deriving.wrong_vectors(connection, space, project))
+        if wrong:
+            yield f"Space {space.space_id}: {_some('vector', wrong)} that its projection does not give."
 
 
 def _some(noun: str, numbers: Sequence[int]) -> str:

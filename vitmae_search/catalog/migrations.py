@@ -151,9 +151,14 @@ _TAGS = (
     "CREATE INDEX tags_tag ON tags (tag, confidence, content_id)",
 )
 
+_DERIVED_SPACES = (
+    "ALTER TABLE spaces ADD COLUMN parent_id INTEGER REFERENCES spaces (space_id)",
+    "ALTER TABLE spaces ADD COLUMN projection VARCHAR",
+)
+
 Steps = Sequence[Sequence[str]]
 
-STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS)
+STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES)
 """Step i makes version i + 1."""
 
 NEWEST = len(STEPS)

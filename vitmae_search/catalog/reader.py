@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.catalog import check, photos, roots, runs, sources, spaces, tags
 from vitmae_search.catalog.connection import Database, catalogue_file
+from vitmae_search.catalog.deriving import Projects
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.schema import PhotoRow
@@ -145,8 +146,13 @@ class Catalog:
         yield from map(photos.as_known, held)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
-        """Files that failed in a space, by path; of all spaces, each file once, where it is None."""
+        """Files that failed in a space, by path; of all spaces, each file once, where it is None.
+
+        A file without features fails in all spaces that are derived from them.
+        """
         with self._database.reading() as connection:
+            if space_id is not None:
+                space_id = spaces.features_id(connection, space_id)
             return photos.failures(connection, space_id, under)
 
     # Tags -----------------------------------------------------------------------------------------
@@ -227,6 +233,11 @@ class Catalog:
         with self._database.reading() as connection:
             return spaces.current(connection)
 
+    def derived_spaces(self, space_id: int) -> list[Space]:
+        """The spaces that are derived from this one, oldest first."""
+        with self._database.reading() as connection:
+            return spaces.children(connection, space_id)
+
     def space_of(self, fingerprint: str) -> Space | None:
         """The space with this fingerprint; None where there is none."""
         with self._database.reading() as connection:
@@ -254,10 +265,13 @@ class Catalog:
         with self._database.reading() as connection:
             return roots.status(connection, os.fspath(self.folder))
 
-    def check(self) -> list[str]:
-        """What is wrong with the catalogue, in sentences; empty where it is sound. Reads every vector."""
+    def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
+        """What is wrong with the catalogue, in sentences; empty where it is sound. Reads every vector.
+
+        Derived vectors are compared with their features where `projects` has the projection, by its digest.
+        """
         with self._database.reading() as connection:
-            return check.problems(connection)
+            return check.problems(connection, projects)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
 """Setting right what `check` finds, as far as the rest of the catalogue tells how.
 
 What cannot be trusted is deleted, never guessed: a photo or vector that is gone is made anew by the next
-index run, from the file itself.
+index run, from the file itself. Derived vectors alone are made here, from their features.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
-from vitmae_search.catalog import spaces
+from vitmae_search.catalog import deriving, spaces
 from vitmae_search.catalog.batch import remove_orphans
 from vitmae_search.catalog.check import (
     contents_without_photo,
+    derived_spaces,
     photos_without_content,
     problems,
     undead_vectors,
+    without_parent,
     wrong_vectors,
 )
+from vitmae_search.catalog.deriving import Projects
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import (
     ClassifiedRow,
@@ -33,22 +36,25 @@ from vitmae_search.catalog.schema import (
 )
 
 
-def repair(connection: Connection) -> list[str]:
+def repair(connection: Connection, projects: Projects) -> list[str]:
     """See `CatalogWriter.repair`."""
-    before = problems(connection)
+    before = problems(connection, projects)
     if not before:
         return []
     connection.exec_driver_sql("REINDEX")
     _remove_what_belongs_to_nothing(connection)
+    for space in without_parent(connection):
+        spaces.drop(connection, space.space_id)
     for space in spaces.listing(connection):
         wrong = [number for _, numbers in wrong_vectors(connection, space) for number in numbers]
         _bury(connection, space.space_id, [*wrong, *undead_vectors(connection)])
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
+    _derive_again(connection, projects)
     left = spaces.listing(connection)
     if left and not any(space.current for space in left):
         spaces.use(connection, left[-1].space_id)
-    after = set(problems(connection))
+    after = set(problems(connection, projects))
     return [f"Mended: {problem}" for problem in before if problem not in after]
 
 
@@ -69,6 +75,15 @@ def _remove_what_belongs_to_nothing(connection: Connection) -> None:
         by_space.setdefault(space_id, []).append(number)
     for space_id, numbers in by_space.items():
         _bury(connection, space_id, numbers)
+
+
+def _derive_again(connection: Connection, projects: Projects) -> None:
+    for space in derived_spaces(connection):
+        _bury(connection, space.space_id, deriving.vectors_without_features(connection, space))
+        project = projects.get(space.projection or "")
+        if project is not None:
+            _bury(connection, space.space_id, list(deriving.wrong_vectors(connection, space, project)))
+            deriving.complete(connection, space, project)
 
 
 def _bury(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:

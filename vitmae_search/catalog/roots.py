@@ -39,7 +39,7 @@ def change(connection: Connection, root_id: int, offline: bool, device: int | No
 def status(connection: Connection, library: str) -> LibraryStatus:
     """See `Catalog.status`."""
     there = spaces.listing(connection)
-    current = next((space.space_id for space in there if space.current), None)
+    current = next((space.features_id for space in there if space.current), None)
     failed = select(func.count()).select_from(FailureRow).where(FailureRow.space_id == current)
     return LibraryStatus(
         library=library,

@@ -134,6 +134,8 @@ class SpaceRow(Table):
 
     A dropped space keeps its row and its tombstones: if the same fingerprint comes back, the revision
     goes on where it was, so that an old index file cannot be taken for a new one.
+
+    A derived space has a parent, whose vectors are its features, and the digest of a projection.
     """
 
     __tablename__ = "spaces"
@@ -155,6 +157,8 @@ class SpaceRow(Table):
     current: Mapped[bool]
     dropped: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("spaces.space_id"))
+    projection: Mapped[str | None]
 
 
 class EmbeddingRow(Table):

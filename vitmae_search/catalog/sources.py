@@ -19,6 +19,9 @@ STORED = np.dtype("<f4")
 
 VECTORS_A_CHUNK = 4096
 
+UNIT_TOLERANCE = 1e-3
+"""How far a vector's length may lie from 1: rounding is 1e-7, a forgotten normalisation is far off."""
+
 
 def encode(vector: NDArray[np.float32]) -> bytes:
     """A (D,) vector as it is stored."""

@@ -40,6 +40,12 @@ def one(connection: Connection, space_id: int) -> Space:
     return found
 
 
+def features_id(connection: Connection, space_id: int) -> int:
+    """The space that has the features of this one: its parent, or itself (also where there is none)."""
+    found = select(SpaceRow.parent_id).where(SpaceRow.space_id == space_id)
+    return connection.execute(found).scalar_one_or_none() or space_id
+
+
 def current(connection: Connection) -> Space | None:
     """The space that searches use unless told otherwise."""
     return _first(connection, SpaceRow.current == true())
@@ -50,10 +56,18 @@ def of_fingerprint(connection: Connection, fingerprint: str) -> Space | None:
     return _first(connection, SpaceRow.fingerprint == fingerprint)
 
 
-def ensure(connection: Connection, fingerprint: str, values: Mapping[str, Any]) -> Space:
+def children(connection: Connection, space_id: int) -> list[Space]:
+    """The spaces that are derived from this one, oldest first."""
+    rows = connection.execute(_spaces().where(SpaceRow.parent_id == space_id).order_by(SpaceRow.space_id))
+    return [_as_space(row) for row in rows]
+
+
+def ensure(
+    connection: Connection, fingerprint: str, values: Mapping[str, Any], *, current_if_first: bool = True
+) -> Space:
     """See `CatalogWriter.ensure_space`. A dropped space comes back with its number, and empty.
 
-    One that is there takes the `model` and `options` given.
+    One that is there takes the `model` and `options` given, and so do those derived from it.
     """
     statement = select(SpaceRow.space_id, SpaceRow.dimension, SpaceRow.dropped)
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
@@ -65,12 +79,13 @@ def ensure(connection: Connection, fingerprint: str, values: Mapping[str, Any]) 
     if row is not None and not row.dropped:
         # The same weights may have moved: these opened the embedder just now, the old ones may not.
         reopening = {name: values[name] for name in ("model", "options")}
-        connection.execute(update(SpaceRow).where(SpaceRow.space_id == row.space_id).values(reopening))
+        family = (SpaceRow.space_id == row.space_id) | (SpaceRow.parent_id == row.space_id)
+        connection.execute(update(SpaceRow).where(family).values(reopening))
         return one(connection, row.space_id)
     fresh = {
         **values,
         "dropped": False,
-        "current": current(connection) is None,
+        "current": current_if_first and current(connection) is None,
         "created_at": datetime.now(UTC),
     }
     if row is not None:
@@ -92,6 +107,10 @@ def use(connection: Connection, space_id: int) -> None:
 def drop(connection: Connection, space_id: int) -> None:
     """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`."""
     was_current = one(connection, space_id).current
+    derived = [str(space.space_id) for space in children(connection, space_id)]
+    if derived:
+        them = f"space {derived[0]}" if len(derived) == 1 else f"spaces {', '.join(derived)}"
+        raise SpaceError(f"Space {space_id} holds the features of {them}; drop {them} first.")
     bury(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
     connection.execute(delete(FailureRow).where(FailureRow.space_id == space_id))
     gone = update(SpaceRow).where(SpaceRow.space_id == space_id)

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import delete, update
 
 from vitmae_search.catalog import batch as batches
+from vitmae_search.catalog import deriving, roots, runs, spaces, tags
 from vitmae_search.catalog import repair as repairs
-from vitmae_search.catalog import roots, runs, spaces, tags
+from vitmae_search.catalog.deriving import Project, Projects
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
@@ -64,8 +66,10 @@ class CatalogWriter(Catalog):
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
         provenance: Mapping[str, Any],
+        current_if_first: bool = True,
     ) -> Space:
-        """The space with this fingerprint, made where there is none; the first becomes current.
+        """The space of features with this fingerprint, made where there is none; the first becomes current,
+        unless it is to leave that to one that is derived from it.
         Raises `SpaceError` where a space with this fingerprint has another dimension.
         """
         values = {
@@ -78,10 +82,44 @@ class CatalogWriter(Catalog):
             "provenance": dict(provenance),
         }
         with self._changing() as connection:
-            return spaces.ensure(connection, fingerprint, values)
+            return spaces.ensure(connection, fingerprint, values, current_if_first=current_if_first)
+
+    def derive_space(
+        self,
+        parent_id: int,
+        *,
+        fingerprint: str,
+        projection: str,
+        project: Project,
+        dimension: int,
+        identity: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        use: bool = False,
+    ) -> Space:
+        """The space whose vectors are `project` of those of space `parent_id`, made where there is none.
+
+        Its vectors are made from the stored ones, all in one transaction. `projection` is the digest of
+        `project`, and `dimension` the length of what it gives. It becomes current if there is none, or
+        to `use` it. Raises `SpaceError` where the parent is derived itself, or not there.
+        """
+        values = {
+            "dimension": dimension,
+            "identity": dict(identity),
+            "provenance": dict(provenance),
+            "projection": projection,
+        }
+        with self._changing() as connection:
+            made = deriving.make(connection, parent_id, fingerprint, values, project)
+            if use:
+                spaces.use(connection, made.space_id)
+            return spaces.one(connection, made.space_id)
 
     def record_batch(
-        self, space_id: int, batch: Sequence[Indexed], failures: Sequence[Failure] = ()
+        self,
+        space_id: int,
+        batch: Sequence[Indexed],
+        failures: Sequence[Failure] = (),
+        projects: Projects = MappingProxyType({}),
     ) -> tuple[Indexed, ...]:
         """Record what was read, in one transaction, and return what could not be.
 
@@ -92,11 +130,16 @@ class CatalogWriter(Catalog):
         Returned, and not recorded: items that came without a vector (or metadata) though the content has
         none in this space — it may have been deleted since it was looked up. Read and embed them anew.
 
-        Raises `SpaceError` for vectors that do not belong: another length, not finite, not unit length;
-        `ValueError` where two items name one photo_id. `StorageError` where the disk is full.
+        Spaces that are derived from this one get their vectors in the same transaction: `projects` holds
+        their projections, by digest.
+
+        Raises `SpaceError` for vectors that do not belong: another length, not finite, not unit length; for
+        a derived space; and where a projection was not given. `ValueError` where two items name one
+        photo_id. `StorageError` where the disk is full.
         """
         with self._changing() as connection:
-            return batches.record(connection, spaces.one(connection, space_id), batch, failures)
+            space = spaces.one(connection, space_id)
+            return batches.record(connection, space, batch, failures, projects)
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:
         """These files are gone from disk: they keep row and vector, and are left out of searches."""
@@ -129,7 +172,8 @@ class CatalogWriter(Catalog):
     def drop_space(self, space_id: int) -> None:
         """Delete a space with its vectors and failures.
 
-        If it was current, the newest of the others becomes current. `SpaceError` says which there are.
+        If it was current, the newest of the others becomes current. `SpaceError` says which there are, or
+        which are derived from it and have to go first.
         """
         with self._changing() as connection:
             spaces.drop(connection, space_id)
@@ -180,15 +224,16 @@ class CatalogWriter(Catalog):
         with self._changing() as connection:
             runs.change(connection, key, **values)
 
-    def repair(self) -> list[str]:
+    def repair(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Set right what `check` finds, and say what was mended: a sentence for each of its problems.
 
-        What cannot be trusted is deleted: the next index run makes it anew. Damaged pages of the file
-        itself are beyond repair; then nothing is changed and nothing said.
+        What cannot be trusted is deleted: the next index run makes it anew. Derived vectors are made anew
+        at once, where `projects` has their projection by its digest. Damaged pages of the file itself are
+        beyond repair; then nothing is changed and nothing said.
         """
         try:
             with self._changing() as connection:
-                return repairs.repair(connection)
+                return repairs.repair(connection, projects)
         except LibraryDamaged:
             return []
 

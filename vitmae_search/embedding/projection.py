@@ -69,19 +69,19 @@ class Projection:
         """(N, input_dimension) float32 unit rows to (N, dimension) float32 unit rows, new and C-contiguous.
 
         A row that the maps take to zero, and that has no direction, becomes the first axis. N may be 0.
-        Row i depends on features[i] alone, but for rounding (1e-6). Raises `ModelError` for features of
+        Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
         another length.
         """
         if features.ndim != 2 or features.shape[1] != self.input_dimension:
             takes = f"it takes features of length {self.input_dimension}"
             raise ModelError(f"The projection ({self.kind}) does not fit: {takes}, not {features.shape[-1]}.")
-        vectors = features
+        # In float64: whitening amplifies small differences, and what rounding makes of them.
+        vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T + bias
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-        vectors[lengths == 0, 0] = 1
-        lengths[lengths == 0] = 1
-        return np.ascontiguousarray(vectors / lengths[:, None], np.float32)
+            vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T.astype(np.float64) + bias
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[lengths[:, 0] == 0, 0] = lengths[lengths == 0] = 1
+        return np.ascontiguousarray(vectors / lengths, np.float32)
 
     def save(self, path: PathLike) -> None:
         """Write the file, whole or not at all. Raises OSError."""
