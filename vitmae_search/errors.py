@@ -8,6 +8,7 @@
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
+    ├── LabelsError             a table of labels is wrong, or photos have none
     ├── ModelError
     │   ├── ConfigError           a field, its value and the rule it breaks
     │   ├── CheckpointError       a weights file that cannot be loaded
@@ -76,6 +77,10 @@ class DamagedPhoto(PhotoError):
 
 class PhotoTooLarge(PhotoError):
     """The file has more pixels or bytes than the limit."""
+
+
+class LabelsError(VitmaeSearchError):
+    """A table of labels is wrong, or photos that need labels have none."""
 
 
 class ModelError(VitmaeSearchError):

@@ -14,6 +14,7 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
+from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.paths import is_under
 from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
 from vitmae_search.photos.scan import is_photo_name, scan, stamp_file
@@ -28,13 +29,16 @@ __all__ = [
     "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
+    "LabelledFiles",
     "ThumbnailStore",
     "decode",
     "decode_target",
     "digest",
     "encode_thumbnail",
+    "folder_label",
     "is_photo_name",
     "is_under",
+    "labels_of_csv",
     "read_photo",
     "scan",
     "stamp_file",

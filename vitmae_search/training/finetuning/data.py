@@ -12,14 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.finetuning.labels import (
-    LabelledFiles,
-    check_known,
-    class_names,
-    labels_of_csv,
-    labels_of_folders,
-    split,
-)
+from vitmae_search.photos import LabelledFiles, labels_of_csv
+from vitmae_search.training.finetuning.labels import check_known, class_names, labels_of_folders, split
 from vitmae_search.training.packed import OnPacked, PackedPhotos, pack_files
 
 
@@ -67,7 +61,8 @@ def gather(
 ) -> LabelledPhotos:
     """Find, decode and split. Photos that cannot be decoded are left out before the split.
 
-    Raises `TrainingError` for bad labels, fewer than two classes, or nothing to hold out.
+    Raises `LabelsError` for a bad CSV, and `TrainingError` for photos in no folders, fewer than two classes,
+    or nothing to hold out.
     """
     first, second = _found(sources)
     packed = pack_files(
