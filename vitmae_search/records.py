@@ -82,10 +82,8 @@ class Space:
     """One embedding space: vectors that may be compared with each other.
 
     `identity` is what `fingerprint` hashes; `provenance` (device, precision, batch size, versions) is
-    recorded and not hashed. `options` reopen the embedder.
-
-    A space of features has no parent. The vectors of a derived one are a projection of those that its
-    parent has of the same contents; `projection` is the digest.
+    recorded and not hashed. `options` reopen the embedder. The vectors of a derived space are a projection
+    (its digest) of its parent's, the features.
     """
 
     space_id: int
@@ -107,7 +105,7 @@ class Space:
     @property
     def features_id(self) -> int:
         """The space that has its features: its parent, or itself."""
-        return self.space_id if self.parent_id is None else self.parent_id
+        return self.parent_id or self.space_id
 
 
 @dataclass(frozen=True, slots=True)
