@@ -1,0 +1,92 @@
+"""Pretraining in a child process: the library tells of it, is free meanwhile, and can stop it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.errors import LibraryError
+from vitmae_search.library import Library
+from vitmae_search.records import Run
+from vitmae_search.trained import read_training_run, trained_runs
+
+WAIT = 120.0
+QUICK = (
+    "--epochs",
+    "1e6",
+    "--batch-size",
+    "2",
+    "--threads",
+    "1",
+    "--image-size",
+    "16",
+    "--precision",
+    "fp32",
+)
+
+
+def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        run = library.run(key)
+        if run is not None and done(run):
+            return run
+        assert run is None or run.state == "running", run
+        time.sleep(0.05)
+    raise AssertionError(f"{library.run(key)} after {WAIT} s")
+
+
+def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "trained here"
+    key = library.start_job("pretrain", photos, "-o", str(output), *QUICK)
+    begun = wait_until(library, key, lambda run: bool(output.exists() and read_training_run(output).lines))
+    assert (begun.kind, begun.state) == ("pretrain", "running")
+    assert begun.arguments == {"folder": str(photos), "output": str(output)}
+    assert trained_runs() == [output]
+    assert read_training_run(output).state == "running"
+    library.index(photos)  # nothing holds the lock
+
+    library.cancel_run(key)
+    ended = wait_until(library, key, lambda run: run.state != "running")
+    assert ended.state == "cancelled"
+    assert ended.report is not None
+    assert ended.report["steps"]
+    stopped = read_training_run(output)
+    assert stopped.state == "interrupted"
+    assert stopped.checkpoint == output
+
+
+def test_an_end_is_told_once_the_library_is_free(library: Library, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    quick = ("--max-minutes", "0.0001", *QUICK)
+    key = library.start_job("pretrain", photos, "-o", str(output), *quick)
+    with CatalogWriter.open_writer(library.folder, wait=WAIT):
+        deadline = time.monotonic() + WAIT
+        while not (output / "report.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run = library.run(key)
+        assert run is not None
+        assert run.state == "running"
+    assert wait_until(library, key, lambda run: run.state != "running").state == "done"
+    assert read_training_run(output).state == "finished"
+
+
+def test_a_pretraining_that_cannot_begin_says_why(library: Library, photos: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    key = library.start_job("pretrain", empty, "-o", str(tmp_path / "run"), *QUICK)
+    failed = wait_until(library, key, lambda run: run.state != "running")
+    assert failed.state == "failed"
+    assert str(empty) in (failed.error or "")
+    with CatalogWriter.open_writer(library.folder), pytest.raises(LibraryError, match="is being written"):
+        library.start_job("pretrain", photos, "-o", str(tmp_path / "other"), *QUICK)
+    with pytest.raises(LibraryError, match="not a folder"):
+        library.start_job("pretrain", tmp_path / "nowhere")
+    with pytest.raises(LibraryError, match="No such option"):
+        library.start_job("pretrain", photos, "--no-such-option")
