@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.listings import ModelListing as ModelListing
+from vitmae_search.listings import PluginListing as PluginListing
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -287,34 +290,6 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelListing:
-    """A model that can be named: where it is and how large. `source`: bundled, cached, hub or library."""
-
-    name: str
-    source: str
-    path: str | None
-    dimension: int | None
-    image_size: int | None
-    parameters: int | None
-    bytes: int | None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PluginListing:
-    """A plugin as discovery found it; `error` is set where it did not load."""
-
-    name: str
-    title: str
-    origin: str
-    api_version: int | None
-    vector_revision: int | None
-    capabilities: tuple[str, ...]
-    options: Mapping[str, object]
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import struct
 from pathlib import Path
 
 from vitmae_search.bundled import bundled
 from vitmae_search.errors import ModelNotFound, display_path
+from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
+from vitmae_search.trained import trained_runs
+
+from .describing import describe, usable
 
 DEFAULT_MODEL = "vitmae-tiny-patch8-64"
 
-_HUB = {"facebook/vit-mae-base": 768, "facebook/vit-mae-large": 1024, "facebook/vit-mae-huge": 1280}
-"""The authors' own checkpoints, and their widths; all are made for 224 pixels."""
+_HUB = {
+    "facebook/vit-mae-base": (768, 111_907_840),
+    "facebook/vit-mae-large": (1024, 329_541_888),
+    "facebook/vit-mae-huge": (1280, 657_074_508),
+}
+"""The authors' own checkpoints: their widths, and how many numbers they are; all are made for 224 pixels."""
 
 
 def locate(model: str) -> tuple[str, str]:
@@ -42,10 +47,14 @@ def locate(model: str) -> tuple[str, str]:
 
 
 def list_models() -> list[ModelListing]:
-    """The bundled models and the authors' own. Opens no model, loads no torch, asks no network."""
-    note = "the authors' own; downloaded at first use, unless it is in the hub's cache"
-    hub = [ModelListing(name, "hub", None, width, 224, None, None, note) for name, width in _HUB.items()]
-    return [*_bundled_models(), *hub]
+    """The bundled models, those trained here, those in the hub's cache, and the authors' own on the hub.
+
+    Opens no model, loads no torch, asks no network.
+    """
+    cached = _cached_models()
+    names = {listing.name for listing in cached}
+    hub = [_on_hub(name) for name in _HUB if name not in names]
+    return [*_bundled_models(), *_trained_models(), *cached, *hub]
 
 
 def _folder() -> Path:
@@ -59,29 +68,22 @@ def _folder_of(path: Path) -> Path:
 def _bundled_models() -> list[ModelListing]:
     if not _folder().is_dir():
         return []
-    return [_listing(path) for path in sorted(_folder().iterdir()) if (path / "config.json").is_file()]
+    folders = [path for path in sorted(_folder().iterdir()) if (path / "config.json").is_file()]
+    return [describe(path, path.name, "bundled") for path in folders]
 
 
-def _listing(folder: Path) -> ModelListing:
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    weights = folder / "model.safetensors"
-    there = weights.is_file()
-    size = config.get("image_size")
-    return ModelListing(
-        name=folder.name,
-        source="bundled",
-        path=os.fspath(folder),
-        dimension=config.get("hidden_size"),
-        image_size=size if isinstance(size, int) else None,
-        parameters=_count(weights) if there else None,
-        bytes=weights.stat().st_size if there else None,
-        note="" if there else "its weights are not there",
-    )
+def _trained_models() -> list[ModelListing]:
+    """By their paths: that is what `--model` takes."""
+    return [describe(folder, display_path(folder), "trained") for folder in trained_runs() if usable(folder)]
 
 
-def _count(weights: Path) -> int:
-    """The numbers in a safetensors file, from its header: 8 bytes of length, then JSON."""
-    with open(weights, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+def _cached_models() -> list[ModelListing]:
+    found = cached_models().items()
+    return [describe(folder, model_id, "cached") for model_id, folder in found if usable(folder)]
+
+
+def _on_hub(name: str) -> ModelListing:
+    dimension, parameters = _HUB[name]
+    note = "the authors' own; downloaded at first use"
+    size = parameters * 4  # float32; what is around them is some kilobytes
+    return ModelListing(name, "hub", None, dimension, 224, parameters, size, note, decoder=True)
