@@ -67,6 +67,25 @@ def reconstructing(seed: str, mask: str) -> Changes:
     return CLAIM | {"    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)}
 
 
+PROJECTION = """
+def made():
+    import tempfile
+    from vitmae_search.embedding import Projection
+    return str(Projection([WEIGHT], [np.zeros(3)], "head").store(tempfile.mkdtemp()).resolve())
+
+
+class Embedder:
+"""
+
+
+def projecting(weight: str) -> Changes:
+    """A plugin with a projection of its own."""
+    return {
+        "class Embedder:\n": PROJECTION.replace("WEIGHT", weight),
+        "    input_size = 8": "    input_size = 8\n    projection = made()",
+    }
+
+
 BROKEN: dict[str, dict[str, Changes]] = {
     "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
     "check_opens": {
@@ -121,6 +140,15 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "random": reconstructing("None", "mask"),
         "mask unheeded": reconstructing("seed", "mask & False"),
     },
+    "check_projection": {
+        "no file": {"    input_size = 8": "    input_size, projection = 8, '/none.safetensors'"},
+        "other features": projecting("np.ones((3, 100))"),
+        "all alike": projecting("np.ones((3, 192)) * 1e-9"),
+        "another at each opening": {
+            **projecting("np.random.default_rng(0).normal(size=(3, 192))"),
+            "        self.prepare = prepare\n": "        self.prepare, self.projection = prepare, made()\n",
+        },
+    },
     "check_close": {
         "once only": {"        pass": "        del self.options"},
         "for all": {"        pass": "        Embedder.closed = True"}
@@ -157,6 +185,15 @@ def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Pa
         check_embedder("good_plugin_module:plugin")
     finally:
         sys.modules.pop("good_plugin_module", None)
+
+
+def test_a_plugin_with_a_projection_passes(write_plugin) -> None:
+    path = write_plugin("good")
+    text = path.read_text()
+    for old, new in projecting("np.random.default_rng(0).normal(size=(3, 192))").items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    check_embedder(path)
 
 
 def test_check_embedder_lists_every_failure(write_plugin) -> None:

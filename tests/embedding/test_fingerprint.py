@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmae_search.embedding import CAPABILITIES, PluginInfo, canonical_json, fingerprint
+from vitmae_search.embedding import (
+    CAPABILITIES,
+    PluginInfo,
+    canonical_json,
+    derived_fingerprint,
+    fingerprint,
+)
 
 INFO = PluginInfo("p", "P")
 IDENTITY = {"weights": "ab" * 32, "config": {"layers": [1, 2], "eps": 1e-12}, "mean": [0.1, 1 / 3]}
@@ -74,3 +80,10 @@ def test_it_is_the_same_in_another_process() -> None:
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == fingerprint(IDENTITY, INFO, "exact")
+
+
+def test_a_derived_space_is_its_features_and_its_projection() -> None:
+    made = {derived_fingerprint(features, projection) for features in "ab" for projection in "ab"}
+    assert len(made) == 4
+    assert all(len(one) == 64 for one in made)
+    assert derived_fingerprint("a", "b") in made

@@ -14,8 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder, load_drop_in, open_embedder
-from vitmae_search.errors import DeviceError, NoDecoder, PluginBroken, PluginOptionError
+from vitmae_search.embedding import (
+    GuardedEmbedder,
+    ProjectedEmbedder,
+    Projection,
+    load_drop_in,
+    open_embedder,
+)
+from vitmae_search.errors import DeviceError, ModelError, NoDecoder, PluginBroken, PluginOptionError
 
 PHOTO = Image.linear_gradient("L").convert("RGB")
 Opened = Callable[..., GuardedEmbedder]
@@ -98,6 +104,13 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
         ("self.prepare = prepare", "self.prepare = 3", "prepare is a int"),
         ("return np.array(", "return [8] or (", "prepare gave a list"),
         ("resize((8, 8)))", "resize((8, 8))).astype(float)", "prepare gave float64"),
+        ("input_size = 8", "input_size, projection = 8, 3", "projection=3 must be None or an absolute path"),
+        ("input_size = 8", "input_size, projection = 8, 'head'", "projection='head'"),
+        (
+            "def close",
+            "@property\n    def projection(self): raise KeyError('no')\n\n    def close",
+            "embedder's attributes failed: KeyError",
+        ),
         ("return Embedder(options)", "raise OSError('gone')", "open failed: OSError: gone"),
         ("return Embedder(options)", "return None", "no attribute 'model'"),
     ],
@@ -105,6 +118,42 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
 def test_embedders_that_break_the_contract_when_opened(opened: Opened, old, new, reason) -> None:
     with pytest.raises(PluginBroken, match=f"plugin 'mine': .*{reason}"):
         opened(old, new)
+
+
+@pytest.mark.parametrize("new", ["input_size = 8", "input_size, projection = 8, None"])
+def test_a_model_without_a_projection(opened: Opened, new: str) -> None:
+    embedder = opened("input_size = 8", new)
+    assert embedder.projection is None
+    assert embedder.own_projection() is None
+
+
+def test_a_projection_of_the_models_own(opened: Opened, tmp_path: Path) -> None:
+    made = Projection([np.eye(192)[:4]], [np.zeros(4)], "head")
+    path = made.store(tmp_path)
+    embedder = opened("input_size = 8", f"input_size, projection = 8, {str(path)!r}")
+    assert embedder.own_projection().digest == made.digest
+    assert "projection" not in embedder.identity
+    Projection([np.eye(191)[:4]], [np.zeros(4)], "head").save(path)
+    with pytest.raises(ModelError, match="features of length 191, and these have 192"):
+        embedder.own_projection()
+    path.unlink()
+    with pytest.raises(ModelError, match="no such projection file"):
+        embedder.own_projection()
+
+
+def test_an_embedder_and_a_projection_are_an_embedder(opened: Opened) -> None:
+    embedder = opened()
+    turn = Projection([np.random.default_rng(0).normal(size=(4, 192))], [np.ones(4)], "head")
+    both = ProjectedEmbedder(embedder, turn)
+    batch = batch_of(embedder)
+    np.testing.assert_array_equal(both.embed(batch), turn(embedder.embed(batch)))
+    assert (both.dimension, both.model, both.input_size) == (4, embedder.model, embedder.input_size)
+    assert both.identity == {"features": embedder.identity, "projection": turn.digest}
+    with pytest.raises(ModelError, match="does not fit"):
+        ProjectedEmbedder(both, turn)
+    both.close()
+    with pytest.raises(ValueError, match="closed"):
+        embedder.embed(batch)
 
 
 def test_a_model_that_fails_the_checks_is_closed_again(write_plugin, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_row_that_has_no_direction_left_gets_one() -> None:
 
 
 def test_features_of_another_length_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ModelError, match=r"takes features of length 6, not 7"):
+    with pytest.raises(ModelError, match=r"takes features of length 6, and these have 7"):
         head()(features(3, 7))
 
 

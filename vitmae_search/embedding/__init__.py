@@ -18,14 +18,21 @@ from vitmae_search.embedding.contract import (
     Options,
     PluginInfo,
     Prepare,
+    Projecting,
     Reconstructor,
     Untrained,
 )
 from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
-from vitmae_search.embedding.fingerprint import canonical_json, fingerprint
+from vitmae_search.embedding.fingerprint import (
+    canonical_json,
+    derived_fingerprint,
+    derived_identity,
+    fingerprint,
+)
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
 from vitmae_search.embedding.options import resolve_options
 from vitmae_search.embedding.prepare import GuardedPrepare
+from vitmae_search.embedding.projected import ProjectedEmbedder
 from vitmae_search.embedding.projection import Projection, projection_path
 
 __all__ = [
@@ -44,10 +51,14 @@ __all__ = [
     "PluginHost",
     "PluginInfo",
     "Prepare",
+    "ProjectedEmbedder",
+    "Projecting",
     "Projection",
     "Reconstructor",
     "Untrained",
     "canonical_json",
+    "derived_fingerprint",
+    "derived_identity",
     "fingerprint",
     "load_drop_in",
     "open_classifier",

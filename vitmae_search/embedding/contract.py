@@ -145,6 +145,23 @@ class Untrained(Protocol):
         ...
 
 
+@runtime_checkable
+class Projecting(Protocol):
+    """An embedder whose model comes with a projection: a whitening, or a head that was trained for it.
+
+    `embed` gives features as ever. The host stores them, applies the projection, and searches among what
+    it gives; a person may choose another one, or none, and nothing is embedded again.
+    """
+
+    @property
+    def projection(self) -> str | None:
+        """The absolute path of a file that `Projection.save` wrote; None where these options have none.
+
+        It takes features of the embedder's dimension. It is no part of `identity`, which is the features'.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
 

@@ -33,6 +33,17 @@ def fingerprint(identity: Mapping[str, object], info: PluginInfo, decode: str) -
     return hashlib.sha256(canonical_json(space).encode("ascii")).hexdigest()
 
 
+def derived_identity(features: str, projection: str) -> dict[str, str]:
+    """What decides the vectors of a derived space: its features' fingerprint and its projection's digest."""
+    return {"features": features, "projection": projection}
+
+
+def derived_fingerprint(features: str, projection: str) -> str:
+    """SHA-256 in hex of `derived_identity`."""
+    identity = canonical_json(derived_identity(features, projection))
+    return hashlib.sha256(identity.encode("ascii")).hexdigest()
+
+
 def _plain(value: object, place: str) -> object:
     if value is None or type(value) in (str, int, bool):
         return value

@@ -6,6 +6,7 @@ What breaks the contract is raised as `PluginBroken`, with the plugin's name and
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from vitmae_search.embedding.contract import (
     Embedder,
     EmbedderPlugin,
     PluginInfo,
+    Projecting,
     Reconstructor,
     Untrained,
 )
@@ -24,6 +26,7 @@ from vitmae_search.embedding.fingerprint import fingerprint
 from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
 from vitmae_search.embedding.prepare import blame
+from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import NoDecoder, PluginBroken
 from vitmae_search.records import Reconstruction
 
@@ -67,7 +70,10 @@ class GuardedEmbedder(Guarded):
         self._embedder, self.options = embedder, dict(options)
         with blame(info.name, "reading the embedder's attributes"):
             dimension = embedder.dimension
+            projection = embedder.projection if isinstance(embedder, Projecting) else None
         self.dimension: int = self._expect(positive(dimension), "dimension", dimension, "an int above 0")
+        fits = projection is None or (type(projection) is str and os.path.isabs(projection))
+        self.projection: str | None = self._expect(fits, "projection", projection, "None or an absolute path")
 
     @property
     def can_reconstruct(self) -> bool:
@@ -77,6 +83,18 @@ class GuardedEmbedder(Guarded):
     def fingerprint(self, decode: str) -> str:
         """The fingerprint of the space that its vectors of photos decoded in mode `decode` belong to."""
         return fingerprint(self.identity, self.info, decode)
+
+    def own_projection(self) -> Projection | None:
+        """The projection that belongs to the model; None where it has none.
+
+        Raises `ModelNotFound` and `CheckpointError`, which name the file, and `ModelError` for one that
+        takes features of another length.
+        """
+        if self.projection is None:
+            return None
+        projection = Projection.read(self.projection)
+        projection.check_fits(self.dimension)
+        return projection
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, *shape) of `dtype` to (N, dimension) float32: C-contiguous, finite, rows of unit length.

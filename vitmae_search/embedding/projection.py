@@ -72,9 +72,7 @@ class Projection:
         Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
         another length.
         """
-        if features.ndim != 2 or features.shape[1] != self.input_dimension:
-            takes = f"it takes features of length {self.input_dimension}"
-            raise ModelError(f"The projection ({self.kind}) does not fit: {takes}, not {features.shape[-1]}.")
+        self.check_fits(features.shape[1])
         # In float64: whitening amplifies small differences, and what rounding makes of them.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -82,6 +80,14 @@ class Projection:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[lengths[:, 0] == 0, 0] = lengths[lengths == 0] = 1
         return np.ascontiguousarray(vectors / lengths, np.float32)
+
+    def check_fits(self, dimension: int) -> None:
+        """Raise `ModelError` unless it takes features of this length."""
+        if dimension != self.input_dimension:
+            takes = f"it takes features of length {self.input_dimension}"
+            raise ModelError(
+                f"The projection ({self.kind}) does not fit: {takes}, and these have {dimension}."
+            )
 
     def save(self, path: PathLike) -> None:
         """Write the file, whole or not at all. Raises OSError."""

@@ -105,11 +105,7 @@ def check_rows_stay_aligned(subject: Subject) -> None:
 
 def check_different_images_differ(subject: Subject) -> None:
     """Pictures unlike each other have different vectors."""
-    vectors = subject.embedder.embed(subject.batch)
-    for i in range(len(vectors)):
-        for j in range(i):
-            differ = float(np.abs(vectors[i] - vectors[j]).max()) > _DIFFERENT
-            _require(differ, f"images {j} and {i} have one and the same vector")
+    _require_different(subject.embedder.embed(subject.batch))
 
 
 def check_same_in_another_process(subject: Subject) -> None:
@@ -150,6 +146,16 @@ def check_reconstruction(subject: Subject) -> None:
     _require(np.array_equal(painted.mask, ~first.mask), "the given mask is not used")
 
 
+def check_projection(subject: Subject) -> None:
+    """A plugin with a projection names a sound file, which takes its features and keeps them apart."""
+    projection = subject.guarded.own_projection()
+    if projection is None:
+        return
+    _require_different(projection(subject.guarded.embed(subject.batch)), "after the projection, ")
+    with subject.open() as again:
+        _require(again.projection == subject.guarded.projection, "projection is another at each opening")
+
+
 def check_close(subject: Subject) -> None:
     """`close` may be called twice, and leaves other open embedders alone."""
     before = subject.embedder.embed(subject.batch)
@@ -176,6 +182,7 @@ CHECKS: tuple[Check, ...] = (
     check_same_in_another_process,
     check_identity,
     check_reconstruction,
+    check_projection,
     check_close,
 )
 """Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
@@ -221,6 +228,13 @@ def _require_same(subject: Subject, a: NDArray[np.float32], b: NDArray[np.float3
     else:
         worst = float(np.einsum("nd,nd->n", a.astype(np.float64), b).min())
         _require(worst >= BF16_COSINE, f"{when}, a vector is another: cosine {worst:.6f}")
+
+
+def _require_different(vectors: NDArray[np.float32], when: str = "") -> None:
+    for i in range(len(vectors)):
+        for j in range(i):
+            differ = float(np.abs(vectors[i] - vectors[j]).max()) > _DIFFERENT
+            _require(differ, f"{when}images {j} and {i} have one and the same vector")
 
 
 def _leaves(value: object, place: str) -> Iterator[tuple[str, object]]:
