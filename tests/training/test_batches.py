@@ -47,8 +47,8 @@ def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
         pair = (source.model_input(source.at(step)) for source in (first, second))
         for ours, theirs in zip(*pair, strict=True):
             assert torch.equal(ours, theirs)
-    assert not torch.equal(first.at(0).noise, first.at(1).noise)
-    assert not torch.equal(first.at(0).noise, batches(seed=1).at(0).noise)
+    assert not torch.equal(first.at(0).views[0].noise, first.at(1).views[0].noise)
+    assert not torch.equal(first.at(0).views[0].noise, batches(seed=1).at(0).views[0].noise)
 
 
 def test_the_parts_of_a_batch_are_the_batch() -> None:

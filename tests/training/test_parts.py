@@ -12,7 +12,7 @@ from PIL import Image
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
 from vitmae_search.training.files import replace_files, write_atomically
-from vitmae_search.training.pictures import draw_loss, draw_sheet
+from vitmae_search.training.pictures import draw_curves, draw_sheet
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import ViTMAEConfig
 
@@ -56,7 +56,7 @@ def test_a_model_may_be_a_config_file(tmp_path: Path) -> None:
 def test_a_loss_curve_is_drawn_from_any_number_of_points(
     points: list[tuple[float, float]], tmp_path: Path
 ) -> None:
-    draw_loss(points, tmp_path / "loss.png")
+    draw_curves({"": points}, tmp_path / "loss.png", "loss")
     with Image.open(tmp_path / "loss.png") as image:
         blue = (np.asarray(image.convert("RGB"))[..., 2] > 150) & (np.asarray(image)[..., 0] < 60)
     assert blue.any() == (len(points) > 1)

@@ -57,6 +57,29 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     default=None,
     help="Learn pixels normalised patch by patch.  [default: yes]",
 )
+@click.option(
+    "--contrastive",
+    metavar="WEIGHT",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Learn also that two views of a photo are alike, and unlike other photos: better searches.",
+)
+@click.option(
+    "--temperature",
+    type=POSITIVE,
+    default=0.2,
+    show_default=True,
+    help="Of the contrastive loss: lower looks more at the photos that are most alike.",
+)
+@click.option(
+    "--reconstruction",
+    metavar="WEIGHT",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Of the hidden patches' error, beside a contrastive loss.",
+)
 @click.option("--epochs", type=POSITIVE, default=100.0, show_default=True, help="Passes over the photos.")
 @click.option(
     "--max-minutes",

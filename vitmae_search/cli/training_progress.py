@@ -95,7 +95,9 @@ def describe(moment: PretrainProgress) -> str:
     """Epoch, loss, rate and remaining time in a line."""
     line = moment.line
     left = timedelta(seconds=round(moment.remaining))
-    return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}, {line.images_per_second:.0f} images/s, {left} left"
+    terms = "" if line.contrastive is None else f" (contrastive {line.contrastive:.4f})"
+    speed = f"{line.images_per_second:.0f} images/s"
+    return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}{terms}, {speed}, {left} left"
 
 
 def describe_tuning(moment: FinetuneProgress) -> str:

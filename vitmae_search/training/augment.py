@@ -8,10 +8,16 @@ rounding, on any device, for a batch at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 
 _ATTEMPTS = 10  # torchvision's number of tries before it falls back to the largest central crop
 
@@ -58,6 +64,11 @@ def random_crops(
     left = (place[1] * (width - w + 1)).long().clamp_(max=width - 1)
     flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
     return Crops(top, left, h, w, flipped)
+
+
+def rows_of(record: R, rows: Tensor | slice) -> R:
+    """Some rows of a dataclass whose every field is a tensor with a row an image."""
+    return type(record)(*(getattr(record, field.name)[rows] for field in fields(record)))
 
 
 def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:

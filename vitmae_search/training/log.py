@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from vitmae_search.training.files import write_atomically
 class LogLine:
     """One interval of the training. `loss` and `gradient_norm` are means over its steps.
 
+    With a contrastive loss, `loss` is the weighted sum of `reconstruction` and `contrastive`.
     `epoch` counts passes over the photos, `seconds` is training time over all resumes.
     """
 
@@ -24,6 +25,8 @@ class LogLine:
     gradient_norm: float
     seconds: float
     images_per_second: float
+    reconstruction: float | None = None
+    contrastive: float | None = None
 
 
 class _Line(Protocol):
@@ -34,6 +37,8 @@ class _Line(Protocol):
     @property
     def step(self) -> int: ...
 
+
+_TERMS = ("reconstruction", "contrastive")
 
 L = TypeVar("L", bound=_Line)
 
@@ -46,7 +51,7 @@ class LineLog(Generic[L]):
 
     def append(self, line: L) -> None:
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(line)) + "\n")
+            stream.write(_written(line))
 
     def read(self) -> list[L]:
         """Every whole line; one that a kill cut short is left out."""
@@ -63,7 +68,14 @@ class LineLog(Generic[L]):
         """Keep the lines up to `step`."""
         kept = [line for line in self.read() if line.step <= step]
         with write_atomically(self.path) as stream:
-            stream.writelines((json.dumps(asdict(line)) + "\n").encode() for line in kept)
+            stream.writelines(_written(line).encode() for line in kept)
+
+
+def _written(line: _Line) -> str:
+    """What a line does not have is left out."""
+    absent = {field.name for field in fields(line) if field.default is None}
+    values = {name: v for name, v in asdict(line).items() if v is not None or name not in absent}
+    return json.dumps(values) + "\n"
 
 
 class RunLog(LineLog[LogLine]):
@@ -71,3 +83,11 @@ class RunLog(LineLog[LogLine]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, LogLine)
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """(epoch, loss) points under no name or, with a contrastive loss, three curves with theirs."""
+        lines = self.read()
+        terms = {name: [(x.epoch, getattr(x, name)) for x in lines] for name in _TERMS}
+        there = {name: [p for p in points if p[1] is not None] for name, points in terms.items()}
+        curves = {name: points for name, points in there.items() if points}
+        return {"loss" if curves else "": [(x.epoch, x.loss) for x in lines], **curves}

@@ -16,13 +16,11 @@ _INK, _GRID = (40, 40, 40), (225, 225, 225)
 _LINES = ((31, 98, 173), (200, 82, 0), (46, 125, 50), (123, 44, 139))
 
 
-def draw_loss(points: Sequence[tuple[float, float]], path: Path, title: str = "pretraining loss") -> None:
-    """Draw (epoch, loss) points as a curve and save it as PNG. No points give empty axes."""
-    draw_curves({"": points}, path, title)
-
-
 def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
-    """Draw (epoch, value) points as one curve a series, at most four, with their names, as a PNG."""
+    """Draw (epoch, value) points as one curve a series, at most four, with their names, as a PNG.
+
+    No points give empty axes.
+    """
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(14)

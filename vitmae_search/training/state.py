@@ -17,14 +17,18 @@ STATE_FILE = "state.pt"
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`step` steps are done, in `seconds`; `pending` are (loss, gradient norm) not yet in the log."""
+    """`step` steps are done, in `seconds`; `pending` are values of steps not yet in the log.
+
+    Those are (loss, gradient norm), then the loss's two terms. `projector` belongs to the contrastive one.
+    """
 
     step: int
     seconds: float
-    pending: list[tuple[float, float]]
+    pending: list[tuple[Any, ...]]
     signature: str
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    projector: dict[str, Any] | None = None
 
 
 class _State(Protocol):

@@ -9,28 +9,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitmae_search.training.augment import Crops, random_crops, resize_crops
+from vitmae_search.training.augment import Crops, random_crops, resize_crops, rows_of
+from vitmae_search.training.looks import Looks, look_at, random_looks
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Photos of a step as they are stored, (N, side, side, 3) uint8, and what is to be done to them."""
+class View:
+    """What is done to each of N photos: a crop, other colours if any, and the noise (N, L) that masks it."""
 
-    images: Tensor
     crops: Crops
     noise: Tensor
+    looks: Looks | None
+
+    def rows(self, rows: Tensor) -> View:
+        looks = None if self.looks is None else rows_of(self.looks, rows)
+        return View(rows_of(self.crops, rows), self.noise[rows], looks)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Photos of a step as they are stored, (N, side, side, 3) uint8, and the views that are taken of them.
+
+    One view, or with a contrastive loss two.
+    """
+
+    images: Tensor
+    views: tuple[View, ...]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches of nearly equal length, in order."""
-        columns = (getattr(self.crops, name).tensor_split(parts) for name in Crops.__slots__)
-        crops = [Crops(*fields) for fields in zip(*columns, strict=True)]
-        pieces = zip(self.images.tensor_split(parts), crops, self.noise.tensor_split(parts), strict=True)
-        return [Batch(*piece) for piece in pieces]
+        pieces = torch.arange(len(self)).tensor_split(parts)
+        return [Batch(self.images[rows], tuple(view.rows(rows) for view in self.views)) for rows in pieces]
 
 
 class Batches:
@@ -59,16 +73,26 @@ class Batches:
         size = self._options.batch_size
         images = torch.from_numpy(self._images[self._stream.rows(step * size, size)])
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
-        crops = random_crops(
-            size,
-            *images.shape[1:3],
-            scale=self._options.crop_scale,
-            flip=self._options.flip,
-            generator=generator,
-        )
-        return Batch(images, crops, torch.rand((size, self._num_patches), generator=generator))
+        views = 2 if self._options.contrastive else 1
+        return Batch(images, tuple(self._view(images, generator) for _ in range(views)))
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """pixel_values (N, 3, S, S) float32 and noise (N, num_patches) float32, on the device."""
-        pixels = resize_crops(batch.images.to(self._device), batch.crops, self._image_size)
-        return self._normalise(pixels), batch.noise.to(self._device)
+        """pixel_values (V·N, 3, S, S) and noise (V·N, L), both float32, view after view, on the device."""
+        images = batch.images.to(self._device)
+        pixels = torch.cat([self._pixels(images, view) for view in batch.views])
+        noise = torch.cat([view.noise for view in batch.views])
+        return self._normalise(pixels), noise.to(self._device)
+
+    def _view(self, images: Tensor, generator: torch.Generator) -> View:
+        count, height, width = images.shape[:3]
+        options = self._options
+        crops = random_crops(
+            count, height, width, scale=options.crop_scale, flip=options.flip, generator=generator
+        )
+        noise = torch.rand((count, self._num_patches), generator=generator)
+        return View(crops, noise, random_looks(count, generator) if options.contrastive else None)
+
+    def _pixels(self, images: Tensor, view: View) -> Tensor:
+        if view.looks is None:
+            return resize_crops(images, view.crops, self._image_size)
+        return look_at(images, view.crops, view.looks, self._image_size)

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitmae_search.errors import TrainingError
 from vitmae_search.training.devices import computing, pick_device
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.packed import PackedPhotos
-from vitmae_search.training.pictures import draw_loss, draw_sheet
-from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pictures import draw_curves, draw_sheet
+from vitmae_search.training.pretraining.batches import Batch, Batches
+from vitmae_search.training.pretraining.gradient import batch_gradient
+from vitmae_search.training.pretraining.objective import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
+from vitmae_search.training.pretraining.steps import Step, mean_step
 from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
 from vitmae_search.training.state import RunState, load_state, save_state
 from vitmae_search.training.stream import Normalisation, step_seed
@@ -78,11 +81,12 @@ class Pretraining:
         self._model = model.to(self._device).train()
         self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
         check_replicas(options, model.config, self._device)
+        self._objective = Objective(self._model, options).to(self._device).train()
         if options.compiled:
-            self._model.compile()
-        self._replicas = Replicas(self._model, options.replicas)
+            self._objective.compile()
+        self._replicas = Replicas(self._objective, options.replicas)
         self._optimizer = adamw(
-            model,
+            self._objective,
             rate=options.peak_rate,
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
@@ -98,7 +102,7 @@ class Pretraining:
         )
         self._log = RunLog(output / LOG_FILE)
         self._step, self._seconds = 0, 0.0
-        self._pending: list[tuple[float, float]] = []
+        self._pending: list[Step] = []
         self._last_loss: float | None = None
         self._restore()
 
@@ -152,21 +156,23 @@ class Pretraining:
 
     def save(self) -> None:
         """Write the state, the model and the pictures; each file replaces its forerunner at once."""
+        projector = self._objective.projector
         save_state(
             self._output,
             RunState(
                 step=self._step,
                 seconds=self._seconds,
-                pending=self._pending,
+                pending=[step.to_tuple() for step in self._pending],
                 signature=self._photos.signature,
                 model=self._model.state_dict(),
                 optimizer=self._optimizer.state_dict(),
+                projector=None if projector is None else projector.state_dict(),
             ),
         )
         with replace_files(self._output) as folder:
             self._model.save_pretrained(folder)
             self._processor.save_pretrained(folder)
-            draw_loss([(line.epoch, line.loss) for line in self._log.read()], folder / LOSS_PICTURE)
+            draw_curves(self._log.curves(), folder / LOSS_PICTURE, "pretraining loss")
             self._draw_reconstructions(folder / RECONSTRUCTIONS_PICTURE)
 
     def _draw_reconstructions(self, path: Path) -> None:
@@ -177,41 +183,44 @@ class Pretraining:
         ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
-    def _train_step(self) -> tuple[float, float]:
-        """One update; its loss and gradient norm."""
+    def _train_step(self) -> Step:
+        """One update."""
         options = self._options
-        parts = self._batches.at(self._step).split(len(self._replicas))
+        batch = self._batches.at(self._step)
         torch.manual_seed(step_seed(options.seed, self._step))  # dropout, where the model has any
         set_rate(self._optimizer, options.peak_rate * rate_factor(self.progress, options.warmup))
 
-        def loss_of(model: nn.Module, part: int) -> Tensor:
-            pixels, noise = self._batches.model_input(parts[part])
+        def forward(model: Objective, part: Batch) -> Outcome:
+            pixels, noise = self._batches.model_input(part)
             with computing(self._device, options.precision):
-                loss: Tensor = model(pixels, noise=noise).loss
-            return loss * (len(parts[part]) / options.batch_size)
+                outcome: Outcome = model(pixels, noise, len(part.views))
+            return outcome
 
-        value = self._replicas.backward(loss_of)
+        losses = batch_gradient(self._replicas, batch, forward, options)
         norm = nn.utils.clip_grad_norm_(self._trained, options.clip_norm or math.inf).item()
-        if not (math.isfinite(value) and math.isfinite(norm)):
+        loss = losses.loss
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
-                f"the loss is {value} and the gradient norm {norm} at step {self._step}: training stops. "
+                f"the loss is {loss} and the gradient norm {norm} at step {self._step}: training stops. "
                 f"The checkpoint in {self._output} is from before; try a lower learning rate."
             )
         self._optimizer.step()
-        return value, norm
+        return Step(losses, norm)
 
     def _write_line(self, since: float, on_progress: Callable[[PretrainProgress], None] | None) -> None:
-        losses, norms = zip(*self._pending, strict=True)
         images = len(self._pending) * self._options.batch_size
-        self._last_loss = sum(losses) / len(losses)
+        mean = mean_step(self._pending)
+        self._last_loss = mean.losses.loss
         line = LogLine(
             step=self._step,
             epoch=round(self._epochs, 4),
-            loss=self._last_loss,
+            loss=mean.losses.loss,
             rate=self._optimizer.param_groups[0]["lr"],
-            gradient_norm=sum(norms) / len(norms),
+            gradient_norm=mean.gradient_norm,
             seconds=round(self._seconds, 2),
             images_per_second=round(images / max(self._seconds - since, 1e-9), 1),
+            reconstruction=mean.losses.reconstruction,
+            contrastive=mean.losses.contrastive,
         )
         self._pending = []
         self._log.append(line)
@@ -237,18 +246,20 @@ class Pretraining:
         self._model.load_state_dict(state.model)
         self._optimizer.load_state_dict(state.optimizer)
         self._step, self._seconds = state.step, state.seconds
-        self._pending = [(loss, norm) for loss, norm in state.pending]
+        if self._objective.projector is not None and state.projector is not None:
+            self._objective.projector.load_state_dict(state.projector)
+        self._pending = [Step.of(*values) for values in state.pending]
         self._log.rewind(self._step)
         lines = self._log.read()
         self._last_loss = lines[-1].loss if lines else None
 
     def _report(self, interrupted: bool) -> PretrainReport:
-        losses = [loss for loss, _ in self._pending]
+        loss = mean_step(self._pending).losses.loss if self._pending else self._last_loss
         return PretrainReport(
             output=str(self._output),
             steps=self._step,
             epochs=self._epochs,
-            loss=sum(losses) / len(losses) if losses else self._last_loss,
+            loss=loss,
             seconds=self._seconds,
             photos=len(self._photos),
             failed=len(self._photos.failures),

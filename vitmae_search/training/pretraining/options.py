@@ -43,6 +43,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
 
 
+_POSITIVE = (
+    *("epochs", "batch_size", "learning_rate", "temperature"),
+    *("replicas", "save_minutes", "log_every"),
+)
+_NOT_NEGATIVE = (
+    *("weight_decay", "clip_norm", "reconstruction", "contrastive"),
+    *("stored_side", "threads", "seed"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PretrainOptions:
     """The recipe of He et al. 2022 (table 8): AdamW (0.9, 0.95), warm-up and cosine, crop and flip.
@@ -55,6 +65,8 @@ class PretrainOptions:
     is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
     `init` is the checkpoint that the weights come from, encoder and decoder: a bundled name, a path or a
     hub id (default: drawn by `seed`).
+    `reconstruction` and `contrastive` weigh the masked patches' error and the contrastive loss between two
+    views of each photo, which at 0 is left out (see `objective`); `temperature` divides its similarities.
     `stored_side` is the side at which photos are packed, 0 for the model's image size: twice that keeps
     detail for the crops, in four times the space.
     `save_minutes` between checkpoints; `log_every` steps between lines of the log; `threads` of torch on
@@ -73,6 +85,9 @@ class PretrainOptions:
     flip: bool = True
     stored_side: int = 0
     init: str | None = None
+    reconstruction: float = 1.0
+    contrastive: float = 0.0
+    temperature: float = 0.2
     precision: str = "bf16"
     attention: str = "eager"
     seed: int = 0
@@ -85,10 +100,12 @@ class PretrainOptions:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "replicas", "save_minutes", "log_every"):
+        for name in _POSITIVE:
             require(getattr(self, name) > 0, name, getattr(self, name), "must be greater than 0")
-        for name in ("weight_decay", "clip_norm", "stored_side", "threads", "seed"):
+        for name in _NOT_NEGATIVE:
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        learns = self.reconstruction > 0 or self.contrastive > 0
+        require(learns, "reconstruction", self.reconstruction, "may be 0 only with a contrastive loss")
         for name in ("warmup", "beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")

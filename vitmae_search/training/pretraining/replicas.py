@@ -1,7 +1,7 @@
-"""Gradients of one batch by several threads, each with a part of it and a core of its own.
+"""Several threads share a batch, each with a part of it and a core of its own.
 
 On a CPU that others use, too, this beats threads within each operation: those wait for the slowest one
-thousands of times a step, these once.
+thousands of times a step, these once or twice.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.vitmae import ViTMAEConfig
 
-LossOf = Callable[[nn.Module, int], Tensor]
-"""The loss of part i of the batch under a model; the parts' losses add up to the batch's."""
+M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
 
 
-class Replicas:
+class Replicas(Generic[M]):
     """`count` models that share one set of weights and have gradients of their own.
 
     The first is `model` itself, which the optimiser steps; the others see its new weights at once.
     """
 
-    def __init__(self, model: nn.Module, count: int) -> None:
+    def __init__(self, model: M, count: int) -> None:
         self._models = [model] + [_sharing(model) for _ in range(count - 1)]
         self._pool: ThreadPoolExecutor | None = None
         if count > 1:
@@ -36,17 +37,20 @@ class Replicas:
     def __len__(self) -> int:
         return len(self._models)
 
-    def backward(self, loss_of: LossOf) -> float:
-        """Leave the batch's gradient in the first model, and return the batch's loss."""
+    def each(self, work: Callable[[M, int], R]) -> list[R]:
+        """What `work` makes of every model and its number, side by side."""
+        if self._pool is None:
+            return [work(self._models[0], 0)]
+        return list(self._pool.map(work, self._models, range(len(self))))
+
+    def clear_gradients(self) -> None:
         for model in self._models:
             model.zero_grad(set_to_none=True)
-        if self._pool is None:
-            return _backward(self._models[0], 0, loss_of)
-        parts = range(len(self._models))
-        losses = list(self._pool.map(lambda i: _backward(self._models[i], i, loss_of), parts))
+
+    def add_gradients(self) -> None:
+        """Leave the sum of all gradients in the first model."""
         for parameters in zip(*(model.parameters() for model in self._models), strict=True):
             _add_gradients(parameters)
-        return sum(losses)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -64,17 +68,11 @@ def check_replicas(options: PretrainOptions, config: ViTMAEConfig, device: torch
         raise ConfigError("replicas", count, "must be 1 with dropout: threads would share its random numbers")
 
 
-def _sharing(model: nn.Module) -> nn.Module:
+def _sharing(model: M) -> M:
     twin = copy.deepcopy(model)
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         theirs.data = ours.data
     return twin
-
-
-def _backward(model: nn.Module, part: int, loss_of: LossOf) -> float:
-    loss = loss_of(model, part)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item()
 
 
 def _add_gradients(parameters: Sequence[nn.Parameter]) -> None:
