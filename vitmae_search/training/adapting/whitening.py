@@ -37,7 +37,7 @@ def fit_whitening(
     if count < 2:
         raise TrainingError("whitening needs the features of at least two photos")
     mean, covariance = _moments(features)
-    values, vectors = _principal_axes(covariance)
+    values, vectors = principal_axes(covariance)
     if values[0] <= np.finfo(np.float32).eps ** 2 * (1 + mean @ mean):
         raise TrainingError("the photos' features are all alike: there is nothing to whiten")
     average = values.mean()
@@ -63,7 +63,7 @@ def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
     return mean, covariance
 
 
-def _principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenvalues, falling and not negative, and their unit eigenvectors as columns."""
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
