@@ -67,9 +67,7 @@ def test_vectors_have_a_mean_square_length_of_the_dimension(views: Features) -> 
     assert abs(out.var(axis=0).sum() / 12 - 1) < 0.1
 
 
-def test_the_same_features_give_the_same_map_from_half_precision_on_disk(
-    views: Features, tmp_path: Path
-) -> None:
+def test_features_in_half_precision_on_disk_will_do(views: Features, tmp_path: Path) -> None:
     stored = np.memmap(tmp_path / "views", np.float16, "w+", shape=views.shape)
     stored[:] = views
     once, again = fit_discriminant(stored), fit_discriminant(np.asarray(stored))
