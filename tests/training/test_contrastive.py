@@ -77,14 +77,14 @@ def test_the_gradient_for_the_parts_is_that_of_the_whole() -> None:
     torch.testing.assert_close(torch.cat(gradients, dim=1), whole.grad)
 
 
-def test_two_masked_views_of_each_photo_and_the_mean_error_of_both(tiny_model: dict[str, Any]) -> None:
+def test_two_masked_views_of_each_photo_and_the_error_of_the_first(tiny_model: dict[str, Any]) -> None:
     torch.manual_seed(2)
     mae = ViTMAEForPreTraining(ViTMAEConfig(**tiny_model)).eval()
     pixels, noise = torch.randn(6, 3, 16, 16), torch.rand(6, 16)
     objective = Objective(mae, PretrainOptions(contrastive=1.0))
     outcome = objective(pixels, noise, 2)
-    apart = [mae(pixels[i : i + 3], noise=noise[i : i + 3]).loss for i in (0, 3)]
-    torch.testing.assert_close(outcome.reconstruction, torch.stack(apart).mean())
+    first = mae(pixels[:3], noise=noise[:3]).loss
+    torch.testing.assert_close(outcome.reconstruction, first)
     assert outcome.projections.shape == (2, 3, 128)
 
     kept = noise.argsort(dim=1)[:, :4]  # a quarter of 16 patches is seen

@@ -1,8 +1,8 @@
 """What pretraining minimises: the masked patches' error and, if asked for, a contrastive loss beside it.
 
 The two together are CAN's (Mishra et al. 2022, arXiv 2210.16870, without its noise prediction): two masked
-views of each photo, and InfoNCE between the means of their visible patches after SimCLR's projector (Chen
-et al. 2020, arXiv 2002.05709).
+views of each photo, of which the first is reconstructed, and InfoNCE between the means of their visible
+patches after SimCLR's projector (Chen et al. 2020, arXiv 2002.05709).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HIDDEN, _PROJECTED = 1024, 128
 
 
 class Outcome(NamedTuple):
-    """Of a part of a batch: the mean error of its masked patches, a scalar, and (V, N, 128) projections."""
+    """Of a part of a batch: the mean error of its first views' masked patches, and (V, N, 128) projections."""
 
     reconstruction: Tensor | None
     projections: Tensor | None
@@ -53,8 +53,9 @@ class Objective(nn.Module):
         assert mask is not None
         reconstruction = projections = None
         if self._reconstructs:
-            logits = self.mae.decoder(tokens, encoded.ids_restore).logits
-            reconstruction = self.mae.forward_loss(pixels, logits, mask)
+            first = len(pixels) // views  # one view of each photo says as much, for half the decoder's time
+            logits = self.mae.decoder(tokens[:first], encoded.ids_restore[:first]).logits
+            reconstruction = self.mae.forward_loss(pixels[:first], logits, mask[:first])
         if self.projector is not None:
             projected: Tensor = self.projector(tokens[:, 1:].float().mean(dim=1))
             projections = projected.float().view(views, -1, _PROJECTED)
