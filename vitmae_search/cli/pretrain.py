@@ -134,6 +134,9 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="Share each batch among threads of one core each: faster on a busy CPU.",
 )
 @save_minutes_option
+@click.option(
+    "--log-every", metavar="STEPS", type=click.IntRange(1), default=20, show_default=True, help="In the log."
+)
 @run_row_options
 @json_option
 @click.pass_context
