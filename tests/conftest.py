@@ -42,6 +42,7 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or touches, the library, plugins and hub cache of whoever runs it."""
     monkeypatch.setenv("VITMAE_SEARCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("VITMAE_SEARCH_CACHE", str(tmp_path / "cached"))
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "default-library"))
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(tmp_path / "no-plugins"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

@@ -12,6 +12,8 @@ from typing import Any
 from vitmae_search.records import ModelListing
 
 _ENCODERS = ("vit_mae", "vit")
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading raises where a file's JSON is none, or is not what it should be."""
 _LONGEST_HEADER = 100_000_000
 """What safetensors itself allows; a damaged file may claim any length."""
 
@@ -20,7 +22,7 @@ def usable(folder: Path) -> bool:
     """Whether it holds weights that a ViTMAE's encoder can be opened from, whole or damaged."""
     try:
         return _config_of(folder).get("model_type") in _ENCODERS and bool(_weights_of(folder))
-    except (OSError, ValueError):
+    except _DAMAGE:
         return False
 
 
@@ -29,18 +31,19 @@ def describe(folder: Path, name: str, source: str) -> ModelListing:
     try:
         config, files = _config_of(folder), _weights_of(folder)
         read = [_read_header(path) for path in files if path.suffix == ".safetensors"]
+        size = sum(path.stat().st_size for path in files) or None
         note = _note(config) if files else "its weights are not there"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        config, files, read, note = {}, [], [], "its files are damaged"
-    size = config.get("image_size")
+    except _DAMAGE:
+        config, size, read, note = {}, None, [], "its files are damaged"
+    side = config.get("image_size")
     return ModelListing(
         name,
         source,
         os.fspath(folder),
         dimension=config.get("hidden_size"),
-        image_size=size if isinstance(size, int) else None,
+        image_size=side if isinstance(side, int) else None,
         parameters=sum(header.parameters for header in read) if read else None,
-        bytes=sum(path.stat().st_size for path in files) if files else None,
+        bytes=size,
         note=note,
         decoder=any(header.decoder for header in read) if read else None,
         projection=(folder / "projection.safetensors").is_file(),
@@ -80,7 +83,7 @@ class _Header:
 
 
 def _read_header(path: Path) -> _Header:
-    """8 bytes of length, then JSON. Raises OSError or ValueError, KeyError, ... for another file."""
+    """8 bytes of length, then JSON. Raises one of `_DAMAGE` for another file."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:

@@ -177,7 +177,19 @@ def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
     assert "pooling" in plugins["vitmae"]["options"]
     assert "vitmae" in vitmae_search("plugins").out
     models = vitmae_search("models", "--json").json["models"]
-    assert "facebook/vit-mae-base" in {model["name"] for model in models}
+    base = next(model for model in models if model["name"] == "facebook/vit-mae-base")
+    assert (base["source"], base["plugin"], base["decoder"]) == ("hub", "vitmae", True)
+    (line,) = [line for line in vitmae_search("models").out.splitlines() if "vit-mae-base" in line]
+    assert "768 dimensions, 224 px, 111.9 M parameters, 447.6 MB, the authors' own" in line
+
+
+def test_the_speed_of_models(vitmae_search: Callable[..., Any]) -> None:
+    done = vitmae_search("models", "--speed", "--device", "cpu", "--json")
+    measured = {model["name"]: model for model in done.json["models"] if model["images_per_second"]}
+    assert measured
+    assert all(f"measuring {name}" in done.err for name in measured)
+    assert all(model["measured_on"] == "cpu, fp32" for model in measured.values())
+    assert vitmae_search("models").out.count("images/s (cpu, fp32)") == len(measured)
 
 
 def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path) -> None:

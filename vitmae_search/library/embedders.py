@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitmae_search.catalog import Catalog, CatalogWriter
@@ -74,8 +74,12 @@ class Embedders:
         key = self._key(plugin, options)
         with self._lock:
             if key not in self._open:
-                self._open[key] = self._load(plugin, options)
+                self._open[key] = self.load(plugin, options)
             return self._open[key]
+
+    def load(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
+        """As `open`, but a new one, for the caller to close."""
+        return open_embedder(self.host.get(plugin), options, self._device, self._precision)
 
     def open_classifier(self, plugin: str, model: str) -> GuardedClassifier:
         """A classifier of `plugin`, for the caller to close. Raises what `open` does."""
@@ -133,7 +137,7 @@ class Embedders:
             plugin = self.host.get(listed.name) if listed.error is None else None
             if isinstance(plugin, ModelLister):
                 try:
-                    listings += plugin.models()
+                    listings += [replace(model, plugin=listed.name) for model in plugin.models()]
                 except Exception:  # a plugin may raise anything
                     log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
         return listings
@@ -149,12 +153,9 @@ class Embedders:
     def _key(self, plugin: str, options: Mapping[str, object]) -> str:
         return json.dumps([plugin, resolve_options(self.host.get(plugin).info, options)], sort_keys=True)
 
-    def _load(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
-        return open_embedder(self.host.get(plugin), options, self._device, self._precision)
-
     def _loaded_for(self, space: Space) -> GuardedEmbedder:
         """Loaded anew, even if it is open: its file may have changed since, and the space come from that."""
-        embedder = self._load(space.plugin, space.options)
+        embedder = self.load(space.plugin, space.options)
         if not _made(embedder, space):
             embedder.close()
             raise SpaceError(

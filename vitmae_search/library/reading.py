@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from vitmae_search.errors import (
     display_path,
 )
 from vitmae_search.library.embedders import EmbedderChoice, Embedders
+from vitmae_search.library.speeds import measure_models, with_speeds
 from vitmae_search.photos import (
     THUMBNAIL_SIDE,
     ThumbnailStore,
@@ -202,8 +204,16 @@ class LibraryReader:
         return self._embedders.host.listings()
 
     def models(self) -> list[ModelListing]:
-        """Every model that a plugin can name."""
-        return self._embedders.models()
+        """Every model that a plugin can name, with the speed that this machine remembers of it."""
+        return with_speeds(self._embedders.models())
+
+    def measure_models(self, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
+        """As `models`, but measure first how fast each one on this machine embeds, and remember it.
+
+        On the library's device and in its precision. `on_model` is told each one's name before its turn of
+        a few seconds. One that does not open says why in its note.
+        """
+        return measure_models(self._embedders, on_model)
 
     def spaces(self) -> list[Space]:
         """The embedding spaces, oldest first."""

@@ -1,0 +1,131 @@
+"""How many images a second a model embeds on this machine: measured when a person asks, then remembered.
+
+The figures are a convenience of lists. They lie in the user's cache folder, by model and machine: two
+machines may share that folder, and a model's path, size and shape say which model it is without opening it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.library.embedders import Embedders
+from vitmae_search.records import ModelListing
+from vitmae_search.settings import settings
+
+log = logging.getLogger(__name__)
+
+SPEEDS_NAME = "model-speeds.json"
+_BATCHES = 5
+_BATCH_SECONDS = 0.5
+_LARGEST_BATCH = 64
+
+
+def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
+    """See `Library.measure_models`."""
+    notes: dict[str, str] = {}
+    listings = embedders.models()
+    for listing in listings:
+        if listing.path is None:
+            continue
+        if on_model is not None:
+            on_model(listing.name)
+        try:
+            with embedders.load(listing.plugin, {"model": listing.path}) as embedder:
+                remember_speed(listing, *measure_speed(embedder))
+        except (VitmaeSearchError, MemoryError) as error:
+            notes[listing.path] = str(error)
+    return with_speeds([replace(model, note=notes.get(model.path or "", model.note)) for model in listings])
+
+
+def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
+    """Images a second through `embed`, and on what: the median of several batches, after one to warm up.
+
+    Batches are as large as half a second allows. Photos are decoded and made ready beside the encoder, so
+    that is not counted. Takes a few seconds; raises what `embed` raises.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    ready = embedder.prepare(Image.fromarray(noise))[None]
+    embedder.embed(ready)
+    rows = min(_LARGEST_BATCH, max(1, int(_BATCH_SECONDS / _seconds(embedder, ready))))
+    batch = np.repeat(ready, rows, axis=0)
+    embedder.embed(batch)
+    rate = rows / statistics.median(_seconds(embedder, batch) for _ in range(_BATCHES))
+    said = (embedder.provenance.get(key) for key in ("device", "precision"))
+    return rate, ", ".join(str(word) for word in said if word)
+
+
+def remember_speed(listing: ModelListing, images_per_second: float, measured_on: str) -> None:
+    """Keep a model's figure in the user's cache folder. Failure is a warning in the log."""
+    path = settings().cache / SPEEDS_NAME
+    figure = {"images_per_second": images_per_second, "measured_on": measured_on}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, {**_read(path), _key(listing): figure})
+    except OSError as error:
+        log.warning("the speed of %s is not kept: %s", listing.name, error)
+
+
+def with_speeds(listings: Sequence[ModelListing]) -> list[ModelListing]:
+    """The listings with the figures that this machine remembers of them."""
+    known = _read(settings().cache / SPEEDS_NAME)
+    return [_with(listing, known.get(_key(listing))) for listing in listings]
+
+
+def _with(listing: ModelListing, figure: Any) -> ModelListing:
+    try:
+        speed, place = float(figure["images_per_second"]), str(figure["measured_on"])
+    except (KeyError, TypeError, ValueError):  # none, or of another version
+        return listing
+    return replace(listing, images_per_second=speed, measured_on=place)
+
+
+def _seconds(embedder: GuardedEmbedder, batch: NDArray[Any]) -> float:
+    started = time.perf_counter()
+    embedder.embed(batch)
+    return max(time.perf_counter() - started, 1e-9)
+
+
+def _key(listing: ModelListing) -> str:
+    facts = (listing.plugin, listing.path, listing.bytes, listing.dimension, listing.image_size)
+    machine = (platform.node(), platform.machine(), os.cpu_count())
+    return hashlib.sha256(json.dumps([facts, machine]).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What the file says; nothing where it is not there or damaged."""
+    try:
+        figures = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read: %s", display_path(path), error)
+        return {}
+    return figures if isinstance(figures, dict) else {}
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            json.dump(figures, stream, indent=1)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
