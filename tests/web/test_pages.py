@@ -16,6 +16,8 @@ from streamlit.testing.v1 import AppTest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.library.samples import MARKER
+from vitmae_search.library.speeds import remember_speed
+from vitmae_search.trained import remember_run
 from vitmae_search.web.server import MAIN_SCRIPT
 from vitmae_search.web.state import close_libraries, library, uploads
 
@@ -308,3 +310,15 @@ def panels(at: AppTest) -> dict[str, Any]:
     assert len(drawn) == 1
     data: dict[str, Any] = drawn[0]
     return data
+
+
+def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
+    remember_run(run)
+    remember_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
+    text = words(visit("plugins.py"))
+    ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
+    for fact in ("32 × 32 pixels", "32 features", "no decoder", " kB", "43 images/s"):
+        assert fact in ours, fact
+    base = text.split('facebook/vit-mae-base <span class="vs-badge">on the hub')[1].split("facebook/")[0]
+    assert "224 × 224 pixels · 768 features · 111.9 M parameters · 448 MB · with a decoder" in base

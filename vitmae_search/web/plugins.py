@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 
 import streamlit as st
@@ -19,6 +20,8 @@ _CAPABILITIES = {
     "patch_tokens": "search by region",
 }
 
+_SOURCES = {"trained": "trained here", "cached": "in the hub's cache", "hub": "on the hub"}
+
 
 def page() -> None:
     """The plugins, working or not, then the models."""
@@ -34,6 +37,11 @@ def page() -> None:
     if not models:
         notices.hint("No plugin names a model.")
         return
+    notices.hint(
+        "To embed photos with one of these, index them with --model and its name; a folder or another name "
+        "from the hub will do as well. The command “vitmae-search models --speed” measures how fast those on "
+        "this machine are."
+    )
     for model in models:
         _model(model)
 
@@ -58,21 +66,28 @@ def _plugin(listing: PluginListing) -> None:
 
 
 def _model(model: ModelListing) -> None:
-    sizes = (
-        f"{model.image_size} × {model.image_size} pixels" if model.image_size else "",
-        f"{model.dimension} numbers a photo" if model.dimension else "",
-        _parameters(model.parameters),
-        file_size(model.bytes) if model.bytes else "",
-    )
-    detail = " · ".join(size for size in sizes if size)
     with st.container(border=True):
-        notices.card(model.name, detail, badge=model.source)
+        notices.card(model.name, " · ".join(_facts(model)), badge=_SOURCES.get(model.source, model.source))
         if model.note:
             notices.hint(notices.sentence(model.note))
 
 
-def _parameters(count: int | None) -> str:
-    return f"{count / 1e6:.1f} M parameters" if count else ""
+def _facts(model: ModelListing) -> Iterator[str]:
+    if model.image_size:
+        yield f"{model.image_size} × {model.image_size} pixels"
+    if model.dimension:
+        yield f"{model.dimension} features"
+    if model.parameters:
+        yield f"{model.parameters / 1e6:.1f} M parameters"
+    if model.bytes:
+        yield file_size(model.bytes)
+    if model.decoder is not None:
+        yield "with a decoder" if model.decoder else "no decoder, so no reconstructions"
+    if model.projection:
+        yield "with a projection of its own"
+    if model.images_per_second:
+        rate = model.images_per_second
+        yield f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
 
 
 if __name__ == "__main__":
