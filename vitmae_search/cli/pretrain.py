@@ -106,6 +106,22 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="Greatest gradient norm; 0 does not clip.",
 )
 @click.option(
+    "--accumulate",
+    metavar="ROUNDS",
+    type=click.IntRange(1, 4096),
+    default=1,
+    show_default=True,
+    help="Compute each batch in this many rounds, for less memory; the result is the same.",
+)
+@click.option(
+    "--ema",
+    metavar="DECAY",
+    type=SHARE,
+    default=0.0,
+    show_default=True,
+    help="Save a running mean of the weights, 0.999 for instance; 0 saves them as they are.",
+)
+@click.option(
     "--crop-scale",
     type=(float, float),
     default=(0.2, 1.0),
@@ -124,6 +140,11 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="In bf16 on a CPU, eager trains about twice as fast.",
 )
 @device_option
+@click.option(
+    "--checkpoint-activations",
+    is_flag=True,
+    help="Compute activations again for the gradient: less memory, a third more time.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model; needs a C++ compiler on a CPU.")
 @threads_option
 @click.option(

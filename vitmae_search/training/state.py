@@ -19,7 +19,8 @@ STATE_FILE = "state.pt"
 class RunState:
     """`step` steps are done, in `seconds`; `pending` are values of steps not yet in the log.
 
-    Those are (loss, gradient norm), then the loss's two terms. `projector` belongs to the contrastive one.
+    Those are (loss, gradient norm), then the loss's two terms. `projector` belongs to the contrastive one,
+    `average` are the averaged weights.
     """
 
     step: int
@@ -29,6 +30,7 @@ class RunState:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     projector: dict[str, Any] | None = None
+    average: dict[str, Any] | None = None
 
 
 class _State(Protocol):

@@ -1,8 +1,8 @@
-"""The gradient of a batch's loss, whose parts are computed side by side."""
+"""The gradient of a batch's loss, whose parts are computed side by side or one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,62 +16,69 @@ from vitmae_search.training.pretraining.steps import Losses
 Forward = Callable[[Objective, Batch], Outcome]
 
 
-def batch_gradient(
-    replicas: Replicas[Objective], batch: Batch, forward: Forward, options: PretrainOptions
-) -> Losses:
-    """Leave the gradient of the batch's loss in the first replica's parameters, and return the loss.
+class BatchGradient:
+    """Computes the gradient of a batch in `accumulate` rounds, each shared by all replicas.
 
-    The contrastive loss is over the whole batch, however many replicas share it.
+    The contrastive loss is over the whole batch, too: with several rounds the projections are computed
+    first, without a graph, and again with it once the loss's gradient for each of them is known (GradCache,
+    Gao et al. 2021, arXiv 2101.06983). So however a batch is cut, its gradient is the same but for rounding.
     """
-    parts = batch.split(len(replicas))
-    shares = [len(part) / len(batch) for part in parts]
-    replicas.clear_gradients()
-    if options.contrastive:
-        losses = _joint(replicas, parts, shares, forward, options)
-    else:
-        losses = _apart(replicas, parts, shares, forward, options)
-    replicas.add_gradients()
-    return losses
+
+    def __init__(self, replicas: Replicas[Objective], forward: Forward, options: PretrainOptions) -> None:
+        self._replicas, self._forward, self._options = replicas, forward, options
+
+    def __call__(self, batch: Batch) -> Losses:
+        """Leave the gradient in the first replica's parameters."""
+        parts = batch.split(self._options.accumulate * len(self._replicas))
+        shares = [len(part) / len(batch) for part in parts]
+        self._replicas.clear_gradients()
+        losses = (self._with_contrast if self._options.contrastive else self._alone)(parts, shares)
+        self._replicas.add_gradients()
+        return losses
+
+    def _alone(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
+        def work(model: Objective, i: int) -> float:
+            loss = self._forward(model, parts[i]).reconstruction
+            assert loss is not None
+            loss = loss * (shares[i] * self._options.reconstruction)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.item()
+
+        return Losses(sum(self._replicas.each(work, len(parts))))
+
+    def _with_contrast(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
+        options = self._options
+        outcomes = self._ahead(parts)
+        contrastive, gradients = contrast([_projections(o) for o in outcomes], options.temperature)
+
+        def work(model: Objective, i: int) -> float:
+            outcome = outcomes[i] if options.accumulate == 1 else self._forward(model, parts[i])
+            tensors: list[Tensor] = [_projections(outcome)]
+            seeds = [gradients[i] * options.contrastive]
+            if outcome.reconstruction is not None:
+                tensors.append(outcome.reconstruction)
+                seeds.append(torch.full_like(outcome.reconstruction, shares[i] * options.reconstruction))
+            torch.autograd.backward(tensors, seeds)
+            return 0.0 if outcome.reconstruction is None else outcome.reconstruction.item() * shares[i]
+
+        reconstructed = sum(self._replicas.each(work, len(parts)))
+        loss = options.contrastive * contrastive + options.reconstruction * reconstructed
+        return Losses(loss, reconstructed if options.reconstruction else None, contrastive)
+
+    def _ahead(self, parts: Sequence[Batch]) -> list[Outcome]:
+        """Every part's outcome; in several rounds without its graph, of which only one would fit."""
+        if self._options.accumulate == 1:
+            return self._replicas.each(lambda model, i: self._forward(model, parts[i]), len(parts))
+
+        @torch.no_grad()
+        def work(model: Objective, i: int) -> Outcome:
+            return self._forward(model, parts[i])
+
+        devices = [parameter.device for parameter in self._replicas.parameters() if parameter.is_cuda][:1]
+        with torch.random.fork_rng(devices):  # so that dropout, if any, is drawn again as it was
+            return self._replicas.each(work, len(parts))
 
 
-def _apart(
-    replicas: Replicas[Objective],
-    parts: list[Batch],
-    shares: list[float],
-    forward: Forward,
-    options: PretrainOptions,
-) -> Losses:
-    def work(model: Objective, i: int) -> float:
-        loss = forward(model, parts[i]).reconstruction
-        assert loss is not None
-        loss = loss * (shares[i] * options.reconstruction)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item()
-
-    return Losses(sum(replicas.each(work)))
-
-
-def _joint(
-    replicas: Replicas[Objective],
-    parts: list[Batch],
-    shares: list[float],
-    forward: Forward,
-    options: PretrainOptions,
-) -> Losses:
-    outcomes = replicas.each(lambda model, i: forward(model, parts[i]))
-    projections = [part for _, part in outcomes if part is not None]
-    contrastive, gradients = contrast(projections, options.temperature)
-
-    def work(_: Objective, i: int) -> float:
-        reconstruction = outcomes[i].reconstruction
-        tensors: list[Tensor] = [projections[i]]
-        seeds = [gradients[i] * options.contrastive]
-        if reconstruction is not None:
-            tensors.append(reconstruction)
-            seeds.append(torch.full_like(reconstruction, shares[i] * options.reconstruction))
-        torch.autograd.backward(tensors, seeds)
-        return 0.0 if reconstruction is None else reconstruction.item() * shares[i]
-
-    reconstructed = sum(replicas.each(work))
-    loss = options.contrastive * contrastive + options.reconstruction * reconstructed
-    return Losses(loss, reconstructed if options.reconstruction else None, contrastive)
+def _projections(outcome: Outcome) -> Tensor:
+    assert outcome.projections is not None
+    return outcome.projections

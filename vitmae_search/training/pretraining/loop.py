@@ -18,8 +18,9 @@ from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pictures import draw_curves, draw_sheet
+from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
-from vitmae_search.training.pretraining.gradient import batch_gradient
+from vitmae_search.training.pretraining.gradient import BatchGradient
 from vitmae_search.training.pretraining.objective import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
@@ -82,9 +83,13 @@ class Pretraining:
         self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
         check_replicas(options, model.config, self._device)
         self._objective = Objective(self._model, options).to(self._device).train()
+        if options.checkpoint_activations:
+            self._model.gradient_checkpointing_enable()
+        self._average = Average(self._model, options.ema) if options.ema else None
         if options.compiled:
             self._objective.compile()
         self._replicas = Replicas(self._objective, options.replicas)
+        self._gradient = BatchGradient(self._replicas, self._forward, options)
         self._optimizer = adamw(
             self._objective,
             rate=options.peak_rate,
@@ -105,6 +110,11 @@ class Pretraining:
         self._pending: list[Step] = []
         self._last_loss: float | None = None
         self._restore()
+
+    @property
+    def _kept(self) -> ViTMAEForPreTraining:
+        """What the checkpoint holds."""
+        return self._model if self._average is None else self._average.model
 
     @property
     def total_steps(self) -> int:
@@ -156,7 +166,7 @@ class Pretraining:
 
     def save(self) -> None:
         """Write the state, the model and the pictures; each file replaces its forerunner at once."""
-        projector = self._objective.projector
+        projector, average = self._objective.projector, self._average
         save_state(
             self._output,
             RunState(
@@ -167,10 +177,11 @@ class Pretraining:
                 model=self._model.state_dict(),
                 optimizer=self._optimizer.state_dict(),
                 projector=None if projector is None else projector.state_dict(),
+                average=None if average is None else average.model.state_dict(),
             ),
         )
         with replace_files(self._output) as folder:
-            self._model.save_pretrained(folder)
+            self._kept.save_pretrained(folder)
             self._processor.save_pretrained(folder)
             draw_curves(self._log.curves(), folder / LOSS_PICTURE, "pretraining loss")
             self._draw_reconstructions(folder / RECONSTRUCTIONS_PICTURE)
@@ -179,7 +190,7 @@ class Pretraining:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
         shown = [
-            reconstruct(self._model, self._processor, self._photos.images[row], seed=int(row)) for row in rows
+            reconstruct(self._kept, self._processor, self._photos.images[row], seed=int(row)) for row in rows
         ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
@@ -190,13 +201,7 @@ class Pretraining:
         torch.manual_seed(step_seed(options.seed, self._step))  # dropout, where the model has any
         set_rate(self._optimizer, options.peak_rate * rate_factor(self.progress, options.warmup))
 
-        def forward(model: Objective, part: Batch) -> Outcome:
-            pixels, noise = self._batches.model_input(part)
-            with computing(self._device, options.precision):
-                outcome: Outcome = model(pixels, noise, len(part.views))
-            return outcome
-
-        losses = batch_gradient(self._replicas, batch, forward, options)
+        losses = self._gradient(batch)
         norm = nn.utils.clip_grad_norm_(self._trained, options.clip_norm or math.inf).item()
         loss = losses.loss
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -205,7 +210,15 @@ class Pretraining:
                 f"The checkpoint in {self._output} is from before; try a lower learning rate."
             )
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self._model, self._step)
         return Step(losses, norm)
+
+    def _forward(self, model: Objective, part: Batch) -> Outcome:
+        pixels, noise = self._batches.model_input(part)
+        with computing(self._device, self._options.precision):
+            outcome: Outcome = model(pixels, noise, len(part.views))
+        return outcome
 
     def _write_line(self, since: float, on_progress: Callable[[PretrainProgress], None] | None) -> None:
         images = len(self._pending) * self._options.batch_size
@@ -248,6 +261,8 @@ class Pretraining:
         self._step, self._seconds = state.step, state.seconds
         if self._objective.projector is not None and state.projector is not None:
             self._objective.projector.load_state_dict(state.projector)
+        if self._average is not None and state.average is not None:
+            self._average.model.load_state_dict(state.average)
         self._pending = [Step.of(*values) for values in state.pending]
         self._log.rewind(self._step)
         lines = self._log.read()

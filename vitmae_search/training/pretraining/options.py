@@ -45,10 +45,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 _POSITIVE = (
     *("epochs", "batch_size", "learning_rate", "temperature"),
-    *("replicas", "save_minutes", "log_every"),
+    *("accumulate", "replicas", "save_minutes", "log_every"),
 )
 _NOT_NEGATIVE = (
-    *("weight_decay", "clip_norm", "reconstruction", "contrastive"),
+    *("weight_decay", "clip_norm", "ema", "reconstruction", "contrastive"),
     *("stored_side", "threads", "seed"),
 )
 
@@ -60,7 +60,10 @@ class PretrainOptions:
     `learning_rate` is the base rate: the rate in use is `learning_rate · batch_size / 256`.
     `warmup` is the share of the training in which the rate rises linearly (the paper: 40 of 800 epochs).
     `crop_scale` is the least and greatest area of a random crop, as a share of the picture.
-    `clip_norm` 0 leaves gradients as they are. `precision` is "bf16" (autocast, fp32 weights) or "fp32".
+    `clip_norm` 0 leaves gradients as they are. `accumulate` computes the gradient of a batch, which stays
+    `batch_size` photos, in that many rounds, for less memory; `checkpoint_activations` computes activations
+    twice instead of keeping them. `ema` is the decay of a running mean of the weights, which is then what
+    the checkpoint holds; 0 is none. `precision` is "bf16" (autocast, fp32 weights) or "fp32".
     `max_minutes` of training time, over all resumes: the schedule then follows epochs or time, whichever
     is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
     `init` is the checkpoint that the weights come from, encoder and decoder: a bundled name, a path or a
@@ -81,6 +84,8 @@ class PretrainOptions:
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     stored_side: int = 0
@@ -95,6 +100,7 @@ class PretrainOptions:
     compiled: bool = False
     threads: int = 0
     replicas: int = 1
+    checkpoint_activations: bool = False
     max_minutes: float | None = None
     save_minutes: float = 5.0
     log_every: int = 20
@@ -106,9 +112,10 @@ class PretrainOptions:
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         learns = self.reconstruction > 0 or self.contrastive > 0
         require(learns, "reconstruction", self.reconstruction, "may be 0 only with a contrastive loss")
-        for name in ("warmup", "beta1", "beta2"):
+        for name in ("warmup", "beta1", "beta2", "ema"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
-        require(self.replicas <= self.batch_size, "replicas", self.replicas, "must not exceed batch_size")
+        parts = self.replicas * self.accumulate
+        require(parts <= self.batch_size, "batch_size", self.batch_size, f"is cut into {parts} parts")
         require_shared(self)
         if self.max_minutes is not None:
             require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")

@@ -7,7 +7,7 @@ thousands of times a step, these once or twice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -37,11 +37,21 @@ class Replicas(Generic[M]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def each(self, work: Callable[[M, int], R]) -> list[R]:
-        """What `work` makes of every model and its number, side by side."""
+    def each(self, work: Callable[[M, int], R], count: int) -> list[R]:
+        """What `work` makes of a model and each number below `count`, which the models share in turn."""
         if self._pool is None:
-            return [work(self._models[0], 0)]
-        return list(self._pool.map(work, self._models, range(len(self))))
+            return [work(self._models[0], i) for i in range(count)]
+        stride = len(self)
+
+        def turns(first: int) -> list[R]:
+            return [work(self._models[first], i) for i in range(first, count, stride)]
+
+        done = list(self._pool.map(turns, range(stride)))
+        return [done[i % stride][i // stride] for i in range(count)]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the first."""
+        return self._models[0].parameters()
 
     def clear_gradients(self) -> None:
         for model in self._models:
