@@ -9,13 +9,20 @@ import pytest
 from PIL import Image
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.embedding import PluginInfo, open_embedder
+from vitmae_search.embedding import PluginInfo, Projection, derived_fingerprint, open_embedder
 from vitmae_search.errors import PhotoError
-from vitmae_search.indexing import index_folders
+from vitmae_search.indexing import Target, index_folders
 from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
 from vitmae_search.vectors import VectorCache
 
 SIDE = 6
+
+
+def head(seed: int, dimension: int = 10) -> Projection:
+    """A projection of the tiny embedder's features that its seed decides."""
+    random = np.random.default_rng(seed)
+    weights = random.normal(size=(16, SIDE * SIDE * 3)), random.normal(size=(dimension, 16))
+    return Projection(weights, (np.zeros(16), np.zeros(dimension)), "head")
 
 
 class TinyEmbedder:
@@ -65,6 +72,7 @@ class Bench:
         self.plugin = TinyPlugin()
         self.revision = 1
         self.opened = 0
+        self.heads: list[Projection] = []
 
     def open_space(self, catalog):
         self.opened += 1
@@ -79,7 +87,20 @@ class Bench:
             identity=embedder.identity,
             provenance=embedder.provenance,
         )
-        return embedder, space
+        derived = [self.derive(catalog, space, head) for head in self.heads]
+        projections = {head.digest: head for head in self.heads}
+        return Target(embedder, space, derived[-1] if derived else space, projections)
+
+    def derive(self, catalog, features, head):
+        return catalog.derive_space(
+            features.space_id,
+            fingerprint=derived_fingerprint(features.fingerprint, head.digest),
+            projection=head.digest,
+            project=head,
+            dimension=head.dimension,
+            identity={},
+            provenance={},
+        )
 
     def index(self, *folders, **options):
         """Index (default: the photo folder) and check what holds after every run."""
@@ -89,7 +110,7 @@ class Bench:
             report = index_folders(
                 catalog,
                 [os.fspath(folder) for folder in folders or (self.photos,)],
-                open_space=lambda: self.open_space(catalog),
+                open_target=lambda: self.open_space(catalog),
                 vectors=VectorCache(self.library / "vectors"),
                 thumbnails=ThumbnailStore(self.library / "thumbnails"),
                 **options,
@@ -137,11 +158,28 @@ class Bench:
                 assert (photo.size, photo.mtime_ns) == (status.st_size, status.st_mtime_ns)
                 assert np.array_equal(catalog.vector(space.space_id, photo.content_id), vector)
             assert {failure.path for failure in catalog.failures(space.space_id)} == broken
-            assert catalog.check() == []
-            source = catalog.vector_source(space.space_id)
+            self.assert_in_step(catalog, space)
+            searched = catalog.derived_spaces(space.space_id)[-1:] or [space]
+            source = catalog.vector_source(searched[0].space_id)
             cache = VectorCache(self.library / "vectors")
             assert cache.verify(source)
             assert len(cache.open(source)) == catalog.space(space.space_id).vectors
+
+    def assert_in_step(self, catalog, features) -> None:
+        """Each derived vector is the projection of the feature of the same content."""
+        projections = {head.digest: head for head in self.heads}
+        assert catalog.check(projections) == []
+        derived = catalog.derived_spaces(features.space_id)
+        assert {space.projection for space in derived} == set(projections)
+        contents = {photo.content_id for photo in catalog.photos(missing=None)}
+        for space in derived:
+            for content in contents:
+                feature = catalog.vector(features.space_id, content)
+                vector = catalog.vector(space.space_id, content)
+                assert (vector is None) == (feature is None)
+                if feature is not None:
+                    due = projections[space.projection](feature[None])[0]
+                    np.testing.assert_allclose(vector, due, atol=1e-6)
 
     def fingerprint(self) -> str:
         return open_embedder(self.plugin, {"revision": self.revision}).fingerprint("scaled")
@@ -154,6 +192,11 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_head() -> Callable[[int], Projection]:
+    return head
 
 
 @pytest.fixture(scope="session")

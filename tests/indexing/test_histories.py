@@ -22,9 +22,9 @@ actions = st.one_of(
 
 
 class FolderModel(RuleBasedStateMachine):
-    def __init__(self, new_bench, jpegs) -> None:
+    def __init__(self, new_bench, jpegs, new_head) -> None:
         super().__init__()
-        self.bench, self.jpegs = new_bench(), jpegs
+        self.bench, self.jpegs, self.new_head = new_bench(), jpegs, new_head
         self.clock = 10**18
         (self.bench.photos / "sub").mkdir()
         self.write(self.path("anchor.jpg"), self.jpegs(99))  # a root without a photo would be offline
@@ -65,8 +65,10 @@ class FolderModel(RuleBasedStateMachine):
         batch_size=st.integers(1, 5),
         light=st.sampled_from([0, 1, 256]),
         retry=st.booleans(),
+        heads=st.sampled_from([0, 0, 1, 2]),
     )
-    def change_and_index(self, done, revision, batch_size, light, retry):
+    def change_and_index(self, done, revision, batch_size, light, retry, heads):
+        self.bench.heads = [self.new_head(n) for n in range(max(heads, len(self.bench.heads)))]
         for action in done:
             self.act(*action)
         self.bench.revision = revision
@@ -92,8 +94,8 @@ class FolderModel(RuleBasedStateMachine):
         shutil.rmtree(self.bench.photos.parent)
 
 
-def test_any_history(new_bench, jpegs):
+def test_any_history(new_bench, jpegs, new_head):
     run_state_machine_as_test(
-        lambda: FolderModel(new_bench, jpegs),
+        lambda: FolderModel(new_bench, jpegs, new_head),
         settings=settings(max_examples=12, stateful_step_count=5, deadline=None),
     )

@@ -21,6 +21,7 @@ spec.loader.exec_module(conftest)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 bench = conftest.Bench(Path(sys.argv[2]))
 left = int(sys.argv[3])
+bench.heads = [conftest.head(seed) for seed in range(int(sys.argv[4]))]
 def told(row):
     global left
     print("row", flush=True)
@@ -41,7 +42,8 @@ def child(bench):
     def begin(rows: int) -> subprocess.Popen[str]:
         conftest = Path(__file__).with_name("conftest.py")
         photos = os.fspath(bench.photos.parent)
-        command = [sys.executable, "-c", _CHILD, os.fspath(conftest), photos, str(rows + 6)]
+        numbers = str(rows + 6), str(len(bench.heads))
+        command = [sys.executable, "-c", _CHILD, os.fspath(conftest), photos, *numbers]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(process)
         for _ in range(rows):
@@ -74,6 +76,22 @@ def test_a_kill_keeps_the_finished_batches(bench, fill, child, rows):
         assert catalog.run("child").state == "interrupted"
     report = bench.index()
     assert (report.added, report.unchanged, bench.embedded) == (PHOTOS - done, done, PHOTOS - done)
+    bench.assert_mirrors_disk()
+
+
+def test_a_kill_leaves_features_and_derived_vectors_in_step(bench, fill, child, new_head):
+    bench.heads = [new_head(seed) for seed in range(2)]
+    fill(PHOTOS)
+    process = child(22)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with bench.catalog() as catalog:
+        counts = [space.vectors for space in catalog.spaces()]
+        bench.assert_in_step(catalog, catalog.spaces()[0])
+    assert counts == [counts[0]] * 3
+    assert 22 - 4 - 1 <= counts[0] <= PHOTOS
+    report = bench.index()
+    assert (report.added, report.unchanged) == (PHOTOS - counts[0], counts[0])
     bench.assert_mirrors_disk()
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import CatalogWriter, Indexed
-from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.embed import embed_rows, still_works
 from vitmae_search.indexing.moves import GoneRows, KeptVectors
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.prefetch import Fetched, Known
 from vitmae_search.indexing.roots import is_gone
-from vitmae_search.records import Failure, PhotoMetadata, Space
+from vitmae_search.indexing.target import Target
+from vitmae_search.records import Failure, PhotoMetadata
 
 _Content = tuple[PhotoMetadata | None, NDArray[np.float32]]
 _Kind = Literal["added", "updated", "moved", "unchanged"]
@@ -51,19 +51,19 @@ class Recorder:
     def __init__(
         self,
         catalog: CatalogWriter,
-        space: Space,
-        embedder: GuardedEmbedder,
+        target: Target,
         gone: GoneRows,
         counts: Counts,
         batch_size: int,
     ) -> None:
         self._catalog = catalog
-        self._space = space
-        self._embedder = embedder
+        self._space_id = target.features.space_id
+        self._projections = target.projections
+        self._embedder = target.embedder
         self._gone = gone
         self._counts = counts
         self._batch_size = batch_size
-        self._kept = KeptVectors(catalog, space.space_id)
+        self._kept = KeptVectors(catalog, self._space_id)
         self._pending: list[Fetched] = []
         self._pixels = 0
         self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
@@ -72,7 +72,7 @@ class Recorder:
     def lookup(self, digest: str) -> Known:
         """What is known of a digest; called by the reading threads."""
         content_id = self._catalog.content_id(digest)
-        if content_id is not None and self._catalog.vector(self._space.space_id, content_id) is not None:
+        if content_id is not None and self._catalog.vector(self._space_id, content_id) is not None:
             return Known(content_id, True)
         return Known(content_id, self._kept.get(digest) is not None)
 
@@ -169,7 +169,8 @@ class Recorder:
 
     def _record(self, items: Sequence[tuple[Fetched, Indexed, _Kind]], failures: Sequence[Failure]) -> None:
         rows = [row for _, row, _ in items]
-        left = {row.stamp.path for row in self._catalog.record_batch(self._space.space_id, rows, failures)}
+        refused = self._catalog.record_batch(self._space_id, rows, failures, self._projections)
+        left = {row.stamp.path for row in refused}
         for one, row, kind in items:
             if row.stamp.path in left:
                 self.again.append(one.job)

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
@@ -17,11 +16,10 @@ from vitmae_search.indexing.prefetch import PhotoReader, default_workers, prefet
 from vitmae_search.indexing.progress import ProgressTeller, record_in_run
 from vitmae_search.indexing.recorded import Cancelled, recorded
 from vitmae_search.indexing.recorder import Counts, Recorder
+from vitmae_search.indexing.target import OpenTarget, Target
 from vitmae_search.photos import ThumbnailStore, decode_target
 from vitmae_search.records import IndexProgress, IndexReport, Space
 from vitmae_search.vectors import VectorCache
-
-OpenSpace = Callable[[], tuple[GuardedEmbedder, Space]]
 
 _SAVE_EVERY = 300.0
 _LOOK_EVERY = 256
@@ -40,7 +38,7 @@ def index_folders(
     catalog: CatalogWriter,
     folders: Sequence[str],
     *,
-    open_space: OpenSpace,
+    open_target: OpenTarget,
     vectors: VectorCache | None = None,
     thumbnails: ThumbnailStore | None = None,
     batch_size: int = 32,
@@ -53,7 +51,7 @@ def index_folders(
 ) -> IndexReport:
     """Bring the catalogue up to date with what is in `folders`. To run again is to resume.
 
-    `open_space` opens the embedder and its space, once the folders are known to be there. `vectors` is
+    `open_target` opens the embedder and its spaces, once the folders are known to be there. `vectors` is
     caught up at the end, and every few minutes; `run_key` names the row of `runs` that tells of it.
 
     After `cancelled` or Ctrl-C the finished batches are kept, and the report says `interrupted`; it counts
@@ -66,7 +64,7 @@ def index_folders(
     options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers())
     run = _IndexRun(catalog, options, vectors, thumbnails, on_progress, cancelled, run_key)
     arguments = {"folders": paths, "exclude": list(exclude)}
-    return recorded(catalog, run_key, "index", arguments, lambda: run.run(open_space))
+    return recorded(catalog, run_key, "index", arguments, lambda: run.run(open_target))
 
 
 class _IndexRun:
@@ -91,26 +89,27 @@ class _IndexRun:
         self._counts = Counts()
         self._walked = Walked()
         self._missing = 0
-        self._space: Space | None = None
+        self._searched: Space | None = None
         self._saved_at = time.monotonic()
 
-    def run(self, open_space: OpenSpace) -> IndexReport:
+    def run(self, open_target: OpenTarget) -> IndexReport:
         interrupted = False
         try:
             self._teller.tell("scanning", 0)
-            embedder, self._space = open_space()
-            self._walk(self._space)
-            self._bring_up_to_date(embedder, self._space)
+            target = open_target()
+            self._searched = target.searched
+            self._walk(target.features)
+            self._bring_up_to_date(target)
         except (Cancelled, KeyboardInterrupt):
             interrupted = True
-        if self._space is not None:
+        if self._searched is not None:
             self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
-            self._save(self._space)
+            self._save()
         report = self._report(interrupted)
         self._teller.tell("done", report.found, report.found, failed=report.failed)
         return report
 
-    def _walk(self, space: Space) -> None:
+    def _walk(self, features: Space) -> None:
         hidden = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
         walk = FolderWalk(self._catalog, self._options.folders, self._options.exclude, hidden)
         for number, stamp in enumerate(walk.stamps(), start=1):
@@ -118,19 +117,19 @@ class _IndexRun:
                 self._stop_if_asked()
                 self._teller.tell("scanning", number, current=os.path.dirname(stamp.path))
         self._stop_if_asked()
-        self._walked = walk.finish(space.space_id)
+        self._walked = walk.finish(features.space_id)
 
-    def _bring_up_to_date(self, embedder: GuardedEmbedder, space: Space) -> None:
+    def _bring_up_to_date(self, target: Target) -> None:
         walked = self._walked
         plan = make_plan(
             walked.stamps.values(), walked.rows, walked.failures, retry_failed=self._options.retry_failed
         )
         self._settle_known(plan)
         gone = GoneRows(self._catalog, plan.unseen, self._options.folders)
-        recorder = Recorder(self._catalog, space, embedder, gone, self._counts, self._options.batch_size)
+        recorder = Recorder(self._catalog, target, gone, self._counts, self._options.batch_size)
         jobs = plan.jobs
         while jobs:
-            self._index(jobs, recorder, embedder, space)
+            self._index(jobs, recorder, target)
             jobs, recorder.again = recorder.again, []
         left = gone.left()
         if left:
@@ -148,11 +147,9 @@ class _IndexRun:
         for device, photo_ids in plan.renumbered.items():
             self._catalog.mark_on_device(photo_ids, device)
 
-    def _index(
-        self, jobs: Sequence[Job], recorder: Recorder, embedder: GuardedEmbedder, space: Space
-    ) -> None:
-        shrink_to = decode_target(space.decode, embedder.input_size)
-        reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
+    def _index(self, jobs: Sequence[Job], recorder: Recorder, target: Target) -> None:
+        shrink_to = decode_target(target.features.decode, target.embedder.input_size)
+        reader = PhotoReader(recorder.lookup, target.embedder.prepare, self._thumbnails, shrink_to)
         workers = self._options.workers
         ahead = self._options.batch_size + 2 * workers
         with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:
@@ -161,7 +158,7 @@ class _IndexRun:
                 recorder.take(one)
                 self._tell(one.job, recorder.waiting)
                 if time.monotonic() - self._saved_at >= _SAVE_EVERY:
-                    self._save(space)
+                    self._save()
         recorder.flush()
 
     def _tell(self, job: Job, waiting: int) -> None:
@@ -174,9 +171,9 @@ class _IndexRun:
             current=job.stamp.path,
         )
 
-    def _save(self, space: Space) -> None:
-        if self._vectors is not None:
-            self._vectors.save(self._catalog.vector_source(space.space_id))
+    def _save(self) -> None:
+        if self._vectors is not None and self._searched is not None:
+            self._vectors.save(self._catalog.vector_source(self._searched.space_id))
         self._saved_at = time.monotonic()
 
     def _stop_if_asked(self) -> None:
@@ -197,7 +194,7 @@ class _IndexRun:
             failures=tuple(sorted(counts.failures, key=lambda failure: os.fsencode(failure.path))),
             problems=tuple(self._walked.problems),
             seconds=self._teller.seconds,
-            model="" if self._space is None else self._space.model,
-            space=None if self._space is None else self._space.space_id,
+            model="" if self._searched is None else self._searched.model,
+            space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
         )

@@ -2,29 +2,74 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.errors import VectorCacheDamaged
+from vitmae_search.embedding import Projection
+from vitmae_search.errors import SpaceError, VectorCacheDamaged
+from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import CheckReport
 from vitmae_search.vectors import VectorCache
 
 
-def check_library(folder: Path, catalog: Catalog, vectors: VectorCache, *, repair: bool) -> CheckReport:
-    """Check the catalogue and each space's index file; with `repair`, rebuild or drop what is damaged."""
-    checked, problems, repaired = ["the catalogue"], list(catalog.check()), []
+@dataclass(slots=True)
+class _Findings:
+    checked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+
+def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, repair: bool) -> CheckReport:
+    """Check projections, the catalogue and each space's index file.
+
+    With `repair` a projection is restored from its model, derived vectors are derived again, and what else
+    is damaged is rebuilt or dropped.
+    """
+    found = _Findings()
+    projections = _check_projections(catalog, spaces, found, repair=repair)
+    found.checked.append("the catalogue")
+    problems = catalog.check(projections)
+    found.problems += problems
     if problems and repair:
-        with CatalogWriter.open_writer(folder) as writer:
-            repaired += writer.repair()
+        with CatalogWriter.open_writer(catalog.folder) as writer:
+            found.repaired += writer.repair(projections)
+    _check_index_files(catalog, vectors, found, repair=repair)
+    return CheckReport(tuple(found.checked), tuple(found.problems), tuple(found.repaired))
+
+
+def _check_projections(
+    catalog: Catalog, spaces: Spaces, found: _Findings, *, repair: bool
+) -> dict[str, Projection]:
+    """Those that are sound, by digest."""
+    sound = {}
+    for space in catalog.spaces():
+        if space.projection is None:
+            continue
+        found.checked.append(f"the projection of space {space.space_id}")
+        try:
+            projection = spaces.read_projection(space)
+        except SpaceError as error:
+            found.problems.append(str(error))
+            restored = spaces.restore_projection(catalog, space) if repair else None
+            if restored is None:
+                continue
+            found.repaired.append(f"restored the projection of space {space.space_id} from its model")
+            projection = restored
+        sound[projection.digest] = projection
+    return sound
+
+
+def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:
     for space in catalog.spaces():
         source = catalog.vector_source(space.space_id)
-        checked.append(f"the index file of space {space.space_id}")
+        found.checked.append(f"the index file of space {space.space_id}")
         try:
             vectors.verify(source)
         except VectorCacheDamaged as error:
-            problems.append(str(error))
+            found.problems.append(str(error))
             if repair:
                 vectors.discard(source.key)
                 if vectors.save(source):
-                    repaired.append(f"rebuilt the index file of space {space.space_id} from the catalogue")
-    return CheckReport(tuple(checked), tuple(problems), tuple(repaired))
+                    found.repaired.append(
+                        f"rebuilt the index file of space {space.space_id} from the catalogue"
+                    )

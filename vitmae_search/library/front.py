@@ -1,8 +1,8 @@
 """`Library`, the front door: it puts the rooms together and owns what is open.
 
 One `Library` serves many threads. The catalogue is read by anyone at any time; it is written only inside
-`index`, `classify`, `use_space`, `drop_space` and a repairing `check`, each of which holds the writer's
-lock. A model is loaded when something first needs it.
+`index`, `classify`, `derive_space`, `use_space`, `drop_space` and a repairing `check`, each of which holds
+the writer's lock. A model is loaded when something first needs it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ from pathlib import Path
 from typing import Self
 
 from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import Projection
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.indexing import TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
-from vitmae_search.library.embedders import (
-    DEFAULT_DECODE,
-    DEFAULT_PLUGIN,
-    EmbedderChoice,
-    Embedders,
-    absolute_model,
-)
+from vitmae_search.library.choice import EmbedderChoice, absolute_model, chosen_projection
+from vitmae_search.library.embedders import DEFAULT_DECODE, DEFAULT_PLUGIN, Embedders
 from vitmae_search.library.reading import LibraryReader
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
     IndexProgress,
     IndexReport,
+    Space,
 )
 
 
@@ -55,6 +52,7 @@ class Library(LibraryReader):
         device: str = "auto",
         precision: str = "auto",
         decode: str | None = None,
+        projection: str | os.PathLike[str] | Projection | None = None,
         batch_size: int = 32,
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
     ) -> Self:
@@ -62,13 +60,16 @@ class Library(LibraryReader):
 
         `embedder`, `model`, `options` and `decode` choose what `index` embeds with and `search` searches
         in; without any of them that is the library's current space, or the bundled model in a new library.
+        `projection` is a file (or what was read from it), "none" to search in the features themselves, or
+        None: the current space's where nothing else is chosen, and otherwise the model's own if it has one.
+        Raises `ModelError` for a file that is no projection.
         """
         if path is None:
             from vitmae_search.settings import settings
 
             path = settings().library
         folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
-        choice = EmbedderChoice(embedder, model, dict(options or {}), decode)
+        choice = EmbedderChoice(embedder, model, dict(options or {}), decode, chosen_projection(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
         return cls(folder, choice, embedders, batch_size)
 
@@ -94,7 +95,7 @@ class Library(LibraryReader):
             return index_folders(
                 catalog,
                 paths,
-                open_space=lambda: self._embedders.for_index(self._choice, catalog),
+                open_target=lambda: self._spaces.target(self._choice, catalog),
                 vectors=self._vectors,
                 thumbnails=self.thumbnails,
                 batch_size=self._batch_size,
@@ -173,6 +174,31 @@ class Library(LibraryReader):
             raise LibraryError("there is no such run")
         jobs.cancel(run)
 
+    def derive_space(
+        self,
+        projection: Projection | str | os.PathLike[str] | None,
+        *,
+        parent: int | None = None,
+        use: bool = True,
+    ) -> Space:
+        """The space that a projection makes of stored features, made where there is none. No photo is read.
+
+        `projection` is one, or its file; None is the model's own, for which alone the model is opened.
+        `parent` is the space of features (default: those of the current space). The new space becomes the
+        current one, unless `use` is false. Raises `ModelError` for a projection that is none or does not
+        fit, `SpaceError`, `LibraryEmpty`, `LibraryBusy`, `StorageError`.
+        """
+        features = self._catalog().space(self._space(None).features_id if parent is None else parent)
+        if projection is None:
+            projection = self._spaces.own_projection(features)
+        elif not isinstance(projection, Projection):
+            projection = Projection.read(os.path.expanduser(projection))
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            made = self._spaces.derive(catalog, features, projection, use=use)
+        if use:
+            self._vectors.save(self._catalog().vector_source(made.space_id))
+        return made
+
     def use_space(self, space_id: int) -> None:
         """Make this the current space. Raises `SpaceError`."""
         self._catalog()
@@ -180,14 +206,17 @@ class Library(LibraryReader):
             catalog.use_space(space_id)
 
     def drop_space(self, space_id: int) -> None:
-        """Delete a space and its vectors; photos stay. Raises `SpaceError`."""
+        """Delete a space and its vectors; photos stay. Raises `SpaceError`, for features in use as well."""
         space = self._catalog().space(space_id)
         with CatalogWriter.open_writer(self.folder) as catalog:
             catalog.drop_space(space_id)
+            left = {other.projection for other in catalog.spaces()}
+            if space.projection is not None and space.projection not in left:
+                self._projections.discard(space.projection)
         self._vectors.discard(space.fingerprint)
 
     def check(self, *, repair: bool = False) -> CheckReport:
-        """Look for damage in the catalogue and the index files, and mend what can be mended."""
+        """Look for damage in the catalogue, projections and index files, and mend what can be mended."""
         from vitmae_search.library.checking import check_library
 
-        return check_library(self.folder, self._catalog(), self._vectors, repair=repair)
+        return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)

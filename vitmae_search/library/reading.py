@@ -22,7 +22,10 @@ from vitmae_search.errors import (
     StorageError,
     display_path,
 )
-from vitmae_search.library.embedders import EmbedderChoice, Embedders
+from vitmae_search.library.choice import EmbedderChoice
+from vitmae_search.library.embedders import Embedders
+from vitmae_search.library.projections import Projections
+from vitmae_search.library.spaces import Spaces
 from vitmae_search.library.speeds import measure_models, with_speeds
 from vitmae_search.photos import (
     THUMBNAIL_SIDE,
@@ -59,6 +62,8 @@ class LibraryReader:
         self.thumbnails = ThumbnailStore(folder / "thumbnails")
         self._choice = choice
         self._embedders = embedders
+        self._projections = Projections(folder / "projections")
+        self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors")
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -80,7 +85,7 @@ class LibraryReader:
         started = time.perf_counter()
         catalog = self._catalog()
         chosen = self._space(space)
-        asked = query_vector(query, catalog, chosen, lambda: self._embedders.of_space(chosen))
+        asked = query_vector(query, catalog, chosen, lambda: self._spaces.embedder(catalog, chosen))
         hits = retrieve(
             catalog,
             self._index(chosen),
@@ -272,7 +277,7 @@ class LibraryReader:
         catalog = self._catalog()
         if space_id is not None:
             return catalog.space(space_id)
-        chosen = self._embedders.chosen_space(self._choice, catalog) or catalog.current_space()
+        chosen = self._spaces.chosen(self._choice, catalog) or catalog.current_space()
         if chosen is None:
             raise LibraryEmpty("nothing is indexed yet; begin with `vitmae-search index FOLDER`")
         return chosen

@@ -1,0 +1,168 @@
+"""Which space a choice means, to index in and to search in, and how one is derived from another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.embedding import (
+    Embedder,
+    GuardedEmbedder,
+    ProjectedEmbedder,
+    Projection,
+    derived_fingerprint,
+    derived_identity,
+)
+from vitmae_search.errors import PluginError, SpaceError, VitmaeSearchError
+from vitmae_search.indexing import Target
+from vitmae_search.library.choice import EmbedderChoice
+from vitmae_search.library.embedders import (
+    DEFAULT_DECODE,
+    DEFAULT_PLUGIN,
+    Embedders,
+    made_features,
+    space_fingerprint,
+)
+from vitmae_search.library.projections import Projections
+from vitmae_search.records import Space
+
+
+class Spaces:
+    """Puts a library's embedders, projections and spaces together."""
+
+    def __init__(self, embedders: Embedders, projections: Projections) -> None:
+        self._embedders, self._projections = embedders, projections
+
+    def target(self, choice: EmbedderChoice, catalog: CatalogWriter) -> Target:
+        """What `index` embeds with, and its spaces, made if they are new."""
+        current = catalog.current_space()
+        plugin, options, decode = _wanted(choice, current)
+        embedder = self._embedders.open(plugin, options)
+        fingerprint = space_fingerprint(embedder, decode)
+        projection = self._wanted_projection(choice, catalog, embedder, fingerprint)
+        features = catalog.ensure_space(
+            fingerprint=fingerprint,
+            plugin=plugin,
+            model=embedder.model,
+            dimension=embedder.dimension,
+            decode=decode,
+            options=embedder.options,
+            identity=embedder.identity,
+            provenance=embedder.provenance,
+            current_if_first=projection is None,
+        )
+        searched = features if projection is None else self.derive(catalog, features, projection)
+        derived = catalog.derived_spaces(features.space_id)
+        projections = [self._projections.of(space) for space in derived]
+        return Target(embedder, features, searched, {one.digest: one for one in projections})
+
+    def derive(
+        self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
+    ) -> Space:
+        """The space that the projection makes of `features`; see `CatalogWriter.derive_space`."""
+        projection.check_fits(features.dimension)
+        self._projections.keep(projection)  # first: a space is never without
+        return catalog.derive_space(
+            features.space_id,
+            fingerprint=derived_fingerprint(features.fingerprint, projection.digest),
+            projection=projection.digest,
+            project=projection,
+            dimension=projection.dimension,
+            identity=derived_identity(features.fingerprint, projection.digest),
+            provenance={**projection.provenance, "kind": projection.kind},
+            use=use,
+        )
+
+    def chosen(self, choice: EmbedderChoice, catalog: Catalog) -> Space | None:
+        """The newest space that fits a choice; None without one. Raises `SpaceError`."""
+        spaces, current = catalog.spaces(), catalog.current_space()
+        if choice.explicit:
+            fitting = [space for space in spaces if self._fits(choice, space)]
+            if spaces and not fitting:
+                fitting = self._of_same_making(choice, spaces)  # the weights may have another name by now
+        elif choice.projection is not None and current is not None:
+            fitting = [space for space in spaces if space.features_id == current.features_id]
+        else:
+            return None
+        if choice.projection is not None:
+            fitting = [space for space in fitting if space.projection == choice.digest]
+        if spaces and not fitting:
+            raise SpaceError(
+                "nothing is indexed with this model, these options and this projection yet; "
+                "run `index` with them"
+            )
+        return max(fitting, key=lambda space: space.space_id, default=None)
+
+    def embedder(self, catalog: Catalog, space: Space) -> Embedder:
+        """What makes the vectors of a space, a derived one too. Raises `SpaceError` where it cannot."""
+        projection = None if space.projection is None else self._projections.of(space)
+        embedder = self._embedders.of_space(catalog.space(space.features_id))
+        return embedder if projection is None else ProjectedEmbedder(embedder, projection)
+
+    def own_projection(self, features: Space) -> Projection:
+        """The projection that came with the model that made the features; nothing is embedded.
+
+        Raises `SpaceError` where it has none, and what opening the model raises.
+        """
+        found = self._embedders.of_space(features).own_projection()
+        if found is None:
+            raise SpaceError(f"the model {features.model!r} has no projection of its own; name a file")
+        return found
+
+    def read_projection(self, space: Space) -> Projection:
+        """The projection of a derived space as its file has it now. Raises `SpaceError`."""
+        return Projections(self._projections.folder).of(space)
+
+    def restore_projection(self, catalog: Catalog, space: Space) -> Projection | None:
+        """Store the projection of a derived space again; None where it is not its model's own."""
+        try:
+            own = self.own_projection(catalog.space(space.features_id))
+        except VitmaeSearchError:
+            return None
+        if own.digest != space.projection:
+            return None
+        self._projections.keep(own)
+        return own
+
+    def _wanted_projection(
+        self, choice: EmbedderChoice, catalog: Catalog, embedder: GuardedEmbedder, fingerprint: str
+    ) -> Projection | None:
+        """The one that was asked for; else the current space's, for its features; else the model's own."""
+        if choice.projection is not None:
+            return choice.projection if isinstance(choice.projection, Projection) else None
+        current = catalog.current_space()
+        if current is None or choice.explicit:
+            return embedder.own_projection()
+        if catalog.space(current.features_id).fingerprint != fingerprint:  # the model has changed
+            return embedder.own_projection()
+        return None if current.projection is None else self._projections.of(current)
+
+    def _fits(self, choice: EmbedderChoice, space: Space) -> bool:
+        named = choice.plugin or (DEFAULT_PLUGIN if choice.model else None)
+        if named not in (None, space.plugin) or choice.decode not in (None, space.decode):
+            return False
+        try:
+            wanted = self._embedders.resolved(space.plugin, choice.all_options())
+        except PluginError:
+            return False
+        return all(space.options.get(key) == wanted[key] for key in choice.all_options())
+
+    def _of_same_making(self, choice: EmbedderChoice, spaces: Sequence[Space]) -> list[Space]:
+        plugin = choice.plugin or DEFAULT_PLUGIN
+        alike = [s for s in spaces if s.plugin == plugin and choice.decode in (None, s.decode)]
+        if not alike:
+            return []
+        embedder = self._embedders.open(plugin, choice.all_options())
+        made = {s.space_id for s in alike if s.parent_id is None and made_features(embedder, s)}
+        return [space for space in alike if space.features_id in made]
+
+
+def _wanted(choice: EmbedderChoice, current: Space | None) -> tuple[str, dict[str, object], str]:
+    """Plugin, options and decode mode to index with.
+
+    A plugin or model that was named begins from that plugin's defaults; anything else from the current
+    space, so that `-o` and `--decode` alone change only what they say.
+    """
+    if current is None or choice.plugin or choice.model:
+        return choice.plugin or DEFAULT_PLUGIN, choice.all_options(), choice.decode or DEFAULT_DECODE
+    return current.plugin, {**current.options, **choice.all_options()}, choice.decode or current.decode
