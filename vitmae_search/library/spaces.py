@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import (
@@ -27,6 +28,20 @@ from vitmae_search.library.projections import Projections
 from vitmae_search.records import Space
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a choice means to embed with: a model, how photos are decoded for it, and what comes after it.
+
+    `space` is the library's space of these features, None where it has none.
+    """
+
+    embedder: GuardedEmbedder
+    decode: str
+    fingerprint: str
+    projection: Projection | None
+    space: Space | None
+
+
 class Spaces:
     """Puts a library's embedders, projections and spaces together."""
 
@@ -35,17 +50,14 @@ class Spaces:
 
     def target(self, choice: EmbedderChoice, catalog: CatalogWriter) -> Target:
         """What `index` embeds with, and its spaces, made if they are new."""
-        current = catalog.current_space()
-        plugin, options, decode = _wanted(choice, current)
-        embedder = self._embedders.open(plugin, options)
-        fingerprint = space_fingerprint(embedder, decode)
-        projection = self._wanted_projection(choice, catalog, embedder, fingerprint)
+        wanted = self.features(choice, catalog)
+        embedder, projection = wanted.embedder, wanted.projection
         features = catalog.ensure_space(
-            fingerprint=fingerprint,
-            plugin=plugin,
+            fingerprint=wanted.fingerprint,
+            plugin=embedder.info.name,
             model=embedder.model,
             dimension=embedder.dimension,
-            decode=decode,
+            decode=wanted.decode,
             options=embedder.options,
             identity=embedder.identity,
             provenance=embedder.provenance,
@@ -55,6 +67,17 @@ class Spaces:
         derived = catalog.derived_spaces(features.space_id)
         projections = [self._projections.of(space) for space in derived]
         return Target(embedder, features, searched, {one.digest: one for one in projections})
+
+    def features(self, choice: EmbedderChoice, catalog: Catalog | None) -> Features:
+        """What `index` would embed with now; nothing is made. None is a library that is not there yet."""
+        current = None if catalog is None else catalog.current_space()
+        plugin, options, decode = _wanted(choice, current)
+        embedder = self._embedders.open(plugin, options)
+        fingerprint = space_fingerprint(embedder, decode)
+        spaces = [] if catalog is None else catalog.spaces()
+        space = next((space for space in spaces if space.fingerprint == fingerprint), None)
+        projection = self._wanted_projection(choice, current, embedder, space)
+        return Features(embedder, decode, fingerprint, projection, space)
 
     def derive(
         self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
@@ -125,15 +148,14 @@ class Spaces:
         return own
 
     def _wanted_projection(
-        self, choice: EmbedderChoice, catalog: Catalog, embedder: GuardedEmbedder, fingerprint: str
+        self, choice: EmbedderChoice, current: Space | None, embedder: GuardedEmbedder, features: Space | None
     ) -> Projection | None:
         """The one that was asked for; else the current space's, for its features; else the model's own."""
         if choice.projection is not None:
             return choice.projection if isinstance(choice.projection, Projection) else None
-        current = catalog.current_space()
         if current is None or choice.explicit:
             return embedder.own_projection()
-        if catalog.space(current.features_id).fingerprint != fingerprint:  # the model has changed
+        if features is None or features.space_id != current.features_id:  # the model has changed
             return embedder.own_projection()
         return None if current.projection is None else self._projections.of(current)
 
