@@ -22,9 +22,10 @@ class ViTMAEPlugin:
     """Options:
 
     `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
-    `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer.
+    `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer. "auto" are those
+    that the model's own projection was fitted to, and the last where it has none.
     `pooling`: cls, mean, gem or moments (mean and standard deviation) of the patch tokens, or several with
-    a plus sign, such as cls+moments. gem has the signed power `gem_power`.
+    a plus sign, such as cls+moments. gem has the signed power `gem_power`. auto as for layers, or mean.
     `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the middle, each
     four fifths of the side. Several take as many times as long, and their vectors are averaged.
     `image_size`: the side in pixels to look at; 0 is the model's own, others stretch its positions.
@@ -36,8 +37,8 @@ class ViTMAEPlugin:
         capabilities=frozenset({"embed", "reconstruct", "classify"}),
         options={
             "model": DEFAULT_MODEL,
-            "layers": "last",
-            "pooling": "mean",
+            "layers": "auto",
+            "pooling": "auto",
             "gem_power": 3.0,
             "views": "1",
             "image_size": 0,

@@ -6,26 +6,29 @@ from vitmae_search.embedding.contract import Options
 from vitmae_search.errors import PluginOptionError
 
 NAME = "vitmae"
+AUTO = "auto"
 POOLINGS = ("cls", "mean", "gem", "moments")
 VIEWS = ("1", "flip", "five")
 
 
 def check_options(options: Options) -> None:
     """Raise `PluginOptionError` for what no model could satisfy."""
-    _check_pooling(str(options["pooling"]))
+    if options["pooling"] != AUTO:
+        _check_pooling(str(options["pooling"]))
+    if options["layers"] != AUTO:
+        _numbers(str(options["layers"]))
     if float(options["gem_power"]) <= 0:
         raise PluginOptionError(NAME, f"gem_power={options['gem_power']} must be above 0")
     if int(options["image_size"]) < 0:
         raise PluginOptionError(NAME, f"image_size={options['image_size']} must be 0 or a side in pixels")
     if options["views"] not in VIEWS:
         raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
-    _numbers(str(options["layers"]))
 
 
 def _check_pooling(text: str) -> None:
     parts = text.split("+")
     if not set(parts) <= set(POOLINGS):
-        rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign"
+        rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign, or auto"
         raise PluginOptionError(NAME, f"pooling={text!r} {rule}")
     if len(set(parts)) < len(parts):
         raise PluginOptionError(NAME, f"pooling={text!r} names a pooling twice")
@@ -54,5 +57,5 @@ def _numbers(text: str) -> list[int]:
     try:
         return [-1 if word == "last" else int(word) for word in words]
     except ValueError:
-        rule = "must be 'last' or whole numbers separated by commas"
+        rule = "must be 'last' or whole numbers separated by commas, or auto"
         raise PluginOptionError(NAME, f"layers={text!r} {rule}") from None

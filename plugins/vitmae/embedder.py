@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +26,8 @@ from vitmae_search.vitmae import (
     reconstruct,
 )
 
-from .choices import parse_layers
 from .devices import choose_device, choose_precision, computing, device_name
+from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate
 from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
@@ -45,11 +44,11 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
 
 
 class ViTMAEEmbedder:
-    """See `contract.Embedder`, `contract.Reconstructor` and `contract.Untrained`.
+    """See `contract.Embedder`, `Reconstructor`, `Untrained` and `Projecting`.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
     masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
-    stands in for the checkpoint's own. `projection` is the path of the checkpoint's projection file.
+    stands in for the checkpoint's own.
     """
 
     def __init__(
@@ -66,10 +65,14 @@ class ViTMAEEmbedder:
         require_rgb(checkpoint, name)
         self._has_decoder = checkpoint.has_decoder
         self._described = replace(checkpoint, state={})  # its weights would be in memory twice
-        self._options, self._device, self._precision = options, device, precision
-        self._pooling, self._gem_power = str(options["pooling"]), float(options["gem_power"])
-        self._layers = parse_layers(str(options["layers"]), config.num_hidden_layers, self._pooling)
-        self._views = str(options["views"])
+        self._device, self._precision = device, precision
+        features = features_of(
+            options, config.num_hidden_layers, config.hidden_size, checkpoint.files.projection
+        )
+        self._options = features.in_options(options)
+        self._layers, self._pooling = features.layers, features.pooling
+        self._gem_power, self._views = float(options["gem_power"]), str(options["views"])
+        self.projection: str | None = features.projection
         self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
@@ -87,8 +90,6 @@ class ViTMAEEmbedder:
             "torch": str(torch.__version__),
         }
         self.dimension = pooled_width(config.hidden_size, len(self._layers), self._pooling)
-        projection = checkpoint.files.projection
-        self.projection: str | None = None if projection is None else os.fspath(projection)
         self.input_size: int | None
         self.prepare, self.input_size = preparing_of(self._processor, self._views)
         self._encoder: ViTMAEModel | None = encoder.to(device)

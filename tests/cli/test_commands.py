@@ -180,10 +180,11 @@ def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
     base = next(model for model in models if model["name"] == "facebook/vit-mae-base")
     assert (base["source"], base["plugin"], base["decoder"]) == ("hub", "vitmae", True)
     (line,) = [line for line in vitmae_search("models").out.splitlines() if "vit-mae-base" in line]
-    assert "768 dimensions, 224 px, 111.9 M parameters, 447.6 MB, the authors' own" in line
+    assert "768 dimensions, 224 px, 111.9 M parameters, 447.6 MB, decoder, the authors' own" in line
 
 
-def test_the_speed_of_models(vitmae_search: Callable[..., Any]) -> None:
+def test_the_speed_of_models(vitmae_search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitmae_search.library.speeds._BATCH_SECONDS", 0.01)
     done = vitmae_search("models", "--speed", "--device", "cpu", "--json")
     measured = {model["name"]: model for model in done.json["models"] if model["images_per_second"]}
     assert measured

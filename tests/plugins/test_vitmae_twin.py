@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitmae_search.embedding import Untrained
-from vitmae_search.errors import NoDecoder
+from vitmae_search.bundled import bundled
+from vitmae_search.embedding import Projection, Untrained
+from vitmae_search.embedding.testing import check_embedder
+from vitmae_search.errors import CheckpointError, NoDecoder, PluginOptionError
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
 
@@ -52,16 +54,66 @@ def test_a_bare_encoder_has_a_twin(open_model, checkpoint: Path, tmp_path: Path)
     assert embedder.untrained(5).dimension == 32
 
 
-def test_the_projection_beside_a_checkpoint_is_found(open_model, checkpoint: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "with-projection"
-    shutil.copytree(checkpoint, folder)
-    assert open_model(model=str(folder))._embedder.projection is None
-    (folder / "projection.safetensors").write_bytes(b"the host reads it")
+def projection(features: int, **said: str) -> Projection:
+    weight = np.random.default_rng(0).normal(size=(8, features)).astype(np.float32)
+    return Projection([weight], [np.zeros(8, np.float32)], "whitening", said)
+
+
+@pytest.fixture
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint."""
+    return shutil.copytree(checkpoint, tmp_path / "with-projection")
+
+
+def test_the_projection_beside_a_checkpoint_is_found(open_model, checkpoint: Path, folder: Path) -> None:
+    assert open_model(model=str(folder)).projection is None
+    path = folder / "projection.safetensors"
+    projection(32).save(path)
     embedder = open_model(model=str(folder))
-    assert embedder._embedder.projection == str(folder / "projection.safetensors")
-    assert embedder.untrained(0)._embedder.projection is None, "it was fitted to what the training learnt"
+    assert embedder.projection == str(path)
+    assert embedder.untrained(0).projection is None, "it was fitted to what the training learnt"
     assert embedder.fingerprint("exact") == open_model(model=str(checkpoint)).fingerprint("exact")
-    file = open_model(model=str(folder / "model.safetensors"))
-    assert file._embedder.projection == str(folder / "projection.safetensors")
+    assert open_model(model=str(folder / "model.safetensors")).projection == str(path)
     (folder / "model.safetensors").rename(folder / "mine.safetensors")
     assert open_model(model=str(folder)).identity == embedder.identity, "it is not taken for the weights"
+
+
+def test_a_model_keeps_the_contract_with_its_projection(folder: Path) -> None:
+    projection(96, layers="-1", pooling="cls+moments").save(folder / "projection.safetensors")
+    check_embedder(bundled("plugins") / "vitmae", {"model": str(folder)})
+
+
+def test_auto_are_the_features_that_the_projection_was_fitted_to(open_model, folder: Path) -> None:
+    path = folder / "projection.safetensors"
+    projection(128, layers="2,last", pooling="moments").save(path)
+    embedder = open_model(model=str(folder))
+    assert (embedder.identity["layers"], embedder.identity["pooling"]) == ([2, 4], "moments")
+    assert embedder.own_projection().digest == projection(128).digest
+    twin = embedder.untrained(0)
+    assert (twin.dimension, twin.identity["layers"]) == (128, [2, 4])
+    same = open_model(model=str(folder), layers="2,-1", pooling="moments", views="flip")
+    assert same.projection == str(path)
+    for others in ({"pooling": "mean"}, {"layers": "2,3"}, {"layers": "4,2"}, {"layers": "3"}):
+        assert open_model(model=str(folder), **others).projection is None, others
+
+
+def test_without_a_word_from_the_projection_its_length_decides(open_model, folder: Path) -> None:
+    projection(64).save(folder / "projection.safetensors")
+    assert open_model(model=str(folder), pooling="moments").projection is not None
+    plain = open_model(model=str(folder))
+    assert (plain.identity["layers"], plain.identity["pooling"]) == ([4], "mean")
+    assert plain.projection is None
+
+
+def test_a_damaged_projection_is_the_hosts_to_tell(open_model, folder: Path) -> None:
+    (folder / "projection.safetensors").write_bytes(b"\0" * 64)
+    embedder = open_model(model=str(folder))
+    assert embedder.dimension == 32, "features can be had without it"
+    with pytest.raises(CheckpointError, match=r"projection\.safetensors"):
+        embedder.own_projection()
+
+
+def test_a_projection_for_layers_that_are_not_there(open_model, folder: Path) -> None:
+    projection(32, layers="9").save(folder / "projection.safetensors")
+    with pytest.raises(PluginOptionError, match="there is no layer 9"):
+        open_model(model=str(folder))

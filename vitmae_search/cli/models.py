@@ -54,10 +54,10 @@ def _facts(model: ModelListing) -> Iterator[str]:
         yield f"{model.parameters / 1e6:.1f} M parameters"
     if model.bytes:
         yield size_text(model.bytes)
-    if model.decoder is False:
-        yield "no decoder"
+    if model.decoder is not None:
+        yield "decoder" if model.decoder else "no decoder"
     if model.projection:
-        yield "with a projection"
+        yield "projection"
     if model.images_per_second:
         yield f"{_rate_text(model.images_per_second)} images/s ({model.measured_on})"
     if model.note:

@@ -18,6 +18,7 @@ _CAPABILITIES = {
     "embed": "search",
     "reconstruct": "reconstructions",
     "patch_tokens": "search by region",
+    "classify": "tags",
 }
 
 _SOURCES = {"trained": "trained here", "cached": "in the hub's cache", "hub": "on the hub"}
