@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,9 @@ from vitmae_search.cli.training_options import (
     threads_option,
 )
 from vitmae_search.errors import display_path
+
+if TYPE_CHECKING:
+    from vitmae_search.training import PretrainReport
 
 _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
 
@@ -186,38 +190,42 @@ def command(
     from vitmae_search.cli.stopping import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.library.training_rows import recorded_training
-    from vitmae_search.training import model_config, pretrain
 
     given = given_options(ctx)
-    fields = {name: chosen.pop(name) for name in _MODEL_FIELDS}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    described: dict[str, Any] | None = None
     if chosen["init"] is not None:
         _refuse_architecture(given)
-        described = fields
-    elif fields or "model" in given:
-        described = model_config(model, **fields).to_dict()
-    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = recorded_training(
-            library,
-            run_key,
-            "pretrain",
-            {"folder": os.path.abspath(folder), "output": os.path.abspath(output)},
-            lambda: pretrain(
-                folder,
-                output,
-                model=described,
-                options={name: value for name, value in chosen.items() if name in given},
-                on_packed=progress.packed,
-                on_progress=progress.trained,
-                stop=stop.asked,
-            ),
+
+    def run() -> PretrainReport:
+        from vitmae_search.training import pretrain  # loads torch: the library tells of the run by then
+
+        return pretrain(
+            folder,
+            output,
+            model=_described(model, chosen, given),
+            options={name: v for name, v in chosen.items() if name in given and name not in _MODEL_FIELDS},
+            on_packed=progress.packed,
+            on_progress=progress.trained,
+            stop=stop.asked,
         )
+
+    arguments = {"folder": os.path.abspath(folder), "output": os.path.abspath(output)}
+    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
+        report = recorded_training(library, run_key, "pretrain", arguments, run)
     if as_json:
         print_json(asdict(report))
     else:
         _print_report(asdict(report))
     return 130 if report.interrupted else 0
+
+
+def _described(model: str, chosen: Mapping[str, Any], given: set[str]) -> dict[str, Any] | None:
+    """The architecture's fields; with --init those that differ from its; None where nobody asked for any."""
+    from vitmae_search.training import model_config
+
+    fields = {name: chosen[name] for name in _MODEL_FIELDS if chosen[name] is not None}
+    if chosen["init"] is not None:
+        return fields
+    return model_config(model, **fields).to_dict() if fields or "model" in given else None
 
 
 def _refuse_architecture(given: set[str]) -> None:
