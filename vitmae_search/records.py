@@ -110,6 +110,11 @@ class Space:
         """The space that has its features: its parent, or itself."""
         return self.parent_id or self.space_id
 
+    @property
+    def kind(self) -> str:
+        """A word for people: "features", or what its projection is ("head", "whitening")."""
+        return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
@@ -165,9 +170,9 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """A moment of an index run, or of a classifying one. `phase` names the step; counts are files."""
+    """A moment of a run that indexes, classifies or evaluates. `phase` names the step; counts are files."""
 
-    phase: Literal["scanning", "indexing", "classifying", "finishing", "done"]
+    phase: Literal["scanning", "indexing", "classifying", "evaluating", "finishing", "done"]
     done: int
     total: int | None
     failed: int

@@ -173,9 +173,9 @@ def test_deriving_again_is_the_same_space(writer, filled):
 
 def test_spaces_of_features_alone_are_parents_and_are_recorded_in(writer, make, filled):
     made = derive(writer, filled, Turn(1))
-    with pytest.raises(SpaceError, match=rf"Space {made.space_id} is derived itself.*from space {filled}"):
+    with pytest.raises(SpaceError, match=rf"Space {made.space_id} is derived itself.* in space {filled}"):
         derive(writer, made.space_id, Turn(2, width=5))
-    with pytest.raises(SpaceError, match=rf"record features in space {filled}"):
+    with pytest.raises(SpaceError, match=rf"features are in space {filled}"):
         writer.record_batch(made.space_id, [make.item("/q/new.jpg", "new")])
     with pytest.raises(SpaceError, match="no space 9"):
         writer.derive_space(

@@ -31,8 +31,6 @@ def record(
     projects: Projects,
 ) -> tuple[Indexed, ...]:
     """See `CatalogWriter.record_batch`."""
-    if space.parent_id is not None:
-        raise SpaceError(f"Space {space.space_id} is derived: record features in space {space.parent_id}.")
     # A path that comes twice (roots that overlap) is one file: the last reading counts.
     items = list({item.stamp.path: item for item in batch}.values())
     _check_vectors(space, items)

@@ -35,11 +35,7 @@ def make(
     connection: Connection, parent_id: int, fingerprint: str, values: Mapping[str, Any], project: Project
 ) -> Space:
     """See `CatalogWriter.derive_space`."""
-    parent = spaces.one(connection, parent_id)
-    if parent.parent_id is not None:
-        raise SpaceError(
-            f"Space {parent_id} is derived itself and has no features; derive from space {parent.parent_id}."
-        )
+    parent = spaces.of_features(connection, parent_id)
     shared = {name: getattr(parent, name) for name in ("plugin", "model", "decode", "options")}
     derived = {**shared, **values, "parent_id": parent_id}
     space = spaces.ensure(connection, fingerprint, derived)

@@ -233,6 +233,11 @@ class Catalog:
         with self._database.reading() as connection:
             return spaces.current(connection)
 
+    def features_space(self, space_id: int) -> Space:
+        """One space of features. `SpaceError` for one that is derived, or not there."""
+        with self._database.reading() as connection:
+            return spaces.of_features(connection, space_id)
+
     def derived_spaces(self, space_id: int) -> list[Space]:
         """The spaces that are derived from this one, oldest first."""
         with self._database.reading() as connection:

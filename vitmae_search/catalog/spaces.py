@@ -46,6 +46,14 @@ def features_id(connection: Connection, space_id: int) -> int:
     return connection.execute(found).scalar_one_or_none() or space_id
 
 
+def of_features(connection: Connection, space_id: int) -> Space:
+    """One space that holds features. `SpaceError` for one that is derived, or not there."""
+    found = one(connection, space_id)
+    if found.parent_id is not None:
+        raise SpaceError(f"Space {space_id} is derived itself; its features are in space {found.parent_id}.")
+    return found
+
+
 def current(connection: Connection) -> Space | None:
     """The space that searches use unless told otherwise."""
     return _first(connection, SpaceRow.current == true())

@@ -11,15 +11,17 @@ from vitmae_search.cli.common import json_option, library_option, open_library, 
 
 @click.command("check")
 @click.option(
-    "--repair", is_flag=True, help="Mend what can be mended: rebuild index files, drop bad vectors."
+    "--repair",
+    is_flag=True,
+    help="Mend what can be mended: rebuild index files, derive vectors again, drop bad ones.",
 )
 @library_option
 @json_option
 def command(repair: bool, library: Path | None, as_json: bool) -> int:
-    """Look for damage in the catalogue and the index files.
+    """Look for damage in the catalogue, the projections and the index files.
 
     Exits with 1 if a problem is left. Index files are caches: --repair rebuilds them from the catalogue,
-    without the photos or the model.
+    without the photos or the model. It restores a projection that came with the model.
     """
     with open_library(library) as opened:
         report = opened.check(repair=repair)

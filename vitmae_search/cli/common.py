@@ -32,6 +32,15 @@ model_option = click.option(
     "--model", metavar="NAME|PATH|HUB-ID", help="A bundled model, a folder or weights file, or a hub id."
 )
 
+projection_option = click.option(
+    "--projection",
+    metavar="auto|none|FILE",
+    default="auto",
+    show_default=True,
+    help="What turns the model's features into the vectors that are searched: the current space's projection "
+    "(or the chosen model's own), none, or one from a file.",
+)
+
 
 def device_options(command: F) -> F:
     """Add --device and --precision."""

@@ -15,6 +15,7 @@ from vitmae_search.cli.common import (
     model_option,
     open_library,
     print_json,
+    projection_option,
 )
 from vitmae_search.errors import display_path
 from vitmae_search.records import IndexReport
@@ -39,6 +40,7 @@ SHOWN_FAILURES = 10
     callback=key_values,
     help="An option of the plugin (see `vitmae-search plugins`). Repeat for several.",
 )
+@projection_option
 @device_options
 @click.option(
     "--decode",

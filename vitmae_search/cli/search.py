@@ -16,6 +16,7 @@ from vitmae_search.cli.common import (
     library_option,
     open_library,
     print_json,
+    projection_option,
     tags_line,
 )
 from vitmae_search.errors import display_path
@@ -31,6 +32,7 @@ DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 @click.argument("image", type=click.Path())
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
+@projection_option
 @click.option("--under", type=click.Path(), metavar="FOLDER", help="Only photos in this folder.")
 @click.option(
     "--after", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or later."
@@ -50,6 +52,7 @@ def command(
     image: str,
     k: int,
     space: int | None,
+    projection: str,
     under: str | None,
     after: datetime | None,
     before: datetime | None,
@@ -75,7 +78,9 @@ def command(
         camera=camera,
         min_confidence=min_confidence or 0.0,
     )
-    with open_library(library, device=device, precision=precision) as opened:
+    if space is not None and projection != "auto":
+        raise click.UsageError("--space and --projection both choose a space; give one of them")
+    with open_library(library, device=device, precision=precision, projection=projection) as opened:
         if tag:
             where = replace(where, tag=_known_tag(opened, tag))
         result = opened.search(image, k=k, space=space, where=where)

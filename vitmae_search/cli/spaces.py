@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,10 +16,11 @@ from vitmae_search.records import Space
 @json_option
 @click.pass_context
 def command(ctx: click.Context, library: Path | None, as_json: bool) -> None:
-    """List the embedding spaces; use or drop one.
+    """List the embedding spaces; use, derive or drop one.
 
     A space holds the vectors of one model with one set of options; vectors of different spaces are never
-    compared. Searches use the current space.
+    compared. Searches use the current space. A space of features keeps what a model gives; one that is
+    derived from it by a projection follows it, and takes a moment to make.
     """
     if ctx.invoked_subcommand is None:
         _show(library, as_json)
@@ -50,6 +52,33 @@ def drop(ctx: click.Context, space_id: int, library: Path | None, as_json: bool)
     _show(library, as_json)
 
 
+@command.command("derive")
+@click.argument("file", required=False, type=click.Path(dir_okay=False), metavar="[FILE]")
+@click.option(
+    "--from", "parent", type=int, metavar="ID", help="The space of features.  [default: the current]"
+)
+@click.option("--keep-current", is_flag=True, help="Go on searching in the space that is current now.")
+@library_option
+@json_option
+@click.pass_context
+def derive(
+    ctx: click.Context,
+    file: str | None,
+    parent: int | None,
+    keep_current: bool,
+    library: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a space from stored features by the projection in FILE, and search in it from now on.
+
+    Without FILE it is the projection that came with the model. No photo is read.
+    """
+    library, as_json = _inherited(ctx, library, as_json)
+    with open_library(library) as opened:
+        opened.derive_space(file, parent=parent, use=not keep_current)
+    _show(library, as_json)
+
+
 def _inherited(ctx: click.Context, library: Path | None, as_json: bool) -> tuple[Path | None, bool]:
     """The options may stand before or after the subcommand."""
     outer = ctx.parent.params if ctx.parent else {}
@@ -68,9 +97,17 @@ def _show(library: Path | None, as_json: bool) -> None:
         mark = "*" if space.current else " "
         options = " ".join(f"{key}={value}" for key, value in space.options.items() if key != "model")
         click.echo(
-            f"{mark} {space.space_id:3d}  {space.plugin}  {space.model}  {space.vectors} vectors of "
-            f"{space.dimension}  decode={space.decode} {options}"
+            f"{mark} {space.space_id:3d}  {space.plugin}  {space.model}  {making(space, spaces)}  "
+            f"{space.vectors} vectors of {space.dimension}  decode={space.decode} {options}"
         )
+
+
+def making(space: Space, spaces: Sequence[Space]) -> str:
+    """For people: what a space is derived from, or what is derived from it."""
+    if space.projection is not None:
+        return f"{space.kind} {space.projection[:12]} of space {space.parent_id}"
+    derived = [str(other.space_id) for other in spaces if other.parent_id == space.space_id]
+    return f"features (of {', '.join(derived)})" if derived else "features"
 
 
 def space_json(space: Space) -> dict[str, object]:
@@ -80,6 +117,9 @@ def space_json(space: Space) -> dict[str, object]:
         "current": space.current,
         "plugin": space.plugin,
         "model": space.model,
+        "kind": space.kind,
+        "parent": space.parent_id,
+        "projection": space.projection,
         "options": dict(space.options),
         "dimension": space.dimension,
         "decode": space.decode,

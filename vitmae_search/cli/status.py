@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
-from vitmae_search.cli.spaces import space_json
+from vitmae_search.cli.spaces import making, space_json
 from vitmae_search.errors import display_path
 from vitmae_search.records import Failure, LibraryStatus
 
@@ -60,7 +60,8 @@ def _print(status: LibraryStatus, tags: Mapping[str, int], failures: Sequence[Fa
     for space in status.spaces:
         current = " (current)" if space.current else ""
         click.echo(
-            f"space    {space.space_id}: {space.plugin} {space.model}, {space.vectors} vectors{current}"
+            f"space    {space.space_id}: {space.plugin} {space.model}, {making(space, status.spaces)}, "
+            f"{space.vectors} vectors{current}"
         )
     if tags:
         click.echo(f"tags     {tags_line(tags)}")
