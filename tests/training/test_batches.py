@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.stream import Normalisation, step_seed
@@ -15,7 +16,7 @@ def numbered(count: int) -> np.ndarray:
 
 def batches(count: int = 10, batch_size: int = 4, **options: object) -> Batches:
     return Batches(
-        numbered(count),
+        PackedPhotos(numbered(count), "", ()),
         PretrainOptions(batch_size=batch_size, **options),  # type: ignore[arg-type]
         image_size=8,
         num_patches=16,

@@ -150,6 +150,20 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     help="Compute activations again for the gradient: less memory, a third more time.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model; needs a C++ compiler on a CPU.")
+@click.option(
+    "--cache",
+    type=click.Choice(["auto", "device", "host", "none"]),
+    default="auto",
+    show_default=True,
+    help="Keep the packed photos in the device's memory, or the host's; none: decode them as they come.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=2,
+    show_default=True,
+    help="Processes that decode ahead without a cache.",
+)
 @threads_option
 @click.option(
     "--replicas",

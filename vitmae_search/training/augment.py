@@ -74,10 +74,10 @@ def rows_of(record: R, rows: Tensor | slice) -> R:
 def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255, bicubic with antialiasing."""
     count, height, width, channels = images.shape
-    device = images.device
-    rows = _resampling(crops.top, crops.height, height, size).to(device)  # (N, size, H)
+    crops = Crops(*(getattr(crops, field.name).to(images.device) for field in fields(crops)))
+    rows = _resampling(crops.top, crops.height, height, size)  # (N, size, H)
     columns = _resampling(crops.left, crops.width, width, size)
-    columns = torch.where(crops.flipped[:, None, None], columns.flip(1), columns).to(device)  # (N, size, W)
+    columns = torch.where(crops.flipped[:, None, None], columns.flip(1), columns)  # (N, size, W)
     pixels = images.to(torch.float32)
     tall = torch.bmm(rows, pixels.reshape(count, height, width * channels))
     tall = tall.reshape(count, size, width, channels).permute(0, 3, 1, 2)  # (N, 3, size, W)
@@ -90,8 +90,8 @@ def _resampling(start: Tensor, length: Tensor, source: int, size: int) -> Tensor
     begin = start.to(torch.float32)[:, None, None]
     extent = length.to(torch.float32)[:, None, None]
     scale = extent / size
-    out = torch.arange(size, dtype=torch.float32)[None, :, None]
-    pixel = torch.arange(source, dtype=torch.float32)[None, None, :]
+    out = torch.arange(size, dtype=torch.float32, device=start.device)[None, :, None]
+    pixel = torch.arange(source, dtype=torch.float32, device=start.device)[None, None, :]
     centre = begin + (out + 0.5) * scale
     weight = _cubic((pixel + 0.5 - centre) / scale.clamp(min=1.0))
     inside = (pixel >= begin) & (pixel < begin + extent)  # as if cropped first: nothing leaks in

@@ -46,6 +46,11 @@ class PackedPhotos:
     def __len__(self) -> int:
         return len(self.images)
 
+    def picture(self, row: int) -> NDArray[np.uint8]:
+        """(side, side, 3) uint8."""
+        picture: NDArray[np.uint8] = self.images[row]
+        return picture
+
 
 def pack(
     folder: str | os.PathLike[str],
@@ -80,13 +85,13 @@ def pack_files(
     With a filter in `whole` each photo is resized whole, whatever its aspect, as `ViTImageProcessor` does.
     """
     make = _middle if whole is None else partial(_whole, resample=whole)
-    signature = _signature(files, side, "" if whole is None else f"whole {int(whole)}")
+    signature = signature_of(files, side, "" if whole is None else f"whole {int(whole)}")
     kept = _open(Path(cache), signature)
     if kept is not None:
         return kept
     Path(cache).mkdir(parents=True, exist_ok=True)
     with write_atomically(Path(cache) / "images.u8") as stream:
-        square = partial(_square, side=side, make=make)
+        square = partial(decode_square, side=side, make=make)
         failures = _decode_all([stamp.path for stamp in files], square, stream, workers, on_progress)
     count = len(files) - len(failures)
     if count == 0:
@@ -120,7 +125,8 @@ def list_photos(folder: str | os.PathLike[str]) -> list[Stamp]:
     return found
 
 
-def _signature(files: Sequence[Stamp], side: int, how: str) -> str:
+def signature_of(files: Sequence[Stamp], side: int, how: str = "") -> str:
+    """What stands for these files, decoded in this way."""
     hashed = hashlib.sha256(f"{_FORMAT} {side}{how and ' ' + how}".encode())
     for stamp in files:
         hashed.update(os.fsencode(stamp.path) + f"\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
@@ -168,17 +174,17 @@ def _chunks(paths: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _square(path: str, side: int, make: _Make) -> NDArray[np.uint8] | str:
-    """(side, side, 3) uint8, or the reason why there is none."""
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+
+
+def decode_square(path: str, side: int, make: _Make = _middle) -> NDArray[np.uint8] | str:
+    """(side, side, 3) uint8, by default the photo's middle, or the reason why there is none."""
     try:
         image = decode(read_photo(path), path=path, shrink_to=side).image
     except PhotoError as error:
         return error.reason
     return np.asarray(make(image, side))
-
-
-def _middle(image: Image.Image, side: int) -> Image.Image:
-    return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
 
 
 def _whole(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:

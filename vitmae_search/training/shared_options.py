@@ -10,8 +10,8 @@ from vitmae_search.errors import ConfigError, TrainingError
 
 HOW_IT_RUNS = frozenset(
     {
-        *("device", "compiled", "threads", "replicas", "accumulate", "checkpoint_activations"),
-        *("max_minutes", "save_minutes", "log_every"),
+        *("device", "compiled", "threads", "workers", "replicas"),
+        *("accumulate", "checkpoint_activations", "max_minutes", "save_minutes", "log_every"),
     }
 )
 """Options that may change when a run is resumed; all the others make another training."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from vitmae_search.training.augment import Crops, random_crops, resize_crops, rows_of
 from vitmae_search.training.looks import Looks, look_at, random_looks
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.sources import Photos, open_source
 from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
 
 
@@ -43,6 +44,8 @@ class Batch:
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches of nearly equal length, in order."""
+        if parts == 1:
+            return [self]
         pieces = torch.arange(len(self)).tensor_split(parts)
         return [Batch(self.images[rows], tuple(view.rows(rows) for view in self.views)) for rows in pieces]
 
@@ -52,7 +55,7 @@ class Batches:
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
+        photos: Photos,
         options: PretrainOptions,
         *,
         image_size: int,
@@ -60,18 +63,17 @@ class Batches:
         normalise: Normalisation,
         device: torch.device,
     ) -> None:
-        self._images = images
         self._options = options
         self._image_size = image_size
         self._num_patches = num_patches
         self._normalise = normalise
         self._device = device
-        self._stream = EpochStream(len(images), options.seed)
+        self._stream = EpochStream(len(photos), options.seed)
+        self._source = open_source(photos, self._rows, options, device)
 
     def at(self, step: int) -> Batch:
         """What step `step` sees."""
-        size = self._options.batch_size
-        images = torch.from_numpy(self._images[self._stream.rows(step * size, size)])
+        images = self._source.at(step)
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
         views = 2 if self._options.contrastive else 1
         return Batch(images, tuple(self._view(images, generator) for _ in range(views)))
@@ -82,6 +84,14 @@ class Batches:
         pixels = torch.cat([self._pixels(images, view) for view in batch.views])
         noise = torch.cat([view.noise for view in batch.views])
         return self._normalise(pixels), noise.to(self._device)
+
+    def close(self) -> None:
+        """End what works ahead."""
+        self._source.close()
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        size = self._options.batch_size
+        return self._stream.rows(step * size, size)
 
     def _view(self, images: Tensor, generator: torch.Generator) -> View:
         count, height, width = images.shape[:3]

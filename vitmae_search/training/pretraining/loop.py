@@ -16,7 +16,6 @@ from vitmae_search.errors import TrainingError
 from vitmae_search.training.devices import computing, pick_device
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
-from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pictures import draw_curves, draw_sheet
 from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
@@ -24,6 +23,7 @@ from vitmae_search.training.pretraining.gradient import BatchGradient
 from vitmae_search.training.pretraining.objective import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
+from vitmae_search.training.pretraining.sources import Photos
 from vitmae_search.training.pretraining.steps import Step, mean_step
 from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
 from vitmae_search.training.state import RunState, load_state, save_state
@@ -72,7 +72,7 @@ class Pretraining:
         self,
         model: ViTMAEForPreTraining,
         processor: ViTImageProcessor,
-        photos: PackedPhotos,
+        photos: Photos,
         output: Path,
         options: PretrainOptions,
     ) -> None:
@@ -98,7 +98,7 @@ class Pretraining:
         )
         self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._batches = Batches(
-            photos.images,
+            photos,
             options,
             image_size=model.config.image_shape[0],
             num_patches=model.config.num_patches,
@@ -141,6 +141,7 @@ class Pretraining:
             return self._run(on_progress, stop)
         finally:
             self._replicas.close()
+            self._batches.close()
 
     def _run(
         self, on_progress: Callable[[PretrainProgress], None] | None, stop: Callable[[], bool]
@@ -190,7 +191,7 @@ class Pretraining:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
         shown = [
-            reconstruct(self._kept, self._processor, self._photos.images[row], seed=int(row)) for row in rows
+            reconstruct(self._kept, self._processor, self._photos.picture(row), seed=int(row)) for row in rows
         ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 

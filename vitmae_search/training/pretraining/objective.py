@@ -24,7 +24,7 @@ _HIDDEN, _PROJECTED = 1024, 128
 
 
 class Outcome(NamedTuple):
-    """Of a part of a batch: the mean error of its first views' masked patches, and (V, N, 128) projections."""
+    """Of a part of a batch: the mean error of the first views' masked patches; (V, N, 128) projections."""
 
     reconstruction: Tensor | None
     projections: Tensor | None
@@ -48,13 +48,14 @@ class Objective(nn.Module):
     def forward(self, pixels: Tensor, noise: Tensor, views: int) -> Outcome:
         """`pixels` (V·N, 3, S, S) and `noise` (V·N, L), view after view."""
         encoded: ViTMAEModelOutput = self.mae.vit(pixels, noise)
-        tokens, mask = encoded.last_hidden_state, encoded.mask
+        tokens, mask, ids_restore = encoded.last_hidden_state, encoded.mask, encoded.ids_restore
         assert tokens is not None
         assert mask is not None
+        assert ids_restore is not None
         reconstruction = projections = None
         if self._reconstructs:
             first = len(pixels) // views  # one view of each photo says as much, for half the decoder's time
-            logits = self.mae.decoder(tokens[:first], encoded.ids_restore[:first]).logits
+            logits = self.mae.decoder(tokens[:first], ids_restore[:first]).logits
             reconstruction = self.mae.forward_loss(pixels[:first], logits, mask[:first])
         if self.projector is not None:
             projected: Tensor = self.projector(tokens[:, 1:].float().mean(dim=1))

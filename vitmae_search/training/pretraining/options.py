@@ -43,13 +43,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
 
 
+CACHES = ("auto", "device", "host", "none")
+"""Where photos are kept: packed, in the device's memory or the host's; or nowhere, but decoded each time."""
+
 _POSITIVE = (
     *("epochs", "batch_size", "learning_rate", "temperature"),
     *("accumulate", "replicas", "save_minutes", "log_every"),
 )
 _NOT_NEGATIVE = (
     *("weight_decay", "clip_norm", "ema", "reconstruction", "contrastive"),
-    *("stored_side", "threads", "seed"),
+    *("stored_side", "workers", "threads", "seed"),
 )
 
 
@@ -72,6 +75,8 @@ class PretrainOptions:
     views of each photo, which at 0 is left out (see `objective`); `temperature` divides its similarities.
     `stored_side` is the side at which photos are packed, 0 for the model's image size: twice that keeps
     detail for the crops, in four times the space.
+    `cache` is one of `CACHES`, "auto" the device's memory where it is a GPU's with room enough, else the
+    host's; with "none", `workers` processes decode ahead, or at 0 the training itself does.
     `save_minutes` between checkpoints; `log_every` steps between lines of the log; `threads` of torch on
     the CPU, 0 for torch's own choice; `replicas` threads share each batch (see `replicas`).
     """
@@ -98,6 +103,8 @@ class PretrainOptions:
     seed: int = 0
     device: str = "auto"
     compiled: bool = False
+    cache: str = "auto"
+    workers: int = 2
     threads: int = 0
     replicas: int = 1
     checkpoint_activations: bool = False
@@ -116,6 +123,7 @@ class PretrainOptions:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         parts = self.replicas * self.accumulate
         require(parts <= self.batch_size, "batch_size", self.batch_size, f"is cut into {parts} parts")
+        require(self.cache in CACHES, "cache", self.cache, f"is one of {', '.join(CACHES)}")
         require_shared(self)
         if self.max_minutes is not None:
             require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")

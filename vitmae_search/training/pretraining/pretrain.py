@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.training.loose import LoosePhotos
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
+from vitmae_search.training.pretraining.sources import Photos
 from vitmae_search.training.run_folder import (
     damaged_run,
     locked_folder,
@@ -78,13 +80,21 @@ def _prepared(
     if options.threads:
         torch.set_num_threads(options.threads)
     side = _square_side(config)
-    photos = pack(folder, place / "photos", side=options.stored_side or side, on_progress=on_packed)
+    photos = _photos(folder, place, options, options.stored_side or side, on_packed)
     processor = ViTImageProcessor(
         size={"height": side, "width": side}, image_mean=recipe.mean, image_std=recipe.std
     )
     run = Pretraining(recipe.model, processor, photos, place, options)
     _write_run(place, folder, recipe, len(photos))
     return run
+
+
+def _photos(
+    folder: Path, place: Path, options: PretrainOptions, side: int, on_packed: OnPacked | None
+) -> Photos:
+    if options.cache == "none":
+        return LoosePhotos.of_folder(folder, side)
+    return pack(folder, place / "photos", side=side, on_progress=on_packed)
 
 
 def model_config(preset: str, **fields: Any) -> ViTMAEConfig:
