@@ -1,51 +1,45 @@
-"""How well an embedder finds the views of a photo: the demo's samples, where the right answer is known.
+"""How well embedders find the views of a photo: the demo's samples, where the right answer is known.
 
     python -m benchmarks.sample_views
 
-Each of the samples (fifteen photos in ten views: crops, tilt, mirror, tone, recompression) is a query
-against the others. P@1 is how often the first hit is a view of the same photo; R@9 is the share of its
-nine other views among the first nine hits. Copies, which grey pictures' grey views are, count as found.
+Each of the samples (fifteen photos in ten views: crops, tilt, mirror, tone, recompression) is a query among
+the others, and the views of the same photo are the right answers.
 """
 
 from __future__ import annotations
 
+import csv
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
-from vitmae_search.library import Library, write_samples
-
-VIEWS_BESIDE = 9
+from vitmae_search.embedding import PluginHost, open_embedder
+from vitmae_search.evaluation import markdown
+from vitmae_search.library import write_samples
+from vitmae_search.library.evaluating import Candidate, evaluate_folder
 
 
 def main() -> None:
     """Print the table as Markdown."""
-    print("| embedder | P@1, % | R@9, % |\n|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
+    host = PluginHost()
+    with ExitStack() as closing, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_samples(folder / "photos")
-        for embedder in ("vitmae", "color_layout"):
-            first, recall = measure(folder, embedder)
-            print(f"| {embedder} | {100 * first:.1f} | {100 * recall:.1f} |")
+        write_samples(folder)
+        candidates = []
+        for plugin in ("vitmae", "color_layout"):
+            embedder = closing.enter_context(open_embedder(host.get(plugin)))
+            candidates.append(Candidate(embedder.model, embedder, embedder.own_projection()))
+        print(markdown(evaluate_folder(folder, candidates, labels=labels(folder), instances=0, host=host)))
 
 
-def measure(folder: Path, embedder: str) -> tuple[float, float]:
-    """P@1 and R@9 over all samples, 0 to 1."""
-    firsts, recalls = [], []
-    with Library.open(folder / embedder, embedder=embedder) as library:
-        library.index(folder / "photos")
-        for photo in library.photos():
-            hits = library.search(photo.path, k=VIEWS_BESIDE + 1).hits
-            paths = [path for hit in hits for path in (hit.photo.path, *hit.copies) if path != photo.path]
-            right = [_subject(path) == _subject(photo.path) for path in paths[:VIEWS_BESIDE]]
-            firsts.append(right[0])
-            recalls.append(sum(right) / VIEWS_BESIDE)
-    return float(np.mean(firsts)), float(np.mean(recalls))
-
-
-def _subject(path: str) -> str:
-    return Path(path).name.partition("-")[0]
+def labels(folder: Path) -> Path:
+    """A CSV file that gives each sample the photo that it is a view of."""
+    table = folder / "labels.csv"
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "label"))
+        writer.writerows((path.name, path.name.partition("-")[0]) for path in folder.glob("*.jpg"))
+    return table
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@
     ├── SpaceError              no such embedding space, or spaces that would mix
     ├── VectorIndexError
     │   └── VectorCacheDamaged    the file is rebuilt from the catalogue
-    └── TrainingError
+    ├── TrainingError
+    └── EvaluationError         nothing can be measured
 
 A message says what happened, to which file, and what to do, in one or two sentences.
 """
@@ -175,3 +176,7 @@ class VectorCacheDamaged(VectorIndexError):
 
 class TrainingError(VitmaeSearchError):
     """Training cannot start or go on."""
+
+
+class EvaluationError(VitmaeSearchError):
+    """There are no photos that anything could be measured on."""

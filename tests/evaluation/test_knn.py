@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitmae_search.evaluation import neighbours, score_neighbours, unit_rows, vote
+from vitmae_search.evaluation import NeighbourScores, neighbours, score_neighbours, unit_rows, vote
 
 
 def random_rows(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
@@ -52,15 +52,112 @@ def test_k_out_of_range_is_refused(k: int) -> None:
         neighbours(random_rows(5), k)
 
 
+def brute_force(vectors: np.ndarray, labels: np.ndarray, k: int, depth: int) -> np.ndarray:
+    """P@1, P@k and AP@depth of each photo that has another of its class, by the definitions, (Q, 3)."""
+    scores = np.round(unit_rows(vectors) @ unit_rows(vectors).T, 5)
+    rows = []
+    for i in range(len(labels)):
+        order = sorted((j for j in range(len(labels)) if j != i), key=lambda j: (-scores[i, j], j))
+        right = [labels[j] == labels[i] for j in order]
+        if not any(right):
+            continue
+        hits, summed = 0, 0.0
+        for rank, good in enumerate(right[:depth], start=1):
+            hits += good
+            summed += good * hits / rank
+        considered = min(k, len(order))
+        average = summed / min(sum(right), depth, len(order))
+        rows.append((float(right[0]), sum(right[:k]) / considered, average))
+    return np.array(rows)
+
+
+def as_columns(scores: NeighbourScores) -> np.ndarray:
+    return np.stack([scores.first, scores.precision, scores.average_precision], axis=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 30), st.integers(0, 5), st.booleans())
+def test_scores_are_those_of_the_definitions(count: int, k: int, depth: int, seed: int, ties: bool) -> None:
+    draws = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 0], draws.integers(0, 6, count)])  # small classes, some with one member
+    rows = random_rows(count + 2, 6, seed)
+    if ties:
+        rows = np.eye(6, dtype=np.float32)[draws.integers(0, 6, count + 2)]  # cosines are 0 or 1
+    scores = score_neighbours(rows, labels, k=k, depth=depth)
+    np.testing.assert_allclose(as_columns(scores), brute_force(rows, labels, k, depth), atol=1e-6)
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import average_precision_score
+
+    rows, labels = random_rows(80, 8), np.random.default_rng(3).integers(0, 5, 80)
+    rows += 2 * np.eye(8, dtype=np.float32)[labels]
+    cosines = unit_rows(rows) @ unit_rows(rows).T
+    others = ~np.eye(80, dtype=bool)
+    expected = [
+        average_precision_score(labels[others[i]] == labels[i], cosines[i][others[i]]) for i in range(80)
+    ]
+    np.testing.assert_allclose(score_neighbours(rows, labels).average_precision, expected, atol=1e-6)
+
+
+def test_the_vote_is_that_of_a_classifier_with_these_weights() -> None:
+    """With the farthest of 20 neighbours at its edge, scikit-learn's own classifier agrees."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rows, labels = random_rows(120, 8), np.random.default_rng(3).integers(0, 4, 120)
+    rows += np.eye(8, dtype=np.float32)[labels]
+    unit = unit_rows(rows).astype(np.float64)
+
+    def weights(distances: np.ndarray) -> np.ndarray:
+        cosines = 1 - distances**2 / 2
+        return cosines - cosines[:, -1:]
+
+    expected = []
+    for i in range(120):
+        others = np.arange(120) != i
+        model = KNeighborsClassifier(20, weights=weights, algorithm="brute")
+        expected.append(model.fit(unit[others], labels[others]).predict(unit[i : i + 1])[0] == labels[i])
+    assert score_neighbours(rows, labels).correct.tolist() == expected
+
+
 def test_separate_clusters_score_one_and_chance_scores_chance() -> None:
     labels = np.repeat(np.arange(10), 40)
     rows = np.eye(10, dtype=np.float32)[labels] + 0.01 * random_rows(400, 10)
     clear = score_neighbours(rows, labels)
-    assert clear.precision_at_k == 1
-    assert clear.accuracy == 1
+    assert as_columns(clear).min() == clear.correct.min() == 1
     noise = score_neighbours(random_rows(400, 10), labels)
-    assert noise.precision_at_k == pytest.approx(39 / 399, abs=0.02)
-    assert noise.accuracy < 0.25
+    assert noise.first.mean() == pytest.approx(39 / 399, abs=0.05)
+    assert noise.precision.mean() == pytest.approx(39 / 399, abs=0.02)
+    assert noise.average_precision.mean() < 0.1
+    assert noise.correct.mean() < 0.25
+
+
+@pytest.mark.parametrize("blind", [np.ones((60, 4)), np.zeros((60, 4))])
+def test_one_vector_for_every_photo_scores_chance(blind: np.ndarray) -> None:
+    labels = np.repeat(np.arange(6), 10)
+    scores = score_neighbours(blind.astype(np.float32), labels)
+    assert scores.first.mean() == pytest.approx(1 / 6, abs=0.02)
+    assert scores.precision.mean() == pytest.approx(1 / 6, abs=0.02)
+    assert scores.correct.mean() <= 1 / 6
+
+
+def test_a_photo_alone_in_its_class_can_be_found_and_asks_nothing() -> None:
+    rows = np.array([[1, 0], [1, 0.1], [1, 0.04]], np.float32)
+    scores = score_neighbours(rows, np.array([0, 0, 1]))
+    np.testing.assert_array_equal(scores.first, [0, 0])
+    np.testing.assert_allclose(scores.precision, [0.5, 0.5])
+    np.testing.assert_allclose(scores.average_precision, [0.5, 0.5])
+
+
+def test_no_two_alike_is_refused() -> None:
+    with pytest.raises(ValueError, match="no two photos"):
+        score_neighbours(random_rows(5), np.arange(5))
+
+
+def test_equal_cosines_come_in_the_order_of_the_rows() -> None:
+    ids, _ = neighbours(np.ones((50, 4), np.float32), 7)
+    np.testing.assert_array_equal(ids[20], range(7))
+    np.testing.assert_array_equal(ids[3], [0, 1, 2, 4, 5, 6, 7])
 
 
 def test_precision_counts_the_first_k_only() -> None:

@@ -1,4 +1,4 @@
-"""The progress of indexing and classifying: a bar on a terminal, plain lines otherwise. Always on stderr."""
+"""The progress of indexing, classifying and evaluating: a bar on a terminal, else lines; on stderr."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def plain_line(moment: IndexProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
     total = "" if moment.total is None else f" of {moment.total}"
     line = f"{moment.phase}: {moment.done}{total} photos"
-    if moment.phase not in ("indexing", "classifying"):
+    if moment.phase not in ("indexing", "classifying", "evaluating"):
         return line
     line += f", {moment.photos_per_second:.1f} photos/s, {moment.failed} failed"
     if moment.total is not None and moment.photos_per_second > 0:

@@ -1,10 +1,11 @@
-"""How good the searches are: neighbours that share a label, intervals, and simple baselines beside.
+"""How good the searches are: what is measured of vectors, with intervals, and simple baselines beside.
 
-Torch-free: it works on vectors, whichever model made them.
+Torch-free: it works on vectors and pictures, whichever model made them.
 """
 
-from vitmae_search.evaluation.baselines import colour_histogram, raw_pixels
-from vitmae_search.evaluation.bootstrap import interval
+from vitmae_search.evaluation.baselines import colour_histogram, perceptual_hash, raw_pixels
+from vitmae_search.evaluation.bootstrap import Figure, figure, interval
+from vitmae_search.evaluation.duplicates import DuplicateScores, duplicate_scores
 from vitmae_search.evaluation.instances import (
     INSTANCE_VIEWS,
     SAME_PHOTO,
@@ -14,20 +15,51 @@ from vitmae_search.evaluation.instances import (
     instance_views,
 )
 from vitmae_search.evaluation.knn import NeighbourScores, neighbours, score_neighbours, unit_rows, vote
+from vitmae_search.evaluation.measure import (
+    ALL_KINDS,
+    MethodScores,
+    class_figures,
+    duplicate_figures,
+    instance_figures,
+)
+from vitmae_search.evaluation.plot import plot
+from vitmae_search.evaluation.report import Evaluation, Table, markdown, report_json, summary, tables
+from vitmae_search.evaluation.subject import Classes, Subject, draw, find_subject
 
 __all__ = [
+    "ALL_KINDS",
     "INSTANCE_VIEWS",
     "SAME_PHOTO",
+    "Classes",
+    "DuplicateScores",
+    "Evaluation",
+    "Figure",
     "InstanceRanks",
     "InstanceView",
+    "MethodScores",
     "NeighbourScores",
+    "Subject",
+    "Table",
+    "class_figures",
     "colour_histogram",
+    "draw",
+    "duplicate_figures",
+    "duplicate_scores",
+    "figure",
+    "find_subject",
+    "instance_figures",
     "instance_recall",
     "instance_views",
     "interval",
+    "markdown",
     "neighbours",
+    "perceptual_hash",
+    "plot",
     "raw_pixels",
+    "report_json",
     "score_neighbours",
+    "summary",
+    "tables",
     "unit_rows",
     "vote",
 ]

@@ -1,13 +1,32 @@
-"""Confidence intervals of a mean over photos, by resampling them."""
+"""Confidence intervals by the bootstrap: photos are drawn again and again, with replacement."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95
+SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def figure(values: NDArray[np.float64]) -> Figure:
+    """The mean of `values`, one for each photo, (N,), with its interval."""
+    return Figure(float(np.mean(values)), *interval(values))
 
 
 def interval(
-    values: ArrayLike, *, level: float = 0.95, samples: int = 1000, seed: int = 0
+    values: ArrayLike, *, level: float = LEVEL, samples: int = SAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """The percentile interval of the mean of `values` (N,), low and high.
 
@@ -20,5 +39,10 @@ def interval(
     means = np.empty(samples)
     for i in range(samples):  # one at a time: (samples, N) would not fit for a large library
         means[i] = numbers[draws.integers(0, numbers.size, numbers.size)].mean()
+    return percentiles(means, level)
+
+
+def percentiles(means: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """The interval that holds the middle `level` of the samples."""
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

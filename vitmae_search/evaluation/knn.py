@@ -4,75 +4,91 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 1024  # queries searched at a time
+_CHUNK = 256  # queries searched at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourScores:
-    """One value a photo, so that differences and intervals can be taken over photos.
+    """One value for each photo that has another one of its class, so that intervals can be taken over photos.
 
-    `precision` (N,) float64 is the share of the first `k` neighbours with the photo's label; `correct`
-    (N,) bool says whether the vote of the first `votes` neighbours names it.
+    All are (Q,) float64 from 0 to 1: `first` whether the nearest neighbour has the photo's label (P@1),
+    `precision` the share of the first `k` that have it, `average_precision` over the first `depth`, and
+    `correct` whether the vote of the first `votes` names it.
     """
 
+    first: NDArray[np.float64]
     precision: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-    k: int
-    votes: int
-
-    @property
-    def precision_at_k(self) -> float:
-        return float(self.precision.mean())
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
+    average_precision: NDArray[np.float64]
+    correct: NDArray[np.float64]
 
 
 def neighbours(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The `k` most similar other rows of each row, best first: ids (N, k) and cosines (N, k).
 
     `vectors` (N, D) need not have unit length; a row of zeros is similar to nothing (cosine 0). A row is
-    never its own neighbour, and its exact copies are. Raises `ValueError` unless 0 < k < N.
+    never its own neighbour, and its exact copies are; equal cosines come in the order of the rows. Raises
+    `ValueError` unless 0 < k < N.
     """
     count = len(vectors)
     if not 0 < k < count:
         raise ValueError(f"k={k} neighbours need more than {k} rows; there are {count}")
     unit = unit_rows(vectors)
-    index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit)
     ids = np.empty((count, k), np.int64)
     scores = np.empty((count, k), np.float32)
     for start in range(0, count, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, count))
-        found_scores, found = index.search(unit[rows], k + 1)
-        other = found != rows[:, None]
-        other[other.all(axis=1), -1] = False  # crowded out by its own copies: drop the last one instead
-        ids[rows] = found[other].reshape(len(rows), k)
-        scores[rows] = found_scores[other].reshape(len(rows), k)
+        cosines = unit[rows] @ unit.T
+        cosines[np.arange(len(rows)), rows] = -np.inf
+        ids[rows] = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        scores[rows] = np.take_along_axis(cosines, ids[rows], axis=1)
     return ids, scores
 
 
 def score_neighbours(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], *, k: int = 10, votes: int = 20
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    k: int = 10,
+    votes: int = 20,
+    depth: int = 100,
 ) -> NeighbourScores:
-    """P@k and the accuracy of the `votes`-nearest-neighbour classifier, leaving each photo itself out.
+    """How well the neighbours of each photo share its label, leaving the photo itself out.
 
-    `vectors` (N, D), `labels` (N,) integers from 0. Each neighbour votes for its label with a weight of
-    its cosine above that of the farthest voter, so that no temperature has to be chosen and the unit of
-    the cosines does not matter; equal sums go to the label that is met first.
+    `vectors` (N, D), `labels` (N,) integers from 0. Where there are fewer other photos than `k`, `votes` or
+    `depth`, all of them count. A photo whose class has no other is nobody's right answer and asks nothing.
+    Average precision is that of the Google Landmarks benchmarks, mAP@100: the precision at each right
+    neighbour among the first `depth`, summed and divided by the right ones there could be. In the vote each
+    neighbour counts with its cosine above that of the farthest voter, so that no temperature has to be
+    chosen and the unit of the cosines does not matter; equal sums go to the label that is met first. Raises
+    `ValueError` where no two photos share a label.
     """
     if labels.shape != (len(vectors),):
         raise ValueError(f"labels must be ({len(vectors)},), not {labels.shape}")
-    ids, scores = neighbours(vectors, max(k, votes))
-    found = labels[ids]
-    precision = (found[:, :k] == labels[:, None]).mean(axis=1)
-    voted = vote(found[:, :votes], scores[:, :votes])
-    return NeighbourScores(precision, voted == labels, k, votes)
+    others = np.bincount(labels)[labels] - 1
+    asking = np.flatnonzero(others)
+    if not len(asking):
+        raise ValueError("no two photos share a label")
+    ids, scores = neighbours(vectors, min(max(k, votes, depth), len(vectors) - 1))
+    found, scores, own = labels[ids[asking]], scores[asking], labels[asking]
+    right = found == own[:, None]
+    return NeighbourScores(
+        first=right[:, 0].astype(np.float64),
+        precision=right[:, :k].mean(axis=1),
+        average_precision=_average_precision(right[:, :depth], others[asking]),
+        correct=(vote(found[:, :votes], scores[:, :votes]) == own).astype(np.float64),
+    )
+
+
+def _average_precision(right: NDArray[np.bool_], relevant: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(Q, depth) hits in order, and how many there could be (Q,), to (Q,)."""
+    ranks = np.arange(1, right.shape[1] + 1)
+    precisions = np.cumsum(right, axis=1) / ranks
+    possible = np.minimum(relevant, right.shape[1])
+    result: NDArray[np.float64] = (precisions * right).sum(axis=1) / possible
+    return result
 
 
 def vote(labels: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.records import IndexProgress
 
-Phase = Literal["scanning", "indexing", "classifying", "finishing", "done"]
-WORKING = ("indexing", "classifying")
+Phase = Literal["scanning", "indexing", "classifying", "evaluating", "finishing", "done"]
+WORKING = ("indexing", "classifying", "evaluating")
 _RECORD_EVERY = 1.0
 
 

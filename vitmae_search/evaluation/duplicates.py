@@ -1,0 +1,130 @@
+"""Near-duplicates: how well a score tells copies of a photo from other photos.
+
+Every pair of a changed photo and an original is judged. It is right to call it a duplicate where the
+original is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.evaluation.bootstrap import SAMPLES, Figure, percentiles
+from vitmae_search.evaluation.knn import unit_rows
+
+PRECISE = 0.99
+THRESHOLDS = 1000
+"""At most so many scores are tried as thresholds; between two of them lies 0.1 % of the recall."""
+_CHUNK = 256  # queries compared at a time
+_TOGETHER = 50  # bootstrap samples at a time
+_DECIMALS = 6  # of a score: what differs by less differs by rounding
+
+_Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DuplicateScores:
+    """The precision/recall curve over thresholds, and what is read off it.
+
+    `scores` (T,) are thresholds, falling; `precision` and `recall` (T,) are those of all pairs with at least
+    that score. `best_f1` is the greatest harmonic mean of the two, at `best_score`. `precise_score` is the
+    lowest score at which 99 % of the pairs are right, and `precise_recall` the share of the copies found
+    there; without such a score it is None, and the recall 0.
+    """
+
+    scores: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    average_precision: Figure
+    best_f1: Figure
+    best_score: float
+    precise_recall: Figure
+    precise_score: float | None
+
+
+def duplicate_scores(
+    gallery: NDArray[np.float32], queries: NDArray[np.float32], *, seed: int = 0
+) -> DuplicateScores:
+    """Judge `queries` (K, N, D), the K views of N photos, against their originals `gallery` (N, D).
+
+    There are K·N right pairs among K·N², so the precision is that of a search through N photos. Intervals
+    are over photos. Raises `ValueError` for shapes that do not fit, and for a single photo.
+    """
+    if queries.ndim != 3 or queries.shape[1:] != gallery.shape or len(gallery) < 2 or not len(queries):
+        raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be (K, N, D) and (N, D)")
+    thresholds, right, wrong = _counts(unit_rows(gallery), [unit_rows(view) for view in queries])
+    once = np.ones((1, len(gallery)))
+    precision, recall = _curve(once @ right, once @ wrong)
+    best = int(_f1(precision, recall)[0].argmax())
+    precise = np.flatnonzero(precision[0] >= PRECISE)
+    values = _read_off(precision, recall)[:, 0]
+    samples = np.concatenate(list(_samples(right, wrong, seed)), axis=1)
+    figures = [Figure(float(v), *percentiles(s)) for v, s in zip(values, samples, strict=True)]
+    return DuplicateScores(
+        scores=thresholds,
+        precision=precision[0],
+        recall=recall[0],
+        average_precision=figures[0],
+        best_f1=figures[1],
+        best_score=float(thresholds[best]),
+        precise_recall=figures[2],
+        precise_score=float(thresholds[precise[-1]]) if len(precise) else None,
+    )
+
+
+def _counts(
+    originals: NDArray[np.float32], views: list[NDArray[np.float32]]
+) -> tuple[NDArray[np.float64], _Counts, _Counts]:
+    """Thresholds (T,), falling, and for each photo its right and its wrong pairs from each on, (N, T)."""
+    own = np.stack([np.einsum("nd,nd->n", view, originals) for view in views]).round(_DECIMALS)
+    rising = np.unique(own)
+    if len(rising) > THRESHOLDS:
+        rising = rising[np.linspace(0, len(rising) - 1, THRESHOLDS).round().astype(int)]
+    right = np.sum([_tally(scores[:, None], rising) for scores in own], axis=0)
+    wrong = np.zeros((len(originals), len(rising)))
+    for view in views:
+        for start in range(0, len(view), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(view)))
+            scores = (view[rows] @ originals.T).round(_DECIMALS)
+            scores[np.arange(len(rows)), rows] = -np.inf
+            wrong[rows] += _tally(scores, rising)
+    falling = rising[::-1].astype(np.float64)
+    return falling, np.cumsum(right[:, ::-1], axis=1), np.cumsum(wrong[:, ::-1], axis=1)
+
+
+def _tally(scores: NDArray[np.float32], rising: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n, M) scores to (n, T): how many lie from each threshold to below the next."""
+    rows, columns = np.nonzero(scores >= rising[0])
+    places = np.searchsorted(rising, scores[rows, columns], side="right") - 1
+    counts = np.bincount(rows * len(rising) + places, minlength=len(scores) * len(rising))
+    return counts.reshape(len(scores), len(rising)).astype(np.float64)
+
+
+def _curve(right: _Counts, wrong: _Counts) -> tuple[_Counts, _Counts]:
+    """(B, T) pairs from each threshold on to precision and recall."""
+    return right / np.maximum(right + wrong, 1), right / right[:, -1:]
+
+
+def _f1(precision: _Counts, recall: _Counts) -> _Counts:
+    result: _Counts = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    return result
+
+
+def _read_off(precision: _Counts, recall: _Counts) -> NDArray[np.float64]:
+    """(B, T) curves to (3, B): average precision, best F1, recall at 99 % precision."""
+    steps = np.diff(recall, axis=1, prepend=0)
+    precise = np.where(precision >= PRECISE, recall, 0)
+    return np.stack(
+        [(steps * precision).sum(axis=1), _f1(precision, recall).max(axis=1), precise.max(axis=1)]
+    )
+
+
+def _samples(right: _Counts, wrong: _Counts, seed: int) -> Iterator[NDArray[np.float64]]:
+    """What is read off after drawing the photos anew: (3, _TOGETHER) at a time."""
+    draws, count = np.random.default_rng(seed), len(right)
+    for _ in range(SAMPLES // _TOGETHER):
+        times = draws.multinomial(count, np.full(count, 1 / count), size=_TOGETHER).astype(np.float64)
+        yield _read_off(*_curve(times @ right, times @ wrong))

@@ -1,0 +1,198 @@
+"""What an evaluation found, as JSON and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitmae_search.errors import display_path
+from vitmae_search.evaluation.bootstrap import LEVEL, Figure
+from vitmae_search.evaluation.duplicates import DuplicateScores
+from vitmae_search.evaluation.instances import SAME_PHOTO
+from vitmae_search.evaluation.measure import Figures, MethodScores
+from vitmae_search.records import Failure
+
+CURVE_POINTS = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good searches are on one set of photos, method by method; the method that was asked about first.
+
+    `photos` counts distinct pictures that could be read; `copies` of them and `failures` take no part.
+    `unlabelled` photos take no part in what needs classes, and of the rest the `queries` have another photo
+    of their class. `instances` is how many photos were changed and looked for. `notes` are sentences about
+    what could not be measured.
+    """
+
+    folder: str
+    photos: int
+    classes: int
+    queries: int
+    unlabelled: int
+    instances: int
+    copies: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    methods: tuple[MethodScores, ...]
+    decode: str
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in columns: the first column names the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def report_json(found: Evaluation) -> dict[str, object]:
+    """Plain JSON. Figures are shares from 0 to 1, each with its value and the ends of its interval."""
+    return {
+        "folder": found.folder,
+        "photos": found.photos,
+        "classes": found.classes,
+        "queries": found.queries,
+        "unlabelled": found.unlabelled,
+        "instances": found.instances,
+        "copies": found.copies,
+        "failed": len(found.failures),
+        "failures": [{"path": failure.path, "reason": failure.reason} for failure in found.failures],
+        "notes": list(found.notes),
+        "interval": LEVEL,
+        "decode": found.decode,
+        "seed": found.seed,
+        "seconds": round(found.seconds, 3),
+        "methods": [_method_json(method) for method in found.methods],
+    }
+
+
+def tables(found: Evaluation) -> list[Table]:
+    """One table for classes, one for each recall, one for near-duplicates; those that were measured."""
+    shown = [_neighbour_table(found), *_instance_tables(found), _duplicate_table(found)]
+    return [table for table in shown if table is not None]
+
+
+def markdown(found: Evaluation) -> str:
+    """The tables with what they were measured on."""
+    parts = ["# Evaluation", summary(found)]
+    parts += [f"- {note}" for note in found.notes]
+    for table in tables(found):
+        lines = [_line(table.header), "|" + "---|" * len(table.header), *map(_line, table.rows)]
+        parts += [f"## {table.title}", "\n".join(lines)]
+    if found.failures:
+        listed = [f"- {display_path(failure.path)}: {failure.reason}" for failure in found.failures]
+        parts += ["## Photos that could not be read", "\n".join(listed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(found: Evaluation) -> str:
+    """One line: what was measured on."""
+    counts = [f"{found.photos} photos"]
+    if found.classes:
+        counts.append(f"{found.classes} classes")
+    for count, what in (
+        (found.instances, "changed and looked for"),
+        (found.unlabelled, "without a class"),
+        (found.copies, "copies left out"),
+        (len(found.failures), "could not be read"),
+    ):
+        if count:
+            counts.append(f"{count} {what}")
+    where = display_path(found.folder)
+    return f"{where}: {', '.join(counts)}; seed {found.seed}. Intervals of {LEVEL:.0%} by bootstrap."
+
+
+def _neighbour_table(found: Evaluation) -> Table | None:
+    measured = [method for method in found.methods if method.neighbours]
+    if not measured:
+        return None
+    names = tuple(measured[0].neighbours)
+    rows = tuple(
+        (method.name, str(method.dimension), *(percent(method.neighbours[name]) for name in names))
+        for method in measured
+    )
+    title = f"Neighbours of the same class: {found.queries} photos asked, {found.classes} classes"
+    return Table(title, ("features", "D", *(f"{name}, %" for name in names)), rows)
+
+
+def _instance_tables(found: Evaluation) -> list[Table]:
+    measured = [method for method in found.methods if method.instances]
+    if not measured:
+        return []
+    header = ("change", *(method.name for method in measured))
+    made = []
+    for recall in ("recall@1", "recall@10"):
+        rows = tuple(
+            (kind, *(percent(method.instances[kind][recall]) for method in measured))
+            for kind in measured[0].instances
+        )
+        title = f"A changed photo finds its original among {found.instances}: {recall}, %"
+        made.append(Table(title, header, rows))
+    return made
+
+
+def _duplicate_table(found: Evaluation) -> Table | None:
+    measured = [(m, m.duplicates) for m in found.methods if m.duplicates is not None]
+    if not measured:
+        return None
+    header = ("features", "average precision, %", "best F1, %", "at score", "recall at 99 % precision, %")
+    rows = tuple(
+        (
+            method.name,
+            percent(scores.average_precision),
+            percent(scores.best_f1),
+            f"{scores.best_score:.4f}",
+            percent(scores.precise_recall),
+            "–" if scores.precise_score is None else f"{scores.precise_score:.4f}",
+        )
+        for method, scores in measured
+    )
+    title = f"Near-duplicates ({', '.join(SAME_PHOTO)}) among {found.instances} photos"
+    return Table(title, (*header, "from score"), rows)
+
+
+def percent(figure: Figure) -> str:
+    """In per cent, with its interval: "12.3 (11.8–12.9)"."""
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _method_json(method: MethodScores) -> dict[str, object]:
+    return {
+        "name": method.name,
+        "dimension": method.dimension,
+        "neighbours": _figures_json(method.neighbours),
+        "instances": {kind: _figures_json(figures) for kind, figures in method.instances.items()},
+        "duplicates": None if method.duplicates is None else _duplicates_json(method.duplicates),
+    }
+
+
+def _figures_json(figures: Figures) -> dict[str, object]:
+    return {name: _figure_json(figure) for name, figure in figures.items()}
+
+
+def _figure_json(figure: Figure) -> dict[str, float]:
+    return {name: round(getattr(figure, name), 6) for name in ("value", "low", "high")}
+
+
+def _duplicates_json(scores: DuplicateScores) -> dict[str, object]:
+    step = max(1, len(scores.scores) // CURVE_POINTS)
+    points = np.stack([scores.scores, scores.precision, scores.recall], axis=1)[::step].round(6).tolist()
+    names = ("score", "precision", "recall")
+    return {
+        "average_precision": _figure_json(scores.average_precision),
+        "best_f1": _figure_json(scores.best_f1),
+        "best_score": round(scores.best_score, 6),
+        "recall_at_99_precision": _figure_json(scores.precise_recall),
+        "score_at_99_precision": None if scores.precise_score is None else round(scores.precise_score, 6),
+        "curve": [dict(zip(names, point, strict=True)) for point in points],
+    }

@@ -1,0 +1,90 @@
+"""What is measured on: photos, and the classes that they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.errors import EvaluationError, display_path
+from vitmae_search.photos import folder_label, labels_of_csv, scan
+from vitmae_search.records import ScanProblem, Stamp
+
+_VOTES = 20  # the most neighbours that a measure looks at, but for mAP@100
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Files, and a label for each, None where it has none; `problems` are folders that could not be read."""
+
+    files: tuple[Stamp, ...]
+    labels: tuple[str | None, ...]
+    problems: tuple[ScanProblem, ...] = ()
+
+    def drawn(self, count: int, seed: int) -> Subject:
+        """At most `count` of them."""
+        rows = draw(len(self.files), count, seed)
+        files = tuple(self.files[row] for row in rows)
+        return replace(self, files=files, labels=tuple(self.labels[row] for row in rows))
+
+
+def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> Subject:
+    """The photos under `folder`, sorted by path, each with its first folder as its label.
+
+    With a CSV file in `table`, the photos that it lists (see `photos.labels_of_csv`). Raises `LabelsError`
+    for what is wrong in it, and `EvaluationError` where there are no photos.
+    """
+    root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    if table is not None:
+        listed = labels_of_csv(os.path.expanduser(os.fspath(table)), root)
+        return Subject(listed.files, listed.labels)
+    problems: list[ScanProblem] = []
+    files = sorted(scan(root, on_problem=problems.append), key=lambda stamp: stamp.path)
+    if not files:
+        reason = f" ({problems[0].reason})" if problems else ""
+        raise EvaluationError(f"there are no photos under {display_path(folder)}{reason}")
+    labels = tuple(folder_label(file.path, root) for file in files)
+    return Subject(tuple(files), labels, tuple(problems))
+
+
+def draw(count: int, wanted: int, seed: int) -> list[int]:
+    """`wanted` of the numbers below `count`, or all, rising."""
+    drawn: list[int] = sorted(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
+    return drawn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classes:
+    """`rows` (M,) are the photos with a label, `numbers` (M,) their classes; `sizes` (C,) counts each."""
+
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Sequence[str | None]) -> Classes:
+        """The classes of photos with these labels."""
+        named = [(row, label) for row, label in enumerate(labels) if label is not None]
+        rows = np.array([row for row, _ in named], np.int64)
+        names, numbers = np.unique([label for _, label in named], return_inverse=True)
+        return cls(rows, numbers.astype(np.int64), np.bincount(numbers, minlength=len(names)))
+
+    @property
+    def asking(self) -> int:
+        """How many photos have another one of their class, if there is another class to take them for."""
+        return int(self.sizes[self.sizes > 1].sum()) if len(self.sizes) > 1 else 0
+
+    def notes(self) -> Iterator[str]:
+        """Sentences about what is not, or not quite, measured."""
+        if not len(self.sizes):
+            yield "There are no classes: the photos lie in no folders of their own, and no CSV file has any."
+        elif not self.asking:
+            yield "Classes are not measured: that takes two classes, and two photos of one of them."
+        elif len(self.rows) <= _VOTES:
+            yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are looked at."
+        alone = int((self.sizes == 1).sum())
+        if alone and self.asking:
+            yield f"{alone} photos are alone in their class: they can be found, and ask nothing."
