@@ -82,7 +82,7 @@ def test_a_file_that_is_no_projection_is_one_sentence(
 def test_a_model_without_a_projection_is_said(vitmae_search: Callable[..., Any], indexed: Path) -> None:
     done = vitmae_search("spaces", "derive")
     assert done.code == 1
-    assert "has no projection of its own; name a file" in done.err
+    assert "has no projection of its own for these features; name a file" in done.err
 
 
 def test_a_lost_projection_is_said_by_check(

@@ -293,7 +293,7 @@ def test_what_cannot_be_derived_is_said(library: Library, tmp_path: Path) -> Non
         library.derive_space(head(1, width + 1))
     with pytest.raises(ModelError, match="no such projection file"):
         library.derive_space(tmp_path / "none.safetensors")
-    with pytest.raises(SpaceError, match="has no projection of its own; name a file"):
+    with pytest.raises(SpaceError, match="has no projection of its own for these features; name a file"):
         library.derive_space(None)
     made = library.derive_space(head(1, width))
     assert library.derive_space(head(1, width)) == made

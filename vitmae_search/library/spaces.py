@@ -129,7 +129,8 @@ class Spaces:
         """
         found = self._embedders.of_space(features).own_projection()
         if found is None:
-            raise SpaceError(f"the model {features.model!r} has no projection of its own; name a file")
+            own = f"the model {features.model!r} has no projection of its own for these features"
+            raise SpaceError(f"{own}; name a file, or index with a model that has one")
         return found
 
     def read_projection(self, space: Space) -> Projection:
