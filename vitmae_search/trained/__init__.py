@@ -10,6 +10,7 @@ from vitmae_search.trained.run import (
     REPORT_FILE,
     RUN_FILE,
     TrainingRun,
+    TrainingState,
     read_training_run,
 )
 
@@ -19,6 +20,7 @@ __all__ = [
     "REPORT_FILE",
     "RUN_FILE",
     "TrainingRun",
+    "TrainingState",
     "read_training_run",
     "remember_run",
     "trained_runs",

@@ -67,7 +67,7 @@ class TrainingRun:
         last = self.lines[-1] if self.lines else {}
         by_epochs = _ratio(last.get("epoch"), self.options.get("epochs"))
         by_time = _ratio(last.get("seconds"), self.options.get("max_minutes")) / 60
-        return min(1.0, max(by_epochs, by_time))
+        return min(1.0, max(0.0, by_epochs, by_time))
 
     @property
     def remaining(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Index runs on the page: read from the catalogue, so every browser sees the same, whoever began them."""
+"""Long jobs on the page: read from the catalogue, so every browser sees the same, whoever began them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from vitmae_search.web import notices
 from vitmae_search.web.state import library
 
 RECENT = 10
+TRAININGS = frozenset({"pretrain"})
+"""Jobs that leave the library to others meanwhile; the Training page shows them."""
+
+_TRAINING = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "": "Training"}
 _PHASES = {
     "scanning": "Looking through the folder",
     "indexing": "Reading photos",
@@ -29,9 +33,10 @@ _STATES = {
 }
 
 
-def running() -> list[Run]:
-    """The runs that go on now, newest first."""
-    return [run for run in library().runs(RECENT) if run.state == "running"]
+def running(*, trainings: bool = False) -> list[Run]:
+    """The runs that go on now and write to the library, newest first; with `trainings` those, too."""
+    going_on = [run for run in library().runs(RECENT) if run.state == "running"]
+    return [run for run in going_on if trainings or run.kind not in TRAININGS]
 
 
 def watch(until: Callable[[], bool] = lambda: False) -> bool:
@@ -95,7 +100,7 @@ def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
 
 def outcome() -> None:
     """How the newest run ended: a failure always, a success to those who watched it."""
-    newest = next(iter(library().runs(1)), None)
+    newest = next((run for run in library().runs(RECENT) if run.kind not in TRAININGS), None)
     if newest is None:
         return
     watched = st.session_state.get("vs_watched") == newest.key
@@ -135,7 +140,15 @@ def doing(run: Run) -> str:
     if run.kind == "classify":
         where = f" in {folder_of(run)}" if run.arguments.get("folder") else ""
         return f"Classifying photos{where} by {display_path(str(run.arguments.get('model')))}"
+    if run.kind in TRAININGS:
+        return training_on(run.kind, folder_of(run))
     return f"Indexing {folder_of(run)}"
+
+
+def training_on(kind: str, folder: str | None) -> str:
+    """What a training does, in a few words, as text."""
+    where = f" on {display_path(folder)}" if folder else ""
+    return f"{_TRAINING.get(kind, display_path(kind))}{where}"
 
 
 def folder_of(run: Run) -> str:

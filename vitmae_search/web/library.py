@@ -21,7 +21,7 @@ def page() -> None:
     status = library().status()
     busy = jobs.watch()
     jobs.outcome()
-    _said_last_time()
+    notices.said_last_time()
     if not status.roots:
         if not busy:
             notices.empty_state(
@@ -126,7 +126,7 @@ def start(folder: str, *options: str) -> None:
             library().start_index(os.path.expanduser(folder), *options)
         st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
-        st.session_state["vs_said"] = (notices.sentence(error), "problem")
+        notices.say_next_time(notices.sentence(error), "problem")
     st.rerun()
 
 
@@ -191,14 +191,9 @@ def _do(action: Callable[[], None], said: str) -> None:
     try:
         action()
     except VitmaeSearchError as error:
-        st.session_state["vs_said"] = (notices.sentence(error), "problem")
+        notices.say_next_time(notices.sentence(error), "problem")
     else:
-        st.session_state["vs_said"] = (said, "good")
-
-
-def _said_last_time() -> None:
-    if said := st.session_state.pop("vs_said", None):
-        notices.notice(*said)
+        notices.say_next_time(said, "good")
 
 
 if __name__ == "__main__":

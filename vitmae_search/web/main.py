@@ -15,6 +15,7 @@ PAGES = [
         url_path="reconstructions",
     ),
     st.Page("library.py", title="Library", icon=":material/photo_library:", url_path="library"),
+    st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),
     st.Page("plugins.py", title="Plugins", icon=":material/extension:", url_path="plugins"),
 ]
 

@@ -29,6 +29,17 @@ def notice(message: str, kind: Kind = "info") -> None:
     )
 
 
+def say_next_time(message: str, kind: Kind = "info") -> None:
+    """Keep one sentence for `said_last_time`, where the page is about to be drawn anew."""
+    st.session_state["vs_said"] = (message, kind)
+
+
+def said_last_time() -> None:
+    """Show what `say_next_time` kept, once."""
+    if said := st.session_state.pop("vs_said", None):
+        notice(*said)
+
+
 def empty_state(title: str, message: str) -> None:
     """What a page says when it has nothing to show yet. Plain text."""
     st.html(
