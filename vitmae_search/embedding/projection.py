@@ -26,8 +26,8 @@ from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, dis
 
 _FORMAT = "vitmae-search projection 1"
 _LONGEST_HEADER = 1 << 20
-_LARGEST = 1e30
-"""The bound on what unit features can become on the way, so that float32 (3e38) never overflows."""
+_LARGEST = 1e150
+"""The bound on what unit features can become on the way, so that not even squares overflow float64."""
 
 PathLike = str | os.PathLike[str]
 
