@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 
 import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
-from vitmae_search.records import LibraryStatus, Root, Space
-from vitmae_search.web import jobs, notices
+from vitmae_search.records import LibraryStatus, Root
+from vitmae_search.web import jobs, notices, spaces
 from vitmae_search.web.state import library, only_samples
 
 FAILURES_SHOWN = 200
@@ -40,7 +38,7 @@ def page() -> None:
         _add_folder("Add another folder", busy)
     jobs.history()
     _failures()
-    _spaces(status)
+    spaces.draw(status.spaces)
     notices.hint(f"This library is kept in {display_path(status.library)}")
 
 
@@ -139,61 +137,6 @@ def _failures() -> None:
     notices.table(("File", "Reason"), rows)
     if len(failures) > FAILURES_SHOWN:
         notices.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
-
-
-def _spaces(status: LibraryStatus) -> None:
-    st.subheader("Spaces", anchor=False)
-    notices.hint(
-        "A space holds the fingerprints that one model made. Those of different models cannot be compared, "
-        "so each model has a space of its own, and searches use the current one."
-    )
-    for space in status.spaces:
-        with st.container(
-            border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
-        ):
-            notices.card(
-                f"{space.space_id}. {space.plugin} · {space.model}",
-                f"{space.vectors:,} pictures, {space.dimension} numbers each, {jobs.when(space.created_at)}",
-                badge="current" if space.current else None,
-            )
-            if not space.current:
-                _space_buttons(space)
-
-
-def _space_buttons(space: Space) -> None:
-    use = partial(library().use_space, space.space_id)
-    with st.container(horizontal=True, width="content"):
-        st.button(
-            "Use",
-            key=f"vs_use_{space.space_id}",
-            help="Search in this space from now on.",
-            on_click=_do,
-            args=(use, f"Searches now use space {space.space_id}."),
-        )
-        if st.button("Drop", key=f"vs_drop_{space.space_id}", help="Delete its fingerprints. Photos stay."):
-            _confirm_drop(space)
-
-
-@st.dialog("Drop this space?")
-def _confirm_drop(space: Space) -> None:
-    notices.hint(
-        f"The {space.vectors:,} fingerprints of {space.plugin} · {space.model} are deleted. The photos "
-        "stay; to search with this model again, they have to be indexed with it again."
-    )
-    drop = partial(library().drop_space, space.space_id)
-    said = f"Space {space.space_id} is dropped."
-    if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_do, args=(drop, said)):
-        st.rerun()
-
-
-def _do(action: Callable[[], None], said: str) -> None:
-    """A button's callback: change the catalogue, and remember what to say at the top of the page."""
-    try:
-        action()
-    except VitmaeSearchError as error:
-        notices.say_next_time(notices.sentence(error), "problem")
-    else:
-        notices.say_next_time(said, "good")
 
 
 if __name__ == "__main__":
