@@ -1,0 +1,200 @@
+"""Which features to search among: layers × poolings × views × whitening, by how neighbours share classes.
+
+    python -m benchmarks.embedding_options --data FOLDER [--labels FILE.csv] [--model DIR] [--limit N]
+                                           [--layers 8 --layers 8,10,12] [--pooling cls+moments] [--json]
+
+The first folder below FOLDER is a photo's class, or a CSV file says it; in `tiny-imagenet-200` the validation
+set's own list does. Each row is what the plugin gives with these options; the columns are no whitening, and
+whitening with some shrinkages, fitted without labels on the same photos, as `adapt` does with a person's own.
+
+Nothing is embedded twice: the plugin brings each part of each layer to unit length before it puts them side
+by side, so every choice is cut out of one long vector that has them all, a pass for each choice of views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.default_model import DEFAULT, write_labels
+from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
+from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
+from vitmae_search.library.encoding import Method, encode
+from vitmae_search.photos import decode_target
+from vitmae_search.training.adapting.whitening import fit_whitening
+
+PARTS = ("cls", "mean", "gem", "moments")
+POOLINGS = (*PARTS, "cls+mean", "cls+moments")
+VIEWS = ("1", "flip")
+SHRINKAGES = (None, 0.03, 0.1, 0.3)
+
+Layers = tuple[int, ...]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Options of the plugin. `layers` are numbers from 0."""
+
+    layers: Layers
+    pooling: str
+    views: str
+
+    def markdown(self) -> str:
+        return f"{', '.join(map(str, self.layers))} | {self.pooling} | {self.views}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Shares from 0 to 1 for one choice, whitened with `shrinkage` or, where it is None, not."""
+
+    choice: Choice
+    dimension: int
+    shrinkage: float | None
+    precision: Figure
+    accuracy: Figure
+
+
+def main() -> None:
+    """Print the table as Markdown, or one JSON object."""
+    chosen = arguments()
+    subject = photos_of(chosen.data, chosen.labels)
+    subject = subject if chosen.limit is None else subject.drawn(chosen.limit, seed=0)
+    with ExitStack() as closing:
+        opened = [closing.enter_context(open_all(chosen.model, views)) for views in VIEWS]
+        depth = opened[0].identity["config"]["num_hidden_layers"]
+        shrink_to = decode_target("scaled", opened[0].input_size)
+        methods = [Method.of_embedder(views, one) for views, one in zip(VIEWS, opened, strict=True)]
+        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=tell)
+    classes = Classes.of([subject.labels[row] for row in encoded.rows])
+    layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or usual_layers(depth)
+    results: list[Result] = []
+    for views, vectors in zip(VIEWS, encoded.vectors, strict=True):
+        parts = Parts(vectors[classes.rows], depth)
+        for one, pooling in product(layers, chosen.pooling or POOLINGS):
+            results += measured(Choice(one, pooling, views), parts, classes.numbers)
+            print(f"{results[-1].choice.markdown()}: measured", file=sys.stderr)
+    if chosen.as_json:
+        print(json.dumps({"photos": len(classes.rows), "results": [asdict(one) for one in results]}))
+    else:
+        print("\n".join(table(results, len(classes.rows))))
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv")
+    parser.add_argument("--model", default=DEFAULT, metavar="DIR")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only so many photos")
+    parser.add_argument("--layers", action="append", default=[], help="layers taken together; repeatable")
+    parser.add_argument("--pooling", action="append", default=[], help="repeatable")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    return parser.parse_args()
+
+
+def photos_of(data: Path, labels: Path | None) -> Subject:
+    """The photos and their classes."""
+    annotations = data / "val" / "val_annotations.txt"
+    if labels is not None or not annotations.is_file():
+        return find_subject(data, labels)
+    with tempfile.TemporaryDirectory() as folder:
+        write_labels(annotations, Path(folder) / "labels.csv")
+        return find_subject(data / "val", Path(folder) / "labels.csv")
+
+
+def open_all(model: str, views: str) -> GuardedEmbedder:
+    """The plugin with every pooling of every layer after the first half."""
+    plugin = PluginHost().get("vitmae")
+    with open_embedder(plugin, {"model": model}, "cpu") as one:
+        depth = one.identity["config"]["num_hidden_layers"]
+    layers = ",".join(map(str, range(depth // 2, depth + 1)))
+    options = {"model": model, "layers": layers, "pooling": "+".join(PARTS), "views": views}
+    return open_embedder(plugin, options)
+
+
+def tell(done: int, failed: int) -> None:
+    """Say now and then how far the encoding is."""
+    if done % 1000 == 0:
+        print(f"{done} photos, {failed} failed", file=sys.stderr)
+
+
+def usual_layers(depth: int) -> list[Layers]:
+    """Some of the later layers alone, and three together, near and far apart."""
+    singles = sorted({depth // 2, 2 * depth // 3, 5 * depth // 6, depth - 1, depth})
+    several = [(depth - 2, depth - 1, depth), (depth // 2, 3 * depth // 4, depth)]
+    return [*((layer,) for layer in singles), *several]
+
+
+class Parts:
+    """Vectors of any choice, cut out of those of `open_all`."""
+
+    def __init__(self, vectors: Vectors, depth: int) -> None:
+        self._vectors, self._first = vectors, depth // 2
+        widths = [2 if part == "moments" else 1 for part in PARTS]
+        self._width = vectors.shape[1] // (sum(widths) * (depth - self._first + 1))
+        starts = np.cumsum([0, *widths]) * self._width
+        self._places = {part: slice(*starts[i : i + 2]) for i, part in enumerate(PARTS)}
+        self._stride = int(starts[-1])
+
+    def of(self, choice: Choice) -> Vectors:
+        """(N, D), unit rows: what the plugin gives with these options."""
+        columns = []
+        for layer in choice.layers:
+            start = (layer - self._first) * self._stride
+            if not 0 <= start < self._vectors.shape[1]:
+                raise SystemExit(f"there is no layer {layer} in the second half of this model")
+            whole = self._vectors[:, start : start + self._stride]
+            columns += [whole[:, self._places[part]] for part in choice.pooling.split("+")]
+        return unit_rows(np.concatenate(columns, axis=1))
+
+
+def measured(choice: Choice, parts: Parts, labels: NDArray[np.int64]) -> Iterator[Result]:
+    """One result for each of `SHRINKAGES`."""
+    features = parts.of(choice)
+    for shrinkage in SHRINKAGES:
+        vectors = features if shrinkage is None else whitened(features, shrinkage)
+        figures = class_figures(vectors, labels)
+        yield Result(choice, vectors.shape[1], shrinkage, figures["P@10"], figures["20-NN"])
+
+
+def whitened(features: Vectors, shrinkage: float) -> Vectors:
+    """As a library would search them."""
+    weight, bias = fit_whitening(features, shrinkage=shrinkage)
+    return Projection([weight], [bias], "whitening")(features)
+
+
+def table(results: Sequence[Result], photos: int) -> Iterator[str]:
+    """A row for each choice, the best of them marked."""
+    best = max(results, key=lambda one: one.accuracy.value)
+    named = [
+        "whitened, " + str(shrinkage) if shrinkage is not None else "as they are" for shrinkage in SHRINKAGES
+    ]
+    yield (
+        f"P@10 / 20-NN in per cent, {photos} photos; 95 % interval of the best by 20-NN, in bold: "
+        + " / ".join(f"{100 * one.low:.2f}–{100 * one.high:.2f}" for one in (best.precision, best.accuracy))
+    )
+    yield ""
+    yield f"| layers | pooling | views | D | {' | '.join(named)} |"
+    yield "|" + "---|" * (4 + len(named))
+    for start in range(0, len(results), len(SHRINKAGES)):
+        row = results[start : start + len(SHRINKAGES)]
+        cells = [f"{100 * one.precision.value:.2f} / {100 * one.accuracy.value:.2f}" for one in row]
+        cells = [f"**{cell}**" if one is best else cell for one, cell in zip(row, cells, strict=True)]
+        yield f"| {row[0].choice.markdown()} | {row[0].dimension} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
