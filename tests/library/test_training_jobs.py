@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
         assert run is None or run.state == "running", run
         time.sleep(0.05)
     raise AssertionError(f"{library.run(key)} after {WAIT} s")
+
+
+@pytest.fixture(autouse=True)
+def none_left(library: Library) -> Iterator[None]:
+    """What a failed test leaves running would train for ever."""
+    yield
+    for run in library.runs():
+        if run.state == "running":
+            os.kill(run.pid, signal.SIGKILL)
 
 
 def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
