@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from vitmae_search.embedding import PluginHost, open_embedder
-from vitmae_search.evaluation import markdown
 from vitmae_search.library import write_samples
 from vitmae_search.library.evaluating import Candidate, evaluate_folder
 
@@ -28,8 +27,9 @@ def main() -> None:
         candidates = []
         for plugin in ("vitmae", "color_layout"):
             embedder = closing.enter_context(open_embedder(host.get(plugin)))
-            candidates.append(Candidate(embedder.model, embedder, embedder.own_projection()))
-        print(markdown(evaluate_folder(folder, candidates, labels=labels(folder), instances=0, host=host)))
+            candidates.append(Candidate.of(embedder, embedder.own_projection()))
+        found = evaluate_folder(folder, candidates, labels=labels(folder), instances=0, host=host)
+        print(found.markdown())
 
 
 def labels(folder: Path) -> Path:

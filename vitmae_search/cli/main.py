@@ -18,6 +18,7 @@ COMMANDS = {
     "index": ("index", "Index photo folders, or bring them up to date."),
     "search": ("search", "Find the photos that look like a picture."),
     "classify": ("classify", "Give the library's photos tags, with a classifier."),
+    "evaluate": ("evaluate", "Measure how good searches are on a folder of photos."),
     "reconstruct": ("reconstruct", "Hide patches of a picture and let the model fill them in."),
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),

@@ -22,8 +22,7 @@ from vitmae_search.evaluation.measure import (
     duplicate_figures,
     instance_figures,
 )
-from vitmae_search.evaluation.plot import plot
-from vitmae_search.evaluation.report import Evaluation, Table, markdown, report_json, summary, tables
+from vitmae_search.evaluation.report import Evaluation, Table
 from vitmae_search.evaluation.subject import Classes, Subject, draw, find_subject
 
 __all__ = [
@@ -51,15 +50,10 @@ __all__ = [
     "instance_recall",
     "instance_views",
     "interval",
-    "markdown",
     "neighbours",
     "perceptual_hash",
-    "plot",
     "raw_pixels",
-    "report_json",
     "score_neighbours",
-    "summary",
-    "tables",
     "unit_rows",
     "vote",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitmae_search.evaluation.bootstrap import Figure
-from vitmae_search.evaluation.report import Evaluation, summary
+from vitmae_search.evaluation.report import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ _Styles = Mapping[str, Mapping[str, Any]]
 """Colour and marker of each method."""
 
 
-def plot(found: Evaluation, path: str | os.PathLike[str]) -> None:
+def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
     """Draw what was measured, with its intervals, as a PNG. Raises OSError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -43,7 +43,7 @@ def plot(found: Evaluation, path: str | os.PathLike[str]) -> None:
         handles, names = axes.get_legend_handles_labels()
         lines = dict(zip(names, handles, strict=True)) | lines
     drawing.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=3, frameon=False)
-    drawing.suptitle(summary(found), fontsize="medium", wrap=True)
+    drawing.suptitle(found.summary, fontsize="medium", wrap=True)
     drawing.savefig(os.fspath(path), format="png", dpi=110)
 
 

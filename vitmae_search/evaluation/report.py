@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,15 @@ from vitmae_search.evaluation.measure import Figures, MethodScores
 from vitmae_search.records import Failure
 
 CURVE_POINTS = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in columns: the first column names the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,71 +51,64 @@ class Evaluation:
     seed: int
     seconds: float
 
+    @property
+    def summary(self) -> str:
+        """One line: what was measured on."""
+        counts = [f"{self.photos} photos"]
+        for count, what in (
+            (self.classes, "classes"),
+            (self.instances, "changed and looked for"),
+            (self.unlabelled, "without a class"),
+            (self.copies, "copies left out"),
+            (len(self.failures), "could not be read"),
+        ):
+            if count:
+                counts.append(f"{count} {what}")
+        where = display_path(self.folder)
+        return f"{where}: {', '.join(counts)}; seed {self.seed}. Intervals of {LEVEL:.0%} by bootstrap."
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Text in columns: the first column names the row."""
+    def tables(self) -> list[Table]:
+        """One table for classes, one for each recall, one for near-duplicates; those that were measured."""
+        shown = [_neighbour_table(self), *_instance_tables(self), _duplicate_table(self)]
+        return [table for table in shown if table is not None]
 
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    def markdown(self) -> str:
+        """The tables, with what they were measured on and what was not."""
+        parts = ["# Evaluation", self.summary]
+        parts += [f"- {note}" for note in self.notes]
+        for table in self.tables():
+            lines = [_line(table.header), "|" + "---|" * len(table.header), *map(_line, table.rows)]
+            parts += [f"## {table.title}", "\n".join(lines)]
+        if self.failures:
+            listed = [f"- {display_path(failure.path)}: {failure.reason}" for failure in self.failures]
+            parts += ["## Photos that could not be read", "\n".join(listed)]
+        return "\n\n".join(parts) + "\n"
 
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON. Figures are shares from 0 to 1, each with its value and the ends of its interval."""
+        return {
+            "folder": self.folder,
+            "photos": self.photos,
+            "classes": self.classes,
+            "queries": self.queries,
+            "unlabelled": self.unlabelled,
+            "instances": self.instances,
+            "copies": self.copies,
+            "failed": len(self.failures),
+            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "notes": list(self.notes),
+            "interval": LEVEL,
+            "decode": self.decode,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "methods": [_method_json(method) for method in self.methods],
+        }
 
-def report_json(found: Evaluation) -> dict[str, object]:
-    """Plain JSON. Figures are shares from 0 to 1, each with its value and the ends of its interval."""
-    return {
-        "folder": found.folder,
-        "photos": found.photos,
-        "classes": found.classes,
-        "queries": found.queries,
-        "unlabelled": found.unlabelled,
-        "instances": found.instances,
-        "copies": found.copies,
-        "failed": len(found.failures),
-        "failures": [{"path": failure.path, "reason": failure.reason} for failure in found.failures],
-        "notes": list(found.notes),
-        "interval": LEVEL,
-        "decode": found.decode,
-        "seed": found.seed,
-        "seconds": round(found.seconds, 3),
-        "methods": [_method_json(method) for method in found.methods],
-    }
+    def save_plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw it as a PNG (see `plot.draw`). Raises OSError."""
+        from vitmae_search.evaluation.plot import draw
 
-
-def tables(found: Evaluation) -> list[Table]:
-    """One table for classes, one for each recall, one for near-duplicates; those that were measured."""
-    shown = [_neighbour_table(found), *_instance_tables(found), _duplicate_table(found)]
-    return [table for table in shown if table is not None]
-
-
-def markdown(found: Evaluation) -> str:
-    """The tables with what they were measured on."""
-    parts = ["# Evaluation", summary(found)]
-    parts += [f"- {note}" for note in found.notes]
-    for table in tables(found):
-        lines = [_line(table.header), "|" + "---|" * len(table.header), *map(_line, table.rows)]
-        parts += [f"## {table.title}", "\n".join(lines)]
-    if found.failures:
-        listed = [f"- {display_path(failure.path)}: {failure.reason}" for failure in found.failures]
-        parts += ["## Photos that could not be read", "\n".join(listed)]
-    return "\n\n".join(parts) + "\n"
-
-
-def summary(found: Evaluation) -> str:
-    """One line: what was measured on."""
-    counts = [f"{found.photos} photos"]
-    if found.classes:
-        counts.append(f"{found.classes} classes")
-    for count, what in (
-        (found.instances, "changed and looked for"),
-        (found.unlabelled, "without a class"),
-        (found.copies, "copies left out"),
-        (len(found.failures), "could not be read"),
-    ):
-        if count:
-            counts.append(f"{count} {what}")
-    where = display_path(found.folder)
-    return f"{where}: {', '.join(counts)}; seed {found.seed}. Intervals of {LEVEL:.0%} by bootstrap."
+        draw(self, path)
 
 
 def _neighbour_table(found: Evaluation) -> Table | None:

@@ -157,11 +157,19 @@ def _gathered(
     return Encoded(
         rows=rows,
         sample=np.array(sample, np.int64)[kept],
-        vectors=tuple(column.vectors[rows] for column in columns),
-        views=tuple(_views_of(column.vectors[len(files) :], len(sample))[:, kept] for column in columns),
+        vectors=tuple(_kept(column.vectors[: len(files)], rows) for column in columns),
+        views=tuple(
+            _kept(_views_of(column.vectors[len(files) :], len(sample)), np.flatnonzero(kept), axis=1)
+            for column in columns
+        ),
         failures=tuple(failures),
         copies=len(copies),
     )
+
+
+def _kept(vectors: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:
+    """No copy where all are kept: of ten thousand photos each would take up to a hundred megabytes."""
+    return vectors if len(rows) == vectors.shape[axis] else vectors.take(rows, axis)
 
 
 def _views_of(vectors: NDArray[np.float32], sampled: int) -> NDArray[np.float32]:

@@ -52,6 +52,22 @@ class Candidate:
     embedder: GuardedEmbedder
     projection: Projection | None = None
 
+    @classmethod
+    def of(cls, embedder: GuardedEmbedder, projection: Projection | None = None) -> Candidate:
+        """Named after its model, and the options that are not the plugin's defaults.
+
+        Raises `ModelError` for a projection that does not fit.
+        """
+        if projection is not None:
+            projection.check_fits(embedder.dimension)
+        defaults = embedder.info.options
+        others = [
+            f"{name} {value}"
+            for name, value in embedder.options.items()
+            if name != "model" and value != defaults[name]
+        ]
+        return cls(", ".join([embedder.model, *others]), embedder, projection)
+
 
 def evaluate_folder(
     folder: str | os.PathLike[str],
@@ -92,7 +108,9 @@ def evaluate_folder(
         )
     teller.tell("finishing", total, total, failed=len(encoded.failures))
     where = {"folder": os.fspath(folder), "decode": decode, "seed": seed}
-    return _measured(subject, encoded, compared, teller, **where)
+    found = _measured(subject, encoded, compared, teller, **where)
+    teller.tell("done", total, total, failed=len(encoded.failures))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from vitmae_search.errors import (
     StorageError,
     display_path,
 )
+from vitmae_search.evaluation import Evaluation
 from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.embedders import Embedders
 from vitmae_search.library.projections import Projections
@@ -37,6 +38,7 @@ from vitmae_search.photos import (
 )
 from vitmae_search.records import (
     Failure,
+    IndexProgress,
     LibraryStatus,
     ModelListing,
     Photo,
@@ -146,6 +148,27 @@ class LibraryReader:
         picture = require_file(self._photo(query).path) if isinstance(query, int) else query
         reconstructor = self._embedders.reconstructor(self._choice, self._current_space_or_none())
         return reconstructor.reconstruct(query_image(picture), mask_ratio=mask_ratio, seed=seed, mask=mask)
+
+    def evaluate(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+        **options: Any,
+    ) -> Evaluation:
+        """How good searches are on the photos of `folder`, with what `index` would embed with now.
+
+        `options` are labels, instances, limit, seed and batch_size; see `evaluating.evaluate_folder`, which
+        says what is raised as well. The photos need not be in the library, which is not written to.
+        """
+        from vitmae_search.library.evaluating import Candidate, evaluate_folder
+
+        chosen = self._spaces.features(self._choice, self._catalog_or_none())
+        candidate = Candidate.of(chosen.embedder, chosen.projection)
+        host, decode_mode = self._embedders.host, chosen.decode
+        return evaluate_folder(
+            folder, [candidate], decode=decode_mode, host=host, on_progress=on_progress, **options
+        )
 
     def status(self) -> LibraryStatus:
         """Counts, folders and spaces; all zero for a library that is not there yet."""
