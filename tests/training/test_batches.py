@@ -6,6 +6,7 @@ import torch
 from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.processes import Processes
 from vitmae_search.training.stream import Normalisation, step_seed
 
 
@@ -21,7 +22,7 @@ def batches(count: int = 10, batch_size: int = 4, **options: object) -> Batches:
         image_size=8,
         num_patches=16,
         normalise=Normalisation((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
-        device=torch.device("cpu"),
+        processes=Processes(torch.device("cpu")),
     )
 
 

@@ -20,6 +20,7 @@ from vitmae_search.training import PretrainReport, pretrain
 from vitmae_search.training.log import RunLog
 from vitmae_search.training.pretraining.objective import Objective, contrast, info_nce
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.processes import Processes
 from vitmae_search.training.state import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -72,7 +73,7 @@ def test_the_gradient_for_the_parts_is_that_of_the_whole() -> None:
     whole = torch.randn(2, 5, 8, requires_grad=True)
     loss = info_nce(whole, 0.1)
     loss.backward()  # type: ignore[no-untyped-call]
-    value, gradients = contrast([whole[:, :2], whole[:, 2:]], 0.1)
+    value, gradients = contrast([whole[:, :2], whole[:, 2:]], 0.1, Processes(torch.device("cpu")))
     assert value == pytest.approx(loss.item())
     torch.testing.assert_close(torch.cat(gradients, dim=1), whole.grad)
 

@@ -225,11 +225,16 @@ def command(
     arguments = {"folder": os.path.abspath(folder), "output": os.path.abspath(output)}
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
         report = recorded_training(library, run_key, "pretrain", arguments, run)
-    if as_json:
-        print_json(asdict(report))
-    else:
-        _print_report(asdict(report))
+    if _tells():
+        (print_json if as_json else _print_report)(asdict(report))
     return 130 if report.interrupted else 0
+
+
+def _tells() -> bool:
+    """Of several processes that train together, one tells."""
+    from vitmae_search.training import is_main_process
+
+    return is_main_process()
 
 
 def _described(model: str, chosen: Mapping[str, Any], given: set[str]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneR
 from vitmae_search.training.pretraining.loop import PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.pretrain import model_config, pretrain
+from vitmae_search.training.processes import is_main_process
 
 __all__ = [
     "PRESETS",
@@ -23,6 +24,7 @@ __all__ = [
     "PretrainProgress",
     "PretrainReport",
     "finetune",
+    "is_main_process",
     "load_classifier",
     "model_config",
     "pretrain",

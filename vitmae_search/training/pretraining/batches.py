@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from vitmae_search.training.augment import Crops, random_crops, resize_crops, ro
 from vitmae_search.training.looks import Looks, look_at, random_looks
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.sources import Photos, open_source
+from vitmae_search.training.processes import Processes
 from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
 
 
@@ -24,7 +26,7 @@ class View:
     noise: Tensor
     looks: Looks | None
 
-    def rows(self, rows: Tensor) -> View:
+    def rows(self, rows: Tensor | slice) -> View:
         looks = None if self.looks is None else rows_of(self.looks, rows)
         return View(rows_of(self.crops, rows), self.noise[rows], looks)
 
@@ -61,22 +63,24 @@ class Batches:
         image_size: int,
         num_patches: int,
         normalise: Normalisation,
-        device: torch.device,
+        processes: Processes,
     ) -> None:
         self._options = options
         self._image_size = image_size
         self._num_patches = num_patches
         self._normalise = normalise
-        self._device = device
+        self._device = processes.device
+        self._share = processes.share(options.batch_size)
         self._stream = EpochStream(len(photos), options.seed)
-        self._source = open_source(photos, self._rows, options, device)
+        self._source = open_source(photos, self._rows, options, self._device)
 
     def at(self, step: int) -> Batch:
-        """What step `step` sees."""
+        """What this process sees of step `step`."""
         images = self._source.at(step)
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
         views = 2 if self._options.contrastive else 1
-        return Batch(images, tuple(self._view(images, generator) for _ in range(views)))
+        drawn = [self._view(images.shape[1:3], generator) for _ in range(views)]
+        return Batch(images, tuple(view.rows(self._share) for view in drawn))
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """pixel_values (V·N, 3, S, S) and noise (V·N, L), both float32, view after view, on the device."""
@@ -91,11 +95,12 @@ class Batches:
 
     def _rows(self, step: int) -> NDArray[np.int64]:
         size = self._options.batch_size
-        return self._stream.rows(step * size, size)
+        return self._stream.rows(step * size, size)[self._share]
 
-    def _view(self, images: Tensor, generator: torch.Generator) -> View:
-        count, height, width = images.shape[:3]
-        options = self._options
+    def _view(self, shape: Sequence[int], generator: torch.Generator) -> View:
+        """For photos of this height and width, and for all processes, so that it does not matter how many."""
+        (height, width), options = shape, self._options
+        count = options.batch_size
         crops = random_crops(
             count, height, width, scale=options.crop_scale, flip=options.flip, generator=generator
         )

@@ -12,28 +12,33 @@ from vitmae_search.training.pretraining.objective import Objective, Outcome, con
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas
 from vitmae_search.training.pretraining.steps import Losses
+from vitmae_search.training.processes import Processes
 
 Forward = Callable[[Objective, Batch], Outcome]
 
 
 class BatchGradient:
-    """Computes the gradient of a batch in `accumulate` rounds, each shared by all replicas.
+    """Computes the gradient of a batch in `accumulate` rounds, shared by all replicas and processes.
 
     The contrastive loss is over the whole batch, too: with several rounds the projections are computed
     first, without a graph, and again with it once the loss's gradient for each of them is known (GradCache,
     Gao et al. 2021, arXiv 2101.06983). So however a batch is cut, its gradient is the same but for rounding.
     """
 
-    def __init__(self, replicas: Replicas[Objective], forward: Forward, options: PretrainOptions) -> None:
-        self._replicas, self._forward, self._options = replicas, forward, options
+    def __init__(
+        self, replicas: Replicas[Objective], forward: Forward, options: PretrainOptions, processes: Processes
+    ) -> None:
+        self._replicas, self._forward = replicas, forward
+        self._options, self._processes = options, processes
 
     def __call__(self, batch: Batch) -> Losses:
-        """Leave the gradient in the first replica's parameters."""
+        """Leave the gradient in the first replica's parameters. `batch` is this process's part of it."""
         parts = batch.split(self._options.accumulate * len(self._replicas))
-        shares = [len(part) / len(batch) for part in parts]
+        shares = [len(part) / self._options.batch_size for part in parts]
         self._replicas.clear_gradients()
         losses = (self._with_contrast if self._options.contrastive else self._alone)(parts, shares)
         self._replicas.add_gradients()
+        self._processes.add_gradients(list(self._replicas.parameters()))
         return losses
 
     def _alone(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
@@ -44,12 +49,13 @@ class BatchGradient:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.item()
 
-        return Losses(sum(self._replicas.each(work, len(parts))))
+        return Losses(*self._processes.total([sum(self._replicas.each(work, len(parts)))]))
 
     def _with_contrast(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
         options = self._options
         outcomes = self._ahead(parts)
-        contrastive, gradients = contrast([_projections(o) for o in outcomes], options.temperature)
+        projections = [_projections(outcome) for outcome in outcomes]
+        contrastive, gradients = contrast(projections, options.temperature, self._processes)
 
         def work(model: Objective, i: int) -> float:
             outcome = outcomes[i] if options.accumulate == 1 else self._forward(model, parts[i])
@@ -61,7 +67,7 @@ class BatchGradient:
             torch.autograd.backward(tensors, seeds)
             return 0.0 if outcome.reconstruction is None else outcome.reconstruction.item() * shares[i]
 
-        reconstructed = sum(self._replicas.each(work, len(parts)))
+        (reconstructed,) = self._processes.total([sum(self._replicas.each(work, len(parts)))])
         loss = options.contrastive * contrastive + options.reconstruction * reconstructed
         return Losses(loss, reconstructed if options.reconstruction else None, contrastive)
 

@@ -10,24 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.devices import computing, pick_device
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.pictures import draw_curves, draw_sheet
-from vitmae_search.training.pretraining.average import Average
-from vitmae_search.training.pretraining.batches import Batch, Batches
-from vitmae_search.training.pretraining.gradient import BatchGradient
-from vitmae_search.training.pretraining.objective import Objective, Outcome
+from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
 from vitmae_search.training.pretraining.sources import Photos
 from vitmae_search.training.pretraining.steps import Step, mean_step
-from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
+from vitmae_search.training.pretraining.trainer import Trainer
+from vitmae_search.training.processes import Processes
+from vitmae_search.training.schedule import progress_at, rate_factor
 from vitmae_search.training.state import RunState, load_state, save_state
-from vitmae_search.training.stream import Normalisation, step_seed
+from vitmae_search.training.stream import Normalisation
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
 
 LOG_FILE = "log.jsonl"
@@ -75,46 +71,25 @@ class Pretraining:
         photos: Photos,
         output: Path,
         options: PretrainOptions,
+        processes: Processes,
     ) -> None:
         self._photos, self._output, self._options = photos, output, options
         self._processor = processor
-        self._device = pick_device(options.device)
-        self._model = model.to(self._device).train()
-        self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
-        check_replicas(options, model.config, self._device)
-        self._objective = Objective(self._model, options).to(self._device).train()
-        if options.checkpoint_activations:
-            self._model.gradient_checkpointing_enable()
-        self._average = Average(self._model, options.ema) if options.ema else None
-        if options.compiled:
-            self._objective.compile()
-        self._replicas = Replicas(self._objective, options.replicas)
-        self._gradient = BatchGradient(self._replicas, self._forward, options)
-        self._optimizer = adamw(
-            self._objective,
-            rate=options.peak_rate,
-            betas=(options.beta1, options.beta2),
-            weight_decay=options.weight_decay,
-        )
-        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
-        self._batches = Batches(
+        self._processes = processes
+        batches = Batches(
             photos,
             options,
             image_size=model.config.image_shape[0],
             num_patches=model.config.num_patches,
             normalise=Normalisation(tuple(processor.image_mean), tuple(processor.image_std)),
-            device=self._device,
+            processes=processes,
         )
+        self._trainer = Trainer(model, batches, options, processes)
         self._log = RunLog(output / LOG_FILE)
         self._step, self._seconds = 0, 0.0
         self._pending: list[Step] = []
         self._last_loss: float | None = None
         self._restore()
-
-    @property
-    def _kept(self) -> ViTMAEForPreTraining:
-        """What the checkpoint holds."""
-        return self._model if self._average is None else self._average.model
 
     @property
     def total_steps(self) -> int:
@@ -140,13 +115,13 @@ class Pretraining:
         try:
             return self._run(on_progress, stop)
         finally:
-            self._replicas.close()
-            self._batches.close()
+            self._trainer.close()
 
     def _run(
         self, on_progress: Callable[[PretrainProgress], None] | None, stop: Callable[[], bool]
     ) -> PretrainReport:
-        devices = [self._device] if self._device.type == "cuda" else []
+        device = self._processes.device
+        devices = [device] if device.type == "cuda" else []
         saved_at, logged_at = self._seconds, self._seconds
         interrupted = False
         with torch.random.fork_rng(devices):
@@ -154,20 +129,24 @@ class Pretraining:
                 started = time.perf_counter()
                 self._pending.append(self._train_step())
                 self._step += 1
-                self._seconds += time.perf_counter() - started
+                self._seconds += self._agreed(time.perf_counter() - started)
                 if self._step % self._options.log_every == 0:
                     self._write_line(logged_at, on_progress)
                     logged_at = self._seconds
                 if self._seconds - saved_at >= self._options.save_minutes * 60:
                     self.save()
                     saved_at = self._seconds
-                interrupted = stop()
+                interrupted = self._agreed(stop()) > 0
         self.save()
         return self._report(interrupted and self.progress < 1)
 
     def save(self) -> None:
         """Write the state, the model and the pictures; each file replaces its forerunner at once."""
-        projector, average = self._objective.projector, self._average
+        if self._processes.main:
+            self._save()
+        self._processes.wait()
+
+    def _save(self) -> None:
         save_state(
             self._output,
             RunState(
@@ -175,14 +154,11 @@ class Pretraining:
                 seconds=self._seconds,
                 pending=[step.to_tuple() for step in self._pending],
                 signature=self._photos.signature,
-                model=self._model.state_dict(),
-                optimizer=self._optimizer.state_dict(),
-                projector=None if projector is None else projector.state_dict(),
-                average=None if average is None else average.model.state_dict(),
+                **self._trainer.state(),
             ),
         )
         with replace_files(self._output) as folder:
-            self._kept.save_pretrained(folder)
+            self._trainer.kept.save_pretrained(folder)
             self._processor.save_pretrained(folder)
             draw_curves(self._log.curves(), folder / LOSS_PICTURE, "pretraining loss")
             self._draw_reconstructions(folder / RECONSTRUCTIONS_PICTURE)
@@ -191,35 +167,26 @@ class Pretraining:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
         shown = [
-            reconstruct(self._kept, self._processor, self._photos.picture(row), seed=int(row)) for row in rows
+            reconstruct(self._trainer.kept, self._processor, self._photos.picture(row), seed=int(row))
+            for row in rows
         ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
     def _train_step(self) -> Step:
         """One update."""
-        options = self._options
-        batch = self._batches.at(self._step)
-        torch.manual_seed(step_seed(options.seed, self._step))  # dropout, where the model has any
-        set_rate(self._optimizer, options.peak_rate * rate_factor(self.progress, options.warmup))
-
-        losses = self._gradient(batch)
-        norm = nn.utils.clip_grad_norm_(self._trained, options.clip_norm or math.inf).item()
-        loss = losses.loss
+        step = self._trainer.gradient(self._step)
+        loss, norm = step.losses.loss, step.gradient_norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"the loss is {loss} and the gradient norm {norm} at step {self._step}: training stops. "
                 f"The checkpoint in {self._output} is from before; try a lower learning rate."
             )
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update(self._model, self._step)
-        return Step(losses, norm)
+        self._trainer.update(self._step, rate_factor(self.progress, self._options.warmup))
+        return step
 
-    def _forward(self, model: Objective, part: Batch) -> Outcome:
-        pixels, noise = self._batches.model_input(part)
-        with computing(self._device, self._options.precision):
-            outcome: Outcome = model(pixels, noise, len(part.views))
-        return outcome
+    def _agreed(self, value: float) -> float:
+        """The mean over all processes, which must go the same way."""
+        return self._processes.total([value])[0] / self._processes.count
 
     def _write_line(self, since: float, on_progress: Callable[[PretrainProgress], None] | None) -> None:
         images = len(self._pending) * self._options.batch_size
@@ -229,7 +196,7 @@ class Pretraining:
             step=self._step,
             epoch=round(self._epochs, 4),
             loss=mean.losses.loss,
-            rate=self._optimizer.param_groups[0]["lr"],
+            rate=self._trainer.rate,
             gradient_norm=mean.gradient_norm,
             seconds=round(self._seconds, 2),
             images_per_second=round(images / max(self._seconds - since, 1e-9), 1),
@@ -237,6 +204,8 @@ class Pretraining:
             contrastive=mean.losses.contrastive,
         )
         self._pending = []
+        if not self._processes.main:
+            return
         self._log.append(line)
         if on_progress is not None:
             share = self.progress
@@ -249,23 +218,18 @@ class Pretraining:
 
     def _restore(self) -> None:
         state = load_state(self._output)
-        if state is None:
-            self._log.rewind(0)
-            return
-        if state.signature != self._photos.signature:
+        if state is not None and state.signature != self._photos.signature:
             raise TrainingError(
                 f"the run in {self._output} was trained on other photos, or they have changed since: "
                 "choose another output folder"
             )
-        self._model.load_state_dict(state.model)
-        self._optimizer.load_state_dict(state.optimizer)
+        if self._processes.main:
+            self._log.rewind(0 if state is None else state.step)
+        if state is None:
+            return
+        self._trainer.restore(state)
         self._step, self._seconds = state.step, state.seconds
-        if self._objective.projector is not None and state.projector is not None:
-            self._objective.projector.load_state_dict(state.projector)
-        if self._average is not None and state.average is not None:
-            self._average.model.load_state_dict(state.average)
         self._pending = [Step.of(*values) for values in state.pending]
-        self._log.rewind(self._step)
         lines = self._log.read()
         self._last_loss = lines[-1].loss if lines else None
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.processes import Processes
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.masking import num_kept
 from vitmae_search.vitmae.outputs import ViTMAEModelOutput
@@ -71,15 +72,19 @@ def info_nce(projections: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(similarity, torch.arange(2 * count, device=unit.device).roll(count))
 
 
-def contrast(projections: Sequence[Tensor], temperature: float) -> tuple[float, list[Tensor]]:
-    """The contrastive loss over all parts of a batch, and its gradient for each part's (2, n, D).
+def contrast(
+    projections: Sequence[Tensor], temperature: float, processes: Processes
+) -> tuple[float, list[Tensor]]:
+    """The contrastive loss over all parts of a batch, and its gradient for each of these (2, n, D).
 
     So that the loss sees the whole batch, though each part has a graph of its own.
     """
-    together = torch.cat([part.detach() for part in projections], dim=1).requires_grad_()
+    ours = torch.cat([part.detach() for part in projections], dim=1)
+    together = processes.gather(ours.transpose(0, 1)).transpose(0, 1).requires_grad_()
     loss = info_nce(together, temperature)
     (gradient,) = torch.autograd.grad(loss, together)
-    return loss.item(), list(torch.split(gradient, [part.shape[1] for part in projections], dim=1))
+    own = gradient[:, processes.share(together.shape[1])]
+    return loss.item(), list(torch.split(own, [part.shape[1] for part in projections], dim=1))
 
 
 def _projector(width: int, seed: int) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.training.devices import pick_device
 from vitmae_search.training.loose import LoosePhotos
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.sources import Photos
+from vitmae_search.training.processes import Processes, join_processes
 from vitmae_search.training.run_folder import (
     damaged_run,
     locked_folder,
@@ -55,16 +58,21 @@ def pretrain(
     `model` the fields that differ and change no weight: mask_ratio, norm_pix_loss.
 
     If `output` holds a run, it goes on where it stopped, with its own recipe; what is given must then
-    agree. `output` becomes a checkpoint for `from_pretrained`.
+    agree. `output` becomes a checkpoint for `from_pretrained`. Several processes that were launched together
+    all call it, and share each batch (`processes`).
 
     Raises `TrainingError` for no photos, another recipe, a loss that is not finite, a disk that is full,
     or a second process in `output`, `ConfigError` for values out of range, and `ModelError`
     for a checkpoint that cannot be read.
     """
-    with locked_folder(output) as place:
-        run = _prepared(Path(folder), place, model, options or {}, on_packed)
+    given = options or {}
+    processes = join_processes(str(given.get("device", "auto")))
+    with locked_folder(output) if processes.main else nullcontext(Path(output)) as place:
+        with processes.main_first():
+            run = _prepared(Path(folder), place, model, given, on_packed, processes)
         report = run.run(on_progress=on_progress, stop=stop)
-        write_report(place, asdict(report))
+        if processes.main:
+            write_report(place, asdict(report))
         return report
 
 
@@ -74,6 +82,7 @@ def _prepared(
     model: Mapping[str, Any] | None,
     given: Mapping[str, Any],
     on_packed: OnPacked | None,
+    processes: Processes,
 ) -> Pretraining:
     recipe = _recipe(place, model, given)
     config, options = recipe.model.config, recipe.options
@@ -84,8 +93,11 @@ def _prepared(
     processor = ViTImageProcessor(
         size={"height": side, "width": side}, image_mean=recipe.mean, image_std=recipe.std
     )
-    run = Pretraining(recipe.model, processor, photos, place, options)
-    _write_run(place, folder, recipe, len(photos))
+    if processes.count == 1:  # where a run goes on, the device is its own unless another was given
+        processes = Processes(pick_device(options.device))
+    run = Pretraining(recipe.model, processor, photos, place, options, processes)
+    if processes.main:
+        _write_run(place, folder, recipe, len(photos))
     return run
 
 

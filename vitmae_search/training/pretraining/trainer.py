@@ -1,0 +1,107 @@
+"""What is trained, and how one update is made of a batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitmae_search.training.devices import computing
+from vitmae_search.training.pretraining.average import Average
+from vitmae_search.training.pretraining.batches import Batch, Batches
+from vitmae_search.training.pretraining.gradient import BatchGradient
+from vitmae_search.training.pretraining.objective import Objective, Outcome
+from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
+from vitmae_search.training.pretraining.steps import Step
+from vitmae_search.training.processes import Processes
+from vitmae_search.training.schedule import adamw, set_rate
+from vitmae_search.training.state import RunState
+from vitmae_search.training.stream import step_seed
+from vitmae_search.vitmae import ViTMAEForPreTraining
+
+
+class Trainer:
+    """A model with its objective and its optimiser. `model` is trained in place."""
+
+    def __init__(
+        self, model: ViTMAEForPreTraining, batches: Batches, options: PretrainOptions, processes: Processes
+    ) -> None:
+        self._options, self._batches, self._processes = options, batches, processes
+        self._device = processes.device
+        check_replicas(options, model.config, self._device)
+        self._model = model.to(self._device).train()
+        self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
+        if options.checkpoint_activations:
+            self._model.gradient_checkpointing_enable()
+        self._objective = Objective(self._model, options).to(self._device).train()
+        self._average = Average(self._model, options.ema) if options.ema else None
+        if options.compiled:
+            self._objective.compile()
+        self._replicas = Replicas(self._objective, options.replicas)
+        self._gradient = BatchGradient(self._replicas, self._forward, options, processes)
+        self._optimizer = adamw(
+            self._objective,
+            rate=options.peak_rate,
+            betas=(options.beta1, options.beta2),
+            weight_decay=options.weight_decay,
+        )
+        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    @property
+    def kept(self) -> ViTMAEForPreTraining:
+        """What the checkpoint holds: the model, or the average of its weights."""
+        return self._model if self._average is None else self._average.model
+
+    def gradient(self, step: int) -> Step:
+        """What step `step` comes to; its gradient is left for `update`."""
+        batch = self._batches.at(step)
+        seed = step_seed(self._options.seed, step)
+        torch.manual_seed(seed + self._processes.index)  # for dropout, where the model has any
+        losses = self._gradient(batch)
+        norm = nn.utils.clip_grad_norm_(self._trained, self._options.clip_norm or math.inf)
+        return Step(losses, norm.item())
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last update."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def update(self, step: int, rate_factor: float) -> None:
+        """Move the weights along the gradient of step `step`, at this share of the peak rate."""
+        set_rate(self._optimizer, self._options.peak_rate * rate_factor)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self._model, step)
+
+    def state(self) -> dict[str, Any]:
+        """The fields of `RunState` that are about weights."""
+        projector, average = self._objective.projector, self._average
+        return {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "projector": None if projector is None else projector.state_dict(),
+            "average": None if average is None else average.model.state_dict(),
+        }
+
+    def restore(self, state: RunState) -> None:
+        """Go back to what `state` was called on."""
+        self._model.load_state_dict(state.model)
+        self._optimizer.load_state_dict(state.optimizer)
+        if self._objective.projector is not None and state.projector is not None:
+            self._objective.projector.load_state_dict(state.projector)
+        if self._average is not None and state.average is not None:
+            self._average.model.load_state_dict(state.average)
+
+    def close(self) -> None:
+        """End the threads and processes that helped."""
+        self._replicas.close()
+        self._batches.close()
+
+    def _forward(self, model: Objective, part: Batch) -> Outcome:
+        pixels, noise = self._batches.model_input(part)
+        with computing(self._device, self._options.precision):
+            outcome: Outcome = model(pixels, noise, len(part.views))
+        return outcome
