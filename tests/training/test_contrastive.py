@@ -130,10 +130,13 @@ def test_the_loss_is_the_weighted_sum_and_every_term_is_drawn_and_told(
         assert line.reconstruction is not None
         assert line.contrastive is not None
         assert line.loss == pytest.approx(2.0 * line.reconstruction + 0.25 * line.contrastive)
-    assert set(RunLog(tmp_path / "log.jsonl").curves()) == {"loss", "reconstruction", "contrastive"}
+    assert set(RunLog(tmp_path / "log.jsonl").curves()) == {"reconstruction", "contrastive"}
     with Image.open(tmp_path / "loss.png") as picture:
-        colours = {colour for _, colour in picture.getcolors(1 << 20) or []}
-    assert {(31, 98, 173), (200, 82, 0), (46, 125, 50)} <= colours
+        pixels = np.asarray(picture)
+    halves = np.split(pixels, 2)  # each term with axes of its own: their scales differ
+    for half in halves:
+        assert (half == (31, 98, 173)).all(axis=2).any(), "no curve"
+    assert not np.array_equal(*halves)
     command = ["pretrain", str(photo_folder), "-o", str(tmp_path), "--contrastive", "0.25"]
     assert main.run(command) == 0
     assert main.run([*command[:-1], "0.5"]) == 1

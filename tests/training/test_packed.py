@@ -70,3 +70,12 @@ def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nowhere"):
         pack(tmp_path / "nowhere", tmp_path / "cache", side=16)
+
+
+def test_photos_that_the_disk_has_no_room_for_are_refused_before_any_is_decoded(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    decoded: list[int] = []
+    with pytest.raises(TrainingError, match=r"need 3600000\.0 GB .* GB left"):
+        pack(photo_folder, tmp_path, side=10_000_000, on_progress=lambda done, _: decoded.append(done))
+    assert not decoded

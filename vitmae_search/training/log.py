@@ -85,9 +85,9 @@ class RunLog(LineLog[LogLine]):
         super().__init__(path, LogLine)
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """(epoch, loss) points under no name or, with a contrastive loss, three curves with theirs."""
+        """(epoch, loss) points under no name or, with a contrastive loss, each term's under its own."""
         lines = self.read()
         terms = {name: [(x.epoch, getattr(x, name)) for x in lines] for name in _TERMS}
         there = {name: [p for p in points if p[1] is not None] for name, points in terms.items()}
         curves = {name: points for name, points in there.items() if points}
-        return {"loss" if curves else "": [(x.epoch, x.loss) for x in lines], **curves}
+        return curves or {"": [(line.epoch, line.loss) for line in lines]}

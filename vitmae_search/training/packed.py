@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def pack(
 
     A photo is scaled so that its shorter side fits and cropped in its middle. One that cannot be decoded
     is left out and listed. `cache` is a folder; a half-made one is made again.
-    Raises `TrainingError` where no photo is found.
+    Raises `TrainingError` where no photo is found, and where the disk has no room for them.
     """
     files = list_photos(folder)
     return pack_files(files, cache, side=side, workers=workers, on_progress=on_progress, source=folder)
@@ -90,6 +91,7 @@ def pack_files(
     if kept is not None:
         return kept
     Path(cache).mkdir(parents=True, exist_ok=True)
+    _require_room(cache, len(files), side)
     with write_atomically(Path(cache) / "images.u8") as stream:
         square = partial(decode_square, side=side, make=make)
         failures = _decode_all([stamp.path for stamp in files], square, stream, workers, on_progress)
@@ -108,6 +110,16 @@ def pack_files(
     if opened is None:
         raise TrainingError(f"the packed photos in {display_path(cache)} could not be read back")
     return opened
+
+
+def _require_room(cache: str | os.PathLike[str], count: int, side: int) -> None:
+    needed, free = count * side * side * 3, shutil.disk_usage(cache).free
+    if needed > free:
+        raise TrainingError(
+            f"{count} photos of {side} pixels need {needed / 1e9:.1f} GB when packed, and "
+            f"{display_path(cache)} has {free / 1e9:.1f} GB left: choose another output folder or a smaller "
+            "--stored-side or, for pretraining, --cache none"
+        )
 
 
 def list_photos(folder: str | os.PathLike[str]) -> list[Stamp]:

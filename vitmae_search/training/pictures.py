@@ -21,6 +21,19 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path,
 
     No points give empty axes.
     """
+    _curves(series, title).save(path, format="PNG", optimize=True)
+
+
+def draw_panels(series: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
+    """Draw each series with axes of its own, one below the other, under `title` and its name, as a PNG."""
+    panels = [_curves({"": points}, f"{title}{name and ': ' + name}") for name, points in series.items()]
+    sheet = Image.new("RGB", (_WIDTH, _HEIGHT * len(panels)), "white")
+    for i, panel in enumerate(panels):
+        sheet.paste(panel, (0, i * _HEIGHT))
+    sheet.save(path, format="PNG", optimize=True)
+
+
+def _curves(series: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Image.Image:
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(14)
@@ -50,7 +63,7 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, float]]], path: Path,
             draw.line([place(x, y) for x, y in points], fill=colour, width=2)
         draw.text((right, 8), name, fill=colour, font=font, anchor="ra")
         right -= font.getlength(name) + 16
-    image.save(path, format="PNG", optimize=True)
+    return image
 
 
 def _grid_line(draw: ImageDraw.ImageDraw, x: float | None, y: float | None, text: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from vitmae_search.errors import TrainingError
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
-from vitmae_search.training.pictures import draw_curves, draw_sheet
+from vitmae_search.training.pictures import draw_panels, draw_sheet
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.sources import Photos
@@ -160,7 +160,7 @@ class Pretraining:
         with replace_files(self._output) as folder:
             self._trainer.kept.save_pretrained(folder)
             self._processor.save_pretrained(folder)
-            draw_curves(self._log.curves(), folder / LOSS_PICTURE, "pretraining loss")
+            draw_panels(self._log.curves(), folder / LOSS_PICTURE, "pretraining loss")
             self._draw_reconstructions(folder / RECONSTRUCTIONS_PICTURE)
 
     def _draw_reconstructions(self, path: Path) -> None:
