@@ -125,3 +125,23 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(Path(__file__).with_name("gated_plugin.py"), plugins / "gated.py")
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(plugins))
     return plugins / "gate"
+
+
+@pytest.fixture(scope="session")
+def pieces(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a hundred small pieces of five real photos."""
+    folder = tmp_path_factory.mktemp("pieces")
+    for name in ("astronaut", "chelsea", "coffee", "china", "flower"):
+        photo = Image.open(real_photos[name]).convert("RGB").resize((200, 160))
+        for i in range(20):
+            x, y = i % 5 * 40, i // 5 * 40
+            photo.crop((x, y, x + 40, y + 40)).save(folder / f"{name}-{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drowned_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plugin "drowned", whose features leave much to learn."""
+    folder = tmp_path_factory.mktemp("drowned")
+    shutil.copy(Path(__file__).with_name("drowned_plugin.py"), folder / "drowned.py")
+    return folder

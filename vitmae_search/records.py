@@ -170,9 +170,14 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """A moment of a run that indexes, classifies or evaluates. `phase` names the step; counts are files."""
+    """A moment of a run that indexes, classifies, evaluates or adapts. `phase` names the step.
 
-    phase: Literal["scanning", "indexing", "classifying", "evaluating", "finishing", "done"]
+    Counts are files; those of "training" are passes over the photos.
+    """
+
+    phase: Literal[
+        "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+    ]
     done: int
     total: int | None
     failed: int

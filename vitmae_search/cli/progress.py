@@ -79,8 +79,9 @@ def _plain_lines() -> Callable[[IndexProgress], None]:
 def plain_line(moment: IndexProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
     total = "" if moment.total is None else f" of {moment.total}"
-    line = f"{moment.phase}: {moment.done}{total} photos"
-    if moment.phase not in ("indexing", "classifying", "evaluating"):
+    counted = "passes" if moment.phase == "training" else "photos"
+    line = f"{moment.phase}: {moment.done}{total} {counted}"
+    if moment.phase not in ("indexing", "classifying", "evaluating", "encoding"):
         return line
     line += f", {moment.photos_per_second:.1f} photos/s, {moment.failed} failed"
     if moment.total is not None and moment.photos_per_second > 0:

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.records import IndexProgress
 
-Phase = Literal["scanning", "indexing", "classifying", "evaluating", "finishing", "done"]
-WORKING = ("indexing", "classifying", "evaluating")
+Phase = Literal[
+    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+]
+WORKING = ("indexing", "classifying", "evaluating", "encoding")
 _RECORD_EVERY = 1.0
 
 

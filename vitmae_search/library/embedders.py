@@ -35,7 +35,7 @@ class Embedders:
 
     def __init__(self, plugin_folders: Sequence[Path], device: str, precision: str) -> None:
         self.host = PluginHost(plugin_folders)
-        self._device, self._precision = device, precision
+        self.device, self._precision = device, precision
         self._lock = threading.Lock()
         self._open: dict[str, GuardedEmbedder] = {}
         self._outdated: list[GuardedEmbedder] = []
@@ -50,11 +50,11 @@ class Embedders:
 
     def load(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
         """As `open`, but a new one, for the caller to close."""
-        return open_embedder(self.host.get(plugin), options, self._device, self._precision)
+        return open_embedder(self.host.get(plugin), options, self.device, self._precision)
 
     def open_classifier(self, plugin: str, model: str) -> GuardedClassifier:
         """A classifier of `plugin`, for the caller to close. Raises what `open` does."""
-        return open_classifier(self.host.get(plugin), model, self._device, self._precision)
+        return open_classifier(self.host.get(plugin), model, self.device, self._precision)
 
     def of_space(self, space: Space) -> GuardedEmbedder:
         """The embedder that made the vectors of `space`, which is no derived one.

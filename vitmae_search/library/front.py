@@ -1,8 +1,8 @@
 """`Library`, the front door: it puts the rooms together and owns what is open.
 
 One `Library` serves many threads. The catalogue is read by anyone at any time; it is written only inside
-`index`, `classify`, `derive_space`, `use_space`, `drop_space` and a repairing `check`, each of which holds
-the writer's lock. A model is loaded when something first needs it.
+`index`, `classify`, `adapt`, `derive_space`, `use_space`, `drop_space` and a repairing `check`, each of which
+holds the writer's lock. A model is loaded when something first needs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import Projection
@@ -29,6 +29,10 @@ from vitmae_search.records import (
     IndexReport,
     Space,
 )
+
+if TYPE_CHECKING:
+    from vitmae_search.library.adapting import AdaptReport
+    from vitmae_search.library.fitting import AdaptOptions
 
 
 class Library(LibraryReader):
@@ -145,6 +149,42 @@ class Library(LibraryReader):
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
             )
+
+    def adapt(
+        self,
+        folder: str | os.PathLike[str],
+        options: AdaptOptions | None = None,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        run_key: str | None = None,
+    ) -> AdaptReport:
+        """Learn a projection from photos of `folder`, and use it if it finds photos held out better.
+
+        Only a sample of the folder is read, and none of the library's photos: the new space is made of its
+        stored features. With `output` the projection is written to that file instead, and no library is
+        needed. Raises `TrainingError` for too few photos, `ConfigError`, `LibraryEmpty`, `LibraryBusy`,
+        `SpaceError` where nothing is indexed with the model, `PluginError`, `ModelError`, `DeviceError`.
+        """
+        from vitmae_search.library.fitting import AdaptOptions
+        from vitmae_search.library.keeping import AdaptJob, adapt_library, adapt_to_file
+
+        job = AdaptJob(
+            os.path.abspath(os.path.expanduser(os.fspath(folder))),
+            options or AdaptOptions(),
+            self._choice,
+            self._spaces,
+            self._embedders.device,
+            self._batch_size,
+            on_progress,
+            cancelled,
+        )
+        if output is not None:
+            return adapt_to_file(job, self._catalog_or_none(), Path(os.path.expanduser(output)).absolute())
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return adapt_library(job, catalog, self._vectors, run_key or uuid.uuid4().hex)
 
     def start_index(self, folder: str | os.PathLike[str], *options: str) -> str:
         """Index `folder` in a child process; see `start_job`."""

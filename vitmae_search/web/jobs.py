@@ -21,6 +21,8 @@ _PHASES = {
     "scanning": "Looking through the folder",
     "indexing": "Reading photos",
     "classifying": "Classifying photos",
+    "encoding": "Reading photos",
+    "training": "Learning",
     "finishing": "Finishing",
     "done": "Finishing",
 }
