@@ -242,7 +242,8 @@ def test_a_run_that_failed_says_why(opened: Library, make_run: MakeRun, small: A
 
 
 def test_no_name_reaches_what_reads_markdown_or_html(opened: Library, make_run: MakeRun, small: Any) -> None:
-    run = make_run(f"runs/{HOSTILE}", photos=f"/{HOSTILE}", finished=True)
+    measured = lines_of(3, **{HOSTILE: 0.5})
+    run = make_run(f"runs/{HOSTILE}", photos=f"/{HOSTILE}", lines=measured, finished=True)
     said = json.loads((run / RUN_FILE).read_text())
     said["options"][HOSTILE] = {HOSTILE: [HOSTILE]}
     (run / RUN_FILE).write_text(json.dumps(said))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import streamlit as st
-
-from vitmae_search.web import notices
 
 Points = list[tuple[float, float]]
 
@@ -35,9 +34,19 @@ def draw(lines: Sequence[Mapping[str, float]]) -> None:
         if not places:
             places = list(st.columns(2, gap="medium"))
         with places.pop(0):
-            notices.heading(title_of(name))
+            _heading(title_of(name), list(curves))
             spec = chart(curves, _FORMATS.get(name, ""))
             st.vega_lite_chart(spec=spec, alt=f"{title_of(name)} by epoch", key=f"vs_curve_{name}")
+
+
+def _heading(title: str, names: Sequence[str]) -> None:
+    """The chart's title and, where there are several curves, which is which."""
+    named = names if len(names) > 1 else ()
+    legend = "".join(
+        f'<span class="vs-curve"><i style="background:{colour}"></i>{escape(name)}</span>'
+        for name, colour in zip(named, _COLOURS, strict=False)
+    )
+    st.html(f'<p class="vs-lead">{escape(title)}{legend}</p>')
 
 
 def charts(lines: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, dict[str, Points]]]:
@@ -65,7 +74,7 @@ def thinned(points: Points, most: int = POINTS) -> Points:
 
 
 def chart(curves: Mapping[str, Points], number_format: str) -> dict[str, Any]:
-    """A Vega-Lite chart of curves over epochs; a legend where there are several."""
+    """A Vega-Lite chart of curves over epochs."""
     values = [
         {"epoch": epoch, "value": value, "curve": name}
         for name, points in curves.items()
@@ -78,7 +87,7 @@ def chart(curves: Mapping[str, Points], number_format: str) -> dict[str, Any]:
             "type": "nominal",
             "title": None,
             "scale": {"domain": list(curves), "range": list(_COLOURS)},
-            "legend": {"orient": "top"} if len(curves) > 1 else None,
+            "legend": None,  # it would cover the curves, or squeeze them; the heading has one
         },
         "x": {"field": "epoch", "type": "quantitative", "title": "epochs"},
         "y": {
