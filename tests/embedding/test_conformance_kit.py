@@ -86,6 +86,24 @@ def projecting(weight: str) -> Changes:
     }
 
 
+TWIN = """    def untrained(self, seed):
+        twin = Embedder(self.options)
+        twin.identity, drawn = IDENTITY, np.random.default_rng(SEED).random(192)
+        embed = twin.embed
+        twin.embed = lambda batch: (rows := embed(batch) + drawn.astype(np.float32)) / np.linalg.norm(
+            rows, axis=1, keepdims=True
+        )
+        return twin
+
+    def close(self):
+"""
+
+
+def untrained(seed: str, identity: str) -> Changes:
+    """A plugin with a twin: its vectors lean away by what `seed` draws."""
+    return {"    def close(self):\n": TWIN.replace("SEED", seed).replace("IDENTITY", identity)}
+
+
 BROKEN: dict[str, dict[str, Changes]] = {
     "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
     "check_opens": {
@@ -149,6 +167,11 @@ BROKEN: dict[str, dict[str, Changes]] = {
             "        self.prepare = prepare\n": "        self.prepare, self.projection = prepare, made()\n",
         },
     },
+    "check_untrained": {
+        "random": untrained("None", "{'seed': seed}"),
+        "the model's identity": untrained("seed", "self.identity"),
+        "none": {"    def close(self):\n": "    def untrained(self, seed): pass\n\n    def close(self):\n"},
+    },
     "check_close": {
         "once only": {"        pass": "        del self.options"},
         "for all": {"        pass": "        Embedder.closed = True"}
@@ -185,6 +208,11 @@ def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Pa
         check_embedder("good_plugin_module:plugin")
     finally:
         sys.modules.pop("good_plugin_module", None)
+
+
+def test_a_plugin_with_an_untrained_twin_passes(write_plugin) -> None:
+    ((old, new),) = untrained("seed", "{'seed': seed}").items()
+    check_embedder(write_plugin("good", old=old, new=new))
 
 
 def test_a_plugin_with_a_projection_passes(write_plugin) -> None:

@@ -156,6 +156,23 @@ def check_projection(subject: Subject) -> None:
         _require(again.projection == subject.guarded.projection, "projection is another at each opening")
 
 
+def check_untrained(subject: Subject) -> None:
+    """A plugin with an untrained twin gives the same one for a seed, which looks at the same pictures."""
+    twin = subject.guarded.untrained(3)
+    if twin is None:
+        return
+    before = subject.embedder.embed(subject.batch)
+    with twin:
+        _require(twin.identity != subject.guarded.identity, "the untrained twin has the model's identity")
+        vectors = twin.embed(subject.batch)
+    with subject.open() as other:
+        again = other.untrained(3)
+        assert again is not None
+        _require_same(subject, again.embed(subject.batch), vectors, "untrained, with the same seed")
+        again.close()
+    _require_same(subject, subject.embedder.embed(subject.batch), before, "after its twin was closed")
+
+
 def check_close(subject: Subject) -> None:
     """`close` may be called twice, and leaves other open embedders alone."""
     before = subject.embedder.embed(subject.batch)
@@ -183,6 +200,7 @@ CHECKS: tuple[Check, ...] = (
     check_identity,
     check_reconstruction,
     check_projection,
+    check_untrained,
     check_close,
 )
 """Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
