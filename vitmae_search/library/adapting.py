@@ -257,7 +257,7 @@ def _workplace(key: str) -> Iterator[Path]:
     from vitmae_search.training.run_folder import locked_folder
 
     place = settings().cache / "adapting" / key
-    with locked_folder(place):
+    with locked_folder(place, remember=False):
         yield place
     shutil.rmtree(place, ignore_errors=True)
 

@@ -22,18 +22,18 @@ _LOCK_SECONDS = 2.0
 
 
 @contextmanager
-def locked_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
+def locked_folder(output: str | os.PathLike[str], *, remember: bool = True) -> Iterator[Path]:
     """The folder `output`, made where it is not there, and this process's alone inside the block.
 
-    It is remembered as one of the machine's training runs.
-
-    Raises `TrainingError` for a second process, and for what the disk refuses inside the block.
+    It is remembered as one of the machine's training runs, unless `remember` is false. Raises
+    `TrainingError` for a second process, and for what the disk refuses inside the block.
     """
     place = Path(output)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / LOCK_FILE, timeout=_LOCK_SECONDS):
-            remember_run(place)
+            if remember:
+                remember_run(place)
             yield place
     except Timeout as error:
         raise TrainingError(f"another process is training in {display_path(place)}") from error

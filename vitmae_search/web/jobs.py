@@ -9,7 +9,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import Run
-from vitmae_search.web import notices
+from vitmae_search.web import adapting, notices
 from vitmae_search.web.state import library
 
 RECENT = 10
@@ -26,12 +26,11 @@ _PHASES = {
     "finishing": "Finishing",
     "done": "Finishing",
 }
-_STATES = {
-    "running": "running",
-    "done": "done",
-    "failed": "failed",
-    "cancelled": "cancelled, finished photos kept",
-    "interrupted": "interrupted, finished photos kept",
+_KEPT = {
+    "index": ", finished photos kept",
+    "classify": ", finished photos kept",
+    "pretrain": ", what it learned is kept",
+    "adapt": ", nothing was changed",
 }
 
 
@@ -82,7 +81,8 @@ def _cancel(run: Run) -> None:
     except VitmaeSearchError as error:
         notices.notice(notices.sentence(error), "problem")
     else:
-        notices.hint("Stopping after this batch. Photos that are finished stay in the library.")
+        kept = "Nothing is changed" if run.kind == "adapt" else "Photos that are finished stay in the library"
+        notices.hint(f"Stopping after this batch. {kept}.")
 
 
 def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
@@ -113,7 +113,7 @@ def outcome() -> None:
         notices.notice(f"{doing(newest)} failed: {newest.error or 'no reason given'}", "problem")
     elif newest.state == "interrupted":
         notices.notice(
-            f"{doing(newest)} was interrupted. What was finished is kept; do the same again to go on."
+            f"{doing(newest)} was interrupted{_KEPT.get(newest.kind, '')}. Do the same again to go on."
         )
 
 
@@ -128,8 +128,11 @@ def history() -> None:
 
 
 def _outcome(run: Run) -> str:
-    words = [_STATES.get(run.state, run.state)]
+    kept = _KEPT.get(run.kind, "") if run.state in ("cancelled", "interrupted") else ""
     report = run.report or {}
+    words = [run.state + kept]
+    if run.kind == "adapt" and run.state == "done":
+        words.append(adapting.verdict(report))
     counted = ("classified", "added", "updated", "moved", "missing", "failed")
     words += [f"{number(report, name):,} {name}" for name in counted if number(report, name)]
     if run.error:
@@ -142,6 +145,8 @@ def doing(run: Run) -> str:
     if run.kind == "classify":
         where = f" in {folder_of(run)}" if run.arguments.get("folder") else ""
         return f"Classifying photos{where} by {display_path(str(run.arguments.get('model')))}"
+    if run.kind == "adapt":
+        return f"Adapting to {folder_of(run)}"
     if run.kind in TRAININGS:
         return training_on(run.kind, folder_of(run))
     return f"Indexing {folder_of(run)}"

@@ -8,7 +8,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
-from vitmae_search.web import jobs, notices, spaces
+from vitmae_search.web import adapting, jobs, notices, spaces
 from vitmae_search.web.state import library, only_samples
 
 FAILURES_SHOWN = 200
@@ -39,6 +39,7 @@ def page() -> None:
     jobs.history()
     _failures()
     spaces.draw(status.spaces)
+    adapting.latest(library().runs(jobs.RECENT))
     notices.hint(f"This library is kept in {display_path(status.library)}")
 
 
@@ -90,6 +91,15 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
         icon = ":material/refresh:"
         if st.button("Index again", icon=icon, key=f"vs_again_{root.root_id}", disabled=busy):
             start(root.path)
+        if st.button(
+            "Adapt",
+            icon=":material/tune:",
+            key=f"vs_adapt_{root.root_id}",
+            disabled=busy or root.offline,
+            help="Learn from these photos, for some minutes, to find photos better. Searches change only if "
+            "photos held out are found better.",
+        ):
+            start(root.path, command="adapt")
 
 
 def _root_detail(root: Root) -> str:
@@ -117,11 +127,11 @@ def _add_folder(label: str, busy: bool) -> None:
             notices.notice("Type the folder's path first.", "problem")
 
 
-def start(folder: str, *options: str) -> None:
-    """Begin an index run in a child process, and draw the page again with its progress."""
+def start(folder: str, *options: str, command: str = "index") -> None:
+    """Begin a command on `folder` in a child process, and draw the page again with its progress."""
     try:
         with st.spinner("Starting…"):
-            library().start_index(os.path.expanduser(folder), *options)
+            library().start_job(command, os.path.expanduser(folder), *options)
         st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
         notices.say_next_time(notices.sentence(error), "problem")

@@ -1,0 +1,84 @@
+"""Adapting from the Library page: begun there, and told before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from vitmae_search.catalog import CatalogWriter
+from vitmae_search.library import Library
+from vitmae_search.web.adapting import comparison, verdict
+from vitmae_search.web.server import MAIN_SCRIPT
+
+HOSTILE = "![x](http:/127.0.0.1:9/p.png)<img src=x onerror=alert(1)>"
+
+
+def shares(**values: float) -> Mapping[str, Any]:
+    return {kind.replace("_", "-"): {"recall@1": {"value": value}} for kind, value in values.items()}
+
+
+BETTER = {
+    "before": shares(crop_40=0.5, all=0.75),
+    "after": shares(crop_40=0.9, all=0.95),
+    "kept": True,
+    "space": 7,
+    "failed": 0,
+}
+
+
+def visit() -> AppTest:
+    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=120).run()
+    at.switch_page("library.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def words(at: AppTest) -> str:
+    return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
+
+
+def test_what_adapting_did_is_told_kind_by_kind(opened: Library, small: Any) -> None:
+    with CatalogWriter.open_writer(small.folder) as writer:
+        writer.start_run("adapted", "adapt", {"folder": f"/{HOSTILE}"})
+        writer.finish_run("adapted", "done", {**BETTER, "after": {**BETTER["after"], HOSTILE: {}}})
+    at = visit()
+    text = words(at)
+    assert "<td>cropped to 40 % of its area</td><td>50.0%</td><td>90.0%</td>" in text
+    assert "Searches use the new space 7, which is better (75.0% found before, 95.0% after)." in text
+    assert f"Adapting to /{HOSTILE}" in text
+    assert not any("<img src=x" in str(block.proto.body) for block in at.get("html"))
+    for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
+        assert not any("onerror" in str(block.proto) for block in at.get(kind))
+
+
+def test_what_is_no_better_changes_nothing_and_says_so() -> None:
+    assert verdict({**BETTER, "kept": False, "space": None}) == (
+        "nothing was changed, as it was not better beyond chance (75.0% found before, 95.0% after)"
+    )
+
+
+@pytest.mark.parametrize("report", [{}, {"before": None}, {"before": {"all": 3}, "after": []}])
+def test_a_report_that_says_little_is_told_as_far_as_it_goes(report: Mapping[str, object]) -> None:
+    assert comparison(report) == []
+    assert "not better" in verdict(report)
+
+
+def test_adapting_begins_on_the_page_and_says_why_it_cannot(opened: Library, small: Path) -> None:
+    at = visit()
+    root = opened.status().roots[0]
+    at.button(key=f"vs_adapt_{root.root_id}").click().run()
+    assert not at.exception
+    begun = opened.runs(1)[0]
+    assert begun.kind == "adapt"
+    deadline = time.monotonic() + 120
+    while opened.runs(1)[0].state == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    at.run()
+    assert f"Adapting to {root.path} failed: " in words(at)
+    assert "to learn from" in words(at)
