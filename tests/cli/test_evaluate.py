@@ -35,7 +35,7 @@ def test_tables_json_markdown_and_a_plot(vitmae_search: Any, colours: Path, tmp_
         assert opened.format == "PNG"
     text = vitmae_search(*words).out
     assert text == (tmp_path / "report.md").read_text("utf-8")
-    assert "| color-layout | 268 | 100.0 (100.0–100.0) |" in text
+    assert "| color-layout | 268 | 100.00 (100.00–100.00) |" in text
     assert not (tmp_path / "library").exists()
 
 

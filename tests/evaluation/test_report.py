@@ -81,7 +81,7 @@ def test_tables_name_rows_and_columns(found: Evaluation) -> None:
     for table in found.tables():
         assert all(len(row) == len(table.header) for row in table.rows)
     figure = found.methods[0].neighbours["P@1"]
-    cell = f"{100 * figure.value:.1f} ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
+    cell = f"{100 * figure.value:.2f} ({100 * figure.low:.2f}–{100 * figure.high:.2f})"
     assert classes.rows[0][2] == cell
     assert duplicates.rows[0][3] == f"{found.methods[0].duplicates.best_score:.4f}"  # type: ignore[union-attr]
 

@@ -169,6 +169,7 @@ def _print(found: Evaluation) -> None:
         console.print(f"note: {note}")
     for table in found.tables():
         shown = Table(*table.header, title=table.title)
+        shown.columns[0].no_wrap = True
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)

@@ -34,7 +34,8 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
         for i, method in enumerate(found.methods)
     }
     lines: dict[str, Any] = {}
-    row = drawing.subplots(1, len(panels), squeeze=False)[0]
+    widths = [8 if panel is _recall else 5 for panel in panels]
+    row = drawing.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     for axes, panel in zip(row, panels, strict=True):
         panel(axes, found, styles)
         axes.grid(color="#e4e4e4")

@@ -117,7 +117,7 @@ def _neighbour_table(found: Evaluation) -> Table | None:
         return None
     names = tuple(measured[0].neighbours)
     rows = tuple(
-        (method.name, str(method.dimension), *(percent(method.neighbours[name]) for name in names))
+        (method.name, str(method.dimension), *(percent(method.neighbours[name], 2) for name in names))
         for method in measured
     )
     title = f"Neighbours of the same class: {found.queries} photos asked, {found.classes} classes"
@@ -160,9 +160,10 @@ def _duplicate_table(found: Evaluation) -> Table | None:
     return Table(title, (*header, "from score"), rows)
 
 
-def percent(figure: Figure) -> str:
+def percent(figure: Figure, digits: int = 1) -> str:
     """In per cent, with its interval: "12.3 (11.8–12.9)"."""
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
+    value, low, high = (f"{100 * share:.{digits}f}" for share in (figure.value, figure.low, figure.high))
+    return f"{value} ({low}–{high})"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,21 +153,31 @@ class LibraryReader:
         self,
         folder: str | os.PathLike[str],
         *,
+        labels: str | os.PathLike[str] | None = None,
+        instances: int = 1000,
+        limit: int | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
         on_progress: Callable[[IndexProgress], None] | None = None,
-        **options: Any,
     ) -> Evaluation:
         """How good searches are on the photos of `folder`, with what `index` would embed with now.
 
-        `options` are labels, instances, limit, seed and batch_size; see `evaluating.evaluate_folder`, which
-        says what is raised as well. The photos need not be in the library, which is not written to.
+        The photos need not be in the library, which is not written to. See `evaluating.evaluate_folder`.
         """
         from vitmae_search.library.evaluating import Candidate, evaluate_folder
 
         chosen = self._spaces.features(self._choice, self._catalog_or_none())
-        candidate = Candidate.of(chosen.embedder, chosen.projection)
-        host, decode_mode = self._embedders.host, chosen.decode
         return evaluate_folder(
-            folder, [candidate], decode=decode_mode, host=host, on_progress=on_progress, **options
+            folder,
+            [Candidate.of(chosen.embedder, chosen.projection)],
+            labels=labels,
+            instances=instances,
+            limit=limit,
+            decode=chosen.decode,
+            batch_size=batch_size,
+            seed=seed,
+            host=self._embedders.host,
+            on_progress=on_progress,
         )
 
     def status(self) -> LibraryStatus:
