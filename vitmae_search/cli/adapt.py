@@ -32,7 +32,7 @@ _LEARNING = (
 )
 _PROJECTION_ALONE = {
     *("photos", "views", "held_out", "method", "dimension", "neighbours"),
-    *("embedder", "projection", "batch_size"),
+    *("embedder", "projection", "decode", "batch_size"),
 }
 _ENCODER_EPOCHS = 20
 _ENCODER_FOLDER = Path("runs/adapt")
@@ -57,6 +57,11 @@ _ENCODER_FOLDER = Path("runs/adapt")
 )
 @projection_option
 @device_options
+@click.option(
+    "--decode",
+    type=click.Choice(["scaled", "exact"]),
+    help="Let the JPEG decoder scale large photos down, or decode every pixel.  [default: scaled]",
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True)
 @click.option(
     "--photos",

@@ -54,6 +54,13 @@ def test_vectors_have_a_mean_square_length_of_the_dimension(views: Features) -> 
     assert abs(out.var(axis=0).sum() / 12 - 1) < 0.1
 
 
+def test_photos_are_gone_through_in_chunks(views: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = fit_discriminant(views)
+    monkeypatch.setattr("vitmae_search.training.adapting.discriminant._CHUNK", 50)
+    for whole, parts in zip(once, fit_discriminant(views), strict=True):
+        np.testing.assert_allclose(parts, whole, atol=1e-4)
+
+
 def test_features_in_half_precision_on_disk_will_do(views: Features, tmp_path: Path) -> None:
     stored = np.memmap(tmp_path / "views", np.float16, "w+", shape=views.shape)
     stored[:] = views

@@ -54,17 +54,20 @@ def fit_discriminant(
 def _covariances(features: NDArray[np.floating]) -> tuple[_Array, _Array, _Array]:
     """The mean of view 0, (F,), and the covariances of the photos' means and of views about them, (F, F)."""
     count, views, width = features.shape
-    within, means, originals = np.zeros((width, width)), np.empty((count, width)), np.zeros(width)
+    within, between = np.zeros((width, width)), np.zeros((width, width))
+    originals, offset = np.zeros(width), np.zeros(width)
+    near = features[:_CHUNK].astype(np.float64).mean(axis=(0, 1))  # sums about it do not cancel
     for start in range(0, count, _CHUNK):
         some = features[start : start + _CHUNK].astype(np.float64)
-        means[start : start + len(some)] = some.mean(axis=1)
+        means = some.mean(axis=1)
         originals += some[:, 0].sum(axis=0) / count
-        about = (some - some.mean(axis=1, keepdims=True)).reshape(-1, width)
+        offset += (means - near).sum(axis=0) / count
+        between += (means - near).T @ (means - near) / (count - 1)
+        about = (some - means[:, None]).reshape(-1, width)
         within += about.T @ about / (count * (views - 1))
     if not np.isfinite(within).all():
         raise TrainingError("some features are not finite numbers")
-    centred = means - means.mean(axis=0)
-    return originals, centred.T @ centred / (count - 1), within
+    return originals, between - np.outer(offset, offset) * count / (count - 1), within
 
 
 def _inverse_root(covariance: _Array, shrinkage: float) -> _Array:
