@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
-from vitmae_search.web.adapting import comparison, verdict
+from vitmae_search.library.fitting import AdaptOptions
+from vitmae_search.web.adapting import CHANGES, comparison, verdict
 from vitmae_search.web.server import MAIN_SCRIPT
 
 HOSTILE = "![x](http:/127.0.0.1:9/p.png)<img src=x onerror=alert(1)>"
 
 
 def shares(**values: float) -> Mapping[str, Any]:
-    return {kind.replace("_", "-"): {"recall@1": {"value": value}} for kind, value in values.items()}
+    return {kind.replace("_", "-"): {"value": value} for kind, value in values.items()}
 
 
 BETTER = {
@@ -55,6 +56,27 @@ def test_what_adapting_did_is_told_kind_by_kind(opened: Library, small: Any) -> 
     assert not any("<img src=x" in str(block.proto.body) for block in at.get("html"))
     for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
         assert not any("onerror" in str(block.proto) for block in at.get(kind))
+
+
+def test_a_real_report_is_told_whole(
+    tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(40):
+        write_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    with Library.open(tmp_path / "library", embedder="color_layout") as made:
+        made.index(tmp_path / "photos")
+    with Library.open(tmp_path / "library") as made:
+        options = AdaptOptions(views=2, method="whitening")
+        report = made.adapt(tmp_path / "photos", options, run_key="adapted")
+        run = made.run("adapted")
+    assert report.before is not None
+    assert run is not None
+    assert run.report is not None
+    rows = comparison(run.report)
+    assert [row[0] for row in rows] == [CHANGES[kind] for kind in report.before]
+    assert rows[-1][1:] == (f"{report.before['all'].value:.1%}", f"{report.after['all'].value:.1%}")
+    assert rows[-1][1] in verdict(run.report)
 
 
 def test_what_is_no_better_changes_nothing_and_says_so() -> None:

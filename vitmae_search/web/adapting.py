@@ -10,7 +10,7 @@ from vitmae_search.errors import display_path
 from vitmae_search.records import Run
 from vitmae_search.web import notices
 
-_CHANGES = {
+CHANGES = {
     "crop-40": "cropped to 40 % of its area",
     "crop-80": "cropped to 80 % of its area",
     "rotated+15": "turned left by 15°",
@@ -58,13 +58,13 @@ def comparison(report: Mapping[str, object]) -> list[tuple[str, str, str]]:
     for kind in kinds if isinstance(kinds, dict) else ():
         before, after = recall(report, "before", kind), recall(report, "after", kind)
         if before is not None and after is not None:
-            rows.append((_CHANGES.get(kind, display_path(kind)), f"{before:.1%}", f"{after:.1%}"))
+            rows.append((CHANGES.get(kind, display_path(kind)), f"{before:.1%}", f"{after:.1%}"))
     return rows
 
 
 def recall(report: Mapping[str, object], when: str, kind: str) -> float | None:
     """The share, 0 to 1, of photos changed in this way that were found first."""
     found: object = report
-    for name in (when, kind, "recall@1", "value"):
+    for name in (when, kind, "value"):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, float | int) else None
