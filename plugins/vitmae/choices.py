@@ -14,7 +14,7 @@ VIEWS = ("1", "flip", "five")
 def check_options(options: Options) -> None:
     """Raise `PluginOptionError` for what no model could satisfy."""
     if options["pooling"] != AUTO:
-        _check_pooling(str(options["pooling"]))
+        check_pooling(str(options["pooling"]))
     if options["layers"] != AUTO:
         _numbers(str(options["layers"]))
     if float(options["gem_power"]) <= 0:
@@ -25,7 +25,8 @@ def check_options(options: Options) -> None:
         raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
 
 
-def _check_pooling(text: str) -> None:
+def check_pooling(text: str) -> None:
+    """Raise `PluginOptionError` for what is no pooling."""
     parts = text.split("+")
     if not set(parts) <= set(POOLINGS):
         rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign, or auto"

@@ -44,7 +44,7 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
 
 
 class ViTMAEEmbedder:
-    """See `contract.Embedder`, `Reconstructor`, `Untrained` and `Projecting`.
+    """See `contract.Embedder`, `Reconstructor`, `Untrained`, `Projecting` and `Choosing`.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
     masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
@@ -69,7 +69,8 @@ class ViTMAEEmbedder:
         features = features_of(
             options, config.num_hidden_layers, config.hidden_size, checkpoint.files.projection
         )
-        self._options = features.in_options(options)
+        self.chosen_options = features.chosen_options(options)
+        self._options = {**options, **self.chosen_options}
         self._layers, self._pooling = features.layers, features.pooling
         self._gem_power, self._views = float(options["gem_power"]), str(options["views"])
         self.projection: str | None = features.projection

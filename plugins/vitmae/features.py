@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vitmae_search.embedding import Projection
 from vitmae_search.embedding.contract import Options
-from vitmae_search.errors import ModelError
+from vitmae_search.errors import CheckpointError, ModelError, PluginOptionError, display_path
 from vitmae_search.vitmae import pooled_width
 
-from .choices import AUTO, parse_layers
+from .choices import AUTO, NAME, check_pooling, parse_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,10 @@ class Features:
     pooling: str
     projection: str | None
 
-    def in_options(self, options: Options) -> Options:
-        """The options with these layers and this pooling spelled out."""
-        return {**options, "layers": ",".join(map(str, self.layers)), "pooling": self.pooling}
+    def chosen_options(self, options: Options) -> Options:
+        """What stands for "auto" among these options."""
+        spelled = {"layers": ",".join(map(str, self.layers)), "pooling": self.pooling}
+        return {name: value for name, value in spelled.items() if options[name] == AUTO}
 
 
 def features_of(options: Options, depth: int, width: int, file: Path | None) -> Features:
@@ -32,10 +33,18 @@ def features_of(options: Options, depth: int, width: int, file: Path | None) -> 
 
     A projection may say in its provenance to which "layers" and "pooling" it was fitted: "auto" means
     these, and other features go without it. Without one "auto" means the mean of the last layer. Raises
-    `PluginOptionError`.
+    `PluginOptionError`, and `CheckpointError` where "auto" would mean what this model does not have.
     """
     projection = _read(file)
-    said = projection.provenance if projection else {}
+    try:
+        said = {} if projection is None else _said(projection, depth, width)
+    except PluginOptionError as error:
+        if AUTO in (options["layers"], options["pooling"]):
+            raise CheckpointError(
+                f"{display_path(file or '')} was fitted to other features than this model has: "
+                f"{error.message}. Take it away, or choose layers and pooling yourself."
+            ) from error
+        said, projection, file = {}, None, None
     pooling = _chosen(options["pooling"], said.get("pooling"), "mean")
     layers = parse_layers(_chosen(options["layers"], said.get("layers"), "last"), depth, pooling)
     if projection is not None and not (
@@ -52,6 +61,21 @@ def _read(file: Path | None) -> Projection | None:
         return None if file is None else Projection.read(file)
     except ModelError:
         return None  # the host reads it as well, and tells, where a person wants it
+
+
+def _said(projection: Projection, depth: int, width: int) -> dict[str, str]:
+    """The layers and pooling of its provenance. Raises `PluginOptionError` for those of another model."""
+    said = {
+        name: projection.provenance[name] for name in ("layers", "pooling") if name in projection.provenance
+    }
+    pooling = said.get("pooling", "mean")
+    check_pooling(pooling)
+    layers = parse_layers(said.get("layers", "last"), depth, pooling)
+    length, takes = pooled_width(width, len(layers), pooling), projection.input_dimension
+    if len(said) == 2 and length != takes:
+        rule = f"have length {length}, and it takes {takes}"
+        raise PluginOptionError(NAME, f"layers={said['layers']!r} with pooling={pooling!r} {rule}")
+    return said
 
 
 def _chosen(option: object, said: str | None, otherwise: str) -> str:

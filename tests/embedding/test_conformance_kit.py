@@ -67,6 +67,12 @@ def reconstructing(seed: str, mask: str) -> Changes:
     return CLAIM | {"    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)}
 
 
+def choosing(identity: str, mode: str) -> Changes:
+    """A plugin that chooses one of its options itself."""
+    chosen = f"self.identity, self.chosen_options = {identity}, {{'mode': {mode}}}"
+    return {"        self.options = options\n": f"        self.options = options\n        {chosen}\n"}
+
+
 PROJECTION = """
 def made():
     import tempfile
@@ -152,6 +158,10 @@ BROKEN: dict[str, dict[str, Changes]] = {
         },
         "path": {'{"side": 8}': '{"weights": {"from": __file__}}'},
         "device": {'{"side": 8}': '{"device": "cpu"}'},
+    },
+    "check_options": {
+        "another identity": choosing("{'side': options['mode']}", "'b'"),
+        "another choice": choosing("{'side': 8}", "options['mode'] + 'b'"),
     },
     "check_reconstruction": {
         "none": CLAIM,

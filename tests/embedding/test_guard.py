@@ -51,6 +51,11 @@ def test_a_good_plugin(opened: Opened) -> None:
         assert len(embedder.fingerprint("exact")) == 64
 
 
+def test_what_an_embedder_chose_is_among_its_options(opened: Opened) -> None:
+    embedder = opened("input_size = 8", "input_size, chosen_options = 8, {'mode': 'b', 'size': 16}", size="4")
+    assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "b"}
+
+
 RETURN = "        return (flat"
 
 
@@ -111,6 +116,13 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
             "@property\n    def projection(self): raise KeyError('no')\n\n    def close",
             "embedder's attributes failed: KeyError",
         ),
+        (
+            "input_size = 8",
+            "input_size, chosen_options = 8, {'depth': 2}",
+            "chosen_options=.* no options of it",
+        ),
+        ("input_size = 8", "input_size, chosen_options = 8, {'size': 'big'}", "chosen_options=.* no options"),
+        ("input_size = 8", "input_size, chosen_options = 8, 'big'", "chosen_options='big' are no options"),
         ("return Embedder(options)", "raise OSError('gone')", "open failed: OSError: gone"),
         ("return Embedder(options)", "return None", "no attribute 'model'"),
     ],

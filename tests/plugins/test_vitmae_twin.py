@@ -12,7 +12,7 @@ import torch
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import Projection, Untrained
 from vitmae_search.embedding.testing import check_embedder
-from vitmae_search.errors import CheckpointError, NoDecoder, PluginOptionError
+from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
 
@@ -113,7 +113,33 @@ def test_a_damaged_projection_is_the_hosts_to_tell(open_model, folder: Path) -> 
         embedder.own_projection()
 
 
-def test_a_projection_for_layers_that_are_not_there(open_model, folder: Path) -> None:
-    projection(32, layers="9").save(folder / "projection.safetensors")
-    with pytest.raises(PluginOptionError, match="there is no layer 9"):
+def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, checkpoint: Path) -> None:
+    plain = open_model(model=str(folder))
+    assert plain.options == open_model(layers="4", pooling="mean", model=str(folder)).options
+    assert open_model(model=str(folder), layers="last").options["layers"] == "last", "a person's own words"
+    projection(128, layers="2,last", pooling="moments").save(folder / "projection.safetensors")
+    fitted = open_model(model=str(folder))
+    assert (fitted.options["layers"], fitted.options["pooling"]) == ("2,4", "moments")
+    again = open_model(**plain.options)
+    assert (again.identity, again.projection) == (plain.identity, None), "it goes on as it was"
+    (folder / "projection.safetensors").unlink()
+    assert open_model(**fitted.options).identity == fitted.identity
+    assert fitted.untrained(0).options == fitted.options
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"layers": "9"}, "there is no layer 9; the model has 4"),
+        ({"layers": "auto"}, "layers='auto' must be"),
+        ({"pooling": "max"}, "pooling='max' must be one of"),
+        ({"layers": "0", "pooling": "cls"}, "the CLS token is the same for every photo"),
+        ({"layers": "2,last", "pooling": "mean"}, "have length 64, and it takes 32"),
+    ],
+)
+def test_a_projection_for_features_that_the_model_has_not(open_model, folder: Path, said, reason) -> None:
+    projection(32, **said).save(folder / "projection.safetensors")
+    with pytest.raises(CheckpointError, match=rf"projection\.safetensors was fitted to other .*{reason}"):
         open_model(model=str(folder))
+    chosen = open_model(model=str(folder), layers="last", pooling="mean")
+    assert chosen.projection is None, "it is not taken for one of these features"

@@ -10,6 +10,7 @@ from vitmae_search.embedding.classifying import GuardedClassifier, open_classifi
 from vitmae_search.embedding.contract import (
     API_VERSION,
     CAPABILITIES,
+    Choosing,
     Classifier,
     ClassifierOpener,
     Embedder,
@@ -39,6 +40,7 @@ __all__ = [
     "API_VERSION",
     "CAPABILITIES",
     "ENTRY_POINTS",
+    "Choosing",
     "Classifier",
     "ClassifierOpener",
     "Embedder",

@@ -146,6 +146,19 @@ class Untrained(Protocol):
 
 
 @runtime_checkable
+class Choosing(Protocol):
+    """An embedder some of whose options may leave a choice to it, or to the model's files ("auto")."""
+
+    @property
+    def chosen_options(self) -> Options:
+        """What was chosen, by option: with these it opens as it is, whatever comes to lie beside the model.
+
+        The host keeps them with the vectors, so that a space goes on with the features that it has.
+        """
+        ...
+
+
+@runtime_checkable
 class Projecting(Protocol):
     """An embedder whose model comes with a projection: a whitening, or a head that was trained for it.
 

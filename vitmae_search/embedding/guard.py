@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding.contract import (
+    Choosing,
     Embedder,
     EmbedderPlugin,
     PluginInfo,
@@ -27,7 +28,7 @@ from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
 from vitmae_search.embedding.prepare import blame
 from vitmae_search.embedding.projection import Projection
-from vitmae_search.errors import NoDecoder, PluginBroken
+from vitmae_search.errors import NoDecoder, PluginBroken, PluginOptionError
 from vitmae_search.records import Reconstruction
 
 _UNIT_LENGTH = 1e-3
@@ -62,18 +63,23 @@ class GuardedEmbedder(Guarded):
     """An open embedder whose every answer is checked. Satisfies `contract.Embedder`.
 
     One `embed`, `reconstruct` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
-    `shape` and `dtype` are those of what `prepare` gives.
+    `shape` and `dtype` are those of what `prepare` gives; `options` open it again as it is.
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
         super().__init__(info, embedder, "embedder")
-        self._embedder, self.options = embedder, dict(options)
+        self._embedder = embedder
         with blame(info.name, "reading the embedder's attributes"):
             dimension = embedder.dimension
+            chosen = embedder.chosen_options if isinstance(embedder, Choosing) else {}
             projection = embedder.projection if isinstance(embedder, Projecting) else None
         self.dimension: int = self._expect(positive(dimension), "dimension", dimension, "an int above 0")
         fits = projection is None or (type(projection) is str and os.path.isabs(projection))
         self.projection: str | None = self._expect(fits, "projection", projection, "None or an absolute path")
+        try:
+            self.options = resolve_options(info, {**options, **chosen})
+        except (PluginOptionError, TypeError) as error:
+            raise PluginBroken(info.name, f"chosen_options={chosen!r} are no options of it") from error
 
     @property
     def can_reconstruct(self) -> bool:

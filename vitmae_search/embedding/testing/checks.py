@@ -130,6 +130,15 @@ def check_identity(subject: Subject) -> None:
             _require(not is_path, f"{place} is a path: {value!r}")
 
 
+def check_options(subject: Subject) -> None:
+    """With the options that the host keeps, what the plugin chose among them, it opens as it was."""
+    kept = subject.guarded.options
+    with subject.open(kept) as again:
+        _require(again.options == kept, f"opened with {kept} it has {again.options}")
+        same = canonical_json(again.identity) == canonical_json(subject.guarded.identity)
+        _require(same, f"identity is another with {kept}, the options as the embedder tells them")
+
+
 def check_reconstruction(subject: Subject) -> None:
     """A plugin that reconstructs gives fitting panels, the same for the same seed, and heeds the mask."""
     if not subject.guarded.can_reconstruct:
@@ -198,6 +207,7 @@ CHECKS: tuple[Check, ...] = (
     check_different_images_differ,
     check_same_in_another_process,
     check_identity,
+    check_options,
     check_reconstruction,
     check_projection,
     check_untrained,

@@ -67,9 +67,10 @@ class Subject:
         """The same embedder without the guard, so that a check sees what the plugin itself does."""
         return self.guarded._embedder
 
-    def open(self) -> GuardedEmbedder:
-        """Another open embedder of the same making."""
-        return open_embedder(self.plugin, self.options, self.device, self.precision)
+    def open(self, options: Mapping[str, object] | None = None) -> GuardedEmbedder:
+        """Another open embedder of the same making, or with other options."""
+        chosen = self.options if options is None else options
+        return open_embedder(self.plugin, chosen, self.device, self.precision)
 
     @cached_property
     def batch(self) -> NDArray[Any]:
