@@ -33,7 +33,7 @@ class Drowned:
 
 
 class Plugin:
-    info = PluginInfo(name="drowned", title="Drowned")
+    info = PluginInfo(name="drowned", title="Drowned", options={"side": 8})
 
     def open(self, options: Options, *, device: str, precision: str) -> Drowned:
         return Drowned()

@@ -151,11 +151,13 @@ def test_a_file_needs_no_library_and_leaves_one_alone(
     before = state(library)
     library.adapt(pieces, SMALL, output=tmp_path / "one.safetensors")
     assert state(library) == before
-    with Library.open(tmp_path / "nothing", embedder="drowned", plugin_folders=[drowned_plugins]) as other:
+    opening = {"embedder": "drowned", "options": {"side": "9"}, "plugin_folders": [drowned_plugins]}
+    with Library.open(tmp_path / "nothing", **opening) as other:  # type: ignore[arg-type]
         report = other.adapt(pieces, SMALL, output=tmp_path / "two.safetensors")
     assert not (tmp_path / "nothing").exists()
     assert report.kept
     assert report.output == str(tmp_path / "two.safetensors")
+    assert Projection.read(report.output).provenance["side"] == "9"  # whoever uses it needs the same
     digests = {Projection.read(tmp_path / f"{name}.safetensors").digest for name in ("one", "two")}
     assert digests == {report.digest}
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder, Projection
+from vitmae_search.embedding import Projection
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.evaluation import (
     ALL_KINDS,
@@ -205,15 +205,15 @@ class Adaptation:
             sample.views, self.options, self.stored, self.device, self._left(0.95), on_pass
         ).projection()
         embedder = self.features.embedder
-        defaults = embedder.info.options
-        chosen = {name: str(v) for name, v in embedder.options.items() if v != defaults.get(name)}
         source = {
-            **chosen,  # such as layers and pooling, by which a plugin knows what the projection fits
+            **{
+                name: str(value) for name, value in embedder.options.items()
+            },  # whoever uses it needs the same
             "plugin": embedder.info.name,
             "model": embedder.model,
             "features": self.features.fingerprint,
         }
-        return replace(made, provenance={**made.provenance, **source})
+        return replace(made, provenance={**source, **made.provenance})
 
     def _left(self, share: float) -> float | None:
         """Seconds of this share of the person's minutes that are left; hardly any when they are over."""
@@ -263,18 +263,6 @@ def _workplace(key: str) -> Iterator[Path]:
     with locked_folder(place, remember=False):
         yield place
     shutil.rmtree(place, ignore_errors=True)
-
-
-def _options_told(embedder: GuardedEmbedder) -> dict[str, str]:
-    """What the features were made with, as its options have it: whoever opens the model with the projection
-    needs the same. What an option leaves to the model, "auto", is told as the identity has it."""
-    told = {"plugin": embedder.info.name, **{name: str(value) for name, value in embedder.options.items()}}
-    for name in (name for name, value in told.items() if value == "auto" and name in embedder.identity):
-        value = embedder.identity[name]
-        parts = value if isinstance(value, list) else [value]
-        words = [next(iter(part)) if isinstance(part, dict) else str(part) for part in parts]
-        told[name] = ("," if all(word.isdigit() for word in words) else "+").join(words)
-    return {**told, "model": embedder.model}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
