@@ -205,10 +205,10 @@ class Adaptation:
             sample.views, self.options, self.stored, self.device, self._left(0.95), on_pass
         ).projection()
         embedder = self.features.embedder
+        defaults = embedder.info.options
+        chosen = {name: str(v) for name, v in embedder.options.items() if v != defaults.get(name)}
         source = {
-            **{
-                name: str(value) for name, value in embedder.options.items()
-            },  # whoever uses it needs the same
+            **chosen,  # such as layers and pooling, by which a plugin knows what the projection fits
             "plugin": embedder.info.name,
             "model": embedder.model,
             "features": self.features.fingerprint,
