@@ -79,6 +79,15 @@ def opened(small: Small, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
 
 
 @pytest.fixture
+def opened_copy(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    """A copy of the small library as the app's own, for tests that write to it."""
+    shutil.copytree(small.folder, tmp_path / "library")
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    yield state.library()
+    state.close_libraries()
+
+
+@pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A library that is not there yet, as the app's own."""
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "nothing-yet"))

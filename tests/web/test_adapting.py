@@ -44,8 +44,8 @@ def words(at: AppTest) -> str:
     return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
 
 
-def test_what_adapting_did_is_told_kind_by_kind(opened: Library, small: Any) -> None:
-    with CatalogWriter.open_writer(small.folder) as writer:
+def test_what_adapting_did_is_told_kind_by_kind(opened_copy: Library) -> None:
+    with CatalogWriter.open_writer(opened_copy.folder) as writer:
         writer.start_run("adapted", "adapt", {"folder": f"/{HOSTILE}"})
         writer.finish_run("adapted", "done", {**BETTER, "after": {**BETTER["after"], HOSTILE: {}}})
     at = visit()
@@ -91,15 +91,15 @@ def test_a_report_that_says_little_is_told_as_far_as_it_goes(report: Mapping[str
     assert "not better" in verdict(report)
 
 
-def test_adapting_begins_on_the_page_and_says_why_it_cannot(opened: Library, small: Path) -> None:
+def test_adapting_begins_on_the_page_and_says_why_it_cannot(opened_copy: Library) -> None:
     at = visit()
-    root = opened.status().roots[0]
+    root = opened_copy.status().roots[0]
     at.button(key=f"vs_adapt_{root.root_id}").click().run()
     assert not at.exception
-    begun = opened.runs(1)[0]
+    begun = opened_copy.runs(1)[0]
     assert begun.kind == "adapt"
     deadline = time.monotonic() + 120
-    while opened.runs(1)[0].state == "running" and time.monotonic() < deadline:
+    while opened_copy.runs(1)[0].state == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     at.run()
     assert f"Adapting to {root.path} failed: " in words(at)

@@ -183,7 +183,7 @@ def test_a_phone_in_the_dark(small: Any, start_server: StartServer, visit: Visit
         has_touch=True,
         is_mobile=True,
     )
-    for path in ("/", "/?photo=1", "/library", "/plugins"):
+    for path in ("/", "/?photo=1", "/library", "/training", "/plugins"):
         page = window.go(path)
         expect(page.locator('[data-testid="stApp"]')).to_have_attribute(
             "data-test-script-state", "notRunning"

@@ -86,8 +86,8 @@ def drawn(at: AppTest) -> list[str]:
     return [chart.proto.alt for chart in at.get("vega_lite_chart")]
 
 
-def keys(at: AppTest) -> set[str]:
-    return {button.key for button in at.button}
+def labels(at: AppTest) -> set[str]:
+    return {button.label for button in at.button}
 
 
 def test_without_a_run_there_is_the_form_and_nothing_is_made(empty: Path, tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_without_a_run_there_is_the_form_and_nothing_is_made(empty: Path, tmp_pa
 
 
 def test_a_finished_run_tells_its_figures_curves_options_and_how_to_use_it(
-    opened: Library, make_run: MakeRun
+    opened_copy: Library, make_run: MakeRun
 ) -> None:
     run = make_run("my model", finished=True)
-    shutil.copy(opened.photos()[0].path, run / "reconstructions.png")
+    shutil.copy(opened_copy.photos()[0].path, run / "reconstructions.png")
     for name in ("config.json", "model.safetensors"):
         (run / name).touch()
     at = visit()
@@ -122,14 +122,14 @@ def test_a_finished_run_tells_its_figures_curves_options_and_how_to_use_it(
     assert all(
         said in text for said in ("options: crop_scale", "0.2, 1.0", "model: hidden_size", "192", "yes")
     )
-    root = opened.status().roots[0].path
+    root = opened_copy.status().roots[0].path
     assert [code.value for code in at.code] == [
-        f"vitmae-search index {root} --library {opened.folder} --model '{run}'"
+        f"vitmae-search index {root} --library {opened_copy.folder} --model '{run}'"
     ]
-    assert not keys(at) & {"vs_train_stop", "vs_train_go_on"}
+    assert not {"Stop", "Go on"} & labels(at)
 
 
-def test_a_running_one_tells_its_progress_and_what_is_left(opened: Library, make_run: MakeRun) -> None:
+def test_a_running_one_tells_its_progress_and_what_is_left(opened_copy: Library, make_run: MakeRun) -> None:
     run = make_run()
     with FileLock(run / LOCK_FILE):
         at = visit()
@@ -137,14 +137,14 @@ def test_a_running_one_tells_its_progress_and_what_is_left(opened: Library, make
         assert numbers(at)["Left"] == "3 min"
         assert [bar.proto.value for bar in at.get("progress")] == [40]
         assert "started elsewhere" in words(at)
-        assert "vs_train_stop" not in keys(at)
+        assert "Stop" not in labels(at)
     at.run()
     assert ">stopped<" in words(at)
     assert "Left" not in numbers(at)
     assert at.button(key="vs_train_go_on")
 
 
-def test_photos_that_are_being_read_are_said(opened: Library, tmp_path: Path) -> None:
+def test_photos_that_are_being_read_are_said(opened_copy: Library, tmp_path: Path) -> None:
     run = tmp_path / "begun"
     run.mkdir()
     remember_run(run)
@@ -155,14 +155,14 @@ def test_photos_that_are_being_read_are_said(opened: Library, tmp_path: Path) ->
         assert drawn(at) == []
 
 
-def test_a_contrastive_loss_has_a_curve_of_its_own(opened: Library, make_run: MakeRun) -> None:
+def test_a_contrastive_loss_has_a_curve_of_its_own(opened_copy: Library, make_run: MakeRun) -> None:
     make_run(lines=lines_of(3, contrastive=4.2, reconstruction=0.7))
     wanted = ["Loss", "Contrastive loss", "Reconstruction loss", "Learning rate"]
     assert drawn(visit()) == [f"{name} by epoch" for name in wanted]
 
 
 def test_a_fine_tuning_tells_its_accuracy_and_gives_tags(
-    opened: Library, make_run: MakeRun, real_photos: dict[str, Path]
+    opened_copy: Library, make_run: MakeRun, real_photos: dict[str, Path]
 ) -> None:
     run = make_run(kind="finetune", lines=lines_of(3, val_loss=0.4, accuracy=0.875), finished=True)
     shutil.copy(real_photos["coins"], run / "confusion.png")
@@ -176,7 +176,9 @@ def test_a_fine_tuning_tells_its_accuracy_and_gives_tags(
     assert [code.value.split()[1] for code in at.code] == ["index", "classify"]
 
 
-def test_the_latest_run_comes_first_and_another_can_be_chosen(opened: Library, make_run: MakeRun) -> None:
+def test_the_latest_run_comes_first_and_another_can_be_chosen(
+    opened_copy: Library, make_run: MakeRun
+) -> None:
     first, second = make_run("first", photos="/one"), make_run("second", photos="/two")
     at = visit()
     assert at.selectbox(key="vs_run").value == str(second)
@@ -185,7 +187,7 @@ def test_the_latest_run_comes_first_and_another_can_be_chosen(opened: Library, m
     assert "Pretraining on /one" in words(at)
 
 
-def test_what_is_gone_or_no_run_is_one_sentence(opened: Library, make_run: MakeRun, small: Any) -> None:
+def test_what_is_gone_or_no_run_is_one_sentence(opened_copy: Library, make_run: MakeRun) -> None:
     run, other = make_run(), make_run("other")
     at = visit()
     at.selectbox(key="vs_run").set_value(str(run)).run()
@@ -202,7 +204,7 @@ def test_what_is_gone_or_no_run_is_one_sentence(opened: Library, make_run: MakeR
 
 @pytest.mark.parametrize("torn", [b'{"step": 5, "ep', b"\xff\xfe", b'{"step": "x"}\n', b"NaN\n[]\n"])
 def test_a_half_written_log_is_drawn_as_far_as_it_goes(
-    opened: Library, make_run: MakeRun, torn: bytes
+    opened_copy: Library, make_run: MakeRun, torn: bytes
 ) -> None:
     run = make_run()
     (run / LOG_FILE).write_bytes((run / LOG_FILE).read_bytes() + torn)
@@ -211,7 +213,7 @@ def test_a_half_written_log_is_drawn_as_far_as_it_goes(
     assert drawn(at) == ["Loss by epoch", "Learning rate by epoch"]
 
 
-def test_a_damaged_picture_spoils_nothing_else(opened: Library, make_run: MakeRun) -> None:
+def test_a_damaged_picture_spoils_nothing_else(opened_copy: Library, make_run: MakeRun) -> None:
     run = make_run()
     (run / "reconstructions.png").write_bytes(b"\x89PNG half of one")
     at = visit()
@@ -219,12 +221,10 @@ def test_a_damaged_picture_spoils_nothing_else(opened: Library, make_run: MakeRu
     assert drawn(at) == ["Loss by epoch", "Learning rate by epoch"]
 
 
-def test_a_training_that_has_said_nothing_yet_is_starting(
-    opened: Library, make_run: MakeRun, small: Any
-) -> None:
+def test_a_training_that_has_said_nothing_yet_is_starting(opened_copy: Library, make_run: MakeRun) -> None:
     output = make_run()
     (output / RUN_FILE).unlink()
-    with CatalogWriter.open_writer(small.folder) as writer:
+    with CatalogWriter.open_writer(opened_copy.folder) as writer:
         writer.start_run("starting", "pretrain", {"folder": "/photos", "output": str(output)})
         at = visit()
         writer.finish_run("starting", "failed", error="no photos there")
@@ -233,21 +233,21 @@ def test_a_training_that_has_said_nothing_yet_is_starting(
     assert "No photos there." in words(at)
 
 
-def test_a_run_that_failed_says_why(opened: Library, make_run: MakeRun, small: Any) -> None:
+def test_a_run_that_failed_says_why(opened_copy: Library, make_run: MakeRun) -> None:
     run = make_run()
-    with CatalogWriter.open_writer(small.folder) as writer:
+    with CatalogWriter.open_writer(opened_copy.folder) as writer:
         writer.start_run("failed", "pretrain", {"folder": "/photos", "output": str(run)})
         writer.finish_run("failed", "failed", error="the loss is nan at step 7")
     assert "The loss is nan at step 7." in words(visit())
 
 
-def test_no_name_reaches_what_reads_markdown_or_html(opened: Library, make_run: MakeRun, small: Any) -> None:
+def test_no_name_reaches_what_reads_markdown_or_html(opened_copy: Library, make_run: MakeRun) -> None:
     measured = lines_of(3, **{HOSTILE: 0.5})
     run = make_run(f"runs/{HOSTILE}", photos=f"/{HOSTILE}", lines=measured, finished=True)
     said = json.loads((run / RUN_FILE).read_text())
     said["options"][HOSTILE] = {HOSTILE: [HOSTILE]}
     (run / RUN_FILE).write_text(json.dumps(said))
-    with CatalogWriter.open_writer(small.folder) as writer:
+    with CatalogWriter.open_writer(opened_copy.folder) as writer:
         writer.start_run("hostile", "pretrain", {"folder": f"/{HOSTILE}", "output": str(run)})
         at = visit()
         writer.finish_run("hostile", "done")
@@ -260,7 +260,7 @@ def test_no_name_reaches_what_reads_markdown_or_html(opened: Library, make_run: 
         assert "onerror" not in (getattr(widget, "help", None) or "")
 
 
-def test_a_training_is_started_as_a_child_and_chosen(opened: Library, small: Any) -> None:
+def test_a_training_is_started_as_a_child_and_chosen(opened_copy: Library, small: Any) -> None:
     at = visit()
     at.text_input(key="vs_train_folder").set_value(str(small.photos))
     at.selectbox(key="vs_train_init").set_value("vitmae-tiny-patch8-64")
@@ -268,12 +268,12 @@ def test_a_training_is_started_as_a_child_and_chosen(opened: Library, small: Any
     start = next(button for button in at.button if button.label == "Start training")
     start.click().run()
     assert not at.exception
-    begun = opened.runs(1)[0]
+    begun = opened_copy.runs(1)[0]
     assert (begun.kind, begun.state) == ("pretrain", "running"), words(at)
     assert begun.pid != os.getpid()
     try:
         output = Path(str(begun.arguments["output"]))
-        assert output.parent == opened.folder / "trained"
+        assert output.parent == opened_copy.folder / "trained"
         assert at.selectbox(key="vs_run").value == str(output)
         assert next(button for button in at.button if button.label == "Start training").disabled
         # The library itself is free.
@@ -290,7 +290,7 @@ def test_a_training_is_started_as_a_child_and_chosen(opened: Library, small: Any
         os.kill(begun.pid, signal.SIGKILL)
 
 
-def test_a_folder_that_is_not_there_is_refused_in_words(opened: Library) -> None:
+def test_a_folder_that_is_not_there_is_refused_in_words(opened_copy: Library) -> None:
     at = visit()
     for typed, said in (
         ("/no/such <b>folder</b>", "is not a folder"),
@@ -300,7 +300,7 @@ def test_a_folder_that_is_not_there_is_refused_in_words(opened: Library) -> None
         next(button for button in at.button if button.label == "Start training").click().run()
         assert not at.exception
         assert said in words(at)
-    assert not [run for run in opened.runs() if run.kind == "pretrain" and run.state == "running"]
+    assert not [run for run in opened_copy.runs() if run.kind == "pretrain" and run.state == "running"]
 
 
 def test_curves_keep_their_ends_and_leave_out_what_is_no_measure() -> None:

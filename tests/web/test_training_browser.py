@@ -38,7 +38,7 @@ HOSTILE = "![x](http:/127.0.0.1:9/p.png)<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def stopped(tmp_path: Path, small: Any) -> Iterator[Path]:
+def stopped(tmp_path: Path, small: Any, opened_copy: Library) -> Iterator[Path]:
     """A small pretraining on the library's photos that was stopped after its first step."""
     from vitmae_search.training import pretrain
 
@@ -46,16 +46,15 @@ def stopped(tmp_path: Path, small: Any) -> Iterator[Path]:
     pretrain(small.photos, output, model=SMALL, options=QUICK, stop=lambda: True)
     assert read_training_run(output).state == "interrupted"
     yield output
-    with Library.open(small.folder) as library:  # it would train for ever
-        for run in library.runs():
-            if run.state == "running" and run.kind == "pretrain":
-                os.kill(run.pid, signal.SIGKILL)
+    for run in opened_copy.runs():
+        if run.state == "running":  # it would train for ever
+            os.kill(run.pid, signal.SIGKILL)
 
 
 def test_a_stopped_training_goes_on_is_seen_again_and_is_stopped(
-    stopped: Path, small: Any, start_server: Callable[..., Any], chromium: Any
+    stopped: Path, opened_copy: Library, start_server: Callable[..., Any], chromium: Any
 ) -> None:
-    server = start_server(small.folder, **{DATA: str(settings().data)})
+    server = start_server(opened_copy.folder, **{DATA: str(settings().data)})
     context = chromium.new_context()
     page = context.new_page()
     page.set_default_timeout(60_000)

@@ -71,18 +71,21 @@ def _progress(run: Run) -> None:
         current = progress.get("current")
         if isinstance(current, str) and current:
             notices.hint(display_path(current))
-        if st.button("Cancel", icon=":material/stop_circle:", key=f"vs_cancel_{run.key}"):
-            _cancel(run)
-
-
-def _cancel(run: Run) -> None:
-    try:
-        library().cancel_run(run.key)
-    except VitmaeSearchError as error:
-        notices.notice(notices.sentence(error), "problem")
-    else:
         kept = "Nothing is changed" if run.kind == "adapt" else "Photos that are finished stay in the library"
-        notices.hint(f"Stopping after this batch. {kept}.")
+        stop_button(run, "Cancel", f"Stopping after this batch. {kept}.")
+
+
+def stop_button(run: Run, label: str, said: str) -> None:
+    """A button that asks the run to stop, and what is `said` from then on. Pressed again, it insists."""
+    if st.button(label, icon=":material/stop_circle:", key=f"vs_stop_{run.key}"):
+        try:
+            library().cancel_run(run.key)
+        except VitmaeSearchError as error:
+            notices.notice(notices.sentence(error), "problem")
+        else:
+            st.session_state["vs_stopping"] = run.key
+    if st.session_state.get("vs_stopping") == run.key:
+        notices.hint(said)
 
 
 def _phase(progress: Mapping[str, object], done: int, total: object) -> str:

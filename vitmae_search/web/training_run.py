@@ -139,27 +139,13 @@ def _buttons(run: TrainingRun, row: Run | None) -> None:
         if row is None or row.state != "running":
             notices.hint("It was started elsewhere: Ctrl-C there stops it, and keeps what it learned.")
             return
-        stopping = st.session_state.get("vs_stopping") == row.key
-        if st.button("Stop", icon=":material/stop_circle:", key="vs_train_stop", disabled=stopping):
-            stopping = _stop(row)
-        if stopping:
-            notices.hint("Stopping after this step. What it learned is kept, and it can go on from there.")
+        said = "Stopping after this step. What it learned is kept, and it can go on from there."
+        jobs.stop_button(row, "Stop", said)
     elif run.state == "interrupted" and run.kind == "pretrain" and run.photos_folder:
         icon = ":material/play_arrow:"
         help_text = "From its last checkpoint, as if it had never stopped."
         if st.button("Go on", icon=icon, key="vs_train_go_on", help=help_text):
             begin(run.photos_folder, run.folder)
-
-
-def _stop(row: Run) -> bool:
-    """Whether it has been asked to."""
-    try:
-        library().cancel_run(row.key)
-    except VitmaeSearchError as error:
-        notices.notice(notices.sentence(error), "problem")
-        return False
-    st.session_state["vs_stopping"] = row.key
-    return True
 
 
 def begin(folder: str, output: Path, *options: str) -> None:
