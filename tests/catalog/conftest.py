@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import CatalogWriter, Indexed
+from vitmae_search.catalog import CatalogWriter, Derivation, Indexed
 from vitmae_search.records import Failure, PhotoMetadata, Space, Stamp
 
 DIMENSION = 8
@@ -56,7 +56,13 @@ class Make:
     def failure(self, path: str, reason: str = "truncated", *, size: int = 1, mtime_ns: int = 1) -> Failure:
         return Failure(path, reason, size, mtime_ns)
 
-    def space(self, writer: CatalogWriter, name: str = "first", dimension: int = DIMENSION) -> Space:
+    def space(
+        self,
+        writer: CatalogWriter,
+        name: str = "first",
+        dimension: int = DIMENSION,
+        derivation: Derivation | None = None,
+    ) -> Space:
         return writer.ensure_space(
             fingerprint=self.digest(name),
             plugin="vitmae",
@@ -66,6 +72,7 @@ class Make:
             options={"pooling": "cls"},
             identity={"weights": name},
             provenance={"device": "cpu"},
+            derivation=derivation,
         )
 
 

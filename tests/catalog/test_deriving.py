@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from vitmae_search.catalog import Catalog, CatalogWriter, deriving
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, deriving
 from vitmae_search.errors import LibraryDamaged, SpaceError
 
 
@@ -41,18 +41,16 @@ class Turn:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
+def derivation(features, turn, *, project=None):
+    """The one that `turn` makes of the space of features with this fingerprint."""
+    fingerprint = hashlib.sha256(f"{features}{turn.digest}".encode()).hexdigest()
+    told = {"identity": {"projection": turn.digest}, "provenance": {"kind": "turn"}}
+    return Derivation(fingerprint, turn.digest, project or turn, turn.dimension, **told)
+
+
 def derive(writer, parent, turn, *, project=None, use=False):
-    fingerprint = hashlib.sha256(f"{writer.space(parent).fingerprint}{turn.digest}".encode()).hexdigest()
-    return writer.derive_space(
-        parent,
-        fingerprint=fingerprint,
-        projection=turn.digest,
-        project=project or turn,
-        dimension=turn.dimension,
-        identity={"projection": turn.digest},
-        provenance={"kind": "turn"},
-        use=use,
-    )
+    made = derivation(writer.space(parent).fingerprint, turn, project=project)
+    return writer.derive_space(parent, made, use=use)
 
 
 def assert_in_step(catalog, space, turn):
@@ -178,9 +176,7 @@ def test_spaces_of_features_alone_are_parents_and_are_recorded_in(writer, make, 
     with pytest.raises(SpaceError, match=rf"features are in space {filled}"):
         writer.record_batch(made.space_id, [make.item("/q/new.jpg", "new")])
     with pytest.raises(SpaceError, match="no space 9"):
-        writer.derive_space(
-            9, fingerprint="f", projection="p", project=Turn(1), dimension=5, identity={}, provenance={}
-        )
+        writer.derive_space(9, derivation("f", Turn(1)))
 
 
 def test_features_stay_while_a_space_is_derived_from_them(writer, filled):
@@ -197,15 +193,34 @@ def test_features_stay_while_a_space_is_derived_from_them(writer, filled):
 
 
 def test_which_space_is_current(writer, make):
-    values = {"plugin": "p", "model": "m", "dimension": 8, "decode": "scaled"}
-    plain = {"options": {}, "identity": {}, "provenance": {}}
-    features = writer.ensure_space(fingerprint="f", **values, **plain, current_if_first=False)
-    assert writer.current_space() is None
-    assert derive(writer, features.space_id, Turn(1)).current, "the first to be searched in"
+    first = make.space(writer, derivation=derivation(make.digest("first"), Turn(1)))
+    assert first.current, "the first to be searched in"
+    features = writer.space(first.features_id)
+    assert (features.fingerprint, features.current) == (make.digest("first"), False)
+    assert make.space(writer) == features
+    assert make.space(writer, derivation=derivation(make.digest("first"), Turn(1))) == first
     assert not derive(writer, features.space_id, Turn(2)).current
     assert derive(writer, features.space_id, Turn(3), use=True).current
     assert derive(writer, features.space_id, Turn(1), use=True).current
-    assert [space.current for space in writer.spaces()] == [False, True, False, False]
+    other = make.space(writer, "other", derivation=derivation(make.digest("other"), Turn(1)))
+    assert [space.current for space in writer.spaces()] == [False, True, False, False, False, False]
+    assert other.features_id == 5
+
+
+def test_features_and_what_is_derived_from_them_are_made_together_or_not_at_all(writer, make):
+    wrong = derivation(make.digest("second"), Turn(1))
+    make.space(writer, derivation=replace(wrong, dimension=9))
+    with pytest.raises(SpaceError, match="has vectors of length 9"):
+        make.space(writer, "second", derivation=wrong)
+    assert [space.parent_id for space in writer.spaces()] == [None, 1], "no features without it"
+
+
+def test_the_next_one_of_the_same_features_is_current_where_one_is_dropped(writer, make, filled):
+    first, second = derive(writer, filled, Turn(1)), derive(writer, filled, Turn(2), use=True)
+    newest = make.space(writer, "of a few photos").space_id
+    for gone, left in ((second.space_id, first.space_id), (first.space_id, filled), (filled, newest)):
+        writer.drop_space(gone)
+        assert writer.current_space().space_id == left
 
 
 def test_a_model_that_moved_takes_its_derived_spaces_along(writer, make, filled):

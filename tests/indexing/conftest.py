@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmae_search.catalog import CatalogWriter
+from vitmae_search.catalog import CatalogWriter, Derivation
 from vitmae_search.embedding import PluginInfo, Projection, derived_fingerprint, open_embedder
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing import Target, index_folders
@@ -92,15 +92,9 @@ class Bench:
         return Target(embedder, space, derived[-1] if derived else space, projections)
 
     def derive(self, catalog, features, head):
-        return catalog.derive_space(
-            features.space_id,
-            fingerprint=derived_fingerprint(features.fingerprint, head.digest),
-            projection=head.digest,
-            project=head,
-            dimension=head.dimension,
-            identity={},
-            provenance={},
-        )
+        fingerprint = derived_fingerprint(features.fingerprint, head.digest)
+        derivation = Derivation(fingerprint, head.digest, head, head.dimension, {}, {})
+        return catalog.derive_space(features.space_id, derivation)
 
     def index(self, *folders, **options):
         """Index (default: the photo folder) and check what holds after every run."""

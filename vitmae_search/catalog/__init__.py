@@ -4,10 +4,11 @@
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
 """
 
+from vitmae_search.catalog.deriving import Derivation
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writer import CatalogWriter
 
-__all__ = ["Catalog", "CatalogWriter", "Indexed", "KnownFile", "Taggable"]
+__all__ = ["Catalog", "CatalogWriter", "Derivation", "Indexed", "KnownFile", "Taggable"]

@@ -7,6 +7,7 @@ parent has one of, and of no other. The projection itself comes from outside, as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,34 @@ TOLERANCE = 1e-5
 """How far a number of a stored vector may lie from the projection's, which another machine may round so."""
 
 
-def make(
-    connection: Connection, parent_id: int, fingerprint: str, values: Mapping[str, Any], project: Project
-) -> Space:
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What a derived space is, beside the features that it is derived from.
+
+    `projection` is the digest of `project`, and `dimension` the length of what that gives.
+    """
+
+    fingerprint: str
+    projection: str
+    project: Project
+    dimension: int
+    identity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def make(connection: Connection, parent_id: int, derivation: Derivation) -> Space:
     """See `CatalogWriter.derive_space`."""
     parent = spaces.of_features(connection, parent_id)
     shared = {name: getattr(parent, name) for name in ("plugin", "model", "decode", "options")}
-    derived = {**shared, **values, "parent_id": parent_id}
-    space = spaces.ensure(connection, fingerprint, derived)
-    complete(connection, space, project)
+    own = {
+        "parent_id": parent_id,
+        "projection": derivation.projection,
+        "dimension": derivation.dimension,
+        "identity": dict(derivation.identity),
+        "provenance": dict(derivation.provenance),
+    }
+    space = spaces.ensure(connection, derivation.fingerprint, {**shared, **own})
+    complete(connection, space, derivation.project)
     return spaces.one(connection, space.space_id)
 
 

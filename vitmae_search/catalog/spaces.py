@@ -114,18 +114,19 @@ def use(connection: Connection, space_id: int) -> None:
 
 def drop(connection: Connection, space_id: int) -> None:
     """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`."""
-    was_current = one(connection, space_id).current
+    gone = one(connection, space_id)
     derived = [str(space.space_id) for space in children(connection, space_id)]
     if derived:
         them = f"space {derived[0]}" if len(derived) == 1 else f"spaces {', '.join(derived)}"
         raise SpaceError(f"Space {space_id} holds the features of {them}; drop {them} first.")
     bury(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
     connection.execute(delete(FailureRow).where(FailureRow.space_id == space_id))
-    gone = update(SpaceRow).where(SpaceRow.space_id == space_id)
-    connection.execute(gone.values(current=False, dropped=True))
+    mine = update(SpaceRow).where(SpaceRow.space_id == space_id)
+    connection.execute(mine.values(current=False, dropped=True))
     others = listing(connection)
-    if was_current and others:
-        use(connection, others[-1].space_id)
+    if gone.current and others:
+        of_same = [other for other in others if other.features_id == gone.features_id]
+        use(connection, (of_same or others)[-1].space_id)
 
 
 def next_revision(connection: Connection, space_id: int) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, update
 from vitmae_search.catalog import batch as batches
 from vitmae_search.catalog import deriving, roots, runs, spaces, tags
 from vitmae_search.catalog import repair as repairs
-from vitmae_search.catalog.deriving import Project, Projects
+from vitmae_search.catalog.deriving import Derivation, Projects
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
@@ -66,11 +66,12 @@ class CatalogWriter(Catalog):
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
         provenance: Mapping[str, Any],
-        current_if_first: bool = True,
+        derivation: Derivation | None = None,
     ) -> Space:
-        """The space of features with this fingerprint, made where there is none; the first becomes current,
-        unless it is to leave that to one that is derived from it.
-        Raises `SpaceError` where a space with this fingerprint has another dimension.
+        """The space of features with this fingerprint, made where there is none; the first becomes current.
+
+        With `derivation` the space that is derived from it so, and that takes its place as the first; see
+        `derive_space`. Raises `SpaceError` where a space with this fingerprint has another dimension.
         """
         values = {
             "plugin": plugin,
@@ -82,34 +83,19 @@ class CatalogWriter(Catalog):
             "provenance": dict(provenance),
         }
         with self._changing() as connection:
-            return spaces.ensure(connection, fingerprint, values, current_if_first=current_if_first)
+            features = spaces.ensure(connection, fingerprint, values, current_if_first=derivation is None)
+            return (
+                features if derivation is None else deriving.make(connection, features.space_id, derivation)
+            )
 
-    def derive_space(
-        self,
-        parent_id: int,
-        *,
-        fingerprint: str,
-        projection: str,
-        project: Project,
-        dimension: int,
-        identity: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-        use: bool = False,
-    ) -> Space:
-        """The space whose vectors are `project` of those of space `parent_id`, made where there is none.
+    def derive_space(self, parent_id: int, derivation: Derivation, *, use: bool = False) -> Space:
+        """The space whose vectors are projections of those of space `parent_id`, made where there is none.
 
-        Its vectors are made from the stored ones, all in one transaction. `projection` is the digest of
-        `project`, and `dimension` the length of what it gives. It becomes current if there is none, or
-        to `use` it. Raises `SpaceError` where the parent is derived itself, or not there.
+        Its vectors are made from the stored ones, all in one transaction. It becomes current if there is
+        none, or to `use` it. Raises `SpaceError` where the parent is derived itself, or not there.
         """
-        values = {
-            "dimension": dimension,
-            "identity": dict(identity),
-            "provenance": dict(provenance),
-            "projection": projection,
-        }
         with self._changing() as connection:
-            made = deriving.make(connection, parent_id, fingerprint, values, project)
+            made = deriving.make(connection, parent_id, derivation)
             if use:
                 spaces.use(connection, made.space_id)
             return spaces.one(connection, made.space_id)
@@ -172,8 +158,8 @@ class CatalogWriter(Catalog):
     def drop_space(self, space_id: int) -> None:
         """Delete a space with its vectors and failures.
 
-        If it was current, the newest of the others becomes current. `SpaceError` says which there are, or
-        which are derived from it and have to go first.
+        If it was current, the newest of the others becomes current: of those with the same features, if
+        there are any. `SpaceError` says which there are, or which are derived from it and have to go first.
         """
         with self._changing() as connection:
             spaces.drop(connection, space_id)

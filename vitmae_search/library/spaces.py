@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
     Embedder,
     GuardedEmbedder,
@@ -51,8 +51,10 @@ class Spaces:
     def target(self, choice: EmbedderChoice, catalog: CatalogWriter) -> Target:
         """What `index` embeds with, and its spaces, made if they are new."""
         wanted = self.features(choice, catalog)
-        embedder, projection = wanted.embedder, wanted.projection
-        features = catalog.ensure_space(
+        embedder, derivation = wanted.embedder, None
+        if wanted.projection is not None:
+            derivation = self._derivation(wanted.fingerprint, embedder.dimension, wanted.projection)
+        searched = catalog.ensure_space(
             fingerprint=wanted.fingerprint,
             plugin=embedder.info.name,
             model=embedder.model,
@@ -61,11 +63,11 @@ class Spaces:
             options=embedder.options,
             identity=embedder.identity,
             provenance=embedder.provenance,
-            current_if_first=projection is None,
+            derivation=derivation,
         )
-        searched = features if projection is None else self.derive(catalog, features, projection)
-        derived = catalog.derived_spaces(features.space_id)
+        derived = catalog.derived_spaces(searched.features_id)
         projections = [self._projections.of(space) for space in derived]
+        features = catalog.space(searched.features_id)
         return Target(embedder, features, searched, {one.digest: one for one in projections})
 
     def features(self, choice: EmbedderChoice, catalog: Catalog | None) -> Features:
@@ -74,8 +76,7 @@ class Spaces:
         plugin, options, decode = _wanted(choice, current)
         embedder = self._embedders.open(plugin, options)
         fingerprint = space_fingerprint(embedder, decode)
-        spaces = [] if catalog is None else catalog.spaces()
-        space = next((space for space in spaces if space.fingerprint == fingerprint), None)
+        space = None if catalog is None else catalog.space_of(fingerprint)
         projection = self._wanted_projection(choice, current, embedder, space)
         return Features(embedder, decode, fingerprint, projection, space)
 
@@ -83,18 +84,8 @@ class Spaces:
         self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
     ) -> Space:
         """The space that the projection makes of `features`; see `CatalogWriter.derive_space`."""
-        projection.check_fits(features.dimension)
-        self._projections.keep(projection)  # first: a space is never without
-        return catalog.derive_space(
-            features.space_id,
-            fingerprint=derived_fingerprint(features.fingerprint, projection.digest),
-            projection=projection.digest,
-            project=projection,
-            dimension=projection.dimension,
-            identity=derived_identity(features.fingerprint, projection.digest),
-            provenance={**projection.provenance, "kind": projection.kind},
-            use=use,
-        )
+        derivation = self._derivation(features.fingerprint, features.dimension, projection)
+        return catalog.derive_space(features.space_id, derivation, use=use)
 
     def chosen(self, choice: EmbedderChoice, catalog: Catalog) -> Space | None:
         """The newest space that fits a choice; None without one. Raises `SpaceError`."""
@@ -147,6 +138,19 @@ class Spaces:
             return None
         self._projections.keep(own)
         return own
+
+    def _derivation(self, features: str, dimension: int, projection: Projection) -> Derivation:
+        """How the projection makes a space of those features. It is kept first: a space is never without."""
+        projection.check_fits(dimension)
+        self._projections.keep(projection)
+        return Derivation(
+            derived_fingerprint(features, projection.digest),
+            projection.digest,
+            projection,
+            projection.dimension,
+            derived_identity(features, projection.digest),
+            {**projection.provenance, "kind": projection.kind},
+        )
 
     def _wanted_projection(
         self, choice: EmbedderChoice, current: Space | None, embedder: GuardedEmbedder, features: Space | None
