@@ -41,6 +41,16 @@ def test_decode_alone_changes_only_that(vitmae_search: Callable[..., Any], index
     ]
 
 
+def test_a_run_beside_the_current_space_says_where_searches_go(
+    vitmae_search: Callable[..., Any], indexed: Path
+) -> None:
+    said = "searches use space 1; `vitmae-search spaces use 2` changes that"
+    assert vitmae_search("index", indexed, "--decode", "exact").out.splitlines()[-1] == said
+    assert "searches use" not in vitmae_search("index", indexed).out
+    vitmae_search("spaces", "use", 2)
+    assert "searches use" not in vitmae_search("index", indexed).out
+
+
 def test_a_bad_file_is_reported_and_ends_with_0(vitmae_search: Callable[..., Any], photos: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"not a photo")
     done = vitmae_search("index", photos, "--embedder", "color_layout", "--json")

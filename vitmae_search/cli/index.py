@@ -90,10 +90,15 @@ def command(
             cancelled=stop.asked,
             run_key=run_key,
         )
+        current = next((space.space_id for space in opened.spaces() if space.current), None)
     if as_json:
         print_json(report_json(report))
     else:
         print_report(report)
+        if report.space not in (None, current):
+            click.echo(
+                f"searches use space {current}; `vitmae-search spaces use {report.space}` changes that"
+            )
     return ending(report.interrupted)
 
 

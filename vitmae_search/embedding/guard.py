@@ -28,7 +28,7 @@ from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
 from vitmae_search.embedding.prepare import blame
 from vitmae_search.embedding.projection import Projection
-from vitmae_search.errors import NoDecoder, PluginBroken, PluginOptionError
+from vitmae_search.errors import ModelError, NoDecoder, PluginBroken, PluginOptionError, display_path
 from vitmae_search.records import Reconstruction
 
 _UNIT_LENGTH = 1e-3
@@ -93,13 +93,16 @@ class GuardedEmbedder(Guarded):
     def own_projection(self) -> Projection | None:
         """The projection that belongs to the model; None where it has none.
 
-        Raises `ModelNotFound` and `CheckpointError`, which name the file, and `ModelError` for one that
-        takes features of another length.
+        Raises, naming the file, `ModelNotFound`, `CheckpointError`, and `ModelError` for one that takes
+        features of another length.
         """
         if self.projection is None:
             return None
         projection = Projection.read(self.projection)
-        projection.check_fits(self.dimension)
+        try:
+            projection.check_fits(self.dimension)
+        except ModelError as error:
+            raise ModelError(f"{display_path(self.projection)}: {error}") from None
         return projection
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:

@@ -228,7 +228,7 @@ class Library(LibraryReader):
         current one, unless `use` is false. Raises `ModelError` for a projection that is none or does not
         fit, `SpaceError`, `LibraryEmpty`, `LibraryBusy`, `StorageError`.
         """
-        features = self._catalog().features_space(parent or self._space(None).features_id)
+        features = self._catalog().features_space(self._space(None).features_id if parent is None else parent)
         if projection is None:
             projection = self._spaces.own_projection(features)
         elif not isinstance(projection, Projection):

@@ -1,0 +1,123 @@
+"""A model that gets a projection of its own: new libraries take it, and those that are there go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.catalog import Catalog
+from vitmae_search.embedding import Projection
+from vitmae_search.errors import CheckpointError
+from vitmae_search.library import Library
+from vitmae_search.photos import decode, decode_target
+from vitmae_search.records import Space
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+DECODER = {
+    "decoder_hidden_size": 16,
+    "decoder_num_attention_heads": 2,
+    "decoder_num_hidden_layers": 1,
+    "decoder_intermediate_size": 16,
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    import torch
+
+    from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
+
+    torch.manual_seed(0)
+    made = ViTMAEForPreTraining(ViTMAEConfig(**SMALL, **DECODER, image_size=16, patch_size=8))
+    made.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def unknown(real_photos: dict[str, Path]) -> Image.Image:
+    return Image.open(real_photos["coffee"])
+
+
+def give_projection(model: Path, **said: str) -> Projection:
+    """One fitted to both layers' mean and deviation, beside the model."""
+    weight = np.random.default_rng(0).normal(size=(5, 64))
+    provenance = {"layers": "1,2", "pooling": "moments", **said}
+    made = Projection([weight], [np.zeros(5)], "whitening", provenance)
+    made.save(model / "projection.safetensors")
+    return made
+
+
+def assert_goes_on(folder: Path, photos: Path, unknown: Image.Image, space: Space) -> None:
+    with Library.open(folder, device="cpu") as library:
+        assert library.search(unknown).space.space_id == space.space_id
+        report = library.index(photos)
+        assert (report.space, report.added) == (space.space_id, 0)
+        assert library.search(photos / "odd" / "1.jpg").hits[0].photo.path == str(photos / "odd" / "1.jpg")
+        assert library.reconstruct(unknown).mask.any()
+        assert library.check().ok
+        [current] = [one for one in library.spaces() if one.current]
+        assert (current.space_id, current.fingerprint) == (space.space_id, space.fingerprint)
+
+
+@pytest.mark.parametrize("words", [{}, {"layers": "last", "pooling": "mean"}], ids=["auto", "spelled out"])
+def test_a_library_goes_on_with_the_features_that_it_has(
+    tmp_path: Path, photos: Path, model: Path, unknown: Image.Image, words: dict[str, str]
+) -> None:
+    folder = tmp_path / "library"
+    with Library.open(folder, model=str(model), options=words, device="cpu") as library:
+        library.index(photos)
+        [features] = library.spaces()
+    made = give_projection(model)
+    assert_goes_on(folder, photos, unknown, features)
+    with Library.open(folder, model=str(model), device="cpu") as library:  # a person wants what is new
+        report = library.index(photos)
+        assert (report.added, library.search(unknown).space.projection) == (12, made.digest)
+    assert_goes_on(folder, photos, unknown, features)
+
+
+def test_a_library_goes_on_without_the_file_that_its_features_were_chosen_by(
+    tmp_path: Path, photos: Path, model: Path, unknown: Image.Image
+) -> None:
+    made, folder = give_projection(model), tmp_path / "library"
+    with Library.open(folder, model=str(model), device="cpu") as library:
+        library.index(photos)
+        features, derived = library.spaces()
+    assert (features.dimension, derived.dimension, derived.projection) == (64, 5, made.digest)
+    file = model / "projection.safetensors"
+    changes: list[Callable[[], object]] = [
+        lambda: give_projection(model, layers="2"),
+        lambda: file.write_bytes(b"damaged"),
+        file.unlink,
+    ]
+    for change in changes:
+        change()
+        assert_goes_on(folder, photos, unknown, derived)
+
+
+def test_a_projection_of_another_model_is_said_by_its_file(tmp_path: Path, photos: Path, model: Path) -> None:
+    give_projection(model, layers="9")
+    with Library.open(tmp_path / "library", model=str(model), device="cpu") as library:
+        with pytest.raises(CheckpointError, match=r"projection\.safetensors was fitted to other features"):
+            library.index(photos)
+        assert library.spaces() == []
+
+
+def test_the_vectors_that_are_searched_are_the_projection_of_each_photos_own_features(
+    tmp_path: Path, photos: Path, model: Path
+) -> None:
+    made = give_projection(model)
+    with Library.open(tmp_path / "library", model=str(model), device="cpu") as library:
+        library.index(photos)
+        features, derived = library.spaces()
+        embedder = library._embedders.of_space(features)
+        shrink_to = decode_target(features.decode, embedder.input_size)
+        with Catalog.open(library.folder) as catalog:
+            assert derived.vectors == len(catalog.photos()) == 12
+            for photo in catalog.photos():
+                image = decode(Path(photo.path).read_bytes(), shrink_to=shrink_to).image
+                due = made(embedder.embed(embedder.prepare(image)[None]))[0]
+                np.testing.assert_allclose(catalog.vector(derived.space_id, photo.content_id), due, atol=1e-4)
