@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import CatalogWriter
@@ -23,8 +25,10 @@ from vitmae_search.errors import (
 )
 from vitmae_search.library import Library
 from vitmae_search.library.fitting import AdaptOptions
+from vitmae_search.library.keeping import stored_features
 from vitmae_search.photos import read_photo
 from vitmae_search.records import IndexProgress
+from vitmae_search.training.adapting import fit_whitening
 
 SMALL = AdaptOptions(photos=80, views=4, held_out=20, method="discriminant", dimension=12)
 WORSE = replace(SMALL, method="whitening", dimension=1)
@@ -111,6 +115,48 @@ def test_the_new_space_holds_the_projections_of_the_stored_features(library: Lib
             after = catalog.vector(derived.space_id, photo.content_id)
             assert before is not None
             np.testing.assert_allclose(projection(before[None])[0], after, atol=1e-5)
+
+
+@pytest.fixture
+def narrow(pieces: Path, drowned_plugins: Path, tmp_path: Path) -> Iterator[Library]:
+    """A library with several photos for each dimension."""
+    text = (drowned_plugins / "drowned.py").read_text()
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/drowned.py").write_text(text.replace("(8, 8)", "(3, 3)").replace("195", "30"))
+    with Library.open(
+        tmp_path / "narrow", embedder="drowned", plugin_folders=[tmp_path / "plugins"]
+    ) as opened:
+        opened.index(pieces)
+        yield opened
+
+
+def test_whitening_takes_what_is_stored_but_for_the_photos_that_judge_it(
+    narrow: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[NDArray[np.float32] | None] = []
+
+    def watched(*arguments: Any) -> NDArray[np.float32] | None:
+        taken.append(stored_features(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr("vitmae_search.library.keeping.stored_features", watched)
+    report = narrow.adapt(pieces, replace(SMALL, photos=40, method="whitening"))
+    (features,) = taken
+    assert features is not None
+    assert len(features) == 100 - 20 - 4  # held out, and a tenth set aside
+    weight, bias = fit_whitening(features, dimension=SMALL.dimension)
+    assert report.digest == Projection([weight], [bias], "whitening").digest
+
+
+def test_the_photos_left_out_are_those_that_were_named(narrow: Library) -> None:
+    with CatalogWriter.open_writer(narrow.folder) as catalog:
+        space = catalog.spaces()[0]
+        rows = {photo.digest: catalog.vector(space.space_id, photo.content_id) for photo in catalog.photos()}
+        named, others = list(rows)[:7], list(rows)[7:]
+        found = stored_features(catalog, space, [*named, "of no photo here"])
+    assert found is not None
+    assert {row.tobytes() for row in found} == {row.tobytes() for d in others if (row := rows[d]) is not None}
+    assert len(found) == 93
 
 
 def test_what_is_not_better_changes_nothing(library: Library, pieces: Path, tmp_path: Path) -> None:
@@ -258,6 +304,8 @@ def test_what_cannot_be_done_is_said(
         library.adapt(tmp_path / "nowhere", SMALL)
     with pytest.raises(StorageError, match="not a folder"):
         library.adapt(pieces, SMALL, output=tmp_path / "nowhere" / "file")
+    with pytest.raises(StorageError, match="is a folder: the projection needs a file's name"):
+        library.adapt(pieces, SMALL, output=tmp_path)
     with pytest.raises(LibraryEmpty):
         Library.open(tmp_path / "empty").adapt(pieces, SMALL)
     with (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from vitmae_search.evaluation import (
 )
 from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.indexing.recorded import Cancelled
-from vitmae_search.library.fitting import AdaptOptions, Fitting
+from vitmae_search.library.fitting import AdaptOptions, Fitting, set_aside
 from vitmae_search.library.spaces import Features
 from vitmae_search.library.view_features import MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.photos import decode_target
@@ -79,13 +79,16 @@ class AdaptReport:
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """One run: `features` say what encodes, and what is in use; `stored` (M, F) are a library's, if any."""
+    """One run: `features` say what encodes, and what is in use.
+
+    `stored` gives a library's features (M, F), if any, without the photos of these digests.
+    """
 
     folder: str
     features: Features
     options: AdaptOptions
     teller: ProgressTeller
-    stored: NDArray[np.float32] | None = None
+    stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None
     device: str = "auto"
     batch_size: int = 32
     cancelled: Callable[[], bool] = lambda: False
@@ -114,7 +117,7 @@ class Adaptation:
         chosen = draw_photos(self.folder, self.options)
         with _workplace(self._key(chosen)) as place:
             held, sample = self._encode(place, *chosen)
-            projection = self._fit(sample)
+            projection = self._fit(sample, held.digests)
             self.teller.tell("finishing", len(held.views))
             before, after = _measured(held, self.features.projection), _measured(held, projection)
             self._stop_if_asked()
@@ -196,13 +199,15 @@ class Adaptation:
             enough=lambda: len(store.outcomes) >= _ENOUGH and self._left(_ENCODING) == _NO_TIME,
         )
 
-    def _fit(self, sample: ViewFeatures) -> Projection:
+    def _fit(self, sample: ViewFeatures, held_out: Sequence[str]) -> Projection:
+        judges = (*held_out, *sample.digests[: set_aside(len(sample.views))])
+
         def on_pass(done: int, total: int) -> None:
             self._stop_if_asked()
             self.teller.tell("training", done, total)
 
         made = Fitting(
-            sample.views, self.options, self.stored, self.device, self._left(0.95), on_pass
+            sample.views, self.options, self.stored(judges), self.device, self._left(0.95), on_pass
         ).projection()
         embedder = self.features.embedder
         defaults = embedder.info.options

@@ -57,13 +57,18 @@ class AdaptOptions:
             raise ConfigError("seed", self.seed, "must not be negative")
 
 
+def set_aside(photos: int) -> int:
+    """How many of the photos, the first ones, are not learned from: the methods are compared on them."""
+    return min(_MOST_ASIDE, max(2, round(_ASIDE * photos)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitting:
     """What a projection is fitted to.
 
     `views` (N, V, F) are the photos to learn from, view 0 as they are. `stored` (M, F) are a library's
-    features, which whitening takes instead. `device` and `seconds` are for the head; `on_pass` is called with
-    its passes done and in all.
+    features, which whitening takes instead; the first `set_aside(N)` photos must not be among them. `device`
+    and `seconds` are for the head; `on_pass` is called with its passes done and in all.
     """
 
     views: Features
@@ -75,7 +80,7 @@ class Fitting:
 
     def projection(self) -> Projection:
         """The method's projection, or of all methods' the one that finds most. Raises `TrainingError`."""
-        count = min(_MOST_ASIDE, max(2, round(_ASIDE * len(self.views))))
+        count = set_aside(len(self.views))
         aside, train = self.views[:count], self.views[count:]
         candidates = list(self._candidates(train, aside))
         if len(candidates) == 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class AdaptJob:
         catalog: Catalog | None,
         keep: Callable[[Projection], Mapping[str, object]],
         record: Callable[[Mapping[str, Any]], None] = lambda progress: None,
-        stored: NDArray[np.float32] | None = None,
+        stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None,
     ) -> AdaptReport:
         """See `Adaptation.run`."""
         adaptation = Adaptation(
@@ -62,6 +63,8 @@ class AdaptJob:
 
 def adapt_to_file(job: AdaptJob, catalog: Catalog | None, output: Path) -> AdaptReport:
     """Write the projection to `output` if it is better. Raises `StorageError` where that cannot be."""
+    if output.is_dir():
+        raise StorageError(f"{display_path(output)} is a folder: the projection needs a file's name")
     if not os.path.isdir(output.parent):
         raise StorageError(f"{display_path(output.parent)} is not a folder: the projection cannot go there")
 
@@ -94,17 +97,26 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
             vectors.save(catalog.vector_source(made.space_id))
             return {"space": made.space_id}
 
-        return job.run(catalog, keep, record_in_run(catalog, run_key), stored_features(catalog, space))
+        stored = partial(stored_features, catalog, space)
+        return job.run(catalog, keep, record_in_run(catalog, run_key), stored)
 
     arguments = {"folder": job.folder, "options": asdict(job.options)}
     return recorded(catalog, run_key, "adapt", arguments, run)
 
 
-def stored_features(catalog: Catalog, space: Space) -> NDArray[np.float32] | None:
-    """(M, F) of a space's vectors; None where there are fewer than two for each dimension."""
+def stored_features(
+    catalog: Catalog, space: Space, left_out: Iterable[str] = ()
+) -> NDArray[np.float32] | None:
+    """(M, F) of a space's vectors; None where there are fewer than two for each dimension.
+
+    `left_out` are the digests of photos that a projection is judged by: it must not know them.
+    """
+    contents = filter(None, map(catalog.content_id, left_out))
+    judges = [catalog.vector(space.space_id, content) for content in contents]
+    unwanted = {vector.tobytes() for vector in judges if vector is not None}
     chunks: list[NDArray[np.float32]] = []
     for _, vectors in catalog.vector_source(space.space_id).added_since(0):
-        chunks.append(vectors)
+        chunks.append(vectors[[row.tobytes() not in unwanted for row in vectors]])
         if sum(map(len, chunks)) >= _STORED:
             break
     found = sum(map(len, chunks))
