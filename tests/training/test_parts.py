@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
-from vitmae_search.training.files import replace_files, write_atomically
+from vitmae_search.training.files import replace_files
 from vitmae_search.training.pictures import draw_curves, draw_sheet
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import ViTMAEConfig

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, display_path
 
 _FORMAT = "vitmae-search projection 1"
@@ -95,7 +95,8 @@ class Projection:
         tensors |= {f"{i}.bias": bias for i, bias in enumerate(self.biases)}
         metadata = {"format": _FORMAT, "kind": self.kind, "digest": self.digest}
         metadata["provenance"] = json.dumps(dict(self.provenance), sort_keys=True)
-        _replace(Path(path), safetensors.numpy.save(tensors, metadata))
+        with write_atomically(Path(path)) as file:
+            file.write(safetensors.numpy.save(tensors, metadata))
 
     def store(self, folder: PathLike) -> Path:
         """Save it in `folder` (made where it is not there) under its digest; a sound file there is kept."""
@@ -188,17 +189,3 @@ def _read(path: PathLike) -> tuple[dict[str, str], bytes]:
         if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
             raise ValueError("no projection")
         return metadata, start + header + file.read()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

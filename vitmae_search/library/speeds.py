@@ -12,7 +12,6 @@ import logging
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.library.embedders import Embedders
@@ -77,7 +77,9 @@ def remember_speed(listing: ModelListing, images_per_second: float, measured_on:
     figure = {"images_per_second": images_per_second, "measured_on": measured_on}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, {**_read(path), _key(listing): figure})
+        figures = {**_read(path), _key(listing): figure}
+        with write_atomically(path, durable=False) as stream:
+            stream.write(json.dumps(figures, indent=1).encode())
     except OSError as error:
         log.warning("the speed of %s is not kept: %s", listing.name, error)
 
@@ -118,14 +120,3 @@ def _read(path: Path) -> dict[str, Any]:
         log.warning("%s cannot be read: %s", display_path(path), error)
         return {}
     return figures if isinstance(figures, dict) else {}
-
-
-def _write(path: Path, figures: dict[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            json.dump(figures, stream, indent=1)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import StorageError, display_path
 
 THUMBNAIL_SIDE = 320
@@ -65,7 +65,9 @@ class ThumbnailStore:
         target = self.path(digest)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(target, data)
+            # Not durably: that would cost more than making one anew, and `get` sees a torn file.
+            with write_atomically(target, durable=False) as file:
+                file.write(data)
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
@@ -79,18 +81,6 @@ class ThumbnailStore:
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot delete the thumbnail {display_path(target)}: {why}") from error
-
-
-def _write_whole(target: Path, data: bytes) -> None:
-    # No fsync: thousands of them would cost more than making one anew, and `get` sees a torn file.
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _is_whole(data: bytes) -> bool:

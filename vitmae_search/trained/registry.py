@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
 
@@ -34,7 +33,9 @@ def remember_run(folder: str | os.PathLike[str]) -> None:
         # Two runs may begin at once; without the lock one of them would be forgotten.
         with FileLock(f"{registry}.lock", timeout=_WAIT_SECONDS):
             others = [known for known in _read(registry) if known != path]
-            _write(registry, [path, *others][:REMEMBERED])
+            text = json.dumps({"runs": [path, *others][:REMEMBERED]}, indent=1)  # surrogates are escaped
+            with write_atomically(registry, durable=False) as stream:
+                stream.write(text.encode("ascii"))
     except (OSError, Timeout) as error:
         log.warning("the run in %s will not be listed: %s", display_path(path), error)
 
@@ -54,15 +55,3 @@ def _read(registry: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read: %s", display_path(registry), error)
         return []
-
-
-def _write(registry: Path, paths: Sequence[str]) -> None:
-    """A name that is not UTF-8 is kept as JSON's escaped surrogates."""
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=registry.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            json.dump({"runs": list(paths)}, stream, indent=1)
-        os.replace(temporary, registry)
-    except BaseException:
-        os.unlink(temporary)
-        raise

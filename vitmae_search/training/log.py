@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from vitmae_search.training.files import write_atomically
+from vitmae_search.atomic import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import PhotoError, TrainingError, display_path
 from vitmae_search.photos import decode, read_photo, scan
 from vitmae_search.records import ScanProblem, Stamp
-from vitmae_search.training.files import write_atomically
 
 _CHUNK = 512  # photos decoded at a time: 512 · 224² · 3 bytes are 77 MB
 _FORMAT = 1

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.files import write_atomically
 
 STATE_FILE = "state.pt"
 

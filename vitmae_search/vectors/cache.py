@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vitmae_search.atomic import sync_folder
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
 from vitmae_search.vectors.contract import Ids, Vectors, VectorSource
-from vitmae_search.vectors.file import read_index_file, sync_folder, write_index_file
+from vitmae_search.vectors.file import read_index_file, write_index_file
 from vitmae_search.vectors.flat import FlatIndex
 
 log = logging.getLogger(__name__)

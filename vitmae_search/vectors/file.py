@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.flat import FlatIndex
 
@@ -55,19 +54,9 @@ def write_index_file(path: Path, key: str, history: str, index: FlatIndex, revis
     head = _MAGIC + len(text).to_bytes(_LENGTH, "little") + text
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(head + hashlib.sha256(head).digest())
-            file.write(payload.data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(path.parent)
+    with write_atomically(path) as file:
+        file.write(head + hashlib.sha256(head).digest())
+        file.write(payload.data)
 
 
 def read_index_file(path: Path, key: str, history: str, dimension: int) -> tuple[FlatIndex, int]:
@@ -99,16 +88,6 @@ def _read_header(start: bytes, read: Callable[[int], bytes], path: Path) -> _Hea
     if hashlib.sha256(start + text).digest() != digest:
         raise VectorCacheDamaged(f"{path}: the header is damaged.")
     return _Header(**json.loads(text))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; file systems that cannot are left to themselves."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _remove_stale(path: Path) -> None:

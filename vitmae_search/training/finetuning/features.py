@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.files import write_atomically
 
 _CHUNK = 64  # rows encoded at a time, always the same ones together: a stop must not change their bits
 _RECORDED = 32  # chunks between two records of how far the file is good
