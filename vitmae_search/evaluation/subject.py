@@ -34,20 +34,22 @@ class Subject:
 def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> Subject:
     """The photos under `folder`, sorted by path, each with its first folder as its label.
 
-    With a CSV file in `table`, the photos that it lists (see `photos.labels_of_csv`). Raises `LabelsError`
-    for what is wrong in it, and `EvaluationError` where there are no photos.
+    Those without a label come last, so that of copies the one with a label counts. With a CSV file in
+    `table`, the photos that it lists (see `photos.labels_of_csv`). Raises `LabelsError` for what is wrong in
+    it, and `EvaluationError` where there are no photos.
     """
     root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if table is not None:
         listed = labels_of_csv(os.path.expanduser(os.fspath(table)), root)
         return Subject(listed.files, listed.labels)
     problems: list[ScanProblem] = []
-    files = sorted(scan(root, on_problem=problems.append), key=lambda stamp: stamp.path)
+    files = list(scan(root, on_problem=problems.append))
     if not files:
         reason = f" ({problems[0].reason})" if problems else ""
         raise EvaluationError(f"there are no photos under {display_path(folder)}{reason}")
-    labels = tuple(folder_label(file.path, root) for file in files)
-    return Subject(tuple(files), labels, tuple(problems))
+    found = [(folder_label(file.path, root), file) for file in files]
+    found.sort(key=lambda one: (one[0] is None, one[1].path))
+    return Subject(tuple(file for _, file in found), tuple(label for label, _ in found), tuple(problems))
 
 
 def draw(count: int, wanted: int, seed: int) -> list[int]:
