@@ -66,7 +66,8 @@ def test_json_has_every_figure_with_its_interval(found: Evaluation) -> None:
     assert set(mine["instances"]["grey"]) == {"recall@1", "recall@10"}
     assert set(mine["instances"]["grey"]["recall@1"]) == {"value", "low", "high"}
     curve = mine["duplicates"]["curve"]
-    assert 50 < len(curve) <= 250
+    assert 50 < len(curve) <= 101
+    assert curve[-1]["recall"] == 1
     assert [point["recall"] for point in curve] == sorted(point["recall"] for point in curve)
     assert 0 < mine["duplicates"]["recall_at_99_precision"]["value"] <= 1
 

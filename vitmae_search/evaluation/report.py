@@ -189,8 +189,9 @@ def _figure_json(figure: Figure) -> dict[str, float]:
 
 
 def _duplicates_json(scores: DuplicateScores) -> dict[str, object]:
-    step = max(1, len(scores.scores) // CURVE_POINTS)
-    points = np.stack([scores.scores, scores.precision, scores.recall], axis=1)[::step].round(6).tolist()
+    count = len(scores.scores)
+    rows = np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(int)  # both ends are in it
+    points = np.stack([scores.scores, scores.precision, scores.recall], axis=1)[rows].round(6).tolist()
     names = ("score", "precision", "recall")
     return {
         "average_precision": _figure_json(scores.average_precision),
