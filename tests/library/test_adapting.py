@@ -293,6 +293,18 @@ def test_little_time_means_fewer_photos(library: Library, pieces: Path, tmp_path
     assert 60 <= report.photos < 120
 
 
+def test_little_time_is_not_all_spent_on_the_photos_held_out(
+    library: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[IndexProgress] = []
+    clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
+    monkeypatch.setattr("vitmae_search.library.adapting.ProgressTeller.seconds", clock)
+    monkeypatch.setattr("vitmae_search.library.adapting._ENOUGH", 16)
+    report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
+    assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
+    assert 20 < report.photos < 40
+
+
 def test_what_cannot_be_done_is_said(
     library: Library, pieces: Path, tmp_path: Path, write_photo: Callable[[Path, int], Path]
 ) -> None:

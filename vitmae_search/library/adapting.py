@@ -160,8 +160,9 @@ class Adaptation:
             return (training_view(image, seed=seed, photo=number, view=i) for i in range(self.options.views))
 
         total = len(held_out) + len(photos)
+        work = (1 + len(INSTANCE_VIEWS)) * len(held_out), self.options.views * len(photos)
         store = ViewStore(place / "held-out", 1 + len(INSTANCE_VIEWS), width)
-        held = self._views(held_out, fixed, store, 0, total)
+        held = self._views(held_out, fixed, store, 0, total, share=work[0] / sum(work))
         store = ViewStore(place / "photos", self.options.views, width)
         sample = self._views(photos, drawn, store, len(held_out), total, known=held.digests)
         for found, least in ((held, _LEAST), (sample, 2 * _LEAST)):
@@ -182,6 +183,7 @@ class Adaptation:
         total: int,
         *,
         known: Sequence[str] = (),
+        share: float = 1.0,
     ) -> ViewFeatures:
         def done(count: int, failed: int) -> None:
             self._stop_if_asked()
@@ -196,7 +198,7 @@ class Adaptation:
             batch_size=self.batch_size,
             known=known,
             on_done=done,
-            enough=lambda: len(store.outcomes) >= _ENOUGH and self._left(_ENCODING) == _NO_TIME,
+            enough=lambda: len(store.outcomes) >= _ENOUGH and self._left(share * _ENCODING) == _NO_TIME,
         )
 
     def _fit(self, sample: ViewFeatures, held_out: Sequence[str]) -> Projection:
