@@ -305,6 +305,28 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
     assert 20 < report.photos < 40
 
 
+def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
+    library: Library, pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "twice"
+    for copy in "ab":
+        shutil.copytree(pieces, folder / copy)
+    seen: list[IndexProgress] = []
+    with monkeypatch.context() as patched:
+        clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
+        patched.setattr("vitmae_search.library.adapting.ProgressTeller.seconds", clock)
+        patched.setattr("vitmae_search.library.adapting._ENOUGH", 16)
+        stopped = library.adapt(
+            folder,
+            replace(SMALL, held_out=40, photos=160, minutes=1),
+            on_progress=seen.append,
+            cancelled=lambda: bool(seen) and seen[-1].phase == "finishing",
+        )
+    assert stopped.interrupted
+    report = library.adapt(folder, replace(SMALL, held_out=40, photos=160))
+    assert report.held_out + report.photos == report.copies == 100
+
+
 def test_what_cannot_be_done_is_said(
     library: Library, pieces: Path, tmp_path: Path, write_photo: Callable[[Path, int], Path]
 ) -> None:

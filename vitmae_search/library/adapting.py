@@ -31,7 +31,7 @@ from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.indexing.recorded import Cancelled
 from vitmae_search.library.fitting import AdaptOptions, Fitting, set_aside
 from vitmae_search.library.spaces import Features
-from vitmae_search.library.view_features import MakeViews, ViewFeatures, ViewStore, encode_views
+from vitmae_search.library.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.photos import decode_target
 from vitmae_search.records import Failure, Stamp
 from vitmae_search.settings import settings
@@ -161,9 +161,11 @@ class Adaptation:
 
         total = len(held_out) + len(photos)
         work = (1 + len(INSTANCE_VIEWS)) * len(held_out), self.options.views * len(photos)
-        store = ViewStore(place / "held-out", 1 + len(INSTANCE_VIEWS), width)
-        held = self._views(held_out, fixed, store, 0, total, share=work[0] / sum(work))
         store = ViewStore(place / "photos", self.options.views, width)
+        known = [name for name, outcome in store.outcomes if outcome == USED]  # by a run that was stopped
+        fixed_store = ViewStore(place / "held-out", 1 + len(INSTANCE_VIEWS), width)
+        share = work[0] / sum(work)
+        held = self._views(held_out, fixed, fixed_store, 0, total, known=known, share=share)
         sample = self._views(photos, drawn, store, len(held_out), total, known=held.digests)
         for found, least in ((held, _LEAST), (sample, 2 * _LEAST)):
             if len(found.views) < least:
