@@ -23,7 +23,7 @@ class ViTMAEPlugin:
 
     `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
     `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer. "auto" are those
-    that the model's own projection was fitted to, and the last where it has none.
+    that the model's own projection was fitted to; the last where it has none, or other features are chosen.
     `pooling`: cls, mean, gem or moments (mean and standard deviation) of the patch tokens, or several with
     a plus sign, such as cls+moments. gem has the signed power `gem_power`. auto as for layers, or mean.
     `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the middle, each

@@ -69,7 +69,7 @@ class ViTMAEEmbedder:
         features = features_of(
             options, config.num_hidden_layers, config.hidden_size, checkpoint.files.projection
         )
-        self.chosen_options = features.chosen_options(options)
+        self.chosen_options = features.chosen_options
         self._options = {**options, **self.chosen_options}
         self._layers, self._pooling = features.layers, features.pooling
         self._gem_power, self._views = float(options["gem_power"]), str(options["views"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,18 +22,15 @@ class Features:
     layers: tuple[int, ...]
     pooling: str
     projection: str | None
-
-    def chosen_options(self, options: Options) -> Options:
-        """What stands for "auto" among these options."""
-        spelled = {"layers": ",".join(map(str, self.layers)), "pooling": self.pooling}
-        return {name: value for name, value in spelled.items() if options[name] == AUTO}
+    chosen_options: Options
+    """What stands for "auto"."""
 
 
 def features_of(options: Options, depth: int, width: int, file: Path | None) -> Features:
     """What the options mean for a model of `depth` layers and `width`, with the projection in `file`.
 
     A projection may say in its provenance to which "layers" and "pooling" it was fitted: "auto" means
-    these, and other features go without it. Without one "auto" means the mean of the last layer. Raises
+    these. Where a person chose other features, or there is none, it means the mean of the last layer. Raises
     `PluginOptionError`, and `CheckpointError` where "auto" would mean what this model does not have.
     """
     projection = _read(file)
@@ -45,15 +43,18 @@ def features_of(options: Options, depth: int, width: int, file: Path | None) -> 
                 f"{error.message}. Take it away, or choose layers and pooling yourself."
             ) from error
         said, projection, file = {}, None, None
-    pooling = _chosen(options["pooling"], said.get("pooling"), "mean")
-    layers = parse_layers(_chosen(options["layers"], said.get("layers"), "last"), depth, pooling)
-    if projection is not None and not (
-        projection.input_dimension == pooled_width(width, len(layers), pooling)
-        and said.get("pooling", pooling) == pooling
-        and ("layers" not in said or parse_layers(said["layers"], depth, pooling) == layers)
-    ):
+    if not _agree(options, said, depth):
+        said, projection, file = {}, None, None
+    spelled = {
+        name: said.get(name, otherwise) if options[name] == AUTO else str(options[name])
+        for name, otherwise in (("layers", "last"), ("pooling", "mean"))
+    }
+    pooling = spelled["pooling"]
+    layers = parse_layers(spelled["layers"], depth, pooling)
+    if projection is not None and projection.input_dimension != pooled_width(width, len(layers), pooling):
         file = None
-    return Features(layers, pooling, None if file is None else os.path.abspath(file))
+    chosen = {name: word for name, word in spelled.items() if options[name] == AUTO}
+    return Features(layers, pooling, None if file is None else os.path.abspath(file), chosen)
 
 
 def _read(file: Path | None) -> Projection | None:
@@ -78,5 +79,11 @@ def _said(projection: Projection, depth: int, width: int) -> dict[str, str]:
     return said
 
 
-def _chosen(option: object, said: str | None, otherwise: str) -> str:
-    return str(option) if option != AUTO else said or otherwise
+def _agree(options: Options, said: Mapping[str, str], depth: int) -> bool:
+    """Whether what a person chose is what the projection was fitted to. Raises `PluginOptionError`."""
+    if options["pooling"] not in (AUTO, said.get("pooling", options["pooling"])):
+        return False
+    if options["layers"] == AUTO or "layers" not in said:
+        return True
+    mine, its = (parse_layers(str(words), depth, "mean") for words in (options["layers"], said["layers"]))
+    return mine == its

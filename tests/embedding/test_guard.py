@@ -47,6 +47,7 @@ def test_a_good_plugin(opened: Opened) -> None:
         assert (embedder.shape, embedder.dtype) == ((8, 8, 3), np.uint8)
         assert vectors.shape == (3, 192)
         assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "a"}
+        assert embedder.left_options == {}
         assert embedder.embed(batch_of(embedder)[:0]).shape == (0, 192)
         assert len(embedder.fingerprint("exact")) == 64
 
@@ -54,6 +55,7 @@ def test_a_good_plugin(opened: Opened) -> None:
 def test_what_an_embedder_chose_is_among_its_options(opened: Opened) -> None:
     embedder = opened("input_size = 8", "input_size, chosen_options = 8, {'mode': 'b', 'size': 16}", size="4")
     assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "b"}
+    assert embedder.left_options == {"size": 4, "mode": "a"}
 
 
 RETURN = "        return (flat"

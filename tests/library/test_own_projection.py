@@ -27,19 +27,25 @@ DECODER = {
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model", 0)
+
+
+def write_model(folder: Path, seed: int, layers: int = 2) -> Path:
     import torch
 
     from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
-    torch.manual_seed(0)
-    made = ViTMAEForPreTraining(ViTMAEConfig(**SMALL, **DECODER, image_size=16, patch_size=8))
-    made.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    torch.manual_seed(seed)
+    sizes = {**SMALL, **DECODER, "num_hidden_layers": layers}
+    made = ViTMAEForPreTraining(ViTMAEConfig(**sizes, image_size=16, patch_size=8))
+    made.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
 def unknown(real_photos: dict[str, Path]) -> Image.Image:
-    return Image.open(real_photos["coffee"])
+    with Image.open(real_photos["coffee"]) as image:
+        return image.convert("RGB")
 
 
 def give_projection(model: Path, **said: str) -> Projection:
@@ -96,6 +102,31 @@ def test_a_library_goes_on_without_the_file_that_its_features_were_chosen_by(
     for change in changes:
         change()
         assert_goes_on(folder, photos, unknown, derived)
+
+
+@pytest.mark.parametrize("words", [{}, {"pooling": "cls"}], ids=["auto", "chosen"])
+def test_a_changed_model_chooses_again_what_was_left_to_it(
+    tmp_path: Path, photos: Path, model: Path, unknown: Image.Image, words: dict[str, str]
+) -> None:
+    give_projection(model)
+    folder = tmp_path / "library"
+    with Library.open(folder, model=str(model), options=words, device="cpu") as library:
+        library.index(photos)
+        before = library.spaces()[0]
+    write_model(model, seed=1, layers=1)
+    give_projection(model, layers="0,1")
+    with Library.open(folder, device="cpu") as library:
+        report = library.index(photos)
+        assert report.added == 12
+        searched = next(space for space in library.spaces() if space.space_id == report.space)
+        features = next(space for space in library.spaces() if space.space_id == searched.features_id)
+        if words:
+            assert (features.options["pooling"], searched.projection) == ("cls", None)
+        else:
+            assert (features.options["layers"], searched.kind) == ("0,1", "whitening")
+        assert features.fingerprint != before.fingerprint
+        library.use_space(searched.space_id)
+    assert_goes_on(folder, photos, unknown, searched)
 
 
 def test_a_projection_of_another_model_is_said_by_its_file(tmp_path: Path, photos: Path, model: Path) -> None:

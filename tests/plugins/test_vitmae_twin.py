@@ -94,7 +94,9 @@ def test_auto_are_the_features_that_the_projection_was_fitted_to(open_model, fol
     same = open_model(model=str(folder), layers="2,-1", pooling="moments", views="flip")
     assert same.projection == str(path)
     for others in ({"pooling": "mean"}, {"layers": "2,3"}, {"layers": "4,2"}, {"layers": "3"}):
-        assert open_model(model=str(folder), **others).projection is None, others
+        other = open_model(model=str(folder), **others)
+        assert other.projection is None, others
+        assert other.identity == open_model(**others).identity, "as without a projection"
 
 
 def test_without_a_word_from_the_projection_its_length_decides(open_model, folder: Path) -> None:
@@ -115,11 +117,12 @@ def test_a_damaged_projection_is_the_hosts_to_tell(open_model, folder: Path) -> 
 
 def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, checkpoint: Path) -> None:
     plain = open_model(model=str(folder))
-    assert plain.options == open_model(layers="4", pooling="mean", model=str(folder)).options
-    assert open_model(model=str(folder), layers="last").options["layers"] == "last", "a person's own words"
+    assert plain.options == open_model(layers="last", pooling="mean", model=str(folder)).options
+    assert plain.left_options == {"layers": "auto", "pooling": "auto"}
+    assert open_model(model=str(folder), layers="-1").options["layers"] == "-1", "a person's own words"
     projection(128, layers="2,last", pooling="moments").save(folder / "projection.safetensors")
     fitted = open_model(model=str(folder))
-    assert (fitted.options["layers"], fitted.options["pooling"]) == ("2,4", "moments")
+    assert (fitted.options["layers"], fitted.options["pooling"]) == ("2,last", "moments")
     again = open_model(**plain.options)
     assert (again.identity, again.projection) == (plain.identity, None), "it goes on as it was"
     (folder / "projection.safetensors").unlink()

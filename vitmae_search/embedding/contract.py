@@ -153,7 +153,8 @@ class Choosing(Protocol):
     def chosen_options(self) -> Options:
         """What was chosen, by option: with these it opens as it is, whatever comes to lie beside the model.
 
-        The host keeps them with the vectors, so that a space goes on with the features that it has.
+        The host keeps them with the vectors, so that a space goes on with the features that it has. Once the
+        model itself has changed, what was left to it is left to it again.
         """
         ...
 

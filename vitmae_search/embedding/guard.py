@@ -63,7 +63,8 @@ class GuardedEmbedder(Guarded):
     """An open embedder whose every answer is checked. Satisfies `contract.Embedder`.
 
     One `embed`, `reconstruct` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
-    `shape` and `dtype` are those of what `prepare` gives; `options` open it again as it is.
+    `shape` and `dtype` are those of what `prepare` gives. `options` open it again as it is; `left_options`
+    are those among them that had left a choice to it, as they were given.
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
@@ -80,6 +81,7 @@ class GuardedEmbedder(Guarded):
             self.options = resolve_options(info, {**options, **chosen})
         except (PluginOptionError, TypeError) as error:
             raise PluginBroken(info.name, f"chosen_options={chosen!r} are no options of it") from error
+        self.left_options = {name: options[name] for name in chosen}
 
     @property
     def can_reconstruct(self) -> bool:

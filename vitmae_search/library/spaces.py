@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
@@ -14,7 +15,7 @@ from vitmae_search.embedding import (
     derived_fingerprint,
     derived_identity,
 )
-from vitmae_search.errors import PluginError, SpaceError, VitmaeSearchError
+from vitmae_search.errors import PluginError, PluginOptionError, SpaceError, VitmaeSearchError
 from vitmae_search.indexing import Target
 from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.embedders import (
@@ -26,6 +27,9 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.library.projections import Projections
 from vitmae_search.records import Space
+
+_LEFT = "left_options"
+"""In a space's provenance: the options that left a choice to the embedder, where there were any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class Spaces:
         """What `index` embeds with, and its spaces, made if they are new."""
         wanted = self.features(choice, catalog)
         embedder, derivation = wanted.embedder, None
+        provenance = dict(embedder.provenance)
+        if embedder.left_options:
+            provenance[_LEFT] = embedder.left_options
         if wanted.projection is not None:
             derivation = self._derivation(wanted.fingerprint, embedder.dimension, wanted.projection)
         searched = catalog.ensure_space(
@@ -62,7 +69,7 @@ class Spaces:
             decode=wanted.decode,
             options=embedder.options,
             identity=embedder.identity,
-            provenance=embedder.provenance,
+            provenance=provenance,
             derivation=derivation,
         )
         derived = catalog.derived_spaces(searched.features_id)
@@ -73,8 +80,7 @@ class Spaces:
     def features(self, choice: EmbedderChoice, catalog: Catalog | None) -> Features:
         """What `index` would embed with now; nothing is made. None is a library that is not there yet."""
         current = None if catalog is None else catalog.current_space()
-        plugin, options, decode = _wanted(choice, current)
-        embedder = self._embedders.open(plugin, options)
+        embedder, decode = self._wanted_embedder(choice, current, catalog)
         fingerprint = space_fingerprint(embedder, decode)
         space = None if catalog is None else catalog.space_of(fingerprint)
         projection = self._wanted_projection(choice, current, embedder, space)
@@ -138,6 +144,23 @@ class Spaces:
             return None
         self._projections.keep(own)
         return own
+
+    def _wanted_embedder(
+        self, choice: EmbedderChoice, current: Space | None, catalog: Catalog | None
+    ) -> tuple[GuardedEmbedder, str]:
+        """What was asked for, and how photos are decoded for it; else what goes on with the current space.
+
+        Where the model of that has changed, what had been left to it is left to it again.
+        """
+        if current is None or catalog is None or choice.explicit:
+            plugin, options, decode = _wanted(choice, current)
+            return self._embedders.open(plugin, options), decode
+        features = catalog.space(current.features_id)
+        try:
+            return self._embedders.of_space(features), features.decode
+        except (SpaceError, PluginOptionError):
+            left = cast(Mapping[str, object], features.provenance.get(_LEFT, {}))
+            return self._embedders.open(features.plugin, {**features.options, **left}), features.decode
 
     def _derivation(self, features: str, dimension: int, projection: Projection) -> Derivation:
         """How the projection makes a space of those features. It is kept first: a space is never without."""
