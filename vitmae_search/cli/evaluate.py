@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitmae_search.cli.common import (
-    device_options,
     json_option,
-    key_values,
     library_option,
-    model_option,
     open_library,
     print_json,
-    projection_option,
 )
+from vitmae_search.cli.embedding_options import embedding_options
 from vitmae_search.cli.index import SHOWN_FAILURES
 from vitmae_search.errors import StorageError, display_path
 
@@ -51,28 +48,7 @@ def _writable(ctx: click.Context, parameter: click.Parameter, value: Path | None
 )
 @click.option("--limit", type=click.IntRange(2), metavar="N", help="Draw so many of the photos.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="What is drawn.")
-@click.option(
-    "--embedder",
-    metavar="PLUGIN",
-    help="The embedding plugin.  [default: the current space's, or vitmae with --model]",
-)
-@model_option
-@click.option(
-    "-o",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=key_values,
-    help="An option of the plugin (see `vitmae-search plugins`). Repeat for several.",
-)
-@projection_option
-@device_options
-@click.option(
-    "--decode",
-    type=click.Choice(["scaled", "exact"]),
-    help="Let the JPEG decoder scale large photos down, or decode every pixel.  [default: scaled]",
-)
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True)
+@embedding_options
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -8,15 +8,12 @@ from typing import Any
 import click
 
 from vitmae_search.cli.common import (
-    device_options,
     json_option,
-    key_values,
     library_option,
-    model_option,
     open_library,
     print_json,
-    projection_option,
 )
+from vitmae_search.cli.embedding_options import embedding_options
 from vitmae_search.errors import display_path
 from vitmae_search.records import IndexReport
 
@@ -26,28 +23,7 @@ SHOWN_FAILURES = 10
 @click.command("index")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="FOLDER...")
 @library_option
-@click.option(
-    "--embedder",
-    metavar="PLUGIN",
-    help="The embedding plugin.  [default: the current space's, or vitmae with --model]",
-)
-@model_option
-@click.option(
-    "-o",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=key_values,
-    help="An option of the plugin (see `vitmae-search plugins`). Repeat for several.",
-)
-@projection_option
-@device_options
-@click.option(
-    "--decode",
-    type=click.Choice(["scaled", "exact"]),
-    help="Let the JPEG decoder scale large photos down, or decode every pixel.  [default: scaled]",
-)
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True)
+@embedding_options
 @click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Skip matching names or paths. Repeat for several."
 )
