@@ -103,9 +103,10 @@ def test_mistakes_are_one_line(
 def test_ctrl_c_ends_it_and_says_that_nothing_is_kept(gate: Path, colours: Path) -> None:
     """The plugin waits for a gate that stays shut."""
     words = ("evaluate", str(colours), "--embedder", "gated", "--batch-size", "3", "--instances", "0")
-    with subprocess.Popen(
-        [sys.executable, "-m", "vitmae_search", *words], stderr=subprocess.PIPE, text=True
-    ) as process:
+    # Where the tests run in the background, a shell has SIGINT ignored, and children inherit that.
+    heard = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}; runpy.run_module('vitmae_search', run_name='__main__')"
+    with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("evaluating"):
