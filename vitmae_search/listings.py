@@ -11,8 +11,9 @@ class ModelListing:
     """A model that can be named: where it is, what it has, and how fast it is here.
 
     `source`: "bundled", "trained" (a training run's folder on this machine), "cached" (from the hub), or
-    "hub" (to be downloaded). `bytes` and `parameters` are those of its weights. `decoder` says whether it
-    can reconstruct, `projection` whether one comes with it; None where that is not known.
+    "hub" (to be downloaded). `dimension` is the length of the vectors that are searched without a word of
+    layers, pooling and projection. `bytes` and `parameters` are those of its weights. `decoder` says
+    whether it can reconstruct, `projection` whether one comes with it; None where that is not known.
 
     The host fills in the rest: the `plugin` that named it, and what `models --speed` found on this machine,
     `images_per_second` through its encoder on `measured_on`, a device and a precision.

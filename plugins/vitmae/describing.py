@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitmae_search.embedding import Projection
+from vitmae_search.errors import ModelError
 from vitmae_search.records import ModelListing
 
 _ENCODERS = ("vit_mae", "vit")
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading raises where a file's JSON is none, or is not what it should be."""
+_PROJECTION = "projection.safetensors"
 _LONGEST_HEADER = 100_000_000
 """What safetensors itself allows; a damaged file may claim any length."""
 
@@ -40,14 +43,22 @@ def describe(folder: Path, name: str, source: str) -> ModelListing:
         name,
         source,
         os.fspath(folder),
-        dimension=config.get("hidden_size"),
+        dimension=_dimension(folder) or config.get("hidden_size"),
         image_size=side if isinstance(side, int) else None,
         parameters=sum(header.parameters for header in read) if read else None,
         bytes=size,
         note=note,
         decoder=any(header.decoder for header in read) if read else None,
-        projection=(folder / "projection.safetensors").is_file(),
+        projection=(folder / _PROJECTION).is_file(),
     )
+
+
+def _dimension(folder: Path) -> int | None:
+    """The length of the vectors that its own projection gives."""
+    try:
+        return Projection.read(folder / _PROJECTION).dimension
+    except ModelError:
+        return None
 
 
 def _note(config: dict[str, Any]) -> str:

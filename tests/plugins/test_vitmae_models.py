@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 
 from vitmae_search.bundled import bundled
-from vitmae_search.embedding import PluginHost
+from vitmae_search.embedding import PluginHost, Projection
 from vitmae_search.errors import CheckpointError, ModelNotFound, PluginOptionError
 from vitmae_search.trained import remember_run
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
@@ -119,7 +120,10 @@ def test_a_bundled_model_is_listed_with_its_numbers(plugin, models, checkpoint: 
     assert models.locate("small") == (str(folder), "small")
 
     (folder / "projection.safetensors").write_bytes(b"")
-    assert plugin.models()[0].projection
+    assert (plugin.models()[0].projection, plugin.models()[0].dimension) == (True, 32)
+    head = Projection([np.ones((5, 32))], [np.zeros(5)], "head")
+    head.save(folder / "projection.safetensors")
+    assert plugin.models()[0].dimension == 5
     ViTMAEModel.from_pretrained(checkpoint).save_pretrained(folder)
     bare = plugin.models()[0]
     assert bare.decoder is False

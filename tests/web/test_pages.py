@@ -318,7 +318,7 @@ def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, 
     remember_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
     text = words(visit("plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
-    for fact in ("32 × 32 pixels", "32 features", "no decoder", " kB", "43 images/s"):
+    for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):
         assert fact in ours, fact
     base = text.split('facebook/vit-mae-base <span class="vs-badge">on the hub')[1].split("facebook/")[0]
-    assert "224 × 224 pixels · 768 features · 111.9 M parameters · 448 MB · with a decoder" in base
+    assert "224 × 224 pixels · 768 numbers a photo · 111.9 M parameters · 448 MB · with a decoder" in base

@@ -77,7 +77,7 @@ def _facts(model: ModelListing) -> Iterator[str]:
     if model.image_size:
         yield f"{model.image_size} × {model.image_size} pixels"
     if model.dimension:
-        yield f"{model.dimension} features"
+        yield f"{model.dimension} numbers a photo"
     if model.parameters:
         yield f"{model.parameters / 1e6:.1f} M parameters"
     if model.bytes:
