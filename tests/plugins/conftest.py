@@ -28,6 +28,12 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="session")
+def tiny_config() -> dict[str, int]:
+    """A configuration's fields for a network that takes no time."""
+    return TINY
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -37,11 +43,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference() -> Any:
+def reference(tiny_config: dict[str, int]) -> Any:
     """The reference model, every number random: a fresh one has zeros where positions should be."""
     import transformers
 
-    model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**TINY))
+    model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**tiny_config))
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for value in model.state_dict().values():

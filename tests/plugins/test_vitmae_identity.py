@@ -8,19 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "image_size": 32,
-    "patch_size": 8,
-    "decoder_hidden_size": 24,
-    "decoder_num_attention_heads": 3,
-    "decoder_num_hidden_layers": 2,
-    "decoder_intermediate_size": 40,
-}
-
 
 def test_what_decides_the_vectors_is_in_the_identity(open_model, checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "other-statistics"
@@ -63,11 +50,11 @@ def test_spaces_that_libraries_hold_stay_valid(open_model, exact_model: Path, op
 
 
 @pytest.fixture
-def exact_model(tmp_path: Path) -> Path:
+def exact_model(tiny_config: dict[str, int], tmp_path: Path) -> Path:
     """A checkpoint whose every number is the same wherever it is made."""
     from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
 
-    model = ViTMAEForPreTraining(ViTMAEConfig(**TINY))
+    model = ViTMAEForPreTraining(ViTMAEConfig(**tiny_config))
     with torch.no_grad():
         for i, (_, value) in enumerate(sorted(model.state_dict().items())):
             value.copy_(((torch.arange(value.numel()) * 7 + i) % 61 - 30).reshape(value.shape) / 64)
