@@ -1,0 +1,121 @@
+"""A large library to measure on: N small photos that all differ, and a real library of them.
+
+    python -m benchmarks.large_library FOLDER [--count 100000] [--embedder vitmae] [--precision bf16]
+                                              [--seconds 600]
+
+Makes FOLDER/photos and FOLDER/library, once: what is there stays, and to run again is to go on. Exit code 1
+says that it stopped after `--seconds` with more to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from vitmae_search.errors import display_path
+from vitmae_search.library import Library, write_samples
+
+COUNT = 100_000
+SIZE = (160, 120)
+A_FOLDER = 1000
+CAMERAS = ("Camera A", "Camera B", "Camera C")
+_FIRST = datetime(2010, 1, 1, 12)  # local time, as EXIF has it
+_APART = timedelta(minutes=73)
+_CAMERA, _TAKEN, _EXIF = 0x0110, 0x9003, 0x8769
+
+
+def main() -> int:
+    """Make what is missing, and say what there is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--embedder", default="vitmae")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    chosen = parser.parse_args()
+    deadline = time.monotonic() + chosen.seconds
+    made = make_photos(chosen.folder / "photos", chosen.count, deadline=deadline)
+    print(f"{made} of {chosen.count} photos in {display_path(chosen.folder / 'photos')}", flush=True)
+    if made < chosen.count:
+        return 1
+    whole = make_library(chosen.folder, chosen.embedder, chosen.precision, deadline=deadline)
+    with Library.open(chosen.folder / "library") as library:
+        print(f"{library.status().photos} of them in {display_path(library.folder)}")
+    return 0 if whole else 1
+
+
+def make_photos(folder: Path, count: int, *, first: int = 0, deadline: float = float("inf")) -> int:
+    """Make photos `first` to `first + count`; returns how many of them are there, until the deadline.
+
+    A thousand lie in each folder. Photo n is a part of one of the demo's photos in other colours, taken at a
+    moment of its own, so that no two files are the same, and any two runs make the same ones.
+    """
+    sources: list[Image.Image] = []
+    for number in range(first, first + count):
+        path = photo_path(folder, number)
+        if os.path.exists(path):
+            continue
+        if time.monotonic() > deadline:
+            return number - first
+        sources = sources or _sources()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, number, sources)
+    return count
+
+
+def photo_path(folder: Path, number: int) -> Path:
+    """Where photo `number` lies."""
+    return folder / f"{number // A_FOLDER:04d}" / f"photo-{number:07d}.jpg"
+
+
+def make_library(
+    folder: Path,
+    embedder: str | None = None,
+    precision: str = "auto",
+    *,
+    deadline: float = float("inf"),
+) -> bool:
+    """Index folder/photos into folder/library, which goes on with what it has. False after the deadline."""
+    with Library.open(folder / "library", embedder=embedder, precision=precision) as library:
+        report = library.index(folder / "photos", cancelled=lambda: time.monotonic() > deadline)
+    return not report.interrupted
+
+
+def _sources() -> list[Image.Image]:
+    with tempfile.TemporaryDirectory() as name:
+        write_samples(Path(name))
+        return [Image.open(path).convert("RGB") for path in sorted(Path(name).glob("*-00-*.jpg"))]
+
+
+def _write(path: Path, number: int, sources: list[Image.Image]) -> None:
+    random = np.random.default_rng(number)
+    source = sources[random.integers(len(sources))]
+    scale = random.uniform(0.3, 1.0) * min(source.width / SIZE[0], source.height / SIZE[1])
+    width, height = SIZE[0] * scale, SIZE[1] * scale
+    left, top = random.uniform(0, source.width - width), random.uniform(0, source.height - height)
+    box = (left, top, left + width, top + height)
+    image = source.resize(SIZE, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    image = ImageEnhance.Color(image).enhance(random.uniform(0.4, 1.6))
+    gains = random.uniform(0.7, 1.3, 3)
+    levels = [min(255, round(level * gain)) for gain, level in itertools.product(gains, range(256))]
+    exif = Image.Exif()
+    exif[_CAMERA] = CAMERAS[random.integers(len(CAMERAS))]
+    exif.get_ifd(_EXIF)[_TAKEN] = (_FIRST + number * _APART).strftime("%Y:%m:%d %H:%M:%S")
+    partial = path.with_suffix(".partial")
+    image.point(levels).save(partial, "JPEG", quality=85, exif=exif)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
