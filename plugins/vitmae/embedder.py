@@ -31,6 +31,7 @@ from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate
 from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
+from .sources import source_files
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -38,13 +39,15 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
     chosen = choose_device(device)
     source, name = locate(str(options["model"]))
     checkpoint = read_checkpoint(find_checkpoint(source))
-    return ViTMAEEmbedder(
+    embedder = ViTMAEEmbedder(
         name, checkpoint, options, device=chosen, precision=choose_precision(precision, chosen)
     )
+    embedder.source_files = source_files(checkpoint.files)
+    return embedder
 
 
 class ViTMAEEmbedder:
-    """See `contract.Embedder`, `Reconstructor`, `Untrained`, `Projecting` and `Choosing`.
+    """See `contract.Embedder`, `Reconstructor`, `Untrained`, `Projecting`, `Choosing` and `FromFiles`.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
     masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
@@ -77,6 +80,7 @@ class ViTMAEEmbedder:
         self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
+        self.source_files: tuple[str, ...] | None = None
         self.identity: dict[str, Any] = identity_of(
             encoder,
             self._processor,

@@ -177,6 +177,12 @@ BROKEN: dict[str, dict[str, Changes]] = {
             "        self.prepare = prepare\n": "        self.prepare, self.projection = prepare, made()\n",
         },
     },
+    "check_source_files": {
+        "others each time": {
+            "        self.options = options\n": "        self.source_files = [f'/{id(self)}']\n",
+        },
+        "no paths": {"    input_size = 8": "    input_size, source_files = 8, ['weights']"},
+    },
     "check_untrained": {
         "random": untrained("None", "{'seed': seed}"),
         "the model's identity": untrained("seed", "self.identity"),

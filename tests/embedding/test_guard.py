@@ -114,6 +114,16 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
         ("input_size = 8", "input_size, projection = 8, 3", "projection=3 must be None or an absolute path"),
         ("input_size = 8", "input_size, projection = 8, 'head'", "projection='head'"),
         (
+            "input_size = 8",
+            "input_size, source_files = 8, '/weights'",
+            "must be None or a list of absolute paths",
+        ),
+        (
+            "input_size = 8",
+            "input_size, source_files = 8, ['weights']",
+            "must be None or a list of absolute paths",
+        ),
+        (
             "def close",
             "@property\n    def projection(self): raise KeyError('no')\n\n    def close",
             "embedder's attributes failed: KeyError",

@@ -89,7 +89,7 @@ class Bench:
         )
         derived = [self.derive(catalog, space, head) for head in self.heads]
         projections = {head.digest: head for head in self.heads}
-        return Target(embedder, space, derived[-1] if derived else space, projections)
+        return Target(lambda: embedder, space, derived[-1] if derived else space, projections)
 
     def derive(self, catalog, features, head):
         fingerprint = derived_fingerprint(features.fingerprint, head.digest)

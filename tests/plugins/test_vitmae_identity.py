@@ -78,3 +78,17 @@ def test_one_number_of_the_weights_changes_the_identity(open_model, checkpoint: 
     assert saved("encoder", "vit.encoder.layer.2.output.dense.weight") != unchanged
     assert saved("positions", "vit.embeddings.position_embeddings") != unchanged
     assert saved("decoder", "decoder.mask_token") == unchanged  # it takes no part in a vector
+
+
+def test_the_files_that_it_was_read_from(checkpoint: Path, open_model) -> None:
+    there = [checkpoint, *(checkpoint / name for name in ("config.json", "model.safetensors"))]
+    assert {*map(str, there)} < {*open_model().source_files}
+    assert open_model(model=str(checkpoint / "model.safetensors")).source_files == open_model().source_files
+    twin = open_model().untrained(0)
+    assert twin.source_files is None, "a seed decides its weights"
+
+
+def test_in_the_hubs_cache_also_which_revision_is_meant(checkpoint: Path, open_model, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "123"
+    shutil.copytree(checkpoint, snapshot)
+    assert str(tmp_path / "models--a--b" / "refs" / "main") in open_model(model=str(snapshot)).source_files

@@ -7,6 +7,7 @@ vectors of another space from the features that a plugin gives.
 """
 
 from vitmae_search.embedding.classifying import GuardedClassifier, open_classifier
+from vitmae_search.embedding.code import code_digest, stamp
 from vitmae_search.embedding.contract import (
     API_VERSION,
     CAPABILITIES,
@@ -15,6 +16,7 @@ from vitmae_search.embedding.contract import (
     ClassifierOpener,
     Embedder,
     EmbedderPlugin,
+    FromFiles,
     ModelLister,
     Options,
     PluginInfo,
@@ -23,6 +25,7 @@ from vitmae_search.embedding.contract import (
     Reconstructor,
     Untrained,
 )
+from vitmae_search.embedding.description import EmbedderDescription
 from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
 from vitmae_search.embedding.fingerprint import (
     canonical_json,
@@ -44,7 +47,9 @@ __all__ = [
     "Classifier",
     "ClassifierOpener",
     "Embedder",
+    "EmbedderDescription",
     "EmbedderPlugin",
+    "FromFiles",
     "GuardedClassifier",
     "GuardedEmbedder",
     "GuardedPrepare",
@@ -59,6 +64,7 @@ __all__ = [
     "Reconstructor",
     "Untrained",
     "canonical_json",
+    "code_digest",
     "derived_fingerprint",
     "derived_identity",
     "fingerprint",
@@ -67,4 +73,5 @@ __all__ = [
     "open_embedder",
     "projection_path",
     "resolve_options",
+    "stamp",
 ]

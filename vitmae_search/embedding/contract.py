@@ -176,6 +176,24 @@ class Projecting(Protocol):
         ...
 
 
+@runtime_checkable
+class FromFiles(Protocol):
+    """An embedder that its options, its plugin's code and some files decide, and nothing else.
+
+    The host then remembers what it is. While code and files are as they were, it knows which space the
+    vectors belong to without opening it: photos that have not changed are passed over in seconds.
+    """
+
+    @property
+    def source_files(self) -> Sequence[str] | None:
+        """Absolute paths of all that its attributes were read from; of folders that were looked into, too.
+
+        A path may lead nowhere, which is what it stands for then. None where it cannot tell, and is opened
+        each time.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
 

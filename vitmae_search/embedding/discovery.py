@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import drop_in
+from vitmae_search.embedding.code import code_digest
 from vitmae_search.embedding.contract import (
     API_VERSION,
     CAPABILITIES,
@@ -37,11 +38,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Something that may be a plugin. `name` is its file's or entry point's, until it says its own."""
+    """Something that may be a plugin. `name` is its file's or entry point's, until it says its own.
+
+    `module` is what `load` imports; of a package the outermost.
+    """
 
     name: str
     origin: str
     load: Callable[[], object]
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class _Found:
     candidate: _Candidate
     plugin: EmbedderPlugin | None
     listing: PluginListing
+    code: str | None = None
 
 
 class PluginHost:
@@ -81,6 +87,11 @@ class PluginHost:
             raise PluginBroken(name, f"does not load ({broken.origin}): {broken.error}")
         names = ", ".join(found.listing.name for found in self._all() if found.plugin is not None)
         raise PluginNotFound(name, f"there is no such plugin; there are: {names or 'none'}")
+
+    def code(self, name: str) -> str | None:
+        """A digest of the plugin's code (see `code_digest`); None where it cannot be told."""
+        named = (found for found in self._all() if found.listing.name == name and found.plugin is not None)
+        return next((found.code for found in named), None)
 
     def _all(self) -> list[_Found]:
         with self._lock:
@@ -157,8 +168,8 @@ def _folder_candidates(kind: str, folder: Path) -> Iterator[_Candidate]:
         path = Path(entry.path)
         if entry.name[0] in "._" or not (path.suffix == ".py" or _holds_python(path)):
             continue
-        origin = f"{kind}: {display_path(path)}"
-        yield _Candidate(display_path(path.stem), origin, lambda path=path: _import_drop_in(path))  # type: ignore[misc]
+        origin, module = f"{kind}: {display_path(path)}", drop_in.register(path)
+        yield _Candidate(display_path(path.stem), origin, lambda path=path: _import_drop_in(path), module)  # type: ignore[misc]
 
 
 def _holds_python(path: Path) -> bool:
@@ -180,7 +191,8 @@ def _package_candidates() -> Iterator[_Candidate]:
         return
     for entry in found:
         package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-        yield _Candidate(entry.name, f"package: {package} ({entry.value})", entry.load)
+        outermost = entry.module.partition(".")[0]
+        yield _Candidate(entry.name, f"package: {package} ({entry.value})", entry.load, outermost)
 
 
 def _entry_order(entry: EntryPoint) -> tuple[str, str]:
@@ -226,7 +238,7 @@ def _load(candidate: _Candidate) -> _Found:
         capabilities=tuple(sorted(info.capabilities)),
         options=dict(info.options),
     )
-    return _Found(candidate, plugin, listing)
+    return _Found(candidate, plugin, listing, code_digest(candidate.module))
 
 
 def _broken(candidate: _Candidate, error: str, name: str | None = None) -> _Found:

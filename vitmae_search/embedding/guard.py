@@ -18,17 +18,18 @@ from vitmae_search.embedding.contract import (
     Choosing,
     Embedder,
     EmbedderPlugin,
+    FromFiles,
     PluginInfo,
     Projecting,
     Reconstructor,
     Untrained,
 )
-from vitmae_search.embedding.fingerprint import fingerprint
+from vitmae_search.embedding.description import EmbedderDescription
 from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
 from vitmae_search.embedding.prepare import blame
 from vitmae_search.embedding.projection import Projection
-from vitmae_search.errors import ModelError, NoDecoder, PluginBroken, PluginOptionError, display_path
+from vitmae_search.errors import NoDecoder, PluginBroken, PluginOptionError
 from vitmae_search.records import Reconstruction
 
 _UNIT_LENGTH = 1e-3
@@ -64,7 +65,7 @@ class GuardedEmbedder(Guarded):
 
     One `embed`, `reconstruct` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
     `shape` and `dtype` are those of what `prepare` gives. `options` open it again as it is; `left_options`
-    are those among them that had left a choice to it, as they were given.
+    are those among them that had left a choice to it, as they were given. `source_files` are `FromFiles`'.
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
@@ -82,6 +83,21 @@ class GuardedEmbedder(Guarded):
         except (PluginOptionError, TypeError) as error:
             raise PluginBroken(info.name, f"chosen_options={chosen!r} are no options of it") from error
         self.left_options = {name: options[name] for name in chosen}
+        self.source_files: tuple[str, ...] | None = self._source_files()
+
+    @property
+    def description(self) -> EmbedderDescription:
+        """What it is, in plain values."""
+        return EmbedderDescription(
+            self.info,
+            self.model,
+            self.identity,
+            self.provenance,
+            self.dimension,
+            self.options,
+            self.left_options,
+            self.projection,
+        )
 
     @property
     def can_reconstruct(self) -> bool:
@@ -90,22 +106,11 @@ class GuardedEmbedder(Guarded):
 
     def fingerprint(self, decode: str) -> str:
         """The fingerprint of the space that its vectors of photos decoded in mode `decode` belong to."""
-        return fingerprint(self.identity, self.info, decode)
+        return self.description.fingerprint(decode)
 
     def own_projection(self) -> Projection | None:
-        """The projection that belongs to the model; None where it has none.
-
-        Raises, naming the file, `ModelNotFound`, `CheckpointError`, and `ModelError` for one that takes
-        features of another length.
-        """
-        if self.projection is None:
-            return None
-        projection = Projection.read(self.projection)
-        try:
-            projection.check_fits(self.dimension)
-        except ModelError as error:
-            raise ModelError(f"{display_path(self.projection)}: {error}") from None
-        return projection
+        """See `EmbedderDescription.own_projection`."""
+        return self.description.own_projection()
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, *shape) of `dtype` to (N, dimension) float32: C-contiguous, finite, rows of unit length.
@@ -152,6 +157,14 @@ class GuardedEmbedder(Guarded):
             with blame(self.info.name, "untrained"):
                 twin = self._embedder.untrained(seed)
         return GuardedEmbedder(self.info, self.options, twin)
+
+    def _source_files(self) -> tuple[str, ...] | None:
+        with blame(self.info.name, "reading the embedder's attributes"):
+            files = self._embedder.source_files if isinstance(self._embedder, FromFiles) else None
+        if files is None:
+            return None
+        fits = isinstance(files, list | tuple) and all(type(f) is str and os.path.isabs(f) for f in files)
+        return tuple(self._expect(fits, "source_files", files, "None or a list of absolute paths"))
 
 
 def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import CatalogWriter, Indexed
+from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.embed import embed_rows, still_works
 from vitmae_search.indexing.moves import GoneRows, KeptVectors
@@ -52,6 +53,7 @@ class Recorder:
         self,
         catalog: CatalogWriter,
         target: Target,
+        embedder: GuardedEmbedder,
         gone: GoneRows,
         counts: Counts,
         batch_size: int,
@@ -59,7 +61,7 @@ class Recorder:
         self._catalog = catalog
         self._space_id = target.features.space_id
         self._projections = target.projections
-        self._embedder = target.embedder
+        self._embedder = embedder
         self._gone = gone
         self._counts = counts
         self._batch_size = batch_size

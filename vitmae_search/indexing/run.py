@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
@@ -51,8 +52,9 @@ def index_folders(
 ) -> IndexReport:
     """Bring the catalogue up to date with what is in `folders`. To run again is to resume.
 
-    `open_target` opens the embedder and its spaces, once the folders are known to be there. `vectors` is
-    caught up at the end, and every few minutes; `run_key` names the row of `runs` that tells of it.
+    `open_target` gives the spaces, and a way to the embedder, which is opened where photos are to be read.
+    `vectors` is caught up at the end, and every few minutes; `run_key` names the row of `runs` that tells
+    of it.
 
     After `cancelled` or Ctrl-C the finished batches are kept, and the report says `interrupted`; it counts
     what was dealt with. Raises `LibraryError` for a folder that is not there and never was, `StorageError`
@@ -126,11 +128,8 @@ class _IndexRun:
         )
         self._settle_known(plan)
         gone = GoneRows(self._catalog, plan.unseen, self._options.folders)
-        recorder = Recorder(self._catalog, target, gone, self._counts, self._options.batch_size)
-        jobs = plan.jobs
-        while jobs:
-            self._index(jobs, recorder, target)
-            jobs, recorder.again = recorder.again, []
+        if plan.jobs:
+            self._index_all(plan.jobs, gone, target)
         left = gone.left()
         if left:
             self._catalog.mark_missing(left)
@@ -147,9 +146,18 @@ class _IndexRun:
         for device, photo_ids in plan.renumbered.items():
             self._catalog.mark_on_device(photo_ids, device)
 
-    def _index(self, jobs: Sequence[Job], recorder: Recorder, target: Target) -> None:
-        shrink_to = decode_target(target.features.decode, target.embedder.input_size)
-        reader = PhotoReader(recorder.lookup, target.embedder.prepare, self._thumbnails, shrink_to)
+    def _index_all(self, jobs: Sequence[Job], gone: GoneRows, target: Target) -> None:
+        embedder = target.open_embedder()
+        recorder = Recorder(self._catalog, target, embedder, gone, self._counts, self._options.batch_size)
+        while jobs:
+            self._index(jobs, recorder, embedder, target.features.decode)
+            jobs, recorder.again = recorder.again, []
+
+    def _index(
+        self, jobs: Sequence[Job], recorder: Recorder, embedder: GuardedEmbedder, decode_mode: str
+    ) -> None:
+        shrink_to = decode_target(decode_mode, embedder.input_size)
+        reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
         workers = self._options.workers
         ahead = self._options.batch_size + 2 * workers
         with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:

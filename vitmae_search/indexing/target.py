@@ -11,14 +11,14 @@ from vitmae_search.records import Space
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The run plans by `features` and records there what `embedder` gives.
+    """The run plans by `features` and records there what the embedder gives, which is opened at need.
 
     `searched` is the space that the person is after: `features`, or one derived from it. It is the report's,
     and the one whose index file is kept. `projections` are those of all spaces derived from `features`, by
     digest.
     """
 
-    embedder: GuardedEmbedder
+    open_embedder: Callable[[], GuardedEmbedder]
     features: Space
     searched: Space
     projections: Mapping[str, Projection] = field(default_factory=dict)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitmae_search.embedding import (
+    EmbedderDescription,
     GuardedClassifier,
     GuardedEmbedder,
     ModelLister,
     PluginHost,
+    code_digest,
     open_classifier,
     open_embedder,
     resolve_options,
 )
 from vitmae_search.errors import SpaceError
 from vitmae_search.library.choice import EmbedderChoice
+from vitmae_search.library.remembered import Asked, recall, remember
 from vitmae_search.photos import DECODE_REVISION
 from vitmae_search.records import ModelListing, Space
 
@@ -28,6 +32,22 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PLUGIN = "vitmae"
 DEFAULT_DECODE = "scaled"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEmbedder:
+    """What an embedder is. `open` gives the embedder itself, which need not have been loaded for that.
+
+    `open` raises what `Embedders.open` does, and `SpaceError` where the model has changed since.
+    """
+
+    description: EmbedderDescription
+    open: Callable[[], GuardedEmbedder]
+
+    @classmethod
+    def of(cls, embedder: GuardedEmbedder) -> KnownEmbedder:
+        """One that is open."""
+        return cls(embedder.description, lambda: embedder)
 
 
 class Embedders:
@@ -39,6 +59,7 @@ class Embedders:
         self._lock = threading.Lock()
         self._open: dict[str, GuardedEmbedder] = {}
         self._outdated: list[GuardedEmbedder] = []
+        self._code = code_digest("vitmae_search")  # of what runs: it may be exchanged on disk
 
     def open(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
         """The embedder of `plugin` with `options`. Raises `PluginError`, `ModelError`, `DeviceError`."""
@@ -50,7 +71,19 @@ class Embedders:
 
     def load(self, plugin: str, options: Mapping[str, object]) -> GuardedEmbedder:
         """As `open`, but a new one, for the caller to close."""
-        return open_embedder(self.host.get(plugin), options, self.device, self._precision)
+        opened_at = time.time()
+        embedder = open_embedder(self.host.get(plugin), options, self.device, self._precision)
+        remember(self._asked(plugin, options), embedder, opened_at)
+        return embedder
+
+    def known(self, plugin: str, options: Mapping[str, object]) -> KnownEmbedder:
+        """As `open`, but one that is remembered from before is not loaded."""
+        with self._lock:
+            embedder = self._open.get(self._key(plugin, options))
+        description = None if embedder else recall(self._asked(plugin, options))
+        if description is None:
+            return KnownEmbedder.of(embedder or self.open(plugin, options))
+        return KnownEmbedder(description, lambda: self._opened_as(description, plugin, options))
 
     def open_classifier(self, plugin: str, model: str) -> GuardedClassifier:
         """A classifier of `plugin`, for the caller to close. Raises what `open` does."""
@@ -64,6 +97,15 @@ class Embedders:
         with self._lock:
             embedder = next((one for one in self._open.values() if made_features(one, space)), None)
             return embedder or self._loaded_for(space)
+
+    def known_of_space(self, space: Space) -> KnownEmbedder:
+        """As `of_space`, but one that is remembered from before is not loaded."""
+        with self._lock:
+            is_open = any(made_features(one, space) for one in self._open.values())
+        description = None if is_open else recall(self._asked(space.plugin, space.options))
+        if description is None or not made_features(description, space):
+            return KnownEmbedder.of(self.of_space(space))
+        return KnownEmbedder(description, lambda: self.of_space(space))
 
     def reconstructor(self, choice: EmbedderChoice, current: Space | None) -> GuardedEmbedder:
         """The chosen model, else the current space's if it can reconstruct, else the bundled one."""
@@ -101,6 +143,19 @@ class Embedders:
     def _key(self, plugin: str, options: Mapping[str, object]) -> str:
         return json.dumps([plugin, self.resolved(plugin, options)], sort_keys=True)
 
+    def _asked(self, plugin: str, options: Mapping[str, object]) -> Asked:
+        code, resolved = self.host.code(plugin), self.resolved(plugin, options)
+        both = None if code is None or self._code is None else f"{self._code} {code}"
+        return Asked(self.host.get(plugin).info, both, resolved, self.device, self._precision)
+
+    def _opened_as(
+        self, description: EmbedderDescription, plugin: str, options: Mapping[str, object]
+    ) -> GuardedEmbedder:
+        embedder = self.open(plugin, options)
+        if embedder.identity != description.identity:
+            raise SpaceError(f"the model {embedder.model!r} has just changed; run the same command again")
+        return embedder
+
     def _loaded_for(self, space: Space) -> GuardedEmbedder:
         """Loaded anew, even if it is open: its file may have changed since, and the space come from that."""
         embedder = self.load(space.plugin, space.options)
@@ -117,11 +172,11 @@ class Embedders:
         return embedder
 
 
-def space_fingerprint(embedder: GuardedEmbedder, decode: str) -> str:
+def space_fingerprint(embedder: GuardedEmbedder | EmbedderDescription, decode: str) -> str:
     """The fingerprint of the features that the embedder makes of photos decoded in this mode."""
     return embedder.fingerprint(f"{decode}-{DECODE_REVISION}")
 
 
-def made_features(embedder: GuardedEmbedder, space: Space) -> bool:
+def made_features(embedder: GuardedEmbedder | EmbedderDescription, space: Space) -> bool:
     """Whether the embedder makes the vectors of `space`, which is no derived one."""
     return space_fingerprint(embedder, space.decode) == space.fingerprint

@@ -9,6 +9,7 @@ from typing import cast
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
     Embedder,
+    EmbedderDescription,
     GuardedEmbedder,
     ProjectedEmbedder,
     Projection,
@@ -22,6 +23,7 @@ from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
     Embedders,
+    KnownEmbedder,
     made_features,
     space_fingerprint,
 )
@@ -39,11 +41,16 @@ class Features:
     `space` is the library's space of these features, None where it has none.
     """
 
-    embedder: GuardedEmbedder
+    known: KnownEmbedder
     decode: str
     fingerprint: str
     projection: Projection | None
     space: Space | None
+
+    @property
+    def embedder(self) -> GuardedEmbedder:
+        """The model, which is loaded if it is not open yet."""
+        return self.known.open()
 
 
 class Spaces:
@@ -55,7 +62,9 @@ class Spaces:
     def target(self, choice: EmbedderChoice, catalog: CatalogWriter) -> Target:
         """What `index` embeds with, and its spaces, made if they are new."""
         wanted = self.features(choice, catalog)
-        embedder, derivation = wanted.embedder, None
+        # A new space tells how it came about, from the embedder itself.
+        embedder = wanted.known.description if wanted.space else wanted.embedder.description
+        derivation = None
         provenance = dict(embedder.provenance)
         if embedder.left_options:
             provenance[_LEFT] = embedder.left_options
@@ -75,16 +84,16 @@ class Spaces:
         derived = catalog.derived_spaces(searched.features_id)
         projections = [self._projections.of(space) for space in derived]
         features = catalog.space(searched.features_id)
-        return Target(embedder, features, searched, {one.digest: one for one in projections})
+        return Target(wanted.known.open, features, searched, {one.digest: one for one in projections})
 
     def features(self, choice: EmbedderChoice, catalog: Catalog | None) -> Features:
         """What `index` would embed with now; nothing is made. None is a library that is not there yet."""
         current = None if catalog is None else catalog.current_space()
-        embedder, decode = self._wanted_embedder(choice, current, catalog)
-        fingerprint = space_fingerprint(embedder, decode)
+        known, decode = self._wanted_embedder(choice, current, catalog)
+        fingerprint = space_fingerprint(known.description, decode)
         space = None if catalog is None else catalog.space_of(fingerprint)
-        projection = self._wanted_projection(choice, current, embedder, space)
-        return Features(embedder, decode, fingerprint, projection, space)
+        projection = self._wanted_projection(choice, current, known.description, space)
+        return Features(known, decode, fingerprint, projection, space)
 
     def derive(
         self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
@@ -124,7 +133,7 @@ class Spaces:
 
         Raises `SpaceError` where it has none, and what opening the model raises.
         """
-        found = self._embedders.of_space(features).own_projection()
+        found = self._embedders.known_of_space(features).description.own_projection()
         if found is None:
             own = f"the model {features.model!r} has no projection of its own for these features"
             raise SpaceError(f"{own}; name a file, or index with a model that has one")
@@ -147,20 +156,20 @@ class Spaces:
 
     def _wanted_embedder(
         self, choice: EmbedderChoice, current: Space | None, catalog: Catalog | None
-    ) -> tuple[GuardedEmbedder, str]:
+    ) -> tuple[KnownEmbedder, str]:
         """What was asked for, and how photos are decoded for it; else what goes on with the current space.
 
         Where the model of that has changed, what had been left to it is left to it again.
         """
         if current is None or catalog is None or choice.explicit:
             plugin, options, decode = _wanted(choice, current)
-            return self._embedders.open(plugin, options), decode
+            return self._embedders.known(plugin, options), decode
         features = catalog.space(current.features_id)
         try:
-            return self._embedders.of_space(features), features.decode
+            return self._embedders.known_of_space(features), features.decode
         except (SpaceError, PluginOptionError):
             left = cast(Mapping[str, object], features.provenance.get(_LEFT, {}))
-            return self._embedders.open(features.plugin, {**features.options, **left}), features.decode
+            return self._embedders.known(features.plugin, {**features.options, **left}), features.decode
 
     def _derivation(self, features: str, dimension: int, projection: Projection) -> Derivation:
         """How the projection makes a space of those features. It is kept first: a space is never without."""
@@ -176,7 +185,11 @@ class Spaces:
         )
 
     def _wanted_projection(
-        self, choice: EmbedderChoice, current: Space | None, embedder: GuardedEmbedder, features: Space | None
+        self,
+        choice: EmbedderChoice,
+        current: Space | None,
+        embedder: EmbedderDescription,
+        features: Space | None,
     ) -> Projection | None:
         """The one that was asked for; else the current space's, for its features; else the model's own."""
         if choice.projection is not None:
@@ -202,7 +215,7 @@ class Spaces:
         alike = [s for s in spaces if s.plugin == plugin and choice.decode in (None, s.decode)]
         if not alike:
             return []
-        embedder = self._embedders.open(plugin, choice.all_options())
+        embedder = self._embedders.known(plugin, choice.all_options()).description
         made = {s.space_id for s in alike if s.parent_id is None and made_features(embedder, s)}
         return [space for space in alike if space.features_id in made]
 

@@ -165,6 +165,13 @@ def check_projection(subject: Subject) -> None:
         _require(again.projection == subject.guarded.projection, "projection is another at each opening")
 
 
+def check_source_files(subject: Subject) -> None:
+    """A plugin that tells which files decide it tells the same ones at each opening."""
+    with subject.open(subject.guarded.options) as again:
+        same = again.source_files == subject.guarded.source_files
+        _require(same, "source_files are others at each opening")
+
+
 def check_untrained(subject: Subject) -> None:
     """A plugin with an untrained twin gives the same one for a seed, which looks at the same pictures."""
     twin = subject.guarded.untrained(3)
@@ -210,6 +217,7 @@ CHECKS: tuple[Check, ...] = (
     check_options,
     check_reconstruction,
     check_projection,
+    check_source_files,
     check_untrained,
     check_close,
 )
