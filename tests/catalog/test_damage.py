@@ -228,8 +228,8 @@ def test_check_finds_an_index_that_disagrees(file):
     with CatalogWriter.open_writer(file.parent) as writer, writer._changing() as connection:
         connection.exec_driver_sql("PRAGMA writable_schema = ON")
         connection.exec_driver_sql(
-            "UPDATE sqlite_master SET sql = replace(sql, 'missing, moment', 'moment, missing') "
-            "WHERE name = 'photos_moment'"
+            "UPDATE sqlite_master SET sql = replace(sql, 'content_id, missing', 'missing, content_id') "
+            "WHERE name = 'photos_content'"
         )
     with Catalog.open(file.parent) as catalog:
         assert any("integrity check" in problem for problem in catalog.check())

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import psutil
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
@@ -19,6 +21,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import Pool
 
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, StorageError, display_path
+
+T = TypeVar("T")
 
 FILE_NAME = "catalogue.sqlite3"
 BUSY_SECONDS = 30.0
@@ -129,6 +133,9 @@ class Database:
         self.name = display_path(catalogue_file(self.folder))
         self._identity = _identity(catalogue_file(self.folder))
         self._engine: Engine | None = reading_engine(catalogue_file(self.folder))
+        self._watching = threading.Lock()
+        self._watch: Connection | None = None
+        self._answers: dict[str, tuple[int, Any]] = {}
 
     @property
     def replaced(self) -> bool:
@@ -148,13 +155,43 @@ class Database:
         with engine.connect() as connection:
             yield connection
 
+    def remembered(self, name: str, read: Callable[[Connection], T]) -> T:
+        """What `read` answers, asked anew only after a commit: for what takes a walk over a whole table.
+
+        `name` stands for the question. An answer is nobody's to change.
+        """
+        # Looked at first: an answer may be newer than its version, and is never older.
+        version = self._version()
+        known = self._answers.get(name)
+        if known is not None and known[0] == version:
+            return cast(T, known[1])
+        with self.reading() as connection:
+            answer = read(connection)
+        if version is not None:
+            self._answers[name] = version, answer
+        return answer
+
+    def _version(self) -> int | None:
+        """A number that changes with every commit of anyone; None where that cannot be seen."""
+        with self._watching:
+            engine = self._engine
+            if engine is None or isinstance(engine.pool, NullPool):
+                return None
+            if self._watch is None:  # a connection of its own, for the number has a meaning only within one
+                self._watch = outside_transactions(engine)
+            return int(self._watch.exec_driver_sql("PRAGMA data_version").scalar_one())
+
     def logs_ahead(self, connection: Connection) -> bool:
         """Whether the file has a write-ahead log, so that readers and the writer never wait."""
         return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
 
     def close(self) -> None:
         """Close the connections that are not in use; the others close when they are done."""
-        engine, self._engine = self._engine, None
+        with self._watching:
+            engine, self._engine = self._engine, None
+            watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
         if engine is not None:
             engine.dispose()
 

@@ -10,7 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, CursorResult, Select, and_, exists, false, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Select,
+    and_,
+    exists,
+    false,
+    func,
+    select,
+    true,
+)
 
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow, TagRow
 from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, Stamp
@@ -108,17 +119,17 @@ def listing(
     connection: Connection, where: SearchFilter, offset: int, limit: int | None, missing: bool | None
 ) -> list[Photo]:
     """See `Catalog.photos`."""
-    statement = _filtered(_PHOTO, connection, where, missing)
-    statement = statement.order_by(PhotoRow.moment.desc(), PhotoRow.photo_id.desc())
-    rows = connection.execute(statement.offset(offset).limit(limit))
-    return [_as_photo(row) for row in rows]
+    newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
+    chosen = _joined(select(PhotoRow.photo_id), where).correlate(None)
+    chosen = _filtered(chosen, connection, where, missing).order_by(*newest_first)
+    # The rows that are passed over are counted in the index alone, and never read.
+    page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
+    return [_as_photo(row) for row in connection.execute(_PHOTO.where(page).order_by(*newest_first))]
 
 
 def count(connection: Connection, where: SearchFilter, missing: bool | None) -> int:
     """See `Catalog.count_photos`."""
-    statement: Select[Any] = select(func.count()).select_from(PhotoRow)
-    if not where.empty:
-        statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    statement = _joined(select(func.count()).select_from(PhotoRow), where)
     return int(connection.execute(_filtered(statement, connection, where, missing)).scalar_one())
 
 
@@ -143,9 +154,7 @@ def of_embeddings(connection: Connection, embedding_ids: Sequence[int]) -> dict[
 
 def searchable(where: SearchFilter, space_id: int, conditions: list[ColumnElement[bool]]) -> Select[Any]:
     """Embeddings with at least one photo on disk that meets the conditions of `passing`."""
-    contents = select(PhotoRow.content_id).where(PhotoRow.missing == false(), *conditions)
-    if where.after or where.before or where.camera:
-        contents = contents.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    contents = _joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
     statement = select(EmbeddingRow.embedding_id).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
     )
@@ -154,8 +163,12 @@ def searchable(where: SearchFilter, space_id: int, conditions: list[ColumnElemen
 
 def hidden(space_id: int) -> Select[Any]:
     """Embeddings with no photo on disk."""
+    # The missing are few, so they come first; those with a copy on disk are shown.
+    missing = select(PhotoRow.content_id).where(PhotoRow.missing == true())
     on_disk = exists().where(PhotoRow.content_id == EmbeddingRow.content_id, PhotoRow.missing == false())
-    statement = select(EmbeddingRow.embedding_id).where(EmbeddingRow.space_id == space_id, ~on_disk)
+    statement = select(EmbeddingRow.embedding_id).where(
+        EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(missing), ~on_disk
+    )
     return statement.order_by(EmbeddingRow.embedding_id)
 
 
@@ -207,6 +220,13 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
         statement = statement.where(FailureRow.path >= low, FailureRow.path < high)
     latest = {row.path: row for row in connection.execute(statement)}
     return [Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns) for row in latest.values()]
+
+
+def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
+    """With the contents, where the filter asks about them."""
+    if where.after is None and where.before is None and not where.camera:
+        return statement
+    return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
 
 def _filtered(statement: Any, connection: Connection, where: SearchFilter, missing: bool | None) -> Any:

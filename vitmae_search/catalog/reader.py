@@ -164,8 +164,7 @@ class Catalog:
 
     def tag_counts(self) -> dict[str, int]:
         """Every tag of a photo on disk, and how many photos have it: the most frequent first, then A to Z."""
-        with self._database.reading() as connection:
-            return tags.counts(connection)
+        return dict(self._database.remembered("tags", tags.counts))
 
     def taggable(
         self, classifier_id: int, under: str | None = None, *, again: bool = False
@@ -220,18 +219,19 @@ class Catalog:
 
     def spaces(self) -> list[Space]:
         """All spaces, oldest first."""
-        with self._database.reading() as connection:
-            return spaces.listing(connection)
+        return list(self._database.remembered("spaces", spaces.listing))
 
     def space(self, space_id: int) -> Space:
         """One space. `SpaceError` says which there are."""
+        found = next((space for space in self.spaces() if space.space_id == space_id), None)
+        if found is not None:
+            return found
         with self._database.reading() as connection:
             return spaces.one(connection, space_id)
 
     def current_space(self) -> Space | None:
         """The space that searches use unless told otherwise; None where there is no space."""
-        with self._database.reading() as connection:
-            return spaces.current(connection)
+        return next((space for space in self.spaces() if space.current), None)
 
     def features_space(self, space_id: int) -> Space:
         """One space of features. `SpaceError` for one that is derived, or not there."""
@@ -267,8 +267,8 @@ class Catalog:
 
     def status(self) -> LibraryStatus:
         """Counts; `failed` is of the current space, and `photos` are those on disk."""
-        with self._database.reading() as connection:
-            return roots.status(connection, os.fspath(self.folder))
+        folder = os.fspath(self.folder)
+        return self._database.remembered("status", lambda connection: roots.status(connection, folder))
 
     def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """What is wrong with the catalogue, in sentences; empty where it is sound. Reads every vector.

@@ -115,7 +115,8 @@ class PhotoRow(Table):
     __tablename__ = "photos"
     __table_args__ = (
         Index("photos_content", "content_id", "missing"),
-        Index("photos_moment", "missing", "moment"),
+        Index("photos_shown", "moment", sqlite_where=text("missing = 0")),
+        Index("photos_missing", "missing", "content_id", sqlite_where=text("missing = 1")),
         {"sqlite_autoincrement": True},
     )
 

@@ -1,0 +1,101 @@
+"""What takes a walk over a table is remembered, and never longer than until the next commit."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import event
+
+from vitmae_search.catalog import Catalog
+
+QUESTIONS = ["status", "spaces", "current_space", "tag_counts"]
+
+
+@pytest.fixture
+def filled(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "a"), make.item("/p/b.jpg", "b")])
+    classifier = writer.ensure_classifier(fingerprint="f", source="s", model="m")
+    content = writer.photo_at("/p/a.jpg").content_id
+    writer.record_tags(classifier, [(content, [("red", 0.9)])])
+    return writer
+
+
+@pytest.fixture
+def reader(filled, folder):
+    with Catalog.open(folder) as catalog:
+        yield catalog
+
+
+def asked(reader: Catalog) -> list[str]:
+    """The tables' names are in what it sends from now on."""
+    sent: list[str] = []
+    event.listen(
+        reader._database._engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, *rest: sent.append(statement),
+    )
+    return sent
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_second_answer_asks_no_table(reader, question):
+    first = getattr(reader, question)()
+    sent = asked(reader)
+    assert getattr(reader, question)() == first
+    assert [statement for statement in sent if "FROM" in statement] == []
+
+
+def test_after_a_commit_all_is_asked_anew(reader, filled, space, make):
+    for question in QUESTIONS:
+        getattr(reader, question)()
+    filled.mark_missing([filled.photo_at("/p/a.jpg").photo_id])
+    filled.record_batch(space, [make.item("/p/c.jpg", "c"), make.item("/p/d.jpg", "d")])
+    other = make.space(filled, "other")
+    filled.use_space(other.space_id)
+    assert (reader.status().photos, reader.status().missing) == (3, 1)
+    assert [found.vectors for found in reader.spaces()] == [4, 0]
+    assert reader.current_space().space_id == reader.space(other.space_id).space_id == other.space_id
+    assert reader.tag_counts() == {}
+
+
+def test_an_answer_can_be_changed_without_harm(reader):
+    reader.tag_counts().clear()
+    reader.spaces().clear()
+    assert reader.tag_counts() == {"red": 1}
+    assert len(reader.spaces()) == 1
+
+
+def test_the_writer_sees_its_own_changes(filled):
+    before = filled.status().missing
+    filled.mark_missing([filled.photo_at("/p/a.jpg").photo_id])
+    assert filled.status().missing == before + 1
+
+
+def test_many_threads_at_once(reader):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: reader.status(), range(64)))
+    assert len({answer.photos for answer in answers}) == 1
+
+
+def test_a_far_page_reads_only_its_own_rows(reader):
+    """The rows that are passed over are counted in an index that holds nothing else."""
+    sent = asked(reader)
+    reader.photos(offset=1, limit=1)
+    statement = next(text for text in sent if "LIMIT" in text)
+    with reader._database.reading() as connection:
+        parameters = (1, 1) if statement.count("?") == 2 else ()
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    chosen, joined = plan[: plan.index("LIST SUBQUERY 1")], plan[plan.index("LIST SUBQUERY 1") :]
+    assert all("INTEGER PRIMARY KEY" in step for step in chosen)
+    assert any("photos_shown" in step for step in joined)
+    assert not any("contents" in step and "SCAN" in step for step in plan)
+
+
+def test_no_photo_on_disk_is_looked_at_for_those_that_are_missing(reader):
+    sent = asked(reader)
+    reader.hidden_ids(1)
+    with reader._database.reading() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sent[-1]}", (1,))]
+    assert any("photos_missing" in step for step in plan)
+    assert not any(step.startswith("SCAN") for step in plan), plan
