@@ -165,6 +165,22 @@ def test_autocast_is_as_near_as_the_reference_s(implementation: str, pair: Pair,
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in ours.parameters())
 
 
+@IMPLEMENTATIONS
+def test_autocast_gradients_are_as_near_as_the_reference_s(
+    implementation: str, pair: Pair, pixels: Pixels
+) -> None:
+    ours, reference = pair(norm_pix_loss=True)
+    exact = torch.cat([g.flatten() for g in gradients(ours, reference, pixels(24, 48))[0].values()])
+    for model in (ours, reference):
+        model.set_attn_implementation(implementation)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, theirs = gradients(ours, reference, pixels(24, 48))
+    near, nearly = (
+        relative(torch.cat([rough[name].flatten() for name in mine]), exact) for rough in (mine, theirs)
+    )
+    assert 0 < near <= 1.5 * nearly
+
+
 COMPILED: dict[str, Callable[[dict[str, Any]], tuple[nn.Module, dict[str, Any]]]] = {
     "pretraining": lambda f: (ViTMAEForPreTraining(ViTMAEConfig(**f)), {"noise": torch.rand(2, 16)}),
     "pretraining, all outputs": lambda f: (

@@ -89,7 +89,7 @@ class SelfAttention(nn.Module):
             mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         else:
             scores = (query * self.scale) @ key.transpose(2, 3)
-            weights = scores.softmax(dim=-1, dtype=torch.float32)
+            weights = scores.softmax(dim=-1)  # sums in fp32 whatever goes in and comes out
             mixed = functional.dropout(weights, dropout).to(value.dtype) @ value
         merged = mixed.transpose(1, 2).flatten(2)  # (N, heads, T, d) to (N, T, heads·d)
         return merged, weights if output_attentions else None
