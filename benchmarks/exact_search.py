@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.vectors import FlatIndex
+from vitmae_search.vectors import ExactIndex
 
 K = 10
 ROUNDS = 51
@@ -30,8 +30,7 @@ def main() -> None:
     chosen = parser.parse_args()
     vectors = clustered(chosen.count, chosen.dimension)
     queries = clustered(ROUNDS, chosen.dimension, seed=1)
-    index = FlatIndex(chosen.dimension)
-    index.add(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
+    index = ExactIndex.of(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
 
     def ours(query: NDArray[np.float32]) -> NDArray[np.int64]:
         found: NDArray[np.int64] = index.search(query[None], K)[0].ids

@@ -54,6 +54,11 @@ class MemorySource:
     def removed_since(self, revision: int) -> NDArray[np.int64]:
         return np.array([i for i, r in self.tombstones.items() if r > revision], np.int64)
 
+    def stored(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        here = [i for i in ids.tolist() if i in self.rows]
+        vectors = np.array([self.rows[i][1] for i in here], np.float32).reshape(-1, self.dimension)
+        return np.array(here, np.int64), vectors
+
 
 @pytest.fixture
 def source() -> MemorySource:

@@ -20,11 +20,16 @@ from hypothesis.stateful import (
 )
 
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.vectors import FlatIndex, VectorCache
-from vitmae_search.vectors.file import read_index_file, write_index_file
+from vitmae_search.vectors import ExactIndex, VectorCache
+from vitmae_search.vectors.file import Origin, VectorsFile, write_vectors_file
 
 
-def assert_holds(index, source) -> None:
+def origin_of(source, revision=0) -> Origin:
+    return Origin(source.key, source.history, source.dimension, revision)
+
+
+def assert_holds(found, source) -> None:
+    index = found.exact
     assert index.ids.tolist() == sorted(source.rows)
     ids = np.array(sorted(source.rows), np.int64)
     expected = np.array([source.rows[i][1] for i in ids.tolist()], np.float32).reshape(-1, source.dimension)
@@ -51,7 +56,7 @@ def test_nothing_is_read_or_written_when_nothing_changed(tmp_path, source):
     cache = VectorCache(tmp_path)
     first = cache.open(source)
     source.reads.clear()
-    assert cache.open(source) is first
+    assert cache.open(source).exact is first.exact
     assert cache.save(source)
     assert source.reads == []
     after = path.stat()
@@ -103,6 +108,7 @@ class CacheModel(RuleBasedStateMachine):
             data[int(place * (len(data) - 1))] ^= 1 << bit
             path.write_bytes(data)
             self.cache = VectorCache(self.folder)
+            self.cache.look_after(self.source)
 
     @invariant()
     def holds_what_the_source_holds(self):
@@ -116,31 +122,54 @@ def test_any_history_ends_with_what_the_source_holds(tmp_path_factory, new_sourc
     )
 
 
-def test_each_flipped_bit_is_seen_before_faiss_reads(tmp_path, new_source, unit, monkeypatch):
+def test_each_flipped_bit_is_seen(tmp_path, new_source, unit):
+    """That of a vector when there is time to read them all, any other one at once."""
     source = new_source()
     source.add(unit(3, 4))
     path = saved(tmp_path, source)
     whole = path.read_bytes()
-    monkeypatch.setattr(FlatIndex, "from_bytes", None)  # calling it would raise a TypeError
-    for place in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << (place % 8)
-        path.write_bytes(damaged)
-        with pytest.raises(VectorCacheDamaged):
-            read_index_file(path, source.key, source.history, source.dimension)
+    seen_later = 0
+    for place in [*range(600), *range(600, 4096, 97), *range(4096, len(whole))]:
+        path.write_bytes(flipped(whole, place))
+        try:
+            assert not VectorsFile(path, origin_of(source)).intact()
+            seen_later += 1
+        except VectorCacheDamaged:
+            pass
+    assert seen_later == 3 * 4 * 4
+    path.write_bytes(whole)
+    assert VectorsFile(path, origin_of(source)).intact()
+
+
+def flipped(whole: bytes, place: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
 
 
 def test_each_truncation_and_an_extra_byte_is_seen(tmp_path, source):
     path = saved(tmp_path, source)
     whole = path.read_bytes()
-    for length in range(0, len(whole), 3):
+    for length in [*range(0, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(VectorCacheDamaged):
-            read_index_file(path, source.key, source.history, source.dimension)
+            VectorsFile(path, origin_of(source))
     path.write_bytes(whole + b"x")
     with pytest.raises(VectorCacheDamaged):
-        read_index_file(path, source.key, source.history, source.dimension)
+        VectorsFile(path, origin_of(source))
     assert_holds(VectorCache(tmp_path).open(source), source)
+
+
+def test_scores_and_order_are_the_sources_whatever_bit_of_a_vector_is_flipped(tmp_path, new_source, unit):
+    source = new_source()
+    source.add(unit(6, 4))
+    path = saved(tmp_path, source)
+    whole, query = path.read_bytes(), unit(1, 4, seed=8)
+    expected = VectorCache(tmp_path).open(source).search(query, 6)[0]
+    for place in range(4096, 4096 + 6 * 4 * 4):
+        path.write_bytes(flipped(whole, place))
+        found = VectorCache(tmp_path).open(source).search(query, 6)[0]
+        truth = dict(zip(expected.ids.tolist(), expected.scores.tolist(), strict=True))
+        assert found.scores.tolist() == [truth[i] for i in found.ids.tolist()]
+        assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
 
 
 @pytest.mark.parametrize("change", ["key", "dimension"])
@@ -320,17 +349,15 @@ def test_what_a_killed_process_left_is_cleared_once_old(tmp_path, source):
 _SAVE_FOR_EVER = """
 import sys, numpy as np
 from pathlib import Path
-from vitmae_search.vectors import FlatIndex
-from vitmae_search.vectors.file import write_index_file
+from vitmae_search.vectors.file import Origin, write_vectors_file
 random = np.random.default_rng(0)
 rows = random.standard_normal((3000, 64))
 rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 revision = 0
 while True:
     revision += 1
-    index = FlatIndex(64)
-    index.add(np.arange(revision, revision + 3000), rows)
-    write_index_file(Path(sys.argv[1]), "space", "1", index, revision)
+    ids = np.arange(revision, revision + 3000)
+    write_vectors_file(Path(sys.argv[1]), Origin("space", "1", 64, revision), [(ids, rows)])
     print(revision, flush=True)
 """
 
@@ -352,8 +379,9 @@ def test_whoever_reads_while_it_is_replaced_finds_a_whole_file(saving):
     path, child = saving
     child.stdout.readline()
     for _ in range(150):
-        index, revision = read_index_file(path, "space", "1", 64)
-        assert index.ids[0] == revision
+        file = VectorsFile(path, Origin("space", "1", 64, 0))
+        assert file.ids[0] == file.origin.revision
+        assert file.intact()
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4])
@@ -365,9 +393,11 @@ def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(saving, milliseconds)
     time.sleep(milliseconds / 1000)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    index, revision = read_index_file(path, "space", "1", 64)
+    file = VectorsFile(path, Origin("space", "1", 64, 0))
+    revision = file.origin.revision
     assert revision >= told
-    assert index.ids.tolist() == list(range(revision, revision + 3000))
+    assert file.ids.tolist() == list(range(revision, revision + 3000))
+    assert file.intact()
 
 
 def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):
@@ -383,7 +413,7 @@ def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):
         index = cache.open(source)
         while not stop.is_set():
             before = len(index)
-            found = index.search(query, 10_000)[0]
+            found = index.exact.search(query, 10_000)[0]
             if not len(found) == before == len(index) or len(found) not in sizes:
                 wrong.append((len(found), before))
             with cache_swap:
@@ -409,17 +439,21 @@ def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):
 def test_a_snapshot_is_never_changed(tmp_path, source, unit):
     cache = VectorCache(tmp_path)
     snapshot = cache.open(source)
-    held = snapshot.ids.tolist()
+    held = snapshot.exact.ids.tolist()
     source.add(unit(3, 4, seed=70))
     source.remove([1])
-    assert cache.open(source) is not snapshot
-    assert snapshot.ids.tolist() == held
-    assert len(snapshot.search(unit(1, 4), 1000)[0]) == len(held)
+    assert cache.open(source).exact is not snapshot.exact
+    assert snapshot.exact.ids.tolist() == held
+    assert len(snapshot.exact.search(unit(1, 4), 1000)[0]) == len(held)
+    assert 1 not in snapshot.search(unit(1, 4), 1000)[0].ids, "what is gone has no score any more"
 
 
 def test_the_file_takes_an_empty_index(tmp_path):
     path = tmp_path / "deeper" / "x.vectors"
-    write_index_file(path, "x", "1", FlatIndex(5), 0)
-    index, revision = read_index_file(path, "x", "1", 5)
-    assert (len(index), revision) == (0, 0)
+    origin = Origin("x", "1", 5, 0)
+    write_vectors_file(path, origin, [])
+    file = VectorsFile(path, origin)
+    assert file.intact()
+    index = ExactIndex.of(file.ids, file.vectors)
+    assert len(index) == 0
     assert len(index.search(np.eye(1, 5, dtype=np.float32), 3)[0]) == 0

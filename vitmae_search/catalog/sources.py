@@ -48,16 +48,22 @@ def of_ids(
     connection: Connection, space_id: int, dimension: int, embedding_ids: Sequence[int]
 ) -> NDArray[np.float32]:
     """See `Catalog.vectors`."""
+    found = _blobs(connection, space_id, embedding_ids)
+    absent = next((number for number in embedding_ids if number not in found), None)
+    if absent is not None:
+        raise SpaceError(f"Space {space_id} has no vector {absent}; it may have been deleted just now.")
+    return decode([found[number] for number in embedding_ids], dimension)
+
+
+def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) -> dict[int, bytes]:
+    """The stored vectors of those of the ids that are there."""
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
     statement = statement.where(EmbeddingRow.space_id == space_id)
     found: dict[int, bytes] = {}
     for ids in chunks(embedding_ids):
         for row in connection.execute(statement.where(EmbeddingRow.embedding_id.in_(ids))):
             found[row.embedding_id] = row.vector
-    absent = next((number for number in embedding_ids if number not in found), None)
-    if absent is not None:
-        raise SpaceError(f"Space {space_id} has no vector {absent}; it may have been deleted just now.")
-    return decode([found[number] for number in embedding_ids], dimension)
+    return found
 
 
 class SpaceVectors:
@@ -111,3 +117,10 @@ class SpaceVectors:
         with self._database.reading() as connection:
             rows = connection.execute(statement.order_by(TombstoneRow.embedding_id))
             return np.fromiter(rows.scalars(), dtype=np.int64)
+
+    def stored(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of `ids` that are still there, and their (n, D) vectors, row by row."""
+        with self._database.reading() as connection:
+            found = _blobs(connection, self._space_id, ids.tolist())
+        here = np.array([i for i in ids.tolist() if i in found], dtype=np.int64)
+        return here, decode([found[i] for i in here.tolist()], self.dimension)

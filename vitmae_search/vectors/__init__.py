@@ -1,4 +1,4 @@
-"""Vector indexes behind a small interface: exact FAISS search, and a cache of it on disk.
+"""Vector indexes behind a small interface: exact and approximate search, and caches of both on disk.
 
 The vectors' true home is a `VectorSource` (the catalogue has one); everything here can be made again.
 This room does not know the catalogue, photos or models.
@@ -6,6 +6,7 @@ This room does not know the catalogue, photos or models.
 
 from vitmae_search.vectors.cache import VectorCache
 from vitmae_search.vectors.contract import Matches, VectorIndex, VectorSource
-from vitmae_search.vectors.flat import FlatIndex
+from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.searching import SpaceIndex
 
-__all__ = ["FlatIndex", "Matches", "VectorCache", "VectorIndex", "VectorSource"]
+__all__ = ["ExactIndex", "Matches", "SpaceIndex", "VectorCache", "VectorIndex", "VectorSource"]

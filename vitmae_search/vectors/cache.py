@@ -5,19 +5,35 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitmae_search.atomic import sync_folder
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.vectors.contract import Ids, Vectors, VectorSource
-from vitmae_search.vectors.file import read_index_file, write_index_file
-from vitmae_search.vectors.flat import FlatIndex
+from vitmae_search.vectors.contract import Ids, Policy, Vectors, VectorSource
+from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.file import (
+    Origin,
+    VectorsFile,
+    read_origin,
+    read_payload_file,
+    write_payload_file,
+    write_vectors_file,
+)
+from vitmae_search.vectors.searching import SpaceIndex
+
+if TYPE_CHECKING:
+    from vitmae_search.vectors.approximate import ApproximateIndex
 
 log = logging.getLogger(__name__)
+
+_SURELY_FAST = 16 << 20
+"""Bytes that any machine scans in a few milliseconds."""
 
 
 class _Diverged(VectorIndexError):
@@ -26,25 +42,34 @@ class _Diverged(VectorIndexError):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """An index that nobody changes any more, and the revision of which history it has caught up with."""
+    """An index that nobody changes any more, what it has caught up with, and the file that it began as.
 
-    index: FlatIndex
-    history: str
-    revision: int
+    Its approximate index may be older: an exact search covers what that lacks.
+    """
+
+    exact: ExactIndex
+    origin: Origin
+    file: VectorsFile | None = None
+    approximate: ApproximateIndex | None = None
+
+    @property
+    def saved(self) -> int:
+        """The revision of its file; -1 where it has none."""
+        return -1 if self.file is None else self.file.origin.revision
 
 
 class VectorCache:
-    """One index file a space in `folder`, `<library>/vectors/`; safe to use from many threads.
+    """A vectors file a space in `folder`, `<library>/vectors/`, and an approximate index where that helps.
 
-    The folder need not be there, readable or writable: without it indexes are rebuilt from their source
-    and live in memory.
+    Safe to use from many threads. The folder need not be there, readable or writable: without it indexes
+    are rebuilt from their source and live in memory.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, policy: Policy | None = None) -> None:
         self.folder = Path(folder)
+        self.policy = policy or Policy()
         self._lock = threading.Lock()
         self._snapshots: dict[str, _Snapshot] = {}
-        self._saved: dict[str, int] = {}
 
     def path(self, key: str) -> Path:
         """The file of the space `key`, whether or not it is there."""
@@ -52,7 +77,11 @@ class VectorCache:
             raise ValueError(f"{key!r} cannot name a file")
         return self.folder / f"{key}.vectors"
 
-    def open(self, source: VectorSource) -> FlatIndex:
+    def approximate_path(self, key: str) -> Path:
+        """The file of the space's approximate index, whether or not it is there."""
+        return self.path(key).with_suffix(".approximate")
+
+    def open(self, source: VectorSource) -> SpaceIndex:
         """An index that has caught up with `source`: from memory, from its file, or rebuilt.
 
         What is returned is never changed: a later change is made to a copy, which takes its place, so
@@ -60,65 +89,116 @@ class VectorCache:
         no index takes.
         """
         with self._lock:
-            snapshot = self._snapshots.get(source.key)
-            if snapshot is None or snapshot.history != source.history:
-                self._saved.pop(source.key, None)
-                snapshot = self._load(source)
-            elif snapshot.revision != source.revision():
-                snapshot = _caught_up(snapshot.index.copy(), snapshot.revision, source)
-            if snapshot is None:
-                snapshot = _rebuilt(source)
-            self._snapshots[source.key] = snapshot
-            return snapshot.index
+            snapshot = self._current(source)
+        approximate = snapshot.approximate
+        if approximate is not None and approximate.measured.recall < self.policy.recall:
+            approximate = None
+        return SpaceIndex(snapshot.exact, approximate, source)
+
+    def is_current(self, source: VectorSource) -> bool:
+        """Whether the file on disk is all that `source` has. Only the file's first page is read."""
+        wanted = _origin(source)
+        try:
+            return read_origin(self.path(source.key), wanted)[0] == wanted
+        except (OSError, VectorCacheDamaged):
+            return False
 
     def save(self, source: VectorSource) -> bool:
         """Catch up and write the file if it is behind. False where the folder cannot be written."""
-        self.open(source)
+        if self.is_current(source):
+            return True
         with self._lock:
-            snapshot = self._snapshots[source.key]
-            path = self.path(source.key)
-            if self._saved.get(source.key) == snapshot.revision and path.is_file():
-                return True
+            snapshot = self._current(source)
+            if snapshot.saved == snapshot.origin.revision and self.path(source.key).is_file():
+                return True  # it was written just now
             try:
-                write_index_file(path, source.key, source.history, snapshot.index, snapshot.revision)
-            except OSError as error:
+                write_vectors_file(self.path(source.key), snapshot.origin, snapshot.exact.chunks())
+                opened = self._opened(snapshot.origin)
+            except (OSError, VectorCacheDamaged) as error:
                 log.warning("The vector index was not saved (%s); it is rebuilt when needed.", error)
                 return False
-            self._saved[source.key] = snapshot.revision
+            self._snapshots[source.key] = replace(opened, approximate=snapshot.approximate)
             return True
 
-    def verify(self, source: VectorSource) -> bool:
-        """Read the file and compare it with `source`. False where there is none.
+    def look_after(self, source: VectorSource, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Do what takes long: compare the file with its checksum, and make the approximate index.
 
-        Raises `VectorCacheDamaged` where it is damaged, or holds what the source does not.
+        Searches go on meanwhile. A damaged file is rebuilt. Returns early once `cancelled` says so.
         """
+        self.open(source)
+        held = self._snapshots[source.key]
+        if held.file is not None and not held.file.intact(cancelled) and not cancelled():
+            log.warning("%s is damaged; it is rebuilt from the catalogue.", held.file.path)
+            rebuilt = self._rebuilt(source, _origin(source))
+            with self._lock:
+                self._snapshots[source.key] = rebuilt
+        self.speed_up(source, cancelled)
+
+    def speed_up(self, source: VectorSource, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Make the approximate index, or bring it up to date, if `policy` wants it. Searches go on meanwhile.
+
+        Returns early once `cancelled` says so.
+        """
+        if self._needs_nothing(source):
+            return
+        self.open(source)
+        held = self._snapshots[source.key]
+        if held.exact.bytes_scanned <= _SURELY_FAST * (self.policy.exact_seconds > 0):
+            return
+        from vitmae_search.vectors.approximate import Cancelled
+        from vitmae_search.vectors.choosing import improved
+
+        before = held.approximate or self._read_approximate(held.origin)
         try:
-            index, revision = self._read(source)
+            made = improved(held.exact, before, self.policy, cancelled)
+        except Cancelled:
+            return
+        if made is not before and made is not None:
+            with suppress(OSError):
+                write_payload_file(self.approximate_path(source.key), held.origin, *made.stored())
+        with self._lock:
+            now = self._snapshots.get(source.key)
+            if now is not None and now.origin.same_space(held.origin):
+                self._snapshots[source.key] = replace(now, approximate=made)
+
+    def verify(self, source: VectorSource) -> bool:
+        """Read the files and compare the vectors with `source`. False where there are none.
+
+        Raises `VectorCacheDamaged` where one is damaged, or holds what the source does not.
+        """
+        path, wanted = self.path(source.key), _origin(source)
+        try:
+            file = VectorsFile(path, wanted)
+            with suppress(FileNotFoundError):
+                read_payload_file(self.approximate_path(source.key), wanted)
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise VectorCacheDamaged(f"{self.path(source.key)}: {error.strerror}.") from error
-        if revision > source.revision():
-            raise VectorCacheDamaged(f"{self.path(source.key)}: newer than the catalogue.")
-        index.remove(source.removed_since(revision))
+            raise VectorCacheDamaged(f"{path}: {error.strerror}.") from error
+        if not file.intact():
+            raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
+        if file.origin.revision > source.revision():
+            raise VectorCacheDamaged(f"{path}: newer than the catalogue.")
+        index = ExactIndex.of(file.ids, file.vectors)
+        index.remove(source.removed_since(file.origin.revision))
         try:
             seen = _add_new(index, source, 0)
         except _Diverged as error:
-            raise VectorCacheDamaged(f"{self.path(source.key)}: {error}") from error
-        removed = source.removed_since(revision)  # once more: a writer may be at work
+            raise VectorCacheDamaged(f"{path}: {error}") from error
+        removed = source.removed_since(file.origin.revision)  # once more: a writer may be at work
         index.remove(removed)
         if not np.array_equal(index.ids, np.setdiff1d(seen, removed)):
-            raise VectorCacheDamaged(f"{self.path(source.key)}: holds vectors that the catalogue lacks.")
+            raise VectorCacheDamaged(f"{path}: holds vectors that the catalogue lacks.")
         return True
 
     def discard(self, key: str) -> None:
-        """Forget the space `key` and delete its file, if that can be done."""
+        """Forget the space `key` and delete its files, if that can be done."""
         with self._lock:
             self._snapshots.pop(key, None)
-            self._saved.pop(key, None)
-            with suppress(OSError):
-                self.path(key).unlink()
-                sync_folder(self.folder)
+            for path in (self.path(key), self.approximate_path(key)):
+                with suppress(OSError):
+                    path.unlink()
+                    sync_folder(self.folder)
 
     def keys(self) -> list[str]:
         """The spaces that have a file, sorted."""
@@ -127,51 +207,96 @@ class VectorCache:
         except OSError:
             return []
 
-    def _read(self, source: VectorSource) -> tuple[FlatIndex, int]:
-        return read_index_file(self.path(source.key), source.key, source.history, source.dimension)
+    def _current(self, source: VectorSource) -> _Snapshot:
+        """The snapshot that has caught up with `source`, kept for the next time."""
+        # Read first: what is written from now on is given again by the next catch-up, and tolerated there.
+        wanted = _origin(source)
+        held = self._snapshots.get(source.key)
+        if held is not None and not held.origin.same_space(wanted):
+            held = None
+        if held is None or held.origin.revision != wanted.revision:
+            begun = self._loaded(wanted, held) or held
+            held = (begun and _caught_up(begun, source, wanted)) or self._rebuilt(source, wanted)
+            self._snapshots[source.key] = held
+        return held
 
-    def _load(self, source: VectorSource) -> _Snapshot | None:
+    def _opened(self, wanted: Origin) -> _Snapshot:
+        file = VectorsFile(self.path(wanted.key), wanted)
+        return _Snapshot(ExactIndex.of(file.ids, file.vectors), file.origin, file)
+
+    def _loaded(self, wanted: Origin, held: _Snapshot | None) -> _Snapshot | None:
+        """From the files, unless what is `held` came from them; None where they cannot be used."""
         try:
-            index, revision = self._read(source)
+            origin = read_origin(self.path(wanted.key), wanted)[0]
+            if held is not None and origin.revision <= held.saved:
+                return None
+            return replace(self._opened(wanted), approximate=self._read_approximate(wanted))
         except FileNotFoundError:
             return None
-        except (OSError, VectorCacheDamaged) as error:
+        except (OSError, VectorIndexError) as error:
             log.warning("The vector index is rebuilt from the catalogue: %s", error)
             return None
-        snapshot = _caught_up(index, revision, source)
-        if snapshot is not None:
-            self._saved[source.key] = revision
-        return snapshot
+
+    def _read_approximate(self, wanted: Origin) -> ApproximateIndex | None:
+        """From its file; None where there is none that fits."""
+        try:
+            origin, more, payload = read_payload_file(self.approximate_path(wanted.key), wanted)
+            if origin.revision > wanted.revision:
+                return None
+            from vitmae_search.vectors.approximate import ApproximateIndex
+
+            return ApproximateIndex.read(payload, more)
+        except FileNotFoundError:
+            return None
+        except (OSError, VectorIndexError) as error:
+            log.warning("Searches are exact until the approximate index is made again: %s", error)
+            return None
+
+    def _needs_nothing(self, source: VectorSource) -> bool:
+        """Whether the approximate index on disk is of the source's revision. Only its first page is read."""
+        wanted = _origin(source)
+        held = self._snapshots.get(source.key)
+        if held is not None and held.approximate is None:
+            return False
+        try:
+            return read_origin(self.approximate_path(source.key), wanted)[0] == wanted
+        except (OSError, VectorCacheDamaged):
+            return False
+
+    def _rebuilt(self, source: VectorSource, wanted: Origin) -> _Snapshot:
+        """All of `source`: by way of the file, or in memory where there can be none."""
+        try:
+            write_vectors_file(self.path(source.key), wanted, source.added_since(0))
+            return self._opened(wanted)
+        except OSError:
+            exact = ExactIndex(source.dimension)
+            _add_new(exact, source, 0)
+            return _Snapshot(exact, wanted)
 
 
-def _caught_up(index: FlatIndex, revision: int, source: VectorSource) -> _Snapshot | None:
-    """`index`, changed until it has what `source` has; None where it must be rebuilt.
+def _origin(source: VectorSource) -> Origin:
+    return Origin(source.key, source.history, source.dimension, source.revision())
+
+
+def _caught_up(begun: _Snapshot, source: VectorSource, wanted: Origin) -> _Snapshot | None:
+    """`begun`, changed until it has what `source` has; None where it must be rebuilt.
 
     It begins one revision early: where the catalogue was put back from a backup and then went another
     way, the last change that both should have differs, though the revision may not.
     """
-    # Read first: what is written from now on is given again by the next catch-up, and tolerated there.
-    history, latest = source.history, source.revision()
-    if latest < revision:
+    if wanted.revision < begun.origin.revision:
         return None
-    since = max(0, revision - 1)
-    index.remove(source.removed_since(since))
+    exact, since = begun.exact.copy(), max(0, begun.origin.revision - 1)
+    exact.remove(source.removed_since(since))
     try:
-        _add_new(index, source, since)
+        _add_new(exact, source, since)
     except VectorIndexError as error:
         log.warning("The vector index is rebuilt from the catalogue: %s", error)
         return None
-    return _Snapshot(index, history, latest)
+    return replace(begun, exact=exact, origin=wanted)
 
 
-def _rebuilt(source: VectorSource) -> _Snapshot:
-    index = FlatIndex(source.dimension)
-    history, latest = source.history, source.revision()
-    _add_new(index, source, 0)
-    return _Snapshot(index, history, latest)
-
-
-def _add_new(index: FlatIndex, source: VectorSource, revision: int) -> Ids:
+def _add_new(index: ExactIndex, source: VectorSource, revision: int) -> Ids:
     """Add what the source gained after `revision`; return the (N,) ids that it gave.
 
     An id that is there already must have the very same vector: it was read by an earlier catch-up that

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
@@ -24,24 +25,28 @@ class Matches:
         return len(self.ids)
 
 
-class VectorIndex(Protocol):
-    """Vectors of unit length under ids ≥ 0 that are each used once.
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a space gets an approximate index, and which one is good enough.
 
-    Searching is safe in many threads at once; adding and removing are not, and not beside a search.
+    An exact search that takes no more than `exact_seconds` stays. An approximate index is searched if its
+    recall@10 is at least `recall`, over `queries` stored vectors to which noise of length `noise` was added
+    (0.5: a cosine of 0.89 to where they were). Vectors that it lacks are searched exactly, beside it, until
+    they are the share `added` of all; then they join it and it is measured again. It is made anew once
+    half of what it holds joined later or is gone.
     """
 
-    @property
-    def dimension(self) -> int: ...
+    exact_seconds: float = 0.005
+    recall: float = 0.99
+    queries: int = 500
+    noise: float = 0.5
+    added: float = 0.01
+
+
+class VectorIndex(Protocol):
+    """Vectors of unit length under ids ≥ 0, to search. Many threads may search at once."""
 
     def __len__(self) -> int: ...
-
-    def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add (N,) ids with (N, D) vectors. All or none: `VectorIndexError` for what does not fit."""
-        ...
-
-    def remove(self, ids: Ids) -> int:
-        """Remove the ids that are there, and say how many they were."""
-        ...
 
     def search(
         self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
@@ -49,16 +54,8 @@ class VectorIndex(Protocol):
         """The k best of each of (Q, D) queries: highest score first, the smaller id first in a tie.
 
         `allowed` keeps to these ids, `excluded` leaves these out. Fewer than k are returned where
-        there are fewer.
+        there are fewer. Raises `VectorIndexError` for queries that are not float32 of D, or k below 1.
         """
-        ...
-
-    def contains(self, ids: Ids) -> NDArray[np.bool_]:
-        """Which of (N,) ids are there."""
-        ...
-
-    def vectors(self, ids: Ids) -> Vectors:
-        """The (N, D) vectors of ids that are all there; `VectorIndexError` otherwise."""
         ...
 
 
@@ -89,4 +86,8 @@ class VectorSource(Protocol):
 
     def removed_since(self, revision: int) -> Ids:
         """The ids that were removed after `revision`."""
+        ...
+
+    def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
+        """Those of `ids` that are still there, and their (n, D) vectors, row by row."""
         ...
