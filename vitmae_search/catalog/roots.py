@@ -54,8 +54,10 @@ def status(connection: Connection, library: str) -> LibraryStatus:
 
 def _as_root(connection: Connection, row: Row[Any]) -> Root:
     path = os.fsdecode(row.path)
-    statement = select(func.count()).where(PhotoRow.missing == false(), photos.inside(path))
-    return Root(row.root_id, path, row.device, row.offline, _count(connection, statement))
+    # Paths are counted in an index alone; whether a photo is missing is in none that begins with the path.
+    here = select(func.count()).select_from(PhotoRow).where(photos.inside(path))
+    on_disk = _count(connection, here) - _count(connection, here.where(PhotoRow.missing == true()))
+    return Root(row.root_id, path, row.device, row.offline, on_disk)
 
 
 def _count(connection: Connection, statement: Any) -> int:

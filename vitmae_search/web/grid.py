@@ -7,8 +7,8 @@ the lens in its corner searches for more like it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -26,14 +26,6 @@ _mount = st.components.v2.component(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the person did in this run: the photo to open, or the photo to search by."""
-
-    open: int | None
-    similar: int | None
-
-
 def photo_name(photo: Photo) -> str:
     """The file's name as one line of text."""
     return display_path(os.path.basename(photo.path))
@@ -44,19 +36,22 @@ def thumb_url(photo: Photo) -> str:
     return f"/thumb/{photo.photo_id}?v={photo.digest[:12]}"
 
 
-def photo_grid(photos: Sequence[Photo], *, key: str, label: str, small: bool = False) -> int | None:
-    """A grid to pick from. Returns the id of the photo that was picked in this run."""
-    tiles = [_tile(photo) for photo in photos]
-    return _draw(tiles, key=key, label=label, small=small).open
+Act = Callable[[int], None]
+"""What to do with a photo's id, before the page is drawn anew."""
 
 
-def hit_grid(hits: Sequence[Hit], *, key: str, label: str) -> Chosen:
-    """A grid of search results with their scores."""
+def photo_grid(photos: Sequence[Photo], *, key: str, label: str, on_pick: Act, small: bool = False) -> None:
+    """A grid to pick from."""
+    _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
+
+
+def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: Act) -> int | None:
+    """A grid of search results with their scores. Returns the id of the photo to open in this run."""
     tiles = [
         {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
         for hit in hits
     ]
-    return _draw(tiles, key=key, label=label, small=False)
+    return _draw(tiles, key=key, label=label, small=False, on_similar=on_similar)
 
 
 def _tile(photo: Photo) -> dict[str, object]:
@@ -68,18 +63,33 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw(tiles: list[dict[str, object]], *, key: str, label: str, small: bool) -> Chosen:
+def _noted(_photo_id: int) -> None:
+    """Streamlit hands a trigger back only where a callback is named."""
+
+
+def _draw(
+    tiles: list[dict[str, object]],
+    *,
+    key: str,
+    label: str,
+    small: bool,
+    on_open: Act = _noted,
+    on_similar: Act = _noted,
+) -> int | None:
+    """Returns the photo that was opened in this run."""
+
+    def call(act: Act, trigger: str) -> None:
+        photo_id = _photo_id(st.session_state[key].get(trigger))
+        if photo_id is not None:
+            act(photo_id)
+
     result = _mount(
         key=key,
         data={"photos": tiles, "label": label, "small": small},
-        on_open_change=_noted,
-        on_similar_change=_noted,
+        on_open_change=partial(call, on_open, "open"),
+        on_similar_change=partial(call, on_similar, "similar"),
     )
-    return Chosen(_photo_id(result.get("open")), _photo_id(result.get("similar")))
-
-
-def _noted() -> None:
-    """Streamlit hands a trigger back only where a callback is named."""
+    return _photo_id(result.get("open"))
 
 
 def _photo_id(value: object) -> int | None:

@@ -14,7 +14,6 @@ from html import escape
 import streamlit as st
 
 from vitmae_search.errors import PhotoError, display_path
-from vitmae_search.library.pictures import preview
 from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web import notices
 from vitmae_search.web.grid import photo_grid, photo_name, thumb_url
@@ -22,7 +21,6 @@ from vitmae_search.web.state import Upload, library, uploads
 from vitmae_search.web.tags import tag_filter
 
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "avif", "heic", "heif"]
-PREVIEW_SIDE = 512
 BROWSE_PAGE = 24
 
 
@@ -93,7 +91,7 @@ def forget() -> None:
 def choose(intro: str) -> None:
     """Upload a picture, or pick one of the library's. Either goes into the address."""
     st.file_uploader(intro, type=SUFFIXES, key="vs_upload", on_change=_take_upload)
-    if library().count_photos():
+    if library().status().photos:
         _browse()
 
 
@@ -115,10 +113,8 @@ def _browse() -> None:
     pages = max(1, -(-total // BROWSE_PAGE))
     page = page_number("browse", pages)
     photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE, limit=BROWSE_PAGE)
-    picked = photo_grid(photos, key="vs_browse", label="Photos of the library, newest first", small=True)
-    if picked is not None:
-        ask_photo(picked)
-        st.rerun()
+    label = "Photos of the library, newest first"
+    photo_grid(photos, key="vs_browse", label=label, on_pick=ask_photo, small=True)
     turn_page("browse", page, page < pages, f"Page {page} of {pages:,}")
 
 
@@ -170,5 +166,5 @@ def header(asked: Asked, lead: str, detail: str) -> None:
 def _small(asked: Asked) -> str:
     if asked.photo is not None:
         return escape(thumb_url(asked.photo))
-    data = preview(asked.upload.data if asked.upload else b"", PREVIEW_SIDE)
+    data = asked.upload.preview if asked.upload else b""
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -19,12 +19,13 @@ DEFAULT_COUNT = 24
 
 def page() -> None:
     """Choose a picture, or see what it found."""
-    if not library().count_photos():
+    status = library().status()
+    if not status.photos:
         _nothing_yet()
         return
     asked = query.asked()
     if asked is None:
-        notices.invite(only_samples(library().status()))
+        notices.invite(only_samples(status))
         query.choose("Find photos that look like this one")
     else:
         results(asked)
@@ -48,13 +49,14 @@ def results(asked: query.Asked) -> None:
         query.header(asked, "Photos most like", _summary(found))
     if not found.hits:
         notices.notice("No other photo fits. Widen the filters, or go back a page.")
-    chosen = hit_grid(found.hits, key="vs_hits", label="Search results, best first")
+    opened = hit_grid(found.hits, key="vs_hits", label="Search results, best first", on_similar=_more_like)
     query.turn_page("page", number, len(found.hits) == k, f"Page {number}")
-    if chosen.similar is not None:
-        query.ask_photo(chosen.similar, k=str(k))
-        st.rerun()
-    if chosen.open is not None:
-        _open(chosen.open, found.hits)
+    if opened is not None:
+        _open(opened, found.hits)
+
+
+def _more_like(photo_id: int) -> None:
+    query.ask_photo(photo_id, k=str(_count()))
 
 
 def _search(asked: query.Asked, k: int, where: SearchFilter, offset: int) -> SearchResult:

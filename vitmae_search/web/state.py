@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vitmae_search.library import Library
     from vitmae_search.records import LibraryStatus
 
+PREVIEW_SIDE = 320
 UPLOADS_KEPT = 32
 UPLOAD_BYTES_KEPT = 256 * 2**20
 
@@ -32,7 +34,7 @@ def library() -> Library:
     with _lock:
         if found.library not in _libraries:
             _libraries[found.library] = Library.open(
-                found.library, plugin_folders=[found.plugins], device=found.device
+                found.library, plugin_folders=[found.plugins], device=found.device, background=True
             )
         return _libraries[found.library]
 
@@ -51,13 +53,23 @@ def only_samples(status: LibraryStatus) -> bool:
     return bool(status.roots) and all(is_sample_folder(root.path) for root in status.roots)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Upload:
     """A picture that a person brought: its bytes as they came, and the name it had."""
 
     token: str
     name: str
     data: bytes
+
+    @cached_property
+    def preview(self) -> bytes:
+        """A small WebP of it, made once: each filter and each page of results shows it again.
+
+        Raises `PhotoError`.
+        """
+        from vitmae_search.library.pictures import preview
+
+        return preview(self.data, PREVIEW_SIDE)
 
 
 class Uploads:
