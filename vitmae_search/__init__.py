@@ -10,24 +10,27 @@
             print(hit.score, hit.photo.path)
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
 
-__all__ = ["Library", "__version__"]
+    __version__: str
 
-try:
-    __version__ = version("vitmae-search")
-except PackageNotFoundError:  # a checkout that was not installed
-    __version__ = "0"
+__all__ = ["Library", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Library` on first use: importing the package alone loads neither SQLAlchemy nor FAISS."""
+    """`Library` and `__version__` on first use: importing the package alone loads nothing that takes time."""
     if name == "Library":
         from vitmae_search.library import Library
 
         return Library
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("vitmae-search")
+        except PackageNotFoundError:  # a checkout that was not installed
+            return "0"
     raise AttributeError(f"module 'vitmae_search' has no attribute {name!r}")

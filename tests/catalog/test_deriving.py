@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlalchemy import event
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, deriving
 from vitmae_search.errors import LibraryDamaged, SpaceError
@@ -519,3 +520,16 @@ def test_damaged_features_are_not_derived_from(folder, make):
         with pytest.raises(LibraryDamaged, match="wrong length"):
             derive(writer, parent, Turn(1))
         assert len(writer.spaces()) == 1
+
+
+def test_recording_a_batch_counts_no_vectors(writer, make, filled):
+    """It would walk over all of them, batch by batch."""
+    turn = Turn(1)
+    derive(writer, filled, turn)
+    said = []
+    with writer._changing() as connection:
+        event.listen(connection.engine, "before_cursor_execute", lambda *told: said.append(told[2].lower()))
+    batch = [make.item("/p/new.jpg", "new"), make.item("/p/0.jpg", "other")]
+    writer.record_batch(filled, batch, [make.failure("/p/3.jpg")], {turn.digest: turn})
+    assert any("insert into embeddings" in statement for statement in said)
+    assert [statement for statement in said if "count(" in statement] == []

@@ -19,13 +19,14 @@ from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Content, Indexed, place_photos
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
 from vitmae_search.catalog.sources import UNIT_TOLERANCE
+from vitmae_search.catalog.spaces import Outline
 from vitmae_search.errors import SpaceError, display_path
-from vitmae_search.records import Failure, Space
+from vitmae_search.records import Failure
 
 
 def record(
     connection: Connection,
-    space: Space,
+    space: Outline,
     batch: Sequence[Indexed],
     failures: Sequence[Failure],
     projects: Projects,
@@ -74,7 +75,7 @@ def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions
         connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))
 
 
-def _check_vectors(space: Space, items: Sequence[Indexed]) -> None:
+def _check_vectors(space: Outline, items: Sequence[Indexed]) -> None:
     claimed = [item.photo_id for item in items if item.photo_id is not None]
     if len(claimed) != len(set(claimed)):
         raise ValueError("two items of a batch name the same photo_id")
@@ -140,7 +141,7 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
 
 def _add_vectors(
     connection: Connection,
-    space: Space,
+    space: Outline,
     items: Sequence[Indexed],
     contents: dict[str, Content],
     projects: Projects,
@@ -163,7 +164,7 @@ def _add_vectors(
         for number, vector in offered.items()
     ]
     connection.execute(insert(EmbeddingRow), rows)
-    return {space_id: revision} | deriving.follow(connection, space, list(offered), projects)
+    return {space_id: revision} | deriving.follow(connection, space_id, list(offered), projects)
 
 
 def _clear_failures(connection: Connection, space_id: int, items: Sequence[Indexed]) -> None:
@@ -205,7 +206,7 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
 def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
     """Delete failed files' photo rows, save of unchanged files that another space has features of."""
     stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
-    here = [space_id, *(child.space_id for child in spaces.children(connection, space_id))]
+    here = [space_id, *(child.space_id for child in spaces.outlines_of_children(connection, space_id))]
     elsewhere = exists().where(
         EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id.not_in(here)
     )

@@ -19,6 +19,7 @@ from vitmae_search.catalog import sources, spaces
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow
 from vitmae_search.catalog.sources import STORED, UNIT_TOLERANCE
+from vitmae_search.catalog.spaces import Outline
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
 
@@ -64,11 +65,11 @@ def make(connection: Connection, parent_id: int, derivation: Derivation) -> Spac
 
 
 def follow(
-    connection: Connection, parent: Space, content_ids: Sequence[int], projects: Projects
+    connection: Connection, parent_id: int, content_ids: Sequence[int], projects: Projects
 ) -> dict[int, int]:
     """Derive what the parent has just got in all its children; the revisions that this began, by space."""
     revisions: dict[int, int] = {}
-    for child in spaces.children(connection, parent.space_id):
+    for child in spaces.outlines_of_children(connection, parent_id):
         project = projects.get(child.projection or "")
         if project is None:
             raise SpaceError(f"Space {child.space_id} would fall behind: its projection was not given.")
@@ -120,7 +121,9 @@ def wrong_vectors(connection: Connection, space: Space, project: Project) -> Ite
             yield from (row[0] for row, right in zip(rows, same, strict=True) if not right)
 
 
-def _derive(connection: Connection, space: Space, project: Project, content_ids: Iterable[int]) -> int:
+def _derive(
+    connection: Connection, space: Space | Outline, project: Project, content_ids: Iterable[int]
+) -> int:
     """Make the vectors of these contents, in place of any that are there; the revision that this began."""
     revision = spaces.next_revision(connection, space.space_id)
     dimension = _dimension(connection, space)
@@ -137,13 +140,15 @@ def _derive(connection: Connection, space: Space, project: Project, content_ids:
     return revision
 
 
-def _dimension(connection: Connection, space: Space) -> int:
+def _dimension(connection: Connection, space: Space | Outline) -> int:
     """The length of the features."""
     statement = select(SpaceRow.dimension).where(SpaceRow.space_id == space.parent_id)
     return connection.execute(statement).scalar_one()
 
 
-def _projected(space: Space, project: Project, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _projected(
+    space: Space | Outline, project: Project, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
     vectors = project(features)
     if vectors.shape != (len(features), space.dimension):
         due = (len(features), space.dimension)

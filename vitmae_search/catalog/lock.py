@@ -6,8 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vitmae_search.errors import LibraryBusy, StorageError, display_path
 
 LOCK_NAME = "writer.lock"
@@ -22,12 +20,16 @@ class WriterLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock  # readers never need it, and it takes a while
+
         self.folder = folder
         # Not thread-local: whoever closes the writer need not be the thread that opened it.
         self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
 
     def acquire(self, wait: float) -> None:
         """Take the lock within `wait` seconds, or raise `LibraryBusy`; `StorageError` without the right."""
+        from filelock import Timeout
+
         try:
             self._lock.acquire(timeout=wait, poll_interval=0.05)
         except Timeout:

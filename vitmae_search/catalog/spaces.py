@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,16 @@ from sqlalchemy import (
 from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What recording needs of a space. Each batch asks for it, so nothing is counted."""
+
+    space_id: int
+    dimension: int
+    parent_id: int | None
+    projection: str | None
 
 
 def listing(connection: Connection) -> list[Space]:
@@ -52,6 +63,19 @@ def of_features(connection: Connection, space_id: int) -> Space:
     if found.parent_id is not None:
         raise SpaceError(f"Space {space_id} is derived itself; its features are in space {found.parent_id}.")
     return found
+
+
+def outline_of_features(connection: Connection, space_id: int) -> Outline:
+    """As `of_features`."""
+    found = _outlines(connection, SpaceRow.space_id == space_id)
+    if not found or found[0].parent_id is not None:
+        of_features(connection, space_id)  # says why not
+    return found[0]
+
+
+def outlines_of_children(connection: Connection, space_id: int) -> list[Outline]:
+    """As `children`."""
+    return _outlines(connection, SpaceRow.parent_id == space_id)
 
 
 def current(connection: Connection) -> Space | None:
@@ -154,6 +178,12 @@ def _spaces() -> Select[Any]:
 def _first(connection: Connection, condition: ColumnElement[bool]) -> Space | None:
     row = connection.execute(_spaces().where(condition)).one_or_none()
     return None if row is None else _as_space(row)
+
+
+def _outlines(connection: Connection, condition: ColumnElement[bool]) -> list[Outline]:
+    columns = (SpaceRow.space_id, SpaceRow.dimension, SpaceRow.parent_id, SpaceRow.projection)
+    statement = select(*columns).where(SpaceRow.dropped == false(), condition)
+    return [Outline(*row) for row in connection.execute(statement.order_by(SpaceRow.space_id))]
 
 
 def _as_space(row: Row[Any]) -> Space:

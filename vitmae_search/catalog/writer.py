@@ -124,7 +124,7 @@ class CatalogWriter(Catalog):
         photo_id. `StorageError` where the disk is full.
         """
         with self._changing() as connection:
-            space = spaces.of_features(connection, space_id)
+            space = spaces.outline_of_features(connection, space_id)
             return batches.record(connection, space, batch, failures, projects)
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:

@@ -13,9 +13,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import drop_in
@@ -29,6 +28,9 @@ from vitmae_search.embedding.contract import (
 )
 from vitmae_search.errors import PluginBroken, PluginNotFound, display_path
 from vitmae_search.records import PluginListing
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "vitmae_search.embedders"
 
@@ -184,6 +186,8 @@ def _import_drop_in(path: Path) -> object:
 
 
 def _package_candidates() -> Iterator[_Candidate]:
+    from importlib.metadata import entry_points  # not until plugins are looked for: it takes a while
+
     try:
         found: Sequence[EntryPoint] = sorted(entry_points(group=ENTRY_POINTS), key=_entry_order)
     except Exception as error:  # one package's damaged metadata must not hide every plugin

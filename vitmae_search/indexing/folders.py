@@ -106,6 +106,8 @@ class FolderWalk:
     ) -> None:
         """Drop what no conclusion may be drawn about."""
         apart = [r for r in roots if r not in self._paths and any(is_under(r, p) for p in self._paths)]
+        if not (kept_back or away or apart):
+            return
 
         def concluded(path: str) -> bool:
             if path in kept_back or any(is_under(path, folder) for folder in away):

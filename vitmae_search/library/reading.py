@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vitmae_search.errors import SpaceError, display_path
-from vitmae_search.evaluation import Evaluation
 from vitmae_search.library.listing import EVERYTHING, LibraryListing
 from vitmae_search.library.speeds import measure_models, with_speeds
 from vitmae_search.records import (
@@ -22,8 +23,11 @@ from vitmae_search.records import (
     SearchResult,
     Space,
 )
-from vitmae_search.search import Query, query_image, query_vector, require_file, retrieve
+from vitmae_search.search import Query, embed_image, query_image, query_vector, require_file, retrieve
 from vitmae_search.vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from vitmae_search.evaluation import Evaluation
 
 
 class LibraryReader(LibraryListing):
@@ -90,6 +94,18 @@ class LibraryReader(LibraryListing):
             without=photo.content_id,
         )
         return SearchResult(hits, chosen, True, time.perf_counter() - started)
+
+    def warm(self, *, model: bool = False) -> None:
+        """Open what the first search would: the vector index, and with `model` the model, which runs once.
+
+        Does nothing in an empty library. Raises what `search` raises.
+        """
+        if self._current_space_or_none() is None:
+            return
+        space = self._space(None)
+        self._index(space)
+        if model:
+            embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
 
     def reconstruct(
         self,
