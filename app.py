@@ -11,5 +11,6 @@ app = st.App(
     server.MAIN_SCRIPT,
     routes=server.routes(),
     middleware=server.middleware(),
+    lifespan=server.lifespan,
     on_script_error=server.on_script_error,
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from vitmae_search.catalog import Catalog
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError
 from vitmae_search.library import Library
 from vitmae_search.records import SearchFilter
+from vitmae_search.search import query
 
 
 def test_each_photo_finds_itself_without_a_model(library: Library) -> None:
@@ -67,9 +70,9 @@ def test_the_same_as_brute_force_over_the_stored_vectors(library: Library, tmp_p
         vectors = {photo.path: catalog.vector(space.space_id, photo.content_id) for photo in photos}
     paths = list(vectors)
     matrix = np.stack([vectors[path] for path in paths])
-    for query in paths:
-        scores = matrix @ vectors[query]
-        hits = library.search(query, k=len(paths)).hits
+    for asked in paths:
+        scores = matrix @ vectors[asked]
+        hits = library.search(asked, k=len(paths)).hits
         assert [hit.photo.path for hit in hits] == [paths[i] for i in np.argsort(-scores, kind="stable")]
         np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1], atol=1e-6)
 
@@ -117,6 +120,40 @@ def test_pixels_bytes_and_path_ask_the_same(library: Library, photos: Path) -> N
     data, file = library.search(path.read_bytes(), k=5), library.search(path, k=5)
     assert (pixels.known, data.known, file.known) == (False, True, True)
     assert pixels.hits == data.hits == file.hits
+
+
+def test_the_same_unknown_picture_is_embedded_once(
+    library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = 0
+    embed_image = query.embed_image
+
+    def counted(*parts: Any) -> Any:
+        nonlocal embedded
+        embedded += 1
+        return embed_image(*parts)
+
+    monkeypatch.setattr(query, "embed_image", counted)
+    with Image.open(photos / "odd" / "3.jpg") as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "turned.png")
+    first = library.search(tmp_path / "turned.png", k=4)
+    second = library.search((tmp_path / "turned.png").read_bytes(), k=4, offset=4)
+    assert (first.known, second.known, embedded) == (False, False, 1)
+    whole = library.search(tmp_path / "turned.png", k=8).hits
+    assert first.hits + second.hits == whole
+    (tmp_path / "turned.png").write_bytes((photos / "odd" / "3.jpg").read_bytes() + b"x")
+    library.search(tmp_path / "turned.png", k=1)
+    assert embedded == 2  # by content, not by name
+
+
+def test_the_pictures_of_another_space_or_of_long_ago_are_forgotten(library: Library) -> None:
+    (space,) = library.spaces()
+    kept = query.Embedded(kept=2)
+    vector = np.ones(3, np.float32)
+    for name in ("a", "b", "c"):
+        kept.put(space, name, vector)
+    assert [kept.get(space, name) is vector for name in ("a", "b", "c")] == [False, True, True]
+    assert kept.get(replace(space, fingerprint="other"), "c") is None
 
 
 def test_an_empty_library_says_what_to_do(tmp_path: Path) -> None:

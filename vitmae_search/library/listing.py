@@ -16,6 +16,7 @@ from vitmae_search.library.projections import Projections
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, digest, encode_thumbnail, read_photo
 from vitmae_search.records import Failure, LibraryStatus, Photo, Run, SearchFilter, Space, Tag
+from vitmae_search.search import Embedded
 from vitmae_search.vectors import VectorCache
 
 EVERYTHING = SearchFilter()
@@ -32,6 +33,7 @@ class LibraryListing:
         self._projections = Projections(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors")
+        self._embedded = Embedded()
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
 

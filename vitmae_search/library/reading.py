@@ -50,7 +50,9 @@ class LibraryReader(LibraryListing):
         started = time.perf_counter()
         catalog = self._catalog()
         chosen = self._space(space)
-        asked = query_vector(query, catalog, chosen, lambda: self._spaces.embedder(catalog, chosen))
+        asked = query_vector(
+            query, catalog, chosen, lambda: self._spaces.embedder(catalog, chosen), self._embedded
+        )
         hits = retrieve(
             catalog,
             self._index(chosen),

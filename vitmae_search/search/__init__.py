@@ -1,6 +1,7 @@
 """Searching: a query becomes a vector, the vector finds ids, the catalogue turns them into hits."""
 
 from vitmae_search.search.query import (
+    Embedded,
     Query,
     QueryVector,
     embed_image,
@@ -11,6 +12,7 @@ from vitmae_search.search.query import (
 from vitmae_search.search.retrieve import retrieve
 
 __all__ = [
+    "Embedded",
     "Query",
     "QueryVector",
     "embed_image",

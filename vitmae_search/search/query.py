@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +35,29 @@ class QueryVector:
         return self.content_id is not None
 
 
+class Embedded:
+    """The vectors of the last pictures that a model embedded, by space and digest. Safe for threads.
+
+    Another filter, or another page of results, asks with the same picture again.
+    """
+
+    def __init__(self, kept: int = 32) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+
+    def get(self, space: Space, digest: str) -> NDArray[np.float32] | None:
+        with self._lock:
+            return self._vectors.get((space.fingerprint, digest))
+
+    def put(self, space: Space, digest: str, vector: NDArray[np.float32]) -> None:
+        """Keep it; the oldest gives way."""
+        with self._lock:
+            self._vectors[space.fingerprint, digest] = vector
+            while len(self._vectors) > self._kept:
+                self._vectors.popitem(last=False)
+
+
 def query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | None]:
     """The file's bytes, and its path where it has one. Raises `PhotoError`."""
     if isinstance(query, bytes):
@@ -50,23 +75,33 @@ def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
 
 
 def query_vector(
-    query: Query, catalog: Catalog, space: Space, open_embedder: Callable[[], Embedder]
+    query: Query,
+    catalog: Catalog,
+    space: Space,
+    open_embedder: Callable[[], Embedder],
+    embedded: Embedded | None = None,
 ) -> QueryVector:
     """The query's vector in `space`: stored, where the catalogue knows the digest; else embedded.
 
-    `open_embedder` is called only in the second case. It is decoded as the space's photos were.
+    `open_embedder` is called only in the second case, and for a file only where `embedded` does not have
+    it. It is decoded as the space's photos were.
     """
+    embedded = embedded or Embedded()
     if isinstance(query, Image.Image):
         return QueryVector(embed_image(upright_rgb(query), open_embedder()))
     data, path = query_bytes(query)
-    content_id = catalog.content_id(digest(data))
+    name = digest(data)
+    content_id = catalog.content_id(name)
     stored = None if content_id is None else catalog.vector(space.space_id, content_id)
     if stored is not None:
         return QueryVector(stored, content_id)
-    embedder = open_embedder()
-    shrink_to = decode_target(space.decode, embedder.input_size)
-    image = decode(data, path=path, shrink_to=shrink_to).image
-    return QueryVector(embed_image(image, embedder))
+    vector = embedded.get(space, name)
+    if vector is None:
+        embedder = open_embedder()
+        shrink_to = decode_target(space.decode, embedder.input_size)
+        vector = embed_image(decode(data, path=path, shrink_to=shrink_to).image, embedder)
+        embedded.put(space, name, vector)
+    return QueryVector(vector)
 
 
 def embed_image(image: Image.Image, embedder: Embedder) -> NDArray[np.float32]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from vitmae_search.web import warming
+
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 PAGES = [
@@ -23,3 +25,4 @@ st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", la
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
 st.navigation(PAGES, position="top").run()
+warming.page_seen()

@@ -12,6 +12,9 @@ from vitmae_search.settings import settings
 from vitmae_search.web import notices
 from vitmae_search.web.middleware import HostGuard
 from vitmae_search.web.routes import photo_routes
+from vitmae_search.web.warming import lifespan
+
+__all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
 
 MAIN_SCRIPT = Path(__file__).resolve().with_name("main.py")
 
