@@ -76,7 +76,7 @@ def test_mpo_is_a_jpeg(cat: Image.Image, encoded: Encode) -> None:
     data = encoded(cat, "MPO", save_all=True, append_images=[cat.rotate(90)])
     photo = decode(data, shrink_to=100)
     assert (photo.metadata.format, photo.metadata.width) == ("JPEG", cat.width)
-    assert photo.image.size == ((cat.width + 1) // 2, cat.height // 2)
+    assert photo.image.size == (cat.width // 2, cat.height // 2)
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -143,6 +143,28 @@ def test_scaled_keeps_the_shorter_side(china_bytes: bytes, shrink_to: int) -> No
         assert min(scaled.image.size) < 427
     small = exact.image.resize(scaled.image.size, Image.Resampling.BOX)
     assert difference(scaled.image, small) < 8
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(642, 427), (648, 422), (641, 426), (640, 424)])
+def test_scaled_shows_nothing_of_what_a_camera_pads_with(
+    cat: Image.Image, encoded: Encode, size: tuple[int, int], orientation: int
+) -> None:
+    """A JPEG is whole blocks. This one has black beyond its edges, as some cameras write it."""
+    width, height = size
+    padded = Image.new("RGB", (656, 432))
+    padded.paste(cat.resize(size))
+    data = encoded(padded, "JPEG", quality=95, exif=exif_with(orientation), subsampling=0)
+    frame = data.index(b"\xff\xc0")
+    data = data[: frame + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[frame + 9 :]
+    exact, scaled = decode(data), decode(data, shrink_to=100)
+    assert exact.metadata == scaled.metadata
+    assert max(exact.image.size) > 3 * max(scaled.image.size)
+    expected = np.asarray(exact.image.resize(scaled.image.size), np.int16)
+    off = np.abs(np.asarray(scaled.image, np.int16) - expected).mean(axis=2)
+    assert off.mean() < 2.8, "stretched"
+    assert off[-1].mean() < 8, "dark below"
+    assert off[:, -1].mean() < 8, "dark at the right"
 
 
 def test_formats_without_a_scaled_decoder_stay_whole(cat: Image.Image, cat_bytes: bytes) -> None:

@@ -31,5 +31,5 @@ def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -
     image = decode(data, path=path, shrink_to=side).image
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=85, method=2)
+    image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
     return buffer.getvalue()

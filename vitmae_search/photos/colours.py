@@ -11,7 +11,6 @@ from PIL import Image, ImageCms
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _ROWS = 256  # scaled at a time, so that 250 megapixels need no gigabytes of floats
-_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -32,49 +31,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """As `to_rgb`, with the colours of an embedded ICC `profile` converted to sRGB.
-
-    A profile that is sRGB already, is damaged, or does not fit the image's mode is ignored: a photo
-    never fails for its profile. Grey with transparency and more than 8 bits are converted without it.
-    """
-    source = _profile(profile)
-    if source is None:
-        return to_rgb(image)
-    mode = _PROFILE_MODES.get(source.profile.xcolor_space)
-    plain = image if image.mode in ("L", "CMYK") and not image.has_transparency_data else to_rgb(image)
-    if plain.mode != mode:
-        return to_rgb(image) if plain is image else plain
-    try:
-        transform = ImageCms.buildTransform(
-            source,
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-        return transform.apply(plain)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return to_rgb(image) if plain is image else plain
-
-
 def is_wide_rgb(profile: bytes | None) -> bool:
     """Whether `profile` is a readable ICC profile for RGB, other than sRGB."""
-    source = _profile(profile)
-    return source is not None and source.profile.xcolor_space == "RGB "
-
-
-def _profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
-    """The ICC profile, or None where there is none, it is sRGB, or it cannot be read."""
-    if not data:
-        return None
+    if not profile:
+        return False
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        description = profile.profile.profile_description or ""
+        opened = ImageCms.ImageCmsProfile(BytesIO(profile)).profile
+        description = opened.profile_description or ""
     except (OSError, ValueError, TypeError):
-        return None
-    return None if "srgb" in description.lower() else profile
+        return False
+    return opened.xcolor_space == "RGB " and "srgb" not in description.lower()
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from PIL import Image, ImageFile
 
 from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
-from vitmae_search.photos.colours import is_wide_rgb, to_rgb, to_srgb
+from vitmae_search.photos.colours import is_wide_rgb, to_rgb
 from vitmae_search.photos.formats import formats_of, open_image
 from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif
 from vitmae_search.records import PhotoMetadata
 
 DECODE_MODES = ("scaled", "exact")
-DECODE_REVISION = 1
+DECODE_REVISION = 2
 """Goes up whenever a photo would decode to other pixels: it is part of a space's fingerprint."""
 MAX_PIXELS = 250_000_000
 """Above the 200 megapixels of today's phones, below a gigabyte of RGB in PIL's four bytes a pixel."""
@@ -41,8 +41,8 @@ _REASON_LENGTH = 120
 class DecodedPhoto:
     """`image` is RGB and upright, perhaps scaled down; `metadata` has the file's own size, upright.
 
-    After an exact decode `image.info` may hold an `icc_profile` that says what its values mean;
-    otherwise it is empty and the colours are sRGB.
+    `image.info` holds the `icc_profile` of a photo in another RGB than sRGB, which says what its values mean;
+    otherwise it is empty.
     """
 
     image: Image.Image
@@ -71,13 +71,13 @@ def decode(
 ) -> DecodedPhoto:
     """Decode the bytes of a photo; `path` is for messages only. Safe to call from many threads.
 
-    `shrink_to` None decodes exactly: the full size, and the values as they are stored, as other pipelines
-    on PIL see them. Otherwise this is the scaled decode: a JPEG comes out at 1/2, 1/4 or 1/8 size while
-    its shorter side stays at least `shrink_to` pixels (the decoder then skips most of the work), other
-    formats at full size, and colours of an embedded ICC profile are converted to sRGB.
+    `shrink_to` None decodes exactly, the full size. Otherwise this is the scaled decode: a JPEG comes out at
+    1/2, 1/4 or 1/8 size while its shorter side stays at least `shrink_to` pixels (the decoder then skips
+    most of the work), other formats at full size.
 
-    The content, not the name, decides the format. Of animations, the first frame. See `colours.to_rgb`
-    for modes and transparency. EXIF that cannot be read counts as absent.
+    The values are as they are stored, as other pipelines on PIL see them: no colour profile is applied. The
+    content, not the name, decides the format. Of animations, the first frame. See `colours.to_rgb` for modes
+    and transparency. EXIF that cannot be read counts as absent.
 
     Raises nothing but `PhotoError`: `UnsupportedPhoto`, `DamagedPhoto` (also for a truncated file: PIL's
     ImageFile.LOAD_TRUNCATED_IMAGES is left alone), and `PhotoTooLarge` before decoding where width × height
@@ -110,16 +110,19 @@ def _decode(
 ) -> DecodedPhoto:
     _check_size(image.size, max_pixels)
     full_size = image.size
-    drafted = shrink_to is not None and image_format == "JPEG" and _draft(image, shrink_to)
+    extent = _draft(image, shrink_to) if shrink_to is not None and image_format == "JPEG" else None
     image.load()
-    if not drafted:
+    if extent is None:
         full_size = image.size  # some know it only now: a TIFF turns itself, a HEIF may differ
         _check_size(full_size, max_pixels)
     exif = read_exif(image)
     turn = _UPRIGHT.get(orientation(exif))
     profile = image.info.get("icc_profile")
-    rgb = to_rgb(image) if shrink_to is None else to_srgb(image, profile)
-    keep_profile = shrink_to is None and image.mode in ("RGB", "RGBA", "P") and is_wide_rgb(profile)
+    keep_profile = image.mode in ("RGB", "RGBA", "P") and is_wide_rgb(profile)
+    as_it_is = image.mode == "RGB" and not image.has_transparency_data
+    rgb = image if as_it_is else to_rgb(image)
+    if extent is not None and extent != rgb.size:
+        rgb = _without_padding(rgb, extent)
     if turn is not None:
         rgb = rgb.transpose(turn)
         if turn in _SIDEWAYS:
@@ -128,9 +131,32 @@ def _decode(
     return DecodedPhoto(rgb, photo_metadata(exif, full_size, image_format))
 
 
-def _draft(image: ImageFile.ImageFile, shrink_to: int) -> bool:
-    """Ask the JPEG decoder for a smaller picture. Both sides as target: the shorter one decides."""
-    return image.draft(image.mode, (shrink_to, shrink_to)) is not None
+def _draft(image: ImageFile.ImageFile, shrink_to: int) -> tuple[float, float] | None:
+    """Ask the JPEG decoder for a smaller picture. Both sides as target: the shorter one decides.
+
+    How many of its pixels the photo is wide and high, with fractions, where it will be smaller.
+    """
+    full_size = image.size
+    drafted = image.draft(image.mode, (shrink_to, shrink_to))
+    if drafted is None or image.size == full_size:
+        return None
+    _, (_, _, width, height) = drafted
+    return width, height
+
+
+def _without_padding(rgb: Image.Image, extent: tuple[float, float]) -> Image.Image:
+    """The photo alone, where it does not fill the last column and row.
+
+    The decoder gives whole pixels: 2322 rows at 1/4 size are 580.5, and come as 581. The last one is half
+    padding, which some cameras write in black, and to take it for the photo's own would stretch that; a model
+    sees both. So it shows what its neighbour does, and the picture is drawn in to whole pixels.
+    """
+    (width, height), (whole_width, whole_height) = rgb.size, map(int, extent)
+    if whole_width < width:
+        rgb.paste(rgb.crop((width - 2, 0, width - 1, height)), (width - 1, 0))
+    if whole_height < height:
+        rgb.paste(rgb.crop((0, height - 2, width, height - 1)), (0, height - 1))
+    return rgb.resize((whole_width, whole_height), Image.Resampling.BICUBIC, box=(0, 0, *extent))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
