@@ -38,7 +38,7 @@ def test_real_photos(bench, real_photos):
         assert (china.metadata.width, china.metadata.height) == (640, 427)
         expected = bench.vector_of((bench.photos / "china.jpg").read_bytes())
         assert np.array_equal(catalog.vector(1, china.content_id), expected)
-    assert len(list((bench.library / "thumbnails").rglob("*.webp"))) == len(real_photos)
+    assert len(list((bench.library / "thumbnails").rglob("*.jpg"))) == len(real_photos)
 
 
 @pytest.mark.parametrize("place", range(9))

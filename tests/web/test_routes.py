@@ -29,12 +29,12 @@ def named(library: Library, name: str) -> Photo:
     return next(photo for photo in library.photos() if os.path.basename(photo.path) == name)
 
 
-def test_a_thumbnail_is_a_small_webp(opened: Library, client: TestClient) -> None:
+def test_a_thumbnail_is_a_small_jpeg(opened: Library, client: TestClient) -> None:
     answer = client.get(f"/thumb/{named(opened, 'astronaut.jpg').photo_id}")
     assert answer.status_code == 200
-    assert answer.headers["content-type"] == "image/webp"
+    assert answer.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(answer.content)) as image:
-        assert image.format == "WEBP"
+        assert image.format == "JPEG"
         assert max(image.size) <= 512
 
 

@@ -62,14 +62,14 @@ def _photo_id(request: Request) -> int:
 
 
 def _thumb(request: Request, photo: Photo) -> Response:
-    """A small WebP; 304 where the browser has this content already."""
+    """A small JPEG; 304 where the browser has this content already."""
     headers = _cache_headers(request, photo)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     data = library().thumbnail(photo.photo_id)
     if data is None:
         return _sentence(_NOT_ON_DISK, 404)
-    return Response(data, media_type="image/webp", headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _photo(request: Request, photo: Photo) -> Response:
