@@ -16,14 +16,17 @@ from vitmae_search.vitmae import (
     ViTForImageClassification,
     find_checkpoint,
     pool,
+    prepack,
     read_checkpoint,
 )
 
-from .devices import choose_device, choose_precision, computing, device_name
+from .devices import choose_device, computing, device_name
 from .identity import config_of, preprocessing_of, weights_digest
 from .models import locate
 from .pixels import levels_of, pixel_values, processor_of, require_rgb
+from .precision import choose_precision
 from .preparing import Resize
+from .splitting import SplitWork
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."
 """What a head's weights are called: on the CLS token, and, ours alone, on the mean of the patch tokens."""
@@ -65,10 +68,24 @@ class ViTClassifier:
         height, width = processor.height_width
         self.input_size: int | None = max(height, width)
         self.prepare = Resize(height, width, processor.resample)
+        if device.type == "cpu" and precision == "bf16":
+            prepack(model.vit)
         self._classifier: ViTForImageClassification | None = model.to(device)
+        self._cpu = SplitWork((height, width), model.config, precision) if device.type == "cpu" else None
         self._levels = levels_of(processor).to(device)
 
     def classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        return self._classify(batch) if self._cpu is None else self._cpu.run(self._classify, batch)
+
+    def close(self) -> None:
+        if self._cpu is not None:
+            self._cpu.close()
+        self._classifier = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Called by several threads at a time where it runs on a CPU."""
         model = self._classifier
         assert model is not None, "closed"
         with computing(self._device, self._precision):
@@ -76,11 +93,6 @@ class ViTClassifier:
             features = tokens[:, 0] if self._pooled == "cls" else pool(tokens, "mean")
             probabilities = model.classifier(features).float().softmax(dim=1)
         return np.ascontiguousarray(probabilities.cpu().numpy())
-
-    def close(self) -> None:
-        self._classifier = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def _with_head(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:

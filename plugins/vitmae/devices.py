@@ -1,4 +1,4 @@
-"""Which device and precision a run gets."""
+"""Which device a run gets, and the arithmetic on it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,18 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16. auto is bf16 on CUDA, where it halves the time, and fp32 elsewhere."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-
 @contextmanager
 def computing(device: torch.device, precision: str) -> Iterator[None]:
     """No gradients, and arithmetic as `precision` says.
 
-    bf16 is autocast: matrix products in bf16 over fp32 weights, while norms and the residual stream stay
-    in fp32, which keeps vectors closer than a model made bf16 throughout. fp32 on CUDA really is: cuDNN
-    would round the patch projection's inputs to TF32 if left alone. Raises MemoryError on the CPU too.
+    bf16 on a GPU is autocast: matrix products in bf16 over fp32 weights, while norms and the residual
+    stream stay in fp32, which keeps vectors closer than a model made bf16 throughout; on a CPU the model
+    is prepacked, which is the same but for its speed. fp32 on CUDA really is: cuDNN would round the patch
+    projection's inputs to TF32 if left alone. Raises MemoryError on the CPU too.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        if precision == "bf16":
+        if precision == "bf16" and device.type != "cpu":
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         elif device.type == "cuda":
             exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

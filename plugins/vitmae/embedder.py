@@ -22,16 +22,19 @@ from vitmae_search.vitmae import (
     find_checkpoint,
     pool_layers,
     pooled_width,
+    prepack,
     read_checkpoint,
     reconstruct,
 )
 
-from .devices import choose_device, choose_precision, computing, device_name
+from .devices import choose_device, computing, device_name
 from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate
 from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
+from .precision import choose_precision
 from .sources import source_files
+from .splitting import SplitWork
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -97,16 +100,18 @@ class ViTMAEEmbedder:
         self.dimension = pooled_width(config.hidden_size, len(self._layers), self._pooling)
         self.input_size: int | None
         self.prepare, self.input_size = preparing_of(self._processor, self._views)
+        self._packed = device.type == "cpu" and precision == "bf16"
+        if self._packed:
+            prepack(encoder)
         self._encoder: ViTMAEModel | None = encoder.to(device)
+        self._cpu = (
+            SplitWork(self._processor.height_width, config, precision) if device.type == "cpu" else None
+        )
         self._whole: ViTMAEForPreTraining | None = None
         self._levels = levels_of(self._processor).to(device)
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        with computing(self._device, self._precision):
-            # One view after another, in the memory that one takes.
-            views = [self._unit_vectors(view) for view in views_of(batch, self._levels, self._views)]
-            unit = views[0] if len(views) == 1 else functional.normalize(torch.stack(views).sum(dim=0), dim=1)
-        return np.ascontiguousarray(unit.cpu().numpy())
+        return self._embed(batch) if self._cpu is None else self._cpu.run(self._embed, batch)
 
     def untrained(self, seed: int) -> ViTMAEEmbedder:
         """Its twin with the encoder that `pretrain` with this seed begins with; it cannot reconstruct."""
@@ -137,9 +142,19 @@ class ViTMAEEmbedder:
             return reconstruct(whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
     def close(self) -> None:
+        if self._cpu is not None:
+            self._cpu.close()
         self._encoder = self._whole = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Called by several threads at a time where it runs on a CPU."""
+        with computing(self._device, self._precision):
+            # One view after another, in the memory that one takes.
+            views = [self._unit_vectors(view) for view in views_of(batch, self._levels, self._views)]
+            unit = views[0] if len(views) == 1 else functional.normalize(torch.stack(views).sum(dim=0), dim=1)
+        return np.ascontiguousarray(unit.cpu().numpy())
 
     def _unit_vectors(self, pixel_values: Tensor) -> Tensor:
         assert self._encoder is not None, "closed"
@@ -156,6 +171,7 @@ class ViTMAEEmbedder:
             whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._described.files))
             if weights_digest(whole.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-            whole.vit = self._encoder
+            if not self._packed:  # which reconstructs in fp32, and so has weights of its own
+                whole.vit = self._encoder
             self._whole = whole.to(self._device).eval()
         return self._whole

@@ -78,7 +78,7 @@ def open_model(checkpoint: Path) -> Iterator[OpenModel]:
     plugin = load_drop_in(bundled("plugins") / "vitmae")
     opened: list[GuardedEmbedder] = []
 
-    def make(*, device: str = "cpu", precision: str = "auto", **options: Any) -> GuardedEmbedder:
+    def make(*, device: str = "cpu", precision: str = "fp32", **options: Any) -> GuardedEmbedder:
         options.setdefault("model", str(checkpoint))
         opened.append(open_embedder(plugin, options, device, precision))
         return opened[-1]

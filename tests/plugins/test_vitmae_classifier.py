@@ -22,7 +22,7 @@ PLUGIN = bundled("plugins") / "vitmae"
 
 
 def open_it(model: Path | str, **how: str) -> GuardedClassifier:
-    return open_classifier(load_drop_in(PLUGIN), str(model), **{"device": "cpu", **how})
+    return open_classifier(load_drop_in(PLUGIN), str(model), **{"device": "cpu", "precision": "fp32", **how})
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
 
 def test_the_twin_is_the_network_that_a_training_begins_with(open_model, embed_all, checkpoint: Path) -> None:
-    embedder = open_model(layers="2,last", pooling="cls+moments", views="flip", precision="bf16")
+    embedder = open_model(layers="2,last", pooling="cls+moments", views="flip")
     before, draw = embed_all(embedder), torch.random.get_rng_state()
     twin = embedder.untrained(seed=3)
     assert torch.equal(torch.random.get_rng_state(), draw), "the caller's random numbers are their own"

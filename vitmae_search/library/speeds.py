@@ -6,34 +6,27 @@ machines may share that folder, and a model's path, size and shape say which mod
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.atomic import write_atomically
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.library.embedders import Embedders
+from vitmae_search.machine import machine_key, recall, remember
 from vitmae_search.records import ModelListing
-from vitmae_search.settings import settings
-
-log = logging.getLogger(__name__)
 
 SPEEDS_NAME = "model-speeds.json"
 _BATCHES = 5
-_BATCH_SECONDS = 0.5
+_WARM_UP = 8
+"""An embedder may try several ways of sharing the cores on its first batches."""
+_BATCH_SECONDS = 0.25
 _LARGEST_BATCH = 64
 
 
@@ -55,17 +48,18 @@ def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None 
 
 
 def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
-    """Images a second through `embed`, and on what: the median of several batches, after one to warm up.
+    """Images a second through `embed`, and on what: the median of several batches, after some to warm up.
 
-    Batches are as large as half a second allows. Photos are decoded and made ready beside the encoder, so
-    that is not counted. Takes a few seconds; raises what `embed` raises.
+    Batches are as large as a quarter of a second allows. Photos are decoded and made ready beside the
+    encoder, so that is not counted. Takes a few seconds; raises what `embed` raises.
     """
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     ready = embedder.prepare(Image.fromarray(noise))[None]
     embedder.embed(ready)
     rows = min(_LARGEST_BATCH, max(1, int(_BATCH_SECONDS / _seconds(embedder, ready))))
     batch = np.repeat(ready, rows, axis=0)
-    embedder.embed(batch)
+    for _ in range(_WARM_UP):
+        embedder.embed(batch)
     rate = rows / statistics.median(_seconds(embedder, batch) for _ in range(_BATCHES))
     said = (embedder.provenance.get(key) for key in ("device", "precision"))
     return rate, ", ".join(str(word) for word in said if word)
@@ -73,20 +67,13 @@ def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
 
 def remember_speed(listing: ModelListing, images_per_second: float, measured_on: str) -> None:
     """Keep a model's figure in the user's cache folder. Failure is a warning in the log."""
-    path = settings().cache / SPEEDS_NAME
     figure = {"images_per_second": images_per_second, "measured_on": measured_on}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figures = {**_read(path), _key(listing): figure}
-        with write_atomically(path, durable=False) as stream:
-            stream.write(json.dumps(figures, indent=1).encode())
-    except OSError as error:
-        log.warning("the speed of %s is not kept: %s", listing.name, error)
+    remember(SPEEDS_NAME, _key(listing), figure, f"the speed of {listing.name}")
 
 
 def with_speeds(listings: Sequence[ModelListing]) -> list[ModelListing]:
     """The listings with the figures that this machine remembers of them."""
-    known = _read(settings().cache / SPEEDS_NAME)
+    known = recall(SPEEDS_NAME)
     return [_with(listing, known.get(_key(listing))) for listing in listings]
 
 
@@ -105,18 +92,4 @@ def _seconds(embedder: GuardedEmbedder, batch: NDArray[Any]) -> float:
 
 
 def _key(listing: ModelListing) -> str:
-    facts = (listing.plugin, listing.path, listing.bytes, listing.dimension, listing.image_size)
-    machine = (platform.node(), platform.machine(), os.cpu_count())
-    return hashlib.sha256(json.dumps([facts, machine]).encode()).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What the file says; nothing where it is not there or damaged."""
-    try:
-        figures = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s", display_path(path), error)
-        return {}
-    return figures if isinstance(figures, dict) else {}
+    return machine_key(listing.plugin, listing.path, listing.bytes, listing.dimension, listing.image_size)

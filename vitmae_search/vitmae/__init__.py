@@ -24,6 +24,7 @@ from vitmae_search.vitmae.outputs import (
 )
 from vitmae_search.vitmae.patches import patchify, unpatchify
 from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
+from vitmae_search.vitmae.prepacked import prepack
 from vitmae_search.vitmae.pretrained import NewParametersWarning
 from vitmae_search.vitmae.processor import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
 from vitmae_search.vitmae.reconstruct import reconstruct
@@ -58,6 +59,7 @@ __all__ = [
     "pool",
     "pool_layers",
     "pooled_width",
+    "prepack",
     "read_checkpoint",
     "reconstruct",
     "reconstruction_loss",
