@@ -35,6 +35,22 @@ class ModelListing:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexListing:
+    """What a space is searched with: `kind` is "exact" or the name of an approximate index, whose `recall`
+    (of the ten best, 0 to 1) was measured. `vectors` and `bytes` are those of its files; `reason` says why.
+    """
+
+    kind: str
+    vectors: int
+    bytes: int
+    recall: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class PluginListing:
     """A plugin as discovery found it; `error` is set where it did not load."""
 

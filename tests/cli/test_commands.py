@@ -121,7 +121,10 @@ def test_status(vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
     assert status["library"] == str(tmp_path / "library")
     (space,) = status["spaces"]
     assert (space["plugin"], space["vectors"], space["current"]) == ("color_layout", 8, True)
+    assert space["index"]["kind"] == "exact"
+    assert space["index"]["vectors"] == 8
     assert "8" in vitmae_search("status").out
+    assert "exact: 8 vectors take about 1 ms" in vitmae_search("status").out
 
 
 def test_status_of_an_empty_library(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
@@ -240,3 +243,14 @@ def test_json_of_a_name_that_is_not_utf8(
     assert vitmae_search("index", photos, "--embedder", "color_layout", "--json").json["added"] == 9
     hits = json.loads(vitmae_search("search", os.fsdecode(odd), "--json").out)["hits"]
     assert os.fsencode(hits[0]["path"]) == odd
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    heavy = {"numpy", "PIL", "sqlalchemy", "faiss", "torch", "streamlit", "importlib.metadata"}
+    code = (
+        f"import sys; from vitmae_search.cli.main import run; run(['--help']); "
+        f"sys.exit(' '.join({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Commands:" in done.stdout
+    assert done.stderr.split() == []

@@ -16,6 +16,7 @@ from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceEr
 from vitmae_search.library import Library
 from vitmae_search.records import SearchFilter
 from vitmae_search.search import query
+from vitmae_search.vectors import Policy
 
 
 def test_each_photo_finds_itself_without_a_model(library: Library) -> None:
@@ -45,6 +46,30 @@ def test_a_photo_finds_itself_before_others_of_the_same_pixels(library: Library,
         assert len({hit.photo.path for hit in hits}) == 3
         assert [hit.rank for hit in hits] == [1, 2, 3]
         assert hits[0].score >= hits[1].score >= hits[2].score >= 0.999
+
+
+def test_as_many_are_found_however_many_of_the_nearest_are_missing(
+    library: Library, twins: list[Path], photos: Path
+) -> None:
+    """More of them than are asked for in reserve."""
+    for path in twins[1:]:
+        path.unlink()
+    assert library.index(photos).missing == 13
+    hits = library.search(twins[0], k=5).hits
+    assert len(hits) == 5
+    assert all(Path(hit.photo.path).is_file() for hit in hits)
+    assert len(library.search(twins[0], k=100).hits) == library.count_photos()
+
+
+def test_a_library_searched_approximately_gives_the_same_scores(library: Library, twins: list[Path]) -> None:
+    exact = library.search(twins[0], k=8).hits
+    library._vectors.policy = Policy(exact_seconds=0, queries=20)
+    assert library.index_of().kind == "exact"
+    library._vectors.speed_up(library._catalog().vector_source(1))
+    listed = library.index_of()
+    assert str(listed).startswith("PCA128+PQ64x4: recall@10 1.000, measured on 20 queries")
+    assert library._index(library.spaces()[0]).approximate is not None
+    assert library.search(twins[0], k=8).hits == exact
 
 
 def test_pages_of_twins_join_up(library: Library, twins: list[Path]) -> None:

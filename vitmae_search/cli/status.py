@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
 from vitmae_search.cli.spaces import making, space_json
 from vitmae_search.errors import display_path
+from vitmae_search.listings import IndexListing
 from vitmae_search.records import Failure, LibraryStatus
 
 
@@ -24,15 +26,16 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     with open_library(library) as opened:
         status = opened.status()
         tags = opened.tag_counts()
+        indexes = {space.space_id: opened.index_of(space.space_id) for space in status.spaces}
         failures = opened.failures() if list_failures else []
     if as_json:
         listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
-        print_json(status_json(status) | {"tags": tags} | (listed if list_failures else {}))
+        print_json(status_json(status, indexes) | {"tags": tags} | (listed if list_failures else {}))
     else:
-        _print(status, tags, failures)
+        _print(status, indexes, tags, failures)
 
 
-def status_json(status: LibraryStatus) -> dict[str, object]:
+def status_json(status: LibraryStatus, indexes: Mapping[int, IndexListing]) -> dict[str, object]:
     """The keys of `status --json`, but for the tags and the failures."""
     return {
         "library": status.library,
@@ -43,11 +46,16 @@ def status_json(status: LibraryStatus) -> dict[str, object]:
         "roots": [
             {"path": root.path, "photos": root.photos, "offline": root.offline} for root in status.roots
         ],
-        "spaces": [space_json(space) for space in status.spaces],
+        "spaces": [space_json(space) | {"index": asdict(indexes[space.space_id])} for space in status.spaces],
     }
 
 
-def _print(status: LibraryStatus, tags: Mapping[str, int], failures: Sequence[Failure]) -> None:
+def _print(
+    status: LibraryStatus,
+    indexes: Mapping[int, IndexListing],
+    tags: Mapping[str, int],
+    failures: Sequence[Failure],
+) -> None:
     click.echo(f"library  {display_path(status.library)}")
     click.echo(
         f"photos   {status.photos} ({status.contents} distinct), "
@@ -63,6 +71,7 @@ def _print(status: LibraryStatus, tags: Mapping[str, int], failures: Sequence[Fa
             f"space    {space.space_id}: {space.plugin} {space.model}, {making(space, status.spaces)}, "
             f"{space.vectors} vectors{current}"
         )
+        click.echo(f"index    {space.space_id}: {indexes[space.space_id]}")
     if tags:
         click.echo(f"tags     {tags_line(tags)}")
     for failure in failures:

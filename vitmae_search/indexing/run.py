@@ -107,6 +107,7 @@ class _IndexRun:
         if self._searched is not None:
             self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
             self._save()
+            interrupted = self._speed_up() or interrupted
         report = self._report(interrupted)
         self._teller.tell("done", report.found, report.found, failed=report.failed)
         return report
@@ -183,6 +184,16 @@ class _IndexRun:
         if self._vectors is not None and self._searched is not None:
             self._vectors.save(self._catalog.vector_source(self._searched.space_id))
         self._saved_at = time.monotonic()
+
+    def _speed_up(self) -> bool:
+        """Make searches among many vectors fast again. True if Ctrl-C ended that; nothing else is lost."""
+        if self._vectors is not None and self._searched is not None:
+            try:
+                source = self._catalog.vector_source(self._searched.space_id)
+                self._vectors.speed_up(source, self._cancelled)
+            except KeyboardInterrupt:
+                return True
+        return False
 
     def _stop_if_asked(self) -> None:
         if self._cancelled():

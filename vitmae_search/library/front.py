@@ -41,8 +41,16 @@ class Library(LibraryReader):
     Open it with `Library.open`; it is a context manager. Opening creates nothing on disk.
     """
 
-    def __init__(self, folder: Path, choice: EmbedderChoice, embedders: Embedders, batch_size: int) -> None:
-        super().__init__(folder, choice, embedders)
+    def __init__(
+        self,
+        folder: Path,
+        choice: EmbedderChoice,
+        embedders: Embedders,
+        batch_size: int,
+        *,
+        background: bool = False,
+    ) -> None:
+        super().__init__(folder, choice, embedders, background=background)
         self._batch_size = batch_size
 
     @classmethod
@@ -59,6 +67,7 @@ class Library(LibraryReader):
         projection: str | os.PathLike[str] | Projection | None = None,
         batch_size: int = 32,
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
+        background: bool = False,
     ) -> Self:
         """Open the library in folder `path` (default: the environment's, see `settings`).
 
@@ -66,6 +75,8 @@ class Library(LibraryReader):
         in; without any of them that is the library's current space, or the bundled model in a new library.
         `projection` is a file (or what was read from it), "none" to search in the features themselves, or
         None: the current space's where nothing else is chosen, and otherwise the model's own if it has one.
+        With `background`, as in the app, a thread checks the indexes that are searched and makes faster
+        ones, until `close`; without it `index` does.
         Raises `ModelError` for a file that is no projection.
         """
         if path is None:
@@ -75,7 +86,7 @@ class Library(LibraryReader):
         folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
         choice = EmbedderChoice(embedder, model, dict(options or {}), decode, chosen_projection(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
-        return cls(folder, choice, embedders, batch_size)
+        return cls(folder, choice, embedders, batch_size, background=background)
 
     def index(
         self,
@@ -236,7 +247,9 @@ class Library(LibraryReader):
         with CatalogWriter.open_writer(self.folder) as catalog:
             made = self._spaces.derive(catalog, features, projection, use=use)
         if use:
-            self._vectors.save(self._catalog().vector_source(made.space_id))
+            source = self._catalog().vector_source(made.space_id)
+            self._vectors.save(source)
+            self._vectors.speed_up(source)
         return made
 
     def use_space(self, space_id: int) -> None:

@@ -22,7 +22,7 @@ from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.fitting import AdaptOptions
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import IndexProgress, Space
-from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors import VectorCache, never
 
 _STORED = 200_000  # of a library's features, at most: whitening gains nothing from more
 
@@ -94,7 +94,9 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
 
         def keep(projection: Projection) -> Mapping[str, object]:
             made = job.spaces.derive(catalog, space, projection, use=True)
-            vectors.save(catalog.vector_source(made.space_id))
+            source = catalog.vector_source(made.space_id)
+            vectors.save(source)
+            vectors.speed_up(source, job.cancelled or never)
             return {"space": made.space_id}
 
         stored = partial(stored_features, catalog, space)

@@ -14,6 +14,7 @@ from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.embedders import Embedders
 from vitmae_search.library.projections import Projections
 from vitmae_search.library.spaces import Spaces
+from vitmae_search.listings import IndexListing
 from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, digest, encode_thumbnail, read_photo
 from vitmae_search.records import Failure, LibraryStatus, Photo, Run, SearchFilter, Space, Tag
 from vitmae_search.search import Embedded
@@ -25,14 +26,16 @@ EVERYTHING = SearchFilter()
 class LibraryListing:
     """Lists and counts, and the handles that they are read by. An absent library answers as an empty one."""
 
-    def __init__(self, folder: Path, choice: EmbedderChoice, embedders: Embedders) -> None:
+    def __init__(
+        self, folder: Path, choice: EmbedderChoice, embedders: Embedders, *, background: bool = False
+    ) -> None:
         self.folder = folder
         self.thumbnails = ThumbnailStore(folder / "thumbnails")
         self._choice = choice
         self._embedders = embedders
         self._projections = Projections(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
-        self._vectors = VectorCache(folder / "vectors")
+        self._vectors = VectorCache(folder / "vectors", background=background)
         self._embedded = Embedded()
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -78,7 +81,7 @@ class LibraryListing:
         return catalog.failures(self._space(space).space_id)
 
     def thumbnail(self, photo_id: int) -> bytes | None:
-        """WebP bytes: from the cache, else made from the file. None where neither can be had."""
+        """JPEG bytes: from the cache, else made from the file. None where neither can be had."""
         photo = self._photo(photo_id)
         stored = self.thumbnails.get(photo.digest)
         if stored is not None:
@@ -93,6 +96,10 @@ class LibraryListing:
             return self.thumbnails.put(digest(data), image)
         except StorageError:
             return encode_thumbnail(image)
+
+    def index_of(self, space: int | None = None) -> IndexListing:
+        """Which index a space (default: the current one) is searched with, and why."""
+        return self._vectors.describe(self._catalog().vector_source(self._space(space).space_id))
 
     def spaces(self) -> list[Space]:
         """The embedding spaces, oldest first."""
@@ -112,6 +119,7 @@ class LibraryListing:
     def close(self) -> None:
         """Give the models' memory and the catalogue back."""
         try:
+            self._vectors.close()
             self._embedders.close()
         finally:
             with self._lock:
@@ -132,7 +140,7 @@ class LibraryListing:
             if self._reader is not None and self._reader.replaced:
                 replaced, self._reader = self._reader, None
                 replaced.close()
-                self._vectors = VectorCache(self._vectors.folder)
+                self._vectors = self._vectors.renewed()
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import Catalog
 from vitmae_search.photos import is_under
 from vitmae_search.records import Hit, Photo, SearchFilter, Space
-from vitmae_search.vectors import VectorIndex
+from vitmae_search.vectors import Matches, VectorIndex
 
 _Found = list[tuple[float, list[Photo]]]
+
+_SPARE = 10
+"""Asked for beyond what is wanted, in place of those that are missing."""
 
 _SAME = 1 - 1e-5
 """From this score on, a vector may be the query's own, which rounding keeps from exactly 1."""
@@ -58,15 +61,26 @@ def _nearest(
     where: SearchFilter,
 ) -> _Found:
     """Up to `k` contents with their scores and photos, best first."""
-    allowed = excluded = None
-    if where.empty:
-        excluded = catalog.hidden_ids(space.space_id)
-    else:
+    if not where.empty:
         allowed = catalog.searchable_ids(space.space_id, where)
-    matches = index.search(vector[None], k, allowed=allowed, excluded=excluded)[0]
+        return _on_disk(catalog, index.search(vector[None], k, allowed=allowed)[0])
+    # Few are missing as a rule: to look up all that are would take longer than the search.
+    matches = index.search(vector[None], k + _SPARE)[0]
+    found = _on_disk(catalog, matches)
+    if len(found) < k and len(matches) == k + _SPARE:
+        excluded = catalog.hidden_ids(space.space_id)
+        found = _on_disk(catalog, index.search(vector[None], k, excluded=excluded)[0])
+    return found[:k]
+
+
+def _on_disk(catalog: Catalog, matches: Matches) -> _Found:
+    """Scores and photos of those that have one on disk."""
     photos = catalog.photos_of(matches.ids)
-    pairs = zip(matches.scores, matches.ids, strict=True)
-    return [(float(score), photos[int(i)]) for score, i in pairs if photos.get(int(i))]
+    pairs = [
+        (score, photos.get(number, []))
+        for score, number in zip(matches.scores.tolist(), matches.ids.tolist(), strict=True)
+    ]
+    return [(score, group) for score, group in pairs if any(not photo.missing for photo in group)]
 
 
 def _has(found: _Found, content_id: int) -> bool:

@@ -5,8 +5,17 @@ This room does not know the catalogue, photos or models.
 """
 
 from vitmae_search.vectors.cache import VectorCache
-from vitmae_search.vectors.contract import Matches, VectorIndex, VectorSource
+from vitmae_search.vectors.contract import Matches, Policy, VectorIndex, VectorSource, never
 from vitmae_search.vectors.exact import ExactIndex
 from vitmae_search.vectors.searching import SpaceIndex
 
-__all__ = ["ExactIndex", "Matches", "SpaceIndex", "VectorCache", "VectorIndex", "VectorSource"]
+__all__ = [
+    "ExactIndex",
+    "Matches",
+    "Policy",
+    "SpaceIndex",
+    "VectorCache",
+    "VectorIndex",
+    "VectorSource",
+    "never",
+]

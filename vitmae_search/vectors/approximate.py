@@ -1,11 +1,11 @@
-"""Approximate search: FAISS proposes a few hundred candidates, from codes of about a bit a dimension.
+"""Approximate search: FAISS proposes some hundreds of candidates, from codes of a few bytes a vector.
 
-The one place that knows the kind. Another one needs `_trained`, the parameters of a search, and `EFFORTS`.
+The one place that knows the kind; `benchmarks/vector_search.py` has those that it was chosen from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors.contract import Ids, Vectors
+from vitmae_search.vectors.contract import Asked, Ids, Vectors, never
 from vitmae_search.vectors.exact import ExactIndex
 
-_TRAINED_ON = 64
-_ROUNDS = 6
+CANDIDATES = (200, 400, 1000, 2000)
+"""How many a search for ten may compare exactly, from the fastest to the most thorough."""
+
+_TRAINED_ON = 40_000
+_TRAINED_ON_AT_LEAST = 1024
 _ADDED_AT_ONCE = 16384
 _BITMAP_SPARSITY = 512  # bits of a bitmap for each id, above which a hash set is smaller
-
-
-Asked = Callable[[], bool]
 
 
 class Cancelled(Exception):
@@ -37,75 +37,67 @@ def stop_if(cancelled: Asked) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard one search looks: a share of the lists, and how many candidates are compared exactly."""
-
-    share: float
-    candidates: int
-
-
-EFFORTS = (
-    Effort(1 / 64, 100),
-    Effort(1 / 32, 150),
-    Effort(1 / 16, 200),
-    Effort(1 / 8, 300),
-    Effort(1 / 4, 400),
-    Effort(1 / 2, 600),
-    Effort(1, 1000),
-)
-"""From the fastest to the most thorough."""
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of an index: its recall@10 with `effort`, over how many queries, and when that was."""
+    """What is known of an index: its recall@10 with so many candidates, over how many queries, and when."""
 
-    effort: Effort
+    candidates: int
     recall: float = 0.0
     queries: int = 0
     built_at: str = ""
 
 
 class ApproximateIndex:
-    """Inverted lists of RaBitQ codes under ids. Once made it is not changed; many threads may search it.
+    """Short codes under ids, all of which a search looks at. Once made it is not changed; many may search it.
 
-    RaBitQ (Gao and Long, 2024, https://arxiv.org/abs/2405.12497): the signs of a rotated vector relative to
-    its list's centre, and two numbers that correct the estimated product.
+    The principal dimensions of a vector, turned at random, are taken two by two, and each pair is one of 16
+    places, 4 bits: product quantisation (Jégou et al., 2011), whose tables SIMD registers hold (André et al.,
+    2015).
     """
 
     def __init__(self, index: Any, ids: Ids, trained_on: int, measured: Measured) -> None:
         """`index` is FAISS's, and holds the sorted `ids`; it was trained when there were `trained_on`."""
         self._index, self.ids, self.trained_on, self.measured = index, ids, trained_on, measured
-        self._lists = int(faiss.extract_index_ivf(index).nlist)
         self._later: tuple[ExactIndex | None, Ids] = (None, ids[:0])
 
     @classmethod
-    def build(cls, exact: ExactIndex, cancelled: Asked = lambda: False) -> ApproximateIndex:
-        """An index of all that `exact` holds, to be measured yet. Raises `Cancelled`."""
-        index = _trained(exact, cancelled)
-        for ids, vectors in exact.chunks():
-            stop_if(cancelled)
-            index.add_with_ids(vectors, ids)
-        return cls(index, exact.ids, len(exact), Measured(EFFORTS[-1]))
+    def build(cls, exact: ExactIndex, principal: int, cancelled: Asked = never) -> ApproximateIndex:
+        """An index of all that `exact` holds by its `principal` dimensions, to be measured yet.
 
-    def joined_by(self, exact: ExactIndex, cancelled: Asked = lambda: False) -> ApproximateIndex:
+        `principal` is even, from 2 to D. Raises `Cancelled`.
+        """
+        stop_if(cancelled)
+        faiss.omp_set_num_threads(_threads())
+        ids = np.random.default_rng(0).permutation(exact.ids)[:_TRAINED_ON]
+        # One list: filters, removals and ids come with lists.
+        kind = f"PCAR{principal},IVF1,PQ{principal // 2}x4fs"
+        index = faiss.index_factory(exact.dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        index.train(exact.vectors(np.resize(ids, max(len(ids), _TRAINED_ON_AT_LEAST))))
+        return cls(index, ids[:0], len(exact), Measured(CANDIDATES[-1])).joined_by(exact, cancelled)
+
+    def joined_by(self, exact: ExactIndex, cancelled: Asked = never) -> ApproximateIndex:
         """One that has what `exact` gained as well, to be measured yet. Raises `Cancelled`."""
+        faiss.omp_set_num_threads(_threads())
         index, later = faiss.clone_index(self._index), self.lacks(exact)
         for start in range(0, len(later), _ADDED_AT_ONCE):
             stop_if(cancelled)
             some = later[start : start + _ADDED_AT_ONCE]
             index.add_with_ids(exact.vectors(some), some)
         ids = np.sort(np.concatenate([self.ids, later]))
-        return ApproximateIndex(index, ids, self.trained_on, Measured(EFFORTS[-1]))
+        return ApproximateIndex(index, ids, self.trained_on, Measured(CANDIDATES[-1]))
 
     def measured_as(self, measured: Measured) -> ApproximateIndex:
-        """The same index, of which this is known; it is searched with that effort."""
+        """The same index, of which this is known; a search compares as many candidates."""
         return ApproximateIndex(self._index, self.ids, self.trained_on, measured)
+
+    @property
+    def principal(self) -> int:
+        """How many dimensions its codes are made of."""
+        return int(faiss.extract_index_ivf(self._index).d)
 
     @property
     def name(self) -> str:
         """What people call such an index."""
-        return f"IVF{self._lists}+RaBitQ"
+        return f"PCA{self.principal}+PQ{self.principal // 2}x4"
 
     def stored(self) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The bytes, and what else `read` needs (JSON). FAISS's have no checksum: keep one beside them."""
@@ -124,14 +116,12 @@ class ApproximateIndex:
 
         Raises `VectorCacheDamaged` where they hold anything else.
         """
-        count, known = int(more["count"]), dict(more["measured"])
-        measured = Measured(**known | {"effort": Effort(**known["effort"])})
-        ids = np.frombuffer(payload, "<i8", count).astype(np.int64)
+        ids = np.frombuffer(payload, "<i8", int(more["count"])).astype(np.int64)
         try:
             index = faiss.deserialize_index(np.frombuffer(payload, np.uint8, offset=ids.nbytes))
-            return cls(index, ids, int(more["trained_on"]), measured)
         except RuntimeError as error:
             raise VectorCacheDamaged(f"FAISS cannot read the stored index ({error}).") from error
+        return cls(index, ids, int(more["trained_on"]), Measured(**more["measured"]))
 
     def lacks(self, exact: ExactIndex) -> Ids:
         """The ids that `exact` gained since this was built."""
@@ -144,58 +134,26 @@ class ApproximateIndex:
     def propose(
         self, query: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> Ids | None:
-        """The ids that a (1, D) query's k best should be among; None where so many are asked for, or so few
-        found, that an exact search is the better way.
+        """The ids that a (1, D) query's k best should be among.
 
-        The fewer `allowed` there are, the more lists are looked through for them.
+        None where so many are asked for, or so few found, that an exact search is the better way.
         """
-        share = 1.0 if allowed is None else len(allowed) / max(1, len(self.ids))
-        wanted = max(1, k // 10) * self.measured.effort.candidates
-        if wanted * 4 > len(self.ids) * share:
+        wanted = max(1, k // 10) * self.measured.candidates
+        if wanted * 4 > len(self.ids):
             return None
-        found = self._found(query, wanted, share**-0.5, _Selector(allowed, excluded))[0]
-        return None if found[-1] < 0 else found
-
-    def _found(self, queries: Vectors, wanted: int, harder: float, selector: _Selector) -> Ids:
-        probes = min(self._lists, int(np.ceil(self._lists * self.measured.effort.share * harder)))
+        selector = _Selector(allowed, excluded)
+        # One query keeps one core busy: more threads would wait for each other. This thread's setting only.
+        faiss.omp_set_num_threads(1)
         of_lists: Any = faiss.SearchParametersIVF  # their stubs have the C++ signatures
         of_whole: Any = faiss.SearchParametersPreTransform
-        parameters = of_whole(index_params=of_lists(nprobe=probes, sel=selector.faiss))
-        ids: Ids = self._index.search(queries, wanted, params=parameters)[1]
-        return ids
+        parameters = of_whole(index_params=of_lists(nprobe=1, sel=selector.faiss))
+        found: Ids = self._index.search(query, wanted, params=parameters)[1][0]
+        return None if found[-1] < 0 else found
 
 
-def _trained(exact: ExactIndex, cancelled: Asked) -> Any:
-    """An empty index whose lists' centres are k-means' over a sample."""
-    dimension, lists = exact.dimension, _lists(len(exact))
-    ids = exact.ids
-    sample = np.sort(np.random.default_rng(0).permutation(len(ids))[: _TRAINED_ON * lists])
-    rotation = faiss.RandomRotationMatrix(dimension, dimension)
-    rotation.init(0)
-    rows = rotation.apply(exact.vectors(ids[sample]))
-    centres: Any = None
-    for _ in range(_ROUNDS):
-        stop_if(cancelled)
-        kmeans = faiss.Kmeans(
-            dimension, lists, niter=1, spherical=True, seed=0, max_points_per_centroid=2 * _TRAINED_ON
-        )
-        kmeans.train(rows, init_centroids=centres)
-        centres = kmeans.centroids
-    quantizer = faiss.IndexFlatIP(dimension)
-    quantizer.add(centres)
-    index = faiss.IndexIVFRaBitQFastScan(quantizer, dimension, lists, faiss.METRIC_INNER_PRODUCT)
-    index.train(rows)
-    whole = faiss.IndexPreTransform(rotation, index)
-    parts: tuple[Any, ...] = (quantizer, index, rotation)
-    for part in parts:  # FAISS frees them with the whole
-        part.this.disown()
-    index.own_fields = whole.own_fields = True
-    return whole
-
-
-def _lists(count: int) -> int:
-    """A power of two, about twice the square root."""
-    return int(2 ** max(0, round(np.log2(2 * max(1, count) ** 0.5))))
+def _threads() -> int:
+    """All cores but one, which is left to searches."""
+    return max(1, (os.cpu_count() or 1) - 1)
 
 
 class _Selector:

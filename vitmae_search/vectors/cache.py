@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,10 @@ import numpy as np
 
 from vitmae_search.atomic import sync_folder
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.vectors.contract import Ids, Policy, Vectors, VectorSource
+from vitmae_search.listings import IndexListing
+from vitmae_search.vectors.background import Background
+from vitmae_search.vectors.contract import Asked, Policy, VectorSource, never
+from vitmae_search.vectors.describing import describe
 from vitmae_search.vectors.exact import ExactIndex
 from vitmae_search.vectors.file import (
     Origin,
@@ -25,6 +27,7 @@ from vitmae_search.vectors.file import (
     write_payload_file,
     write_vectors_file,
 )
+from vitmae_search.vectors.following import Diverged, Snapshot, add_new, caught_up, origin_of
 from vitmae_search.vectors.searching import SpaceIndex
 
 if TYPE_CHECKING:
@@ -36,28 +39,6 @@ _SURELY_FAST = 16 << 20
 """Bytes that any machine scans in a few milliseconds."""
 
 
-class _Diverged(VectorIndexError):
-    """The cache and its source do not share a history (the catalogue was replaced, say)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """An index that nobody changes any more, what it has caught up with, and the file that it began as.
-
-    Its approximate index may be older: an exact search covers what that lacks.
-    """
-
-    exact: ExactIndex
-    origin: Origin
-    file: VectorsFile | None = None
-    approximate: ApproximateIndex | None = None
-
-    @property
-    def saved(self) -> int:
-        """The revision of its file; -1 where it has none."""
-        return -1 if self.file is None else self.file.origin.revision
-
-
 class VectorCache:
     """A vectors file a space in `folder`, `<library>/vectors/`, and an approximate index where that helps.
 
@@ -65,11 +46,24 @@ class VectorCache:
     are rebuilt from their source and live in memory.
     """
 
-    def __init__(self, folder: Path, policy: Policy | None = None) -> None:
+    def __init__(self, folder: Path, policy: Policy | None = None, *, background: bool = False) -> None:
+        """With `background`, a thread looks after each space that is opened, until `close`."""
         self.folder = Path(folder)
         self.policy = policy or Policy()
         self._lock = threading.Lock()
-        self._snapshots: dict[str, _Snapshot] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._seen: dict[str, Snapshot] = {}
+        self._background = Background(self.look_after) if background else None
+
+    def renewed(self) -> VectorCache:
+        """Another one for the same folder, that knows nothing yet; this one is closed."""
+        self.close()
+        return VectorCache(self.folder, self.policy, background=self._background is not None)
+
+    def close(self) -> None:
+        """End the thread in the background, if there is one."""
+        if self._background is not None:
+            self._background.close()
 
     def path(self, key: str) -> Path:
         """The file of the space `key`, whether or not it is there."""
@@ -90,6 +84,9 @@ class VectorCache:
         """
         with self._lock:
             snapshot = self._current(source)
+        if self._background is not None and self._seen.get(source.key) is not snapshot:
+            self._seen[source.key] = snapshot
+            self._background.add(source)
         approximate = snapshot.approximate
         if approximate is not None and approximate.measured.recall < self.policy.recall:
             approximate = None
@@ -97,7 +94,7 @@ class VectorCache:
 
     def is_current(self, source: VectorSource) -> bool:
         """Whether the file on disk is all that `source` has. Only the file's first page is read."""
-        wanted = _origin(source)
+        wanted = origin_of(source)
         try:
             return read_origin(self.path(source.key), wanted)[0] == wanted
         except (OSError, VectorCacheDamaged):
@@ -120,7 +117,7 @@ class VectorCache:
             self._snapshots[source.key] = replace(opened, approximate=snapshot.approximate)
             return True
 
-    def look_after(self, source: VectorSource, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def look_after(self, source: VectorSource, cancelled: Asked = never) -> None:
         """Do what takes long: compare the file with its checksum, and make the approximate index.
 
         Searches go on meanwhile. A damaged file is rebuilt. Returns early once `cancelled` says so.
@@ -129,12 +126,12 @@ class VectorCache:
         held = self._snapshots[source.key]
         if held.file is not None and not held.file.intact(cancelled) and not cancelled():
             log.warning("%s is damaged; it is rebuilt from the catalogue.", held.file.path)
-            rebuilt = self._rebuilt(source, _origin(source))
+            rebuilt = self._rebuilt(source, origin_of(source))
             with self._lock:
                 self._snapshots[source.key] = rebuilt
         self.speed_up(source, cancelled)
 
-    def speed_up(self, source: VectorSource, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def speed_up(self, source: VectorSource, cancelled: Asked = never) -> None:
         """Make the approximate index, or bring it up to date, if `policy` wants it. Searches go on meanwhile.
 
         Returns early once `cancelled` says so.
@@ -166,7 +163,7 @@ class VectorCache:
 
         Raises `VectorCacheDamaged` where one is damaged, or holds what the source does not.
         """
-        path, wanted = self.path(source.key), _origin(source)
+        path, wanted = self.path(source.key), origin_of(source)
         try:
             file = VectorsFile(path, wanted)
             with suppress(FileNotFoundError):
@@ -182,14 +179,20 @@ class VectorCache:
         index = ExactIndex.of(file.ids, file.vectors)
         index.remove(source.removed_since(file.origin.revision))
         try:
-            seen = _add_new(index, source, 0)
-        except _Diverged as error:
+            seen = add_new(index, source, 0)
+        except Diverged as error:
             raise VectorCacheDamaged(f"{path}: {error}") from error
         removed = source.removed_since(file.origin.revision)  # once more: a writer may be at work
         index.remove(removed)
         if not np.array_equal(index.ids, np.setdiff1d(seen, removed)):
             raise VectorCacheDamaged(f"{path}: holds vectors that the catalogue lacks.")
         return True
+
+    def describe(self, source: VectorSource) -> IndexListing:
+        """Which index the space is searched with, and why."""
+        return describe(
+            self.path(source.key), self.approximate_path(source.key), origin_of(source), self.policy
+        )
 
     def discard(self, key: str) -> None:
         """Forget the space `key` and delete its files, if that can be done."""
@@ -207,24 +210,24 @@ class VectorCache:
         except OSError:
             return []
 
-    def _current(self, source: VectorSource) -> _Snapshot:
+    def _current(self, source: VectorSource) -> Snapshot:
         """The snapshot that has caught up with `source`, kept for the next time."""
         # Read first: what is written from now on is given again by the next catch-up, and tolerated there.
-        wanted = _origin(source)
+        wanted = origin_of(source)
         held = self._snapshots.get(source.key)
         if held is not None and not held.origin.same_space(wanted):
             held = None
         if held is None or held.origin.revision != wanted.revision:
             begun = self._loaded(wanted, held) or held
-            held = (begun and _caught_up(begun, source, wanted)) or self._rebuilt(source, wanted)
+            held = (begun and caught_up(begun, source, wanted)) or self._rebuilt(source, wanted)
             self._snapshots[source.key] = held
         return held
 
-    def _opened(self, wanted: Origin) -> _Snapshot:
+    def _opened(self, wanted: Origin) -> Snapshot:
         file = VectorsFile(self.path(wanted.key), wanted)
-        return _Snapshot(ExactIndex.of(file.ids, file.vectors), file.origin, file)
+        return Snapshot(ExactIndex.of(file.ids, file.vectors), file.origin, file)
 
-    def _loaded(self, wanted: Origin, held: _Snapshot | None) -> _Snapshot | None:
+    def _loaded(self, wanted: Origin, held: Snapshot | None) -> Snapshot | None:
         """From the files, unless what is `held` came from them; None where they cannot be used."""
         try:
             origin = read_origin(self.path(wanted.key), wanted)[0]
@@ -254,7 +257,7 @@ class VectorCache:
 
     def _needs_nothing(self, source: VectorSource) -> bool:
         """Whether the approximate index on disk is of the source's revision. Only its first page is read."""
-        wanted = _origin(source)
+        wanted = origin_of(source)
         held = self._snapshots.get(source.key)
         if held is not None and held.approximate is None:
             return False
@@ -263,54 +266,12 @@ class VectorCache:
         except (OSError, VectorCacheDamaged):
             return False
 
-    def _rebuilt(self, source: VectorSource, wanted: Origin) -> _Snapshot:
+    def _rebuilt(self, source: VectorSource, wanted: Origin) -> Snapshot:
         """All of `source`: by way of the file, or in memory where there can be none."""
         try:
             write_vectors_file(self.path(source.key), wanted, source.added_since(0))
             return self._opened(wanted)
         except OSError:
             exact = ExactIndex(source.dimension)
-            _add_new(exact, source, 0)
-            return _Snapshot(exact, wanted)
-
-
-def _origin(source: VectorSource) -> Origin:
-    return Origin(source.key, source.history, source.dimension, source.revision())
-
-
-def _caught_up(begun: _Snapshot, source: VectorSource, wanted: Origin) -> _Snapshot | None:
-    """`begun`, changed until it has what `source` has; None where it must be rebuilt.
-
-    It begins one revision early: where the catalogue was put back from a backup and then went another
-    way, the last change that both should have differs, though the revision may not.
-    """
-    if wanted.revision < begun.origin.revision:
-        return None
-    exact, since = begun.exact.copy(), max(0, begun.origin.revision - 1)
-    exact.remove(source.removed_since(since))
-    try:
-        _add_new(exact, source, since)
-    except VectorIndexError as error:
-        log.warning("The vector index is rebuilt from the catalogue: %s", error)
-        return None
-    return replace(begun, exact=exact, origin=wanted)
-
-
-def _add_new(index: ExactIndex, source: VectorSource, revision: int) -> Ids:
-    """Add what the source gained after `revision`; return the (N,) ids that it gave.
-
-    An id that is there already must have the very same vector: it was read by an earlier catch-up that
-    ran beside the writer.
-    """
-    seen = [np.empty(0, np.int64)]
-    for ids, vectors in source.added_since(revision):
-        known = index.contains(ids)
-        if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
-            raise _Diverged("an id has another vector than in the catalogue.")
-        index.add(ids[~known], vectors[~known])
-        seen.append(ids)
-    return np.concatenate(seen)
-
-
-def _same(a: Vectors, b: Vectors) -> bool:
-    return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
+            add_new(exact, source, 0)
+            return Snapshot(exact, wanted)

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
-from functools import cache
 
 import numpy as np
 
-from vitmae_search.vectors.approximate import EFFORTS, ApproximateIndex, Asked, Measured, stop_if
-from vitmae_search.vectors.contract import Policy, Vectors
-from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Measured, stop_if
+from vitmae_search.vectors.contract import Asked, Policy, Vectors, never
+from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.searching import SpaceIndex
 
 K = 10
-_TIMED_BYTES = 32 << 20
-_TIMES = 3
+PRINCIPAL = (128, 256)
+"""Dimensions that codes are made of, before all are."""
+
 _SAME = 1e-6
 
 
-def exact_seconds(exact: ExactIndex) -> float:
-    """How long an exact search takes here and now, judged by a part of the vectors."""
-    ids = exact.ids[: max(1, _TIMED_BYTES // (4 * exact.dimension))]
-    if not len(ids):
-        return 0.0
-    sample = ExactIndex.of(ids, exact.vectors(ids))
-    query, seconds = sample.vectors(ids[:1]), []
-    for _ in range(_TIMES):
-        start = time.perf_counter()
-        sample.search(query, K)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds) * exact.bytes_scanned / sample.bytes_scanned
-
-
 def improved(
-    exact: ExactIndex, held: ApproximateIndex | None, policy: Policy, cancelled: Asked = lambda: False
+    exact: ExactIndex, held: ApproximateIndex | None, policy: Policy, cancelled: Asked = never
 ) -> ApproximateIndex | None:
     """The approximate index that `exact` should have now: none, the one that is `held`, or another one.
 
@@ -52,29 +37,31 @@ def improved(
     return measured(held.joined_by(exact, cancelled), exact, policy, cancelled)
 
 
-def build(
-    exact: ExactIndex, policy: Policy | None = None, cancelled: Asked = lambda: False
-) -> ApproximateIndex:
-    """An approximate index of all that `exact` holds, measured. Raises `Cancelled`."""
-    return measured(ApproximateIndex.build(exact, cancelled), exact, policy or Policy(), cancelled)
+def build(exact: ExactIndex, policy: Policy | None = None, cancelled: Asked = never) -> ApproximateIndex:
+    """An approximate index of all that `exact` holds, measured. Raises `Cancelled`.
+
+    The one with the shortest codes that reaches the recall; the last one tried where none does.
+    """
+    policy, whole = policy or Policy(), exact.dimension // 2 * 2
+    for principal in sorted({min(one, whole) for one in (*PRINCIPAL, whole)}):
+        made = ApproximateIndex.build(exact, principal, cancelled)
+        made = measured(made, exact, policy, cancelled)
+        if made.measured.recall >= policy.recall:
+            break
+    return made
 
 
 def measured(made: ApproximateIndex, exact: ExactIndex, policy: Policy, cancelled: Asked) -> ApproximateIndex:
-    """`made` with the least effort that reaches the recall, or with the most where none does."""
+    """`made` with the fewest candidates that reach the recall, or with the most where none do."""
     queries = noisy(exact, policy.queries, policy.noise)
     kth = kth_scores(exact, queries, cancelled)
-
-    @cache
-    def recall(effort: int) -> float:
-        trial = made.measured_as(Measured(EFFORTS[effort]))
-        return recall_of(SpaceIndex(exact, trial), queries, kth, cancelled)
-
-    low, high = 0, len(EFFORTS) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if recall(middle) >= policy.recall else (middle + 1, high)
+    for candidates in CANDIDATES:
+        trial = made.measured_as(Measured(candidates))
+        recall = recall_of(SpaceIndex(exact, trial), queries, kth, cancelled)
+        if recall >= policy.recall:
+            break
     built_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return made.measured_as(Measured(EFFORTS[low], recall(low), len(queries), built_at))
+    return made.measured_as(Measured(candidates, recall, len(queries), built_at))
 
 
 def noisy(exact: ExactIndex, count: int, noise: float) -> Vectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+
+Asked = Callable[[], bool]
+"""Whether to give up what is being done."""
+
+
+def never() -> bool:
+    """Nobody asks to give up."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ UNIT_TOLERANCE = 1e-3
 _ROWS_AT_ONCE = 4096
 _PART_BYTES = 16 << 20
 """A part smaller than this is joined with what is added next, so that there are few of them."""
+
+_TIMED_BYTES = 32 << 20
+_TIMES = 5
 
 _GATHERED_FLOATS = 1 << 18
 """Picked rows are multiplied so many numbers at a time: they are in the cache still, and too few for BLAS to
@@ -196,6 +200,20 @@ class ExactIndex:
             mine = owners == number
             vectors[mine] = self._parts[number][rows[mine] - self._starts[number]]
         return vectors
+
+
+def exact_seconds(exact: ExactIndex) -> float:
+    """How long an exact search takes here and now, judged by a part of the vectors."""
+    ids = exact.ids[: max(1, _TIMED_BYTES // (4 * exact.dimension))]
+    if not len(ids):
+        return 0.0
+    sample = ExactIndex.of(ids, exact.vectors(ids))
+    query, seconds = sample.vectors(ids[:1]), []
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        sample.search(query, 10)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) * exact.bytes_scanned / sample.bytes_scanned
 
 
 def ordered(ids: Ids, vectors: Vectors, query: Vectors, k: int) -> Matches:

@@ -17,7 +17,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors.contract import Ids, Vectors
+from vitmae_search.vectors.contract import Asked, Ids, Vectors, never
 from vitmae_search.vectors.exact import check_vectors, checked_ids
 
 _MAGIC = b"VSVECT02"
@@ -92,7 +92,7 @@ class VectorsFile:
             self._handle = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._handle)
 
-    def intact(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+    def intact(self, cancelled: Asked = never) -> bool:
         """Read all of the vectors, and compare them with their checksum. False as well once `cancelled`."""
         digest, place, end = hashlib.sha256(), _PAGE, _PAGE + self.vectors.nbytes
         while place < end:

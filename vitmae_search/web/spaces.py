@@ -31,7 +31,11 @@ def draw(spaces: Sequence[Space]) -> None:
         with st.container(
             border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
-            notices.card(title(space), detail(space), badge="current" if space.current else None)
+            notices.card(
+                title(space),
+                f"{detail(space)}. {searched_with(space)}",
+                badge="current" if space.current else None,
+            )
             if not space.current:
                 _buttons(space, has_derived=space.space_id in parents)
 
@@ -50,6 +54,11 @@ def detail(space: Space) -> str:
     what = "Features" if space.parent_id is None else f"Made of the features of space {space.parent_id}"
     size = f"{space.vectors:,} pictures, {space.dimension} numbers each"
     return f"{what}: {size}, {jobs.when(space.created_at)}"
+
+
+def searched_with(space: Space) -> str:
+    """Which index it is searched with, and why."""
+    return f"Searched with {library().index_of(space.space_id)}"
 
 
 def _buttons(space: Space, *, has_derived: bool) -> None:

@@ -1,0 +1,84 @@
+"""How an index follows its source: from the revision that it has to the last one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitmae_search.errors import VectorIndexError
+from vitmae_search.vectors.contract import Ids, Vectors, VectorSource
+from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.file import Origin, VectorsFile
+
+if TYPE_CHECKING:
+    from vitmae_search.vectors.approximate import ApproximateIndex
+
+log = logging.getLogger(__name__)
+
+
+class Diverged(VectorIndexError):
+    """The cache and its source do not share a history (the catalogue was replaced, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An index that nobody changes any more, what it has caught up with, and the file that it began as.
+
+    Its approximate index may be older: an exact search covers what that lacks.
+    """
+
+    exact: ExactIndex
+    origin: Origin
+    file: VectorsFile | None = None
+    approximate: ApproximateIndex | None = None
+
+    @property
+    def saved(self) -> int:
+        """The revision of its file; -1 where it has none."""
+        return -1 if self.file is None else self.file.origin.revision
+
+
+def origin_of(source: VectorSource) -> Origin:
+    """The space of `source`, at its last revision."""
+    return Origin(source.key, source.history, source.dimension, source.revision())
+
+
+def caught_up(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
+    """`begun`, changed until it has what `source` has; None where it must be rebuilt.
+
+    It begins one revision early: where the catalogue was put back from a backup and then went another
+    way, the last change that both should have differs, though the revision may not.
+    """
+    if wanted.revision < begun.origin.revision:
+        return None
+    exact, since = begun.exact.copy(), max(0, begun.origin.revision - 1)
+    exact.remove(source.removed_since(since))
+    try:
+        add_new(exact, source, since)
+    except VectorIndexError as error:
+        log.warning("The vector index is rebuilt from the catalogue: %s", error)
+        return None
+    return replace(begun, exact=exact, origin=wanted)
+
+
+def add_new(index: ExactIndex, source: VectorSource, revision: int) -> Ids:
+    """Add what the source gained after `revision`; return the (N,) ids that it gave.
+
+    An id that is there already must have the very same vector: it was read by an earlier catch-up that
+    ran beside the writer.
+    """
+    seen = [np.empty(0, np.int64)]
+    for ids, vectors in source.added_since(revision):
+        known = index.contains(ids)
+        if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
+            raise Diverged("an id has another vector than in the catalogue.")
+        index.add(ids[~known], vectors[~known])
+        seen.append(ids)
+    return np.concatenate(seen)
+
+
+def _same(a: Vectors, b: Vectors) -> bool:
+    return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
