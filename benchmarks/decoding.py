@@ -1,0 +1,138 @@
+"""Decoding for a model of 224 pixels on one core: ours beside PIL and the reference's image processor.
+
+    python -m benchmarks.decoding [--photos FOLDER] [--side 224]
+
+From a file's bytes in memory to what the model is given. Photos are the demo's, made to 500 × 375 and to 12
+megapixels; those of FOLDER (JPEGs, any size) make a third group and take part in the drift. That is the
+cosine between the shipped model's vectors after default and after exact decoding, in fp32: at its own 64
+pixels and stretched to 224. "searched" are the vectors after the model's projection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import ViTImageProcessorPil
+
+from benchmarks.measuring import compared, interleaved, machine, table
+from benchmarks.photographs import LARGE, SMALL, make_photos
+from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
+from vitmae_search.photos import decode, decode_target, digest, encode_thumbnail
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+REFERENCE = "PIL and HF's processor"
+COUNTS = {SMALL: 60, LARGE: 8}
+MOST_TIMED = 12
+"""Photos of a person's folder that are timed; all of them take part in the drift."""
+
+
+def main() -> None:
+    """Print both tables as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, metavar="FOLDER")
+    parser.add_argument("--side", type=int, default=224)
+    chosen = parser.parse_args()
+    one_core()
+    with tempfile.TemporaryDirectory() as name:
+        groups = {
+            f"{size[0]} × {size[1]}, made": read(make_photos(Path(name) / str(size[0]), size, count))
+            for size, count in COUNTS.items()
+        }
+    if chosen.photos is not None:
+        groups["of the folder"] = read(sorted(chosen.photos.rglob("*.[jJ][pP]*[gG]")))
+    print(f"One core. {machine('pillow', 'transformers', 'torch')}\n")
+    for name, photos in groups.items():
+        timed = photos[:: max(1, len(photos) // MOST_TIMED)] if name == "of the folder" else photos
+        header, rows = compared(
+            interleaved(ways(timed, chosen.side)), reference=REFERENCE, count=len(timed), unit="images/s"
+        )
+        header[0] = f"{name}: {len(timed)} photos, {np.mean([len(data) for data in timed]) / 1e6:.2f} MB each"
+        print(table(header, rows), "\n")
+    print(table(*drift(groups)))
+
+
+def one_core() -> None:
+    """This process and all its threads."""
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def read(paths: Sequence[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in paths]
+
+
+def ways(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], object]]:
+    """The ways from all `photos` to arrays."""
+    processor = ViTImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
+    embedder = open_embedder(PluginHost().get("vitmae"), {"image_size": side}, "cpu", "fp32")
+    prepare, shrink_to = embedder.prepare, decode_target("scaled", embedder.input_size)
+    embedder.close()
+
+    def reference(data: bytes) -> object:
+        return processor(Image.open(BytesIO(data)).convert("RGB"), return_tensors="np")["pixel_values"]
+
+    def indexed(data: bytes) -> object:
+        digest(data)
+        photo = decode(data, shrink_to=shrink_to)
+        encode_thumbnail(photo.image)
+        return prepare(photo.image)
+
+    each: dict[str, Callable[[bytes], object]] = {
+        REFERENCE: reference,
+        "ours, exact": lambda data: prepare(decode(data).image),
+        "ours, default": lambda data: prepare(decode(data, shrink_to=shrink_to).image),
+        "... with digest and thumbnail": indexed,
+    }
+    return {name: partial(_all, way, photos) for name, way in each.items()}
+
+
+def _all(way: Callable[[bytes], object], photos: Sequence[bytes]) -> None:
+    for data in photos:
+        way(data)
+
+
+def drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the lowest and the median cosine of each group, for two sides of the model."""
+    header = ["cosine to exact decoding", "side", "photos", "lowest", "median", "searched: lowest", "median"]
+    rows = []
+    for side in (64, 224):
+        with open_embedder(PluginHost().get("vitmae"), {"image_size": side}, "cpu", "fp32") as embedder:
+            assert embedder.projection is not None
+            projection = Projection.read(Path(embedder.projection))
+            shrink_to = decode_target("scaled", embedder.input_size)
+            for name, photos in groups.items():
+                pairs = np.stack([_pair(embedder, data, shrink_to) for data in photos])
+                found = [(v[:, 0] * v[:, 1]).sum(axis=1) for v in (pairs, _projected(projection, pairs))]
+                cells = [
+                    f"{figure:.6f}" for cosines in found for figure in (cosines.min(), np.median(cosines))
+                ]
+                rows.append([name, str(side), str(len(photos)), *cells])
+    return header, rows
+
+
+def _pair(embedder: GuardedEmbedder, data: bytes, shrink_to: int | None) -> NDArray[np.float32]:
+    """(2, D): after exact and after default decoding."""
+    images = (decode(data, shrink_to=target).image for target in (None, shrink_to))
+    return embedder.embed(np.stack([embedder.prepare(image) for image in images]))
+
+
+def _projected(projection: Projection, pairs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 2, D) to (N, 2, projection.dimension)."""
+    return projection(pairs.reshape(-1, pairs.shape[2])).reshape(len(pairs), 2, -1)
+
+
+if __name__ == "__main__":
+    main()
