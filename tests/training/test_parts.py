@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
+from vitmae_search.training.devices import computing, with_precision
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.pictures import draw_curves, draw_sheet
 from vitmae_search.training.shared_options import resumed
@@ -34,6 +36,28 @@ def test_a_resumed_run_may_change_how_it_runs_and_not_what_it_learns() -> None:
     assert resumed(saved, {"threads": 2, "seed": 3}, "here") == replace(saved, threads=2)
     with pytest.raises(TrainingError, match=r"here holds a run with seed=3, and 4"):
         resumed(saved, {"seed": 4}, "here")
+
+
+def test_a_resumed_run_keeps_the_precision_that_it_began_in() -> None:
+    saved = PretrainOptions(precision="fp32")
+    assert resumed(saved, {"precision": "auto"}, "here") == saved
+    with pytest.raises(TrainingError, match="precision='fp32'"):
+        resumed(saved, {"precision": "bf16"}, "here")
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
+def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
+    has: bool, instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions, raising=False)
+    options = with_precision(PretrainOptions(device="cpu"))
+    assert options.precision == ("bf16" if has else "fp32")
+    with computing(torch.device("cpu"), "auto"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has else torch.float32)
+    asked = PretrainOptions(device="cpu", precision="fp32")
+    assert with_precision(asked) == asked
 
 
 @pytest.mark.parametrize("preset", PRESETS)

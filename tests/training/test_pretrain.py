@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from filelock import FileLock
 from PIL import Image
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training import PretrainReport, pretrain
+from vitmae_search.training import PretrainReport, devices, pretrain
 from vitmae_search.training.log import RunLog
+from vitmae_search.training.pretraining import trainer
 from vitmae_search.training.state import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
+from vitmae_search.vitmae.layers import compile_layers
 
 OPTIONS = {"epochs": 6.0, "batch_size": 5, "learning_rate": 0.05, "precision": "fp32", "log_every": 2}
 STEPS = 15  # ⌈6 epochs · 12 photos / 5⌉
@@ -109,6 +112,55 @@ def test_a_kill_after_a_checkpoint_loses_only_what_came_after_it(
     assert torch.equal(
         weights(killed)["vit.layernorm.weight"], weights(tmp_path / "whole")["vit.layernorm.weight"]
     )
+
+
+def test_a_run_says_which_precision_auto_was(
+    run: Callable[..., PretrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda: True)
+    run(tmp_path, StopAfter(2), precision="auto", device="cpu")
+    assert json.loads((tmp_path / "run.json").read_text())["options"]["precision"] == "bf16"
+    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda: False)
+    run(tmp_path, precision="auto", device="cpu")  # on another machine: it stays as it was
+    assert json.loads((tmp_path / "run.json").read_text())["options"]["precision"] == "bf16"
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at its own stand-ins
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_run_is_the_run(
+    photo_folder: Path,
+    run: Callable[..., PretrainReport],
+    tiny_model: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    compiled: list[tuple[str, tuple[int, ...]]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        compiled.append((graph.__class__.__name__, tuple(inputs[0].shape)))
+        return graph.forward
+
+    monkeypatch.setattr(trainer, "compile_layers", partial(compile_layers, backend=backend))
+    seconds: list[float] = []
+    options = {**OPTIONS, "precision": precision, "compiled": True}
+    pretrain(photo_folder, tmp_path / "one", model=tiny_model, options=options, on_compiled=seconds.append)
+    run(tmp_path / "two", precision=precision)
+    assert curve(tmp_path / "one") == curve(tmp_path / "two")
+    assert len(compiled) == 2  # the encoder's layer and the decoder's: nothing for the pictures
+    assert len(seconds) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_model_that_cannot_be_compiled_is_one_clear_error(
+    run: Callable[..., PretrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(*_: object) -> None:
+        raise OSError("no compiler")
+
+    monkeypatch.setattr(trainer, "compile_layers", partial(compile_layers, backend=backend))
+    with pytest.raises(TrainingError, match=r"cannot be compiled here .*no compiler.*leave --compile out"):
+        run(tmp_path, compiled=True)
 
 
 def test_it_learns_and_other_seeds_learn_otherwise(

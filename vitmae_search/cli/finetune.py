@@ -105,8 +105,8 @@ from vitmae_search.errors import display_path
 @seed_option
 @click.option(
     "--precision",
-    type=click.Choice(["bf16", "fp32"]),
-    help="Of the encoder in training.  [default: probe fp32, full bf16]",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    help="Of the encoder in training.  [default: probe fp32, full auto]",
 )
 @click.option("--attention", type=click.Choice(["eager", "sdpa"]), default="eager", show_default=True)
 @device_option

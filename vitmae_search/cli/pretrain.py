@@ -135,7 +135,13 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the crops.")
 @stored_side_option
 @seed_option
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the hardware multiplies in it, else fp32.",
+)
 @click.option(
     "--attention",
     type=click.Choice(["eager", "sdpa"]),
@@ -149,7 +155,12 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     is_flag=True,
     help="Compute activations again for the gradient: less memory, a third more time.",
 )
-@click.option("--compile", "compiled", is_flag=True, help="Compile the model; needs a C++ compiler on a CPU.")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile the layers, in about a minute, for faster steps; needs a C++ compiler on a CPU.",
+)
 @click.option(
     "--cache",
     type=click.Choice(["auto", "device", "host", "none"]),
@@ -218,6 +229,7 @@ def command(
             model=_described(model, chosen, given),
             options={name: v for name, v in chosen.items() if name in given and name not in _MODEL_FIELDS},
             on_packed=progress.packed,
+            on_compiled=progress.compiled,
             on_progress=progress.trained,
             stop=stop.asked,
         )

@@ -26,6 +26,7 @@ class TrainingProgress(Protocol):
 
     def packed(self, done: int, total: int) -> None: ...
     def encoded(self, done: int, total: int) -> None: ...
+    def compiled(self, seconds: float) -> None: ...
     def trained(self, moment: PretrainProgress) -> None: ...
     def tuned(self, moment: FinetuneProgress) -> None: ...
 
@@ -56,6 +57,9 @@ class _Bars:
     def encoded(self, done: int, total: int) -> None:
         self._show("encoding photos", done, total, f"{done} of {total} views")
 
+    def compiled(self, seconds: float) -> None:
+        self._show("compiling", 1.0, 1.0, f"{seconds:.0f} seconds")
+
     def trained(self, moment: PretrainProgress) -> None:
         self._show("training", moment.share, 1.0, describe(moment))
 
@@ -77,6 +81,9 @@ class _Lines:
 
     def encoded(self, done: int, total: int) -> None:
         self._say(f"encoding: {done} of {total} views", always=done == total)
+
+    def compiled(self, seconds: float) -> None:
+        self._say(f"compiling: {seconds:.0f} seconds", always=True)
 
     def trained(self, moment: PretrainProgress) -> None:
         self._say(f"training: {moment.share:.1%}, {describe(moment)}", always=moment.share >= 1)

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
 from vitmae_search.errors import DeviceError
+
+
+class _Options(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+
+R = TypeVar("R", bound=_Options)
+
+_BF16_CPUS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 
 def pick_device(name: str) -> torch.device:
@@ -32,11 +48,36 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def pick_precision(wanted: str, device: torch.device) -> str:
+    """ "auto" is bf16 where the device multiplies in it at speed, and fp32 elsewhere.
+
+    That is a GPU that knows bf16, or a CPU with AMX or AVX512-BF16; others emulate it, slower than fp32.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and multiplies_in_bf16()
+    return "bf16" if fast else "fp32"
+
+
+def with_precision(options: R) -> R:
+    """Options that say what "auto" is on their device, so that a run keeps the precision it began in."""
+    return replace(options, precision=pick_precision(options.precision, pick_device(options.device)))
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether this CPU has AMX or AVX512-BF16."""
+    asked = (getattr(torch.cpu, name, None) for name in _BF16_CPUS)  # names that torch does not promise
+    return any(ask is not None and ask() for ask in asked)
+
+
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 for matrix products; weights and the loss stay fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def computing(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """`autocast` for "bf16", and nothing for "fp32"."""
-    return autocast(device) if precision == "bf16" else nullcontext()
+    """`autocast` for "bf16", and nothing for "fp32"; "auto" as `pick_precision` has it."""
+    return autocast(device) if pick_precision(precision, device) == "bf16" else nullcontext()

@@ -32,7 +32,11 @@ R = TypeVar("R", bound=_Options)
 
 
 def resumed(saved: R, given: Mapping[str, Any], where: str) -> R:
-    """`saved` with what a person asked for now. Raises `TrainingError` if that is another recipe."""
+    """`saved` with what a person asked for now, where the precision "auto" is the one that it has.
+
+    Raises `TrainingError` if that is another recipe.
+    """
+    given = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
     options = replace(saved, **given)
     changed = [n for n in given if n not in HOW_IT_RUNS and getattr(saved, n) != getattr(options, n)]
     if changed:
@@ -53,7 +57,8 @@ def require_shared(options: _Options) -> None:
     """Raise `ConfigError` where a choice that all trainings share is out of range."""
     low, high = options.crop_scale
     require(0 < low <= high <= 1, "crop_scale", options.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
-    require(options.precision in ("bf16", "fp32"), "precision", options.precision, "is bf16 or fp32")
+    precisions = ("auto", "bf16", "fp32")
+    require(options.precision in precisions, "precision", options.precision, "is auto, bf16 or fp32")
     require(options.attention in ("eager", "sdpa"), "attention", options.attention, "is eager or sdpa")
 
 

@@ -5,8 +5,9 @@ The modules that only hold a `dense` are there for those names: a state dict goe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,7 @@ class SelfAttention(nn.Module):
         if output_attentions and self.implementation != "eager":
             rule = f'needs attn_implementation="eager"; {self.implementation!r} never makes the weights'
             raise ConfigError("output_attentions", True, rule)
-        query, key, value = (
-            self._split_heads(project(tokens)) for project in (self.query, self.key, self.value)
-        )
+        query, key, value = (self._split_heads(part) for part in self._project(tokens))
         dropout = self.dropout if self.training else 0.0
         weights = None
         if self.implementation == "sdpa":
@@ -93,6 +92,15 @@ class SelfAttention(nn.Module):
             mixed = functional.dropout(weights, dropout).to(value.dtype) @ value
         merged = mixed.transpose(1, 2).flatten(2)  # (N, heads, T, d) to (N, T, heads·d)
         return merged, weights if output_attentions else None
+
+    def _project(self, tokens: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values, each (N, T, D)."""
+        projections = (self.query, self.key, self.value)
+        if not self.training:
+            return [project(tokens) for project in projections]
+        weight = torch.cat(tuple(one.weight for one in projections))  # one product in place of three
+        biases = tuple(one.bias for one in projections if one.bias is not None)
+        return functional.linear(tokens, weight, torch.cat(biases) if biases else None).chunk(3, dim=-1)
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
         batch, length, width = tokens.shape
@@ -162,6 +170,16 @@ def set_checkpointing(model: nn.Module, enabled: bool) -> None:
     for module in model.modules():
         if isinstance(module, Layer):
             module.checkpointing = enabled
+
+
+def compile_layers(model: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Have `torch.compile` compile every layer under `model` when it is first called.
+
+    Layers of one shape share what was compiled, so that it takes a fraction of the whole model's time.
+    """
+    for module in model.modules():
+        if isinstance(module, Layer):
+            module.compile(backend=backend, dynamic=False)
 
 
 def run_layer(

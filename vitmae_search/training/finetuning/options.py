@@ -40,7 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.1,
         "mixup": 0.8,
         "cutmix": 1.0,
-        "precision": "bf16",
+        "precision": "auto",
     },
 }
 """Defaults that depend on the mode (He et al. 2022, tables 9 and 10, and `facebookresearch/mae`)."""

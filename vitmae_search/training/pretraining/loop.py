@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,7 @@ class Pretraining:
     def run(
         self,
         *,
+        on_compiled: Callable[[float], None] | None = None,
         on_progress: Callable[[PretrainProgress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> PretrainReport:
@@ -113,18 +115,29 @@ class Pretraining:
         Raises `TrainingError` for a loss or gradient that is not finite; the last checkpoint stays.
         """
         try:
+            if self._options.compiled and self.progress < 1:
+                self._compile(on_compiled)
             return self._run(on_progress, stop)
         finally:
             self._trainer.close()
 
+    def _compile(self, on_compiled: Callable[[float], None] | None) -> None:
+        """Before the training and its clock start."""
+        with self._own_randomness():
+            seconds = self._trainer.compile(self._step)
+        if on_compiled is not None and self._processes.main:
+            on_compiled(seconds)
+
+    def _own_randomness(self) -> AbstractContextManager[None]:
+        device = self._processes.device
+        return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
     def _run(
         self, on_progress: Callable[[PretrainProgress], None] | None, stop: Callable[[], bool]
     ) -> PretrainReport:
-        device = self._processes.device
-        devices = [device] if device.type == "cuda" else []
         saved_at, logged_at = self._seconds, self._seconds
         interrupted = False
-        with torch.random.fork_rng(devices):
+        with self._own_randomness():
             while self.progress < 1 and not interrupted:
                 started = time.perf_counter()
                 self._pending.append(self._train_step())
@@ -166,10 +179,12 @@ class Pretraining:
     def _draw_reconstructions(self, path: Path) -> None:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
-        shown = [
-            reconstruct(self._trainer.kept, self._processor, self._photos.picture(row), seed=int(row))
-            for row in rows
-        ]
+        plainly = torch.compiler.set_stance("force_eager") if self._options.compiled else nullcontext()
+        with plainly:  # or a batch of one would be compiled for
+            shown = [
+                reconstruct(self._trainer.kept, self._processor, self._photos.picture(row), seed=int(row))
+                for row in rows
+            ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
     def _train_step(self) -> Step:

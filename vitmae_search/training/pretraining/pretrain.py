@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.devices import pick_device
+from vitmae_search.training.devices import pick_device, with_precision
 from vitmae_search.training.loose import LoosePhotos
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
@@ -48,6 +48,7 @@ def pretrain(
     model: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     on_packed: OnPacked | None = None,
+    on_compiled: Callable[[float], None] | None = None,
     on_progress: Callable[[PretrainProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> PretrainReport:
@@ -58,19 +59,20 @@ def pretrain(
     `model` the fields that differ and change no weight: mask_ratio, norm_pix_loss.
 
     If `output` holds a run, it goes on where it stopped, with its own recipe; what is given must then
-    agree. `output` becomes a checkpoint for `from_pretrained`. Several processes that were launched together
-    all call it, and share each batch (`processes`).
+    agree. `on_compiled` is told how many seconds the option `compiled` took. `output` becomes a checkpoint
+    for `from_pretrained`. Several processes that were launched together all call it, and share each batch
+    (`processes`).
 
-    Raises `TrainingError` for no photos, another recipe, a loss that is not finite, a disk that is full,
-    or a second process in `output`, `ConfigError` for values out of range, and `ModelError`
-    for a checkpoint that cannot be read.
+    Raises `TrainingError` for no photos, another recipe, a model that cannot be compiled, a loss that is
+    not finite, a disk that is full, or a second process in `output`, `ConfigError` for values out of range,
+    and `ModelError` for a checkpoint that cannot be read.
     """
     given = options or {}
     processes = join_processes(str(given.get("device", "auto")))
     with locked_folder(output) if processes.main else nullcontext(Path(output)) as place:
         with processes.main_first():
             run = _prepared(Path(folder), place, model, given, on_packed, processes)
-        report = run.run(on_progress=on_progress, stop=stop)
+        report = run.run(on_compiled=on_compiled, on_progress=on_progress, stop=stop)
         if processes.main:
             write_report(place, asdict(report))
         return report
@@ -134,7 +136,7 @@ def _recipe(place: Path, model: Mapping[str, Any] | None, given: Mapping[str, An
     if given.get("init") is not None:
         given = {**given, "init": start_name(given["init"])}
     if saved is None:
-        return _new_recipe(model, PretrainOptions(**given))
+        return _new_recipe(model, with_precision(PretrainOptions(**given)))
     try:
         config = ViTMAEConfig.from_dict(saved["model"])
         options = PretrainOptions.from_json(saved["options"])

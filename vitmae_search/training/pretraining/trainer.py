@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
 from torch import nn
 
+from vitmae_search.errors import TrainingError
 from vitmae_search.training.devices import computing
 from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
@@ -21,6 +23,7 @@ from vitmae_search.training.schedule import adamw, set_rate
 from vitmae_search.training.state import RunState
 from vitmae_search.training.stream import step_seed
 from vitmae_search.vitmae import ViTMAEForPreTraining
+from vitmae_search.vitmae.layers import compile_layers
 
 
 class Trainer:
@@ -39,7 +42,7 @@ class Trainer:
         self._objective = Objective(self._model, options).to(self._device).train()
         self._average = Average(self._model, options.ema) if options.ema else None
         if options.compiled:
-            self._objective.compile()
+            compile_layers(self._model)
         self._replicas = Replicas(self._objective, options.replicas)
         self._gradient = BatchGradient(self._replicas, self._forward, options, processes)
         self._optimizer = adamw(
@@ -54,6 +57,23 @@ class Trainer:
     def kept(self) -> ViTMAEForPreTraining:
         """What the checkpoint holds: the model, or the average of its weights."""
         return self._model if self._average is None else self._average.model
+
+    def compile(self, step: int) -> float:
+        """Compile what step `step` needs, by computing its gradient for nothing: the seconds that it took.
+
+        Raises `TrainingError` where that cannot be done here.
+        """
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+        started = time.perf_counter()
+        try:
+            self.gradient(step)
+        except TorchDynamoException as error:
+            reason = " ".join(str(error).split("\n")[:2]).strip()
+            raise TrainingError(
+                f"the model cannot be compiled here ({reason}): leave --compile out"
+            ) from error
+        return time.perf_counter() - started
 
     def gradient(self, step: int) -> Step:
         """What step `step` comes to; its gradient is left for `update`."""
