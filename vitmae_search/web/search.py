@@ -15,6 +15,8 @@ from vitmae_search.web.state import library, only_samples
 
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
+# From the first photograph that there is. Unless told, Streamlit takes ten years around today.
+EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
 
 
 def page() -> None:
@@ -112,17 +114,22 @@ def _filters() -> SearchFilter:
         "In this folder", key="vs_under", placeholder="a folder's path", on_change=_first_page
     )
     camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
-    after = st.date_input("Taken from", value=None, key="vs_after", on_change=_first_page)
-    before = st.date_input("Taken until", value=None, key="vs_before", on_change=_first_page)
+    after, before = _day("Taken from", "vs_after"), _day("Taken until", "vs_before")
     tag, sure = tags.tag_filter("vs_tag", _first_page)
     st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
     return SearchFilter(
         under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
         camera=camera.strip() or None,
-        after=datetime.combine(after, time.min) if isinstance(after, date) else None,
-        before=datetime.combine(before, time.max) if isinstance(before, date) else None,
+        after=None if after is None else datetime.combine(after, time.min),
+        before=None if before is None else datetime.combine(before, time.max),
         tag=tag,
         min_confidence=sure,
+    )
+
+
+def _day(label: str, key: str) -> date | None:
+    return st.date_input(
+        label, value=None, min_value=EARLIEST, max_value=LATEST, key=key, on_change=_first_page
     )
 
 
