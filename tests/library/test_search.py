@@ -67,7 +67,7 @@ def test_a_library_searched_approximately_gives_the_same_scores(library: Library
     assert library.index_of().kind == "exact"
     library._vectors.speed_up(library._catalog().vector_source(1))
     listed = library.index_of()
-    assert str(listed).startswith("PCA128+PQ64x4: recall@10 1.000, measured on 20 queries")
+    assert str(listed).startswith("PCAR128,IVF1,PQ64x4fs: recall@10 1.000, measured on 20 queries")
     assert library._index(library.spaces()[0]).approximate is not None
     assert library.search(twins[0], k=8).hits == exact
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitmae_search.vectors import ExactIndex, Policy, SpaceIndex, VectorCache
-from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured
+from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured, kinds
 from vitmae_search.vectors.choosing import build, exact_seconds, improved, kth_scores, noisy, recall_of
 from vitmae_search.vectors.contract import never
 
@@ -58,14 +58,29 @@ def test_the_fewest_candidates_that_reach_the_recall_are_taken(exact, index):
         assert recall_of(weaker, queries, kth, never) < POLICY.recall
 
 
-def test_codes_are_longer_where_short_ones_do_not_reach_the_recall(exact, monkeypatch):
-    monkeypatch.setattr("vitmae_search.vectors.choosing.PRINCIPAL", (2, 64))
-    monkeypatch.setattr("vitmae_search.vectors.choosing.CANDIDATES", (300,))
-    short = ApproximateIndex.build(exact, 2).measured_as(Measured(300))
+def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.choosing.CANDIDATES", (400,))
+    monkeypatch.setattr("vitmae_search.vectors.approximate._PRINCIPAL", 2)
+    first, second = kinds(DIMENSION)
+    short = ApproximateIndex.build(exact, first).measured_as(Measured(400))
     queries = noisy(exact, 30, 0.5)
     kth = kth_scores(exact, queries, never)
     assert recall_of(SpaceIndex(exact, short), queries, kth, never) < 0.95
-    assert build(exact, POLICY).principal == DIMENSION
+    made = build(exact, Policy(queries=60, recall=0.95))
+    assert made.kind == second
+    assert made.measured.recall >= 0.95
+    assert recall(SpaceIndex(exact, made)) >= 0.9
+    assert recall(SpaceIndex(exact, made), allowed=exact.ids[::2]) >= 0.9
+
+
+def test_vectors_far_from_the_origin_are_told_apart():
+    """Raw features share a large mean: inner products after PCA would order them wrongly."""
+    rows = clusters(COUNT) + np.float32(3 / DIMENSION**0.5)
+    exact = ExactIndex.of(np.arange(COUNT), rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    made = build(exact, Policy(queries=60, noise=0.1))
+    assert made.kind == kinds(DIMENSION)[0]
+    assert made.measured.recall >= 0.99
+    assert made.measured.candidates == CANDIDATES[0]
 
 
 def test_recall_is_measured_against_the_truth(exact, index):
@@ -131,7 +146,7 @@ def test_stored_and_read_it_proposes_the_same(exact, index):
     payload, more = index.approximate.stored()
     read = ApproximateIndex.read(payload.tobytes(), more)
     assert read.measured == index.approximate.measured
-    assert read.name == index.approximate.name
+    assert read.kind == index.approximate.kind
     queries = clusters(20, seed=4)
     again = SpaceIndex(exact, read).search(queries, 10)
     for a, b in zip(again, index.search(queries, 10), strict=True):

@@ -47,7 +47,7 @@ def test_a_new_process_reads_only_what_came_later(tmp_path, source, unit):
     source.remove([3])
     source.reads.clear()
     assert_holds(VectorCache(tmp_path).open(source), source)
-    assert source.reads == [3], "one revision early, to see that the histories agree"
+    assert source.reads == [3, 4], "a chunk of the last revision, to see that the histories agree"
 
 
 def test_nothing_is_read_or_written_when_nothing_changed(tmp_path, source):

@@ -20,10 +20,24 @@ from vitmae_search.vectors.exact import ExactIndex
 CANDIDATES = (200, 400, 1000, 2000)
 """How many a search for ten may compare exactly, from the fastest to the most thorough."""
 
+_PRINCIPAL = 128
+
 _TRAINED_ON = 40_000
 _TRAINED_ON_AT_LEAST = 1024
 _ADDED_AT_ONCE = 16384
 _BITMAP_SPARSITY = 512  # bits of a bitmap for each id, above which a hash set is smaller
+
+
+def kinds(dimension: int) -> list[str]:
+    """FAISS's names of the kinds to try for vectors of `dimension` ≥ 2, the fastest first.
+
+    First the principal dimensions, turned at random and taken two by two, each pair one of 16 places, 4 bits:
+    product quantisation (Jégou et al., 2011), whose tables SIMD registers hold (André et al., 2015). Then the
+    signs of all dimensions, turned at random: RaBitQ (Gao and Long, 2024). Both have one list, that is, none:
+    in FAISS, filters and removals come with lists.
+    """
+    principal = min(_PRINCIPAL, dimension // 2 * 2)
+    return [f"PCAR{principal},IVF1,PQ{principal // 2}x4fs", "RR,IVF1,RaBitQfs"]
 
 
 class Cancelled(Exception):
@@ -47,32 +61,24 @@ class Measured:
 
 
 class ApproximateIndex:
-    """Short codes under ids, all of which a search looks at. Once made it is not changed; many may search it.
+    """Short codes under ids: a search looks at all of them. Never changed once made; many may search it."""
 
-    The principal dimensions of a vector, turned at random, are taken two by two, and each pair is one of 16
-    places, 4 bits: product quantisation (Jégou et al., 2011), whose tables SIMD registers hold (André et al.,
-    2015).
-    """
-
-    def __init__(self, index: Any, ids: Ids, trained_on: int, measured: Measured) -> None:
+    def __init__(self, kind: str, index: Any, ids: Ids, trained_on: int, measured: Measured) -> None:
         """`index` is FAISS's, and holds the sorted `ids`; it was trained when there were `trained_on`."""
-        self._index, self.ids, self.trained_on, self.measured = index, ids, trained_on, measured
+        self.kind, self._index, self.ids = kind, index, ids
+        self.trained_on, self.measured = trained_on, measured
         self._later: tuple[ExactIndex | None, Ids] = (None, ids[:0])
 
     @classmethod
-    def build(cls, exact: ExactIndex, principal: int, cancelled: Asked = never) -> ApproximateIndex:
-        """An index of all that `exact` holds by its `principal` dimensions, to be measured yet.
-
-        `principal` is even, from 2 to D. Raises `Cancelled`.
-        """
+    def build(cls, exact: ExactIndex, kind: str, cancelled: Asked = never) -> ApproximateIndex:
+        """An index of all that `exact` holds, of one of `kinds`, to be measured yet. Raises `Cancelled`."""
         stop_if(cancelled)
         faiss.omp_set_num_threads(_threads())
         ids = np.random.default_rng(0).permutation(exact.ids)[:_TRAINED_ON]
-        # One list: filters, removals and ids come with lists.
-        kind = f"PCAR{principal},IVF1,PQ{principal // 2}x4fs"
-        index = faiss.index_factory(exact.dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        # Distances order unit vectors as cosines do, and still do where PCA has subtracted the mean.
+        index = faiss.index_factory(exact.dimension, kind, faiss.METRIC_L2)
         index.train(exact.vectors(np.resize(ids, max(len(ids), _TRAINED_ON_AT_LEAST))))
-        return cls(index, ids[:0], len(exact), Measured(CANDIDATES[-1])).joined_by(exact, cancelled)
+        return cls(kind, index, ids[:0], len(exact), Measured(CANDIDATES[-1])).joined_by(exact, cancelled)
 
     def joined_by(self, exact: ExactIndex, cancelled: Asked = never) -> ApproximateIndex:
         """One that has what `exact` gained as well, to be measured yet. Raises `Cancelled`."""
@@ -83,27 +89,17 @@ class ApproximateIndex:
             some = later[start : start + _ADDED_AT_ONCE]
             index.add_with_ids(exact.vectors(some), some)
         ids = np.sort(np.concatenate([self.ids, later]))
-        return ApproximateIndex(index, ids, self.trained_on, Measured(CANDIDATES[-1]))
+        return ApproximateIndex(self.kind, index, ids, self.trained_on, Measured(CANDIDATES[-1]))
 
     def measured_as(self, measured: Measured) -> ApproximateIndex:
         """The same index, of which this is known; a search compares as many candidates."""
-        return ApproximateIndex(self._index, self.ids, self.trained_on, measured)
-
-    @property
-    def principal(self) -> int:
-        """How many dimensions its codes are made of."""
-        return int(faiss.extract_index_ivf(self._index).d)
-
-    @property
-    def name(self) -> str:
-        """What people call such an index."""
-        return f"PCA{self.principal}+PQ{self.principal // 2}x4"
+        return ApproximateIndex(self.kind, self._index, self.ids, self.trained_on, measured)
 
     def stored(self) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The bytes, and what else `read` needs (JSON). FAISS's have no checksum: keep one beside them."""
         ids = self.ids.astype("<i8").view(np.uint8)
         more = {
-            "name": self.name,
+            "kind": self.kind,
             "count": len(self.ids),
             "trained_on": self.trained_on,
             "measured": asdict(self.measured),
@@ -121,7 +117,7 @@ class ApproximateIndex:
             index = faiss.deserialize_index(np.frombuffer(payload, np.uint8, offset=ids.nbytes))
         except RuntimeError as error:
             raise VectorCacheDamaged(f"FAISS cannot read the stored index ({error}).") from error
-        return cls(index, ids, int(more["trained_on"]), Measured(**more["measured"]))
+        return cls(more["kind"], index, ids, int(more["trained_on"]), Measured(**more["measured"]))
 
     def lacks(self, exact: ExactIndex) -> Ids:
         """The ids that `exact` gained since this was built."""

@@ -179,7 +179,7 @@ class VectorCache:
         index = ExactIndex.of(file.ids, file.vectors)
         index.remove(source.removed_since(file.origin.revision))
         try:
-            seen = add_new(index, source, 0)
+            seen = add_new(index, source.added_since(0))
         except Diverged as error:
             raise VectorCacheDamaged(f"{path}: {error}") from error
         removed = source.removed_since(file.origin.revision)  # once more: a writer may be at work
@@ -273,5 +273,5 @@ class VectorCache:
             return self._opened(wanted)
         except OSError:
             exact = ExactIndex(source.dimension)
-            add_new(exact, source, 0)
+            add_new(exact, source.added_since(0))
             return Snapshot(exact, wanted)

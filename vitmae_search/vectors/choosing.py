@@ -6,15 +6,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Measured, stop_if
+from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Measured, kinds, stop_if
 from vitmae_search.vectors.contract import Asked, Policy, Vectors, never
 from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.searching import SpaceIndex
 
 K = 10
-PRINCIPAL = (128, 256)
-"""Dimensions that codes are made of, before all are."""
-
 _SAME = 1e-6
 
 
@@ -26,7 +23,7 @@ def improved(
     Takes a minute for a million vectors where it has to be made; raises `Cancelled`.
     """
     if held is None:
-        slow = exact_seconds(exact) > policy.exact_seconds
+        slow = exact.dimension > 1 and exact_seconds(exact) > policy.exact_seconds
         return build(exact, policy, cancelled) if slow else None
     joined = len(held.ids) + len(held.lacks(exact))
     gone = joined - len(exact)
@@ -40,12 +37,11 @@ def improved(
 def build(exact: ExactIndex, policy: Policy | None = None, cancelled: Asked = never) -> ApproximateIndex:
     """An approximate index of all that `exact` holds, measured. Raises `Cancelled`.
 
-    The one with the shortest codes that reaches the recall; the last one tried where none does.
+    The first of `kinds` that reaches the recall; the last one where none does.
     """
-    policy, whole = policy or Policy(), exact.dimension // 2 * 2
-    for principal in sorted({min(one, whole) for one in (*PRINCIPAL, whole)}):
-        made = ApproximateIndex.build(exact, principal, cancelled)
-        made = measured(made, exact, policy, cancelled)
+    policy = policy or Policy()
+    for kind in kinds(exact.dimension):
+        made = measured(ApproximateIndex.build(exact, kind, cancelled), exact, policy, cancelled)
         if made.measured.recall >= policy.recall:
             break
     return made

@@ -25,7 +25,7 @@ def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -
         measured = known["measured"]
         recall, queries, day = float(measured["recall"]), measured["queries"], measured["built_at"][:10]
         why = f"recall@10 {recall:.3f}, measured on {queries:,} queries, {day}"
-        return IndexListing(known["name"], count, size + approximate.stat().st_size, recall, why)
+        return IndexListing(known["kind"], count, size + approximate.stat().st_size, recall, why)
     return IndexListing("exact", count, size, None, _why_exact(file, known, policy))
 
 

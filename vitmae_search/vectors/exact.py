@@ -113,12 +113,7 @@ class ExactIndex:
 
     def contains(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of (N,) ids are there: (N,) bool."""
-        ids = np.asarray(ids, np.int64)
-        if not len(self._ids):
-            return np.zeros(len(ids), np.bool_)
-        places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        found: NDArray[np.bool_] = self._ids[places] == ids
-        return found
+        return among_sorted(np.asarray(ids, np.int64), self._ids)
 
     def vectors(self, ids: Ids) -> Vectors:
         """The (N, D) float32 vectors of (N,) ids; `VectorIndexError` where one is not there."""
@@ -157,7 +152,7 @@ class ExactIndex:
             return None
         rows = self._rows
         if allowed is not None:
-            ids = np.unique(checked_ids(allowed))
+            ids = sorted_ids(allowed)
             ids = ids[self.contains(ids)]
             rows = rows[np.searchsorted(self._ids, ids)]
         else:
@@ -234,6 +229,21 @@ def checked_ids(ids: Ids) -> Ids:
     if array.size and (array.min() < 0 or array.max() > np.iinfo(np.int64).max):
         raise VectorIndexError("Ids must not be negative, nor above 2^63 - 1.")
     return np.ascontiguousarray(array, np.int64)
+
+
+def sorted_ids(ids: Ids) -> Ids:
+    """(N,) int64, each once and in order, as they usually come."""
+    ids = checked_ids(ids)
+    return ids if (np.diff(ids) > 0).all() else np.unique(ids)
+
+
+def among_sorted(ids: Ids, others: Ids) -> NDArray[np.bool_]:
+    """Which of (N,) ids are among others, which are sorted: (N,) bool."""
+    if not len(others):
+        return np.zeros(len(ids), np.bool_)
+    places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
+    found: NDArray[np.bool_] = others[places] == ids
+    return found
 
 
 def check_vectors(ids: Ids, vectors: Vectors, dimension: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,29 +51,31 @@ def origin_of(source: VectorSource) -> Origin:
 def caught_up(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
     """`begun`, changed until it has what `source` has; None where it must be rebuilt.
 
-    It begins one revision early: where the catalogue was put back from a backup and then went another
-    way, the last change that both should have differs, though the revision may not.
+    It looks one revision back, at a chunk: where the catalogue was put back from a backup and then went
+    another way, the last change that both should have differs, though the revision may not.
     """
     if wanted.revision < begun.origin.revision:
         return None
-    exact, since = begun.exact.copy(), max(0, begun.origin.revision - 1)
-    exact.remove(source.removed_since(since))
+    exact, since = begun.exact.copy(), begun.origin.revision
+    exact.remove(source.removed_since(max(0, since - 1)))
     try:
-        add_new(exact, source, since)
+        add_new(exact, islice(source.added_since(max(0, since - 1)), 1))
+        if since < wanted.revision:
+            add_new(exact, source.added_since(since))
     except VectorIndexError as error:
         log.warning("The vector index is rebuilt from the catalogue: %s", error)
         return None
     return replace(begun, exact=exact, origin=wanted)
 
 
-def add_new(index: ExactIndex, source: VectorSource, revision: int) -> Ids:
-    """Add what the source gained after `revision`; return the (N,) ids that it gave.
+def add_new(index: ExactIndex, chunks: Iterable[tuple[Ids, Vectors]]) -> Ids:
+    """Add what a source gives; return all of the (N,) ids.
 
     An id that is there already must have the very same vector: it was read by an earlier catch-up that
     ran beside the writer.
     """
     seen = [np.empty(0, np.int64)]
-    for ids, vectors in source.added_since(revision):
+    for ids, vectors in chunks:
         known = index.contains(ids)
         if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
             raise Diverged("an id has another vector than in the catalogue.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitmae_search.vectors.contract import Ids, Matches, Vectors, VectorSource
-from vitmae_search.vectors.exact import ExactIndex, check_queries, checked_ids, ordered
+from vitmae_search.vectors.exact import ExactIndex, among_sorted, check_queries, ordered, sorted_ids
 
 if TYPE_CHECKING:  # FAISS is loaded where there is something for it to search
     from vitmae_search.vectors.approximate import ApproximateIndex
@@ -38,8 +38,7 @@ class SpaceIndex:
         """The k best of each of (Q, D) float32 queries; see `VectorIndex.search`."""
         check_queries(queries, k, self.exact.dimension)
         if allowed is not None:
-            allowed = np.unique(checked_ids(allowed))
-            allowed = allowed[self.exact.contains(allowed)]
+            allowed = sorted_ids(allowed)
         if self.approximate is None or self._few(allowed):
             found = self.exact.search(queries, k, allowed=allowed, excluded=excluded)
         else:
@@ -62,7 +61,7 @@ class SpaceIndex:
             return self.exact.search(query, k, allowed=allowed, excluded=excluded)[0]
         later = approximate.lacks(self.exact)
         if allowed is not None:
-            later = np.intersect1d(later, allowed, assume_unique=True)
+            later = later[among_sorted(later, allowed)]
         among = np.concatenate([proposed, later])
         return self.exact.search(query, k, allowed=among, excluded=excluded)[0]
 
