@@ -1,0 +1,215 @@
+"""Kinds of vector index side by side on vectors that are hard to search: one query at a time, the ten best.
+
+    python -m benchmarks.vector_search [--count 100000] [--data FOLDER] [--cache FOLDER] [--all]
+
+Vectors are made (clusters that overlap, D = 768), or come from photos in `--data`, embedded by the bundled
+model (D = 256) and, where there are too few, mixed with each other and with noise. Half of the queries are
+held out, half are stored vectors with noise. All kinds take turns, in blocks of queries, with one thread each
+(NumPy takes what it finds). `--cache` keeps the vectors; graphs take minutes to build, so at more than
+200,000 they want `--all`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import machine, rounded, table
+from benchmarks.vector_data import (
+    Data,
+    K,
+    Vectors,
+    clusters,
+    embedded,
+    kth_scores,
+    mixtures,
+    prepared,
+    recall,
+)
+from benchmarks.vector_kinds import Kind, Ours, kinds
+
+_BLOCKS = 10
+_WARM_UP = 3
+_SLOW = 3  # queries a block for what compares all of many vectors
+_MANY = 200_000
+_SHARES = (0.5, 0.05, 0.001)
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--data", type=Path, help="a folder of photos")
+    parser.add_argument("--cache", type=Path, help="where the vectors are kept; else they are deleted")
+    parser.add_argument("--all", action="store_true", help="graphs, however long they take")
+    chosen = parser.parse_args()
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=chosen.cache)))
+        name, draw = (
+            ("clusters", clusters()) if chosen.data is None else ("photos", mixtures(embedded(chosen.data)))
+        )
+        data = prepared(name, draw, chosen.count, chosen.cache or folder)
+        print(machine("faiss-cpu", "numpy", "hnswlib", "usearch"))
+        print(f"{len(data.vectors)} vectors of {data.vectors.shape[1]} ({name})\n")
+        compare(data, folder, slow=chosen.all or chosen.count <= _MANY)
+
+
+def compare(data: Data, folder: Path, *, slow: bool) -> None:
+    """Build all, let them take turns, and print both tables."""
+    ours = Ours(data.vectors, folder / "ours")
+    measured = [Row(kind) for kind in [*kinds(len(data.vectors), slow), ours] if _installed(kind)]
+    for row in measured:
+        row.build(data, folder)
+    take_turns(measured, data)
+    made = ours.approximate
+    filters = filtered(ours, data)
+    for row in measured:
+        row.change(data)
+    print(table(HEADER, [row.cells(data) for row in measured]))
+    if made is None:
+        print("\nOurs stayed exact.\n")
+    else:
+        known = made.measured
+        print(
+            f"\nOurs: {made.kind}, {known.candidates} compared, recall {known.recall:.3f} as it measured.\n"
+        )
+    print(table(["filter leaves", "photos", "p50, ms", "p99, ms", "recall@10"], filters))
+
+
+HEADER = (
+    *("", "build, s", "bytes a vector", "open, ms", "p50, ms", "p99, ms"),
+    *("recall@10, held out", "recall@10, with noise", "added a second", "removed a second"),
+)
+
+
+@dataclass(eq=False)
+class Row:
+    """A kind and what was measured of it. What it cannot do stays None."""
+
+    kind: Kind
+    building: float = 0.0
+    stored: int | None = None
+    opening: float | None = None
+    adding: float | None = None
+    removing: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    scores: list[Vectors] = field(default_factory=list)
+
+    def build(self, data: Data, folder: Path) -> None:
+        """Build it, write it and read it; the file is deleted."""
+        self.building = _seconds(lambda: self.kind.build(data.vectors)) or 0.0
+        print(f"{self.kind.name}: built in {self.building:.1f} s", file=sys.stderr, flush=True)
+        path = folder / "index"
+        if _seconds(lambda: self.kind.save(path)) is not None:
+            self.stored = path.stat().st_size
+            self.opening = _seconds(lambda: self.kind.reopen(path))
+            path.unlink()
+
+    def ask(self, data: Data, queries: Sequence[int]) -> None:
+        """Time these queries one by one."""
+        for number in queries:
+            query = data.queries[number]
+            started = time.perf_counter()
+            found = self.kind.search(query)
+            self.seconds.append(time.perf_counter() - started)
+            self.asked.append(number)
+            self.scores.append(data.scores(query, found))
+
+    def change(self, data: Data) -> None:
+        """Add new vectors, and remove as many."""
+        count = len(data.more)
+        ids = len(data.vectors) + np.arange(count)
+        gone = np.sort(np.random.default_rng(0).choice(len(data.vectors), count, replace=False))
+        self.adding = _seconds(lambda: self.kind.add(ids, data.more))
+        self.removing = _seconds(lambda: self.kind.remove(gone))
+
+    def cells(self, data: Data) -> list[str]:
+        """As in `HEADER`."""
+        p50, p99 = 1000 * np.percentile(self.seconds, (50, 99))
+        asked, scores = np.array(self.asked), np.stack(self.scores)
+        held_out = asked < len(data.queries) // 2
+        recalls = [recall(scores[half], data.kth[asked[half]]) for half in (held_out, ~held_out)]
+        return [
+            self.kind.name,
+            f"{self.building:.1f}",
+            _cell(self.stored, lambda size: size / len(data.vectors)),
+            _cell(self.opening, lambda seconds: 1000 * seconds),
+            f"{p50:.2f}",
+            f"{p99:.2f}",
+            *(f"{one:.3f}" for one in recalls),
+            *(
+                _cell(taken, lambda seconds: len(data.more) / seconds)
+                for taken in (self.adding, self.removing)
+            ),
+        ]
+
+
+def take_turns(rows: Sequence[Row], data: Data) -> None:
+    """Ask every query of every kind, block by block, each block begun by another kind."""
+    for row in rows:
+        for query in data.queries[:_WARM_UP]:
+            row.kind.search(query)
+    for number in range(_BLOCKS):
+        block = range(number, len(data.queries), _BLOCKS)
+        first = number % len(rows)
+        for row in (*rows[first:], *rows[:first]):
+            slow = row.kind.exact and len(data.vectors) > _MANY
+            row.ask(data, block[:: len(block) // _SLOW] if slow else block)
+
+
+def filtered(ours: Ours, data: Data) -> list[list[str]]:
+    """How ours does where only a share of the photos is searched, drawn at random."""
+    rows, count = [], len(data.vectors)
+    for share in _SHARES:
+        allowed = np.sort(np.random.default_rng(1).choice(count, max(K, int(share * count)), replace=False))
+        kth = kth_scores(data.vectors, data.queries, allowed)
+        seconds, scores = [], []
+        for query in data.queries:
+            started = time.perf_counter()
+            found = ours.search(query, allowed)
+            seconds.append(time.perf_counter() - started)
+            scores.append(data.scores(query, found))
+        p50, p99 = 1000 * np.percentile(seconds, (50, 99))
+        found_share = recall(np.stack(scores), kth)
+        rows.append([f"{share:.1%}", str(len(allowed)), f"{p50:.2f}", f"{p99:.2f}", f"{found_share:.3f}"])
+    return rows
+
+
+def _installed(kind: Kind) -> bool:
+    """Whether its package is here; says so where it is not."""
+    here = kind.module is None or importlib.util.find_spec(kind.module) is not None
+    if not here:
+        print(
+            f"{kind.name} is left out: {kind.module} is not installed (pip install 'vitmae-search[bench]').\n"
+        )
+    return here
+
+
+def _seconds(do: Callable[[], object]) -> float | None:
+    """How long it takes; None where the kind cannot."""
+    started = time.perf_counter()
+    try:
+        do()
+    except NotImplementedError:
+        return None
+    return time.perf_counter() - started
+
+
+def _cell(figure: float | None, of: Callable[[float], float]) -> str:
+    return "—" if figure is None else rounded(of(figure))
+
+
+if __name__ == "__main__":
+    main()
