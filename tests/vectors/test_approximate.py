@@ -9,8 +9,9 @@ import pytest
 
 from vitmae_search.vectors import ExactIndex, Policy, SpaceIndex, VectorCache
 from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured, kinds
-from vitmae_search.vectors.choosing import build, exact_seconds, improved, kth_scores, noisy, recall_of
+from vitmae_search.vectors.choosing import build, improved, kth_scores, noisy, recall_of
 from vitmae_search.vectors.contract import never
+from vitmae_search.vectors.exact import exact_seconds
 
 DIMENSION = 32
 COUNT = 6000
@@ -173,10 +174,33 @@ def test_it_joins_what_is_little_and_begins_anew_where_it_is_much(exact, index):
     assert anew.ids.tolist() == grown.ids.tolist()
 
 
-def test_exact_search_stays_while_it_is_fast(exact):
+def test_exact_search_stays_while_it_is_fast(exact, tmp_path, big):
     assert 0 < exact_seconds(exact) < 60
-    assert improved(exact, None, Policy(exact_seconds=60)) is None
     assert exact_seconds(ExactIndex(3)) == 0
+    cache = VectorCache(tmp_path, Policy(exact_seconds=60))
+    cache.save(big)
+    cache.look_after(big)
+    assert cache.open(big).approximate is None
+    assert not cache.approximate_path(big.key).exists()
+    assert cache.describe(big).kind == "exact"
+    assert str(cache.describe(big)).startswith("exact: 6,000 vectors take about ")
+
+
+def test_what_is_surely_fast_is_not_even_opened(tmp_path, big, monkeypatch):
+    VectorCache(tmp_path).save(big)
+    cache = VectorCache(tmp_path)
+    monkeypatch.setattr(cache, "_current", None)  # calling it would raise a TypeError
+    assert cache.save(big)
+    cache.speed_up(big)
+
+
+def test_one_number_a_vector_is_searched_exactly(tmp_path, new_source):
+    source = new_source(1)
+    source.add(np.ones((50, 1), np.float32))
+    cache = VectorCache(tmp_path, POLICY)
+    cache.look_after(source)
+    assert cache.open(source).approximate is None
+    assert len(cache.open(source).search(np.ones((1, 1), np.float32), 3)[0]) == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 100])
@@ -252,7 +276,7 @@ def test_a_new_process_finds_the_approximate_index_and_follows_the_source(tmp_pa
 def test_nothing_is_read_where_the_approximate_index_is_of_the_last_revision(tmp_path, big, monkeypatch):
     VectorCache(tmp_path, POLICY).look_after(big)
     cache = VectorCache(tmp_path, POLICY)
-    monkeypatch.setattr(cache, "open", None)  # calling it would raise a TypeError
+    monkeypatch.setattr(cache, "_current", None)  # calling it would raise a TypeError
     assert cache.save(big)
     cache.speed_up(big)
 
@@ -275,10 +299,14 @@ def test_each_damage_to_the_approximate_file_leaves_searches_exact_until_it_is_m
     cache.look_after(big)
     path = cache.approximate_path(big.key)
     whole = path.read_bytes()
-    places = [*range(0, 500, 9), *np.random.default_rng(0).integers(4096, len(whole), 40).tolist()]
+    places = [*range(0, 500, 9), *np.random.default_rng(0).integers(4096, len(whole), 20).tolist()]
     for place in places:
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        assert VectorCache(tmp_path, POLICY).open(big).approximate is None
+        with open(path, "r+b", buffering=0) as file:
+            for byte in (whole[place] ^ 1 << place % 8, whole[place]):
+                file.seek(place)
+                file.write(bytes([byte]))
+                whole_again = byte == whole[place]
+                assert (VectorCache(tmp_path, POLICY).open(big).approximate is not None) == whole_again
     for length in (0, 100, 4096, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert VectorCache(tmp_path, POLICY).open(big).approximate is None

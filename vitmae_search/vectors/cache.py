@@ -18,7 +18,7 @@ from vitmae_search.listings import IndexListing
 from vitmae_search.vectors.background import Background
 from vitmae_search.vectors.contract import Asked, Policy, VectorSource, never
 from vitmae_search.vectors.describing import describe
-from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.file import (
     Origin,
     VectorsFile,
@@ -122,8 +122,8 @@ class VectorCache:
 
         Searches go on meanwhile. A damaged file is rebuilt. Returns early once `cancelled` says so.
         """
-        self.open(source)
-        held = self._snapshots[source.key]
+        with self._lock:
+            held = self._current(source)
         if held.file is not None and not held.file.intact(cancelled) and not cancelled():
             log.warning("%s is damaged; it is rebuilt from the catalogue.", held.file.path)
             rebuilt = self._rebuilt(source, origin_of(source))
@@ -138,19 +138,19 @@ class VectorCache:
         """
         if self._needs_nothing(source):
             return
-        self.open(source)
-        held = self._snapshots[source.key]
-        if held.exact.bytes_scanned <= _SURELY_FAST * (self.policy.exact_seconds > 0):
+        with self._lock:
+            held = self._current(source)
+        before = held.approximate or self._read_approximate(held.origin)
+        if before is None and not self.policy.wants_faster(exact_seconds(held.exact), source.dimension):
             return
         from vitmae_search.vectors.approximate import Cancelled
         from vitmae_search.vectors.choosing import improved
 
-        before = held.approximate or self._read_approximate(held.origin)
         try:
             made = improved(held.exact, before, self.policy, cancelled)
         except Cancelled:
             return
-        if made is not before and made is not None:
+        if made is not before:
             with suppress(OSError):
                 write_payload_file(self.approximate_path(source.key), held.origin, *made.stored())
         with self._lock:
@@ -256,15 +256,20 @@ class VectorCache:
             return None
 
     def _needs_nothing(self, source: VectorSource) -> bool:
-        """Whether the approximate index on disk is of the source's revision. Only its first page is read."""
-        wanted = origin_of(source)
-        held = self._snapshots.get(source.key)
+        """Whether exact searches are surely fast, or the approximate index on disk is of the last revision.
+
+        Only the files' first pages are read.
+        """
+        wanted, held = origin_of(source), self._snapshots.get(source.key)
+        with suppress(OSError, VectorCacheDamaged):
+            count = read_origin(self.path(source.key), wanted)[1]["count"]
+            if self.policy.exact_seconds > 0 and 4 * count * source.dimension <= _SURELY_FAST:
+                return True
         if held is not None and held.approximate is None:
             return False
-        try:
+        with suppress(OSError, VectorCacheDamaged):
             return read_origin(self.approximate_path(source.key), wanted)[0] == wanted
-        except (OSError, VectorCacheDamaged):
-            return False
+        return False
 
     def _rebuilt(self, source: VectorSource, wanted: Origin) -> Snapshot:
         """All of `source`: by way of the file, or in memory where there can be none."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Measured, kinds, stop_if
 from vitmae_search.vectors.contract import Asked, Policy, Vectors, never
-from vitmae_search.vectors.exact import ExactIndex, exact_seconds
+from vitmae_search.vectors.exact import ExactIndex
 from vitmae_search.vectors.searching import SpaceIndex
 
 K = 10
@@ -17,14 +17,13 @@ _SAME = 1e-6
 
 def improved(
     exact: ExactIndex, held: ApproximateIndex | None, policy: Policy, cancelled: Asked = never
-) -> ApproximateIndex | None:
-    """The approximate index that `exact` should have now: none, the one that is `held`, or another one.
+) -> ApproximateIndex:
+    """The approximate index that `exact` should have now: the one that is `held`, or another one.
 
     Takes a minute for a million vectors where it has to be made; raises `Cancelled`.
     """
     if held is None:
-        slow = exact.dimension > 1 and exact_seconds(exact) > policy.exact_seconds
-        return build(exact, policy, cancelled) if slow else None
+        return build(exact, policy, cancelled)
     joined = len(held.ids) + len(held.lacks(exact))
     gone = joined - len(exact)
     if joined - held.trained_on + gone > len(exact) / 2:

@@ -50,6 +50,10 @@ class Policy:
     noise: float = 0.5
     added: float = 0.01
 
+    def wants_faster(self, seconds: float, dimension: int) -> bool:
+        """Whether an exact search that takes so long is too slow. One number a vector has no codes."""
+        return seconds > self.exact_seconds and dimension > 1
+
 
 class VectorIndex(Protocol):
     """Vectors of unit length under ids ≥ 0, to search. Many threads may search at once."""

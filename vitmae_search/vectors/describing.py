@@ -45,6 +45,6 @@ def _why_exact(file: VectorsFile, known: dict[str, Any] | None, policy: Policy) 
     if known is not None:
         recall = float(known["measured"]["recall"])
         return f"{taking}; an approximate index found {recall:.3f} of the ten best, which is too few"
-    if seconds > policy.exact_seconds:
+    if policy.wants_faster(seconds, file.origin.dimension):
         return f"{taking}; the app, or the next `index`, makes an approximate index"
     return taking

@@ -91,9 +91,12 @@ class VectorsFile:
                 self.vectors = np.asarray(np.memmap(file, _FLOAT, "r", _PAGE, shape))
             self._handle = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._handle)
+            self._intact = False
 
     def intact(self, cancelled: Asked = never) -> bool:
-        """Read all of the vectors, and compare them with their checksum. False as well once `cancelled`."""
+        """Read all vectors, once, and compare them with their checksum. False as well if `cancelled`."""
+        if self._intact:
+            return True
         digest, place, end = hashlib.sha256(), _PAGE, _PAGE + self.vectors.nbytes
         while place < end:
             block = os.pread(self._handle, min(_BLOCK, end - place), place)
@@ -101,7 +104,8 @@ class VectorsFile:
                 return False
             digest.update(block)
             place += len(block)
-        return bool(digest.hexdigest() == self._digest)
+        self._intact = digest.hexdigest() == self._digest
+        return self._intact
 
 
 def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, Vectors]]) -> None:
