@@ -21,7 +21,7 @@ from vitmae_search.vitmae import (
     reconstruction_loss,
     unpatchify,
 )
-from vitmae_search.vitmae.loss import normalise_patches, patch_errors
+from vitmae_search.vitmae.loss import normalise_patches, patch_errors, patch_statistics
 from vitmae_search.vitmae.masking import keep_all, mask_by_choice, mask_by_noise, num_kept, take_patches
 from vitmae_search.vitmae.positions import interpolate_grid, interpolate_sequence, sincos_positions
 
@@ -138,6 +138,10 @@ def test_the_loss_is_the_mean_over_removed_patches_alone() -> None:
     assert float(normal.mean(dim=-1).abs().max()) < 1e-6
     assert float((normal.std(dim=-1) - 1).abs().max()) < 1e-5
     assert float(patch_errors(normal, patches, norm_pix_loss=True).max()) < 1e-12
+    nearly_flat = patches * 1e-3  # where what is added to the variance counts
+    mean, deviation = patch_statistics(nearly_flat)
+    assert torch.allclose(normalise_patches(nearly_flat), (nearly_flat - mean) / deviation, atol=1e-5)
+    assert float(normalise_patches(nearly_flat).std()) < 0.9
 
 
 @pytest.mark.parametrize("pooling", get_args(Pooling))
