@@ -57,9 +57,9 @@ class Case:
 
 
 CASES = (
-    Case("base", SMALL, 96, 8),
+    Case("base", SMALL, 64, 8),
     Case("base", LARGE, 64, 4),
-    Case("shipped", SMALL, 512, 32),
+    Case("shipped", SMALL, 256, 32),
     Case("shipped", LARGE, 96, 6),
 )
 _DISTINCT = {SMALL: 64, LARGE: 12}
