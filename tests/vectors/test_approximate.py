@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors import ExactIndex, Policy, SpaceIndex, VectorCache
 from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured, kinds
 from vitmae_search.vectors.choosing import build, improved, kth_scores, noisy, recall_of
@@ -152,6 +153,16 @@ def test_stored_and_read_it_proposes_the_same(exact, index):
     again = SpaceIndex(exact, read).search(queries, 10)
     for a, b in zip(again, index.search(queries, 10), strict=True):
         assert a.ids.tolist() == b.ids.tolist()
+
+
+@pytest.mark.parametrize("change", [{"kind": None}, {"count": 10**9}, {"measured": {"other": 1}}])
+def test_what_another_version_stored_is_refused(index, change):
+    payload, more = index.approximate.stored()
+    changed = {key: value for key, value in (more | change).items() if value is not None}
+    with pytest.raises(VectorCacheDamaged, match="of another kind"):
+        ApproximateIndex.read(payload.tobytes(), changed)
+    with pytest.raises(VectorCacheDamaged, match="of another kind"):
+        ApproximateIndex.read(payload[:-50].tobytes(), more)
 
 
 def test_it_joins_what_is_little_and_begins_anew_where_it_is_much(exact, index):

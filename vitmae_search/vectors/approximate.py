@@ -112,12 +112,12 @@ class ApproximateIndex:
 
         Raises `VectorCacheDamaged` where they hold anything else.
         """
-        ids = np.frombuffer(payload, "<i8", int(more["count"])).astype(np.int64)
         try:
+            ids = np.frombuffer(payload, "<i8", int(more["count"])).astype(np.int64)
             index = faiss.deserialize_index(np.frombuffer(payload, np.uint8, offset=ids.nbytes))
-        except RuntimeError as error:
-            raise VectorCacheDamaged(f"FAISS cannot read the stored index ({error}).") from error
-        return cls(more["kind"], index, ids, int(more["trained_on"]), Measured(**more["measured"]))
+            return cls(more["kind"], index, ids, int(more["trained_on"]), Measured(**more["measured"]))
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise VectorCacheDamaged(f"The stored approximate index is of another kind ({error}).") from error
 
     def lacks(self, exact: ExactIndex) -> Ids:
         """The ids that `exact` gained since this was built."""

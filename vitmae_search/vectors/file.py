@@ -30,7 +30,7 @@ from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.contract import Asked, Ids, Vectors, never
 from vitmae_search.vectors.exact import check_vectors, checked_ids
 
-_MAGIC = b"VSVECT02"
+_MAGIC = b"VSVECT03"
 _PAGE = 4096
 _START = len(_MAGIC) + 4
 _DIGEST = 32
