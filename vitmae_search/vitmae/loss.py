@@ -18,7 +18,8 @@ def normalise_patches(patches: Tensor) -> Tensor:
     """
     count = patches.shape[-1]
     share = (count - 1) / count
-    return functional.layer_norm(patches, (count,), eps=share * _VARIANCE_FLOOR) * share**0.5
+    scaled: Tensor = functional.layer_norm(patches, (count,), eps=share * _VARIANCE_FLOOR) * share**0.5
+    return scaled
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
