@@ -95,7 +95,7 @@ def quieten() -> None:
 
 
 HEADER = (
-    *("model", "photos", "reference, images/s", f"in batches of {BATCH}", "ours", "× reference", "× batches"),
+    *("model", "photos", "reference, images/s", "in a batch", "ours", "× reference", "× batch"),
     *("decoding alone", "encoding alone", "share"),
 )
 
