@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 SPLITS_NAME = "cpu-splits.json"
 _ROUNDS = 3
-_TOKENS = 1600
-"""In a part of a batch: many enough for a call to pay, and few enough for a cache."""
+_VALUES = 614_400
+"""Of one layer's output in a part of a batch, 2.4 MB: larger ones are slower, for each is new memory."""
 
 
 def candidates(cores: int) -> list[Split]:
@@ -43,8 +43,9 @@ class SplitWork:
     def __init__(self, size: tuple[int, int], config: ViTMAEConfig | ViTConfig, precision: str) -> None:
         self._cores = torch.get_num_threads()
         (height, width), (ph, pw) = size, config.patch_shape
-        self._tokens = 1 + (height // ph) * (width // pw)
-        shape = (self._tokens, config.hidden_size, config.intermediate_size)
+        tokens = 1 + (height // ph) * (width // pw)
+        self._values = tokens * config.hidden_size
+        shape = (tokens, config.hidden_size, config.intermediate_size)
         self._key = machine_key(torch.__version__, self._cores, precision, shape)
         self._ways = candidates(self._cores)
         known = recall(SPLITS_NAME).get(self._key)
@@ -82,7 +83,7 @@ class SplitWork:
         """As many for each worker, so that none waits for another. The batch itself where it is small."""
         if len(batch) < way.workers:
             return [batch]
-        wanted = math.ceil(len(batch) * self._tokens / _TOKENS)
+        wanted = math.ceil(len(batch) * self._values / _VALUES)
         count = min(len(batch), way.workers * math.ceil(wanted / way.workers))
         return np.array_split(batch, count)
 

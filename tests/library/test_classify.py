@@ -42,7 +42,7 @@ def colours(tmp_path: Path, write_colour: Callable[[Path, str, int], Path]) -> P
 def library(tmp_path: Path, colours: Path) -> Any:
     with Library.open(tmp_path / "library", embedder="color_layout") as opened:
         opened.index(colours)
-    with Library.open(tmp_path / "library", device="cpu") as opened:
+    with Library.open(tmp_path / "library", device="cpu", precision="fp32") as opened:
         yield opened
 
 
@@ -227,7 +227,7 @@ def test_bad_files_fail_alone_with_a_reason(library: Library, colours: Path, col
 
 def test_it_can_be_cancelled_and_goes_on(tmp_path: Path, library: Library, colour_model: Path) -> None:
     seen: list[int] = []
-    with Library.open(tmp_path / "library", batch_size=4, device="cpu") as small:
+    with Library.open(tmp_path / "library", batch_size=4, device="cpu", precision="fp32") as small:
         report = small.classify(
             colour_model, on_progress=lambda moment: seen.append(moment.done), cancelled=lambda: seen[-1] >= 5
         )

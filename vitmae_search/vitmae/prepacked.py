@@ -86,11 +86,12 @@ class _Layer(nn.Module):
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, None]:
         """(N, T, D) to (N, T, D), both fp32."""
         mixed = self.mixed(self._attention(self.layernorm_before(tokens).to(torch.bfloat16)))
-        tokens = tokens + mixed.float()
+        tokens = tokens + mixed
         hidden = self.widened(self.layernorm_after(tokens).to(torch.bfloat16))
         if self.activation is not None:
             hidden = self.activation(hidden)
-        return tokens + self.narrowed(hidden).float(), None
+        tokens += self.narrowed(hidden)
+        return tokens, None
 
     def _attention(self, tokens: Tensor) -> Tensor:
         """(N, T, D) to (N, T, D), bf16."""

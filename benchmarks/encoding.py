@@ -1,0 +1,286 @@
+"""Encoding on a CPU: images a second from pixels to vectors, beside other ways to run the same weights.
+
+    python -m benchmarks.encoding [--only base|tiny]
+
+"base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
+All take turns in one run, on batches of 32, as `index` makes them; the reference's way, one image at a time,
+on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left out.
+
+Others get pixels as they want them; ours gets the bytes that `prepare` makes, and normalises. "Workers" are
+threads that share the weights, with one thread of torch's each. The cosine is to the reference's vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.measuring import compared, cores, interleaved, machine, table
+from plugins.vitmae.pixels import levels_of, pixel_values
+from plugins.vitmae.workers import Split, Workers
+from vitmae_search.bundled import bundled
+from vitmae_search.embedding import PluginHost, open_embedder
+from vitmae_search.library import write_samples
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
+
+BATCH = 32
+REFERENCE = "the reference's way"
+TRIALS = 8
+"""Batches after which ours has chosen how to share the cores."""
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model in a folder, and a batch: `images` as ours takes them, `pixels` (N, 3, H, W) as others do."""
+
+    folder: Path
+    images: NDArray[np.uint8]
+    pixels: Tensor
+
+    @property
+    def few(self) -> Tensor:
+        """What the reference's way has time for."""
+        return self.pixels[: 32 if self.pixels.shape[-1] < 100 else 4]
+
+
+@dataclass
+class Way:
+    """From the case's pixels to the mean of the patch tokens, (N, D), whatever its length."""
+
+    run: Callable[[], Any]
+    note: str = ""
+
+
+def main() -> None:
+    """Print a table for each model as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=["base", "tiny"])
+    only = parser.parse_args().only
+    print(machine("torch", "transformers", "openvino", "onnxruntime"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in [only] if only else ["base", "tiny"]:
+            compare(f"{name}", base_case(Path(folder)) if name == "base" else tiny_case(Path(folder)))
+
+
+def compare(title: str, case: Case) -> None:
+    """Measure the ways that are there, and print their table."""
+    ways = dict(ways_of(case))
+    vectors = {name: unit(way.run()) for name, way in ways.items()}  # a first call may compile
+    exact = unit(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
+    for _ in range(TRIALS):
+        ways["ours"].run()
+    seconds = interleaved({name: way.run for name, way in ways.items()})
+    seconds[REFERENCE] *= len(case.pixels) / len(case.few)
+    cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
+    notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
+    columns = ["least cosine", "note"]
+    rows = compared(seconds, reference=REFERENCE, count=BATCH, unit="images/s", notes=notes, columns=columns)
+    print(f"\n{title}, {cores()} cores\n")
+    print(table(*rows), flush=True)
+
+
+def ways_of(case: Case) -> Iterator[tuple[str, Way]]:
+    """By name; those whose package is missing are named and left out."""
+    full = hf_model(case.folder, torch.float32)
+    yield REFERENCE, Way(lambda: one_at_a_time(full, case.few), "transformers, fp32, one at a time")
+    model = hf_model(case.folder, torch.bfloat16)
+    half = case.pixels.bfloat16()
+    split = Workers(Split(cores(), 1))
+    yield "HF bf16", Way(lambda: pooled(model, half))
+    yield "HF bf16, workers", Way(lambda: in_parts(split, lambda part: pooled(model, part), half))
+    yield "torch.compile bf16, workers", compiled(model, half, split)
+    if installed("openvino"):
+        yield "OpenVINO bf16", openvino(case)
+    if installed("onnxruntime", "onnx"):
+        yield from onnx_runtime(case)
+    host = PluginHost(packages=False).get("vitmae")
+    options = {"model": str(case.folder), "layers": "last", "pooling": "mean"}
+    for name, precision in (("ours fp32", "fp32"), ("ours", "auto")):
+        embedder = open_embedder(host, options, "cpu", precision)
+        said = f"{embedder.provenance['precision']}, normalisation included"
+        yield name, Way(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
+
+
+# The models and their pictures
+
+
+def base_case(folder: Path) -> Case:
+    """ViT-B/16; the decoder, which nobody runs here, is small."""
+    torch.manual_seed(0)
+    small: dict[str, Any] = {
+        "decoder_num_hidden_layers": 1,
+        "decoder_hidden_size": 64,
+        "decoder_intermediate_size": 64,
+    }
+    path = folder / "base"
+    ViTMAEForPreTraining(ViTMAEConfig(**small, decoder_num_attention_heads=2)).save_pretrained(path)
+    ViTImageProcessor().save_pretrained(path)
+    return case_of(path, 224, folder)
+
+
+def tiny_case(folder: Path) -> Case:
+    return case_of(bundled("data") / "models" / "vitmae-tiny-patch8-64", 64, folder)
+
+
+def case_of(model: Path, side: int, folder: Path) -> Case:
+    """With the demo's photos."""
+    photos = folder / "photos"
+    if not photos.is_dir():
+        write_samples(photos)
+    paths = list(islice(cycle(sorted(path for path in photos.rglob("*.jpg"))), BATCH))
+    images = np.stack([np.array(Image.open(path).convert("RGB").resize((side, side))) for path in paths])
+    levels = levels_of(ViTImageProcessor.from_pretrained(str(model)))
+    return Case(model, images, pixel_values(images, levels))
+
+
+# The ways of others
+
+
+def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """The reference's encoder, which removes no patch."""
+    import transformers
+
+    quiet: Any = transformers.utils.logging
+    quiet.set_verbosity_error()  # it would list the decoder's weights, left unread
+    model: Any = transformers.ViTMAEModel.from_pretrained(folder, mask_ratio=0.0, dtype=dtype)
+    module: nn.Module = model.eval()
+    return module
+
+
+def pooled(model: nn.Module, pixels: Tensor) -> Rows:
+    """Its tokens come in a random order, which their mean does not know."""
+    with torch.no_grad():
+        tokens = model(pixels).last_hidden_state
+        rows: Rows = tokens[:, 1:].float().mean(dim=1).numpy()
+    return rows
+
+
+def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
+    """As the reference's documentation embeds."""
+    return np.concatenate([pooled(model, one[None]) for one in pixels])
+
+
+def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int = 8) -> Rows:
+    """In parts of 8 images, of which each worker takes the next."""
+    return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
+
+
+def compiled(model: nn.Module, pixels: Tensor, split: Workers) -> Way:
+    """With its weights frozen, which lays them out; it is compiled for one thread, as its workers have."""
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    fast: Any = torch.compile(model)
+    started = time.perf_counter()
+    pooled(fast, pixels[:8])
+    taken = time.perf_counter() - started
+    torch.set_num_threads(before)
+
+    def run() -> Rows:
+        return in_parts(split, lambda part: pooled(fast, part), pixels)
+
+    return Way(run, f"compiled in {taken:.0f} s")
+
+
+class Exported(nn.Module):
+    """Our encoder in fp32 with its mean: what is handed to others to convert."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
+        self.last = (self.encoder.config.num_hidden_layers,)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, D)."""
+        tokens: Tensor = self.encoder.encode(pixels, self.last)[0]
+        return tokens[:, 1:].mean(dim=1)
+
+
+def openvino(case: Case) -> Way:
+    """A stream for each core, in bf16 where it has the hardware; parts of 8."""
+    import openvino as ov
+
+    started = time.perf_counter()
+    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[:8])
+    hints = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
+    network = ov.Core().compile_model(model, "CPU", hints)
+    taken = time.perf_counter() - started
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // 8)]
+    queue = ov.AsyncInferQueue(network, 2 * cores())
+    found: dict[int, Rows] = {}
+    queue.set_callback(
+        lambda request, number: found.__setitem__(number, request.get_output_tensor(0).data.copy())
+    )
+
+    def run() -> Rows:
+        for number, part in enumerate(parts):
+            queue.start_async({0: part}, number)
+        queue.wait_all()
+        return np.concatenate([found[number] for number in range(len(parts))])
+
+    return Way(run, f"converted in {taken:.0f} s")
+
+
+def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
+    """In fp32, and with products in int8 (dynamic quantisation, a scale an output); one worker a core."""
+    import onnxruntime as ort
+    from onnxruntime.quantization import quantize_dynamic
+
+    pool = ThreadPoolExecutor(cores())
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 3
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // 8)]
+    with tempfile.TemporaryDirectory() as folder:
+        whole, small = f"{folder}/fp32.onnx", f"{folder}/int8.onnx"
+        torch.onnx.export(
+            Exported(case.folder), (case.pixels[:8],), whole, input_names=["pixels"], dynamo=False,
+            dynamic_axes={"pixels": {0: "batch"}},
+        )  # fmt: skip
+        quantize_dynamic(whole, small, per_channel=True)
+        for name, path in (("ONNX Runtime fp32", whole), ("ONNX Runtime int8", small)):
+            session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+            def run(session: Any = session) -> Rows:
+                return np.concatenate(
+                    list(pool.map(lambda part: session.run(None, {"pixels": part})[0], parts))
+                )
+
+            yield name, Way(run)
+
+
+def installed(*packages: str) -> bool:
+    """Whether they all are; says which are not."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        print(f"left out: {', '.join(missing)} not installed")
+    return not missing
+
+
+def unit(rows: Rows) -> Rows:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / lengths, np.float32)
+
+
+if __name__ == "__main__":
+    main()
