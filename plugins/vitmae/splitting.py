@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SPLITS_NAME = "cpu-splits.json"
 _ROUNDS = 3
 _VALUES = 614_400
-"""Of one layer's output in a part of a batch, 2.4 MB; parts of twice that were no faster, and sometimes slower."""
+"""Of one layer's output in a part of a batch, 2.4 MB. Twice that was no faster, and sometimes slower."""
 
 
 def candidates(cores: int) -> list[Split]:

@@ -193,7 +193,7 @@ def test_the_speed_of_models(vitmae_search: Callable[..., Any], monkeypatch: pyt
     assert measured
     assert all(f"measuring {name}" in done.err for name in measured)
     assert all(model["measured_on"] in ("cpu, fp32", "cpu, bf16") for model in measured.values())
-    assert vitmae_search("models").out.count("images/s (cpu, fp32)") == len(measured)
+    assert vitmae_search("models").out.count("images/s (cpu, ") == len(measured)
 
 
 def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path) -> None:
