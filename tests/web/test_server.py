@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.web.frontend import STATIC
 from vitmae_search.web.launch import launch
 
 WAYS = ["streamlit", "command"]
@@ -70,6 +71,9 @@ def test_it_listens_and_answers_on_this_machine_only(
         assert asks(port, Origin="http://evil.example") == 403
     assert status(port, "/thumb/1", host="evil.example") == 403
     assert status(port, "/thumb/1") == 404
+    script = next((STATIC / "static" / "js").glob("index.*.js")).name
+    assert status(port, f"/static/js/{script}") == 200
+    assert status(port, f"/static/js/{script}", host="evil.example") == 403
     assert not (tmp_path / "library").exists()
 
 

@@ -10,6 +10,8 @@ from starlette.routing import BaseRoute
 
 from vitmae_search.settings import settings
 from vitmae_search.web import notices
+from vitmae_search.web.connections import NoDelay
+from vitmae_search.web.frontend import Frontend
 from vitmae_search.web.middleware import HostGuard
 from vitmae_search.web.routes import photo_routes
 from vitmae_search.web.warming import lifespan
@@ -21,7 +23,11 @@ MAIN_SCRIPT = Path(__file__).resolve().with_name("main.py")
 
 def middleware() -> list[Middleware]:
     """Outermost first."""
-    return [Middleware(HostGuard, allowed_hosts=settings().allowed_hosts)]
+    return [
+        Middleware(NoDelay),
+        Middleware(HostGuard, allowed_hosts=settings().allowed_hosts),
+        Middleware(Frontend),
+    ]
 
 
 def routes() -> list[BaseRoute]:
