@@ -16,6 +16,7 @@ from sqlalchemy import (
     CursorResult,
     Select,
     and_,
+    bindparam,
     exists,
     false,
     func,
@@ -46,6 +47,9 @@ _PHOTO: Any = select(
     ContentRow.latitude,
     ContentRow.longitude,
 ).join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+
+_CONTENT_ID = select(ContentRow.content_id).where(ContentRow.digest == bindparam("digest"))
+"""Made once: it is asked for every file that is read."""
 
 _FAILURE = select(FailureRow.path, FailureRow.reason, FailureRow.size, FailureRow.mtime_ns)
 
@@ -179,8 +183,7 @@ def ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:
 
 def content_id(connection: Connection, digest: str) -> int | None:
     """See `Catalog.content_id`."""
-    statement = select(ContentRow.content_id).where(ContentRow.digest == digest)
-    return connection.execute(statement).scalar_one_or_none()
+    return connection.execute(_CONTENT_ID, {"digest": digest}).scalar_one_or_none()
 
 
 def known_rows(connection: Connection, root: str, space_id: int | None) -> CursorResult[Any]:

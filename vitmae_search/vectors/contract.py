@@ -45,7 +45,7 @@ class Policy:
     """
 
     exact_seconds: float = 0.005
-    recall: float = 0.99
+    recall: float = 0.995
     queries: int = 500
     noise: float = 0.5
     added: float = 0.01
