@@ -108,8 +108,10 @@ def outcome() -> None:
     newest = next((run for run in library().runs(RECENT) if run.kind not in TRAININGS), None)
     if newest is None:
         return
+    if newest.state == "running":
+        st.session_state["vs_watched"] = newest.key
+    # Kept until the next run: a page that is drawn twice at the end would take it away unseen.
     watched = st.session_state.get("vs_watched") == newest.key
-    st.session_state["vs_watched"] = newest.key if newest.state == "running" else None
     if newest.state == "done" and watched:
         notices.notice(f"{doing(newest)} is {_outcome(newest)}.", "good")
     elif newest.state == "failed":
