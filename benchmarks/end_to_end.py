@@ -37,6 +37,7 @@ from benchmarks.measuring import cores, interleaved, machine, ratios, rounded, t
 from benchmarks.photographs import LARGE, SMALL, make_photos
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import PluginHost, open_embedder
+from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.prefetch import Known, PhotoReader, prefetch
 from vitmae_search.library import Library
@@ -170,8 +171,9 @@ class Ways:
                 pass
 
     def _encode(self) -> None:
-        for start in range(0, len(self._pixels), BATCH):
-            self._embedder.embed(np.stack(self._pixels[start : start + BATCH]))
+        size = batch_size_for(self._embedder)
+        for start in range(0, len(self._pixels), size):
+            self._embedder.embed(np.stack(self._pixels[start : start + size]))
 
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
         embedder = self._embedder

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
 from vitmae_search.indexing import progress
-from vitmae_search.indexing.embed import embed_rows, still_works
+from vitmae_search.indexing.embed import batch_size_for, embed_rows, still_works
 from vitmae_search.indexing.plan import Job, make_plan
 from vitmae_search.indexing.prefetch import prefetch
 from vitmae_search.indexing.progress import ProgressTeller
@@ -157,6 +157,22 @@ def test_no_rows_are_no_call(new_plugin):
     plugin = new_plugin()
     assert embed_rows(open_embedder(plugin), []) == []
     assert plugin.rows == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "size"),
+    [
+        ((64, 64, 3), "uint8", 128),
+        ((128, 128, 3), "uint8", 42),
+        ((64, 64, 3), "float32", 42),
+        ((224, 224, 3), "uint8", 32),
+        ((5, 512, 512, 3), "float32", 32),
+    ],
+)
+def test_small_photos_come_in_larger_batches(new_plugin, shape, dtype, size):
+    embedder = open_embedder(new_plugin())
+    embedder.shape, embedder.dtype = shape, np.dtype(dtype)
+    assert batch_size_for(embedder) == size
 
 
 def test_the_catalogue_hears_of_progress_seldom(monkeypatch):

@@ -33,7 +33,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(["scaled", "exact"]),
         help="Let the JPEG decoder scale large photos down, or decode every pixel.  [default: scaled]",
     ),
-    click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1, 4096),
+        help="How many photos are encoded, and recorded, at once.  [default: 32, or up to 128 small ones]",
+    ),
 )
 
 

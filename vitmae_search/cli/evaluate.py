@@ -71,7 +71,7 @@ def command(
     instances: int,
     limit: int | None,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     output: Path | None,
     plot: Path | None,
     library: Path | None,
@@ -102,7 +102,7 @@ def command(
                 instances=instances,
                 limit=limit,
                 seed=seed,
-                batch_size=batch_size,
+                batch_size=batch_size or 32,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:

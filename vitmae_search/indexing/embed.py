@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ from PIL import Image
 from vitmae_search.embedding import GuardedEmbedder, Prepare
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
+LEAST_BATCH = 32
+_LARGEST_BATCH = 128
+_BATCH_BYTES = 1 << 21
+"""Of prepared pixels: 32 photos of 148 × 148, or 128 of 74 × 74."""
+
 Outcome = NDArray[np.float32] | VitmaeSearchError
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """A batch of prepared images, (N, ...), to a row for each, (N, D)."""
@@ -20,6 +26,15 @@ Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 def embed_rows(embedder: GuardedEmbedder, rows: Sequence[NDArray[Any]]) -> list[Outcome]:
     """For each prepared image its (D,) vector, or the error that it alone gives; see `rows_alone`."""
     return rows_alone(embedder.embed, rows)
+
+
+def batch_size_for(embedder: GuardedEmbedder) -> int:
+    """How many photos a batch has where nobody said: 32, and more of small ones, whose calls cost too much.
+
+    Larger ones would lose more work when a run is killed.
+    """
+    each = math.prod(embedder.shape) * embedder.dtype.itemsize
+    return max(LEAST_BATCH, min(_LARGEST_BATCH, _BATCH_BYTES // each))
 
 
 def still_works(embedder: GuardedEmbedder) -> bool:

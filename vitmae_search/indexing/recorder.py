@@ -64,7 +64,7 @@ class Recorder:
         self._embedder = embedder
         self._gone = gone
         self._counts = counts
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._kept = KeptVectors(catalog, self._space_id)
         self._pending: list[Fetched] = []
         self._pixels = 0
@@ -87,7 +87,7 @@ class Recorder:
         """Add a file. Where that fills a batch, it is embedded and recorded; see `flush`."""
         self._pending.append(fetched)
         self._pixels += fetched.pixels is not None
-        if self._pixels >= self._batch_size or len(self._pending) >= self._batch_size + _LIGHT:
+        if self._pixels >= self.batch_size or len(self._pending) >= self.batch_size + _LIGHT:
             self.flush()
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
@@ -31,7 +32,7 @@ class _Options:
     folders: Sequence[str]
     exclude: Sequence[str]
     retry_failed: bool
-    batch_size: int
+    batch_size: int | None
     workers: int
 
 
@@ -42,7 +43,7 @@ def index_folders(
     open_target: OpenTarget,
     vectors: VectorCache | None = None,
     thumbnails: ThumbnailStore | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int | None = None,
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
@@ -60,7 +61,7 @@ def index_folders(
     what was dealt with. Raises `LibraryError` for a folder that is not there and never was, `StorageError`
     where the disk is full, and the plugin's error where it cannot embed at all; what was recorded is kept.
     """
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = check_folders(catalog, folders)
     options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers())
@@ -149,7 +150,8 @@ class _IndexRun:
 
     def _index_all(self, jobs: Sequence[Job], gone: GoneRows, target: Target) -> None:
         embedder = target.open_embedder()
-        recorder = Recorder(self._catalog, target, embedder, gone, self._counts, self._options.batch_size)
+        size = self._options.batch_size or batch_size_for(embedder)
+        recorder = Recorder(self._catalog, target, embedder, gone, self._counts, size)
         while jobs:
             self._index(jobs, recorder, embedder, target.features.decode)
             jobs, recorder.again = recorder.again, []
@@ -160,7 +162,7 @@ class _IndexRun:
         shrink_to = decode_target(decode_mode, embedder.input_size)
         reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
         workers = self._options.workers
-        ahead = self._options.batch_size + 2 * workers
+        ahead = recorder.batch_size + 2 * workers
         with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:
             for one in fetched:
                 self._stop_if_asked()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.indexing import TagOptions, classify_photos, index_folders
+from vitmae_search.indexing import LEAST_BATCH, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.choice import EmbedderChoice, absolute_model, chosen_projection
 from vitmae_search.library.embedders import DEFAULT_DECODE, DEFAULT_PLUGIN, Embedders
@@ -46,7 +46,7 @@ class Library(LibraryReader):
         folder: Path,
         choice: EmbedderChoice,
         embedders: Embedders,
-        batch_size: int,
+        batch_size: int | None,
         *,
         background: bool = False,
     ) -> None:
@@ -65,7 +65,7 @@ class Library(LibraryReader):
         precision: str = "auto",
         decode: str | None = None,
         projection: str | os.PathLike[str] | Projection | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
         background: bool = False,
     ) -> Self:
@@ -75,6 +75,7 @@ class Library(LibraryReader):
         in; without any of them that is the library's current space, or the bundled model in a new library.
         `projection` is a file (or what was read from it), "none" to search in the features themselves, or
         None: the current space's where nothing else is chosen, and otherwise the model's own if it has one.
+        A batch has `batch_size` photos; None is 32, and up to 128 of small ones when they are indexed.
         With `background`, as in the app, a thread checks the indexes that are searched and makes faster
         ones, until `close`; without it `index` does.
         Raises `ModelError` for a file that is no projection.
@@ -149,7 +150,7 @@ class Library(LibraryReader):
             under=None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under))),
             again=again,
             decode=self._choice.decode or DEFAULT_DECODE,
-            batch_size=self._batch_size,
+            batch_size=self._batch_size or LEAST_BATCH,
         )
         with CatalogWriter.open_writer(self.folder) as catalog:
             return classify_photos(
@@ -187,7 +188,7 @@ class Library(LibraryReader):
             self._choice,
             self._spaces,
             self._embedders.device,
-            self._batch_size,
+            self._batch_size or LEAST_BATCH,
             on_progress,
             cancelled,
         )
