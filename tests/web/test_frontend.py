@@ -88,6 +88,11 @@ def test_a_file_is_read_once(tmp_path: Path) -> None:
     assert asked.get("/static/js/a.js").text == "let a;"
     script.unlink()
     assert asked.get("/static/js/a.js").text == "let a;"
+    script.write_text("let b;")
+    replaced = client(static)
+    replaced.get("/")  # the list of files is made with the first request
+    script.unlink()
+    assert "x-inner" in replaced.get("/static/js/a.js").headers
 
 
 def test_what_is_not_a_plain_request_for_a_small_file_is_streamlits(tmp_path: Path) -> None:

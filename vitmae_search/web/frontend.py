@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit
@@ -43,23 +44,25 @@ class Frontend:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
-        elif scope["path"] in self._files and not _PARTIAL.intersection(name for name, _ in scope["headers"]):
-            await self._send_file(scope["path"], send)
+        elif (body := self._body(scope)) is not None:
+            kind = _KINDS[self._files[scope["path"]].suffix]
+            length = str(len(body)).encode()
+            headers = [(b"content-type", kind), (b"content-length", length), (b"cache-control", _FOR_EVER)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
         else:
             first = scope["path"] == "/" and self._link
             await self._app(scope, receive, _with_link(send, self._link) if first else send)
 
-    async def _send_file(self, path: str, send: Send) -> None:
+    def _body(self, scope: Scope) -> bytes | None:
+        """The file that a plain request names; None where Streamlit is to answer."""
+        path = scope["path"]
+        if path not in self._files or _PARTIAL.intersection(name for name, _ in scope["headers"]):
+            return None
         if path not in self._kept:
-            self._kept[path] = self._files[path].read_bytes()
-        body = self._kept[path]
-        headers = [
-            (b"content-type", _KINDS[self._files[path].suffix]),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", _FOR_EVER),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            with suppress(OSError):  # gone since the server was started
+                self._kept[path] = self._files[path].read_bytes()
+        return self._kept.get(path)
 
 
 def _small(static: Path) -> Iterator[Path]:
@@ -75,16 +78,15 @@ def first_page_modules(static: Path = STATIC) -> list[str]:
     A Streamlit whose files are called otherwise has none.
     """
     scripts, index = static / "static" / "js", static / "index.html"
-    listed = (
-        set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8"))) if index.is_file() else set()
-    )
+    page = index.read_text("utf-8", "replace") if index.is_file() else ""
+    listed = set(re.findall(r"static/js/([\w.-]+\.js)", page))
     waiting = [path.name for name in FIRST_PAGE for path in scripts.glob(f"{name}.*.js")]
     found: dict[str, None] = {}
     while waiting:
         name = waiting.pop(0)
         if name not in found and name not in listed and (scripts / name).is_file():
             found[name] = None
-            waiting += _IMPORT.findall((scripts / name).read_text("utf-8"))
+            waiting += _IMPORT.findall((scripts / name).read_text("utf-8", "replace"))
     return list(found)
 
 
