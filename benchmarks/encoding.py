@@ -3,8 +3,8 @@
     python -m benchmarks.encoding [--only base|tiny]
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
-All take turns in one run, on batches of 32, as `index` makes them; the reference's way, one image at a time,
-on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left out.
+All take turns in one run, on batches as `index` makes them (32, and 128 of small ones); the reference's way,
+one image at a time, on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left out.
 
 Others get pixels as they want them; ours gets the bytes that `prepare` makes, and normalises. "Workers" are
 threads that share the weights, with one thread of torch's each. The cosine is to the reference's vectors.
@@ -37,7 +37,9 @@ from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.library import write_samples
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
-BATCH = 32
+BASE_BATCH, TINY_BATCH = 32, 128
+"""As `index` takes them."""
+
 REFERENCE = "the reference's way"
 TRIALS = 8
 """Batches after which ours has chosen how to share the cores."""
@@ -52,6 +54,11 @@ class Case:
     folder: Path
     images: NDArray[np.uint8]
     pixels: Tensor
+
+    @property
+    def part(self) -> int:
+        """How many images the others take at once: a quarter of the batch."""
+        return len(self.pixels) // 4
 
     @property
     def few(self) -> Tensor:
@@ -91,8 +98,8 @@ def compare(title: str, case: Case) -> None:
     seconds[REFERENCE] *= len(case.pixels) / len(case.few)
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
     notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
-    columns = ["least cosine", "note"]
-    rows = compared(seconds, reference=REFERENCE, count=BATCH, unit="images/s", notes=notes, columns=columns)
+    told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["least cosine", "note"]}
+    rows = compared(seconds, reference=REFERENCE, count=len(case.pixels), **told)
     print(f"\n{title}, {cores()} cores\n")
     print(table(*rows), flush=True)
 
@@ -105,8 +112,8 @@ def ways_of(case: Case) -> Iterator[tuple[str, Way]]:
     half = case.pixels.bfloat16()
     split = Workers(Split(cores(), 1))
     yield "HF bf16", Way(lambda: pooled(model, half))
-    yield "HF bf16, workers", Way(lambda: in_parts(split, lambda part: pooled(model, part), half))
-    yield "torch.compile bf16, workers", compiled(model, half, split)
+    yield "HF bf16, workers", Way(lambda: in_parts(split, lambda part: pooled(model, part), half, case.part))
+    yield "torch.compile bf16, workers", compiled(model, half, split, case.part)
     if installed("openvino"):
         yield "OpenVINO bf16", openvino(case)
     if installed("onnxruntime", "onnx"):
@@ -133,19 +140,19 @@ def base_case(folder: Path) -> Case:
     path = folder / "base"
     ViTMAEForPreTraining(ViTMAEConfig(**small, decoder_num_attention_heads=2)).save_pretrained(path)
     ViTImageProcessor().save_pretrained(path)
-    return case_of(path, 224, folder)
+    return case_of(path, 224, BASE_BATCH, folder)
 
 
 def tiny_case(folder: Path) -> Case:
-    return case_of(bundled("data") / "models" / "vitmae-tiny-patch8-64", 64, folder)
+    return case_of(bundled("data") / "models" / "vitmae-tiny-patch8-64", 64, TINY_BATCH, folder)
 
 
-def case_of(model: Path, side: int, folder: Path) -> Case:
+def case_of(model: Path, side: int, batch: int, folder: Path) -> Case:
     """With the demo's photos."""
     photos = folder / "photos"
     if not photos.is_dir():
         write_samples(photos)
-    paths = list(islice(cycle(sorted(path for path in photos.rglob("*.jpg"))), BATCH))
+    paths = list(islice(cycle(sorted(path for path in photos.rglob("*.jpg"))), batch))
     images = np.stack([np.array(Image.open(path).convert("RGB").resize((side, side))) for path in paths])
     levels = levels_of(ViTImageProcessor.from_pretrained(str(model)))
     return Case(model, images, pixel_values(images, levels))
@@ -178,12 +185,12 @@ def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
     return np.concatenate([pooled(model, one[None]) for one in pixels])
 
 
-def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int = 8) -> Rows:
-    """In parts of 8 images, of which each worker takes the next."""
+def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
+    """In parts of `size` images, of which each worker takes the next."""
     return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
-def compiled(model: nn.Module, pixels: Tensor, split: Workers) -> Way:
+def compiled(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Way:
     """With its weights frozen, which lays them out; it is compiled for one thread, as its workers have."""
     import torch._inductor.config as inductor
 
@@ -192,12 +199,12 @@ def compiled(model: nn.Module, pixels: Tensor, split: Workers) -> Way:
     torch.set_num_threads(1)
     fast: Any = torch.compile(model)
     started = time.perf_counter()
-    pooled(fast, pixels[:8])
+    pooled(fast, pixels[:part])
     taken = time.perf_counter() - started
     torch.set_num_threads(before)
 
     def run() -> Rows:
-        return in_parts(split, lambda part: pooled(fast, part), pixels)
+        return in_parts(split, lambda some: pooled(fast, some), pixels, part)
 
     return Way(run, f"compiled in {taken:.0f} s")
 
@@ -217,15 +224,15 @@ class Exported(nn.Module):
 
 
 def openvino(case: Case) -> Way:
-    """A stream for each core, in bf16 where it has the hardware; parts of 8."""
+    """A stream for each core, in bf16 where it has the hardware."""
     import openvino as ov
 
     started = time.perf_counter()
-    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[:8])
+    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[: case.part])
     hints = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
     network = ov.Core().compile_model(model, "CPU", hints)
     taken = time.perf_counter() - started
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // 8)]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // case.part)]
     queue = ov.AsyncInferQueue(network, 2 * cores())
     found: dict[int, Rows] = {}
     queue.set_callback(
@@ -250,11 +257,11 @@ def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.log_severity_level = 3
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // 8)]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // case.part)]
     with tempfile.TemporaryDirectory() as folder:
         whole, small = f"{folder}/fp32.onnx", f"{folder}/int8.onnx"
         torch.onnx.export(
-            Exported(case.folder), (case.pixels[:8],), whole, input_names=["pixels"], dynamo=False,
+            Exported(case.folder), (case.pixels[: case.part],), whole, input_names=["pixels"], dynamo=False,
             dynamic_axes={"pixels": {0: "batch"}},
         )  # fmt: skip
         quantize_dynamic(whole, small, per_channel=True)
