@@ -4,7 +4,8 @@
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
 All take turns in one run, on batches as `index` makes them (32, and 128 of small ones); the reference's way,
-one image at a time, on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left out.
+one image at a time, on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left
+out.
 
 Others get pixels as they want them; ours gets the bytes that `prepare` makes, and normalises. "Workers" are
 threads that share the weights, with one thread of torch's each. The cosine is to the reference's vectors.
