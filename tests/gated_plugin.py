@@ -17,8 +17,13 @@ from vitmae_search.embedding.contract import Options, PluginInfo
 GATE = Path(__file__).with_name("gate")
 
 
+EACH = 20
+
+
 def prepare(image: Image.Image, /) -> np.ndarray:
-    return np.asarray(image.convert("RGB").resize((8, 8)))
+    """As large as a photo for a real model, so that batches are as small."""
+    grid = np.asarray(image.convert("RGB").resize((8, 8)))
+    return grid.repeat(EACH, axis=0).repeat(EACH, axis=1)
 
 
 class Gated:
@@ -34,7 +39,7 @@ class Gated:
         self.seen += len(batch)
         while self.seen > 5 and not GATE.exists():
             time.sleep(0.02)
-        rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        rows = batch[:, ::EACH, ::EACH].reshape(len(batch), -1).astype(np.float32) + 1
         return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
     def close(self) -> None:
