@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from vitmae_search import __version__
 from vitmae_search.cli.main import COMMANDS, cli
 
 
@@ -34,7 +33,7 @@ def test_the_version_is_said_without_an_installation(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.metadata, "version", missing)
     done = CliRunner().invoke(cli, ["--version"])
     assert done.exit_code == 0
-    assert __version__ in done.output
+    assert done.output == "vitmae-search, version 0\n"
 
 
 def test_the_commands_are_listed_with_what_they_do() -> None:
