@@ -29,6 +29,8 @@ class ViTMAEPlugin:
     `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the middle, each
     four fifths of the side. Several take as many times as long, and their vectors are averaged.
     `image_size`: the side in pixels to look at; 0 is the model's own, others stretch its positions.
+    `runtime`: what computes the layers: torch, or openvino, which is optional and for a CPU. It changes no
+    space.
     """
 
     info = PluginInfo(
@@ -42,6 +44,7 @@ class ViTMAEPlugin:
             "gem_power": 3.0,
             "views": "1",
             "image_size": 0,
+            "runtime": "torch",
         },
     )
 

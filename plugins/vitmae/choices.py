@@ -9,6 +9,7 @@ NAME = "vitmae"
 AUTO = "auto"
 POOLINGS = ("cls", "mean", "gem", "moments")
 VIEWS = ("1", "flip", "five")
+RUNTIMES = ("torch", "openvino")
 
 
 def check_options(options: Options) -> None:
@@ -23,6 +24,8 @@ def check_options(options: Options) -> None:
         raise PluginOptionError(NAME, f"image_size={options['image_size']} must be 0 or a side in pixels")
     if options["views"] not in VIEWS:
         raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
+    if options["runtime"] not in RUNTIMES:
+        raise PluginOptionError(NAME, f"runtime={options['runtime']!r} must be one of {', '.join(RUNTIMES)}")
 
 
 def check_pooling(text: str) -> None:

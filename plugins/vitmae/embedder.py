@@ -31,15 +31,19 @@ from .devices import choose_device, computing, device_name
 from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate
+from .ov_runtime import OpenVINOEncoder, runtime_name
 from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
 from .precision import choose_precision
 from .sources import source_files
 from .splitting import SplitWork
+from .workers import Split
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
     """Load the model that `options` name. Raises `ModelError`, `DeviceError`, `PluginOptionError`."""
     chosen = choose_device(device)
+    if options["runtime"] == "openvino":
+        runtime_name(chosen)  # told before anything is loaded
     source, name = locate(str(options["model"]))
     checkpoint = read_checkpoint(find_checkpoint(source))
     embedder = ViTMAEEmbedder(
@@ -97,16 +101,21 @@ class ViTMAEEmbedder:
             "precision": precision,
             "torch": str(torch.__version__),
         }
+        openvino = options["runtime"] == "openvino"
+        if openvino:
+            self.provenance["runtime"] = runtime_name(device)
         self.dimension = pooled_width(config.hidden_size, len(self._layers), self._pooling)
         self.input_size: int | None
         self.prepare, self.input_size = preparing_of(self._processor, self._views)
-        self._packed = device.type == "cpu" and precision == "bf16"
+        self._config, size = encoder.config, self._processor.height_width
+        self._packed = device.type == "cpu" and precision == "bf16" and not openvino
         if self._packed:
             prepack(encoder)
-        self._encoder: ViTMAEModel | None = encoder.to(device)
-        self._cpu = (
-            SplitWork(self._processor.height_width, config, precision) if device.type == "cpu" else None
+        self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
+            OpenVINOEncoder(encoder, self._layers, size, precision) if openvino else encoder.to(device)
         )
+        only = Split(torch.get_num_threads(), 1) if openvino else None
+        self._cpu = SplitWork(size, config, precision, only) if device.type == "cpu" else None
         self._whole: ViTMAEForPreTraining | None = None
         self._levels = levels_of(self._processor).to(device)
 
@@ -118,7 +127,7 @@ class ViTMAEEmbedder:
         assert self._encoder is not None, "closed"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = ViTMAEModel(self._encoder.config).eval()
+            encoder = ViTMAEModel(self._config).eval()
         return ViTMAEEmbedder(
             f"{self.model} untrained",
             replace(self._described, files=replace(self._described.files, projection=None)),
@@ -171,7 +180,7 @@ class ViTMAEEmbedder:
             whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._described.files))
             if weights_digest(whole.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-            if not self._packed:  # which reconstructs in fp32, and so has weights of its own
-                whole.vit = self._encoder
+            if isinstance(self._encoder, ViTMAEModel) and not self._packed:
+                whole.vit = self._encoder  # others reconstruct in fp32, and so have weights of their own
             self._whole = whole.to(self._device).eval()
         return self._whole

@@ -40,18 +40,24 @@ class SplitWork:
 
     Where none is remembered, the first batches that are large enough are computed in the one way and in the
     other, taking turns. Nothing is computed twice, and a single photo never takes part. `size` is (height,
-    width) of the images, in pixels.
+    width) of the images, in pixels. Where `only` is given, that way is taken, and none is tried.
     """
 
-    def __init__(self, size: tuple[int, int], config: ViTMAEConfig | ViTConfig, precision: str) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        config: ViTMAEConfig | ViTConfig,
+        precision: str,
+        only: Split | None = None,
+    ) -> None:
         self._cores = torch.get_num_threads()
         (height, width), (ph, pw) = size, config.patch_shape
         tokens = 1 + (height // ph) * (width // pw)
         self._values = tokens * config.hidden_size
         shape = (tokens, config.hidden_size, config.intermediate_size)
         self._key = machine_key(torch.__version__, self._cores, precision, shape)
-        self._ways = candidates(self._cores)
-        known = recall(SPLITS_NAME).get(self._key)
+        self._ways = [only] if only else candidates(self._cores)
+        known = None if only else recall(SPLITS_NAME).get(self._key)
         if known in [list(way) for way in self._ways]:
             self._ways = [Split(*known)]
         self._seconds: dict[Split, list[float]] = defaultdict(list)

@@ -108,7 +108,8 @@ class Spaces:
         if choice.explicit:
             fitting = [space for space in spaces if self._fits(choice, space)]
             if spaces and not fitting:
-                fitting = self._of_same_making(choice, spaces)  # the weights may have another name by now
+                # The weights may have another name by now, or the options change no vector.
+                fitting = self._of_same_making(choice, current, spaces)
         elif choice.projection is not None and current is not None:
             fitting = [space for space in spaces if space.features_id == current.features_id]
         else:
@@ -210,12 +211,14 @@ class Spaces:
             return False
         return all(space.options.get(key) == wanted[key] for key in choice.all_options())
 
-    def _of_same_making(self, choice: EmbedderChoice, spaces: Sequence[Space]) -> list[Space]:
-        plugin = choice.plugin or DEFAULT_PLUGIN
+    def _of_same_making(
+        self, choice: EmbedderChoice, current: Space | None, spaces: Sequence[Space]
+    ) -> list[Space]:
+        plugin, options, _ = _wanted(choice, current)
         alike = [s for s in spaces if s.plugin == plugin and choice.decode in (None, s.decode)]
         if not alike:
             return []
-        embedder = self._embedders.known(plugin, choice.all_options()).description
+        embedder = self._embedders.known(plugin, options).description
         made = {s.space_id for s in alike if s.parent_id is None and made_features(embedder, s)}
         return [space for space in alike if space.features_id in made]
 

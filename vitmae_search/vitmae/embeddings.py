@@ -69,7 +69,7 @@ class Embeddings(nn.Module):
     def with_cls(self, patches: Tensor) -> Tensor:
         """(N, K, D) to (N, 1 + K, D)."""
         cls_token = self.cls_token + self.position_embeddings[:, :1]
-        return torch.cat([cls_token.expand(len(patches), -1, -1).to(patches.dtype), patches], dim=1)
+        return torch.cat([cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
 
     def _positions(self, pixel_values: Tensor, interpolate: bool) -> Tensor:
         height, width = pixel_values.shape[-2:]

@@ -1,0 +1,176 @@
+"""OpenVINO in torch's place: the same vectors, the same space, and a sentence where it cannot be."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitmae_search.bundled import bundled
+from vitmae_search.embedding import GuardedEmbedder, PluginHost, load_drop_in, open_embedder
+from vitmae_search.embedding.testing import check_embedder
+from vitmae_search.errors import DeviceError, PluginOptionError
+from vitmae_search.library import Library
+
+PLUGIN = bundled("plugins") / "vitmae"
+OPENVINO = {"runtime": "openvino"}
+
+
+def open_default(precision: str, **options: Any) -> GuardedEmbedder:
+    return open_embedder(PluginHost(packages=False).get("vitmae"), options, "cpu", precision)
+
+
+@pytest.fixture
+def openvino() -> Any:
+    return pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def pixels(real_photos: dict[str, Path]) -> np.ndarray:
+    """(128, 64, 64, 3) uint8: pieces of real photos."""
+    names = ("astronaut", "chelsea", "coffee", "china")
+    photos = [Image.open(real_photos[name]).convert("RGB").resize((256, 512)) for name in names]
+    boxes = [(x, y, x + 64, y + 64) for x in range(0, 256, 64) for y in range(0, 512, 64)]
+    return np.stack([np.asarray(photo.crop(box)) for photo in photos for box in boxes])
+
+
+@pytest.fixture
+def two_cores() -> None:
+    torch.set_num_threads(2)  # which `one_thread` takes back
+
+
+FEATURES = [
+    {},
+    {"layers": "0,6,last", "pooling": "mean"},
+    {"layers": "-2", "pooling": "cls+moments"},
+    {"layers": "last", "pooling": "cls", "views": "flip"},
+]
+
+
+@pytest.mark.parametrize("options", FEATURES)
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999999), ("bf16", 0.9999)])
+def test_vectors_are_torchs(openvino, pixels, two_cores, options, precision: str, least: float) -> None:
+    with (
+        open_default("fp32", **options) as full,
+        open_default(precision, **options, **OPENVINO) as embedder,
+    ):
+        exact = full.embed(pixels)
+        for number in (1, 3, 32, 128):
+            found = embedder.embed(pixels[:number])
+            assert found.shape == (number, full.dimension)
+            assert (exact[:number] * found).sum(axis=1).min() >= least
+        order = np.random.default_rng(0).permutation(len(pixels))
+        assert (exact[order] * embedder.embed(pixels[order])).sum(axis=1).min() >= least
+        alone = np.concatenate([embedder.embed(row[None]) for row in pixels[order[:3]]])
+        assert (alone * found[order[:3]]).sum(axis=1).min() >= 0.999999
+
+
+def test_another_size_than_the_models_own(openvino, real_photos: dict[str, Path]) -> None:
+    options = {"layers": "0,last", "pooling": "gem", "image_size": 96, "views": "five"}
+    with open_default("fp32", **options) as full, open_default("fp32", **options, **OPENVINO) as embedder:
+        photo = Image.open(real_photos["coffee"]).convert("RGB")
+        batch = np.stack([full.prepare(photo), full.prepare(photo.rotate(90))])
+        assert (full.embed(batch) * embedder.embed(batch)).sum(axis=1).min() >= 0.999999
+
+
+def test_it_keeps_the_contract(openvino) -> None:
+    check_embedder(PLUGIN, OPENVINO)
+
+
+def test_it_reconstructs_and_has_a_twin_as_torch_does(openvino, real_photos: dict[str, Path]) -> None:
+    photo = Image.open(real_photos["coffee"]).convert("RGB")
+    with open_default("fp32") as full, open_default("bf16", **OPENVINO) as embedder:
+        one, other = (opened.reconstruct(photo, seed=1) for opened in (full, embedder))
+        assert np.array_equal(one.reconstruction, other.reconstruction)
+        batch = full.prepare(photo)[None]
+        with full.untrained(3) as mine, embedder.untrained(3) as its:
+            assert (mine.embed(batch) * its.embed(batch)).sum() >= 0.9999
+
+
+def test_what_it_is_called_and_that_it_is_the_same_space(openvino) -> None:
+    with open_default("fp32") as full, open_default("bf16", **OPENVINO) as embedder:
+        assert full.fingerprint("exact") == embedder.fingerprint("exact")
+        assert "runtime" not in full.provenance
+        version = openvino.__version__.split("-")[0]
+        assert embedder.provenance["runtime"] == f"openvino {version}"
+
+
+def test_nobody_is_told_of_its_use(openvino, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = pytest.importorskip("openvino_telemetry")
+    told: list[Any] = []
+    for name in ("start_session", "send_event"):
+        monkeypatch.setattr(telemetry.Telemetry, name, lambda *args, **_: told.append(args))
+    open_default("fp32", **OPENVINO).close()
+    assert told == []
+
+
+def test_close_lets_go_of_it(openvino) -> None:
+    plugin = load_drop_in(PLUGIN)
+    options = {**plugin.info.options, **OPENVINO}
+    embedder = plugin.open(options, device="cpu", precision="fp32")
+    its = weakref.ref(embedder._encoder)
+    embedder.embed(np.zeros((4, 64, 64, 3), np.uint8))
+    embedder.close()
+    gc.collect()
+    assert its() is None
+
+
+def test_a_library_goes_on_in_the_same_space(openvino, pixels, tmp_path: Path) -> None:
+    for number, row in enumerate(pixels[:6]):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        Image.fromarray(row).save(tmp_path / f"{number % 2}" / f"{number}.png")
+    model = {"layers": "6,last", "pooling": "mean"}
+    query = Image.fromarray(pixels[7])
+
+    def opened(options: dict[str, str] | None) -> Library:
+        return Library.open(tmp_path / "library", options=options, device="cpu")
+
+    with opened(model) as library:
+        assert library.index(tmp_path / "0").added == 3
+        spaces = [space.fingerprint for space in library.spaces()]
+        before = library.search(query, k=3).hits
+    with opened(OPENVINO) as library:
+        for hits in (library.search(query, k=3).hits, library.search(query, k=3).hits):
+            assert [hit.photo.path for hit in hits] == [hit.photo.path for hit in before]
+        assert library.index([tmp_path / "0", tmp_path / "1"]).added == 3
+    for options in (None, {"runtime": "torch"}, OPENVINO):
+        with opened(options) as library:
+            assert library.index(tmp_path / "0").unchanged == 3
+            assert len(library.search(query).hits) == 6
+            assert [space.fingerprint for space in library.spaces()] == spaces
+
+
+# Without it
+
+
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+
+def test_where_it_is_missing_the_extra_is_named(no_openvino) -> None:
+    with pytest.raises(PluginOptionError, match=r"runtime=openvino.*pip install 'vitmae-search\[openvino\]'"):
+        open_default("fp32", **OPENVINO)
+    open_default("fp32").close()
+
+
+def test_runtimes_that_there_are_not() -> None:
+    with pytest.raises(PluginOptionError, match="runtime='tpu' must be one of torch, openvino"):
+        open_default("fp32", runtime="tpu")
+
+
+def test_it_is_for_the_cpu() -> None:
+    plugin = load_drop_in(PLUGIN)
+    plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()
+    runtime = sys.modules[f"{type(plugin).__module__}.ov_runtime"]
+    with pytest.raises(DeviceError, match="on the CPU only; choose --device cpu, or runtime=torch"):
+        runtime.runtime_name(torch.device("cuda"))
