@@ -144,7 +144,8 @@ def test_a_fine_tuned_encoder_is_an_embedder_too(
     code, _, err = run(coloured_folder, "-o", output, "--model", start_model, *full)
     assert code == 0, err
     library = ("--library", str(folder), "--json")
-    indexed = ["index", str(coloured_folder), "--model", str(output), "-o", f"pooling={pooling}", *library]
+    indexed = ["index", str(coloured_folder), "--model", str(output), "-o", f"pooling={pooling}"]
+    indexed += ["--precision", "fp32", *library]
     assert main.run(indexed) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["added"], report["failed"], report["model"]) == (60, 0, "run")
