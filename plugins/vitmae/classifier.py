@@ -69,7 +69,7 @@ class ViTClassifier:
         self.input_size: int | None = max(height, width)
         self.prepare = Resize(height, width, processor.resample)
         if device.type == "cpu" and precision == "bf16":
-            prepack(model.vit)
+            prepack(model.vit, device)
         self._classifier: ViTForImageClassification | None = model.to(device)
         self._cpu = SplitWork((height, width), model.config, precision) if device.type == "cpu" else None
         self._levels = levels_of(processor).to(device)

@@ -110,7 +110,7 @@ class ViTMAEEmbedder:
         self._config, size = encoder.config, self._processor.height_width
         self._packed = device.type == "cpu" and precision == "bf16" and not openvino
         if self._packed:
-            prepack(encoder)
+            prepack(encoder, device)
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
             OpenVINOEncoder(encoder, self._layers, size, precision) if openvino else encoder.to(device)
         )

@@ -17,7 +17,7 @@ PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 def pair(tiny: Any, randomise: Any, **fields: Any) -> tuple[ViTMAEModel, ViTMAEModel]:
     """The same encoder twice, the second prepacked."""
     plain, packed = (randomise(ViTMAEModel(ViTMAEConfig(**tiny(**fields)))) for _ in range(2))
-    prepack(packed)
+    prepack(packed, torch.device("cpu"))
     return plain, packed
 
 
@@ -57,7 +57,7 @@ def test_another_size_of_image_stretches_the_positions(tiny, randomise) -> None:
 def test_a_classifier_s_encoder_too(tiny, randomise) -> None:
     config = ViTConfig(**{k: v for k, v in tiny().items() if not k.startswith("decoder")}, num_labels=3)
     plain, packed = (randomise(ViTForImageClassification(config)) for _ in range(2))
-    prepack(packed.vit)
+    prepack(packed.vit, torch.device("cpu"))
     with torch.inference_mode():
         assert cosines(plain(PIXELS).logits, packed(PIXELS).logits).min() > 0.999
 

@@ -25,8 +25,8 @@ _ROWS = 1024
 """How many tokens a product is likely to have; any other number works as well."""
 
 
-def prepack(model: EncoderModel) -> None:
-    """Make `model` an encoder in bf16, in place, for inference on a CPU only.
+def prepack(model: EncoderModel, device: torch.device) -> None:
+    """Make `model` an encoder in bf16, in place, for inference on `device`, a CPU.
 
     It is called as before, and gives fp32. Its fp32 weights are let go of layer by layer, so that it cannot
     be trained, saved or moved any more, and makes no attention weights.
