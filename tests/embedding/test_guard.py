@@ -111,6 +111,9 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
         ("self.prepare = prepare", "self.prepare = 3", "prepare is a int"),
         ("return np.array(", "return [8] or (", "prepare gave a list"),
         ("resize((8, 8)))", "resize((8, 8))).astype(float)", "prepare gave float64"),
+        ("input_size = 8", "input_size, batch_size = 8, 0", "batch_size=0 must be an int above 0"),
+        ("input_size = 8", "input_size, batch_size = 8, True", "batch_size=True must be an int"),
+        ("input_size = 8", "input_size, batch_size = 8, 64.0", "batch_size=64.0 must be an int"),
         ("input_size = 8", "input_size, projection = 8, 3", "projection=3 must be None or an absolute path"),
         ("input_size = 8", "input_size, projection = 8, 'head'", "projection='head'"),
         (
@@ -142,6 +145,13 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
 def test_embedders_that_break_the_contract_when_opened(opened: Opened, old, new, reason) -> None:
     with pytest.raises(PluginBroken, match=f"plugin 'mine': .*{reason}"):
         opened(old, new)
+
+
+@pytest.mark.parametrize(
+    ("new", "size"), [("input_size = 8", None), ("input_size, batch_size = 8, 512", 512)]
+)
+def test_how_many_photos_suit_the_device(opened: Opened, new: str, size: int | None) -> None:
+    assert opened("input_size = 8", new).batch_size == size
 
 
 @pytest.mark.parametrize("new", ["input_size = 8", "input_size, projection = 8, None"])

@@ -175,6 +175,21 @@ def test_small_photos_come_in_larger_batches(new_plugin, shape, dtype, size):
     assert batch_size_for(embedder) == size
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "said", "size"),
+    [
+        ((64, 64, 3), "uint8", 1, 1),
+        ((224, 224, 3), "uint8", 512, 512),
+        ((5, 224, 224, 3), "uint8", 512, 178),
+        ((5, 4096, 4096, 3), "float32", 512, 1),
+    ],
+)
+def test_a_plugin_names_the_size_of_its_batches_as_far_as_memory_goes(new_plugin, shape, dtype, said, size):
+    embedder = open_embedder(new_plugin())
+    embedder.shape, embedder.dtype, embedder.batch_size = shape, np.dtype(dtype), said
+    assert batch_size_for(embedder) == size
+
+
 def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

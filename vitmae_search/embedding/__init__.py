@@ -11,6 +11,7 @@ from vitmae_search.embedding.code import code_digest, stamp
 from vitmae_search.embedding.contract import (
     API_VERSION,
     CAPABILITIES,
+    Batching,
     Choosing,
     Classifier,
     ClassifierOpener,
@@ -43,6 +44,7 @@ __all__ = [
     "API_VERSION",
     "CAPABILITIES",
     "ENTRY_POINTS",
+    "Batching",
     "Choosing",
     "Classifier",
     "ClassifierOpener",

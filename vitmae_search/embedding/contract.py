@@ -194,6 +194,24 @@ class FromFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """An embedder or classifier that knows how many photos one call of it should have.
+
+    Without it, and where the person does not say, calls are small: few photos lose little when a run is
+    killed, but do not fill a GPU.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """How many photos of one `embed` or `classify` suit the device, above 0.
+
+        The host keeps to it, but for a run's last photos, and where so many prepared photos would take too
+        much of its memory.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Classifier, Embedder, PluginInfo
+from vitmae_search.embedding.contract import Batching, Classifier, Embedder, PluginInfo
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.prepare import GuardedPrepare, blame, guard_prepare
 from vitmae_search.errors import DeviceError, PluginBroken
@@ -35,6 +35,7 @@ class Guarded:
     """An open model of a plugin: the attributes that all have, checked, and its end.
 
     `kind` is what it is called in messages. `shape` and `dtype` are those of what `prepare` gives.
+    `batch_size` is `Batching`'s, None where the plugin does not say.
     """
 
     def __init__(self, info: PluginInfo, opened: Embedder | Classifier, kind: str) -> None:
@@ -43,11 +44,14 @@ class Guarded:
         with blame(info.name, f"reading the {kind}'s attributes"):
             model, identity, provenance = opened.model, opened.identity, opened.provenance
             input_size, prepare = opened.input_size, opened.prepare
+            batch_size = opened.batch_size if isinstance(opened, Batching) else None
         self.model: str = self._expect(type(model) is str and model != "", "model", model, "text")
         self.identity: dict[str, Any] = self._plain("identity", identity)
         self.provenance: dict[str, Any] = self._plain("provenance", provenance)
         fits = input_size is None or positive(input_size)
         self.input_size: int | None = self._expect(fits, "input_size", input_size, "None or an int above 0")
+        fits = batch_size is None or positive(batch_size)
+        self.batch_size: int | None = self._expect(fits, "batch_size", batch_size, "an int above 0")
         self.prepare: GuardedPrepare = guard_prepare(info.name, prepare)
         self.shape, self.dtype = self.prepare.shape, self.prepare.dtype
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Taggable
 from vitmae_search.embedding import GuardedClassifier, fingerprint
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.embed import rows_alone, works
+from vitmae_search.indexing.embed import batch_size_for, rows_alone, works
 from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.indexing.progress import ProgressTeller, record_in_run
 from vitmae_search.indexing.recorded import Cancelled, recorded
@@ -29,8 +29,8 @@ class TagOptions:
     """What is asked of a classifier.
 
     At most `top` tags a photo, none below `min_confidence` (0 to 1); only photos in the folder `under`;
-    `again` also those that it has seen. `decode` is one of `photos.DECODE_MODES`. `source` says where the
-    classifier came from (see `CatalogWriter.ensure_classifier`).
+    `again` also those that it has seen. `decode` is one of `photos.DECODE_MODES`. `batch_size` None is
+    `batch_size_for`'s. `source` says where the classifier came from (see `CatalogWriter.ensure_classifier`).
     """
 
     source: str
@@ -39,7 +39,7 @@ class TagOptions:
     under: str | None = None
     again: bool = False
     decode: str = "scaled"
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -200,13 +200,14 @@ class _ClassifyRun:
         tagger = Tagger(classifier.labels, options.top, options.min_confidence)
         reader = _Reader(classifier, decode_target(options.decode, classifier.input_size))
         pending: list[_Read] = []
-        ahead = options.batch_size + 2 * self._workers
+        size = options.batch_size or batch_size_for(classifier)
+        ahead = size + 2 * self._workers
         with closing(prefetch(todo, reader, workers=self._workers, ahead=ahead)) as read:
             for one in read:
                 if self._cancelled():
                     raise Cancelled
                 pending.append(one)
-                if len(pending) >= options.batch_size:
+                if len(pending) >= size:
                     self._record(pending, classifier, number, tagger)
                     pending = []
                 self._tell(one, len(pending), len(todo))

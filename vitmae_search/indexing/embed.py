@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder, Prepare
+from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
 LEAST_BATCH = 32
 _LARGEST_BATCH = 128
 _BATCH_BYTES = 1 << 21
 """Of prepared pixels: 32 photos of 148 × 148, or 128 of 74 × 74."""
+_MOST_BYTES = 1 << 27
+"""Of prepared pixels, where the plugin names the size. A run holds up to four batches of them: being read,
+collected, embedded, and given back."""
 
 Outcome = NDArray[np.float32] | VitmaeSearchError
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
@@ -28,12 +31,15 @@ def embed_rows(embedder: GuardedEmbedder, rows: Sequence[NDArray[Any]]) -> list[
     return rows_alone(embedder.embed, rows)
 
 
-def batch_size_for(embedder: GuardedEmbedder) -> int:
-    """How many photos a batch has where nobody said: 32, and more of small ones, whose calls cost too much.
+def batch_size_for(opened: GuardedEmbedder | GuardedClassifier) -> int:
+    """How many photos a batch has where nobody said: what the plugin says, as far as memory goes.
 
-    Larger ones would lose more work when a run is killed.
+    Else 32, and more of small ones, whose calls cost too much. Larger ones would lose more work when a run
+    is killed.
     """
-    each = math.prod(embedder.shape) * embedder.dtype.itemsize
+    each = math.prod(opened.shape) * opened.dtype.itemsize
+    if opened.batch_size is not None:
+        return max(1, min(opened.batch_size, _MOST_BYTES // each))
     return max(LEAST_BATCH, min(_LARGEST_BATCH, _BATCH_BYTES // each))
 
 

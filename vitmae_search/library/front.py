@@ -150,7 +150,7 @@ class Library(LibraryReader):
             under=None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under))),
             again=again,
             decode=self._choice.decode or DEFAULT_DECODE,
-            batch_size=self._batch_size or LEAST_BATCH,
+            batch_size=self._batch_size,
         )
         with CatalogWriter.open_writer(self.folder) as catalog:
             return classify_photos(
