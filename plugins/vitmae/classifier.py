@@ -14,13 +14,14 @@ from vitmae_search.vitmae import (
     Checkpoint,
     ViTConfig,
     ViTForImageClassification,
+    choose_device,
     find_checkpoint,
     pool,
     prepack,
     read_checkpoint,
 )
 
-from .devices import choose_device, computing, device_name
+from .devices import computing, device_name
 from .identity import config_of, preprocessing_of, weights_digest
 from .models import locate
 from .pixels import levels_of, pixel_values, processor_of, require_rgb

@@ -1,4 +1,4 @@
-"""Which device a run gets, and the arithmetic on it."""
+"""The arithmetic on a device, and what it is called."""
 
 from __future__ import annotations
 
@@ -6,23 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-
-from vitmae_search.errors import DeviceError
-
-
-def choose_device(wanted: str) -> torch.device:
-    """auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps. Raises `DeviceError` for a missing one."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if wanted == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(wanted)
-    if device.type == "cuda" and not cuda:
-        raise DeviceError(f"{wanted}: no CUDA device can be used here; choose --device cpu or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"{wanted}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.type == "mps" and not mps:
-        raise DeviceError("mps: no Apple GPU can be used here; choose --device cpu or auto")
-    return device
 
 
 @contextmanager

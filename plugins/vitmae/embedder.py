@@ -19,6 +19,7 @@ from vitmae_search.vitmae import (
     Checkpoint,
     ViTMAEForPreTraining,
     ViTMAEModel,
+    choose_device,
     find_checkpoint,
     pool_layers,
     pooled_width,
@@ -27,7 +28,7 @@ from vitmae_search.vitmae import (
     reconstruct,
 )
 
-from .devices import choose_device, computing, device_name
+from .devices import computing, device_name
 from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate

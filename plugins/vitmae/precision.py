@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from vitmae_search.machine import machine_key, recall, remember
+from vitmae_search.vitmae import multiplies_in_bf16
 
 PRECISION_NAME = "cpu-precision.json"
 _ROUNDS = 5
@@ -20,23 +21,15 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     """fp32 or bf16. "auto" is told from what the hardware says of itself, and what is remembered of it."""
     if wanted != "auto":
         return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type != "cpu" or not multiplies_in_bf16():
+    if not multiplies_in_bf16(device):
         return "fp32"
-    return "fp32" if recall(PRECISION_NAME).get(_key()) == "fp32" else "bf16"
-
-
-def multiplies_in_bf16() -> bool:
-    """Whether this CPU has AMX or AVX512-BF16; others only convert."""
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    asked = (getattr(torch.cpu, name, None) for name in names)  # no names that torch promises to keep
-    return any(ask is not None and ask() for ask in asked)
+    slower = device.type == "cpu" and recall(PRECISION_NAME).get(_key()) == "fp32"
+    return "fp32" if slower else "bf16"
 
 
 def remember_precision() -> None:
     """Measure once, some hundredths of a second, which precision is the faster one on this CPU."""
-    if not multiplies_in_bf16() or _key() in recall(PRECISION_NAME):
+    if not multiplies_in_bf16(torch.device("cpu")) or _key() in recall(PRECISION_NAME):
         return
     times = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     precision = "bf16" if times >= _WORTH else "fp32"

@@ -157,12 +157,12 @@ def test_what_is_tried(splitting, cores: int, expected: list[tuple[int, int]]) -
 
 def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatch) -> None:
     precision, cpu = module("precision"), torch.device("cpu")
-    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda: False)
+    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: False)
     precision.remember_precision()
     assert precision.choose_precision("auto", cpu) == "fp32"
     assert precision.choose_precision("bf16", cpu) == "bf16"
     assert not (settings().cache / precision.PRECISION_NAME).exists()
-    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda: True)
+    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: True)
     assert precision.choose_precision("auto", cpu) == "bf16"
     for half, chosen in ((0.5, "bf16"), (2.0, "fp32")):
         seconds = {torch.float32: 1.0, torch.bfloat16: half}
@@ -175,7 +175,7 @@ def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatc
 
 def test_measuring_measures(monkeypatch) -> None:
     precision = module("precision")
-    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda: True)
+    monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: True)
     precision.remember_precision()
     said = json.loads((settings().cache / precision.PRECISION_NAME).read_text())
     assert set(said.values()) <= {"fp32", "bf16"}

@@ -117,10 +117,10 @@ def test_a_kill_after_a_checkpoint_loses_only_what_came_after_it(
 def test_a_run_says_which_precision_auto_was(
     run: Callable[..., PretrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda: True)
+    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda device: True)
     run(tmp_path, StopAfter(2), precision="auto", device="cpu")
     assert json.loads((tmp_path / "run.json").read_text())["options"]["precision"] == "bf16"
-    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda: False)
+    monkeypatch.setattr(devices, "multiplies_in_bf16", lambda device: False)
     run(tmp_path, precision="auto", device="cpu")  # on another machine: it stays as it was
     assert json.loads((tmp_path / "run.json").read_text())["options"]["precision"] == "bf16"
 

@@ -107,7 +107,6 @@ class Fitting:
         self, train: Features, aside: Features, start: tuple[NDArray[np.float32], NDArray[np.float32]]
     ) -> Projection:
         from vitmae_search.training.adapting import HeadOptions, train_head
-        from vitmae_search.training.devices import pick_device
 
         options = HeadOptions(
             hidden=_HIDDEN * len(start[1]),
@@ -121,7 +120,7 @@ class Fitting:
             aside,
             start,
             options,
-            device=pick_device(self.device),
+            device=self.device,
             on_progress=lambda moment: self.on_pass(moment.epoch, moment.epochs),
         )
         weights, biases = zip(*maps, strict=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.devices import pick_device
+from vitmae_search.vitmae import choose_device
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for one another: while the first one packs the photos, the others do."""
@@ -104,7 +104,7 @@ def join_processes(device: str) -> Processes:
     which connects them, is not installed.
     """
     if not _launched():
-        return Processes(pick_device(device))
+        return Processes(choose_device(device))
     try:
         from accelerate import PartialState
     except ImportError as error:
@@ -112,6 +112,7 @@ def join_processes(device: str) -> Processes:
         raise TrainingError(f"several processes need Accelerate: {how}") from error
     if device not in ("auto", "cpu"):
         raise ConfigError("device", device, "must be auto or cpu: each process has a device of its own")
-    state = PartialState(cpu=pick_device(device).type != "cuda", timeout=_PATIENCE)
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=_PATIENCE)
     atexit.register(state.destroy_process_group)
     return Processes(state.device, state.process_index, state.num_processes)

@@ -9,6 +9,7 @@ from vitmae_search.vitmae.auto import AutoImageProcessor
 from vitmae_search.vitmae.batch_feature import BatchFeature
 from vitmae_search.vitmae.checkpoints import Checkpoint, read_checkpoint
 from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
+from vitmae_search.vitmae.devices import choose_device, multiplies_in_bf16
 from vitmae_search.vitmae.encoder import ViTMAEModel
 from vitmae_search.vitmae.files import CheckpointFiles, find_checkpoint
 from vitmae_search.vitmae.layers import AttentionImplementation
@@ -53,8 +54,10 @@ __all__ = [
     "ViTMAEModel",
     "ViTMAEModelOutput",
     "ViTModel",
+    "choose_device",
     "classification_loss",
     "find_checkpoint",
+    "multiplies_in_bf16",
     "patchify",
     "pool",
     "pool_layers",

@@ -27,6 +27,7 @@ from torch.nn import functional
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.schedule import adamw, progress_at, rate_factor, set_rate
 from vitmae_search.training.stream import EpochStream, step_seed
+from vitmae_search.vitmae import choose_device
 
 _CHUNK = 1024  # rows at a time where all are gone through
 _VALIDATED = 1024  # photos set aside that the loss is taken of, at most: it needs a square of them
@@ -82,7 +83,7 @@ def train_head(
     start: AffineMap,
     options: HeadOptions | None = None,
     *,
-    device: torch.device | None = None,
+    device: str = "cpu",
     on_progress: Callable[[HeadProgress], None] | None = None,
 ) -> tuple[AffineMap, AffineMap]:
     """The head's two affine maps, (hidden, F) and (D, hidden), a ReLU between them.
@@ -90,14 +91,14 @@ def train_head(
     `features` (N, V, F) and `aside` (M, V, F), any floating type, maybe memory-mapped, are V views of N
     photos to learn from and of M others; view 0 is the photo as it is. `start` (D, F) is the map to begin as.
     The weights of the pass with the least loss on `aside` are kept, those of the start among them. On a CPU
-    equal arguments give equal maps. What `on_progress` raises ends the training.
-    Raises `TrainingError` for too few photos or views and for a loss that is not finite, `ConfigError` for a
-    hidden layer that is too narrow.
+    equal arguments give equal maps. `device` is one of `choose_device`'s. What `on_progress` raises ends
+    the training. Raises `TrainingError` for too few photos or views and for a loss that is not
+    finite, `ConfigError` for a hidden layer that is too narrow, and `DeviceError`.
     """
     options = options or HeadOptions()
     if len(features) < 2 or len(aside) < 2 or features.shape[1] < 2:
         raise TrainingError("a head needs two views each of at least two photos, and of two set aside")
-    run = _HeadRun(features, aside[:_VALIDATED], start, options, device or torch.device("cpu"))
+    run = _HeadRun(features, aside[:_VALIDATED], start, options, choose_device(device))
     run.train(on_progress)
     return run.maps()
 

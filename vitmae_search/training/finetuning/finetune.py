@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.devices import pick_device, with_precision
+from vitmae_search.training.devices import with_precision
 from vitmae_search.training.finetuning.data import LabelledPhotos, Sources, absolute, gather
 from vitmae_search.training.finetuning.full import FullFinetuning
 from vitmae_search.training.finetuning.loop import Finetuning
@@ -32,7 +32,7 @@ from vitmae_search.training.run_folder import (
 )
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.training.start import read_start, start_name
-from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
+from vitmae_search.vitmae import Checkpoint, ViTImageProcessor, choose_device
 
 KIND = "finetune"
 _HEAD_STD = {PROBE: 0.01, FULL: 2e-5}  # facebookresearch/mae
@@ -98,7 +98,7 @@ class _Recipe:
 
 def _run(place: Path, asked: _Asked, hooks: FinetuneHooks) -> FinetuneReport:
     recipe = _recipe(place, asked)
-    options, device = recipe.options, pick_device(recipe.options.device)
+    options, device = recipe.options, choose_device(recipe.options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     checkpoint = read_start(recipe.model)

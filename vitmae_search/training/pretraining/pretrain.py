@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.devices import pick_device, with_precision
+from vitmae_search.training.devices import with_precision
 from vitmae_search.training.loose import LoosePhotos
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
@@ -36,6 +36,7 @@ from vitmae_search.vitmae import (
     ViTImageProcessor,
     ViTMAEConfig,
     ViTMAEForPreTraining,
+    choose_device,
 )
 
 KIND = "pretrain"
@@ -96,7 +97,7 @@ def _prepared(
         size={"height": side, "width": side}, image_mean=recipe.mean, image_std=recipe.std
     )
     if processes.count == 1:  # where a run goes on, the device is its own unless another was given
-        processes = Processes(pick_device(options.device))
+        processes = Processes(choose_device(options.device))
     run = Pretraining(recipe.model, processor, photos, place, options, processes)
     if processes.main:
         _write_run(place, folder, recipe, len(photos))
