@@ -14,29 +14,34 @@ threads that share the weights, with one thread of torch's each. The cosine is t
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.cases import (
+    SHIPPED,
+    Case,
+    Rows,
+    case_of,
+    hf_model,
+    installed,
+    one_at_a_time,
+    open_ours,
+    pooled,
+    random_case,
+    unit,
+)
 from benchmarks.measuring import compared, cores, interleaved, machine, table
-from plugins.vitmae.pixels import levels_of, pixel_values
 from plugins.vitmae.workers import Split, Workers
-from vitmae_search.bundled import bundled
-from vitmae_search.embedding import PluginHost, open_embedder
-from vitmae_search.library import write_samples
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
+from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128
 """As `index` takes them."""
@@ -45,27 +50,6 @@ REFERENCE = "the reference's way"
 TRIALS = 8
 """Batches after which ours has chosen how to share the cores."""
 
-Rows = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model in a folder, and a batch: `images` as ours takes them, `pixels` (N, 3, H, W) as others do."""
-
-    folder: Path
-    images: NDArray[np.uint8]
-    pixels: Tensor
-
-    @property
-    def part(self) -> int:
-        """How many images the others take at once: a quarter of the batch."""
-        return len(self.pixels) // 4
-
-    @property
-    def few(self) -> Tensor:
-        """What the reference's way has time for."""
-        return self.pixels[: 32 if self.pixels.shape[-1] < 100 else 4]
-
 
 @dataclass
 class Way:
@@ -73,6 +57,16 @@ class Way:
 
     run: Callable[[], Any]
     note: str = ""
+
+
+def part_of(case: Case) -> int:
+    """How many images the others take at once: a quarter of the batch."""
+    return len(case.pixels) // 4
+
+
+def few_of(case: Case) -> Tensor:
+    """What the reference's way has time for."""
+    return case.pixels[: 32 if case.pixels.shape[-1] < 100 else 4]
 
 
 def main() -> None:
@@ -84,8 +78,10 @@ def main() -> None:
     only = parser.parse_args().only
     print(machine("torch", "transformers", "openvino", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
-        for name in [only] if only else ["base", "tiny"]:
-            compare(f"{name}", base_case(Path(folder)) if name == "base" else tiny_case(Path(folder)))
+        if only != "tiny":
+            compare("base", random_case("base", BASE_BATCH, Path(folder)))
+        if only != "base":
+            compare("tiny", case_of(SHIPPED, 64, TINY_BATCH))
 
 
 def compare(title: str, case: Case) -> None:
@@ -96,7 +92,7 @@ def compare(title: str, case: Case) -> None:
     for _ in range(TRIALS):
         ways["ours"].run()
     seconds = interleaved({name: way.run for name, way in ways.items()})
-    seconds[REFERENCE] *= len(case.pixels) / len(case.few)
+    seconds[REFERENCE] *= len(case.pixels) / len(few_of(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
     notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
     told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["least cosine", "note"]}
@@ -108,82 +104,27 @@ def compare(title: str, case: Case) -> None:
 def ways_of(case: Case) -> Iterator[tuple[str, Way]]:
     """By name; those whose package is missing are named and left out."""
     full = hf_model(case.folder, torch.float32)
-    yield REFERENCE, Way(lambda: one_at_a_time(full, case.few), "transformers, fp32, one at a time")
+    yield REFERENCE, Way(lambda: one_at_a_time(full, few_of(case)), "transformers, fp32, one at a time")
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
     split = Workers(Split(cores(), 1))
     yield "HF bf16", Way(lambda: pooled(model, half))
-    yield "HF bf16, workers", Way(lambda: in_parts(split, lambda part: pooled(model, part), half, case.part))
-    yield "torch.compile bf16, workers", compiled(model, half, split, case.part)
+    yield (
+        "HF bf16, workers",
+        Way(lambda: in_parts(split, lambda part: pooled(model, part), half, part_of(case))),
+    )
+    yield "torch.compile bf16, workers", compiled(model, half, split, part_of(case))
     if installed("openvino"):
         yield "OpenVINO bf16", openvino(case)
     if installed("onnxruntime", "onnx"):
         yield from onnx_runtime(case)
-    host = PluginHost(packages=False).get("vitmae")
-    options = {"model": str(case.folder), "layers": "last", "pooling": "mean"}
     for name, precision in (("ours fp32", "fp32"), ("ours", "auto")):
-        embedder = open_embedder(host, options, "cpu", precision)
+        embedder = open_ours(case.folder, "cpu", precision)
         said = f"{embedder.provenance['precision']}, normalisation included"
         yield name, Way(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
 
 
-# The models and their pictures
-
-
-def base_case(folder: Path) -> Case:
-    """ViT-B/16; the decoder, which nobody runs here, is small."""
-    torch.manual_seed(0)
-    small: dict[str, Any] = {
-        "decoder_num_hidden_layers": 1,
-        "decoder_hidden_size": 64,
-        "decoder_intermediate_size": 64,
-    }
-    path = folder / "base"
-    ViTMAEForPreTraining(ViTMAEConfig(**small, decoder_num_attention_heads=2)).save_pretrained(path)
-    ViTImageProcessor().save_pretrained(path)
-    return case_of(path, 224, BASE_BATCH, folder)
-
-
-def tiny_case(folder: Path) -> Case:
-    return case_of(bundled("data") / "models" / "vitmae-tiny-patch8-64", 64, TINY_BATCH, folder)
-
-
-def case_of(model: Path, side: int, batch: int, folder: Path) -> Case:
-    """With the demo's photos."""
-    photos = folder / "photos"
-    if not photos.is_dir():
-        write_samples(photos)
-    paths = list(islice(cycle(sorted(path for path in photos.rglob("*.jpg"))), batch))
-    images = np.stack([np.array(Image.open(path).convert("RGB").resize((side, side))) for path in paths])
-    levels = levels_of(ViTImageProcessor.from_pretrained(str(model)))
-    return Case(model, images, pixel_values(images, levels))
-
-
 # The ways of others
-
-
-def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """The reference's encoder, which removes no patch."""
-    import transformers
-
-    quiet: Any = transformers.utils.logging
-    quiet.set_verbosity_error()  # it would list the decoder's weights, left unread
-    model: Any = transformers.ViTMAEModel.from_pretrained(folder, mask_ratio=0.0, dtype=dtype)
-    module: nn.Module = model.eval()
-    return module
-
-
-def pooled(model: nn.Module, pixels: Tensor) -> Rows:
-    """Its tokens come in a random order, which their mean does not know."""
-    with torch.no_grad():
-        tokens = model(pixels).last_hidden_state
-        rows: Rows = tokens[:, 1:].float().mean(dim=1).numpy()
-    return rows
-
-
-def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
-    """As the reference's documentation embeds."""
-    return np.concatenate([pooled(model, one[None]) for one in pixels])
 
 
 def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
@@ -229,11 +170,11 @@ def openvino(case: Case) -> Way:
     import openvino as ov
 
     started = time.perf_counter()
-    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[: case.part])
+    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[: part_of(case)])
     hints = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
     network = ov.Core().compile_model(model, "CPU", hints)
     taken = time.perf_counter() - started
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // case.part)]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
     queue = ov.AsyncInferQueue(network, 2 * cores())
     found: dict[int, Rows] = {}
     queue.set_callback(
@@ -258,13 +199,12 @@ def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.log_severity_level = 3
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // case.part)]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
     with tempfile.TemporaryDirectory() as folder:
         whole, small = f"{folder}/fp32.onnx", f"{folder}/int8.onnx"
-        torch.onnx.export(
-            Exported(case.folder), (case.pixels[: case.part],), whole, input_names=["pixels"], dynamo=False,
-            dynamic_axes={"pixels": {0: "batch"}},
-        )  # fmt: skip
+        example, free = (case.pixels[: part_of(case)],), {"pixels": {0: "batch"}}
+        named: dict[str, Any] = {"input_names": ["pixels"], "dynamic_axes": free, "dynamo": False}
+        torch.onnx.export(Exported(case.folder), example, whole, **named)
         quantize_dynamic(whole, small, per_channel=True)
         for name, path in (("ONNX Runtime fp32", whole), ("ONNX Runtime int8", small)):
             session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
@@ -275,19 +215,6 @@ def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
                 )
 
             yield name, Way(run)
-
-
-def installed(*packages: str) -> bool:
-    """Whether they all are; says which are not."""
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        print(f"left out: {', '.join(missing)} not installed")
-    return not missing
-
-
-def unit(rows: Rows) -> Rows:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / lengths, np.float32)
 
 
 if __name__ == "__main__":

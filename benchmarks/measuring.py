@@ -21,19 +21,26 @@ ROUNDS = 5
 
 
 def interleaved(
-    ways: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, warm_up: int = 1
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    warm_up: int = 1,
+    synchronise: Callable[[], object] = lambda: None,
 ) -> dict[str, NDArray[np.float64]]:
     """(rounds,) seconds of each way. In each round every way runs once, and another one is first.
 
-    `warm_up` rounds come before them and do not count.
+    `warm_up` rounds come before them and do not count. `synchronise` waits until the device has done what
+    it was given: before a way, which so pays for nobody else, and as a part of it.
     """
     names = list(ways)
     seconds = {name: np.empty(rounds) for name in names}
     for number in range(-warm_up, rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            synchronise()
             started = time.perf_counter()
             ways[name]()
+            synchronise()
             taken = time.perf_counter() - started
             if number >= 0:
                 seconds[name][number] = taken

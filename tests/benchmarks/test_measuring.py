@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from benchmarks.measuring import compared, interleaved, machine, ratios, rounded, table
@@ -15,6 +17,14 @@ def test_each_way_runs_once_a_round_and_takes_turns_at_being_first() -> None:
     assert all(sorted(one) == list("abc") for one in rounds)
     assert {one[0] for one in rounds[1:]} == set("abc")
     assert {name: taken.shape for name, taken in seconds.items()} == dict.fromkeys("abc", (6,))
+
+
+def test_each_way_waits_for_the_device_before_and_after() -> None:
+    late: list[str] = []
+    ways = {name: lambda name=name: late.append(name) for name in "ab"}
+    seconds = interleaved(ways, rounds=2, synchronise=lambda: (time.sleep(0.02 * len(late)), late.clear()))
+    assert not late, "nothing is left undone"
+    assert all(min(taken) >= 0.02 for taken in seconds.values()), "what it waits for is counted"
 
 
 def test_a_ratio_is_of_one_round_so_a_slow_round_of_all_changes_nothing() -> None:
