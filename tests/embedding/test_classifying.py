@@ -163,6 +163,8 @@ def test_the_kit_passes_a_good_one(write_classifier) -> None:
         (FOUND, "found = found[::-1] if len(found) > 1 else found; "
          "return np.ascontiguousarray(found, np.float32)", "alone has other probabilities"),
         (FOUND, "batch[:] = 0; return found.astype(np.float32)", "changes the batch"),
+        ("    def close(self):", "    def rest(self):\n        self.classify = lambda batch: "
+         "np.full((len(batch), 2), 0.5, np.float32)\n\n    def close(self):", "after a rest"),
         ('identity = {"revision": 1}', "identity = property(lambda self: {'now': id(self)})", "identity"),
     ],
 )  # fmt: skip

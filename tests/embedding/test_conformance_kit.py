@@ -110,6 +110,12 @@ def untrained(seed: str, identity: str) -> Changes:
     return {"    def close(self):\n": TWIN.replace("SEED", seed).replace("IDENTITY", identity)}
 
 
+def resting(body: str) -> Changes:
+    """A plugin that can rest; its vectors lean away by `self.tired`."""
+    rest = f"    tired = 0\n\n    def rest(self):\n        {body}\n\n    def close(self):\n"
+    return {"    def close(self):\n": rest} | embedding("flat = flat + np.arange(192) * self.tired")
+
+
 BROKEN: dict[str, dict[str, Changes]] = {
     "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
     "check_opens": {
@@ -188,6 +194,12 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "the model's identity": untrained("seed", "self.identity"),
         "none": {"    def close(self):\n": "    def untrained(self, seed): pass\n\n    def close(self):\n"},
     },
+    "check_rest": {
+        "other vectors": resting("self.tired = 1"),
+        "other vectors after the second": resting("self.tired, self.slept = getattr(self, 'slept', 0), 1"),
+        "for all": resting("Embedder.tired = 1"),
+        "once only": resting("del self.options"),
+    },
     "check_close": {
         "once only": {"        pass": "        del self.options"},
         "for all": {"        pass": "        Embedder.closed = True"}
@@ -229,6 +241,15 @@ def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Pa
 def test_a_plugin_with_an_untrained_twin_passes(write_plugin) -> None:
     ((old, new),) = untrained("seed", "{'seed': seed}").items()
     check_embedder(write_plugin("good", old=old, new=new))
+
+
+def test_a_plugin_that_rests_passes(write_plugin) -> None:
+    path = write_plugin("good")
+    text = path.read_text()
+    for old, new in resting("self.slept = True").items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    check_embedder(path)
 
 
 def test_a_plugin_with_a_projection_passes(write_plugin) -> None:

@@ -260,6 +260,74 @@ def test_one_embed_at_a_time(opened: Opened) -> None:
     assert failed == []
 
 
+RESTING = {
+    "        self.options = options\n": "        self.options, self.rests = options, 0\n",
+    "    def close(self):\n": "    def rest(self):\n        self.rests += 1\n\n    def close(self):\n",
+}
+
+
+@pytest.fixture
+def resting(write_plugin) -> GuardedEmbedder:
+    """A plugin that counts how often it is sent to rest."""
+    path = write_plugin("mine")
+    text = path.read_text()
+    for old, new in RESTING.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return open_embedder(load_drop_in(path))
+
+
+def test_a_plugin_that_cannot_rest_is_left_alone(opened: Opened) -> None:
+    embedder = opened()
+    assert not embedder.rest()
+    assert not embedder.resting
+
+
+def test_it_rests_until_the_next_call(resting: GuardedEmbedder) -> None:
+    batch = batch_of(resting)
+    assert resting.rest()
+    assert resting.resting
+    assert not resting.rest(), "it rests already"
+    assert resting._embedder.rests == 1  # type: ignore[attr-defined]
+    resting.embed(batch)
+    assert not resting.resting
+    assert not resting.rest(after=60), "it was used a moment ago"
+    assert resting.rest()
+    resting.close()
+    assert not resting.rest()
+    assert resting._embedder.rests == 2  # type: ignore[attr-defined]
+
+
+def test_what_is_at_work_does_not_rest_and_nobody_waits(resting: GuardedEmbedder) -> None:
+    batch, at_work, finish = batch_of(resting), threading.Event(), threading.Event()
+    inner = resting._embedder.embed
+
+    def slow(rows: np.ndarray) -> np.ndarray:
+        at_work.set()
+        assert finish.wait(60)
+        return inner(rows)
+
+    resting._embedder.embed = slow  # type: ignore[method-assign]
+    thread = threading.Thread(target=resting.embed, args=(batch,))
+    thread.start()
+    assert at_work.wait(60)
+    assert not resting.rest()
+    finish.set()
+    thread.join()
+    assert not resting.rest(after=60)
+    assert resting.rest()
+
+
+def test_a_rest_that_fails_is_the_plugins_fault(opened: Opened) -> None:
+    fails = "    def rest(self):\n        raise RuntimeError('no bed')\n\n    def close(self):\n"
+    embedder = opened("    def close(self):\n", fails)
+    with pytest.raises(PluginBroken, match="'mine': rest failed: RuntimeError: no bed"):
+        embedder.rest()
+    assert not embedder.resting
+    assert embedder.embed(batch_of(embedder)).shape == (3, 192)
+
+
 def test_a_plugin_without_reconstructions_says_so(opened: Opened) -> None:
     with pytest.raises(NoDecoder, match="'mine' makes no reconstructions"):
         opened().reconstruct(PHOTO)

@@ -24,6 +24,7 @@ from vitmae_search.embedding.contract import (
     Prepare,
     Projecting,
     Reconstructor,
+    Resting,
     Untrained,
 )
 from vitmae_search.embedding.description import EmbedderDescription
@@ -64,6 +65,7 @@ __all__ = [
     "Projecting",
     "Projection",
     "Reconstructor",
+    "Resting",
     "Untrained",
     "canonical_json",
     "code_digest",

@@ -42,7 +42,7 @@ def open_classifier(
 class GuardedClassifier(Guarded):
     """An open classifier whose every answer is checked. Satisfies `contract.Classifier`.
 
-    One `classify` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
+    One `classify`, `rest` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
     """
 
     def __init__(self, info: PluginInfo, classifier: Classifier) -> None:
@@ -62,10 +62,8 @@ class GuardedClassifier(Guarded):
         self._check_batch(batch)
         if len(batch) == 0:
             return np.empty((0, len(self.labels)), np.float32)
-        with self._lock:
-            self._check_open()
-            with blame(self.info.name, "classify"):
-                probabilities = self._classifier.classify(batch)
+        with self._at_work("classify"):
+            probabilities = self._classifier.classify(batch)
         check_probabilities(self.info.name, probabilities, len(batch), len(self.labels))
         return probabilities
 

@@ -212,6 +212,19 @@ class Batching(Protocol):
         ...
 
 
+@runtime_checkable
+class Resting(Protocol):
+    """An embedder or classifier that can do without its device's memory while nobody asks it anything."""
+
+    def rest(self) -> None:
+        """Give the device's memory back until the next call of another method, which takes it again.
+
+        Vectors, reconstructions and probabilities are the same afterwards. It comes between other calls,
+        never beside one, perhaps several times in a row, and not after `close`. `prepare` goes on.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
 

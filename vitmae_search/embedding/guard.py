@@ -63,7 +63,7 @@ def open_embedder(
 class GuardedEmbedder(Guarded):
     """An open embedder whose every answer is checked. Satisfies `contract.Embedder`.
 
-    One `embed`, `reconstruct` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
+    One `embed`, `reconstruct`, `rest` or `close` runs at a time, behind a lock; `prepare` whenever it likes.
     `shape` and `dtype` are those of what `prepare` gives. `options` open it again as it is; `left_options`
     are those among them that had left a choice to it, as they were given. `source_files` are `FromFiles`'.
     """
@@ -121,10 +121,8 @@ class GuardedEmbedder(Guarded):
         self._check_batch(batch)
         if len(batch) == 0:
             return np.empty((0, self.dimension), np.float32)
-        with self._lock:
-            self._check_open()
-            with blame(self.info.name, "embed"):
-                vectors = self._embedder.embed(batch)
+        with self._at_work("embed"):
+            vectors = self._embedder.embed(batch)
         check_vectors(self.info.name, vectors, len(batch), self.dimension)
         return vectors
 
@@ -141,10 +139,8 @@ class GuardedEmbedder(Guarded):
             raise NoDecoder(f"plugin {self.info.name!r} makes no reconstructions; use a ViTMAE model")
         if not isinstance(self._embedder, Reconstructor):
             raise PluginBroken(self.info.name, "it says that it reconstructs, but has no reconstruct()")
-        with self._lock:
-            self._check_open()
-            with blame(self.info.name, "reconstruct"):
-                result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+        with self._at_work("reconstruct"):
+            result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
         check_reconstruction(self.info.name, result)
         return result
 
@@ -152,10 +148,8 @@ class GuardedEmbedder(Guarded):
         """The same network before any training, for the caller to close; None where the plugin has none."""
         if not isinstance(self._embedder, Untrained):
             return None
-        with self._lock:
-            self._check_open()
-            with blame(self.info.name, "untrained"):
-                twin = self._embedder.untrained(seed)
+        with self._at_work("untrained"):
+            twin = self._embedder.untrained(seed)
         return GuardedEmbedder(self.info, self.options, twin)
 
     def _source_files(self) -> tuple[str, ...] | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Batching, Classifier, Embedder, PluginInfo
+from vitmae_search.embedding.contract import Batching, Classifier, Embedder, PluginInfo, Resting
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.prepare import GuardedPrepare, blame, guard_prepare
 from vitmae_search.errors import DeviceError, PluginBroken
@@ -41,6 +43,7 @@ class Guarded:
     def __init__(self, info: PluginInfo, opened: Embedder | Classifier, kind: str) -> None:
         self.info, self._opened, self._kind = info, opened, kind
         self._lock, self._closed = threading.Lock(), False
+        self._resting, self._used_at = False, time.monotonic()
         with blame(info.name, f"reading the {kind}'s attributes"):
             model, identity, provenance = opened.model, opened.identity, opened.provenance
             input_size, prepare = opened.input_size, opened.prepare
@@ -54,6 +57,30 @@ class Guarded:
         self.batch_size: int | None = self._expect(fits, "batch_size", batch_size, "an int above 0")
         self.prepare: GuardedPrepare = guard_prepare(info.name, prepare)
         self.shape, self.dtype = self.prepare.shape, self.prepare.dtype
+
+    @property
+    def resting(self) -> bool:
+        """Whether it gave its device's memory back, and nobody has asked it anything since."""
+        return self._resting
+
+    def rest(self, *, after: float = 0.0) -> bool:
+        """Give the device's memory back until the next call, where the plugin can (`contract.Resting`).
+
+        Only if nothing was asked of it for `after` seconds, and nothing is at work; it never waits. Returns
+        whether it did, which a second time it does not. Raises `PluginBroken`.
+        """
+        if not isinstance(self._opened, Resting) or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            idle = time.monotonic() - self._used_at >= after
+            if self._closed or self._resting or not idle:
+                return False
+            with blame(self.info.name, "rest"):
+                self._opened.rest()
+            self._resting = True
+            return True
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Give the model's memory back. A second call does nothing."""
@@ -73,9 +100,18 @@ class Guarded:
         if batch.shape[1:] != self.shape or batch.dtype != self.dtype:
             raise ValueError(f"the batch is {batch.dtype} {batch.shape}, not {self.dtype} (N, *{self.shape})")
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"the {self._kind} of plugin {self.info.name!r} is closed")
+    @contextmanager
+    def _at_work(self, doing: str) -> Iterator[None]:
+        """One call of the plugin: alone, of an open model, and blamed on the plugin."""
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the {self._kind} of plugin {self.info.name!r} is closed")
+            self._resting = False
+            try:
+                with blame(self.info.name, doing):
+                    yield
+            finally:
+                self._used_at = time.monotonic()
 
     def _expect(self, holds: bool, name: str, value: Any, rule: str) -> Any:
         if not holds:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.embedding.contract import Resting
 from vitmae_search.embedding.fingerprint import canonical_json
+from vitmae_search.embedding.guard import GuardedEmbedder
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 from vitmae_search.errors import NoDecoder
@@ -189,6 +191,25 @@ def check_untrained(subject: Subject) -> None:
     _require_same(subject, subject.embedder.embed(subject.batch), before, "after its twin was closed")
 
 
+def check_rest(subject: Subject) -> None:
+    """A plugin that rests embeds and reconstructs as before; and may rest unused, twice, and last of all."""
+    before = subject.embedder.embed(subject.batch)
+    with subject.open() as guarded:
+        other = guarded._embedder
+        if not isinstance(other, Resting):
+            return
+        other.rest()
+        _require_same(subject, other.embed(subject.batch), before, "after a rest")
+        shown = _shown(guarded)
+        other.rest()
+        other.rest()
+        _require_same(subject, other.embed(subject.batch), before, "after a second rest")
+        other.rest()
+        _require(np.array_equal(shown, _shown(guarded)), "after a rest, one seed gives another picture")
+        other.rest()
+    _require_same(subject, subject.embedder.embed(subject.batch), before, "after another rested")
+
+
 def check_close(subject: Subject) -> None:
     """`close` may be called twice, and leaves other open embedders alone."""
     before = subject.embedder.embed(subject.batch)
@@ -219,6 +240,7 @@ CHECKS: tuple[Check, ...] = (
     check_projection,
     check_source_files,
     check_untrained,
+    check_rest,
     check_close,
 )
 """Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
@@ -249,6 +271,14 @@ def check_embedder(
         lines = [f"  {name}: {type(error).__name__}: {error}" for name, error in failed.items()]
         error = ConformanceError("\n".join([f"{len(failed)} of {len(CHECKS)} checks fail:", *lines]))
         raise error from next(iter(failed.values()))
+
+
+def _shown(guarded: GuardedEmbedder) -> NDArray[np.uint8]:
+    """What it paints in; nothing where it paints nothing."""
+    try:
+        return guarded.reconstruct(sample_images()[0], seed=3).pasted
+    except NoDecoder:
+        return np.empty(0, np.uint8)
 
 
 def _require(holds: bool, message: str) -> None:

@@ -27,6 +27,7 @@ def check_classifier(
     with open_classifier(subject.plugin, model, device, precision) as classifier:
         _check_prepare(subject, classifier)
         _check_rows(classifier)
+        _check_rest(classifier)
         with open_classifier(subject.plugin, model, device, precision) as again:
             _require(again.labels == classifier.labels, "labels change from one opening to the next")
             same = canonical_json(again.identity) == canonical_json(classifier.identity)
@@ -47,11 +48,23 @@ def _check_rows(classifier: GuardedClassifier) -> None:
     together = classifier.classify(batch)
     _require(np.array_equal(batch, kept), "classify changes the batch")
     before = together.copy()
-    limit = TOLERANCE.get(str(classifier.provenance.get("precision", "fp32")), TOLERANCE["bf16"])
     for number, row in enumerate(batch):
         apart = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
-        _require(apart <= limit, f"image {number} alone has other probabilities, by {apart:.2g}")
+        _require(apart <= _limit(classifier), f"image {number} alone has other probabilities, by {apart:.2g}")
     _require(np.array_equal(together, before), "classify writes into an array that it gave back before")
+
+
+def _check_rest(classifier: GuardedClassifier) -> None:
+    """Where the plugin can rest, its classes are the same afterwards."""
+    batch = np.stack([classifier.prepare(image) for image in sample_images()])
+    before = classifier.classify(batch)
+    if classifier.rest():
+        apart = float(np.abs(classifier.classify(batch) - before).max())
+        _require(apart <= _limit(classifier), f"after a rest probabilities are others, by {apart:.2g}")
+
+
+def _limit(classifier: GuardedClassifier) -> float:
+    return TOLERANCE.get(str(classifier.provenance.get("precision", "fp32")), TOLERANCE["bf16"])
 
 
 def _require(holds: bool, message: str) -> None:
