@@ -127,6 +127,16 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return plugins / "gate"
 
 
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the plugin "failing" where every process of this test finds it: the folder of its two files."""
+    plugins = tmp_path / "failing-plugins"
+    plugins.mkdir()
+    shutil.copy(Path(__file__).with_name("failing_plugin.py"), plugins / "failing.py")
+    monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(plugins))
+    return plugins
+
+
 @pytest.fixture(scope="session")
 def pieces(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of a hundred small pieces of five real photos."""

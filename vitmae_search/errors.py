@@ -14,7 +14,7 @@
     │   ├── CheckpointError       a weights file that cannot be loaded
     │   ├── ModelNotFound         no such name, folder, file or hub id
     │   └── NoDecoder             reconstructions asked of an encoder alone
-    ├── DeviceError             a device or precision that is not there
+    ├── DeviceError             a device or precision that is not there, a device that is lost or full
     ├── PluginError
     │   ├── PluginNotFound
     │   ├── PluginBroken          it does not load, or breaks the contract
@@ -112,7 +112,10 @@ class NoDecoder(ModelError):
 
 
 class DeviceError(VitmaeSearchError):
-    """The device or precision that was asked for is not available."""
+    """The device or precision that was asked for is not available, was lost, or has too little memory.
+
+    No photo is to blame, and trying another one will not help.
+    """
 
 
 class PluginError(VitmaeSearchError):

@@ -37,7 +37,7 @@ from vitmae_search.embedding.fingerprint import (
 )
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
 from vitmae_search.embedding.options import resolve_options
-from vitmae_search.embedding.prepare import GuardedPrepare
+from vitmae_search.embedding.prepare import GuardedPrepare, enough_memory
 from vitmae_search.embedding.projected import ProjectedEmbedder
 from vitmae_search.embedding.projection import Projection, projection_path
 
@@ -71,6 +71,7 @@ __all__ = [
     "code_digest",
     "derived_fingerprint",
     "derived_identity",
+    "enough_memory",
     "fingerprint",
     "load_drop_in",
     "open_classifier",

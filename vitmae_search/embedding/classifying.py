@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding.contract import Classifier, ClassifierOpener, EmbedderPlugin, PluginInfo
 from vitmae_search.embedding.guarded import Guarded, check_device
-from vitmae_search.embedding.prepare import blame
+from vitmae_search.embedding.prepare import blame, enough_memory
 from vitmae_search.errors import PluginBroken, PluginError
 
 _SUM = 1e-3
@@ -29,7 +29,7 @@ def open_classifier(
     info = plugin.info
     if "classify" not in info.capabilities or not isinstance(plugin, ClassifierOpener):
         raise PluginError(info.name, "it cannot classify photos; see `vitmae-search plugins`")
-    with blame(info.name, "open_classifier"):
+    with enough_memory("open the model"), blame(info.name, "open_classifier"):
         opened = plugin.open_classifier(model, device=device, precision=precision)
     try:
         return GuardedClassifier(info, opened)

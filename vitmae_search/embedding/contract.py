@@ -103,7 +103,8 @@ class Embedder(Protocol):
         """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length.
 
         Row i belongs to batch[i] and does not depend on the others. The array is new at every call, and
-        `batch` stays as it was. Raises MemoryError where the batch is too large for the device.
+        `batch` stays as it was until the call returns; then the host may use its memory again. Raises
+        MemoryError where the batch is too large for the device.
         """
         ...
 

@@ -27,7 +27,7 @@ from vitmae_search.embedding.contract import (
 from vitmae_search.embedding.description import EmbedderDescription
 from vitmae_search.embedding.guarded import Guarded, check_device, positive
 from vitmae_search.embedding.options import OptionValue, resolve_options
-from vitmae_search.embedding.prepare import blame
+from vitmae_search.embedding.prepare import blame, enough_memory
 from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import NoDecoder, PluginBroken, PluginOptionError
 from vitmae_search.records import Reconstruction
@@ -50,7 +50,7 @@ def open_embedder(
     check_device(device, precision)
     info = plugin.info
     resolved = resolve_options(info, options or {})
-    with blame(info.name, "open"):
+    with enough_memory("open the model"), blame(info.name, "open"):
         embedder = plugin.open(dict(resolved), device=device, precision=precision)
     try:
         return GuardedEmbedder(info, resolved, embedder)
@@ -134,12 +134,15 @@ class GuardedEmbedder(Guarded):
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
     ) -> Reconstruction:
-        """As `contract.Reconstructor.reconstruct`. Raises `NoDecoder` where the plugin cannot do it."""
+        """As `contract.Reconstructor.reconstruct`.
+
+        Raises `NoDecoder` where the plugin cannot do it, and `DeviceError` where its memory is too small.
+        """
         if not self.can_reconstruct:
             raise NoDecoder(f"plugin {self.info.name!r} makes no reconstructions; use a ViTMAE model")
         if not isinstance(self._embedder, Reconstructor):
             raise PluginBroken(self.info.name, "it says that it reconstructs, but has no reconstruct()")
-        with self._at_work("reconstruct"):
+        with enough_memory("reconstruct a photo"), self._at_work("reconstruct"):
             result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
         check_reconstruction(self.info.name, result)
         return result
@@ -148,7 +151,7 @@ class GuardedEmbedder(Guarded):
         """The same network before any training, for the caller to close; None where the plugin has none."""
         if not isinstance(self._embedder, Untrained):
             return None
-        with self._at_work("untrained"):
+        with enough_memory("open the untrained model"), self._at_work("untrained"):
             twin = self._embedder.untrained(seed)
         return GuardedEmbedder(self.info, self.options, twin)
 

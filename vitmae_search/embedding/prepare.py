@@ -14,7 +14,7 @@ from PIL import Image
 from vitmae_search.embedding import drop_in
 from vitmae_search.embedding.contract import Prepare
 from vitmae_search.embedding.discovery import describe
-from vitmae_search.errors import PluginBroken, VitmaeSearchError
+from vitmae_search.errors import DeviceError, PluginBroken, VitmaeSearchError
 
 
 @contextmanager
@@ -32,6 +32,18 @@ def blame(plugin: str, doing: str) -> Iterator[None]:
         if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
             raise MemoryError(f"plugin {plugin!r}: {describe(error)}") from error
         raise PluginBroken(plugin, f"{doing} failed: {describe(error)}") from error
+
+
+@contextmanager
+def enough_memory(doing: str) -> Iterator[None]:
+    """Turn MemoryError into `DeviceError`, where there is nothing smaller to try."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceError(
+            f"the model's device has not enough memory to {doing}; end what else uses it, or choose "
+            "another device"
+        ) from error
 
 
 class GuardedPrepare:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare
+from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, enough_memory
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
 LEAST_BATCH = 32
@@ -48,35 +48,38 @@ def still_works(embedder: GuardedEmbedder) -> bool:
     return works(embedder.prepare, embedder.embed)
 
 
-def rows_alone(run: Run, rows: Sequence[NDArray[Any]]) -> list[Outcome]:
+def rows_alone(run: Run, rows: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Outcome]:
     """For each prepared image its row of what `run` gives, or the error that it alone gives.
 
     A batch that fails is tried again row by row; one that does not fit into memory, in halves. Raises
-    `DeviceError` where not even one row fits.
+    `DeviceError` where not even one row fits, or where the device is lost: then no row is to blame.
     """
-    if not rows:
+    if len(rows) == 0:
         return []
     try:
-        return list(run(np.stack(rows)))
-    except MemoryError as error:
+        return list(run(rows if isinstance(rows, np.ndarray) else np.stack(rows)))
+    except MemoryError:
         if len(rows) == 1:
-            raise DeviceError(
-                "the model's device has not enough memory for a single photo; choose another with --device"
-            ) from error
+            with enough_memory("look at a single photo"):
+                raise
         half = len(rows) // 2
         return rows_alone(run, rows[:half]) + rows_alone(run, rows[half:])
+    except DeviceError:
+        raise
     except VitmaeSearchError as error:
         if len(rows) == 1:
             return [error]
-        return [outcome for row in rows for outcome in rows_alone(run, [row])]
+        return [outcome for n in range(len(rows)) for outcome in rows_alone(run, rows[n : n + 1])]
 
 
 def works(prepare: Prepare, run: Run) -> bool:
-    """Whether an ordinary image goes through."""
+    """Whether an ordinary image goes through. Raises `DeviceError`."""
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((256, 192), Image.Resampling.BICUBIC)
     try:
         run(prepare(image)[None])
+    except DeviceError:
+        raise
     except (VitmaeSearchError, MemoryError):
         return False
     return True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
@@ -105,6 +106,10 @@ class _IndexRun:
             self._bring_up_to_date(target)
         except (Cancelled, KeyboardInterrupt):
             interrupted = True
+        except VitmaeSearchError:
+            with suppress(VitmaeSearchError):  # the first error is the one to tell
+                self._save()
+            raise
         if self._searched is not None:
             self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
             self._save()

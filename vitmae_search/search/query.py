@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import Catalog
-from vitmae_search.embedding.contract import Embedder
+from vitmae_search.embedding import Embedder, enough_memory
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
 from vitmae_search.records import Space
@@ -106,7 +106,8 @@ def query_vector(
 
 def embed_image(image: Image.Image, embedder: Embedder) -> NDArray[np.float32]:
     """(D,) float32 of unit length for one RGB image."""
-    vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
+    with enough_memory("look at a single photo"):
+        vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
     return vector
 
 

@@ -1,0 +1,104 @@
+"""A plugin for tests: colours of a coarse grid, on a device that can be lost, or full.
+
+Beside it may lie a file `lost`, with the number of calls after which the device is lost, and a file `room`,
+with the most rows that its memory has room for; below 0 there is none for the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.errors import DeviceError
+from vitmae_search.records import Reconstruction
+
+HERE = Path(__file__).parent
+LOST = "the device was lost; what was done is kept, and the same command goes on with it"
+
+
+def _said(name: str, otherwise: int) -> int:
+    path = HERE / name
+    return int(path.read_text()) if path.exists() else otherwise
+
+
+def prepare(image: Image.Image, /) -> np.ndarray:
+    return np.asarray(image.convert("RGB").resize((8, 8)))
+
+
+class Device:
+    """One call: counted, and refused where the device is lost or has no room."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def compute(self, rows: int) -> None:
+        self.calls += 1
+        if self.calls > _said("lost", 10**9):
+            raise DeviceError(LOST)
+        if rows > _said("room", 10**9):
+            raise MemoryError(f"no room for {rows} rows")
+
+
+class Failing(Device):
+    model = "failing"
+    dimension = 192
+    input_size: int | None = 8
+    identity: Mapping[str, Any] = {"side": 8}
+    provenance: Mapping[str, Any] = {}
+    prepare = staticmethod(prepare)
+
+    def embed(self, batch: np.ndarray) -> np.ndarray:
+        self.compute(len(batch))
+        rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+    def reconstruct(
+        self, image: Image.Image, *, mask_ratio: float = 0.75, seed: int = 0, mask: np.ndarray | None = None
+    ) -> Reconstruction:
+        self.compute(1)
+        panel = prepare(image)
+        mask = np.ones((2, 2), bool) if mask is None else mask
+        error = np.zeros((2, 2), np.float32)
+        return Reconstruction(panel, panel, panel, panel, mask, error, None, mask_ratio, "none")
+
+    def close(self) -> None:
+        pass
+
+
+class FailingClassifier(Device):
+    model = "failing"
+    input_size: int | None = 8
+    identity: Mapping[str, Any] = {"side": 8}
+    provenance: Mapping[str, Any] = {}
+    prepare = staticmethod(prepare)
+    labels = ("dark", "bright")
+
+    def classify(self, batch: np.ndarray) -> np.ndarray:
+        self.compute(len(batch))
+        bright = batch.reshape(len(batch), -1).mean(axis=1) / 255
+        return np.ascontiguousarray(np.stack([1 - bright, bright], axis=1), np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+class Plugin:
+    info = PluginInfo(
+        name="failing", title="Failing", capabilities=frozenset({"embed", "reconstruct", "classify"})
+    )
+
+    def open(self, options: Options, *, device: str, precision: str) -> Failing:
+        if _said("room", 1) < 0:
+            raise MemoryError("no room for the model")
+        return Failing()
+
+    def open_classifier(self, model: str, *, device: str, precision: str) -> FailingClassifier:
+        return FailingClassifier()
+
+
+plugin = Plugin()
