@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEModel, prepack
-from vitmae_search.vitmae import prepacked as prepacking
+from vitmae_search.vitmae import (
+    ViTConfig,
+    ViTForImageClassification,
+    ViTMAEConfig,
+    ViTMAEModel,
+    prepack,
+    products,
+)
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -33,7 +39,7 @@ def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 )
 def test_every_layer_is_what_it_was(tiny, randomise, monkeypatch, fields, packed_products) -> None:
     if not packed_products:
-        monkeypatch.setattr(prepacking, "can_prepack", lambda: False)
+        monkeypatch.setattr(products, "can_prepack", lambda: False)
     plain, packed = pair(tiny, randomise, **fields)
     with torch.inference_mode():
         expected, found = (model.encode(PIXELS, (0, 1, 2)) for model in (plain, packed))
@@ -75,4 +81,4 @@ def test_here_oneDNN_s_operations_are_found() -> None:  # noqa: N802
     """Were they renamed, the plain products would take their place, and nobody would notice."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
-    assert prepacking.can_prepack()
+    assert products.can_prepack()

@@ -12,6 +12,7 @@ from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
 from vitmae_search.vitmae.devices import choose_device, multiplies_in_bf16
 from vitmae_search.vitmae.encoder import ViTMAEModel
 from vitmae_search.vitmae.files import CheckpointFiles, find_checkpoint
+from vitmae_search.vitmae.fused import fused, fusing
 from vitmae_search.vitmae.layers import AttentionImplementation
 from vitmae_search.vitmae.loading import LoadingInfo
 from vitmae_search.vitmae.loss import classification_loss, reconstruction_loss
@@ -57,6 +58,8 @@ __all__ = [
     "choose_device",
     "classification_loss",
     "find_checkpoint",
+    "fused",
+    "fusing",
     "multiplies_in_bf16",
     "patchify",
     "pool",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,14 @@ from vitmae_search.errors import ConfigError
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 
+_TANH_GELU = partial(functional.gelu, approximate="tanh")
+
 _FUNCTIONS: dict[str, Activation] = {
     "gelu": functional.gelu,
     "relu": functional.relu,
     "selu": functional.selu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "gelu_new": _TANH_GELU,
+    "gelu_pytorch_tanh": _TANH_GELU,
     "tanh": torch.tanh,
 }
 ACTIVATIONS = tuple(_FUNCTIONS)
@@ -36,6 +38,13 @@ def is_activation(value: object) -> bool:
 def activation_function(activation: str | Activation) -> Activation:
     """The function of a name; a function is its own."""
     return _FUNCTIONS[activation] if isinstance(activation, str) else activation
+
+
+def gelu_form(activation: Activation) -> Literal["none", "tanh"] | None:
+    """How `functional.gelu` names the GELU that this is: exact or approximate. None for another function."""
+    if activation is functional.gelu:
+        return "none"
+    return "tanh" if activation is _TANH_GELU else None
 
 
 def activation_name(field: str, activation: str | Activation) -> str:

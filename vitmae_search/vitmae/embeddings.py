@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,15 @@ from vitmae_search.vitmae.config import EncoderConfig
 from vitmae_search.vitmae.layers import new_token
 from vitmae_search.vitmae.patches import grid_of
 from vitmae_search.vitmae.positions import interpolate_grid, sincos_positions
+
+
+def join_tokens(patches: Tensor, positions: Tensor, cls_token: Tensor) -> Tensor:
+    """(N, L, D), (1, 1 + L, D) and (1, 1, D) to (N, 1 + L, D): all with their positions, CLS first."""
+    return _cls_first(cls_token + positions[:, :1], patches + positions[:, 1:])
+
+
+def _cls_first(cls_token: Tensor, patches: Tensor) -> Tensor:
+    return torch.cat([cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
 
 
 class PatchEmbeddings(nn.Module):
@@ -42,6 +53,7 @@ class Embeddings(nn.Module):
         self.config = config
         self.dropout = nn.Dropout(dropout)
         self.patch_embeddings = PatchEmbeddings(config)
+        self.join: Callable[[Tensor, Tensor, Tensor], Tensor] = join_tokens
         self.cls_token = new_token(config.hidden_size, config.initializer_range)
         table = sincos_positions(config.grid_size, config.hidden_size)
         if train_positions:
@@ -57,7 +69,9 @@ class Embeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """The whole image: (N, C, H, W) to (N, 1 + L, D), CLS first."""
-        embedded: Tensor = self.dropout(self.with_cls(self.patches(pixel_values, interpolate_pos_encoding)))
+        positions = self._positions(pixel_values, interpolate_pos_encoding)
+        tokens = self.join(self.patch_embeddings(pixel_values), positions, self.cls_token)
+        embedded: Tensor = self.dropout(tokens)
         return embedded
 
     def patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
@@ -68,8 +82,7 @@ class Embeddings(nn.Module):
 
     def with_cls(self, patches: Tensor) -> Tensor:
         """(N, K, D) to (N, 1 + K, D)."""
-        cls_token = self.cls_token + self.position_embeddings[:, :1]
-        return torch.cat([cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
+        return _cls_first(self.cls_token + self.position_embeddings[:, :1], patches)
 
     def _positions(self, pixel_values: Tensor, interpolate: bool) -> Tensor:
         height, width = pixel_values.shape[-2:]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ class Encoder(nn.Module):
         shape = LayerShape.encoder(config)
         self.layer = nn.ModuleList(Layer(shape) for _ in range(config.num_hidden_layers))
 
+    def states(self, tokens: Tensor, depth: int) -> Iterator[Tensor]:
+        """The tokens (N, T, D) after each of the first `depth` layers, one after the other."""
+        for layer in islice(self.layer, depth):
+            tokens, _ = run_layer(layer, tokens)
+            yield tokens
+
 
 class EncoderModel(PreTrainedModel):
     """Embeddings, layers and a final norm, and what can be read from them without a mask."""
@@ -58,12 +65,10 @@ class EncoderModel(PreTrainedModel):
         if not layers or any(not 0 <= layer <= depth for layer in layers):
             raise ConfigError("layers", tuple(layers), f"must be layers from 0 to {depth}")
         tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
-        states = {0: tokens}
-        for number, layer in enumerate(self.encoder.layer[: max(layers)], start=1):
-            tokens, _ = run_layer(layer, tokens)
-            states[number] = tokens
+        after = enumerate(self.encoder.states(tokens, max(layers)), start=1)
+        states = {0: tokens} | {number: state for number, state in after if number in layers}
         if depth in layers:
-            states[depth] = self.layernorm(tokens)
+            states[depth] = self.layernorm(states[depth])
         return tuple(states[layer] for layer in layers)
 
     def feature_maps(

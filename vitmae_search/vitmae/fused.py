@@ -1,0 +1,94 @@
+"""Small functions of norms and sums as one GPU kernel each, which reads and writes every tensor once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHAPES = 64
+"""How many shapes `torch.compile` keeps a function for. Several models soon reach its own limit, 8."""
+
+_thread = threading.local()
+
+
+@contextmanager
+def fusing() -> Iterator[None]:
+    """Within it, what this thread calls of `fused` functions is compiled.
+
+    The first call with new shapes takes seconds, or half a minute when nothing was compiled yet, so this is
+    for shapes that come again and again.
+    """
+    before = getattr(_thread, "on", False)
+    _thread.on = True
+    try:
+        yield
+    finally:
+        _thread.on = before
+
+
+class fused(Generic[P, R]):  # noqa: N801  (a decorator)
+    """The function itself, or, within `fusing()` and for tensors on CUDA, what `torch.compile` makes of it.
+
+    It is compiled once for each set of shapes. Where that fails (no Triton, no C compiler, an old card), the
+    log says so once, and the function is called as it is from then on. While a CUDA graph is captured nothing
+    is compiled: with shapes that were not called before, the function itself is.
+    """
+
+    devices: tuple[str, ...] = ("cuda",)
+    backend: str = "inductor"
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function = function
+        self._compiled: Callable[P, R] | None = None
+        self._known: set[object] = set()
+        self._works = True
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not (self._works and getattr(_thread, "on", False)):
+            return self.function(*args, **kwargs)
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        if any(tensor.device.type not in self.devices for tensor in tensors):
+            return self.function(*args, **kwargs)
+        shapes = (torch.is_inference_mode_enabled(), *(_looks(tensor) for tensor in tensors))
+        if shapes in self._known:
+            return self._compile()(*args, **kwargs)
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return self.function(*args, **kwargs)
+        return self._first(shapes, *args, **kwargs)
+
+    def _first(self, shapes: object, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            result = self._compile()(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler may raise
+            self._works = False
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            log.warning("torch.compile does not work here, so norms and sums take longer: %s", reason)
+            return self.function(*args, **kwargs)
+        self._known.add(shapes)
+        return result
+
+    def _compile(self) -> Callable[P, R]:
+        if self._compiled is None:
+            import torch._dynamo  # 4 seconds
+
+            config: Any = torch._dynamo.config
+            config.cache_size_limit = max(config.cache_size_limit, _SHAPES)
+            self._compiled = torch.compile(self.function, backend=self.backend, dynamic=False)
+        return self._compiled
+
+
+def _looks(tensor: Tensor) -> object:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
