@@ -5,9 +5,9 @@ Incremental as indexing is: a classifier sees each content once, and to run agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Taggable
 from vitmae_search.embedding import GuardedClassifier, fingerprint
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.embed import batch_size_for, rows_alone, works
+from vitmae_search.indexing.batches import Batches
+from vitmae_search.indexing.embed import Outcome, batch_size_for
 from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.indexing.progress import ProgressTeller, record_in_run
 from vitmae_search.indexing.recorded import Cancelled, recorded
@@ -199,43 +200,46 @@ class _ClassifyRun:
             self._counts.unchanged = self._catalog.count_classified(number, options.under)
         tagger = Tagger(classifier.labels, options.top, options.min_confidence)
         reader = _Reader(classifier, decode_target(options.decode, classifier.input_size))
-        pending: list[_Read] = []
         size = options.batch_size or batch_size_for(classifier)
         ahead = size + 2 * self._workers
-        with closing(prefetch(todo, reader, workers=self._workers, ahead=ahead)) as read:
+
+        def record(batch: Iterable[tuple[_Read, Outcome | None]]) -> None:
+            self._record(number, tagger, batch)
+
+        with (
+            closing(Batches[_Read](classifier, classifier.classify, size)) as batches,
+            closing(prefetch(todo, reader, workers=self._workers, ahead=ahead)) as read,
+        ):
             for one in read:
                 if self._cancelled():
+                    record(batches.finish())
                     raise Cancelled
-                pending.append(one)
-                if len(pending) >= size:
-                    self._record(pending, classifier, number, tagger)
-                    pending = []
-                self._tell(one, len(pending), len(todo))
-        self._record(pending, classifier, number, tagger)
+                broken = None if isinstance(one.error, PhotoError) else one.error
+                batches.add(replace(one, pixels=None), one.pixels, broken)
+                if batches.full:
+                    record(batches.turn())
+                self._tell(one, batches.waiting, len(todo))
+            while batches.waiting:
+                record(batches.turn())
 
     def _tell(self, one: _Read, waiting: int, total: int) -> None:
         failed = len(self._counts.failures)
         done = self._counts.classified + failed + waiting
         self._teller.tell("classifying", done, total, failed=failed, current=one.job.files[0].path)
 
-    def _record(self, batch: list[_Read], classifier: GuardedClassifier, number: int, tagger: Tagger) -> None:
-        """Classify what was read and record it: one batch, one transaction."""
-        outcomes = iter(rows_alone(classifier.classify, [r.pixels for r in batch if r.pixels is not None]))
+    def _record(self, number: int, tagger: Tagger, batch: Iterable[tuple[_Read, Outcome | None]]) -> None:
+        """A batch that was classified: one transaction."""
         tagged: list[tuple[int, list[tuple[str, float]]]] = []
-        failed: list[tuple[_Read, VitmaeSearchError]] = []
-        for one in batch:
-            outcome = one.error or next(outcomes)
-            if isinstance(outcome, VitmaeSearchError):
-                failed.append((one, outcome))
+        for one, outcome in batch:
+            found = one.error or outcome
+            assert found is not None
+            if isinstance(found, VitmaeSearchError):
+                self._counts.failures.append(_failure(one, found))
             else:
-                tagged.append((one.job.content_id, tagger(outcome)))
-        broken = [error for _, error in failed if not isinstance(error, PhotoError)]
-        if broken and not tagged and not works(classifier.prepare, classifier.classify):
-            raise broken[0]
+                tagged.append((one.job.content_id, tagger(found)))
         if tagged:
             self._catalog.record_tags(number, tagged)
         self._counts.classified += len(tagged)
-        self._counts.failures += [_failure(one, error) for one, error in failed]
 
 
 def _failure(one: _Read, error: VitmaeSearchError) -> Failure:

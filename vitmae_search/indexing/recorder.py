@@ -1,10 +1,13 @@
-"""From files that were read to rows in the catalogue: one batch, one `embed`, one transaction."""
+"""From files that were read to rows in the catalogue: one batch, one `embed`, one transaction.
+
+A batch is embedded while the last one is recorded and the next one is collected.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,8 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.embed import embed_rows, still_works
+from vitmae_search.indexing.batches import Batches
+from vitmae_search.indexing.embed import Outcome
 from vitmae_search.indexing.moves import GoneRows, KeptVectors
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.prefetch import Fetched, Known
@@ -22,9 +26,6 @@ from vitmae_search.records import Failure, PhotoMetadata
 
 _Content = tuple[PhotoMetadata | None, NDArray[np.float32]]
 _Kind = Literal["added", "updated", "moved", "unchanged"]
-
-_LIGHT = 256
-"""Files without pixels (copies, moves) that may wait for the batch to fill."""
 
 
 @dataclass(slots=True)
@@ -46,7 +47,8 @@ class Counts:
 class Recorder:
     """Collects what was read and records it in batches of `batch_size` embedded photos.
 
-    `again` holds the jobs whose content was deleted between lookup and recording: read them anew.
+    Call `close` at the end. `again` holds the jobs whose content was deleted between lookup and recording:
+    read them anew.
     """
 
     def __init__(
@@ -61,13 +63,10 @@ class Recorder:
         self._catalog = catalog
         self._space_id = target.features.space_id
         self._projections = target.projections
-        self._embedder = embedder
         self._gone = gone
         self._counts = counts
-        self.batch_size = batch_size
         self._kept = KeptVectors(catalog, self._space_id)
-        self._pending: list[Fetched] = []
-        self._pixels = 0
+        self._batches = Batches[Fetched](embedder, embedder.embed, batch_size)
         self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
         self.again: list[Job] = []
 
@@ -81,58 +80,63 @@ class Recorder:
     @property
     def waiting(self) -> int:
         """Files that were taken and are not recorded yet."""
-        return len(self._pending)
+        return self._batches.waiting
 
     def take(self, fetched: Fetched) -> None:
-        """Add a file. Where that fills a batch, it is embedded and recorded; see `flush`."""
-        self._pending.append(fetched)
-        self._pixels += fetched.pixels is not None
-        if self._pixels >= self.batch_size or len(self._pending) >= self.batch_size + _LIGHT:
-            self.flush()
+        """Add a file. Where that fills a batch, it is begun, and the one before recorded; see `flush`."""
+        broken = None if isinstance(fetched.error, PhotoError) else fetched.error
+        self._batches.add(replace(fetched, pixels=None), fetched.pixels, broken)
+        if self._batches.full:
+            self._record(self._batches.turn())
 
     def flush(self) -> None:
-        """Embed and record what is waiting.
+        """Embed and record all that is waiting.
 
-        Where not one photo of the batch could be embedded and the plugin fails on an ordinary image as
-        well, raises the plugin's error: nothing of this batch is recorded then.
+        Where not one photo of a batch could be embedded and the plugin fails on an ordinary image as well,
+        raises the plugin's error: nothing of this batch is recorded then.
         """
-        pending, self._pending, self._pixels = self._pending, [], 0
-        batch = self._embed(pending)
+        while self._batches.waiting:
+            self._record(self._batches.turn())
+
+    def finish(self) -> None:
+        """Record the batch that is being embedded, and begin with no other."""
+        self._record(self._batches.finish())
+
+    def close(self) -> None:
+        """Wait for the batch that is being embedded, and forget what is not recorded."""
+        self._batches.close()
+
+    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> None:
+        """A batch that was embedded: one transaction."""
+        contents = self._contents(batch)
         items: list[tuple[Fetched, Indexed, _Kind]] = []
         failures: list[Failure] = []
         promised: set[int] = set()
-        for one in pending:
+        for one, _ in batch:
             reason = self._reason(one)
             if reason is not None:
                 failures += self._failure(one, reason)
             elif one.known.embedded or one.digest in self._reasons:
-                items.append(self._item(one, batch, promised))
+                items.append(self._item(one, contents, promised))
             else:
-                self._pending.append(one)  # the file that is read for this content is still to come
+                self._batches.add(one)  # the file that is read for this content is still to come
         if items or failures:
-            self._record(items, failures)
+            self._write(items, failures)
 
-    def _embed(self, pending: Sequence[Fetched]) -> dict[str, _Content]:
+    def _contents(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> dict[str, _Content]:
         """The new contents of the batch by digest; the reasons of those that failed are remembered."""
-        batch: dict[str, _Content] = {}
-        rows = [one for one in pending if one.pixels is not None]
-        errors = [one.error for one in pending if one.error is not None]
-        plugin_errors: list[VitmaeSearchError] = [e for e in errors if not isinstance(e, PhotoError)]
-        outcomes = embed_rows(self._embedder, [_pixels(one) for one in rows])
-        for one, outcome in zip(rows, outcomes, strict=True):
-            assert one.digest is not None
-            if isinstance(outcome, VitmaeSearchError):
-                self._reasons[one.digest] = str(outcome)
-                plugin_errors.append(outcome)
-            else:
-                self._reasons[one.digest] = None
-                batch[one.digest] = (one.metadata, outcome)
-        if plugin_errors and not batch and not still_works(self._embedder):
-            raise plugin_errors[0]
-        for one in pending:
-            if one.error is not None and one.digest is not None:
+        contents: dict[str, _Content] = {}
+        for one, outcome in batch:
+            if one.digest is None or (outcome is None and one.error is None):
+                continue
+            if one.error is not None:
                 self._reasons[one.digest] = _said(one.error)
-        return batch
+            elif isinstance(outcome, VitmaeSearchError):
+                self._reasons[one.digest] = str(outcome)
+            elif outcome is not None:
+                self._reasons[one.digest] = None
+                contents[one.digest] = (one.metadata, outcome)
+        return contents
 
     def _reason(self, one: Fetched) -> str | None:
         """Why this file has no vector; None where it has, or will."""
@@ -150,11 +154,11 @@ class Recorder:
         return [Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)]
 
     def _item(
-        self, one: Fetched, batch: Mapping[str, _Content], promised: set[int]
+        self, one: Fetched, contents: Mapping[str, _Content], promised: set[int]
     ) -> tuple[Fetched, Indexed, _Kind]:
         digest, known, row = one.digest, one.known, one.job.known
         assert digest is not None
-        metadata, vector = batch.get(digest) or self._kept.get(digest) or (None, None)
+        metadata, vector = contents.get(digest) or self._kept.get(digest) or (None, None)
         if row is None:
             photo_id = None if known.content_id is None else self._gone.find(known.content_id, promised)
             kind: _Kind = "added" if photo_id is None else "moved"
@@ -169,7 +173,7 @@ class Recorder:
                 kind = "unchanged" if row.embedded else "added"
         return one, Indexed(one.job.stamp, digest, metadata, vector, photo_id), kind
 
-    def _record(self, items: Sequence[tuple[Fetched, Indexed, _Kind]], failures: Sequence[Failure]) -> None:
+    def _write(self, items: Sequence[tuple[Fetched, Indexed, _Kind]], failures: Sequence[Failure]) -> None:
         rows = [row for _, row, _ in items]
         refused = self._catalog.record_batch(self._space_id, rows, failures, self._projections)
         left = {row.stamp.path for row in refused}
@@ -181,11 +185,6 @@ class Recorder:
             if kind == "moved" and row.photo_id is not None and one.known.content_id is not None:
                 self._gone.taken(one.known.content_id, row.photo_id)
         self._counts.failures += failures
-
-
-def _pixels(one: Fetched) -> NDArray[Any]:
-    assert one.pixels is not None
-    return one.pixels
 
 
 def _said(error: PhotoError | PluginError) -> str:

@@ -156,18 +156,27 @@ class _IndexRun:
     def _index_all(self, jobs: Sequence[Job], gone: GoneRows, target: Target) -> None:
         embedder = target.open_embedder()
         size = self._options.batch_size or batch_size_for(embedder)
-        recorder = Recorder(self._catalog, target, embedder, gone, self._counts, size)
-        while jobs:
-            self._index(jobs, recorder, embedder, target.features.decode)
-            jobs, recorder.again = recorder.again, []
+        with closing(Recorder(self._catalog, target, embedder, gone, self._counts, size)) as recorder:
+            try:
+                while jobs:
+                    self._index(jobs, recorder, embedder, target.features.decode, size)
+                    jobs, recorder.again = recorder.again, []
+            except Cancelled:
+                recorder.finish()
+                raise
 
     def _index(
-        self, jobs: Sequence[Job], recorder: Recorder, embedder: GuardedEmbedder, decode_mode: str
+        self,
+        jobs: Sequence[Job],
+        recorder: Recorder,
+        embedder: GuardedEmbedder,
+        decode_mode: str,
+        batch_size: int,
     ) -> None:
         shrink_to = decode_target(decode_mode, embedder.input_size)
         reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
         workers = self._options.workers
-        ahead = recorder.batch_size + 2 * workers
+        ahead = batch_size + 2 * workers
         with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:
             for one in fetched:
                 self._stop_if_asked()

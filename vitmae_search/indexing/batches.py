@@ -1,0 +1,110 @@
+"""Prepared photos in batches: one is computed in a thread of its own while its caller records the last one
+and collects the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder
+from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.indexing.embed import Outcome, Run, rows_alone, works
+
+T = TypeVar("T")
+
+_LIGHT = 256
+"""Photos without pixels (copies, moves, failures) that may wait for a batch to fill."""
+
+
+@dataclass(slots=True)
+class _Batch(Generic[T]):
+    """`rows` is the array that it fills, (size, ...); `numbers` says to which of `items` each row belongs."""
+
+    rows: NDArray[Any]
+    items: list[T] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    broken: list[VitmaeSearchError] = field(default_factory=list)
+
+    def with_outcomes(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[T, Outcome | None]]:
+        by_number = dict(zip(self.numbers, outcomes, strict=True))
+        return ((item, by_number.get(number)) for number, item in enumerate(self.items))
+
+
+class Batches(Generic[T]):
+    """Batches of `size` prepared photos through `run`, at most one at a time, in the order of `add`.
+
+    Called by one thread. Use `closing`: it waits for the batch that is being computed, which is lost then.
+    """
+
+    def __init__(self, opened: GuardedEmbedder | GuardedClassifier, run: Run, size: int) -> None:
+        self.size = size
+        self._prepare, self._run = opened.prepare, run
+        # Two arrays take turns: filling the same memory again is several times as fast as new memory.
+        self._spare = [np.empty((size, *opened.shape), opened.dtype) for _ in range(2)]
+        self._collected = _Batch[T](self._spare.pop())
+        self._begun: tuple[_Batch[T], Future[list[Outcome]]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    @property
+    def waiting(self) -> int:
+        """How many items `turn` is still to return."""
+        return len(self._collected.items) + (0 if self._begun is None else len(self._begun[0].items))
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for a `turn`."""
+        collected = self._collected
+        return len(collected.numbers) >= self.size or len(collected.items) >= self.size + _LIGHT
+
+    def add(
+        self, item: T, pixels: NDArray[Any] | None = None, broken: VitmaeSearchError | None = None
+    ) -> None:
+        """Collect an item with what `prepare` gave, which is copied, or with the plugin's error."""
+        batch = self._collected
+        if pixels is not None:
+            batch.rows[len(batch.numbers)] = pixels
+            batch.numbers.append(len(batch.items))
+        if broken is not None:
+            batch.broken.append(broken)
+        batch.items.append(item)
+
+    def turn(self) -> list[tuple[T, Outcome | None]]:
+        """Wait for the batch that is being computed, begin with what was collected, and return the former.
+
+        Each item with what came of its pixels. Raises what `rows_alone` raises, and the plugin's error where
+        not one photo of the batch came through and an ordinary image does not either; nothing is begun then.
+        """
+        done = self.finish()
+        if self._collected.items:
+            batch = self._collected
+            self._begun = batch, self._thread.submit(self._compute, batch)
+            self._collected = _Batch(self._spare.pop())
+        return done
+
+    def finish(self) -> list[tuple[T, Outcome | None]]:
+        """As `turn`, and begin with nothing."""
+        if self._begun is None:
+            return []
+        batch, computing = self._begun
+        outcomes = computing.result()
+        self._begun = None
+        self._spare.append(batch.rows)
+        return list(batch.with_outcomes(outcomes))
+
+    def close(self) -> None:
+        """Wait for what is being computed, and end the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _compute(self, batch: _Batch[T]) -> list[Outcome]:
+        outcomes = rows_alone(self._run, batch.rows[: len(batch.numbers)])
+        failed = [outcome for outcome in outcomes if isinstance(outcome, VitmaeSearchError)]
+        broken = batch.broken + failed
+        if broken and len(failed) == len(outcomes) and not works(self._prepare, self._run):
+            raise broken[0]
+        return outcomes
