@@ -16,18 +16,17 @@ from vitmae_search.vitmae import (
     ViTForImageClassification,
     choose_device,
     find_checkpoint,
-    pool,
-    prepack,
     read_checkpoint,
 )
 
-from .devices import computing, device_name
+from .devices import device_name
+from .engine import engine_for
 from .identity import config_of, preprocessing_of, weights_digest
 from .models import locate
-from .pixels import levels_of, pixel_values, processor_of, require_rgb
+from .networks import Probabilities
+from .pixels import levels_of, processor_of, require_rgb
 from .precision import choose_precision
 from .preparing import Resize
-from .splitting import SplitWork
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."
 """What a head's weights are called: on the CLS token, and, ours alone, on the mean of the patch tokens."""
@@ -42,15 +41,17 @@ def open_vit_classifier(model: str, *, device: str, precision: str) -> ViTClassi
 
 
 class ViTClassifier:
-    """See `contract.Classifier`. `classify` takes what `prepare` gives, (N, H, W, 3) uint8."""
+    """See `contract.Classifier`, `Batching` and `Resting`.
+
+    `classify` takes what `prepare` gives, (N, H, W, 3) uint8.
+    """
 
     def __init__(self, name: str, checkpoint: Checkpoint, *, device: torch.device, precision: str) -> None:
         require_rgb(checkpoint, name)
-        checkpoint, self._pooled = _with_head(checkpoint, name)
+        checkpoint, pooled = _with_head(checkpoint, name)
         model = ViTForImageClassification.from_checkpoint(checkpoint)
         _require_one_of_several(model.config, name)
         processor = processor_of(checkpoint)
-        self._device, self._precision = device, precision
         self.model = name
         assert model.config.id2label is not None
         self.labels = [model.config.id2label[number] for number in range(model.num_labels)]
@@ -58,7 +59,7 @@ class ViTClassifier:
             "weights": weights_digest(model.state_dict()),
             "config": config_of(model.config),
             "preprocessing": preprocessing_of(processor),
-            "pooling": self._pooled,
+            "pooling": pooled,
             "labels": self.labels,
         }
         self.provenance = {
@@ -69,31 +70,19 @@ class ViTClassifier:
         height, width = processor.height_width
         self.input_size: int | None = max(height, width)
         self.prepare = Resize(height, width, processor.resample)
-        if device.type == "cpu" and precision == "bf16":
-            prepack(model.vit, device)
-        self._classifier: ViTForImageClassification | None = model.to(device)
-        self._cpu = SplitWork((height, width), model.config, precision) if device.type == "cpu" else None
-        self._levels = levels_of(processor).to(device)
+        network = Probabilities(model, levels_of(processor), pooled)
+        self._engine = engine_for(network, model.config, (height, width), device=device, precision=precision)
+        self.batch_size = self._engine.batch_size
 
     def classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        return self._classify(batch) if self._cpu is None else self._cpu.run(self._classify, batch)
+        return self._engine.run(batch)
+
+    def rest(self) -> None:
+        """See `contract.Resting`."""
+        self._engine.rest()
 
     def close(self) -> None:
-        if self._cpu is not None:
-            self._cpu.close()
-        self._classifier = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Called by several threads at a time where it runs on a CPU."""
-        model = self._classifier
-        assert model is not None, "closed"
-        with computing(self._device, self._precision):
-            tokens = model.vit(pixel_values(batch, self._levels), return_dict=True).last_hidden_state
-            features = tokens[:, 0] if self._pooled == "cls" else pool(tokens, "mean")
-            probabilities = model.classifier(features).float().softmax(dim=1)
-        return np.ascontiguousarray(probabilities.cpu().numpy())
+        self._engine.close()
 
 
 def _with_head(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:

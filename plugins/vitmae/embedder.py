@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional
 
 from vitmae_search.embedding.contract import Options
 from vitmae_search.errors import CheckpointError, NoDecoder
@@ -21,23 +19,21 @@ from vitmae_search.vitmae import (
     ViTMAEModel,
     choose_device,
     find_checkpoint,
-    pool_layers,
     pooled_width,
-    prepack,
     read_checkpoint,
     reconstruct,
 )
 
-from .devices import computing, device_name
+from .devices import computing, device_name, prepacks
+from .engine import engine_for
 from .features import features_of
 from .identity import identity_of, weights_digest
 from .models import locate
+from .networks import UnitVectors
 from .ov_runtime import OpenVINOEncoder, runtime_name
-from .pixels import levels_of, preparing_of, processor_of, require_rgb, views_of
+from .pixels import levels_of, preparing_of, processor_of, require_rgb
 from .precision import choose_precision
 from .sources import source_files
-from .splitting import SplitWork
-from .workers import Split
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -55,7 +51,8 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
 
 
 class ViTMAEEmbedder:
-    """See `contract.Embedder`, `Reconstructor`, `Untrained`, `Projecting`, `Choosing` and `FromFiles`.
+    """See `contract.Embedder`, and of its optional protocols `Reconstructor`, `Untrained`, `Projecting`,
+    `Choosing`, `FromFiles`, `Batching` and `Resting`.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
     masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
@@ -82,8 +79,7 @@ class ViTMAEEmbedder:
         )
         self.chosen_options = features.chosen_options
         self._options = {**options, **self.chosen_options}
-        self._layers, self._pooling = features.layers, features.pooling
-        self._gem_power, self._views = float(options["gem_power"]), str(options["views"])
+        gem_power, views = float(options["gem_power"]), str(options["views"])
         self.projection: str | None = features.projection
         self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
@@ -92,10 +88,10 @@ class ViTMAEEmbedder:
         self.identity: dict[str, Any] = identity_of(
             encoder,
             self._processor,
-            layers=self._layers,
-            pooling=self._pooling,
-            gem_power=self._gem_power,
-            views=self._views,
+            layers=features.layers,
+            pooling=features.pooling,
+            gem_power=gem_power,
+            views=views,
         )
         self.provenance = {
             "device": device_name(device),
@@ -105,23 +101,27 @@ class ViTMAEEmbedder:
         openvino = options["runtime"] == "openvino"
         if openvino:
             self.provenance["runtime"] = runtime_name(device)
-        self.dimension = pooled_width(config.hidden_size, len(self._layers), self._pooling)
+        self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
         self.input_size: int | None
-        self.prepare, self.input_size = preparing_of(self._processor, self._views)
+        self.prepare, self.input_size = preparing_of(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
-        self._packed = device.type == "cpu" and precision == "bf16" and not openvino
-        if self._packed:
-            prepack(encoder, device)
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
-            OpenVINOEncoder(encoder, self._layers, size, precision) if openvino else encoder.to(device)
+            OpenVINOEncoder(encoder, features.layers, size, precision) if openvino else encoder
         )
-        only = Split(torch.get_num_threads(), 1) if openvino else None
-        self._cpu = SplitWork(size, config, precision, only) if device.type == "cpu" else None
+        network = UnitVectors(
+            self._encoder,
+            levels_of(self._processor),
+            self.dimension,
+            features=features,
+            gem_power=gem_power,
+            views=views,
+        )
+        self._engine = engine_for(network, self._config, size, device=device, precision=precision)
+        self.batch_size = self._engine.batch_size
         self._whole: ViTMAEForPreTraining | None = None
-        self._levels = levels_of(self._processor).to(device)
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        return self._embed(batch) if self._cpu is None else self._cpu.run(self._embed, batch)
+        return self._engine.run(batch)
 
     def untrained(self, seed: int) -> ViTMAEEmbedder:
         """Its twin with the encoder that `pretrain` with this seed begins with; it cannot reconstruct."""
@@ -148,29 +148,21 @@ class ViTMAEEmbedder:
     ) -> Reconstruction:
         """At the model's own size, in fp32. Raises `NoDecoder`, `ConfigError`."""
         whole = self._with_decoder()
-        with computing(self._device, "fp32"):
-            return reconstruct(whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+
+        def work() -> Reconstruction:
+            whole.to(self._device)  # where it is, unless it rests
+            with computing(self._device, "fp32"):
+                return reconstruct(whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+
+        return self._engine.run_alone(work)
+
+    def rest(self) -> None:
+        """See `contract.Resting`."""
+        self._engine.rest(*([] if self._whole is None else [self._whole]))
 
     def close(self) -> None:
-        if self._cpu is not None:
-            self._cpu.close()
         self._encoder = self._whole = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Called by several threads at a time where it runs on a CPU."""
-        with computing(self._device, self._precision):
-            # One view after another, in the memory that one takes.
-            views = [self._unit_vectors(view) for view in views_of(batch, self._levels, self._views)]
-            unit = views[0] if len(views) == 1 else functional.normalize(torch.stack(views).sum(dim=0), dim=1)
-        return np.ascontiguousarray(unit.cpu().numpy())
-
-    def _unit_vectors(self, pixel_values: Tensor) -> Tensor:
-        assert self._encoder is not None, "closed"
-        states = self._encoder.encode(pixel_values, self._layers, interpolate_pos_encoding=True)
-        vectors = pool_layers(states, self._pooling, power=self._gem_power)
-        return functional.normalize(vectors.float(), dim=1)
+        self._engine.close()
 
     def _with_decoder(self) -> ViTMAEForPreTraining:
         """The encoder that embeds, and the decoder from the same file, which must not have changed."""
@@ -181,7 +173,7 @@ class ViTMAEEmbedder:
             whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._described.files))
             if weights_digest(whole.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-            if isinstance(self._encoder, ViTMAEModel) and not self._packed:
+            if isinstance(self._encoder, ViTMAEModel) and not prepacks(self._device, self._precision):
                 whole.vit = self._encoder  # others reconstruct in fp32, and so have weights of their own
-            self._whole = whole.to(self._device).eval()
+            self._whole = whole.eval()
         return self._whole

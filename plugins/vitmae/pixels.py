@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmae_search.errors import ModelError, PluginOptionError
@@ -51,13 +49,13 @@ def levels_of(processor: ViTImageProcessor) -> Tensor:
     return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
 
 
-def pixel_values(batch: NDArray[Any], levels: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 on the device of `levels`."""
-    pixels = torch.tensor(batch, device=levels.device).permute(0, 3, 1, 2).int()
+def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32, both on the device of `levels`."""
+    pixels = batch.permute(0, 3, 1, 2).int()
     return torch.stack([levels[c][pixels[:, c]] for c in range(3)], dim=1)
 
 
-def views_of(batch: NDArray[Any], levels: Tensor, views: str) -> Iterator[Tensor]:
+def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
     """Each view of all photos in turn, (N, 3, H, W) float32. `batch` is what `preparing_of` makes ready."""
     if views == "five":
         for number in range(batch.shape[1]):

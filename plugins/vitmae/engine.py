@@ -1,0 +1,202 @@
+"""How batches are computed on each device: a network's weights, and the way of its photos through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitmae_search.errors import DeviceError
+from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, prepack
+
+from .devices import computing, device_name, free_unused, prepacks
+from .failures import telling
+from .lanes import Lanes, Rows, Stream, part_for
+from .networks import Network
+from .ov_runtime import OpenVINOEncoder
+from .splitting import SplitWork
+from .streams import CudaStream
+from .workers import Split
+
+_PARTS = 4
+"""Of a batch: both lanes stay busy for most of it."""
+
+T = TypeVar("T")
+
+
+def engine_for(
+    network: Network,
+    config: ViTMAEConfig | ViTConfig,
+    size: tuple[int, int],
+    *,
+    device: torch.device,
+    precision: str,
+) -> Engine:
+    """The network on its device, for images of `size`, (height, width), in pixels.
+
+    In bf16 its encoder is prepacked, in place. Raises `DeviceError` where the weights do not fit.
+    """
+    try:
+        with telling(str(device)):
+            openvino = isinstance(network.encoder, OpenVINOEncoder)
+            if prepacks(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
+                prepack(network.encoder, device)
+            if device.type == "cpu":
+                only = Split(torch.get_num_threads(), 1) if openvino else None
+                return CpuEngine(network, precision, SplitWork(size, config, precision, only))
+            if device.type == "cuda":
+                (height, width), (ph, pw) = size, config.patch_shape
+                part = part_for(1 + (height // ph) * (width // pw), config.hidden_size)
+                return CudaEngine(network, device, precision, part, [CudaStream(device) for _ in range(2)])
+            return Engine(network, device, precision)
+    except MemoryError as error:
+        if device.type == "cpu":
+            raise
+        raise DeviceError(
+            f"{device}: the model does not fit into its memory; choose a smaller one, or --device cpu"
+        ) from error
+
+
+class Engine:
+    """All rows at once, where the weights are: right on any device. For one caller at a time.
+
+    Its calls raise MemoryError where not even one row fits, and `DeviceError` where the device failed, from
+    then on at every call. `batch_size` is how many rows suit the device, None where the host may choose.
+    """
+
+    batch_size: int | None = None
+
+    def __init__(self, network: Network, device: torch.device, precision: str) -> None:
+        self._network: Network | None = network
+        self._device, self._precision = device, precision
+        name = device_name(device)
+        self._name = name if name == str(device) else f"{device} ({name})"
+        self._lost: str | None = None
+        self._resting = True
+        self._wake()
+
+    def run(self, rows: Rows) -> NDArray[np.float32]:
+        """(N, ...) uint8 to the network's (N, D), new and C-contiguous."""
+        with self._telling():
+            self._wake()
+            return self._rows(rows)
+
+    def run_alone(self, work: Callable[[], T]) -> T:
+        """Something else on the same device, with the same errors."""
+        with self._telling():
+            return work()
+
+    def rest(self, *others: nn.Module) -> None:
+        """Give the device's memory back until the next call: the network's, and that of `others`.
+
+        `others` are modules of the caller's, who moves them back.
+        """
+        if self._network is None or self._lost is not None or self._device.type == "cpu":
+            return
+        with self._telling():
+            for module in (self._network, *others):
+                module.to("cpu")
+            self._resting = True
+            free_unused(self._device)
+
+    def close(self) -> None:
+        """Let go of the network, and give back what the device keeps for it."""
+        self._network = None
+        with suppress(RuntimeError):  # of a device that was lost
+            free_unused(self._device)
+
+    def _rows(self, rows: Rows) -> NDArray[np.float32]:
+        return self._at_once(rows)
+
+    def _at_once(self, rows: Rows) -> NDArray[np.float32]:
+        found = self._forward(torch.tensor(rows, device=self._device))
+        return np.ascontiguousarray(found.cpu().numpy())
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        assert self._network is not None, "closed"
+        with computing(self._device, self._precision):
+            rows: Tensor = self._network(batch)
+        return rows
+
+    def _wake(self) -> None:
+        assert self._network is not None, "closed"
+        if self._resting:
+            self._network.to(self._device)
+            if self._device.type == "cuda":  # before another stream reads the weights
+                torch.cuda.current_stream(self._device).synchronize()
+            self._resting = False
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        if self._lost is not None:
+            raise DeviceError(self._lost)
+        try:
+            with telling(self._name):
+                yield
+        except DeviceError as error:
+            self._lost = str(error)
+            raise
+
+
+class CpuEngine(Engine):
+    """The cores share a batch in the way that is the fastest here."""
+
+    def __init__(self, network: Network, precision: str, split: SplitWork) -> None:
+        super().__init__(network, torch.device("cpu"), precision)
+        self._split = split
+
+    def close(self) -> None:
+        self._split.close()
+        super().close()
+
+    def _rows(self, rows: Rows) -> NDArray[np.float32]:
+        return self._split.run(self._at_once, rows)
+
+
+class CudaEngine(Engine):
+    """Parts of a batch take turns on lanes, one for each of `streams`."""
+
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device,
+        precision: str,
+        part: int,
+        streams: Sequence[Stream],
+    ) -> None:
+        super().__init__(network, device, precision)
+        self.batch_size, self._largest = _PARTS * part, part
+        self._lanes = Lanes(
+            self._forward,
+            self._at_once,
+            part=part,
+            width=network.width,
+            streams=streams,
+            free_unused=partial(free_unused, device),
+        )
+
+    def run_alone(self, work: Callable[[], T]) -> T:
+        """As `Engine.run_alone`; where memory is short, once more without the lanes."""
+        with suppress(MemoryError):
+            return super().run_alone(work)
+        self._lanes.drop()
+        free_unused(self._device)
+        return super().run_alone(work)
+
+    def rest(self, *others: nn.Module) -> None:
+        self._lanes.drop()
+        self._lanes.part = self._largest
+        super().rest(*others)
+
+    def close(self) -> None:
+        self._lanes.drop()
+        super().close()
+
+    def _rows(self, rows: Rows) -> NDArray[np.float32]:
+        return self._lanes.run(rows)

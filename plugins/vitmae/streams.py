@@ -1,0 +1,55 @@
+"""A stream of a CUDA device: what `lanes` needs of one, in torch's words."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from .devices import CAPTURING
+from .failures import out_of_memory
+from .lanes import Work
+
+log = logging.getLogger(__name__)
+
+
+class CudaStream:
+    """See `lanes.Stream`. torch hands out 32 streams by turns, so that one is taken once and kept."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        with torch.cuda.stream(self._stream):  # pinned for the device of this stream
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        with torch.cuda.stream(self._stream):  # so the memory belongs to it, and needs no record_stream
+            return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def launch(self, work: Work) -> None:
+        with torch.cuda.stream(self._stream):
+            work()
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+    def recorded(self, work: Work) -> Work:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # The outer one gives the caller its stream back where ending the capture fails. Other threads may
+            # allocate: thread_local forbids what no capture allows to this thread alone.
+            with (
+                CAPTURING,
+                torch.cuda.stream(self._stream),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                work()
+        except RuntimeError as error:
+            if out_of_memory(error) or out_of_memory(error.__context__):  # ending what failed raises again
+                raise torch.OutOfMemoryError(str(error)) from error
+            log.warning("No CUDA graph could be made, so that a GPU is used less well: %s", error)
+            return work
+        return graph.replay
