@@ -1,6 +1,7 @@
 """What the benchmarks of a GPU share: choosing it, saying what it is, timing on it, and its memory.
 
-All of it works on a CPU too, so that a benchmark can be tried where there is no GPU.
+All of it works on a CPU too, so that a benchmark can be tried where there is no GPU. As a program it says
+what the device is: `python -m benchmarks.on_device cuda`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -131,3 +133,7 @@ class Memory:
             return 0
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved(self._device)
+
+
+if __name__ == "__main__":
+    print(describe(device_of(sys.argv[1])))

@@ -1,0 +1,198 @@
+"""Every benchmark of a GPU, one after another, into one Markdown file.
+
+    make bench-gpu        or        python3 -m benchmarks.gpu [--output FILE] [--only NAME...] [--minutes M]
+
+Each runs in a process of its own, with a time limit. One that fails, or takes longer, is said, what it
+printed until then is kept, and the next one runs. What comes is added to FILE at once, so that the whole
+may be cut into pieces of some minutes: `--minutes` starts nothing that it leaves no time for. `--device
+cpu` tries it all without a GPU, on minute models; such figures say nothing.
+
+It runs from a checkout that is not installed. Of what the application needs, `ceilings` takes torch alone;
+the encodings also transformers, scikit-image, scikit-learn and platformdirs, and timm for its rows; the
+rest needs all.
+
+In which order to read what comes, and what it decides:
+
+1. `pytest -m gpu` first: nothing below counts where vectors are wrong.
+2. `ceilings`: what the card does at most. Much less than its like has elsewhere: look at the clocks beside
+   it, and read the rest with that in mind. GELU in the product, each attention and `add_norm` are there
+   alone.
+3. `encoding-base`: ours against the fastest of HF and timm, as goals are set. Is "photos on the device"
+   well above "ours", the host and the bus are the limit (lanes, parts, `embed`'s own work); are both low,
+   the kernels are: see the table of where the time goes.
+4. `choices-base`: the row that is faster than the first becomes the default, if `choices-large` agrees.
+5. The same of `large`; then of `shipped`, whose kernels are small, so that graphs and lanes matter most
+   there.
+6. `decoding`, `end-to-end`: what limits `index`; `pretraining`: a step beside others'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+_LEAST = 0.5
+"""Minutes that have to be left for another one."""
+_LINES = 20
+"""Of what a benchmark that failed said last."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A benchmark: what follows `python` and comes before the device, and how many minutes it may take."""
+
+    words: tuple[str, ...]
+    minutes: float
+
+
+def _encoding(model: str, tables: str) -> tuple[str, ...]:
+    return ("-m", "benchmarks.gpu_encoding", "--only", model, "--tables", tables)
+
+
+PARTS = {
+    "ceilings": Part(("-m", "benchmarks.gpu_ceilings"), 2),
+    "encoding-base": Part(_encoding("base", "ways,rest"), 9),
+    "choices-base": Part(_encoding("base", "choices"), 5),
+    "encoding-large": Part(_encoding("large", "ways,rest"), 9.5),
+    "choices-large": Part(_encoding("large", "choices"), 8),
+    "encoding-shipped": Part(_encoding("shipped", "ways,choices,rest"), 9),
+    "decoding": Part(("-m", "benchmarks.decoding"), 5),
+    "end-to-end": Part(("-m", "benchmarks.end_to_end"), 9.5),
+    "pretraining": Part(("-m", "benchmarks.pretraining"), 9.5),
+}
+
+
+def main() -> None:
+    """Run what is asked for. Exits with 1 where there is no such device, or where a benchmark failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME")
+    parser.add_argument("--minutes", type=float, default=120.0, help="for all together")
+    parser.add_argument("--output", type=Path, help="a Markdown file, which is added to")
+    chosen = parser.parse_args()
+    asked = subprocess.run(
+        python("-m", "benchmarks.on_device", chosen.device), env=environment(), capture_output=True, text=True
+    )
+    if asked.returncode:
+        raise SystemExit(asked.stderr.strip().rpartition("\n")[2])
+    with (
+        tempfile.TemporaryFile("w")
+        if chosen.output is None
+        else chosen.output.open("a", encoding="utf-8") as file
+    ):
+        tell = teller(file)
+        tell(f"# On {chosen.device}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
+        tell(f"`python3 -m benchmarks.gpu {shlex.join(sys.argv[1:])}`{_commit()}\n")
+        tell(asked.stdout)
+        parts = {name: PARTS[name] for name in PARTS if name in chosen.only}
+        failed = run_all(parts, chosen.device, chosen.minutes, tell)
+    raise SystemExit(1 if failed else 0)
+
+
+def run_all(parts: dict[str, Part], device: str, minutes: float, tell: Tell) -> list[str]:
+    """One after another; the names of those that failed, or that there was no time for."""
+    end, failed = time.monotonic() + 60 * minutes, []
+    for name, part in parts.items():
+        left = (end - time.monotonic()) / 60
+        tell(f"## {name}\n")
+        if left < min(_LEAST, part.minutes):
+            reason: str | None = "not run: no time was left"
+        else:
+            reason = run((*part.words, "--device", device), 60 * min(part.minutes, left), tell)
+        if reason is not None:
+            tell(f"**{reason}**\n")
+            failed.append(name)
+    return failed
+
+
+def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
+    """Tell what a Python process prints, while it does. None, or why it did not end well."""
+    started = time.monotonic()
+    tell(f"`python3 {shlex.join(words)}`\n")
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            python(*words),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # so that what it starts itself, such as compilers, ends with it
+        )
+        stopped = threading.Event()
+        limit = threading.Timer(seconds, _stop, (process, stopped))
+        limit.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            tell(line.removesuffix("\n"))
+        process.wait()
+        limit.cancel()
+        taken = time.monotonic() - started
+        errors.seek(0)
+        said = errors.read()
+    sys.stderr.write(said)
+    if stopped.is_set():
+        return f"stopped after {seconds:.0f} seconds"
+    if process.returncode:
+        last = "\n".join(said.splitlines()[-_LINES:])
+        tell(f"\n```\n{last}\n```\n")
+        return f"failed after {taken:.0f} seconds, with exit code {process.returncode}"
+    tell(f"\n({taken:.0f} seconds)\n")
+    return None
+
+
+def teller(file: IO[str]) -> Tell:
+    """What prints, and writes to the file at once."""
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        print(line, file=file, flush=True)
+
+    return tell
+
+
+def python(*words: str) -> list[str]:
+    return [sys.executable, *words]
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the checkout first among the places that are imported from."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+def _stop(process: subprocess.Popen[str], stopped: threading.Event) -> None:
+    if process.poll() is None:
+        stopped.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _commit() -> str:
+    """Of the checkout, where it is one of git's."""
+    try:
+        words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(words, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f", at {found.stdout.strip()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Ours in `gpu_encoding`: through the plugin, of photos on the device, and with each choice undone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.cases import open_ours
+from benchmarks.gpu_ways import Way, tried
+from benchmarks.on_device import Memory, synchroniser
+from plugins.vitmae.devices import computing
+from plugins.vitmae.engine import CudaEngine
+from plugins.vitmae.features import Features
+from plugins.vitmae.lanes import Stream, Work, part_for
+from plugins.vitmae.networks import UnitVectors
+from plugins.vitmae.pixels import levels_of
+from plugins.vitmae.streams import CudaStream
+from vitmae_search.errors import DeviceError
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel, prepack
+from vitmae_search.vitmae.fused import fused, fusing
+
+Images = NDArray[np.uint8]
+
+_FEW_PARTS = 4
+"""Of a batch, as the engine has them."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is not as the plugin has it. `part` is how many photos a lane computes at a time."""
+
+    part: int | None = None
+    lanes: int = 2
+    graph: bool = True
+    fused: bool = True
+    gelu_in_product: bool = True
+    attention: SDPBackend | None = None
+
+    def chosen(self) -> ExitStack:
+        """A context in which these choices hold, where no graph was captured with others."""
+        stack = ExitStack()
+        if not self.fused:
+            stack.enter_context(mock.patch.object(fused, "devices", ()))
+        if not self.gelu_in_product:
+            stack.enter_context(mock.patch.object(torch, "_addmm_activation", _gelu_after))
+        if self.attention is not None:
+            stack.enter_context(sdpa_kernel(self.attention))
+        return stack
+
+
+VARIANTS = {
+    "as the plugin has it": Variant(),
+    "norms and sums not compiled": Variant(fused=False),
+    "no graphs": Variant(graph=False),
+    "no graphs, nothing compiled": Variant(graph=False, fused=False),
+    "one lane": Variant(lanes=1),
+    "three lanes": Variant(lanes=3),
+    "GELU after the product": Variant(gelu_in_product=False),
+    "flash attention": Variant(attention=SDPBackend.FLASH_ATTENTION),
+    "cuDNN's attention": Variant(attention=SDPBackend.CUDNN_ATTENTION),
+    "memory-efficient attention": Variant(attention=SDPBackend.EFFICIENT_ATTENTION),
+    "parts of 32": Variant(part=32),
+    "parts of 64": Variant(part=64),
+    "parts of 128": Variant(part=128),
+    "parts of 256": Variant(part=256),
+}
+
+
+def through_the_plugin(folder: Path, images: Images, device: torch.device, precision: str = "auto") -> Way:
+    """As `index` calls it, from bytes of the host to vectors of the host; the batch is the plugin's own."""
+    memory = Memory(device)
+    embedder = open_ours(folder, str(device), precision)
+    batch = images[: embedder.batch_size]
+    run = partial(embedder.embed, batch)
+    first, _ = tried(run, len(batch), device)
+    return Way(run, len(batch), first, memory.peak(run))
+
+
+def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
+    """A lane's part over and over, of bytes that are there: without what copies and the host cost."""
+    memory = Memory(device)
+    network = network_of(folder, device)
+    part = part_of(network, images)
+    bytes_in = torch.from_numpy(images[:part]).to(device)
+    stream, out = stream_of(device), torch.empty(part, network.width, device=device)
+
+    def compute() -> None:
+        with computing(device, "bf16"), fusing():
+            out.copy_(network(bytes_in))
+
+    started = time.perf_counter()
+    synchroniser(device)()
+    for _ in range(3):
+        stream.launch(compute)
+    stream.wait()
+    again = stream.recorded(compute)
+
+    def run() -> Tensor:
+        stream.launch(again)
+        return out
+
+    run()
+    stream.wait()
+    return Way(run, part, time.perf_counter() - started, memory.peak(run))
+
+
+def variants(folder: Path, images: Images, device: torch.device) -> Iterator[tuple[str, Way]]:
+    """By name, from the host's bytes to its vectors. What the device cannot do is named and left out."""
+    for name, variant in VARIANTS.items():
+        try:
+            yield name, of_variant(folder, images, device, variant)
+        except (RuntimeError, MemoryError, DeviceError) as error:
+            print(f"left out: {name}; {str(error).partition('. ')[0]}")
+    yield "fp32", through_the_plugin(folder, images, device, "fp32")
+
+
+def of_variant(folder: Path, images: Images, device: torch.device, variant: Variant) -> Way:
+    memory = Memory(device)
+    network = network_of(folder, device)
+    part = min(variant.part or part_of(network, images), len(images) // _FEW_PARTS)
+    streams = [stream_of(device, variant.graph) for _ in range(variant.lanes)]
+    engine = CudaEngine(network, device, "bf16", part, streams)
+    batch = images[: _FEW_PARTS * part]
+
+    def run() -> NDArray[np.float32]:
+        with variant.chosen():
+            return engine.run(batch)
+
+    first, _ = tried(run, len(batch), device)
+    return Way(run, len(batch), first, memory.peak(run))
+
+
+def network_of(folder: Path, device: torch.device) -> UnitVectors:
+    """What the plugin computes, prepacked for the device and on it."""
+    encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
+    config = encoder.config
+    features = Features((config.num_hidden_layers,), "mean", None, {})
+    prepack(encoder, device)
+    levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
+    network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
+    return network.to(device)
+
+
+def part_of(network: UnitVectors, images: Images) -> int:
+    """How many photos the plugin's lanes compute at a time, or a quarter of `images` where that is less."""
+    encoder: Any = network.encoder
+    config = encoder.config
+    part = part_for(1 + config.num_patches, config.hidden_size)
+    return min(part, len(images) // _FEW_PARTS)
+
+
+def stream_of(device: torch.device, graph: bool = True) -> Stream:
+    if device.type != "cuda":
+        return _AtOnce()
+    return CudaStream(device) if graph else _NoGraph(device)
+
+
+class _NoGraph(CudaStream):
+    def recorded(self, work: Work) -> Work:
+        return work
+
+
+class _AtOnce:
+    """A CPU in a stream's place."""
+
+    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    on_device = on_host
+
+    def launch(self, work: Work) -> None:
+        work()
+
+    def wait(self) -> None:
+        pass
+
+    def recorded(self, work: Work) -> Work:
+        return work
+
+
+def _gelu_after(bias: Tensor, rows: Tensor, weight: Tensor, *, use_gelu: bool) -> Tensor:
+    assert use_gelu
+    return functional.gelu(torch.addmm(bias, rows, weight), approximate="tanh")
