@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitmae_search.errors import DeviceError
-from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, prepack
+from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
 
 from .devices import computing, device_name, free_unused, prepacks
 from .failures import telling
@@ -24,6 +24,7 @@ from .splitting import SplitWork
 from .streams import CudaStream
 from .workers import Split
 
+_LANES = 2
 _PARTS = 4
 """Of a batch: both lanes stay busy for most of it."""
 
@@ -40,27 +41,21 @@ def engine_for(
 ) -> Engine:
     """The network on its device, for images of `size`, (height, width), in pixels.
 
-    In bf16 its encoder is prepacked, in place. Raises `DeviceError` where the weights do not fit.
+    In bf16 its encoder is prepacked, in place. Raises MemoryError where the weights do not fit, `DeviceError`
+    where the device fails.
     """
-    try:
-        with telling(str(device)):
-            openvino = isinstance(network.encoder, OpenVINOEncoder)
-            if prepacks(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
-                prepack(network.encoder, device)
-            if device.type == "cpu":
-                only = Split(torch.get_num_threads(), 1) if openvino else None
-                return CpuEngine(network, precision, SplitWork(size, config, precision, only))
-            if device.type == "cuda":
-                (height, width), (ph, pw) = size, config.patch_shape
-                part = part_for(1 + (height // ph) * (width // pw), config.hidden_size)
-                return CudaEngine(network, device, precision, part, [CudaStream(device) for _ in range(2)])
-            return Engine(network, device, precision)
-    except MemoryError as error:
+    openvino = isinstance(network.encoder, OpenVINOEncoder)
+    with telling(str(device)):
+        if prepacks(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
+            prepack(network.encoder, device)
         if device.type == "cpu":
-            raise
-        raise DeviceError(
-            f"{device}: the model does not fit into its memory; choose a smaller one, or --device cpu"
-        ) from error
+            only = Split(torch.get_num_threads(), 1) if openvino else None
+            return CpuEngine(network, precision, SplitWork(size, config, precision, only))
+        if device.type == "cuda":
+            (height, width), (ph, pw) = size, config.patch_shape
+            part = part_for(1 + (height // ph) * (width // pw), config.hidden_size)
+            return CudaEngine(network, device, precision, part, [CudaStream(device) for _ in range(_LANES)])
+        return Engine(network, device, precision)
 
 
 class Engine:
@@ -173,7 +168,7 @@ class CudaEngine(Engine):
         super().__init__(network, device, precision)
         self.batch_size, self._largest = _PARTS * part, part
         self._lanes = Lanes(
-            self._forward,
+            self._forward_again,
             self._at_once,
             part=part,
             width=network.width,
@@ -200,3 +195,8 @@ class CudaEngine(Engine):
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         return self._lanes.run(rows)
+
+    def _forward_again(self, batch: Tensor) -> Tensor:
+        """For lanes: of a size that comes again and again, so that compiling for it is worth the seconds."""
+        with fusing():
+            return self._forward(batch)
