@@ -107,6 +107,8 @@ class Library(LibraryReader):
         if isinstance(folders, str | os.PathLike):
             folders = [folders]
         paths = [os.path.abspath(os.path.expanduser(os.fspath(folder))) for folder in folders]
+        if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
+            self._spaces.features(self._choice, None).known.open()  # what fails leaves no empty library
         with CatalogWriter.open_writer(self.folder) as catalog:
             return index_folders(
                 catalog,

@@ -169,7 +169,8 @@ class LibraryReader(LibraryListing):
         """As `models`, but measure first how fast each one on this machine embeds, and remember it.
 
         On the library's device and in its precision. `on_model` is told each one's name before its turn of
-        a few seconds. One that does not open says why in its note.
+        a few seconds. One that does not open says why in its note. Raises `DeviceError` where that is why
+        none was measured.
         """
         return measure_models(self._embedders, on_model)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.errors import DeviceError, VitmaeSearchError
 from vitmae_search.library.embedders import Embedders
 from vitmae_search.machine import machine_key, recall, remember
 from vitmae_search.records import ModelListing
@@ -33,6 +33,8 @@ _LARGEST_BATCH = 64
 def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
     """See `Library.measure_models`."""
     notes: dict[str, str] = {}
+    missing: list[DeviceError] = []
+    measured = 0
     listings = embedders.models()
     for listing in listings:
         if listing.path is None:
@@ -42,8 +44,12 @@ def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None 
         try:
             with embedders.load(listing.plugin, {"model": listing.path}) as embedder:
                 remember_speed(listing, *measure_speed(embedder))
+            measured += 1
         except (VitmaeSearchError, MemoryError) as error:
             notes[listing.path] = str(error)
+            missing += [error] if isinstance(error, DeviceError) else []
+    if missing and not measured:
+        raise missing[0]
     return with_speeds([replace(model, note=notes.get(model.path or "", model.note)) for model in listings])
 
 

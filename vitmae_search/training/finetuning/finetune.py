@@ -76,6 +76,7 @@ def finetune(
     """
     given = {**(options or {}), **({} if mode is None else {"mode": mode})}
     asked = _Asked(Sources(str(absolute(folder)), absolute(labels), absolute(val)), model, given)
+    choose_device(str(given.get("device", "auto")))  # one that is not here, before anything is made
     with locked_folder(output) as place:
         report = _run(place, asked, hooks or FinetuneHooks())
         write_report(place, asdict(report))
