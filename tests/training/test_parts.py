@@ -13,7 +13,7 @@ from PIL import Image
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
-from vitmae_search.training.devices import computing, with_precision
+from vitmae_search.training.devices import compiles, computing, pick_attention, settled
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.pictures import draw_curves, draw_sheet
 from vitmae_search.training.shared_options import resumed
@@ -43,6 +43,10 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_in() -> None:
     assert resumed(saved, {"precision": "auto"}, "here") == saved
     with pytest.raises(TrainingError, match="precision='fp32'"):
         resumed(saved, {"precision": "bf16"}, "here")
+    kept = PretrainOptions(attention="eager")
+    assert resumed(kept, {"attention": "auto"}, "here") == kept
+    with pytest.raises(TrainingError, match="attention='eager'"):
+        resumed(kept, {"attention": "sdpa"}, "here")
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -52,12 +56,25 @@ def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
 ) -> None:
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions, raising=False)
-    options = with_precision(PretrainOptions(device="cpu"))
+    options = settled(PretrainOptions(device="cpu"))
     assert options.precision == ("bf16" if has else "fp32")
     with computing(torch.device("cpu"), "auto"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has else torch.float32)
-    asked = PretrainOptions(device="cpu", precision="fp32")
-    assert with_precision(asked) == asked
+    asked = PretrainOptions(device="cpu", precision="fp32", attention="sdpa")
+    assert settled(asked) == asked
+
+
+def test_auto_is_the_fused_attention_everywhere_but_on_a_cpu() -> None:
+    assert settled(PretrainOptions(device="cpu")).attention == "eager"
+    assert pick_attention("auto", torch.device("cuda")) == "sdpa"
+    assert pick_attention("eager", torch.device("cuda")) == "eager"
+
+
+def test_layers_are_compiled_unasked_only_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in (None, object()):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        assert compiles(torch.device("cuda")) == (found is not None)
+        assert not compiles(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

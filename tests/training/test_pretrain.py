@@ -13,10 +13,11 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.errors import ConfigError, DeviceError, TrainingError
 from vitmae_search.training import PretrainReport, devices, pretrain
 from vitmae_search.training.log import RunLog
 from vitmae_search.training.pretraining import trainer
+from vitmae_search.training.pretraining.objective import Objective
 from vitmae_search.training.state import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
@@ -163,6 +164,40 @@ def test_a_model_that_cannot_be_compiled_is_one_clear_error(
         run(tmp_path, compiled=True)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_where_nobody_asked_a_model_that_cannot_be_compiled_trains_as_it_is(
+    run: Callable[..., PretrainReport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def backend(*_: object) -> None:
+        raise OSError("no compiler")
+
+    run(tmp_path / "plain")
+    assert not caplog.records
+    monkeypatch.setattr(trainer, "compiles", lambda device: True)  # as on a GPU
+    monkeypatch.setattr(trainer, "compile_layers", lambda model, how=backend: compile_layers(model, how))
+    run(tmp_path / "tried")
+    assert "no compiler" in caplog.text
+    assert curve(tmp_path / "tried") == curve(tmp_path / "plain")
+
+
+def test_a_batch_too_large_for_the_device_is_one_clear_error(
+    run: Callable[..., PretrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, StopAfter(2))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "forward", full)
+    before = (tmp_path / STATE_FILE).read_bytes()
+    with pytest.raises(DeviceError, match=r"batches of 5 photos .*--accumulate"):
+        run(tmp_path)
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
 def test_it_learns_and_other_seeds_learn_otherwise(
     run: Callable[..., PretrainReport], tmp_path: Path
 ) -> None:
@@ -201,18 +236,20 @@ def test_the_position_tables_stay_as_they_were(run: Callable[..., PretrainReport
     assert not torch.equal(before["vit.layernorm.weight"], after["vit.layernorm.weight"])
 
 
+@pytest.mark.parametrize(("log_every", "steps"), [(1, 99), (2, 99), (1000, 99), (1000, 1), (1000, 3)])
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
-    run: Callable[..., PretrainReport], tmp_path: Path
+    run: Callable[..., PretrainReport], tmp_path: Path, log_every: int, steps: int
 ) -> None:
     run(tmp_path, StopAfter(4))
     state = load_state(tmp_path)
     assert state is not None
     state.model["vit.layernorm.weight"][0] = float("nan")
     torch.save({name: getattr(state, name) for name in state.__slots__}, tmp_path / STATE_FILE)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    files = [path for path in tmp_path.iterdir() if path.is_file() and path.name != "run.json"]
+    before = {path.name: path.read_bytes() for path in files}
     with pytest.raises(TrainingError, match=r"the loss is nan .* at step 4"):
-        run(tmp_path)
-    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        run(tmp_path, StopAfter(steps), log_every=log_every)
+    after = {path.name: path.read_bytes() for path in files}
     assert after == before
 
 

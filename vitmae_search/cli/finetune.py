@@ -108,7 +108,7 @@ from vitmae_search.errors import display_path
     type=click.Choice(["auto", "bf16", "fp32"]),
     help="Of the encoder in training.  [default: probe fp32, full auto]",
 )
-@click.option("--attention", type=click.Choice(["eager", "sdpa"]), default="eager", show_default=True)
+@click.option("--attention", type=click.Choice(["auto", "eager", "sdpa"]), default="auto", show_default=True)
 @device_option
 @threads_option
 @save_minutes_option

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from vitmae_search.training.transfer import send
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -72,9 +74,12 @@ def rows_of(record: R, rows: Tensor | slice) -> R:
 
 
 def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255, bicubic with antialiasing."""
+    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255, bicubic with antialiasing.
+
+    All of it where the images are.
+    """
     count, height, width, channels = images.shape
-    crops = Crops(*(getattr(crops, field.name).to(images.device) for field in fields(crops)))
+    crops = send(crops, images.device)
     rows = _resampling(crops.top, crops.height, height, size)  # (N, size, H)
     columns = _resampling(crops.left, crops.width, width, size)
     columns = torch.where(crops.flipped[:, None, None], columns.flip(1), columns)  # (N, size, W)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitmae_search.training.augment import Crops, resize_crops, rows_of
+from vitmae_search.training.transfer import send
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _ANGLE = math.radians(15)
@@ -56,15 +57,34 @@ def random_looks(count: int, generator: torch.Generator) -> Looks:
     return Looks(angle, brightness, contrast, saturation, cast, chosen(_GREYED))
 
 
-def look_at(images: Tensor, crops: Crops, looks: Looks, size: int) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255: cropped, turned, coloured."""
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Which of N images are turned, and which are not: int64 rows. `grey` (3,) are the weights of grey.
+
+    Made on the host, where that is known: a device would have to be waited for.
+    """
+
+    upright: Tensor
+    turned: Tensor
+    grey: Tensor
+
+    @classmethod
+    def of(cls, looks: Looks) -> Turns:
+        upright = looks.angle == 0
+        return cls(upright.nonzero().squeeze(1), (~upright).nonzero().squeeze(1), torch.tensor(_GREY))
+
+
+def look_at(images: Tensor, crops: Crops, looks: Looks, size: int, turns: Turns | None = None) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255: cropped, turned, coloured.
+
+    All of it where the images are. `turns` are those of `looks`, where these are not on the host.
+    """
+    crops, looks, turns = send((crops, looks, turns or Turns.of(looks)), images.device)
     pixels = torch.empty((len(images), 3, size, size), device=images.device)
-    for turned, cut in ((looks.angle == 0, _upright), (looks.angle != 0, _turned)):
-        rows = turned.nonzero().squeeze(1)
+    for rows, cut in ((turns.upright, _upright), (turns.turned, _turned)):
         if len(rows):
-            here = rows.to(images.device)
-            pixels[here] = cut(images[here], rows_of(crops, rows), looks.angle[rows], size)
-    return _colour(pixels, looks)
+            pixels[rows] = cut(images[rows], rows_of(crops, rows), looks.angle[rows], size)
+    return _colour(pixels, looks, turns.grey)
 
 
 def _upright(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
@@ -80,29 +100,27 @@ def _turned(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
         [across * cos / width, -crops.height * sin / width, (2 * crops.left + crops.width) / width - 1],
         [across * sin / height, crops.height * cos / height, (2 * crops.top + crops.height) / height - 1],
     ]
-    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(images.device)
+    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
     grid = functional.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
     planes = images.permute(0, 3, 1, 2).to(torch.float32)
     return functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
 
 
-def _colour(pixels: Tensor, looks: Looks) -> Tensor:
+def _colour(pixels: Tensor, looks: Looks, grey: Tensor) -> Tensor:
     """Brightness, then contrast about the mean grey, saturation about each pixel's own grey, and the cast.
 
     With g the weights of grey, μ the mean colour, K the cast's diagonal and S = s·I + (1 - s)·1gᵀ, which
     leaves grey as it is, x becomes b·c·K·S·x + b·(1 - c)·(g·μ)·K·1. Grey images have 1gᵀ in place of K·S.
     """
-    grey = torch.tensor(_GREY)
     to_grey = grey.expand(3, 3)
-    saturated = torch.lerp(to_grey, torch.eye(3), looks.saturation[:, None, None])
+    saturated = torch.lerp(to_grey, torch.eye(3, device=grey.device), looks.saturation[:, None, None])
     balanced = looks.cast[:, :, None] * saturated
     mixed = torch.where(looks.grey[:, None, None], to_grey, balanced)
     factor = (looks.brightness * looks.contrast)[:, None, None]
     level = (looks.brightness * (1 - looks.contrast))[:, None]
     lift = level * torch.where(looks.grey[:, None], 1.0, looks.cast)
-    device = pixels.device
     flat = pixels.flatten(2)
-    mean_grey = flat.mean(dim=2) @ grey.to(device)
-    offset = (mean_grey[:, None] * lift.to(device))[:, :, None]
-    out = torch.baddbmm(offset, (mixed * factor).to(device), flat)
+    mean_grey = flat.mean(dim=2) @ grey
+    offset = (mean_grey[:, None] * lift)[:, :, None]
+    out = torch.baddbmm(offset, mixed * factor, flat)
     return out.clamp_(0, 255).view_as(pixels)

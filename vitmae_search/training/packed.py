@@ -58,13 +58,14 @@ def pack(
     cache: str | os.PathLike[str],
     *,
     side: int,
-    workers: int = 2,
+    workers: int | None = None,
     on_progress: OnPacked | None = None,
 ) -> PackedPhotos:
     """Decode every photo under `folder` to `side` × `side` pixels, or reuse `cache` if nothing changed.
 
     A photo is scaled so that its shorter side fits and cropped in its middle. One that cannot be decoded
-    is left out and listed. `cache` is a folder; a half-made one is made again.
+    is left out and listed. `cache` is a folder; a half-made one is made again. `workers` threads decode, by
+    default one a core.
     Raises `TrainingError` where no photo is found, and where the disk has no room for them.
     """
     files = list_photos(folder)
@@ -78,7 +79,7 @@ def pack_files(
     side: int,
     source: str | os.PathLike[str],
     whole: Image.Resampling | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     on_progress: OnPacked | None = None,
 ) -> PackedPhotos:
     """As `pack`, for these files in their order; `source` is what an error names.
@@ -94,7 +95,8 @@ def pack_files(
     _require_room(cache, len(files), side)
     with write_atomically(Path(cache) / "images.u8") as stream:
         square = partial(decode_square, side=side, make=make)
-        failures = _decode_all([stamp.path for stamp in files], square, stream, workers, on_progress)
+        threads = workers or os.cpu_count() or 1
+        failures = _decode_all([stamp.path for stamp in files], square, stream, threads, on_progress)
     count = len(files) - len(failures)
     if count == 0:
         raise TrainingError(f"no photo could be read under {display_path(source)}")

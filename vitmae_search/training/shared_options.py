@@ -32,11 +32,11 @@ R = TypeVar("R", bound=_Options)
 
 
 def resumed(saved: R, given: Mapping[str, Any], where: str) -> R:
-    """`saved` with what a person asked for now, where the precision "auto" is the one that it has.
+    """`saved` with what a person asked for now, where the precision or attention "auto" is what it has.
 
     Raises `TrainingError` if that is another recipe.
     """
-    given = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
+    given = {name: v for name, v in given.items() if name not in ("precision", "attention") or v != "auto"}
     options = replace(saved, **given)
     changed = [n for n in given if n not in HOW_IT_RUNS and getattr(saved, n) != getattr(options, n)]
     if changed:
@@ -59,7 +59,8 @@ def require_shared(options: _Options) -> None:
     require(0 < low <= high <= 1, "crop_scale", options.crop_scale, "needs 0 < least ≤ greatest ≤ 1")
     precisions = ("auto", "bf16", "fp32")
     require(options.precision in precisions, "precision", options.precision, "is auto, bf16 or fp32")
-    require(options.attention in ("eager", "sdpa"), "attention", options.attention, "is eager or sdpa")
+    ways = ("auto", "eager", "sdpa")
+    require(options.attention in ways, "attention", options.attention, "is auto, eager or sdpa")
 
 
 def options_from_json(kind: type[R], values: Mapping[str, Any]) -> R:

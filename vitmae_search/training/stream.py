@@ -5,7 +5,7 @@ Nothing random is carried from step to step, so a run that resumes at a step goe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
 class Normalisation:
     """Mean and deviation of each channel, for pixels in 0 to 1."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean = torch.tensor(mean).view(-1, 1, 1) * 255
+        self._std = torch.tensor(std).view(-1, 1, 1) * 255
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) float32 in 0 to 255, normalised."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1) * 255
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1) * 255
-        return (pixels - mean) / std
+        if self._mean.device != pixels.device:  # once: a copy to a GPU would wait for it at every call
+            self._mean, self._std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return (pixels - self._mean) / self._std
 
 
 class EpochStream:

@@ -172,13 +172,15 @@ def set_checkpointing(model: nn.Module, enabled: bool) -> None:
             module.checkpointing = enabled
 
 
-def compile_layers(model: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Have `torch.compile` compile every layer under `model` when it is first called.
+def compile_layers(model: nn.Module, backend: str | Callable[..., Any] | None = "inductor") -> None:
+    """Have `torch.compile` compile every layer under `model` when it is first called; with None no longer.
 
     Layers of one shape share what was compiled, so that it takes a fraction of the whole model's time.
     """
     for module in model.modules():
-        if isinstance(module, Layer):
+        if isinstance(module, Layer) and backend is None:
+            module._compiled_call_impl = None  # torch has no other way back
+        elif isinstance(module, Layer):
             module.compile(backend=backend, dynamic=False)
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.devices import with_precision
+from vitmae_search.training.devices import settled
 from vitmae_search.training.finetuning.data import LabelledPhotos, Sources, absolute, gather
 from vitmae_search.training.finetuning.full import FullFinetuning
 from vitmae_search.training.finetuning.loop import Finetuning
@@ -169,7 +169,7 @@ def _recipe(place: Path, asked: _Asked) -> _Recipe:
     """What `place` began with if it holds a run, else what was asked for."""
     saved = read_run(place, KIND)
     if saved is None:
-        options = with_precision(FinetuneOptions.of(**{"mode": PROBE, **asked.options}))
+        options = settled(FinetuneOptions.of(**{"mode": PROBE, **asked.options}))
         return _Recipe(asked.sources, start_name(asked.model or DEFAULT_MODEL), options)
     try:
         options = FinetuneOptions.from_json(saved["options"])

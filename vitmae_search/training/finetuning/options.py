@@ -86,7 +86,7 @@ class FinetuneOptions:
     flip: bool = True
     val_share: float = 0.2
     stored_side: int = 0
-    attention: str = "eager"
+    attention: str = "auto"
     seed: int = 0
     device: str = "auto"
     threads: int = 0

@@ -26,5 +26,4 @@ class Average(Generic[M]):
     def update(self, model: M, updates: int) -> None:
         """`updates` came before this one."""
         new = 1 - min(self._decay, (1 + updates) / (10 + updates))
-        for mean, value in zip(self.model.parameters(), model.parameters(), strict=True):
-            mean.lerp_(value, new)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new)

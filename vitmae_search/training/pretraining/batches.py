@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmae_search.training.augment import Crops, random_crops, resize_crops, rows_of
-from vitmae_search.training.looks import Looks, look_at, random_looks
+from vitmae_search.training.looks import Looks, Turns, look_at, random_looks
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.sources import Photos, open_source
 from vitmae_search.training.processes import Processes
 from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
+from vitmae_search.training.transfer import send
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Batch:
         """`parts` batches of nearly equal length, in order."""
         if parts == 1:
             return [self]
-        pieces = torch.arange(len(self)).tensor_split(parts)
+        ends = [0, *itertools.accumulate(map(len, np.array_split(np.arange(len(self)), parts)))]
+        pieces = [slice(*ends) for ends in itertools.pairwise(ends)]
         return [Batch(self.images[rows], tuple(view.rows(rows) for view in self.views)) for rows in pieces]
 
 
@@ -84,10 +87,10 @@ class Batches:
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """pixel_values (V·N, 3, S, S) and noise (V·N, L), both float32, view after view, on the device."""
-        images = batch.images.to(self._device)
-        pixels = torch.cat([self._pixels(images, view) for view in batch.views])
-        noise = torch.cat([view.noise for view in batch.views])
-        return self._normalise(pixels), noise.to(self._device)
+        turns = tuple(None if view.looks is None else Turns.of(view.looks) for view in batch.views)
+        images, views, turns = send((batch.images, batch.views, turns), self._device)
+        pixels = [self._pixels(images, *pair) for pair in zip(views, turns, strict=True)]
+        return self._normalise(torch.cat(pixels)), torch.cat([view.noise for view in views])
 
     def close(self) -> None:
         """End what works ahead."""
@@ -107,7 +110,7 @@ class Batches:
         noise = torch.rand((count, self._num_patches), generator=generator)
         return View(crops, noise, random_looks(count, generator) if options.contrastive else None)
 
-    def _pixels(self, images: Tensor, view: View) -> Tensor:
+    def _pixels(self, images: Tensor, view: View, turns: Turns | None) -> Tensor:
         if view.looks is None:
             return resize_crops(images, view.crops, self._image_size)
-        return look_at(images, view.crops, view.looks, self._image_size)
+        return look_at(images, view.crops, view.looks, self._image_size, turns)

@@ -11,7 +11,7 @@ from vitmae_search.training.pretraining.batches import Batch
 from vitmae_search.training.pretraining.objective import Objective, Outcome, contrast
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas
-from vitmae_search.training.pretraining.steps import Losses
+from vitmae_search.training.pretraining.steps import Losses, Step, Unread, read_numbers
 from vitmae_search.training.processes import Processes
 
 Forward = Callable[[Objective, Batch], Outcome]
@@ -31,7 +31,7 @@ class BatchGradient:
         self._replicas, self._forward = replicas, forward
         self._options, self._processes = options, processes
 
-    def __call__(self, batch: Batch) -> Losses:
+    def __call__(self, batch: Batch) -> Unread:
         """Leave the gradient in the first replica's parameters. `batch` is this process's part of it."""
         parts = batch.split(self._options.accumulate * len(self._replicas))
         shares = [len(part) / self._options.batch_size for part in parts]
@@ -41,23 +41,39 @@ class BatchGradient:
         self._processes.add_gradients(list(self._replicas.parameters()))
         return losses
 
-    def _alone(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
-        def work(model: Objective, i: int) -> float:
+    def read(self, unread: Sequence[Unread]) -> list[Step]:
+        """What these steps came to, each a mean over the whole batch; waits for the device."""
+        numbers = read_numbers(unread)
+        reconstructed = self._processes.total([step.reconstruction for step in numbers])
+        return [
+            Step(self._losses(whole, step.contrastive), step.gradient_norm)
+            for whole, step in zip(reconstructed, numbers, strict=True)
+        ]
+
+    def _losses(self, reconstruction: float, contrastive: float | None) -> Losses:
+        options = self._options
+        if contrastive is None:
+            return Losses(reconstruction)
+        loss = options.contrastive * contrastive + options.reconstruction * reconstruction
+        return Losses(loss, reconstruction if options.reconstruction else None, contrastive)
+
+    def _alone(self, parts: Sequence[Batch], shares: Sequence[float]) -> Unread:
+        def work(model: Objective, i: int) -> Tensor:
             loss = self._forward(model, parts[i]).reconstruction
             assert loss is not None
             loss = loss * (shares[i] * self._options.reconstruction)
             loss.backward()  # type: ignore[no-untyped-call]
-            return loss.item()
+            return loss.detach()
 
-        return Losses(*self._processes.total([sum(self._replicas.each(work, len(parts)))]))
+        return Unread([(loss, 1.0) for loss in self._replicas.each(work, len(parts))])
 
-    def _with_contrast(self, parts: Sequence[Batch], shares: Sequence[float]) -> Losses:
+    def _with_contrast(self, parts: Sequence[Batch], shares: Sequence[float]) -> Unread:
         options = self._options
         outcomes = self._ahead(parts)
         projections = [_projections(outcome) for outcome in outcomes]
         contrastive, gradients = contrast(projections, options.temperature, self._processes)
 
-        def work(model: Objective, i: int) -> float:
+        def work(model: Objective, i: int) -> Tensor | None:
             outcome = outcomes[i] if options.accumulate == 1 else self._forward(model, parts[i])
             tensors: list[Tensor] = [_projections(outcome)]
             seeds = [gradients[i] * options.contrastive]
@@ -65,11 +81,10 @@ class BatchGradient:
                 tensors.append(outcome.reconstruction)
                 seeds.append(torch.full_like(outcome.reconstruction, shares[i] * options.reconstruction))
             torch.autograd.backward(tensors, seeds)
-            return 0.0 if outcome.reconstruction is None else outcome.reconstruction.item() * shares[i]
+            return None if outcome.reconstruction is None else outcome.reconstruction.detach()
 
-        (reconstructed,) = self._processes.total([sum(self._replicas.each(work, len(parts)))])
-        loss = options.contrastive * contrastive + options.reconstruction * reconstructed
-        return Losses(loss, reconstructed if options.reconstruction else None, contrastive)
+        done = zip(self._replicas.each(work, len(parts)), shares, strict=True)
+        return Unread([(loss, share) for loss, share in done if loss is not None], contrastive)
 
     def _ahead(self, parts: Sequence[Batch]) -> list[Outcome]:
         """Every part's outcome; in several rounds without its graph, of which only one would fit."""

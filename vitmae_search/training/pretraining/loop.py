@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vitmae_search.errors import TrainingError
+from vitmae_search.errors import DeviceError, TrainingError
 from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.pictures import draw_panels, draw_sheet
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.sources import Photos
-from vitmae_search.training.pretraining.steps import Step, mean_step
+from vitmae_search.training.pretraining.steps import Step, Unread, mean_step
 from vitmae_search.training.pretraining.trainer import Trainer
 from vitmae_search.training.processes import Processes
 from vitmae_search.training.schedule import progress_at, rate_factor
@@ -89,6 +89,7 @@ class Pretraining:
         self._log = RunLog(output / LOG_FILE)
         self._step, self._seconds = 0, 0.0
         self._pending: list[Step] = []
+        self._unread: list[Unread] = []
         self._last_loss: float | None = None
         self._restore()
 
@@ -112,12 +113,18 @@ class Pretraining:
     ) -> PretrainReport:
         """Train until the schedule ends or `stop` says so, and leave a checkpoint either way. Runs once.
 
-        Raises `TrainingError` for a loss or gradient that is not finite; the last checkpoint stays.
+        Raises `TrainingError` for a loss or gradient that is not finite, `DeviceError` where a batch does not
+        fit into the device's memory; the last checkpoint stays.
         """
         try:
-            if self._options.compiled and self.progress < 1:
+            if self._trainer.compiled and self.progress < 1:
                 self._compile(on_compiled)
             return self._run(on_progress, stop)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"batches of {self._options.batch_size} photos do not fit into the device's memory: with "
+                "--accumulate 2, or 4, or 8, each is computed in rounds, to the same result"
+            ) from error
         finally:
             self._trainer.close()
 
@@ -140,10 +147,10 @@ class Pretraining:
         with self._own_randomness():
             while self.progress < 1 and not interrupted:
                 started = time.perf_counter()
-                self._pending.append(self._train_step())
-                self._step += 1
+                self._train_step()
                 self._seconds += self._agreed(time.perf_counter() - started)
                 if self._step % self._options.log_every == 0:
+                    self._read()
                     self._write_line(logged_at, on_progress)
                     logged_at = self._seconds
                 if self._seconds - saved_at >= self._options.save_minutes * 60:
@@ -154,7 +161,11 @@ class Pretraining:
         return self._report(interrupted and self.progress < 1)
 
     def save(self) -> None:
-        """Write the state, the model and the pictures; each file replaces its forerunner at once."""
+        """Write the state, the model and the pictures; each file replaces its forerunner at once.
+
+        Raises `TrainingError`, and writes nothing, after a loss or gradient that is not finite.
+        """
+        self._read()
         if self._processes.main:
             self._save()
         self._processes.wait()
@@ -179,7 +190,7 @@ class Pretraining:
     def _draw_reconstructions(self, path: Path) -> None:
         """Original, masked, predicted, and predicted between the visible patches, a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _PICTURED).astype(int))
-        plainly = torch.compiler.set_stance("force_eager") if self._options.compiled else nullcontext()
+        plainly = torch.compiler.set_stance("force_eager") if self._trainer.compiled else nullcontext()
         with plainly:  # or a batch of one would be compiled for
             shown = [
                 reconstruct(self._trainer.kept, self._processor, self._photos.picture(row), seed=int(row))
@@ -187,17 +198,28 @@ class Pretraining:
             ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in shown], path, zoom=2)
 
-    def _train_step(self) -> Step:
-        """One update."""
-        step = self._trainer.gradient(self._step)
-        loss, norm = step.losses.loss, step.gradient_norm
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(
-                f"the loss is {loss} and the gradient norm {norm} at step {self._step}: training stops. "
-                f"The checkpoint in {self._output} is from before; try a lower learning rate."
-            )
+    def _train_step(self) -> None:
+        """One update, which a GPU has perhaps only been asked for."""
+        self._unread.append(self._trainer.gradient(self._step))
         self._trainer.update(self._step, rate_factor(self.progress, self._options.warmup))
-        return step
+        self._step += 1
+
+    def _read(self) -> None:
+        """Wait for what has been asked for, and see that its numbers are finite."""
+        if not self._unread:
+            return
+        started = time.perf_counter()
+        first = self._step - len(self._unread)
+        steps, self._unread = self._trainer.read(self._unread), []
+        self._seconds += self._agreed(time.perf_counter() - started)
+        for number, step in enumerate(steps, first):
+            loss, norm = step.losses.loss, step.gradient_norm
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingError(
+                    f"the loss is {loss} and the gradient norm {norm} at step {number}: training stops. "
+                    f"The checkpoint in {self._output} is from before; try a lower learning rate."
+                )
+        self._pending += steps
 
     def _agreed(self, value: float) -> float:
         """The mean over all processes, which must go the same way."""

@@ -74,8 +74,8 @@ def info_nce(projections: Tensor, temperature: float) -> Tensor:
 
 def contrast(
     projections: Sequence[Tensor], temperature: float, processes: Processes
-) -> tuple[float, list[Tensor]]:
-    """The contrastive loss over all parts of a batch, and its gradient for each of these (2, n, D).
+) -> tuple[Tensor, list[Tensor]]:
+    """The contrastive loss over all parts of a batch, a scalar, and its gradient for each of these (2, n, D).
 
     So that the loss sees the whole batch, though each part has a graph of its own.
     """
@@ -84,11 +84,11 @@ def contrast(
     loss = info_nce(together, temperature)
     (gradient,) = torch.autograd.grad(loss, together)
     own = gradient[:, processes.share(together.shape[1])]
-    return loss.item(), list(torch.split(own, [part.shape[1] for part in projections], dim=1))
+    return loss.detach(), list(torch.split(own, [part.shape[1] for part in projections], dim=1))
 
 
 def _projector(width: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
             nn.Linear(width, _HIDDEN), nn.LayerNorm(_HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _PROJECTED)

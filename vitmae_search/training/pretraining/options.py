@@ -66,8 +66,9 @@ class PretrainOptions:
     `clip_norm` 0 leaves gradients as they are. `accumulate` computes the gradient of a batch, which stays
     `batch_size` photos, in that many rounds, for less memory; `checkpoint_activations` computes activations
     twice instead of keeping them. `ema` is the decay of a running mean of the weights, which is then what
-    the checkpoint holds; 0 is none. `precision` is "bf16" (autocast, fp32 weights), "fp32", or "auto": a
-    new run chooses by its device, and keeps that. `compiled` compiles the layers before the first step.
+    the checkpoint holds; 0 is none. `precision` is "bf16" (autocast, fp32 weights), "fp32", or "auto",
+    and `attention` "eager", "sdpa" or "auto": a new run chooses by its device, and keeps that. `compiled`
+    compiles the layers before the first step; None does so on a GPU, and goes on without where torch cannot.
     `max_minutes` of training time, over all resumes: the schedule then follows epochs or time, whichever
     is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
     `init` is the checkpoint that the weights come from, encoder and decoder: a bundled name, a path or a
@@ -100,10 +101,10 @@ class PretrainOptions:
     contrastive: float = 0.0
     temperature: float = 0.2
     precision: str = "auto"
-    attention: str = "eager"
+    attention: str = "auto"
     seed: int = 0
     device: str = "auto"
-    compiled: bool = False
+    compiled: bool | None = None
     cache: str = "auto"
     workers: int = 2
     threads: int = 0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
-from vitmae_search.training.devices import with_precision
+from vitmae_search.training.devices import settled
 from vitmae_search.training.loose import LoosePhotos
 from vitmae_search.training.packed import OnPacked, pack
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
@@ -137,7 +137,7 @@ def _recipe(place: Path, model: Mapping[str, Any] | None, given: Mapping[str, An
     if given.get("init") is not None:
         given = {**given, "init": start_name(given["init"])}
     if saved is None:
-        return _new_recipe(model, with_precision(PretrainOptions(**given)))
+        return _new_recipe(model, settled(PretrainOptions(**given)))
     try:
         config = ViTMAEConfig.from_dict(saved["model"])
         options = PretrainOptions.from_json(saved["options"])

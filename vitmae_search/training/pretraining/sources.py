@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from vitmae_search.training.loose import Decoded, LoosePhotos
 from vitmae_search.training.packed import PackedPhotos
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.transfer import send
 
 Photos: TypeAlias = PackedPhotos | LoosePhotos
 RowsOf = Callable[[int], NDArray[np.int64]]
@@ -67,7 +68,7 @@ class DeviceSource:
             self._images[start : start + len(chunk)] = chunk.to(device)
 
     def at(self, step: int) -> Tensor:
-        return self._images[torch.from_numpy(self._rows_of(step)).to(self._images.device)]
+        return self._images[send(torch.from_numpy(self._rows_of(step)), self._images.device)]
 
     def close(self) -> None:
         pass

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.devices import computing
+from vitmae_search.training.devices import compiles, computing
 from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
 from vitmae_search.training.pretraining.gradient import BatchGradient
 from vitmae_search.training.pretraining.objective import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
-from vitmae_search.training.pretraining.steps import Step
+from vitmae_search.training.pretraining.steps import Step, Unread
 from vitmae_search.training.processes import Processes
 from vitmae_search.training.schedule import adamw, set_rate
 from vitmae_search.training.state import RunState
 from vitmae_search.training.stream import step_seed
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -41,7 +44,8 @@ class Trainer:
             self._model.gradient_checkpointing_enable()
         self._objective = Objective(self._model, options).to(self._device).train()
         self._average = Average(self._model, options.ema) if options.ema else None
-        if options.compiled:
+        self.compiled = compiles(self._device) if options.compiled is None else options.compiled
+        if self.compiled:
             compile_layers(self._model)
         self._replicas = Replicas(self._objective, options.replicas)
         self._gradient = BatchGradient(self._replicas, self._forward, options, processes)
@@ -61,28 +65,47 @@ class Trainer:
     def compile(self, step: int) -> float:
         """Compile what step `step` needs, by computing its gradient for nothing: the seconds that it took.
 
-        Raises `TrainingError` where that cannot be done here.
+        Where that cannot be done here, raises `TrainingError` if it was asked for; else the log says so, and
+        the layers stay as they are.
         """
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
         started = time.perf_counter()
         try:
             self.gradient(step)
-        except TorchDynamoException as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            asked = self._options.compiled is not None
+            if asked and not isinstance(error, TorchDynamoException):
+                raise
             reason = " ".join(str(error).split("\n")[:2]).strip()
-            raise TrainingError(
-                f"the model cannot be compiled here ({reason}): leave --compile out"
-            ) from error
+            if asked:
+                raise TrainingError(
+                    f"the model cannot be compiled here ({reason}): leave --compile out"
+                ) from error
+            log.warning("the model is not compiled, so each step takes longer: %s", reason)
+            compile_layers(self._model, None)
         return time.perf_counter() - started
 
-    def gradient(self, step: int) -> Step:
-        """What step `step` comes to; its gradient is left for `update`."""
+    def gradient(self, step: int) -> Unread:
+        """What step `step` comes to, for `read`; its gradient is left for `update`."""
         batch = self._batches.at(step)
         seed = step_seed(self._options.seed, step)
         torch.manual_seed(seed + self._processes.index)  # for dropout, where the model has any
         losses = self._gradient(batch)
-        norm = nn.utils.clip_grad_norm_(self._trained, self._options.clip_norm or math.inf)
-        return Step(losses, norm.item())
+        return losses._replace(gradient_norm=self._clip())
+
+    def read(self, unread: Sequence[Unread]) -> list[Step]:
+        """What these steps came to; waits until the device has done them."""
+        return self._gradient.read(unread)
+
+    def _clip(self) -> Tensor:
+        """The gradient's norm before it was clipped, if it is to be."""
+        norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        if self._options.clip_norm:
+            nn.utils.clip_grads_with_norm_(self._trained, self._options.clip_norm, norm)
+        return norm
 
     @property
     def rate(self) -> float:

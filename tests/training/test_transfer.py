@@ -1,0 +1,60 @@
+"""What is sent arrives as it was, on whichever device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitmae_search.training import transfer
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif("not torch.cuda.is_available()")]),
+]
+
+
+@dataclass(frozen=True)
+class Record:
+    flags: Tensor
+    rest: tuple[Tensor, ...] | None
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """The CPU is made to pack the bytes as for a GPU, in memory that is not pinned."""
+    if request.param == "cpu":
+        monkeypatch.setattr(transfer, "_pinned", lambda size: torch.empty(size, dtype=torch.uint8))
+        in_one_copy = transfer._in_one_copy
+        monkeypatch.setattr(transfer, "_in_one_copy", lambda tensors, _: in_one_copy(tensors, device_here))
+    device_here = torch.device(request.param)
+    return device_here
+
+
+def test_every_type_and_shape_arrives(device: torch.device) -> None:
+    torch.manual_seed(0)
+    sources = [
+        torch.rand(7) < 0.5,
+        torch.randint(-9, 9, (3, 5)),
+        torch.randn(4, 1, 3)[:, 0],
+        torch.randint(0, 256, (3, 2), dtype=torch.uint8),
+        torch.zeros(0, 2),
+        torch.randn(5).double(),
+    ]
+    sent = transfer._in_one_copy(sources, device)
+    for there, here in zip(sent, sources, strict=True):
+        assert there.device.type == device.type
+        assert torch.equal(there.cpu(), here)
+
+
+def test_records_keep_their_form_and_what_is_there_stays(device: torch.device) -> None:
+    there = torch.arange(3, device=device)
+    record = Record(torch.tensor([True, False]), (torch.arange(4), there))
+    flags, rest = (lambda sent: (sent.flags, sent.rest))(transfer.send(record, device))
+    assert torch.equal(flags.cpu(), record.flags)
+    assert rest is not None
+    assert torch.equal(rest[0].cpu(), torch.arange(4))
+    assert rest[1] is there
+    assert transfer.send(Record(there, None), device).rest is None
