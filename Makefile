@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
+OUTPUT ?= gpu.md
 
-.PHONY: help demo test browser check format setup wheel clean
+.PHONY: help demo test browser check format setup wheel bench-gpu clean
 
 help:
 	@echo "make demo                     index sample photos and open the app"
@@ -14,6 +15,7 @@ help:
 	@echo "make check                    lint, formatting and types"
 	@echo "make format                   mend what the linter can mend"
 	@echo "make wheel                    build the wheel into dist/"
+	@echo "make bench-gpu                measure on the GPU, into OUTPUT (gpu.md)"
 
 demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
@@ -35,6 +37,10 @@ format: setup
 
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation
+
+# With the environment's Python where there is one, else with any that has a torch for the GPU.
+bench-gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu --output $(OUTPUT)
 
 setup: $(VENV)/.ready
 

@@ -127,7 +127,7 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
     started = time.monotonic()
     tell(f"`python3 {shlex.join(words)}`\n")
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             python(*words),
             cwd=ROOT,
             env=environment(),
@@ -135,14 +135,13 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
             stderr=errors,
             text=True,
             start_new_session=True,  # so that what it starts itself, such as compilers, ends with it
-        )
-        stopped = threading.Event()
-        limit = threading.Timer(seconds, _stop, (process, stopped))
-        limit.start()
-        assert process.stdout is not None
-        for line in process.stdout:
-            tell(line.removesuffix("\n"))
-        process.wait()
+        ) as process:
+            stopped = threading.Event()
+            limit = threading.Timer(seconds, _stop, (process, stopped))
+            limit.start()
+            assert process.stdout is not None
+            for line in process.stdout:
+                tell(line.removesuffix("\n"))
         limit.cancel()
         taken = time.monotonic() - started
         errors.seek(0)

@@ -1,4 +1,4 @@
-"""What a device can do at most: matrix products in bf16, copies in its memory, copies from the host.
+"""What a device can do at most: products in bf16, attention, norms, copies within it and from the host.
 
     python -m benchmarks.gpu_ceilings [--device cuda|cuda:N|cpu]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.measuring import rounded, table
 from benchmarks.on_device import describe, device_of, median_seconds, state
+from vitmae_search.vitmae.fused import fusing
+from vitmae_search.vitmae.prepacked import add_norm
 
 TOKENS = 197
 WIDTHS = {"ViT-B/16": 768, "ViT-L/16": 1024}
@@ -47,6 +50,8 @@ def main() -> None:
         header = ["bf16 product", "rows × in → out", "TFLOP/s"]
         print(table(header, products(device, photos, 256 if small else SIDE)), "\n", flush=True)
         print(f"after the products: {state(device)}\n")
+        header = ["add, norm and round", "ms", "GB/s"]
+        print(table(header, sums(device, photos)), "\n", flush=True)
         header = [f"attention of {photos} photos", "ms", "TFLOP/s"]
         print(table(header, attentions(device, photos)), "\n", flush=True)
         print(table(["copy", "MiB", "GB/s"], copies(device, 1 << (22 if small else 30))), flush=True)
@@ -81,6 +86,23 @@ def product_rate(device: torch.device, rows: int, inner: int, outer: int, *, gel
     if gelu:
         work = partial(torch._addmm_activation, bias, left, weight.T, use_gelu=True)
     return 2 * rows * inner * outer / median_seconds(work, device)
+
+
+def sums(device: torch.device, photos: int) -> Iterator[list[str]]:
+    """Rows: what is between two products, by torch's own kernels and as the one that is compiled of it.
+
+    Bytes are those of fp32 tokens and a bf16 branch, read, and of the sum and its norm, written.
+    """
+    for name, width in WIDTHS.items():
+        tokens, branch = (_random(device, photos * TOKENS, width) for _ in range(2))
+        tokens = tokens.float()
+        weight, bias = (_random(device, width).float() for _ in range(2))
+        work = partial(add_norm, tokens, branch, weight, bias, 1e-12)
+        for kind, context in (("torch's own", nullcontext), ("compiled", fusing)):
+            with context():
+                seconds = median_seconds(work, device)
+            moved = rounded(12 * tokens.numel() / seconds / 1e9)
+            yield [f"{name}, {kind}", f"{1e3 * seconds:.3f}", moved]
 
 
 def attentions(device: torch.device, photos: int) -> Iterator[list[str]]:

@@ -68,7 +68,7 @@ class Scale:
 FULL = Scale(1024, 2048, (64, 128, 256, 512), SIDE)
 SMALL = Scale(1024, 8192, (256, 512, 1024), SIDE)
 """For small models."""
-TRIAL = Scale(64, 64, (16, 32), 256)
+TRIAL = Scale(32, 32, (8, 16), 256)
 
 
 def main() -> None:
@@ -90,10 +90,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tables", type=lambda words: words.split(","), default=list(TABLES))
-    parser.add_argument("--modes", type=lambda words: words.split(","), default=list(MODES))
+    parser.add_argument("--tables", type=_listed, default=list(TABLES))
+    parser.add_argument("--modes", type=_listed, default=list(MODES), help="of torch.compile; '' for none")
     parser.add_argument("--compiling", type=float, default=200.0, help="seconds for all that compiles")
     return parser.parse_args()
+
+
+def _listed(words: str) -> list[str]:
+    return [word for word in words.split(",") if word]
 
 
 def case_for(name: str, device: torch.device, folder: Path) -> tuple[Case, Scale]:

@@ -73,7 +73,7 @@ def kernels(run: Callable[[], object], device: torch.device, times: int = 10) ->
         synchronise()
     events: Any = profiled.events()
     wanted = "CUDA" if cuda else "CPU"
-    ran = [one for one in events if one.device_type.name == wanted and not one.cpu_children]
+    ran = [one for one in events if one.device_type.name == wanted and one.cpu_parent is None]
     return sorted((_kernel(one) for one in ran), key=lambda kernel: kernel.start)
 
 

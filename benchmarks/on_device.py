@@ -128,9 +128,9 @@ class Memory:
         return float(torch.cuda.max_memory_reserved(self._device) - self._before) / 2**30
 
     def _held(self) -> int:
-        gc.collect()
         if self._device.type != "cuda":
             return 0
+        gc.collect()
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved(self._device)
 
