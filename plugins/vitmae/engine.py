@@ -48,6 +48,7 @@ def engine_for(
     with telling(str(device)):
         if prepacks(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
             prepack(network.encoder, device)
+            network.levels = network.levels.to(torch.bfloat16)  # as it would round the pixels
         if device.type == "cpu":
             only = Split(torch.get_num_threads(), 1) if openvino else None
             return CpuEngine(network, precision, SplitWork(size, config, precision, only))

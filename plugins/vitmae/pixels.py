@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import ModelError, PluginOptionError
-from vitmae_search.vitmae import Checkpoint, ViTImageProcessor
+from vitmae_search.vitmae import Checkpoint, ViTImageProcessor, fused
 
 from .choices import NAME
 from .preparing import CROP, FiveCrops, Resize
@@ -49,14 +49,16 @@ def levels_of(processor: ViTImageProcessor) -> Tensor:
     return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
 
 
+@fused
 def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32, both on the device of `levels`."""
-    pixels = batch.permute(0, 3, 1, 2).int()
-    return torch.stack([levels[c][pixels[:, c]] for c in range(3)], dim=1)
+    """(N, H, W, 3) uint8 to (N, 3, H, W) as `levels` are, on their device; in memory channels stay last."""
+    firsts = torch.arange(0, levels.numel(), 256, dtype=torch.int32, device=levels.device)
+    found = levels.flatten().index_select(0, (batch + firsts).flatten())
+    return found.view(batch.shape).permute(0, 3, 1, 2)
 
 
 def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
-    """Each view of all photos in turn, (N, 3, H, W) float32. `batch` is what `preparing_of` makes ready."""
+    """Each view of all photos in turn, as `pixel_values` gives it. `batch` is what `preparing_of` makes ready."""
     if views == "five":
         for number in range(batch.shape[1]):
             yield pixel_values(batch[:, number], levels)
