@@ -58,7 +58,7 @@ def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
 
 
 def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
-    """Each view of all photos in turn, as `pixel_values` gives it. `batch` is what `preparing_of` makes ready."""
+    """Each view of all photos in turn, as of `pixel_values`. `batch` is what `preparing_of` makes ready."""
     if views == "five":
         for number in range(batch.shape[1]):
             yield pixel_values(batch[:, number], levels)
