@@ -48,6 +48,7 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("VITMAE_SEARCH_ALLOWED_HOSTS", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_DEVICE", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_IDLE_MINUTES", raising=False)
 
 
 @pytest.fixture

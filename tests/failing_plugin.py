@@ -34,7 +34,10 @@ class Device:
     """One call: counted, and refused where the device is lost or has no room."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls = self.rests = 0
+
+    def rest(self) -> None:
+        self.rests += 1
 
     def compute(self, rows: int) -> None:
         self.calls += 1

@@ -23,4 +23,5 @@ def command(library: Path | None, port: int | None, browser: bool) -> int:
     """Open the library in the browser. It listens on this machine only."""
     from vitmae_search.web.launch import launch
 
-    return launch(library or settings().library, port, browser)
+    found = settings()  # what is wrong in the environment is said here, and not by the server
+    return launch(library or found.library, port, browser)

@@ -22,7 +22,7 @@ from vitmae_search.embedding import (
     open_embedder,
     resolve_options,
 )
-from vitmae_search.errors import SpaceError
+from vitmae_search.errors import SpaceError, VitmaeSearchError
 from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.remembered import Asked, recall, remember
 from vitmae_search.photos import DECODE_REVISION
@@ -127,6 +127,18 @@ class Embedders:
                 except Exception:  # a plugin may raise anything
                     log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
         return listings
+
+    def rest(self, *, after: float = 0.0) -> int:
+        """See `GuardedEmbedder.rest`, for every open model. Returns how many did."""
+        with self._lock:
+            every = (*self._open.values(), *self._outdated)
+        rested = 0
+        for embedder in every:
+            try:
+                rested += embedder.rest(after=after)
+            except VitmaeSearchError as error:
+                log.warning("a model keeps its device's memory: %s", error)
+        return rested
 
     def close(self) -> None:
         """Give the memory of every open model back. Raises `PluginBroken` where one cannot, at the end."""

@@ -109,6 +109,14 @@ class LibraryReader(LibraryListing):
         if model:
             embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
 
+    def rest(self, *, after: float = 0.0) -> int:
+        """Let open models give their device's memory back until they are asked again.
+
+        Those that were asked nothing for `after` seconds, whose plugins can (`Resting`); what is at work goes
+        on. Returns how many did.
+        """
+        return self._embedders.rest(after=after)
+
     def reconstruct(
         self,
         query: Query | int,

@@ -39,6 +39,12 @@ def library() -> Library:
         return _libraries[found.library]
 
 
+def open_libraries() -> list[Library]:
+    """What `library` opened."""
+    with _lock:
+        return list(_libraries.values())
+
+
 def close_libraries() -> None:
     """Close what `library` opened; the next call opens it afresh."""
     with _lock:
