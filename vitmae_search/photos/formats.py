@@ -25,7 +25,6 @@ from PIL import (
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
-from pillow_heif import HeifImageFile
 
 from vitmae_search.errors import UnsupportedPhoto
 
@@ -96,10 +95,17 @@ def _accepts(name: str, prefix: bytes) -> bool:
 
 
 def _factory(name: str) -> Factory:
-    if name == "HEIF":
-        factory: Factory = HeifImageFile
-        return factory
-    return Image.OPEN[name][0]
+    return _heif() if name == "HEIF" else Image.OPEN[name][0]
+
+
+def _heif() -> Factory:
+    """Its plug-in is a package of its own, which a machine that only trains may lack."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise UnsupportedPhoto(None, "HEIF needs the package pillow-heif") from error
+    factory: Factory = HeifImageFile
+    return factory
 
 
 def mute_warnings() -> None:
