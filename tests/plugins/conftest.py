@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,14 @@ def open_model(checkpoint: Path) -> Iterator[OpenModel]:
     yield make
     for embedder in opened:
         embedder.close()
+
+
+@pytest.fixture(scope="session")
+def plugin_module() -> Callable[[str], ModuleType]:
+    """`plugin_module("lanes")`: one of the plugin's own modules, as a drop-in is named."""
+    plugin = load_drop_in(bundled("plugins") / "vitmae")
+    plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()  # imports them all
+    return lambda name: sys.modules[f"{type(plugin).__module__}.{name}"]
 
 
 @pytest.fixture(scope="session")
