@@ -11,6 +11,7 @@ import torch
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import choose_device, multiplies_in_bf16
 
+INSTEAD = "choose cpu or auto (--device, VITMAE_SEARCH_DEVICE)"
 HERE = torch.cuda.is_available()
 
 
@@ -54,7 +55,7 @@ def test_a_torch_without_cuda_says_so_and_where_there_is_one_with_it(word: str) 
     said = sentence(word)
     assert said.startswith(f"{word}: this torch, {torch.__version__}, was built without CUDA; ")
     assert "https://pytorch.org/get-started/locally" in said
-    assert said.endswith("choose cpu or auto")
+    assert said.endswith(f"or {INSTEAD}")
 
 
 @pytest.mark.skipif(HERE, reason="this machine has one")
@@ -69,7 +70,7 @@ def test_no_device_gives_torchs_own_reason(listed: pytest.MonkeyPatch) -> None:
     listed.setattr(torch.cuda, "init", init)
     assert sentence("cuda") == (
         "cuda: no CUDA device can be used here (The NVIDIA driver on your system is too old "
-        "(found version 11040)); choose cpu or auto"
+        f"(found version 11040)); {INSTEAD}"
     )
 
 
@@ -109,7 +110,7 @@ def test_a_device_that_does_not_work_is_named_and_auto_goes_past_it(
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has one")
 def test_no_apple_gpu() -> None:
-    assert sentence("mps") == "mps: no Apple GPU can be used here; choose cpu or auto"
+    assert sentence("mps") == f"mps: no Apple GPU can be used here; {INSTEAD}"
 
 
 def test_bf16_is_the_hardwares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def enough_memory(doing: str) -> Iterator[None]:
     except MemoryError as error:
         raise DeviceError(
             f"the model's device has not enough memory to {doing}; end what else uses it, or choose "
-            "another device"
+            "another device (--device, VITMAE_SEARCH_DEVICE)"
         ) from error
 
 

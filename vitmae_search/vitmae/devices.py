@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 _BF16_CPUS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 """Names that torch does not promise to keep."""
-_INSTEAD = "choose cpu or auto"
+_INSTEAD = "choose cpu or auto (--device, VITMAE_SEARCH_DEVICE)"
 
 
 def choose_device(wanted: str) -> torch.device:
