@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -45,8 +46,9 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
     is compiled: with shapes that were not called before, the function itself is.
     """
 
-    devices: tuple[str, ...] = ("cuda",)
-    backend: str = "inductor"
+    devices: ClassVar[tuple[str, ...]] = ("cuda",)
+    how: ClassVar[dict[str, Any]] = {"backend": "inductor", "options": {"compile_threads": 1}}
+    """For so little code, worker processes would take longer to start than to compile it."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function = function
@@ -69,12 +71,14 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
 
     def _first(self, shapes: object, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            result = self._compile()(*args, **kwargs)
+            with warnings.catch_warnings(action="ignore"):  # of precision that is as it should be
+                result = self._compile()(*args, **kwargs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
             self._works = False
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            cause = getattr(error, "inner_exception", error)  # torch puts its own around it
+            reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
             log.warning("torch.compile does not work here, so norms and sums take longer: %s", reason)
             return self.function(*args, **kwargs)
         self._known.add(shapes)
@@ -86,7 +90,7 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
 
             config: Any = torch._dynamo.config
             config.cache_size_limit = max(config.cache_size_limit, _SHAPES)
-            self._compiled = torch.compile(self.function, backend=self.backend, dynamic=False)
+            self._compiled = torch.compile(self.function, dynamic=False, **self.how)
         return self._compiled
 
 
