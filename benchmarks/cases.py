@@ -116,6 +116,7 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
 
     quiet: Any = transformers.utils.logging
     quiet.set_verbosity_error()  # it would list the decoder's weights, left unread
+    quiet.disable_progress_bar()
     model: Any = transformers.ViTMAEModel.from_pretrained(folder, mask_ratio=0.0, dtype=dtype)
     module: nn.Module = model.eval()
     return module

@@ -38,6 +38,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _LEAST = 0.5
 """Minutes that have to be left for another one."""
 _LINES = 20
-"""Of what a benchmark that failed said last."""
+"""Of a benchmark's warnings and errors: the last ones."""
 
 Tell = Callable[[str], None]
 
@@ -117,7 +118,7 @@ def run_all(parts: dict[str, Part], device: str, minutes: float, tell: Tell) -> 
         else:
             reason = run((*part.words, "--device", device), 60 * min(part.minutes, left), tell)
         if reason is not None:
-            tell(f"**{reason}**\n")
+            tell(f"\n**{reason}**\n")
             failed.append(name)
     return failed
 
@@ -134,24 +135,29 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,  # so that what it starts itself, such as compilers, ends with it
+            process_group=0,  # so that what it starts itself, such as compilers, ends with it
         ) as process:
             stopped = threading.Event()
             limit = threading.Timer(seconds, _stop, (process, stopped))
             limit.start()
-            assert process.stdout is not None
-            for line in process.stdout:
-                tell(line.removesuffix("\n"))
-        limit.cancel()
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    tell(line.removesuffix("\n"))
+            except BaseException:  # an interruption reaches this process alone
+                _stop(process, stopped)
+                raise
+            finally:
+                limit.cancel()
         taken = time.monotonic() - started
         errors.seek(0)
         said = errors.read()
-    sys.stderr.write(said)
+    if said:
+        last = "\n".join(said.splitlines()[-_LINES:])
+        tell(f"\n```\n{last}\n```")
     if stopped.is_set():
         return f"stopped after {seconds:.0f} seconds"
     if process.returncode:
-        last = "\n".join(said.splitlines()[-_LINES:])
-        tell(f"\n```\n{last}\n```\n")
         return f"failed after {taken:.0f} seconds, with exit code {process.returncode}"
     tell(f"\n({taken:.0f} seconds)\n")
     return None
@@ -178,8 +184,10 @@ def environment() -> dict[str, str]:
 
 
 def _stop(process: subprocess.Popen[str], stopped: threading.Event) -> None:
+    """With all that it started, which may be there without it and hold what it would print to."""
     if process.poll() is None:
         stopped.set()
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 

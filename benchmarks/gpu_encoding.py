@@ -66,7 +66,7 @@ class Scale:
 
 
 FULL = Scale(1024, 2048, (64, 128, 256, 512), SIDE)
-SMALL = Scale(1024, 8192, (256, 512, 1024), SIDE)
+SMALL = Scale(8192, 16384, (512, 1024, 2048, 4096), SIDE)
 """For small models."""
 TRIAL = Scale(32, 32, (8, 16), 256)
 
@@ -92,7 +92,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tables", type=_listed, default=list(TABLES))
     parser.add_argument("--modes", type=_listed, default=list(MODES), help="of torch.compile; '' for none")
-    parser.add_argument("--compiling", type=float, default=200.0, help="seconds for all that compiles")
+    parser.add_argument("--compiling", type=float, default=240.0, help="seconds for all that compiles")
     return parser.parse_args()
 
 
@@ -145,7 +145,7 @@ def ways_table(
     notes = {}
     for name, way in ways.items():
         rate = operations(config) * scale.count / float(np.median(seconds[name]))
-        notes[name] = [_percent(rate / large), _percent(rate / own), *noted(way, exact)]
+        notes[name] = [_percent(rate / large), _percent(rate / own), *noted(way, exact, device)]
     columns = ["% of a large product", "% of its products", *COLUMNS]
     counted, largest, each = (
         rounded(figure) for figure in (operations(config) / 1e9, large / 1e12, own / 1e12)
@@ -162,23 +162,24 @@ def choices_table(
 
     ways = dict(variants(case.folder, case.images, device))
     seconds = seconds_of(ways, scale.count, device, chosen.rounds)
-    notes = {name: noted(way, exact) for name, way in ways.items()}
+    notes = {name: noted(way, exact, device) for name, way in ways.items()}
     return drawn(seconds, next(iter(ways)), scale.count, notes, COLUMNS)
 
 
 COLUMNS = ["least cosine", "median", "batch", "first, s", "device memory, GiB"]
 
 
-def noted(way: Way, exact: Rows) -> list[str]:
+def noted(way: Way, exact: Rows, device: torch.device) -> list[str]:
     """What `COLUMNS` name."""
-    cosines = (vectors(way)[: len(exact)] * exact[: way.batch]).sum(axis=1)
+    cosines = (vectors(way, device)[: len(exact)] * exact[: way.batch]).sum(axis=1)
     found = [f"{figure:.6f}" for figure in (cosines.min(), np.median(cosines))]
     return [*found, str(way.batch), f"{way.first:.1f}", f"{way.memory:.2f}"]
 
 
-def vectors(way: Way) -> Rows:
+def vectors(way: Way, device: torch.device) -> Rows:
     """(way.batch, D), of unit length."""
     rows = way.run()
+    synchroniser(device)()  # it may have run on another stream than the one that reads them
     return unit(np.asarray(rows.float().cpu() if isinstance(rows, torch.Tensor) else rows, np.float32))
 
 

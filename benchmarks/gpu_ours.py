@@ -22,28 +22,25 @@ from benchmarks.cases import open_ours
 from benchmarks.gpu_ways import Way, tried
 from benchmarks.on_device import Memory, synchroniser
 from plugins.vitmae.devices import computing
-from plugins.vitmae.engine import CudaEngine
+from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import Features
 from plugins.vitmae.lanes import Stream, Work, part_for
 from plugins.vitmae.networks import UnitVectors
 from plugins.vitmae.pixels import levels_of
 from plugins.vitmae.streams import CudaStream
 from vitmae_search.errors import DeviceError
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel, prepack
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel
 from vitmae_search.vitmae.fused import fused, fusing
 
 Images = NDArray[np.uint8]
 
-_FEW_PARTS = 4
-"""Of a batch, as the engine has them."""
-
 
 @dataclass(frozen=True)
 class Variant:
-    """What is not as the plugin has it. `part` is how many photos a lane computes at a time."""
+    """What is not as the plugin has it. `part` is times as many photos as a lane of its computes at once."""
 
-    part: int | None = None
-    lanes: int = 2
+    part: float = 1.0
+    lanes: int = _LANES
     graph: bool = True
     fused: bool = True
     gelu_in_product: bool = True
@@ -72,10 +69,9 @@ VARIANTS = {
     "flash attention": Variant(attention=SDPBackend.FLASH_ATTENTION),
     "cuDNN's attention": Variant(attention=SDPBackend.CUDNN_ATTENTION),
     "memory-efficient attention": Variant(attention=SDPBackend.EFFICIENT_ATTENTION),
-    "parts of 32": Variant(part=32),
-    "parts of 64": Variant(part=64),
-    "parts of 128": Variant(part=128),
-    "parts of 256": Variant(part=256),
+    "parts a quarter as large": Variant(part=0.25),
+    "parts half as large": Variant(part=0.5),
+    "parts twice as large": Variant(part=2.0),
 }
 
 
@@ -130,10 +126,10 @@ def variants(folder: Path, images: Images, device: torch.device) -> Iterator[tup
 def of_variant(folder: Path, images: Images, device: torch.device, variant: Variant) -> Way:
     memory = Memory(device)
     network = network_of(folder, device)
-    part = min(variant.part or part_of(network, images), len(images) // _FEW_PARTS)
+    part = part_of(network, images, variant.part)
     streams = [stream_of(device, variant.graph) for _ in range(variant.lanes)]
     engine = CudaEngine(network, device, "bf16", part, streams)
-    batch = images[: _FEW_PARTS * part]
+    batch = images[: engine.batch_size]
 
     def run() -> NDArray[np.float32]:
         with variant.chosen():
@@ -144,22 +140,21 @@ def of_variant(folder: Path, images: Images, device: torch.device, variant: Vari
 
 
 def network_of(folder: Path, device: torch.device) -> UnitVectors:
-    """What the plugin computes, prepacked for the device and on it."""
+    """What the plugin computes, in bf16 on the device, as its engine makes it."""
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
     features = Features((config.num_hidden_layers,), "mean", None, {})
-    prepack(encoder, device)
     levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
     network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
-    return network.to(device)
+    engine_for(network, config, config.image_shape, device=device, precision="bf16")
+    return network
 
 
-def part_of(network: UnitVectors, images: Images) -> int:
-    """How many photos the plugin's lanes compute at a time, or a quarter of `images` where that is less."""
+def part_of(network: UnitVectors, images: Images, times: float = 1.0) -> int:
+    """As `times` as many photos as a lane of the plugin's computes at once; a quarter of `images` at most."""
     encoder: Any = network.encoder
-    config = encoder.config
-    part = part_for(1 + config.num_patches, config.hidden_size)
-    return min(part, len(images) // _FEW_PARTS)
+    part = part_for(1 + encoder.config.num_patches, encoder.config.hidden_size)
+    return min(int(times * part), len(images) // 4)
 
 
 def stream_of(device: torch.device, graph: bool = True) -> Stream:

@@ -57,14 +57,15 @@ def others(
         way, order[name] = open_other(load, None, pixels, sizes)
         yield name, way
     deadline = time.perf_counter() + seconds
-    for mode in modes:
-        for name in reversed(loaders):  # the likely best first
-            title = f"{name}, compiled" + ("" if mode == "default" else f" ({mode})")
-            if time.perf_counter() > deadline:
-                print(f"left out: {title}; no time")
-                continue
-            until = time.perf_counter() + (deadline - time.perf_counter()) / 3
-            yield title, open_other(loaders[name], mode, pixels, order[name], until)[0]
+    wanted = [(mode, name) for mode in modes for name in reversed(loaders)]  # the likely best first
+    for number, (mode, name) in enumerate(wanted):
+        title = f"{name}, compiled" + ("" if mode == "default" else f" ({mode})")
+        left = deadline - time.perf_counter()
+        if left < 0:
+            print(f"left out: {title}; no time")
+            continue
+        until = time.perf_counter() + left / (len(wanted) - number)
+        yield title, open_other(loaders[name], mode, pixels, order[name], until)[0]
 
 
 def open_other(
@@ -117,7 +118,7 @@ def mean_of_patches(model: nn.Module) -> Encode:
 def compiled(encode: Encode, mode: str) -> Encode:
     """For each size on its own; what was compiled for one size is never stretched to another."""
     dynamo: Any = torch._dynamo
-    dynamo.config.recompile_limit = 64  # all ways of a package share their code; beyond it none is compiled
+    dynamo.config.cache_size_limit = 64  # all ways of a package share their code; beyond it none is compiled
     fast: Encode = torch.compile(encode, mode=mode, dynamic=False)
     return fast
 

@@ -22,7 +22,11 @@ CUDAS = {"cuDNN's attention", "memory-efficient attention"}
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], env=environment() | more, capture_output=True, text=True, timeout=250
+        [sys.executable, *words],
+        env=environment() | {"OMP_NUM_THREADS": "1"} | more,
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
 
 
@@ -35,8 +39,8 @@ def cells(printed: str) -> dict[str, list[str]]:
 def test_encoding_has_every_row_and_right_vectors_without_what_a_gpu_box_may_lack() -> None:
     blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_EVERY_GPU_BOX!r}))"  # importing raises
     words = ["gpu_encoding", "--device", "cpu", "--only", "base", "--rounds", "1", "--modes", ""]
-    code = f"{blocked}; sys.argv = {words!r}; from benchmarks.gpu_encoding import main; main()"
-    done = run("-c", code)
+    code = f"{blocked}; sys.argv = {words!r}; from benchmarks import gpu_ceilings, gpu_encoding; gpu_encoding.main()"
+    done = run("-c", f"{code}; sys.argv[1:] = ['--device', 'cpu']; gpu_ceilings.main()")
     assert done.returncode == 0, done.stderr
     rows = cells(done.stdout)
     ways = {"HF ViTMAE", "HF ViT", "ours, photos on the device", "ours"}
@@ -47,6 +51,13 @@ def test_encoding_has_every_row_and_right_vectors_without_what_a_gpu_box_may_lac
     assert min(least.values()) > 0.9995, least
     assert rows["fp32"][2] == "1.000000"
     assert {"products", "attention", IDLE} <= rows.keys()
+    ceilings = {
+        "ViT-L/16, narrowing",
+        "ViT-L/16, compiled",
+        "ViT-B/16, flash",
+        "to the device, from pinned memory",
+    }
+    assert min(float(rows[name][-1]) for name in ceilings) > 0
 
 
 @pytest.mark.parametrize(("name", "giga"), [("base", 35.1), ("large", 123.1)])
