@@ -95,4 +95,4 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
 
 
 def _looks(tensor: Tensor) -> object:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.is_inference()
