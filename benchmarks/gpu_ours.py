@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.cases import open_ours
-from benchmarks.gpu_ways import Way, tried
+from benchmarks.gpu_ways import Way, attempt, tried
 from benchmarks.on_device import Memory, synchroniser
 from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
@@ -28,7 +28,6 @@ from plugins.vitmae.lanes import Stream, Work, part_for
 from plugins.vitmae.networks import UnitVectors
 from plugins.vitmae.pixels import levels_of
 from plugins.vitmae.streams import CudaStream
-from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel
 from vitmae_search.vitmae.fused import fused, fusing
 
@@ -116,10 +115,9 @@ def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
 def variants(folder: Path, images: Images, device: torch.device) -> Iterator[tuple[str, Way]]:
     """By name, from the host's bytes to its vectors. What the device cannot do is named and left out."""
     for name, variant in VARIANTS.items():
-        try:
-            yield name, of_variant(folder, images, device, variant)
-        except (RuntimeError, MemoryError, DeviceError) as error:
-            print(f"left out: {name}; {str(error).partition('. ')[0]}")
+        found = attempt(name, partial(of_variant, folder, images, device, variant))
+        if found is not None:
+            yield name, found
     yield "fp32", through_the_plugin(folder, images, device, "fp32")
 
 

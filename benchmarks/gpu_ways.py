@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,10 +54,14 @@ def others(
         loaders["timm"] = partial(timm_model, folder)
     order: dict[str, list[int]] = {}
     for name, load in loaders.items():
-        way, order[name] = open_other(load, None, pixels, sizes)
-        yield name, way
+        found = attempt(name, partial(open_other, load, None, pixels, sizes))
+        order[name] = found[1] if found else []
+        if found:
+            yield name, found[0]
     deadline = time.perf_counter() + seconds
-    wanted = [(mode, name) for mode in modes for name in reversed(loaders)]  # the likely best first
+    wanted = [
+        (mode, name) for mode in modes for name in reversed(order) if order[name]
+    ]  # the likely best first
     for number, (mode, name) in enumerate(wanted):
         title = f"{name}, compiled" + ("" if mode == "default" else f" ({mode})")
         left = deadline - time.perf_counter()
@@ -65,7 +69,22 @@ def others(
             print(f"left out: {title}; no time")
             continue
         until = time.perf_counter() + left / (len(wanted) - number)
-        yield title, open_other(loaders[name], mode, pixels, order[name], until)[0]
+        found = attempt(title, partial(open_other, loaders[name], mode, pixels, order[name], until))
+        if found:
+            yield title, found[0]
+
+
+T = TypeVar("T")
+
+
+def attempt(name: str, make: Callable[[], T]) -> T | None:
+    """What it makes; where it fails, whatever of others' code that may be, it is named and left out."""
+    try:
+        return make()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        print(f"left out: {name}; {reason}")
+        return None
 
 
 def open_other(

@@ -29,6 +29,7 @@ def interleaved(
 ) -> dict[str, NDArray[np.float64]]:
     """(rounds,) seconds of each way. In each round every way runs once, and another one is first.
 
+    Every other round goes backwards, so that none always follows the same one and what that leaves behind.
     `warm_up` rounds come before them and do not count. `synchronise` waits until the device has done what
     it was given: before a way, which so pays for nobody else, and as a part of it.
     """
@@ -36,7 +37,8 @@ def interleaved(
     seconds = {name: np.empty(rounds) for name in names}
     for number in range(-warm_up, rounds):
         first = number % len(names)
-        for name in names[first:] + names[:first]:
+        turns = names[first:] + names[:first]
+        for name in turns if number % 2 else reversed(turns):
             synchronise()
             started = time.perf_counter()
             ways[name]()

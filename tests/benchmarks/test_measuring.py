@@ -16,6 +16,8 @@ def test_each_way_runs_once_a_round_and_takes_turns_at_being_first() -> None:
     assert len(rounds) == 7  # one of them to warm up
     assert all(sorted(one) == list("abc") for one in rounds)
     assert {one[0] for one in rounds[1:]} == set("abc")
+    pairs = {one[at : at + 2] for one in rounds[1:] for at in range(2)}
+    assert pairs == {"ab", "bc", "ca", "ba", "cb", "ac"}, "each follows each other"
     assert {name: taken.shape for name, taken in seconds.items()} == dict.fromkeys("abc", (6,))
 
 
