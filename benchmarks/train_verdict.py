@@ -1,0 +1,105 @@
+"""The second half of `benchmarks.train_default`: the projection, the figures, and whether they are better."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.measuring import table
+
+POOLING = ("-o", "pooling=moments")
+FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
+JUDGED = ("P@10", "20-NN")
+
+
+def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
+    """Adapt, evaluate beside the bundled model, and print both and the verdict; whether all is done."""
+    output: Path = chosen.output
+    if not (output / "adapted.json").exists():
+        if out_of_time():
+            return False
+        adapt(chosen)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, folder, words in _sets(chosen):
+        for model in (os.fspath(output / "model"), DEFAULT):
+            kept = output / f"evaluation-{name}-{Path(model).name}.json"
+            if not kept.exists():
+                if out_of_time():
+                    return False
+                limit = ("--limit", str(chosen.limit)) if chosen.limit else ()
+                command = ("evaluate", folder, *words, *limit, "--model", model, *POOLING, "--instances", "0")
+                _vitmae_search(chosen, command, kept)
+            found.setdefault(name, {})[model] = json.loads(kept.read_bytes())["methods"][0]
+    text = verdict(found)
+    (output / "verdict.md").write_text(text, "utf-8")
+    print(text)
+    return True
+
+
+def adapt(chosen: argparse.Namespace) -> None:
+    """The projection as the bundled model's was made; it is written only where it is better than none."""
+    sizes = ("--photos", "6000", "--views", "6", "--held-out", "1000")
+    projection = chosen.output / "model" / "projection.safetensors"
+    command = ("adapt", os.fspath(pictures(chosen)), "--model", os.fspath(chosen.output / "model"), *POOLING)
+    method = ("--method", "discriminant", "--output", os.fspath(projection))
+    _vitmae_search(chosen, (*command, *sizes, *method), chosen.output / "adapted.json")
+
+
+def pictures(chosen: argparse.Namespace) -> Path:
+    """The training pictures of both sets."""
+    from benchmarks.train_default import gather
+
+    return gather(chosen)
+
+
+def _sets(chosen: argparse.Namespace) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Name, folder and options of what neither model has seen."""
+    labels = chosen.output / "tiny-labels.csv"
+    write_labels(chosen.data / "val" / "val_annotations.txt", labels)
+    tiny = ("tiny-imagenet", os.fspath(chosen.data / "val"), ("--labels", os.fspath(labels)))
+    return [tiny, ("cifar10", os.fspath(chosen.cifar / "test"), ())]
+
+
+def _vitmae_search(chosen: argparse.Namespace, words: Sequence[str], kept: Path) -> None:
+    """The command, in a process of its own; what it says as JSON goes to `kept`. Ends where it fails."""
+    common = ("--device", chosen.device, "--library", os.fspath(chosen.output / "library"), "--json")
+    command = [sys.executable, "-m", "vitmae_search", *words, *common]
+    print(" ".join(command[1:]), flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(done.returncode)
+    half = kept.with_suffix(".part")
+    half.write_bytes(done.stdout)
+    half.replace(kept)
+
+
+def verdict(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Tables, and for each set whether the new model is better: its interval lies above the other's."""
+    parts = []
+    for name, methods in found.items():
+        rows = [
+            [method["name"], method["dimension"], *(_percent(method["neighbours"][f]) for f in FIGURES)]
+            for method in methods.values()
+        ]
+        new, old = (method["neighbours"] for method in methods.values())
+        words = [f"{figure}: {_compared(new[figure], old[figure])}" for figure in JUDGED]
+        parts.append(f"### {name}\n\n{table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
+    return "\n".join(parts)
+
+
+def _compared(new: dict[str, float], old: dict[str, float]) -> str:
+    if new["low"] > old["high"]:
+        return "better"
+    return "worse" if new["high"] < old["low"] else "no difference that this shows"
+
+
+def _percent(figure: dict[str, float]) -> str:
+    value, low, high = (100 * figure[name] for name in ("value", "low", "high"))
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
