@@ -39,9 +39,9 @@ from vitmae_search.bundled import bundled
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.prefetch import Known, PhotoReader, prefetch
+from vitmae_search.indexing.reading import Reading
 from vitmae_search.library import Library
-from vitmae_search.photos import ThumbnailStore, decode_target, stamp_file
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
 
 SHIPPED = bundled("data") / "models" / "vitmae-tiny-patch8-64"
 BATCH = 32
@@ -178,9 +178,9 @@ class Ways:
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
         embedder = self._embedder
         shrink_to = decode_target("scaled", embedder.input_size)
-        reader = PhotoReader(lambda digest: Known(None, False), embedder.prepare, thumbnails, shrink_to)
+        reading = Reading(PhotoDecoder(embedder.prepare, thumbnails, shrink_to), embedder, cores(), 1)
         jobs = [Job(stamp_file(str(path))) for path in files]
-        for one in prefetch(jobs, reader, workers=cores(), ahead=2 * cores()):
+        for one in reading.fetch(jobs, lambda digests: {}):
             assert one.pixels is not None, one.error
             yield one.pixels
 

@@ -25,6 +25,10 @@ def head(seed: int, dimension: int = 10) -> Projection:
     return Projection(weights, (np.zeros(16), np.zeros(dimension)), "head")
 
 
+def shrink(image):
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
+
+
 class TinyEmbedder:
     """The picture at 6×6 as its vector. Counts the rows that it was given."""
 
@@ -37,8 +41,7 @@ class TinyEmbedder:
         self.identity = {"revision": revision}
         self.provenance = {"device": "cpu"}
 
-    def prepare(self, image):
-        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
+    prepare = staticmethod(shrink)
 
     def embed(self, batch):
         for row in batch:

@@ -113,7 +113,8 @@ def test_ctrl_c_keeps_the_finished_batches_and_reports(bench, fill, child):
     done = recorded(bench)
     assert surely_recorded(10) <= done <= PHOTOS
     assert done % 4 == 0
-    assert output.endswith(f"report True {done}\n")
+    # An interrupt that comes with the commit leaves that batch out of the report, and never in.
+    assert output.splitlines()[-1] in (f"report True {done}", f"report True {done - 4}")
     with bench.catalog() as catalog:
         assert catalog.run("child").state == "cancelled"
     report = bench.index()

@@ -48,6 +48,14 @@ _PHOTO: Any = select(
     ContentRow.longitude,
 ).join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
+_CONTENTS = (
+    select(ContentRow.digest, ContentRow.content_id, EmbeddingRow.embedding_id)
+    .outerjoin(
+        EmbeddingRow,
+        (EmbeddingRow.content_id == ContentRow.content_id) & (EmbeddingRow.space_id == bindparam("space")),
+    )
+    .where(ContentRow.digest.in_(bindparam("digests", expanding=True)))
+)
 _CONTENT_ID = select(ContentRow.content_id).where(ContentRow.digest == bindparam("digest"))
 """Made once: it is asked for every file that is read."""
 
@@ -184,6 +192,15 @@ def ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:
 def content_id(connection: Connection, digest: str) -> int | None:
     """See `Catalog.content_id`."""
     return connection.execute(_CONTENT_ID, {"digest": digest}).scalar_one_or_none()
+
+
+def contents(connection: Connection, digests: Iterable[str], space_id: int) -> dict[str, tuple[int, bool]]:
+    """See `Catalog.contents`."""
+    return {
+        digest: (number, embedded is not None)
+        for some in chunks(digests)
+        for digest, number, embedded in connection.execute(_CONTENTS, {"digests": some, "space": space_id})
+    }
 
 
 def known_rows(connection: Connection, root: str, space_id: int | None) -> CursorResult[Any]:

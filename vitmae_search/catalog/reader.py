@@ -130,6 +130,11 @@ class Catalog:
         with self._database.reading() as connection:
             return photos.content_id(connection, digest)
 
+    def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
+        """Of the digests that are known: the content's id, and whether it has a vector in that space."""
+        with self._database.reading() as connection:
+            return photos.contents(connection, digests, space_id)
+
     def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
         """Every photo row under the folder `root`, by path, as it was when the iteration began.
 

@@ -1,6 +1,7 @@
 """Reading ahead: worker threads read, digest, decode and prepare photos while the model embeds.
 
-Torch-free. Decoding and hashing release Python's lock, so threads use all cores.
+Torch-free. Decoding and hashing release Python's lock, and so threads use a few cores; for many, each has a
+process to do the work.
 """
 
 from __future__ import annotations
@@ -8,28 +9,33 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import psutil
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Prepare
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError
+from vitmae_search.errors import DamagedPhoto
 from vitmae_search.indexing.plan import Job
-from vitmae_search.photos import ThumbnailStore, decode, digest, read_photo
+from vitmae_search.indexing.processes import DecodingProcess, DecodingProcesses, ProcessDied
+from vitmae_search.photos.decoder import Decoded, Decoding, FileError, PhotoDecoder
 from vitmae_search.records import PhotoMetadata
 
 J = TypeVar("J")
 R = TypeVar("R")
 
-_MOST_WORKERS = 8
+_MOST_WORKERS = 32
+_WORKER_BYTES = 1 << 30
+"""What one may need for a photo of 100 megapixels that is decoded exactly."""
 
 
 def default_workers() -> int:
-    """One for each core, within reason."""
-    return max(1, min(_MOST_WORKERS, os.cpu_count() or 1))
+    """One for each core that this process may use, as far as the machine's memory goes."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fitting = int(psutil.virtual_memory().total) // _WORKER_BYTES
+    return max(1, min(_MOST_WORKERS, allowed, fitting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,11 @@ class Known:
 
     content_id: int | None
     embedded: bool
+
+
+NOTHING = Known(None, False)
+Lookup = Callable[[Sequence[str]], Mapping[str, Known]]
+"""What is known of digests; `NOTHING` of those that it leaves out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,55 +68,80 @@ class Fetched:
     known: Known
     metadata: PhotoMetadata | None = None
     pixels: NDArray[Any] | None = None
-    error: PhotoError | PluginError | None = None
+    error: FileError | None = None
 
 
 class PhotoReader:
-    """The work for one job; called by many threads.
+    """The work for some jobs; called by many threads.
 
-    `lookup` says what is known of a digest. Each unknown content is decoded once, for the first job that
-    brings it. `shrink_to` is the decoder's (see `photos.decode`).
+    `lookup` says what is known of digests. Each unknown content is decoded once, for the first job that
+    brings it. With `processes` each thread has one that does the work.
     """
 
     def __init__(
-        self,
-        lookup: Callable[[str], Known],
-        prepare: Prepare,
-        thumbnails: ThumbnailStore | None,
-        shrink_to: int | None,
+        self, lookup: Lookup, decoder: PhotoDecoder, processes: DecodingProcesses | None = None
     ) -> None:
         self._lookup = lookup
-        self._prepare = prepare
-        self._thumbnails = thumbnails
-        self._shrink_to = shrink_to
+        self._decoder = decoder
+        self._processes = processes
         self._claimed: set[str] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, job: Job) -> Fetched:
-        """Read and, if need be, decode. Raises only what concerns the whole run (`StorageError`, bugs)."""
-        name, known = None, Known(None, False)
-        try:
-            data = read_photo(job.stamp.path)
-            name = digest(data)
-            known = self._lookup(name)
-            if known.embedded or not self._claim(name):
-                return Fetched(job, name, known)
-            photo = decode(data, path=job.stamp.path, shrink_to=self._shrink_to)
-            del data
-            if self._thumbnails is not None:
-                self._thumbnails.put(name, photo.image)
-            return Fetched(job, name, known, photo.metadata, self._prepare(photo.image))
-        except (PhotoError, PluginError) as error:
-            return Fetched(job, name, known, error=error)
-        except MemoryError:
-            too_large = PhotoTooLarge(job.stamp.path, "too large for this machine's memory")
-            return Fetched(job, name, known, error=too_large)
+    def __call__(self, jobs: Sequence[Job]) -> list[Fetched]:
+        """Read and, if need be, decode. Raises only what concerns the whole run (`StorageError`, bugs).
 
-    def _claim(self, name: str) -> bool:
+        A photo at which its process dies, even alone, is a failure.
+        """
+        process = None if self._processes is None else self._processes.own()
+        if self._processes is None or process is None:
+            return self._fetch(jobs, Decoding(self._decoder), set())
+        claimed: set[str] = set()
+        try:
+            return self._fetch(jobs, process, claimed)
+        except ProcessDied:
+            self._processes.drop()
+            with self._lock:
+                self._claimed -= claimed
+        if len(jobs) > 1:
+            return [one for job in jobs for one in self([job])]
+        died = DamagedPhoto(
+            jobs[0].stamp.path, "decoding it ended the process that did: a crash, or no memory"
+        )
+        return [Fetched(jobs[0], None, NOTHING, error=died)]
+
+    def _fetch(
+        self, jobs: Sequence[Job], decoding: Decoding | DecodingProcess, claimed: set[str]
+    ) -> list[Fetched]:
+        """`claimed` is given the digests whose first job is one of these."""
+        found = decoding.read([job.stamp.path for job in jobs])
+        known = self._lookup([name for name in found if isinstance(name, str)])
+        wanted = [
+            isinstance(name, str) and not known.get(name, NOTHING).embedded and self._claim(name, claimed)
+            for name in found
+        ]
+        decoded = decoding.decode(wanted)
+        fetched = []
+        for job, name, want in zip(jobs, found, wanted, strict=True):
+            if not isinstance(name, str):
+                fetched.append(Fetched(job, None, NOTHING, error=name))
+            else:
+                content = known.get(name, NOTHING)
+                fetched.append(_fetched(job, name, content, next(decoded) if want else None))
+        return fetched
+
+    def _claim(self, name: str, claimed: set[str]) -> bool:
         with self._lock:
             first = name not in self._claimed
             self._claimed.add(name)
-            return first
+        if first:
+            claimed.add(name)
+        return first
+
+
+def _fetched(job: Job, name: str, known: Known, decoded: Decoded | FileError | None) -> Fetched:
+    if isinstance(decoded, tuple):
+        return Fetched(job, name, known, *decoded)
+    return Fetched(job, name, known, error=decoded)
 
 
 def prefetch(

@@ -70,12 +70,15 @@ class Recorder:
         self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
         self.again: list[Job] = []
 
-    def lookup(self, digest: str) -> Known:
-        """What is known of a digest; called by the reading threads."""
-        content_id = self._catalog.content_id(digest)
-        if content_id is not None and self._catalog.vector(self._space_id, content_id) is not None:
-            return Known(content_id, True)
-        return Known(content_id, self._kept.get(digest) is not None)
+    def lookup(self, digests: Sequence[str]) -> dict[str, Known]:
+        """What is known of digests; called by the reading threads."""
+        contents = self._catalog.contents(digests, self._space_id)
+        known = {digest: Known(content_id, embedded) for digest, (content_id, embedded) in contents.items()}
+        for digest in digests:
+            if digest not in known or not known[digest].embedded:
+                content_id = known[digest].content_id if digest in known else None
+                known[digest] = Known(content_id, self._kept.get(digest) is not None)
+        return known
 
     @property
     def waiting(self) -> int:

@@ -9,18 +9,18 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.folders import FolderWalk, Walked, check_folders
 from vitmae_search.indexing.moves import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
-from vitmae_search.indexing.prefetch import PhotoReader, default_workers, prefetch
+from vitmae_search.indexing.prefetch import default_workers
 from vitmae_search.indexing.progress import ProgressTeller, record_in_run
+from vitmae_search.indexing.reading import Reading
 from vitmae_search.indexing.recorded import Cancelled, recorded
 from vitmae_search.indexing.recorder import Counts, Recorder
 from vitmae_search.indexing.target import OpenTarget, Target
-from vitmae_search.photos import ThumbnailStore, decode_target
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.records import IndexProgress, IndexReport, Space
 from vitmae_search.vectors import VectorCache
 
@@ -35,6 +35,7 @@ class _Options:
     retry_failed: bool
     batch_size: int | None
     workers: int
+    processes: bool | None
 
 
 def index_folders(
@@ -46,6 +47,7 @@ def index_folders(
     thumbnails: ThumbnailStore | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    processes: bool | None = None,
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
     on_progress: Callable[[IndexProgress], None] | None = None,
@@ -55,8 +57,9 @@ def index_folders(
     """Bring the catalogue up to date with what is in `folders`. To run again is to resume.
 
     `open_target` gives the spaces, and a way to the embedder, which is opened where photos are to be read.
-    `vectors` is caught up at the end, and every few minutes; `run_key` names the row of `runs` that tells
-    of it.
+    `workers` photos are read at a time (default: as many as suit the machine), in threads of this process
+    or, with `processes`, in some of their own (None: where that pays). `vectors` is caught up at the end, and
+    every few minutes; `run_key` names the row of `runs` that tells of it.
 
     After `cancelled` or Ctrl-C the finished batches are kept, and the report says `interrupted`; it counts
     what was dealt with. Raises `LibraryError` for a folder that is not there and never was, `StorageError`
@@ -65,7 +68,7 @@ def index_folders(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = check_folders(catalog, folders)
-    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers())
+    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers(), processes)
     run = _IndexRun(catalog, options, vectors, thumbnails, on_progress, cancelled, run_key)
     arguments = {"folders": paths, "exclude": list(exclude)}
     return recorded(catalog, run_key, "index", arguments, lambda: run.run(open_target))
@@ -156,28 +159,21 @@ class _IndexRun:
     def _index_all(self, jobs: Sequence[Job], gone: GoneRows, target: Target) -> None:
         embedder = target.open_embedder()
         size = self._options.batch_size or batch_size_for(embedder)
+        shrink_to = decode_target(target.features.decode, embedder.input_size)
+        decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
+        options = self._options
+        reading = Reading(decoder, embedder, options.workers, size, options.processes)
         with closing(Recorder(self._catalog, target, embedder, gone, self._counts, size)) as recorder:
             try:
                 while jobs:
-                    self._index(jobs, recorder, embedder, target.features.decode, size)
+                    self._index(jobs, recorder, reading)
                     jobs, recorder.again = recorder.again, []
             except Cancelled:
                 recorder.finish()
                 raise
 
-    def _index(
-        self,
-        jobs: Sequence[Job],
-        recorder: Recorder,
-        embedder: GuardedEmbedder,
-        decode_mode: str,
-        batch_size: int,
-    ) -> None:
-        shrink_to = decode_target(decode_mode, embedder.input_size)
-        reader = PhotoReader(recorder.lookup, embedder.prepare, self._thumbnails, shrink_to)
-        workers = self._options.workers
-        ahead = batch_size + 2 * workers
-        with closing(prefetch(jobs, reader, workers=workers, ahead=ahead)) as fetched:
+    def _index(self, jobs: Sequence[Job], recorder: Recorder, reading: Reading) -> None:
+        with closing(reading.fetch(jobs, recorder.lookup)) as fetched:
             for one in fetched:
                 self._stop_if_asked()
                 recorder.take(one)

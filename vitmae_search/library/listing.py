@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,11 +92,10 @@ class LibraryListing:
             image = decode(data, path=photo.path, shrink_to=THUMBNAIL_SIDE).image
         except PhotoError:
             return None
-        try:
-            # Under the digest of what was read: the file may have changed since it was indexed.
-            return self.thumbnails.put(digest(data), image)
-        except StorageError:
-            return encode_thumbnail(image)
+        name = digest(data)  # of what was read: the file may have changed since it was indexed
+        with suppress(StorageError):
+            self.thumbnails.put(name, image)
+        return self.thumbnails.get(name) or encode_thumbnail(image)
 
     def index_of(self, space: int | None = None) -> IndexListing:
         """Which index a space (default: the current one) is searched with, and why."""

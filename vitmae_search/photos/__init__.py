@@ -13,6 +13,7 @@ from vitmae_search.photos.decode import (
     decode_target,
     upright_rgb,
 )
+from vitmae_search.photos.decoder import PhotoDecoder
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.paths import is_under
@@ -30,6 +31,7 @@ __all__ = [
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
     "LabelledFiles",
+    "PhotoDecoder",
     "ThumbnailStore",
     "decode",
     "decode_target",

@@ -9,6 +9,7 @@ import os
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -25,11 +26,8 @@ def encode_thumbnail(image: Image.Image) -> bytes:
 
     An `icc_profile` in `image.info` goes with it, so that a browser shows the right colours.
     """
-    scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5) if scale < 1 else image
     buffer = BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"))
+    _save(image, buffer)
     return buffer.getvalue()
 
 
@@ -56,25 +54,23 @@ class ThumbnailStore:
             return None
         return data if _is_whole(data) else None
 
-    def put(self, digest: str, image: Image.Image) -> bytes:
-        """Make and keep the thumbnail of `image`, unless there is one; its bytes.
+    def put(self, digest: str, image: Image.Image) -> None:
+        """Make and keep the thumbnail of `image`, unless there is one.
 
         Raises `StorageError` where it cannot be written.
         """
-        known = self.get(digest)
-        if known is not None:
-            return known
-        data = encode_thumbnail(image)
+        if self.get(digest) is not None:
+            return
         target = self.path(digest)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Not durably: that would cost more than making one anew, and `get` sees a torn file.
-            with write_atomically(target, durable=False) as file:
-                file.write(data)
+            try:
+                _write(image, target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write(image, target)
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
-        return data
 
     def delete(self, digest: str) -> None:
         """Forget a thumbnail; none there is fine. Raises `StorageError` in a read-only folder."""
@@ -84,6 +80,20 @@ class ThumbnailStore:
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot delete the thumbnail {display_path(target)}: {why}") from error
+
+
+def _write(image: Image.Image, target: Path) -> None:
+    # Not durably: that would cost more than making one anew, and `get` sees a torn file.
+    with write_atomically(target, durable=False) as file:
+        _save(image, file)
+
+
+def _save(image: Image.Image, stream: IO[bytes]) -> None:
+    """As `encode_thumbnail`. Pillow encodes into memory with Python's lock, and into a file without."""
+    scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5) if scale < 1 else image
+    small.save(stream, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"))
 
 
 def _is_whole(data: bytes) -> bool:

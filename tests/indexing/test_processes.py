@@ -1,0 +1,232 @@
+"""Decoding in processes: the same library as from threads, and none is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vitmae_search.errors import StorageError
+from vitmae_search.indexing import index_folders, processes, reading
+from vitmae_search.indexing.plan import Job
+from vitmae_search.indexing.reading import bundles
+from vitmae_search.library import Library
+from vitmae_search.photos import ThumbnailStore, digest
+from vitmae_search.records import Stamp
+
+LIMIT = 30
+
+PLUGIN = """
+import os
+import numpy as np
+from PIL import Image
+from vitmae_search.embedding.contract import PluginInfo
+HOST = os.environ["TEST_HOST"]
+def prepare(image):
+    print("a word that is no answer")
+    pixels = np.asarray(image.resize((4, 4), Image.Resampling.BOX))
+    if os.environ.get("TEST_CRASH") == str(image.size) and str(os.getpid()) != HOST:
+        os._exit(1)
+    return pixels
+class Odd:
+    model, dimension, input_size, identity, provenance = "odd", 48, 8, {}, {}
+    prepare = staticmethod(prepare)
+    def embed(self, batch):
+        rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    def close(self): pass
+class Plugin:
+    info = PluginInfo(name="odd", title="Odd")
+    def open(self, options, *, device, precision): return Odd()
+plugin = Plugin()
+"""
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started."""
+    found = []
+
+    class Counted(processes.DecodingProcess):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            found.append(self._process)
+
+    monkeypatch.setattr(processes, "DecodingProcess", Counted)
+    return found
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """`odd(folder)`: index with a plugin that prints, and crashes at pictures of the size `TEST_CRASH`."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "odd.py").write_text(PLUGIN)
+    monkeypatch.setenv("TEST_HOST", str(os.getpid()))
+
+    def index(folder):
+        def in_processes(*arguments, **options):
+            return index_folders(*arguments, **options, workers=2, processes=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("vitmae_search.library.front.index_folders", in_processes)
+            with Library.open(
+                tmp_path / "odd", embedder="odd", plugin_folders=[tmp_path / "plugins"]
+            ) as library:
+                report = library.index(folder)
+                return report, {photo.path for photo in library.photos()}
+
+    return index
+
+
+def test_processes_make_the_same_library(bench, new_bench, fill, jpegs, started):
+    fill(40)
+    for number in range(12):
+        (bench.photos / f"copy{number}.jpg").write_bytes(jpegs(number * 3))
+        (bench.photos / f"bad{number}.jpg").write_bytes(jpegs(number)[: 200 + number])
+    (bench.photos / os.fsdecode(b"caf\xe9 \n.jpg")).write_bytes(jpegs(99))
+    threads = new_bench()
+    threads.photos = bench.photos
+    report, other = bench.index(processes=True), threads.index(processes=False)
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
+    assert (report.added, report.failed) == (other.added, other.failed) == (53, 12)
+    assert report.failures == other.failures
+    assert bench.embedded == threads.embedded == 41, "each content once"
+    bench.assert_mirrors_disk()
+    for folder in (bench.library, threads.library):
+        store = ThumbnailStore(folder / "thumbnails")
+        assert store.get(digest(jpegs(0))) == ThumbnailStore(bench.library / "thumbnails").get(
+            digest(jpegs(0))
+        )
+    with bench.catalog() as mine, threads.catalog() as theirs:
+        assert [p.metadata for p in mine.photos()] == [p.metadata for p in theirs.photos()]
+    assert bench.index(processes=True).unchanged == 53
+
+
+@pytest.mark.parametrize(("workers", "files", "wanted", "count"), [
+    (4, 10_000, None, 0), (5, 319, None, 0), (5, 320, None, 1), (1, 1, True, 1), (64, 10_000, False, 0),
+])  # fmt: skip
+def test_processes_are_started_where_they_pay(monkeypatch, workers, files, wanted, count):
+    class Stand:
+        shape, dtype = (6, 6, 3), "uint8"
+
+    made = []
+    monkeypatch.setattr(reading, "DecodingProcesses", lambda *arguments: made.append(arguments))
+    reading.Reading(None, Stand, workers, 32, wanted)._processes(files)
+    assert len(made) == count
+
+
+def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
+    """Nor do the files beside it, or their copies, suffer."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.jpg").write_bytes(jpegs(number % 20))
+    from PIL import Image
+
+    Image.new("RGB", (77, 33)).save(folder / "05 crash.png")
+    monkeypatch.setenv("TEST_CRASH", "(77, 33)")
+    report, paths = odd(folder)
+    assert (report.added, report.failed) == (30, 1)
+    assert report.failures[0].path.endswith("05 crash.png")
+    assert "a crash, or no memory" in report.failures[0].reason
+    assert len(paths) == 30
+
+
+def test_what_ends_the_run_there_ends_it_here(bench, fill, started):
+    fill(8)
+    bench.library.mkdir()
+    (bench.library / "thumbnails").write_bytes(b"in the way")
+    with pytest.raises(StorageError, match="cannot write the thumbnail"):
+        bench.index(processes=True)
+    assert started
+    assert all(process.poll() is not None for process in started)
+    (bench.library / "thumbnails").unlink()
+    assert bench.index(processes=True).added == 8
+    bench.assert_mirrors_disk()
+
+
+def test_threads_do_it_where_no_process_starts(bench, fill, monkeypatch, caplog):
+    fill(12)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert bench.index(processes=True).added == 12
+    assert "decoded in threads" in caplog.text
+    bench.assert_mirrors_disk()
+
+
+def test_threads_do_it_where_prepare_does_not_pickle(bench, fill, monkeypatch, caplog, started):
+    fill(12)
+    opened = bench.plugin.open
+
+    def open_with_a_closure(*arguments, **options):
+        embedder = opened(*arguments, **options)
+        embedder.prepare = lambda image: type(embedder).prepare(image)
+        return embedder
+
+    monkeypatch.setattr(bench.plugin, "open", open_with_a_closure)
+    assert bench.index(processes=True).added == 12
+    assert started == []
+    assert "decoded in threads" in caplog.text
+    bench.assert_mirrors_disk()
+
+
+def test_ctrl_c_at_a_terminal_is_not_theirs(bench, fill, started):
+    fill(8)
+    groups = set()
+    bench.plugin.before_row = lambda row: groups.update(os.getpgid(process.pid) for process in started)
+    bench.index(processes=True)
+    assert groups
+    assert os.getpgid(0) not in groups
+
+
+_PARENT = """
+import sys, time
+from pathlib import Path
+import psutil
+from tests.indexing.conftest import Bench
+bench = Bench(Path(sys.argv[1]))
+def told(row):
+    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    time.sleep(3600)
+bench.plugin.before_row = told
+bench.index(processes=True)
+"""
+
+
+def test_a_killed_run_leaves_no_process(bench, fill):
+    fill(40)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, bench.photos.parent],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=LIMIT)
+    assert alive == []
+    assert bench.index().failed == 0
+    bench.assert_mirrors_disk()
+
+
+def test_cancelling_ends_them(bench, fill, started):
+    fill(60)
+    report = bench.index(processes=True, cancelled=lambda: bench.plugin.rows >= 8)
+    assert report.interrupted
+    assert report.added % 4 == 0
+    assert all(process.poll() is not None for process in started)
+    assert bench.index().failed == 0
+    bench.assert_mirrors_disk()
+
+
+def test_bundles_keep_the_order_and_to_the_limits():
+    jobs = [Job(Stamp(f"{number}", size, 0, 0)) for number, size in enumerate([3, 3, 3, 99, 1, 1, 1, 1, 1])]
+    found = [[job.stamp.size for job in bundle] for bundle in bundles(jobs, 4, 8)]
+    assert found == [[3, 3], [3], [99], [1, 1, 1, 1], [1]]
+    assert list(bundles([], 4)) == []
