@@ -11,6 +11,9 @@ It runs from a checkout that is not installed. Of what the application needs, `c
 the encodings also transformers, scikit-image, scikit-learn and platformdirs, and timm for its rows; the
 rest needs all.
 
+In pieces of ten minutes, by `--minutes 9.5 --only`: ceilings encoding-base choices-base; encoding-large
+choices-large; end-to-end decoding; pretraining encoding-shipped.
+
 In which order to read what comes, and what it decides:
 
 1. `pytest -m gpu` first: nothing below counts where vectors are wrong.

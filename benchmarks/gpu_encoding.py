@@ -92,7 +92,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tables", type=_listed, default=list(TABLES))
     parser.add_argument("--modes", type=_listed, help="of torch.compile; those of a GPU, and none on a CPU")
-    parser.add_argument("--compiling", type=float, default=240.0, help="seconds for all that compiles")
+    parser.add_argument("--compiling", type=float, default=180.0, help="seconds for all that compiles")
     return parser.parse_args()
 
 
