@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
 
-.PHONY: help demo test browser check format setup wheel bench-gpu clean
+.PHONY: help demo test browser gpu check format setup wheel bench-gpu clean
 
 help:
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
 	@echo "make test                     run the tests"
 	@echo "make browser                  run the tests that drive Chromium"
+	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
 	@echo "make format                   mend what the linter can mend"
 	@echo "make wheel                    build the wheel into dist/"
@@ -25,6 +26,9 @@ test: setup
 
 browser: setup
 	$(BIN)/python -m pytest -m browser
+
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu
 
 check: setup
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,26 @@ def _package_folder(name: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked `gpu` is skipped, for one reason, where there is no CUDA device."""
+    if item.get_closest_marker("gpu") is not None and not _has_cuda():
+        pytest.skip("needs a CUDA device")
+
+
+@functools.cache
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in its turn, so that what is written for a GPU is also run where there is none."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -84,11 +84,9 @@ def test_a_device_is_given(saved: tuple[Any, Path]) -> None:
         assert ViTMAEModel.from_pretrained(saved[1], device="meta").device.type == "meta"
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_cuda_device_is_given(saved: tuple[Any, Path]) -> None:
-    model = ViTMAEForPreTraining.from_pretrained(saved[1], device="cuda")
-    assert {value.device.type for value in model.state_dict().values()} == {"cuda"}
+def test_all_of_a_model_is_on_its_device(saved: tuple[Any, Path], device: str) -> None:
+    model = ViTMAEForPreTraining.from_pretrained(saved[1], device=device)
+    assert {value.device.type for value in model.state_dict().values()} == {device}
 
 
 def test_an_attention_is_given(saved: tuple[Any, Path]) -> None:
