@@ -42,6 +42,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]
     def use(backend: object) -> None:
         monkeypatch.setattr(fused, "devices", ("cpu",))
         monkeypatch.setattr(fused, "how", {"backend": backend})
+        monkeypatch.setattr(fused, "works", True)
 
     yield use
     torch.compiler.reset()
@@ -84,7 +85,7 @@ def test_compiled_functions_give_what_they_gave(on_cpu, device: str) -> None:
             with fusing():
                 found = compiled(*values)
                 again = compiled(*values)
-        assert compiled._works
+        assert fused.works
         for one, other, third in zip(*map(_several, (expected, found, again)), strict=True):
             assert other.dtype == one.dtype
             assert other.device == one.device
@@ -167,25 +168,30 @@ def test_where_nothing_can_be_compiled_it_is_told_once(on_cpu, caplog: pytest.Lo
         raise RuntimeError("Cannot find a working triton installation.\nMore.")
 
     on_cpu(broken)
-    compiled = fused(double)
     with fusing(), caplog.at_level(logging.WARNING, logger="vitmae_search"):
-        for count in (3, 4, 3):
-            assert torch.equal(compiled(torch.ones(count)), torch.full((count,), 2.0))
+        for compiled in (fused(double), fused(torch.square)):
+            for count in (3, 4, 3):
+                assert torch.equal(compiled(torch.ones(count)), compiled.function(torch.ones(count)))
     assert len(tries) == 1
     (message,) = (record.message for record in caplog.records)
     assert message.endswith("RuntimeError: Cannot find a working triton installation.")
 
 
-def test_short_memory_is_the_caller_s_to_mend(on_cpu) -> None:
-    full = [True]
+@pytest.mark.parametrize("when", ["compiled", "run"])
+def test_short_memory_is_the_caller_s_to_mend(on_cpu, when: str) -> None:
+    full = [when]
+
+    def needs(memory: str) -> None:
+        if full == [memory]:
+            full.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
     def short(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
         def run(*args: Tensor) -> Any:
-            if full:
-                full.clear()
-                raise torch.OutOfMemoryError("CUDA out of memory")
+            needs("run")
             return graph.forward(*args)
 
+        needs("compiled")
         return run
 
     on_cpu(short)
@@ -194,4 +200,4 @@ def test_short_memory_is_the_caller_s_to_mend(on_cpu) -> None:
         with pytest.raises(torch.OutOfMemoryError):
             compiled(torch.ones(3))
         assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 2.0))
-    assert compiled._works
+    assert fused.works

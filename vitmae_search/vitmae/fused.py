@@ -42,27 +42,27 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
     """The function itself, or, within `fusing()` and for tensors on CUDA, what `torch.compile` makes of it.
 
     It is compiled once for each set of shapes. Where that fails (no Triton, no C compiler, an old card), the
-    log says so once, and the function is called as it is from then on. While a CUDA graph is captured nothing
-    is compiled: with shapes that were not called before, the function itself is.
+    log says so once, and all functions are called as they are from then on. While a CUDA graph is captured
+    nothing is compiled: with shapes that were not called before, the function itself is.
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cuda",)
     how: ClassVar[dict[str, Any]] = {"backend": "inductor", "options": {"compile_threads": 1}}
     """For so little code, worker processes would take longer to start than to compile it."""
+    works: ClassVar[bool] = True
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function = function
         self._compiled: Callable[P, R] | None = None
         self._known: set[object] = set()
-        self._works = True
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not (self._works and getattr(_thread, "on", False)):
+        if not (self.works and getattr(_thread, "on", False)):
             return self.function(*args, **kwargs)
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         if any(tensor.device.type not in self.devices for tensor in tensors):
             return self.function(*args, **kwargs)
-        shapes = (torch.is_inference_mode_enabled(), *(_looks(tensor) for tensor in tensors))
+        shapes = (torch.is_inference_mode_enabled(), *map(_looks, args), *map(_looks, kwargs.values()))
         if shapes in self._known:
             return self._compile()(*args, **kwargs)
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
@@ -73,11 +73,11 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
         try:
             with warnings.catch_warnings(action="ignore"):  # of precision that is as it should be
                 result = self._compile()(*args, **kwargs)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever a compiler may raise
-            self._works = False
             cause = getattr(error, "inner_exception", error)  # torch puts its own around it
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            fused.works = False
             reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
             log.warning("torch.compile does not work here, so norms and sums take longer: %s", reason)
             return self.function(*args, **kwargs)
@@ -94,5 +94,8 @@ class fused(Generic[P, R]):  # noqa: N801  (a decorator)
         return self._compiled
 
 
-def _looks(tensor: Tensor) -> object:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.is_inference()
+def _looks(value: object) -> object:
+    """What torch compiles for, of an argument."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.shape, value.stride(), value.dtype, value.device, value.is_inference()
