@@ -15,14 +15,6 @@ from vitmae_search.vitmae import fused, fusing
 from vitmae_search.vitmae.embeddings import join_tokens
 from vitmae_search.vitmae.prepacked import add_norm, norm
 
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    ],
-)
-
 
 class Compilers:
     """In a compiler's place: counts what it is given, and leaves it as it is."""
@@ -68,7 +60,6 @@ def arguments(device: str, rows: int = 10, width: int = 32, seed: int = 0) -> tu
     return *(value.to(device) for value in (tokens, branch.bfloat16(), weight, bias)), 1e-6
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_compiled_functions_give_what_they_gave(on_cpu, device: str) -> None:
     if device == "cpu":
         on_cpu("aot_eager")

@@ -26,9 +26,8 @@ from vitmae_search.vitmae import (
 from vitmae_search.vitmae.activations import activation_function
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 EVERYWHERE = pytest.mark.parametrize(
-    "place", ["oneDNN", "plain", pytest.param("cuda", marks=GPU)], indirect=True
+    "place", ["oneDNN", "plain", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
 )
 """oneDNN's products on the CPU, then torch's own, which are CUDA's: on the CPU, and there."""
 FIELDS: list[dict[str, Any]] = [
@@ -160,7 +159,7 @@ def test_what_is_for_another_device_is_there_and_can_be_moved(pair, monkeypatch)
     assert tensors_of(there).keys() == tensors_of(moved).keys()
 
 
-@pytest.mark.parametrize("place", [pytest.param("cuda", marks=GPU)], indirect=True)
+@pytest.mark.parametrize("place", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_what_comes_back_to_the_device_gives_the_same(pair, place: torch.device) -> None:
     _, packed = pair(place)
     before = packed.encode(PIXELS.to(place), (2,))[0]

@@ -1,0 +1,53 @@
+"""Bytes become the numbers that the processor makes of them, on any device and in any memory order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.vitmae.pixels import levels_of, pixel_values, views_of
+from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor, fused, fusing
+
+PROCESSOR = ViTImageProcessor(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))
+PIXELS = np.arange(4 * 8 * 24)
+BATCH = np.stack([PIXELS, 7 * PIXELS + 1, 11 * PIXELS + 5], axis=1).astype(np.uint8).reshape(4, 8, 24, 3)
+"""Every value in every channel, three times."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_every_byte_is_the_processor_s_number(device: str, dtype: torch.dtype) -> None:
+    assert all(len(np.unique(BATCH[..., channel])) == 256 for channel in range(3))
+    expected = torch.from_numpy(np.stack([PROCESSOR.normalise(image.transpose(2, 0, 1)) for image in BATCH]))
+    levels = levels_of(PROCESSOR).to(device, dtype)
+    with fusing():
+        found = pixel_values(torch.from_numpy(BATCH).to(device), levels)
+    assert found.device.type == device
+    assert torch.equal(found.cpu(), expected.to(torch.float32).to(dtype))
+    assert found.permute(0, 2, 3, 1).is_contiguous()
+
+
+def test_crops_are_looked_up_as_whole_photos_are(device: str) -> None:
+    levels = levels_of(PROCESSOR).to(device)
+    whole = torch.from_numpy(BATCH).to(device)
+    crops = torch.stack(
+        [whole, whole.flip(0), whole.flip(1)], dim=1
+    )  # (N, 3, H, W, 3): not contiguous one by one
+    for found, expected in zip(
+        views_of(crops, levels, "five"), (whole, whole.flip(0), whole.flip(1)), strict=True
+    ):
+        assert torch.equal(found, pixel_values(expected, levels))
+    plain, mirrored = views_of(whole, levels, "flip")
+    assert torch.equal(mirrored, plain.flip(3))
+
+
+def test_compiled_it_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "devices", ("cpu",))
+    monkeypatch.setattr(fused, "how", {"backend": "aot_eager"})
+    batch, levels = torch.from_numpy(BATCH), levels_of(PROCESSOR).to(torch.bfloat16)
+    compiled = fused(pixel_values.function)
+    with torch.inference_mode(), fusing():
+        found, expected = compiled(batch, levels), pixel_values.function(batch, levels)
+    assert fused.works
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride()
