@@ -44,6 +44,15 @@ def test_the_cpu_is_always_here() -> None:
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("word", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_works_is_taken(word: str, caplog: pytest.LogCaptureFixture) -> None:
+    found = choose_device(word)
+    assert found.type == "cuda"
+    assert torch.ones(2, device=found).sum().item() == 2
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("word", ["gpu", "", "CUDA", "cuda:", "cuda:-1", "cuda: 1", "cuda:1.0", "cpu:0"])
 def test_other_words_are_no_device(word: str) -> None:
     assert sentence(word) == f"no device {word!r}; choose auto, cpu, cuda, cuda:N or mps"
