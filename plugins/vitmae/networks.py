@@ -67,6 +67,6 @@ class Probabilities(Network):
 
     def forward(self, batch: Tensor) -> Tensor:
         encoder = cast(ViTModel, self.encoder)
-        tokens: Tensor = encoder(pixel_values(batch, self.levels), return_dict=True).last_hidden_state
+        (tokens,) = encoder.encode(pixel_values(batch, self.levels), (encoder.config.num_hidden_layers,))
         features = tokens[:, 0] if self._pooled == "cls" else pool(tokens, "mean")
         return cast(Tensor, self.head(features)).float().softmax(dim=1)
