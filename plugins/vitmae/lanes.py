@@ -8,11 +8,11 @@ let go of only when its stream has been waited for.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -146,8 +146,10 @@ class Lanes:
     def drop(self) -> None:
         """Let go of the lanes and their memory; the next `run` makes new ones."""
         for lane in self._lanes:
-            with suppress(RuntimeError):  # of a device that was lost
+            try:
                 lane.wait()
+            except RuntimeError:  # the device was lost: freeing its pinned memory would end the process
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(lane))
         self._lanes.clear()
 
     def _parts(self, rows: Rows) -> Iterator[NDArray[np.float32]]:

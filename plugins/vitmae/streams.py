@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import torch
@@ -50,6 +51,12 @@ class CudaStream:
         except RuntimeError as error:
             if out_of_memory(error) or out_of_memory(error.__context__):  # ending what failed raises again
                 raise torch.OutOfMemoryError(str(error)) from error
-            log.warning("No CUDA graph could be made, so that a GPU is used less well: %s", error)
+            _tell(str(error).strip().partition("\n")[0])
             return work
         return graph.replay
+
+
+@functools.cache
+def _tell(reason: str) -> None:
+    """Once, however many lanes there are, and how often they are made."""
+    log.warning("No CUDA graph can be made here, so that encoding takes longer: %s", reason)

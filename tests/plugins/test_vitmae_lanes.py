@@ -329,6 +329,26 @@ def test_an_error_in_the_middle_comes_out_and_the_lanes_go_on(lanes, kind: str, 
         assert opened.part == PART
 
 
+def test_lanes_of_a_device_that_was_lost_are_never_freed(lanes) -> None:
+    """torch would throw where nothing may be thrown, and end the process."""
+
+    class Lost(HostStream):
+        lost = False
+
+        def wait(self) -> None:
+            if self.lost:
+                raise RuntimeError("CUDA error: device-side assert triggered")
+
+    streams = [Lost(), Lost()]
+    opened = make(lanes, "host", streams=streams)
+    opened.run(numbered(5 * PART))
+    kept = [weakref.ref(lane) for lane in opened._lanes]
+    streams[1].lost = True
+    with pytest.raises(RuntimeError, match="assert"):
+        opened.run(numbered(5 * PART))
+    assert [lane() is None for lane in kept] == [True, False]
+
+
 def test_rows_of_another_shape_say_so_and_harm_nothing(lanes) -> None:
     opened = make(lanes, "host")
     opened.run(rows := numbered(2 * PART))
