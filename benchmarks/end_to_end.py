@@ -1,16 +1,20 @@
 """From JPEG files to a library that can be searched, beside the reference's published way.
 
-    python -m benchmarks.end_to_end [--model base|shipped] [--precision auto] [--rounds 5]
+    python -m benchmarks.end_to_end [--device auto|cpu|cuda] [--model base|large|shipped] [--workers N]
+        [--precision auto] [--rounds N]
 
-The reference's way: for each file `Image.open`, HF's image processor, HF's `ViTMAEModel` in fp32 at
-mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in batches. Ours is
-`Library.index` with thumbnails: the catalogue is committed and the index file saved. "decoding alone" reads,
-digests, decodes and makes the thumbnails of the same files in as many threads as there are cores, "encoding
-alone" embeds the same pixels; one after the other is what both allow together, and the share is how much of
-that a whole run reaches.
+The reference's way, on the same device: for each file `Image.open`, HF's image processor, HF's
+`ViTMAEModel` in fp32 at mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in
+batches. Ours is `Library.index` with thumbnails: the catalogue is committed and the index file saved.
+"decoding alone" reads, digests, decodes and makes the thumbnails of the same files with as many workers,
+"encoding alone" embeds the same pixels.
 
-`base` is a ViT-B/16 of 224 pixels with random weights, made for the run: for speed only. The photos are those
-of `benchmarks.photographs`, each file with a few bytes more at its end, so that no content comes twice.
+The share is how much of what both allow a whole run reaches. On a CPU they have the same cores, so that is
+one after the other; on a GPU they run at the same time, and it is the slower one.
+
+`base` is a ViT-B/16 and `large` a ViT-L/16 of 224 pixels with random weights, made for the run: for speed
+only. The photos are those of `benchmarks.photographs`, each file with a few bytes more at its end, so that no
+content comes twice. On a GPU there are more of them, so that a round takes seconds, and some gigabytes.
 """
 
 from __future__ import annotations
@@ -23,8 +27,10 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -33,18 +39,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.measuring import cores, interleaved, machine, ratios, rounded, table
+from benchmarks.cases import FIELDS, SHIPPED
+from benchmarks.measuring import interleaved, machine, ratios, rounded, table
+from benchmarks.on_device import describe, device_of, synchroniser
 from benchmarks.photographs import LARGE, SMALL, make_photos
-from vitmae_search.bundled import bundled
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.embed import batch_size_for
 from vitmae_search.indexing.plan import Job
+from vitmae_search.indexing.prefetch import default_workers
 from vitmae_search.indexing.reading import Reading
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
 
-SHIPPED = bundled("data") / "models" / "vitmae-tiny-patch8-64"
-BATCH = 32
+MODELS = ("base", "large", "shipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +64,34 @@ class Case:
     reference: int
 
 
-CASES = (
-    Case("base", SMALL, 64, 8),
-    Case("base", LARGE, 64, 4),
-    Case("shipped", SMALL, 256, 32),
-    Case("shipped", LARGE, 96, 6),
-)
+CASES = {
+    "cpu": (
+        Case("base", SMALL, 64, 8),
+        Case("base", LARGE, 64, 4),
+        Case("shipped", SMALL, 256, 32),
+        Case("shipped", LARGE, 96, 6),
+    ),
+    "cuda": tuple(
+        case for model in MODELS for case in (Case(model, SMALL, 4096, 128), Case(model, LARGE, 768, 16))
+    ),
+}
+_ROUNDS = {"cpu": 5, "cuda": 3}
 _DISTINCT = {SMALL: 64, LARGE: 12}
-_MEMORY = (64, 256)
+_MEMORY = {"cpu": (64, 256), "cuda": (512, 2048)}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for all cases."""
+
+    device: torch.device
+    precision: str
+    rounds: int
+    workers: int
+
+    @property
+    def kind(self) -> str:
+        return "cuda" if self.device.type == "cuda" else "cpu"
 
 
 def main() -> None:
@@ -72,21 +99,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", choices=("base", "shipped"), help="one of both only")
+    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
+    parser.add_argument("--model", choices=MODELS, help="one of them only")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--workers", type=int, default=default_workers(), help="photos read at a time")
     chosen = parser.parse_args()
     quieten()
-    cases = [case for case in CASES if chosen.model in (None, case.model)]
-    print(f"{machine('torch', 'transformers', 'pillow', 'faiss-cpu')}\n")
+    device = device_of(chosen.device)
+    setting = Setting(device, chosen.precision, 0, chosen.workers)
+    rounds = chosen.rounds or _ROUNDS[setting.kind]
+    setting = Setting(device, chosen.precision, rounds, chosen.workers)
+    cases = [case for case in CASES[setting.kind] if chosen.model in (None, case.model)]
+    print(f"{describe(device)}\n- {machine('pillow', 'faiss-cpu')}; {setting.workers} workers\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        photos = {
-            size: [path.read_bytes() for path in make_photos(home / "made", size, _DISTINCT[size])]
-            for size in dict.fromkeys(case.size for case in cases)
-        }
-        print(table(HEADER, [_row(case, photos[case.size], home, chosen) for case in cases]), "\n")
-        print(_memory(photos[cases[-1].size], home))
+        report(cases, setting, Path(name))
 
 
 def quieten() -> None:
@@ -97,22 +124,52 @@ def quieten() -> None:
 
 HEADER = (
     *("model", "photos", "reference, images/s", "in a batch", "ours", "× reference", "× batch"),
-    *("decoding alone", "encoding alone", "share"),
+    *("decoding alone", "encoding alone", "share", "device memory"),
 )
 
 
-def _row(case: Case, photos: Sequence[bytes], home: Path, chosen: argparse.Namespace) -> list[str]:
+def report(cases: Sequence[Case], setting: Setting, home: Path) -> None:
+    """Measure, and print each row when it is there: a run that is cut off has told what it knew."""
+    photos = {
+        size: [path.read_bytes() for path in make_photos(home / f"{size[0]}", size, _DISTINCT[size])]
+        for size in dict.fromkeys(case.size for case in cases)
+    }
+    print(table(HEADER, []), flush=True)
+    for number, case in enumerate(cases):
+        print(
+            table(measure(case, photos[case.size], home / str(number), setting), []).partition("\n")[0],
+            flush=True,
+        )
+    print("\n" + _memory(photos[cases[-1].size], home, setting))
+
+
+def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -> list[str]:
+    """A row of the table. `home` is a folder to make."""
+    home.mkdir()
     with tempfile.TemporaryDirectory(dir=home) as name:
-        folders = _folders(Path(name) / "photos", photos, case.ours, chosen.rounds + 1)
-        model = SHIPPED if case.model == "shipped" else _random_base(Path(name) / "base")
-        with Library.open(Path(name) / "library", model=str(model), precision=chosen.precision) as library:
-            library.index(_folder(Path(name) / "first", photos, 4 * BATCH, "first"))  # opens the model
-            ways = Ways(library, model, chosen.precision, case, folders)
-            seconds = interleaved(ways.all(), rounds=chosen.rounds)
+        # One for each round, one to warm up with, and one to look at the memory with.
+        folders = _folders(Path(name) / "photos", photos, case.ours, setting.rounds + 2)
+        model = SHIPPED if case.model == "shipped" else random_model(case.model, Path(name) / "model")
+        device, precision = str(setting.device), setting.precision
+        with (
+            Library.open(
+                Path(name) / "library", model=str(model), device=device, precision=precision
+            ) as library,
+            closing(Ways(library, model, setting, case, folders)) as ways,
+        ):
+            library.index(_folder(Path(name) / "first", photos, max(128, case.ours // 4), "first"))
+            seconds = interleaved(ways.all(), rounds=setting.rounds, synchronise=synchroniser(setting.device))
+            ways.close()
+            memory = device_memory(setting.device, ways.index)
+    return _cells(case, seconds, setting, memory)
+
+
+def _cells(case: Case, seconds: dict[str, NDArray[np.float64]], setting: Setting, memory: str) -> list[str]:
     counts = {"reference": case.reference, "batches": case.reference * 2}
     each = {name: taken / counts.get(name, case.ours) for name, taken in seconds.items()}
     figures = {name: 1 / float(np.median(taken)) for name, taken in each.items()}
-    share = float(np.median((each["decoding"] + each["encoding"]) / each["ours"]))
+    together = np.maximum if setting.kind == "cuda" else np.add
+    share = float(np.median(together(each["decoding"], each["encoding"]) / each["ours"]))
     times = (ratios(each, other)["ours"] for other in ("reference", "batches"))
     return [
         case.model,
@@ -121,6 +178,7 @@ def _row(case: Case, photos: Sequence[bytes], home: Path, chosen: argparse.Names
         *(f"{ratio:.2f}" for ratio in times),
         *(rounded(figures[name]) for name in ("decoding", "encoding")),
         f"{100 * share:.0f} %",
+        memory,
     ]
 
 
@@ -128,42 +186,51 @@ class Ways:
     """What takes turns; each call of ours takes a folder of files that the library has not seen."""
 
     def __init__(
-        self, library: Library, model: Path, precision: str, case: Case, folders: Sequence[Path]
+        self, library: Library, model: Path, setting: Setting, case: Case, folders: Sequence[Path]
     ) -> None:
         from transformers import ViTImageProcessorPil, ViTMAEModel
 
-        self._library, self._case = library, case
+        self._library, self._case, self._setting = library, case, setting
         self._folders = itertools.cycle(folders)
         self._files = sorted(folders[0].iterdir())
-        self._hf = ViTMAEModel.from_pretrained(model, mask_ratio=0.0, dtype=torch.float32)
-        self._hf.train(False)
+        self._hf: Any = ViTMAEModel.from_pretrained(model, mask_ratio=0.0, dtype=torch.float32)
+        self._hf.train(False).to(setting.device)
         self._processor = ViTImageProcessorPil.from_pretrained(model)
-        self._embedder = open_embedder(PluginHost().get("vitmae"), {"model": str(model)}, "cpu", precision)
-        self._pixels = list(self._fetch(self._files, None))
+        self._embedder = open_embedder(
+            PluginHost().get("vitmae"), {"model": str(model)}, str(setting.device), setting.precision
+        )
+        pixels = list(self._fetch(self._files, None))
+        size = batch_size_for(self._embedder)
+        self._batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
 
     def all(self) -> dict[str, Callable[[], object]]:
         few = self._files[: self._case.reference]
         return {
             "reference": lambda: self._reference([[path] for path in few]),
             "batches": lambda: self._reference([self._files[: 2 * self._case.reference]]),
-            "ours": self._index,
+            "ours": self.index,
             "decoding": self._decode,
             "encoding": self._encode,
         }
+
+    def index(self) -> None:
+        report = self._library.index(next(self._folders), workers=self._setting.workers)
+        assert (report.added, report.failed) == (self._case.ours, 0), report
+
+    def close(self) -> None:
+        """Leave the library alone with the device."""
+        self._hf, self._batches = None, []
+        self._embedder.close()
 
     def _reference(self, batches: Sequence[Sequence[Path]]) -> None:
         index = faiss.IndexFlatIP(self._hf.config.hidden_size)
         for batch in batches:
             images = [Image.open(path).convert("RGB") for path in batch]
-            inputs = self._processor(images=images, return_tensors="pt")
+            inputs = self._processor(images=images, return_tensors="pt").to(self._setting.device)
             with torch.no_grad():
                 tokens = self._hf(**inputs).last_hidden_state
             vectors = functional.normalize(tokens[:, 1:].mean(dim=1), dim=1)
-            index.add(vectors.numpy())
-
-    def _index(self) -> None:
-        report = self._library.index(next(self._folders))
-        assert (report.added, report.failed) == (self._case.ours, 0), report
+            index.add(vectors.cpu().numpy())
 
     def _decode(self) -> None:
         with tempfile.TemporaryDirectory() as name:
@@ -171,18 +238,28 @@ class Ways:
                 pass
 
     def _encode(self) -> None:
-        size = batch_size_for(self._embedder)
-        for start in range(0, len(self._pixels), size):
-            self._embedder.embed(np.stack(self._pixels[start : start + size]))
+        for batch in self._batches:
+            self._embedder.embed(batch)
 
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
-        embedder = self._embedder
-        shrink_to = decode_target("scaled", embedder.input_size)
-        reading = Reading(PhotoDecoder(embedder.prepare, thumbnails, shrink_to), embedder, cores(), 1)
+        shrink_to = decode_target("scaled", self._embedder.input_size)
+        decoder = PhotoDecoder(self._embedder.prepare, thumbnails, shrink_to)
+        reading = Reading(decoder, self._embedder, self._setting.workers, batch_size_for(self._embedder))
         jobs = [Job(stamp_file(str(path))) for path in files]
         for one in reading.fetch(jobs, lambda digests: {}):
             assert one.pixels is not None, one.error
             yield one.pixels
+
+
+def device_memory(device: torch.device, work: Callable[[], object]) -> str:
+    """The most of the device's memory that this process held while `work` ran; a dash on a CPU."""
+    if device.type != "cuda":
+        return "-"
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    used, held = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    return f"{used / 2**20:.0f} MiB, {held / 2**20:.0f} held"
 
 
 def _folders(home: Path, photos: Sequence[bytes], count: int, folders: int) -> list[Path]:
@@ -197,41 +274,48 @@ def _folder(folder: Path, photos: Sequence[bytes], count: int, name: str) -> Pat
     return folder
 
 
-def _random_base(folder: Path) -> Path:
-    """A ViT-B/16 as the authors' own, but for its weights."""
+def random_model(name: str, folder: Path) -> Path:
+    """A model of `cases.FIELDS` as the authors' own, but for its weights."""
     from transformers import ViTImageProcessorPil, ViTMAEConfig, ViTMAEModel
 
-    ViTMAEModel(ViTMAEConfig()).save_pretrained(folder)
-    ViTImageProcessorPil(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]).save_pretrained(
-        folder
-    )
+    config = ViTMAEConfig(**FIELDS[name])
+    ViTMAEModel(config).save_pretrained(folder)
+    side = FIELDS[name].get("image_size", 224)
+    size = {"height": side, "width": side}
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    ViTImageProcessorPil(size=size, image_mean=mean, image_std=std).save_pretrained(folder)
     return folder
 
 
-def _memory(photos: Sequence[bytes], home: Path) -> str:
+def _memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
     """Peak memory of runs over few and many files of the last case's, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    peaks = []
-    for count in _MEMORY:
+    said = []
+    for count in _MEMORY[setting.kind]:
         folder = _folder(home / f"memory-{count}", photos, count, "memory")
         with context.Pool(1) as pool:
-            peaks.append(pool.apply(_peak, (folder, home / f"library-{count}")))
-    said = (f"{peak:.0f} MB for {count} files" for count, peak in zip(_MEMORY, peaks, strict=True))
-    return (
-        f"Peak memory of `index` with the shipped model: {', '.join(said)} of {len(photos[0]) / 1e6:.1f} MB."
-    )
+            library = home / f"library-{count}"
+            own, other = pool.apply(peak, (folder, library, str(setting.device), setting.workers))
+        said.append(f"{own:.0f} MB{f' and {other:.0f} a worker' if other else ''} for {count} files")
+    size = f"{len(photos[0]) / 1e6:.1f} MB"
+    return f"Peak host memory of `index` with the shipped model: {', '.join(said)} of {size}."
 
 
-def _peak(folder: Path, library: Path) -> float:
-    """Megabytes. Linux's own figure where it is told: the other one counts what the process was made from."""
-    with Library.open(library) as opened:
-        opened.index(folder)
+def peak(folder: Path, library: Path, device: str, workers: int) -> tuple[float, float]:
+    """Megabytes, of this process, and of the largest that it started.
+
+    Linux's own figure where it is told: the other one counts what the process was made from.
+    """
+    with Library.open(library, device=device) as opened:
+        opened.index(folder, workers=workers)
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    other = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+        own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1e6 if sys.platform == "darwin" else 1e3)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return own, other
 
 
 if __name__ == "__main__":

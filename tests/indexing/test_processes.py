@@ -68,7 +68,7 @@ def odd(tmp_path, monkeypatch):
 
     def index(folder):
         def in_processes(*arguments, **options):
-            return index_folders(*arguments, **options, workers=2, processes=True)
+            return index_folders(*arguments, **{**options, "workers": 1}, processes=True)
 
         with monkeypatch.context() as patch:
             patch.setattr("vitmae_search.library.front.index_folders", in_processes)
@@ -103,19 +103,21 @@ def test_processes_make_the_same_library(bench, new_bench, fill, jpegs, started)
         )
     with bench.catalog() as mine, threads.catalog() as theirs:
         assert [p.metadata for p in mine.photos()] == [p.metadata for p in theirs.photos()]
-    assert bench.index(processes=True).unchanged == 53
+    assert bench.index().unchanged == 53
 
 
-@pytest.mark.parametrize(("workers", "files", "wanted", "count"), [
-    (4, 10_000, None, 0), (5, 319, None, 0), (5, 320, None, 1), (1, 1, True, 1), (64, 10_000, False, 0),
+@pytest.mark.parametrize(("workers", "files", "size", "wanted", "count"), [
+    (4, 10_000, 0, None, 0), (5, 319, 0, None, 0), (5, 320, 0, None, 1), (5, 20, 5_000_000, None, 1),
+    (5, 20, 4_900_000, None, 0), (1, 1, 0, True, 1), (64, 10_000, 0, False, 0),
 ])  # fmt: skip
-def test_processes_are_started_where_they_pay(monkeypatch, workers, files, wanted, count):
+def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size, wanted, count):
     class Stand:
         shape, dtype = (6, 6, 3), "uint8"
 
     made = []
     monkeypatch.setattr(reading, "DecodingProcesses", lambda *arguments: made.append(arguments))
-    reading.Reading(None, Stand, workers, 32, wanted)._processes(files)
+    jobs = [Job(Stamp("", size, 0, 0))] * files
+    reading.Reading(None, Stand, workers, 32, wanted)._processes(jobs)
     assert len(made) == count
 
 
@@ -141,18 +143,18 @@ def test_what_ends_the_run_there_ends_it_here(bench, fill, started):
     bench.library.mkdir()
     (bench.library / "thumbnails").write_bytes(b"in the way")
     with pytest.raises(StorageError, match="cannot write the thumbnail"):
-        bench.index(processes=True)
+        bench.index(workers=1, processes=True)
     assert started
     assert all(process.poll() is not None for process in started)
     (bench.library / "thumbnails").unlink()
-    assert bench.index(processes=True).added == 8
+    assert bench.index().added == 8
     bench.assert_mirrors_disk()
 
 
 def test_threads_do_it_where_no_process_starts(bench, fill, monkeypatch, caplog):
     fill(12)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert bench.index(processes=True).added == 12
+    assert bench.index(workers=1, processes=True).added == 12
     assert "decoded in threads" in caplog.text
     bench.assert_mirrors_disk()
 
@@ -167,7 +169,7 @@ def test_threads_do_it_where_prepare_does_not_pickle(bench, fill, monkeypatch, c
         return embedder
 
     monkeypatch.setattr(bench.plugin, "open", open_with_a_closure)
-    assert bench.index(processes=True).added == 12
+    assert bench.index(workers=1, processes=True).added == 12
     assert started == []
     assert "decoded in threads" in caplog.text
     bench.assert_mirrors_disk()
@@ -177,7 +179,7 @@ def test_ctrl_c_at_a_terminal_is_not_theirs(bench, fill, started):
     fill(8)
     groups = set()
     bench.plugin.before_row = lambda row: groups.update(os.getpgid(process.pid) for process in started)
-    bench.index(processes=True)
+    bench.index(workers=1, processes=True)
     assert groups
     assert os.getpgid(0) not in groups
 
@@ -192,7 +194,7 @@ def told(row):
     print(*[child.pid for child in psutil.Process().children()], flush=True)
     time.sleep(3600)
 bench.plugin.before_row = told
-bench.index(processes=True)
+bench.index(workers=1, processes=True)
 """
 
 
@@ -217,7 +219,7 @@ def test_a_killed_run_leaves_no_process(bench, fill):
 
 def test_cancelling_ends_them(bench, fill, started):
     fill(60)
-    report = bench.index(processes=True, cancelled=lambda: bench.plugin.rows >= 8)
+    report = bench.index(workers=1, processes=True, cancelled=lambda: bench.plugin.rows >= 8)
     assert report.interrupted
     assert report.added % 4 == 0
     assert all(process.poll() is not None for process in started)

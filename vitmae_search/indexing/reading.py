@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _FEW = 4
 """Workers that Python's lock has room for: each holds it for up to a sixth of the time."""
 _WORTH = 64
-"""Files for each process that make up for half a second of starting."""
+"""Small files for each process that make up for half a second of starting. A megabyte is as three more."""
 _BUNDLE = 8
 _BUNDLE_BYTES = 1 << 24
 """Files that are looked up together. Whoever reads them has their bytes in memory."""
@@ -41,7 +41,7 @@ class Reading:
 
     def fetch(self, jobs: Sequence[Job], lookup: Lookup) -> Generator[Fetched, None, None]:
         """The jobs' files, in order; `lookup` is `PhotoReader`'s. Closing it waits for what has begun."""
-        processes = self._processes(len(jobs))
+        processes = self._processes(jobs)
         most = max(1, min(_BUNDLE, len(jobs) // (4 * self.workers)))
         reader = PhotoReader(lookup, self.decoder, processes)
         ahead = self.batch_size // most + 2 * self.workers
@@ -50,8 +50,9 @@ class Reading:
             for fetched in read:
                 yield from fetched
 
-    def _processes(self, jobs: int) -> DecodingProcesses | None:
-        pays = self.workers > _FEW and jobs >= _WORTH * self.workers
+    def _processes(self, jobs: Sequence[Job]) -> DecodingProcesses | None:
+        work = len(jobs) + 3 * sum(job.stamp.size for job in jobs) / 1e6
+        pays = self.workers > _FEW and work >= _WORTH * self.workers
         if not (pays if self.processes is None else self.processes):
             return None
         try:

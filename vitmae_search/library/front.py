@@ -95,14 +95,16 @@ class Library(LibraryReader):
         *,
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
+        workers: int | None = None,
         on_progress: Callable[[IndexProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> IndexReport:
         """Bring the catalogue up to date with what is in `folders` (one, or several).
 
-        To run again is to resume. Raises `LibraryBusy` while another process writes, and
-        `LibraryError` for a folder that is not there and never was.
+        `workers` photos are read at a time (default: one for each core). To run again is to resume. Raises
+        `LibraryBusy` while another process writes, and `LibraryError` for a folder that is not there and
+        never was.
         """
         if isinstance(folders, str | os.PathLike):
             folders = [folders]
@@ -117,6 +119,7 @@ class Library(LibraryReader):
                 vectors=self._vectors,
                 thumbnails=self.thumbnails,
                 batch_size=self._batch_size,
+                workers=workers,
                 exclude=exclude,
                 retry_failed=retry_failed,
                 on_progress=on_progress,
