@@ -5,14 +5,14 @@
 Each runs in a process of its own, with a time limit. One that fails, or takes longer, is said, what it
 printed until then is kept, and the next one runs. What comes is added to FILE at once, so that the whole
 may be cut into pieces of some minutes: `--minutes` starts nothing that it leaves no time for. `--device
-cpu` tries it all without a GPU, on minute models; such figures say nothing.
+cpu` tries it without a GPU, the encodings on minute models; such figures say nothing.
 
 It runs from a checkout that is not installed. Of what the application needs, `ceilings` takes torch alone;
 the encodings also transformers, scikit-image, scikit-learn and platformdirs, and timm for its rows; the
 rest needs all.
 
-In pieces of ten minutes, by `--minutes 9.5 --only`: ceilings encoding-base choices-base; encoding-large
-choices-large; end-to-end decoding; pretraining encoding-shipped.
+In pieces of ten minutes, by `--minutes 9.5 --only`: ceilings encoding-base choices-base; end-to-end-base
+pretraining-base; pretraining-tiny encoding-shipped; then the others.
 
 In which order to read what comes, and what it decides:
 
@@ -26,7 +26,8 @@ In which order to read what comes, and what it decides:
 4. `choices-base`: the row that is faster than the first becomes the default, if `choices-large` agrees.
 5. The same of `large`; then of `shipped`, whose kernels are small, so that graphs and lanes matter most
    there.
-6. `decoding`, `end-to-end`: what limits `index`; `pretraining`: a step beside others'.
+6. `decoding`, `end-to-end-...`: what limits `index`. `pretraining-...`: a step beside others'; the authors'
+   rows need a clone of facebookresearch/mae in the folder `mae`.
 """
 
 from __future__ import annotations
@@ -76,8 +77,12 @@ PARTS = {
     "choices-large": Part(_encoding("large", "choices"), 8),
     "encoding-shipped": Part(_encoding("shipped", "ways,choices,rest"), 9),
     "decoding": Part(("-m", "benchmarks.decoding"), 5),
-    "end-to-end": Part(("-m", "benchmarks.end_to_end"), 9.5),
-    "pretraining": Part(("-m", "benchmarks.pretraining"), 9.5),
+    "end-to-end-base": Part(("-m", "benchmarks.end_to_end", "--model", "base"), 9),
+    "end-to-end-large": Part(("-m", "benchmarks.end_to_end", "--model", "large"), 9),
+    "end-to-end-shipped": Part(("-m", "benchmarks.end_to_end", "--model", "shipped"), 9),
+    "pretraining-base": Part(("-m", "benchmarks.pretraining", "--only", "base"), 6),
+    "pretraining-large": Part(("-m", "benchmarks.pretraining", "--only", "large"), 9),
+    "pretraining-tiny": Part(("-m", "benchmarks.pretraining", "--only", "tiny"), 6),
 }
 
 
