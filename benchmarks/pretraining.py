@@ -1,100 +1,60 @@
 """A step of pretraining beside the original authors' and transformers': the same weights, photos and masks.
 
-    python -m benchmarks.pretraining [--only base|tiny] [--authors FOLDER]
+    python -m benchmarks.pretraining [--device auto|cpu|cuda] [--only base|large|tiny] [--authors FOLDER]
 
-A step is the loss, its gradient and AdamW. All take turns in one run; in fp32 unless bf16 is said, which is
-autocast over fp32 weights. Ours in bf16 is what `pretrain` does where the CPU multiplies in bf16. FOLDER is a
-clone of https://github.com/facebookresearch/mae, which needs timm; without both their row is left out.
+A step is the loss, its gradient and AdamW. All take turns in one run. FOLDER is a clone of
+https://github.com/facebookresearch/mae, which needs timm; without both their rows are left out. bf16 is
+autocast over fp32 weights.
+
+On a CPU, in fp32 unless bf16 is said; ours in bf16 is what `pretrain` does where the CPU multiplies in bf16.
+
+On a GPU, the authors as in their engine_pretrain.py: autocast, for fp16 with a scaler of gradients, the norm
+of the gradient, AdamW as torch makes it, and after each step its loss is read and the device waited for.
+transformers is given what it has: bf16, the fused AdamW, and once torch.compile of the whole model. "as
+pretrain does it" is ours with all that a step of `pretrain` really does: photos in the device's memory as
+uint8, crops and masks drawn on the host, crops made on the device, the norm of the gradient.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import compared, interleaved, machine, table
-from vitmae_search.training.augment import random_crops, resize_crops
-from vitmae_search.training.devices import computing
-from vitmae_search.training.schedule import adamw
-from vitmae_search.training.stream import Normalisation
-from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
-from vitmae_search.vitmae.layers import compile_layers
+from benchmarks.gpu_ceilings import product_rate
+from benchmarks.measuring import compared, interleaved, rounded, table
+from benchmarks.on_device import Memory, describe, device_of, synchroniser
+from benchmarks.pretraining_ways import REFERENCE, Case, Ways, Work, make_case, ways_on_a_gpu, ways_on_cpu
+from vitmae_search.training import PRESETS
+from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
-REFERENCE = "transformers"
-SIZES: dict[str, tuple[dict[str, Any], int]] = {
-    "base": ({}, 16),
-    "tiny": (
-        {
-            "hidden_size": 192,
-            "num_attention_heads": 3,
-            "intermediate_size": 768,
-            "decoder_hidden_size": 128,
-            "decoder_num_hidden_layers": 2,
-            "decoder_num_attention_heads": 4,
-            "decoder_intermediate_size": 512,
-            "image_size": 64,
-            "patch_size": 8,
-        },
-        256,
-    ),
+
+class Size(NamedTuple):
+    """Fields that are not ViT-B/16's at 224 pixels, and photos a step on a CPU and on a GPU."""
+
+    fields: dict[str, Any]
+    on_cpu: int
+    on_gpu: int
+
+
+SIZES = {
+    "base": Size(PRESETS["base"], 16, 256),
+    "large": Size(PRESETS["large"], 4, 128),
+    "tiny": Size(PRESETS["tiny"], 256, 4096),  # the bundled model
+    "minute": Size({**PRESETS["tiny"], "num_hidden_layers": 1, "image_size": 16}, 4, 4),  # to try this out
 }
-"""Fields that are not ViT-B/16's at 224 pixels, and photos a step. "tiny" is the bundled model."""
+ON_CPU, ON_GPU = ("base", "tiny"), ("base", "large", "tiny")
+STEPS = 5  # at a time on a GPU, which is then never without work
+PRODUCT = 8192  # rows and columns of the product whose rate is the device's
 
-Loss = Callable[[], Tensor]
-
-
-class Case(NamedTuple):
-    """What every way is given. `pixels` (N, 3, S, S), normalised; `noise` (N, L)."""
-
-    config: ViTMAEConfig
-    pixels: Tensor
-    noise: Tensor
-
-
-class Step:
-    """One way to train a model of its own, on the same batch over and over."""
-
-    def __init__(self, model: nn.Module, loss: Loss, *, bf16: bool = False) -> None:
-        self._model, self._loss = model.train(), loss
-        self._precision = "bf16" if bf16 else "fp32"
-        self._optimizer = adamw(model, rate=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
-        self.losses: list[float] = []
-        self.gradient: dict[str, Tensor] = {}
-        self.first_seconds = 0.0
-
-    def first(self) -> None:
-        """The step that warms up; its gradient is kept, under the hub's names."""
-        started = time.perf_counter()
-        self._backward()
-        self.first_seconds = time.perf_counter() - started
-        gradients = {name: p.grad for name, p in self._model.named_parameters() if p.grad is not None}
-        self.gradient = {name: g.clone() for name, g in to_hub_names(gradients)[0].items()}
-        self._optimizer.step()
-
-    def __call__(self) -> None:
-        self._backward()
-        self._optimizer.step()
-
-    def _backward(self) -> None:
-        self._optimizer.zero_grad()
-        with computing(torch.device("cpu"), self._precision):
-            loss = self._loss()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.losses.append(loss.item())
+Seconds = Mapping[str, NDArray[np.float64]]
 
 
 def main() -> None:
@@ -102,134 +62,99 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--only", choices=SIZES, help="one model")
-    parser.add_argument("--authors", type=Path, help="a clone of facebookresearch/mae")
+    parser.add_argument("--authors", type=Path, help="a clone of facebookresearch/mae  [default: ./mae]")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--as-on-a-gpu", action="store_true", help="its rows on a CPU, to try them out")
     chosen = parser.parse_args()
-    print(machine("torch", "transformers", "timm"))
-    for size in [chosen.only] if chosen.only else SIZES:
-        measure(size, chosen.authors, chosen.rounds)
+    device = device_of(chosen.device)
+    authors = chosen.authors or (Path("mae") if Path("mae/models_mae.py").exists() else None)
+    if authors is None:
+        print("Without the authors' rows: --authors FOLDER takes a clone of facebookresearch/mae.")
+    print(describe(device))
+    as_gpu = device.type == "cuda" or chosen.as_on_a_gpu
+    for size in [chosen.only] if chosen.only else ON_GPU if as_gpu else ON_CPU:
+        print(f"\n{(measure_gpu if as_gpu else measure_cpu)(size, device, authors, chosen.rounds)}")
 
 
-def measure(size: str, authors: Path | None, rounds: int) -> None:
-    """Print the table of one model."""
-    fields, count = SIZES[size]
-    case = make_case(ViTMAEConfig(**fields, norm_pix_loss=True, layer_norm_eps=1e-6), count)
-    steps = make_steps(case, authors)
+def _case(size: str, count: int, device: torch.device) -> Case:
+    config = ViTMAEConfig(**SIZES[size].fields, norm_pix_loss=True, layer_norm_eps=1e-6)
+    return make_case(config, count, device)
+
+
+def measure_cpu(size: str, device: torch.device, authors: Path | None, rounds: int) -> str:
+    """The table of one model."""
+    case = _case(size, SIZES[size].on_cpu, device)
+    steps = {name: make() for name, make in ways_on_cpu(case, authors).items()}
     for step in steps.values():
         step.first()
     seconds = interleaved(steps, rounds=rounds, warm_up=0)
-    notes = {name: drift(step, steps[REFERENCE]) for name, step in steps.items()}
+    notes = {name: step.drift(steps[REFERENCE]) for name, step in steps.items()}
     columns = (f"loss at step {rounds + 1}", "cosine of the first gradient")
-    shown = compared(seconds, reference=REFERENCE, count=count, unit="images/s", notes=notes, columns=columns)
-    print(
-        f"\n{size}, batches of {count}; compiling took {steps['ours, bf16, compiled'].first_seconds:.0f} s\n"
+    shown = compared(
+        seconds, reference=REFERENCE, count=case.count, unit="images/s", notes=notes, columns=columns
     )
-    print(table(*shown))
+    compiling = steps["ours, bf16, compiled"].first_seconds
+    return f"{size}, batches of {case.count}; compiling took {compiling:.0f} s\n\n{table(*shown)}"
 
 
-def make_case(config: ViTMAEConfig, count: int) -> Case:
-    """Random crops of scikit-image's photo of an astronaut."""
-    from skimage import data
-
-    generator = torch.Generator().manual_seed(0)
-    photo = torch.from_numpy(data.astronaut()[:256, :256].copy())  # type: ignore[no-untyped-call]
-    crops = random_crops(count, 256, 256, scale=(0.2, 1.0), flip=True, generator=generator)
-    pixels = resize_crops(photo.expand(count, -1, -1, -1), crops, config.image_shape[0])
-    torch.manual_seed(0)
-    noise = torch.rand(count, config.num_patches)  # as the authors' model draws it after the same seed
-    return Case(config, Normalisation(IMAGENET_MEAN, IMAGENET_STD)(pixels), noise)
-
-
-def make_steps(case: Case, authors: Path | None) -> dict[str, Step]:
-    """Every way with a copy of the same weights."""
-    from transformers import ViTMAEForPreTraining as Reference
-
-    torch.manual_seed(1)
-    first = ViTMAEForPreTraining(case.config)
-    steps: dict[str, Step] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        first.save_pretrained(folder)
-        for name, bf16 in ((REFERENCE, False), (f"{REFERENCE}, bf16", True)):
-            theirs = Reference.from_pretrained(folder)
-            theirs.vit.embeddings.position_embeddings.requires_grad_(False)  # as in the paper and in ours
-            theirs.decoder.decoder_pos_embed.requires_grad_(False)
-            steps[name] = _called(theirs, case, bf16=bf16)
-        if authors is None:
-            print("Without the authors' row: --authors FOLDER takes a clone of facebookresearch/mae.")
-        else:
-            steps["authors"] = authors_step(authors, case, first)
-        for name, bf16 in (("ours", False), ("ours, bf16", True), ("ours, bf16, compiled", True)):
-            model = ViTMAEForPreTraining.from_pretrained(folder)
-            model.set_attn_implementation("eager" if bf16 else "sdpa")
-            if "compiled" in name:
-                compile_layers(model)
-            steps[name] = _called(model, case, bf16=bf16)
-    return steps
-
-
-def _called(model: Any, case: Case, *, bf16: bool) -> Step:
-    return Step(model, lambda: model(case.pixels, noise=case.noise).loss, bf16=bf16)
-
-
-def authors_step(folder: Path, case: Case, like: ViTMAEForPreTraining) -> Step:
-    """Theirs, with the weights of `like`."""
-    config = case.config
-    theirs = _authors_class(folder)(
-        img_size=config.image_shape[0],
-        patch_size=config.patch_shape[0],
-        embed_dim=config.hidden_size,
-        depth=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        decoder_embed_dim=config.decoder_hidden_size,
-        decoder_depth=config.decoder_num_hidden_layers,
-        decoder_num_heads=config.decoder_num_attention_heads,
-        norm_layer=partial(nn.LayerNorm, eps=config.layer_norm_eps),
-        norm_pix_loss=config.norm_pix_loss,
+def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: int) -> str:
+    """The table of one model."""
+    tried = device.type == "cpu"
+    case = _case(size, SIZES[size].on_cpu if tried else SIZES[size].on_gpu, device)
+    steps, memory = _made(ways_on_a_gpu(case, authors), device)
+    repeats = 1 if tried else STEPS
+    works: dict[str, Work] = {name: partial(_repeated, step, repeats) for name, step in steps.items()}
+    seconds = interleaved(works, rounds=rounds, synchronise=synchroniser(device))
+    theirs = [name for name in steps if not name.startswith("ours")]
+    best = min(theirs, key=lambda name: float(np.median(seconds[name])))
+    rate = product_rate(device, *(3 * (64 if tried else PRODUCT,)))
+    operations = step_operations(case.config)
+    notes = {
+        name: (
+            f"{operations * case.count * repeats / float(np.median(seconds[name])) / rate:.0%}",
+            f"{memory[name]:.1f}",
+            *step.drift(steps[REFERENCE]),
+        )
+        for name, step in steps.items()
+    }
+    columns = ("of a product's rate", "GiB", "last loss", "cosine of the first gradient")
+    shown = compared(
+        seconds, reference=best, count=case.count * repeats, unit="images/s", notes=notes, columns=columns
     )
-    _fill(theirs, like)
-
-    def loss() -> Tensor:
-        torch.manual_seed(0)
-        error: Tensor = theirs(case.pixels, config.mask_ratio)[0]
-        return error
-
-    return Step(theirs, loss)
+    said = f"{size}, batches of {case.count}; {rounded(operations / 1e9)} GFLOP an image and step; "
+    return f"{said}a bf16 product reaches {rounded(rate / 1e12)} TFLOP/s\n\n{table(*shown)}"
 
 
-def _authors_class(folder: Path) -> Any:
-    """`MaskedAutoencoderViT` of their files as they are.
+def _made(ways: Ways, device: torch.device) -> tuple[dict[str, Any], dict[str, float]]:
+    """Each way after its first step, and the memory in GiB that it then had needed."""
+    steps, memory = {}, {}
+    for name, make in ways.items():
+        held = Memory(device)
 
-    What these need of old versions is given to them: `numpy.float`, and a `Block` of timm's that takes
-    `qk_scale`, which they leave at None.
-    """
-    timm_models: Any = importlib.import_module("timm.models.vision_transformer")
+        def begin(name: str = name, make: Callable[[], Any] = make) -> None:
+            steps[name] = make()
+            steps[name].first()
 
-    class Block(timm_models.Block):  # type: ignore[misc]
-        def __init__(self, *sizes: Any, qk_scale: None = None, **options: Any) -> None:
-            super().__init__(*sizes, **options)
-
-    np.float = float  # type: ignore[attr-defined]  # looked up when a model is made
-    with (
-        mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(timm_models, "Block", Block),
-    ):
-        return importlib.import_module("models_mae").MaskedAutoencoderViT
+        memory[name] = held.peak(begin)
+    return steps, memory
 
 
-@torch.no_grad()
-def _fill(theirs: nn.Module, like: ViTMAEForPreTraining) -> None:
-    """Give the authors' model our weights: their names read as ours are views of their tensors."""
-    for name, value in to_hub_names(theirs.state_dict())[0].items():
-        value.copy_(like.state_dict()[name])
+def _repeated(step: Work, times: int) -> None:
+    for _ in range(times):
+        step()
 
 
-def drift(step: Step, reference: Step) -> tuple[str, str]:
-    """The last loss, and how alike the first gradients are."""
-    names = sorted(step.gradient.keys() & reference.gradient.keys())
-    ours, theirs = (torch.cat([s.gradient[name].flatten() for name in names]) for s in (step, reference))
-    cosine = functional.cosine_similarity(ours.double(), theirs.double(), dim=0)
-    return f"{step.losses[-1]:.5f}", f"{cosine:.6f}"
+def step_operations(config: ViTMAEConfig) -> int:
+    """FLOP of one photo's loss and gradient, two for each product and sum; counted, not estimated."""
+    with torch.device("meta"):
+        model = ViTMAEForPreTraining(config, attn_implementation="eager").to("meta").train()
+        pixels = torch.empty(1, config.num_channels, *config.image_shape)
+        noise = torch.empty(1, config.num_patches)
+    with FlopCounterMode(display=False) as counter:
+        model(pixels, noise=noise).loss.backward()
+    return int(counter.get_total_flops())
 
 
 if __name__ == "__main__":

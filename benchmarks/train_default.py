@@ -151,8 +151,8 @@ def architecture(size: str) -> dict[str, Any]:
 def gather(chosen: argparse.Namespace) -> Path:
     """A folder of links to the photos: `tiny`, and of CIFAR-10's those that are drawn, `cifar`."""
     folder: Path = chosen.output / "mix"
-    sets = ((chosen.data / "train", "tiny", 10**9), (chosen.cifar / "train", "cifar", CIFAR_PHOTOS))
-    for source, name, most in sets:
+    data, cifar = (place.absolute() / "train" for place in (chosen.data, chosen.cifar))
+    for source, name, most in ((data, "tiny", 10**9), (cifar, "cifar", CIFAR_PHOTOS)):
         if (folder / name).exists():
             continue
         files = [stamp.path for stamp in list_photos(source)]
@@ -161,7 +161,7 @@ def gather(chosen: argparse.Namespace) -> Path:
             link = half_made / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(path.absolute())
+            link.symlink_to(path)
         half_made.rename(folder / name)
     return folder
 

@@ -1,0 +1,275 @@
+"""The ways to make a step of pretraining that `benchmarks.pretraining` compares."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.mae_authors import authors_model
+from vitmae_search.training.augment import random_crops, resize_crops
+from vitmae_search.training.devices import compiles
+from vitmae_search.training.packed import PackedPhotos
+from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.steps import Unread
+from vitmae_search.training.pretraining.trainer import Trainer
+from vitmae_search.training.processes import Processes
+from vitmae_search.training.schedule import adamw
+from vitmae_search.training.stream import Normalisation
+from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
+from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.layers import compile_layers
+
+REFERENCE = "transformers"
+RATE, BETAS, DECAY = 1e-4, (0.9, 0.95), 0.05
+
+Work = Callable[[], object]
+Loss = Callable[[], Tensor]
+Ways = Mapping[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every way is given. `photos` (N, side, side, 3) uint8 on the host; on the device the `pixels`
+    (N, 3, S, S) that were made of them, normalised, and the `noise` (N, L)."""
+
+    config: ViTMAEConfig
+    photos: Tensor
+    pixels: Tensor
+    noise: Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+
+def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Case:
+    """Random crops of scikit-image's photo of an astronaut."""
+    from skimage import data
+
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.from_numpy(data.astronaut()[:256, :256].copy())  # type: ignore[no-untyped-call]
+    crops = random_crops(count, 256, 256, scale=(0.2, 1.0), flip=True, generator=generator)
+    side = config.image_shape[0]
+    pixels = resize_crops(photo.expand(count, -1, -1, -1), crops, side)
+    photos = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    torch.manual_seed(0)
+    noise = torch.rand(count, config.num_patches)
+    normalise = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    return Case(config, photos, normalise(pixels).to(device), noise.to(device))
+
+
+class Step:
+    """One way to train a model of its own, on the same batch over and over.
+
+    `dtype` is autocast's, None for fp32. `as_authors` is what their loop does beside: AdamW as torch makes
+    it, gradients of fp16 scaled, their norm, and the loss read and the device waited for after each step.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, dtype: torch.dtype | None = None, *, as_authors: bool = False
+    ) -> None:
+        self._model, self._loss, self._dtype = model.train(), loss, dtype
+        self._device = next(model.parameters()).device
+        self._optimizer = adamw(model, rate=RATE, betas=BETAS, weight_decay=DECAY)
+        self._as_authors = as_authors
+        if as_authors:
+            groups = [
+                {"params": g["params"], "weight_decay": g["weight_decay"]}
+                for g in self._optimizer.param_groups
+            ]
+            self._optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype == torch.float16)
+        self._losses: list[Tensor] = []
+        self.gradient: dict[str, Tensor] = {}
+        self.first_seconds = 0.0
+
+    def first(self) -> None:
+        """The step that warms up; its gradient is kept on the host, under the hub's names."""
+        started = time.perf_counter()
+        self._backward()
+        self.first_seconds = time.perf_counter() - started
+        gradients = {n: p.grad.float().cpu() for n, p in self._model.named_parameters() if p.grad is not None}
+        self.gradient = {name: g.clone() for name, g in to_hub_names(gradients)[0].items()}
+        self._update()
+
+    def __call__(self) -> None:
+        self._backward()
+        self._update()
+
+    def drift(self, reference: Step) -> tuple[str, str]:
+        """The last loss, and how alike the first gradients are."""
+        names = sorted(self.gradient.keys() & reference.gradient.keys())
+        ours, theirs = (torch.cat([s.gradient[name].flatten() for name in names]) for s in (self, reference))
+        cosine = functional.cosine_similarity(ours.double(), theirs.double(), dim=0)
+        return f"{self._losses[-1].item():.5f}", f"{cosine:.6f}"
+
+    def _backward(self) -> None:
+        self._optimizer.zero_grad()
+        with nullcontext() if self._dtype is None else torch.autocast(self._device.type, self._dtype):
+            loss = self._loss()
+        self._losses.append(loss.detach())
+        if self._as_authors or self._device.type == "cpu":
+            loss.item()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def _update(self) -> None:
+        if self._as_authors:
+            self._scaler.unscale_(self._optimizer)
+            norms = [torch.norm(p.grad) for p in self._model.parameters() if p.grad is not None]
+            torch.norm(torch.stack(norms))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._as_authors and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+class PretrainStep:
+    """What a step of `pretrain` does, all of it: crops of other photos and other masks each time."""
+
+    def __init__(self, model: ViTMAEForPreTraining, case: Case, options: PretrainOptions) -> None:
+        processes = Processes(case.device)
+        batches = Batches(
+            PackedPhotos(case.photos.numpy(), "", ()),
+            options,
+            image_size=case.config.image_shape[0],
+            num_patches=case.config.num_patches,
+            normalise=Normalisation(IMAGENET_MEAN, IMAGENET_STD),
+            processes=processes,
+        )
+        self._trainer = Trainer(model, batches, options, processes)
+        self._step = 0
+        self._last: list[Unread] = []
+
+    def first(self) -> None:
+        self()
+
+    def __call__(self) -> None:
+        self._last = [self._trainer.gradient(self._step)]
+        self._trainer.update(self._step, 1.0)
+        self._step += 1
+
+    def drift(self, reference: object) -> tuple[str, str]:
+        """The last loss; the photos are others, so no gradient is like another's."""
+        return f"{self._trainer.read(self._last)[0].losses.loss:.5f}", "–"
+
+
+def ways_on_cpu(case: Case, authors: Path | None) -> Ways:
+    """Names, and what makes each way with a copy of the same weights."""
+    first = _first(case)
+    ways: dict[str, Callable[[], Any]] = {
+        REFERENCE: partial(reference_step, case, first),
+        f"{REFERENCE}, bf16": partial(reference_step, case, first, torch.bfloat16),
+    }
+    if authors is not None:
+        ways["authors"] = partial(authors_step, authors, case, first)
+    for name, dtype in (
+        ("ours", None),
+        ("ours, bf16", torch.bfloat16),
+        ("ours, bf16, compiled", torch.bfloat16),
+    ):
+        ways[name] = partial(our_step, case, first, dtype, compiled="compiled" in name)
+    return ways
+
+
+def ways_on_a_gpu(case: Case, authors: Path | None) -> Ways:
+    """As `ways_on_cpu`. Nothing is compiled but where torch can, so that all of it can be tried."""
+    first, half = _first(case), torch.bfloat16
+    ways: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
+    if authors is not None:
+        for name, dtype in (("authors, fp16", torch.float16), ("authors, bf16", half)):
+            ways[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
+    ways["ours"] = partial(our_step, case, first, half)
+    ways["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
+    if compiles(case.device):
+        ways[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
+        ways["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
+        ways["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)
+    return ways
+
+
+def _first(case: Case) -> ViTMAEForPreTraining:
+    torch.manual_seed(1)
+    return ViTMAEForPreTraining(case.config)
+
+
+def _copied(kind: Any, first: ViTMAEForPreTraining) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        first.save_pretrained(folder)
+        return kind.from_pretrained(folder)
+
+
+def reference_step(
+    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None = None, *, compiled: bool = False
+) -> Step:
+    """transformers', with position tables that stay as they are, as in the paper and in ours."""
+    from transformers import ViTMAEForPreTraining as Reference
+
+    theirs = _copied(Reference, first)
+    theirs.vit.embeddings.position_embeddings.requires_grad_(False)
+    theirs.decoder.decoder_pos_embed.requires_grad_(False)
+    theirs = theirs.to(case.device)
+    called = torch.compile(theirs) if compiled else theirs
+    return Step(theirs, lambda: called(case.pixels, noise=case.noise).loss, dtype)
+
+
+def our_step(
+    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
+) -> Step:
+    """Ours, without what makes the batch."""
+    model = _copied(ViTMAEForPreTraining, first).to(case.device)
+    eager = dtype is not None and case.device.type == "cpu"
+    model.set_attn_implementation("eager" if eager else "sdpa")
+    if compiled:
+        compile_layers(model)
+    return Step(model, lambda: model(case.pixels, noise=case.noise).loss, dtype)
+
+
+def pretrain_step(case: Case, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
+    """Ours, with all that `pretrain` does."""
+    options = PretrainOptions(
+        batch_size=case.count,
+        learning_rate=RATE * 256 / case.count,
+        precision="bf16",
+        attention="eager" if case.device.type == "cpu" else "sdpa",
+        cache="device",
+        compiled=compiled,
+    )
+    return PretrainStep(_copied(ViTMAEForPreTraining, first), case, options)
+
+
+def authors_step(
+    folder: Path,
+    case: Case,
+    like: ViTMAEForPreTraining,
+    dtype: torch.dtype | None = None,
+    *,
+    in_their_loop: bool = False,
+) -> Step:
+    """Theirs, with the weights of `like`, and the masks that all have in place of those that it draws."""
+    theirs = authors_model(folder, like).to(case.device)
+
+    def given(*_: object, **__: object) -> Tensor:
+        return case.noise
+
+    def loss() -> Tensor:
+        with mock.patch.object(torch, "rand", given):
+            error: Tensor = theirs(case.pixels, case.config.mask_ratio)[0]
+        return error
+
+    return Step(theirs, loss, dtype, as_authors=in_their_loop)
