@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 CAPTURING = threading.Lock()
-"""One CUDA graph is captured at a time: it may not be while another thread waits for the whole device."""
+"""One CUDA graph is made at a time: not while another thread compiles, or waits for the whole device."""
 
 
 @contextmanager

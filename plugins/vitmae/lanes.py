@@ -33,8 +33,6 @@ _VALUES = 20_000_000
 128 × 256 then, more than four for each of an H100's 132 multiprocessors."""
 _LARGEST = 1024
 _FEW = 4
-_WARM_UPS = 3
-"""Runs before a capture, as torch advises: the first ones choose kernels and make their workspaces."""
 
 
 def part_for(tokens: int, width: int) -> int:
@@ -59,7 +57,7 @@ class Stream(Protocol):
     def wait(self) -> None: ...
 
     def recorded(self, work: Work) -> Work:
-        """What does the same as `work`, which was launched before, at less cost; `work` itself otherwise."""
+        """What does the same as `work` at less cost, or `work` itself. Runs it, too."""
         ...
 
 
@@ -83,9 +81,6 @@ class Lane:
         def compute() -> None:
             device_out.copy_(forward(device_in))
 
-        for _ in range(_WARM_UPS):
-            stream.launch(compute)
-        stream.wait()
         self._compute = stream.recorded(compute)
 
     def start(self, rows: Rows) -> None:

@@ -14,6 +14,9 @@ from .lanes import Work
 
 log = logging.getLogger(__name__)
 
+_WARM_UPS = 3
+"""As torch advises: the first runs compile, choose kernels, and make what those work in, on this stream."""
+
 
 class CudaStream:
     """See `lanes.Stream`. torch hands out 32 streams by turns, so that one is taken once and kept."""
@@ -38,12 +41,18 @@ class CudaStream:
         self._stream.synchronize()
 
     def recorded(self, work: Work) -> Work:
+        with CAPTURING:
+            for _ in range(_WARM_UPS):
+                self.launch(work)
+            self.wait()
+            return self._captured(work)
+
+    def _captured(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
         try:
             # The outer one gives the caller its stream back where ending the capture fails. Other threads may
             # allocate: thread_local forbids what no capture allows to this thread alone.
             with (
-                CAPTURING,
                 torch.cuda.stream(self._stream),
                 torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
             ):

@@ -46,6 +46,9 @@ class HostStream:
         pass
 
     def recorded(self, work: Work) -> Work:
+        for _ in range(3):
+            self.launch(work)
+        self.wait()
         return work
 
 
