@@ -51,7 +51,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[1]
 _LEAST = 0.5
 """Minutes that have to be left for another one."""
-_LINES = 20
+_LINES = 40
 """Of a benchmark's warnings and errors: the last ones."""
 
 Tell = Callable[[str], None]

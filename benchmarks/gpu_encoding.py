@@ -3,10 +3,10 @@
     python -m benchmarks.gpu_encoding [--device cuda|cuda:N|cpu] [--only base|large|shipped] [--rounds 5]
                                       [--tables ways,choices,rest] [--modes MODE,...] [--compiling SECONDS]
 
-"base" and "large" are ViT-B/16 and ViT-L/16 at 224 pixels with random weights, "shipped" is the bundled
-model. All ways of a table take turns in one run, medians of the rounds. Others get pixels in bf16 that lie on
-the device already, at the fastest of several batch sizes; ours gets the host's bytes, and normalises them.
-Three tables for each model:
+"base" and "large" are ViT-B/16 and ViT-L/16 at 224 pixels with random weights, whose cosines say nothing of
+drift; "shipped" is the bundled model. All ways of a table take turns in one run, medians of the rounds.
+Others get pixels in bf16 that lie on the device already, at the fastest of several batch sizes; ours gets the
+host's bytes, and normalises them. Three tables for each model:
 
 - ways: ours beside the others. The shares are of a large bf16 product's rate, and of the rate of the products
   that the model's layers have, both measured in the same run. The cosines are to the reference's vectors in

@@ -136,8 +136,10 @@ def mean_of_patches(model: nn.Module) -> Encode:
 
 def compiled(encode: Encode, mode: str) -> Encode:
     """For each size on its own; what was compiled for one size is never stretched to another."""
-    dynamo: Any = torch._dynamo
-    dynamo.config.cache_size_limit = 64  # all ways of a package share their code; beyond it none is compiled
+    dynamo: Any = importlib.import_module("torch._dynamo.config")
+    inductor: Any = importlib.import_module("torch._inductor.config")
+    inductor.autotune_num_choices_displayed = 0
+    dynamo.cache_size_limit = 64  # all ways of a package share their code; beyond it none is compiled
     fast: Encode = torch.compile(encode, mode=mode, dynamic=False)
     return fast
 
