@@ -1,11 +1,14 @@
 """Decoding for a model of 224 pixels on one core: ours beside PIL and the reference's image processor.
 
-    python -m benchmarks.decoding [--photos FOLDER] [--side 224]
+    python -m benchmarks.decoding [--photos FOLDER] [--side 224] [--device cuda]
 
 From a file's bytes in memory to what the model is given. Photos are the demo's, made to 500 × 375 and to 12
 megapixels; those of FOLDER (JPEGs, any size) make a third group and take part in the drift. That is the
 cosine between the shipped model's vectors after default and after exact decoding, in fp32: at its own 64
 pixels and stretched to 224. "searched" are the vectors after the model's projection.
+
+With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes on the GPU and
+resizes there, beside ours on all cores; and how far its pixels are from exact decoding.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import ViTImageProcessorPil
 
+from benchmarks import decoding_on_device
 from benchmarks.measuring import compared, interleaved, machine, table
+from benchmarks.on_device import describe, device_of
 from benchmarks.photographs import LARGE, SMALL, make_photos
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.photos import decode, decode_target, digest, encode_thumbnail
@@ -43,7 +48,13 @@ def main() -> None:
     )
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
     parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     chosen = parser.parse_args()
+    device = device_of(chosen.device)
+    if device.type == "cuda":
+        print(describe(device), "\n")
+        for text in decoding_on_device.report(device, chosen.side):
+            print(text, flush=True)
     one_core()
     with tempfile.TemporaryDirectory() as name:
         groups = {

@@ -157,7 +157,7 @@ def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -
             ) as library,
             closing(Ways(library, model, setting, case, folders)) as ways,
         ):
-            library.index(_folder(Path(name) / "first", photos, max(128, case.ours // 4), "first"))
+            library.index(make_folder(Path(name) / "first", photos, max(128, case.ours // 4), "first"))
             seconds = interleaved(ways.all(), rounds=setting.rounds, synchronise=synchroniser(setting.device))
             ways.close()
             memory = device_memory(setting.device, ways.index)
@@ -263,10 +263,11 @@ def device_memory(device: torch.device, work: Callable[[], object]) -> str:
 
 
 def _folders(home: Path, photos: Sequence[bytes], count: int, folders: int) -> list[Path]:
-    return [_folder(home / str(number), photos, count, str(number)) for number in range(folders)]
+    return [make_folder(home / str(number), photos, count, str(number)) for number in range(folders)]
 
 
-def _folder(folder: Path, photos: Sequence[bytes], count: int, name: str) -> Path:
+def make_folder(folder: Path, photos: Sequence[bytes], count: int, name: str) -> Path:
+    """A new folder of `count` files of those photos, each with a few bytes more: no content comes twice."""
     folder.mkdir(parents=True)
     for number in range(count):
         data = photos[number % len(photos)] + f"{name} {number}".encode()
@@ -292,7 +293,7 @@ def _memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
     context = multiprocessing.get_context("spawn")
     said = []
     for count in _MEMORY[setting.kind]:
-        folder = _folder(home / f"memory-{count}", photos, count, "memory")
+        folder = make_folder(home / f"memory-{count}", photos, count, "memory")
         with context.Pool(1) as pool:
             library = home / f"library-{count}"
             own, other = pool.apply(peak, (folder, library, str(setting.device), setting.workers))
