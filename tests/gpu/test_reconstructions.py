@@ -11,12 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.vitmae.masking import mask_by_noise
 
 LEVELS = 2
 SHARE = 0.01
+
+
+def test_the_same_noise_is_the_same_mask_with_ties_too(device: str) -> None:
+    noise = torch.rand(32, 196, generator=torch.Generator().manual_seed(0)).mul(16).floor()
+    due, made = mask_by_noise(noise, 0.75), mask_by_noise(noise.to(device), 0.75)
+    for a, b in zip(due[:3], made[:3], strict=True):
+        assert torch.equal(a, b.cpu())
+    order = np.argsort(noise.numpy(), axis=1, kind="stable")[:, : due.ids_keep.shape[1]]
+    assert np.array_equal(made.ids_keep.cpu().numpy(), order)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

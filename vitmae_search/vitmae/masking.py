@@ -43,7 +43,8 @@ def mask_by_noise(noise: Tensor, mask_ratio: float, *, keep_order: bool = True) 
     kept = num_kept(noise.shape[1], mask_ratio)
     if kept == noise.shape[1] and keep_order:
         return keep_all(noise.shape[0], noise.shape[1], noise.device)
-    return _masking(torch.argsort(noise, dim=1), kept)
+    # Stable, as it always is on a CPU: patches that drew the same number fall alike on every device.
+    return _masking(torch.argsort(noise, dim=1, stable=True), kept)
 
 
 def mask_by_choice(removed: Tensor) -> Masking:
