@@ -2,6 +2,7 @@
 
 It knows nothing of photos, plugins or search. Pure functions (`positions`, `masking`, `patches`, `loss`,
 `pooling`) carry the arithmetic; `layers`, `encoder`, `decoder`, `modeling` and `vit` put them together;
+`prepacked`, with `products` and `fused`, makes encoders fast for inference;
 `checkpoints` and its neighbours read and write models; `reconstruct` is the whole of it on one picture.
 """
 
