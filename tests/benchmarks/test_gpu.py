@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import FIELDS
-from benchmarks.gpu import Part, environment, run_all
+from benchmarks.gpu import PARTS, ROOT, Part, environment, run_all
 from benchmarks.gpu_encoding import operations
 from benchmarks.gpu_ours import VARIANTS
 from benchmarks.gpu_profile import IDLE, Kernel, by
@@ -127,6 +127,14 @@ def test_one_that_fails_and_one_that_hangs_are_said_and_the_next_runs() -> None:
     assert "a reason" in text
     assert "**stopped after 2 seconds**" in text
     assert "['--device', 'cuda:1']" in text
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_has_its_program_which_takes_a_device(name: str) -> None:
+    program = ROOT / f"{PARTS[name].words[1].replace('.', '/')}.py"
+    options = {f'"{word}"' for word in PARTS[name].words if word.startswith("--")}
+    source = program.read_text("utf-8")
+    assert all(f"add_argument({option}" in source for option in options | {'"--device"'})
 
 
 def test_nothing_is_started_that_there_is_no_time_for() -> None:
