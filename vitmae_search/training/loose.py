@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.photos.squares import square
 from vitmae_search.records import Stamp
-from vitmae_search.training.packed import decode_square, list_photos, signature_of
+from vitmae_search.training.packed import list_photos, signature_of
 
 Decoded = tuple[NDArray[np.uint8], dict[int, str]]
 """A picture, and why which rows could not be decoded before it."""
@@ -44,7 +45,7 @@ class LoosePhotos(Dataset[Decoded]):
         failed: dict[int, str] = {}
         for i in range(len(self)):
             place = (row + i) % len(self)
-            decoded = decode_square(self._paths[place], self._side)
+            decoded = square(self._paths[place], self._side)
             if not isinstance(decoded, str):
                 return decoded, failed
             failed[place] = decoded

@@ -7,30 +7,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vitmae_search.atomic import write_atomically
-from vitmae_search.errors import PhotoError, TrainingError, display_path
-from vitmae_search.photos import decode, read_photo, scan
+from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.photos import scan
+from vitmae_search.photos.squares import Square, squares
 from vitmae_search.records import ScanProblem, Stamp
 
-_CHUNK = 512  # photos decoded at a time: 512 · 224² · 3 bytes are 77 MB
+_TOLD = 512  # photos between two words about the progress
 _FORMAT = 1
 
 OnPacked = Callable[[int, int], None]
 """Called with the photos done and the photos in all."""
-
-_Make = Callable[[Image.Image, int], Image.Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +60,8 @@ def pack(
     """Decode every photo under `folder` to `side` × `side` pixels, or reuse `cache` if nothing changed.
 
     A photo is scaled so that its shorter side fits and cropped in its middle. One that cannot be decoded
-    is left out and listed. `cache` is a folder; a half-made one is made again. `workers` threads decode, by
-    default one a core.
+    is left out and listed. `cache` is a folder; a half-made one is made again. `workers` decode, by
+    default one a core (see `photos.squares`).
     Raises `TrainingError` where no photo is found, and where the disk has no room for them.
     """
     files = list_photos(folder)
@@ -86,7 +82,6 @@ def pack_files(
 
     With a filter in `whole` each photo is resized whole, whatever its aspect, as `ViTImageProcessor` does.
     """
-    make = _middle if whole is None else partial(_whole, resample=whole)
     signature = signature_of(files, side, "" if whole is None else f"whole {int(whole)}")
     kept = _open(Path(cache), signature)
     if kept is not None:
@@ -94,9 +89,9 @@ def pack_files(
     Path(cache).mkdir(parents=True, exist_ok=True)
     _require_room(cache, len(files), side)
     with write_atomically(Path(cache) / "images.u8") as stream:
-        square = partial(decode_square, side=side, make=make)
-        threads = workers or os.cpu_count() or 1
-        failures = _decode_all([stamp.path for stamp in files], square, stream, threads, on_progress)
+        paths = [stamp.path for stamp in files]
+        decoded = squares(paths, side, None if whole is None else int(whole), workers=workers)
+        failures = _write_all(paths, decoded, stream, on_progress)
     count = len(files) - len(failures)
     if count == 0:
         raise TrainingError(f"no photo could be read under {display_path(source)}")
@@ -159,47 +154,16 @@ def _open(cache: Path, signature: str) -> PackedPhotos | None:
     return None
 
 
-def _decode_all(
-    paths: Sequence[str],
-    square: Callable[[str], NDArray[np.uint8] | str],
-    stream: IO[bytes],
-    workers: int,
-    on_progress: OnPacked | None,
+def _write_all(
+    paths: Sequence[str], decoded: Iterable[Square], stream: IO[bytes], on_progress: OnPacked | None
 ) -> list[tuple[str, str]]:
     """Write the decoded photos to `stream` in order, and return those that failed."""
     failures: list[tuple[str, str]] = []
-    done = 0
-    with ThreadPoolExecutor(workers) as pool:
-        for chunk in _chunks(paths):
-            for path, result in zip(chunk, pool.map(square, chunk), strict=True):
-                if isinstance(result, str):
-                    failures.append((path, result))
-                else:
-                    stream.write(result.tobytes())
-            done += len(chunk)
-            if on_progress is not None:
-                on_progress(done, len(paths))
+    for done, (path, result) in enumerate(zip(paths, decoded, strict=True), 1):
+        if isinstance(result, str):
+            failures.append((path, result))
+        else:
+            stream.write(result.tobytes())
+        if on_progress is not None and (done % _TOLD == 0 or done == len(paths)):
+            on_progress(done, len(paths))
     return failures
-
-
-def _chunks(paths: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(paths)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
-
-
-def _middle(image: Image.Image, side: int) -> Image.Image:
-    return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
-
-
-def decode_square(path: str, side: int, make: _Make = _middle) -> NDArray[np.uint8] | str:
-    """(side, side, 3) uint8, by default the photo's middle, or the reason why there is none."""
-    try:
-        image = decode(read_photo(path), path=path, shrink_to=side).image
-    except PhotoError as error:
-        return error.reason
-    return np.asarray(make(image, side))
-
-
-def _whole(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
-    return image.resize((side, side), resample)
