@@ -93,6 +93,7 @@ class Engine:
 
         `others` are modules of the caller's, who moves them back.
         """
+        self._let_go()
         if self._network is None or self._lost is not None or self._device.type == "cpu":
             return
         with self._telling():
@@ -103,12 +104,16 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the network, and give back what the device keeps for it."""
+        self._let_go()
         self._network = None
         with suppress(RuntimeError):  # of a device that was lost
             free_unused(self._device)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         return self._at_once(rows)
+
+    def _let_go(self) -> None:
+        """Of what else is on the device, and can be made again."""
 
     def _at_once(self, rows: Rows) -> NDArray[np.float32]:
         found = self._forward(torch.tensor(rows, device=self._device))
@@ -137,6 +142,7 @@ class Engine:
                 yield
         except DeviceError as error:
             self._lost = str(error)
+            self._let_go()
             raise
 
 
@@ -185,14 +191,9 @@ class CudaEngine(Engine):
         free_unused(self._device)
         return super().run_alone(work)
 
-    def rest(self, *others: nn.Module) -> None:
+    def _let_go(self) -> None:
         self._lanes.drop()
         self._lanes.part = self._largest
-        super().rest(*others)
-
-    def close(self) -> None:
-        self._lanes.drop()
-        super().close()
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         return self._lanes.run(rows)

@@ -149,11 +149,11 @@ class Lanes:
 
     def _parts(self, rows: Rows) -> Iterator[NDArray[np.float32]]:
         """What the rows give, in order, part by part; each is to be copied before the next is asked for."""
-        if _FEW * len(rows) < self.part:
-            yield self._at_once(rows)
-            return
         try:
-            yield from self._in_turns(rows)
+            if _FEW * len(rows) < self.part:
+                yield self._at_once(rows)
+            else:
+                yield from self._in_turns(rows)
         except BaseException:
             self.drop()  # some may still be computing
             raise

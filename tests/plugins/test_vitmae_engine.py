@@ -109,6 +109,7 @@ def test_a_device_that_was_lost_stays_lost_in_one_sentence(engines, kind: str, e
     assert str(error).partition("\n")[0] in said
     assert said.endswith("what was finished before is kept: start again, or choose --device cpu")
     assert "\n" not in said
+    assert kind == "plain" or engine._lanes._lanes == []
     network.error, calls = None, network.calls
     for call in (lambda: engine.run(ROWS), lambda: engine.run_alone(lambda: 1)):
         with pytest.raises(DeviceError) as later:
