@@ -11,7 +11,7 @@ bundled model. What is there is not done again: killed or stopped by --minutes, 
 OUTPUT with model/ and facts.json alone, carried elsewhere, goes on there with `adapt`.
 
 The recipe is the card's, with batches of 2,048 and the paper's schedule. Such batches make 49 steps an epoch,
-and by the count of a step's operations a GPU then works for longer than starting its kernels takes. The rate
+and should keep a GPU busy for longer than starting a step's thousand kernels takes. The rate
 grows with the batch, from the paper's base of 1.5e-4 to 1.2e-3: about the peaks that the bundled model was
 trained at, 1e-3 and 1.2e-3. (Its own base, 1e-3 for 256, would be 8e-3 here, for which nothing speaks.) It
 rises over a twentieth of the epochs, as the paper's does over 40 of 800. The running mean looks back over

@@ -53,8 +53,7 @@ def settled(options: R) -> R:
 def compiles(device: torch.device) -> bool:
     """Whether compiled layers are worth a minute's wait there: on a GPU for which torch has its compiler.
 
-    Most of a layer's kernels only read and write tokens, which limits a small model's step more than its
-    products do. Compiled, several of them are one.
+    Many of a layer's kernels only read and write tokens. Compiled, several of them are one.
     """
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
