@@ -42,7 +42,7 @@ class Reading:
     def fetch(self, jobs: Sequence[Job], lookup: Lookup) -> Generator[Fetched, None, None]:
         """The jobs' files, in order; `lookup` is `PhotoReader`'s. Closing it waits for what has begun."""
         processes = self._processes(jobs)
-        most = max(1, min(_BUNDLE, len(jobs) // (4 * self.workers)))
+        most = max(1, min(_BUNDLE, len(jobs) // (16 * self.workers)))  # so that none waits long for the last
         reader = PhotoReader(lookup, self.decoder, processes)
         ahead = self.batch_size // most + 2 * self.workers
         read = prefetch(bundles(jobs, most), reader, workers=self.workers, ahead=ahead)
