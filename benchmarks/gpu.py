@@ -135,11 +135,11 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
     """Tell what a Python process prints, while it does. None, or why it did not end well."""
     started = time.monotonic()
     tell(f"`python3 {shlex.join(words)}`\n")
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as temporary:
         with subprocess.Popen(
             python(*words),
             cwd=ROOT,
-            env=environment(),
+            env=environment() | {"TMPDIR": temporary},  # where one that is stopped leaves gigabytes
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -186,9 +186,19 @@ def python(*words: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the checkout first among the places that are imported from."""
+    """This process's, with the checkout first among the places that are imported from.
+
+    What torch has compiled is kept for the next benchmark.
+    """
+    compiled = Path(tempfile.gettempdir()) / "torchinductor_benchmarks"
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(compiled),
+        **os.environ,
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
 
 
 def _stop(process: subprocess.Popen[str], stopped: threading.Event) -> None:
