@@ -163,8 +163,8 @@ class Finetuning:
         optimizer.zero_grad(set_to_none=True)
         loss = self._task.loss(self.step)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._parameters, options.clip_norm or math.inf).item()
-        value = loss.item()
+        gradient = nn.utils.clip_grad_norm_(self._parameters, options.clip_norm or math.inf)
+        value, norm = torch.stack([loss.detach().float(), gradient.float()]).tolist()  # a GPU is waited for once
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop(f"the loss is {value} and the gradient norm {norm} at step {self.step}")
         optimizer.step()

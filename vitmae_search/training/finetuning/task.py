@@ -14,6 +14,7 @@ from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.model import Classifier
 from vitmae_search.training.finetuning.options import FinetuneOptions
 from vitmae_search.training.stream import EpochStream, Normalisation
+from vitmae_search.training.transfer import send
 from vitmae_search.vitmae import ViTImageProcessor
 
 
@@ -68,7 +69,7 @@ class Pixels:
 
     def of(self, rows: NDArray[np.int64], crops: Crops) -> Tensor:
         """(len(rows), 3, S, S) float32."""
-        images = torch.from_numpy(self._images[rows]).to(self._device)
+        images, crops = send((torch.from_numpy(self._images[rows]), crops), self._device)
         return self._normalise(resize_crops(images, crops, self._side))
 
     def whole(self, rows: NDArray[np.int64]) -> Tensor:
