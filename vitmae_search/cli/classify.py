@@ -39,7 +39,7 @@ from vitmae_search.records import ClassifyReport
 )
 @click.option("--under", type=click.Path(), metavar="FOLDER", help="Only photos in this folder.")
 @click.option("--all", "again", is_flag=True, help="Classify photos anew that have been classified before.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 4096), help="[default: as suits model and device]")
 @device_options
 @library_option
 @click.option("--run-key", hidden=True)
@@ -51,7 +51,7 @@ def command(
     min_confidence: float,
     under: str | None,
     again: bool,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     precision: str,
     library: Path | None,

@@ -36,7 +36,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--batch-size",
         type=click.IntRange(1, 4096),
-        help="How many photos are encoded, and recorded, at once.  [default: 32, or up to 128 small ones]",
+        help="How many photos are encoded and recorded at once.  [default: as suits model and device]",
     ),
 )
 

@@ -102,7 +102,7 @@ def command(
                 instances=instances,
                 limit=limit,
                 seed=seed,
-                batch_size=batch_size or 32,
+                batch_size=batch_size,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:

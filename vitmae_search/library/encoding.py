@@ -16,7 +16,7 @@ from PIL import Image
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
 from vitmae_search.evaluation import INSTANCE_VIEWS, instance_views
-from vitmae_search.indexing.embed import Outcome, embed_rows, still_works
+from vitmae_search.indexing.embed import LEAST_BATCH, Outcome, batch_size_for, embed_rows, still_works
 from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.photos import decode, digest, read_photo
 from vitmae_search.records import Failure, Stamp
@@ -29,12 +29,14 @@ OnDone = Callable[[int, int], None]
 class Method:
     """A way from pictures to vectors: `prepare` in worker threads, then `embed` on a batch.
 
-    `embed` gives each prepared picture's (D,) vector, or the error that it alone gives.
+    `embed` gives each prepared picture's (D,) vector, or the error that it alone gives; a call has
+    `batch_size` of them where nobody says otherwise.
     """
 
     name: str
     prepare: Callable[[Image.Image], NDArray[Any]]
     embed: Callable[[Sequence[NDArray[Any]]], Sequence[Outcome]]
+    batch_size: int = LEAST_BATCH
 
     @classmethod
     def of_features(cls, name: str, feature: Callable[[Image.Image], NDArray[np.float32]]) -> Method:
@@ -52,7 +54,7 @@ class Method:
                 raise errors[0]
             return outcomes
 
-        return cls(name, embedder.prepare, embed)
+        return cls(name, embedder.prepare, embed, batch_size_for(embedder))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +80,7 @@ def encode(
     *,
     sample: Sequence[int] = (),
     shrink_to: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     seed: int = 0,
     on_done: OnDone | None = None,
 ) -> Encoded:
@@ -89,7 +91,7 @@ def encode(
     """
     chosen = sorted(sample)
     slots = _Slots(len(files), chosen)
-    columns = [_Column(method, slots.count, batch_size) for method in methods]
+    columns = [_Column(method, slots.count, batch_size or method.batch_size) for method in methods]
     reader = _Reader([method.prepare for method in methods], shrink_to, seed)
     jobs = ((stamp.path, row in slots.places) for row, stamp in enumerate(files))
     workers = default_workers()

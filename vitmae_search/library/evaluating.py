@@ -77,7 +77,7 @@ def evaluate_folder(
     instances: int = 1000,
     limit: int | None = None,
     decode: str = "scaled",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     seed: int = 0,
     host: PluginHost | None = None,
     on_progress: Callable[[IndexProgress], None] | None = None,

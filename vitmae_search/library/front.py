@@ -75,7 +75,7 @@ class Library(LibraryReader):
         in; without any of them that is the library's current space, or the bundled model in a new library.
         `projection` is a file (or what was read from it), "none" to search in the features themselves, or
         None: the current space's where nothing else is chosen, and otherwise the model's own if it has one.
-        A batch has `batch_size` photos; None is 32, and up to 128 of small ones when they are indexed.
+        A batch has `batch_size` photos; None is what suits the model and its device, 32 or more.
         With `background`, as in the app, a thread checks the indexes that are searched and makes faster
         ones, until `close`; without it `index` does.
         Raises `ModelError` for a file that is no projection.

@@ -142,7 +142,7 @@ class LibraryReader(LibraryListing):
         instances: int = 1000,
         limit: int | None = None,
         seed: int = 0,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> Evaluation:
         """How good searches are on the photos of `folder`, with what `index` would embed with now.
