@@ -18,6 +18,7 @@ from vitmae_search.training.finetuning.model import Classifier, with_weights
 from vitmae_search.training.finetuning.options import FinetuneOptions
 from vitmae_search.training.finetuning.task import Pixels, StepRows
 from vitmae_search.training.stream import step_seed
+from vitmae_search.training.transfer import send
 
 _BETAS = (0.9, 0.999)
 _AT_ONCE = 64  # photos a forward pass of the validation
@@ -64,7 +65,7 @@ class FullFinetuning:
         side = self._model.config.image_shape[0]
         rng = np.random.default_rng((options.seed, step))
         mix = draw_mix(rng, mixup=options.mixup, cutmix=options.cutmix, side=side)
-        labels = torch.from_numpy(self._photos.labels[rows]).to(self._device)
+        labels = send(torch.from_numpy(self._photos.labels[rows]), self._device)
         targets = soft_targets(labels, len(self._photos.names), smoothing=options.label_smoothing, mix=mix)
         torch.manual_seed(step_seed(options.seed, step))  # drop path, and dropout where the model has any
         with computing(self._device, options.precision):

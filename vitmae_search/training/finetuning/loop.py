@@ -164,7 +164,8 @@ class Finetuning:
         loss = self._task.loss(self.step)
         loss.backward()  # type: ignore[no-untyped-call]
         gradient = nn.utils.clip_grad_norm_(self._parameters, options.clip_norm or math.inf)
-        value, norm = torch.stack([loss.detach().float(), gradient.float()]).tolist()  # a GPU is waited for once
+        both: list[float] = torch.stack([loss.detach().float(), gradient.float()]).tolist()  # in one wait
+        value, norm = both
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop(f"the loss is {value} and the gradient norm {norm} at step {self.step}")
         optimizer.step()
