@@ -143,7 +143,7 @@ class Lanes:
         for lane in self._lanes:
             try:
                 lane.wait()
-            except RuntimeError:  # the device was lost: freeing its pinned memory would end the process
+            except RuntimeError:  # the device was lost: an error while freeing would end the process
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(lane))
         self._lanes.clear()
 

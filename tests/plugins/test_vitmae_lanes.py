@@ -333,7 +333,7 @@ def test_an_error_in_the_middle_comes_out_and_the_lanes_go_on(lanes, kind: str, 
 
 
 def test_lanes_of_a_device_that_was_lost_are_never_freed(lanes) -> None:
-    """torch would throw where nothing may be thrown, and end the process."""
+    """Freeing pinned memory asks the device; an error in a destructor would end the process."""
 
     class Lost(HostStream):
         lost = False
