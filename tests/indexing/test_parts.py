@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
+from vitmae_search.indexing import prefetch as prefetching
 from vitmae_search.indexing import progress
 from vitmae_search.indexing.embed import batch_size_for, embed_rows, still_works
 from vitmae_search.indexing.plan import Job, make_plan
-from vitmae_search.indexing.prefetch import prefetch
+from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.records import Failure, Stamp
 
@@ -206,3 +208,13 @@ def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
     assert len(recorded) == 7
     assert shown[100].photos_per_second == pytest.approx(20)
     assert teller.seconds == pytest.approx(5)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "workers"), [(1, 16, 1), (16, 64, 16), (16, 8, 8), (96, 512, 32), (2, 0.5, 1)]
+)
+def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, gigabytes, workers):
+    monkeypatch.setattr(prefetching.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    memory = SimpleNamespace(total=int(gigabytes * 2**30))
+    monkeypatch.setattr(prefetching.psutil, "virtual_memory", lambda: memory)
+    assert default_workers() == workers

@@ -61,7 +61,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         paths.append(path)
         return read_photo(path)
 
-    for module in ("library.view_features", "indexing.prefetch", "search.query"):
+    for module in ("library.view_features", "photos.decoder", "search.query"):
         monkeypatch.setattr(f"vitmae_search.{module}.read_photo", counted)
     return paths
 
