@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
@@ -162,7 +163,13 @@ class CpuEngine(Engine):
 
 
 class CudaEngine(Engine):
-    """Parts of a batch take turns on lanes, one for each of `streams`."""
+    """Parts of a batch take turns on lanes, one for each of `streams`.
+
+    After `fuse_after` seconds of that, norms and sums are compiled: it takes some seconds, which a run over a
+    few photos would never get back.
+    """
+
+    fuse_after = 20.0
 
     def __init__(
         self,
@@ -174,8 +181,9 @@ class CudaEngine(Engine):
     ) -> None:
         super().__init__(network, device, precision)
         self.batch_size, self._largest = _PARTS * part, part
+        self._seconds, self._fuses = 0.0, False
         self._lanes = Lanes(
-            self._forward_again,
+            self._for_lanes,
             self._at_once,
             part=part,
             width=network.width,
@@ -196,9 +204,14 @@ class CudaEngine(Engine):
         self._lanes.part = self._largest
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._lanes.run(rows)
+        if not self._fuses and self._seconds >= self.fuse_after:
+            self._fuses = True
+            self._lanes.drop()  # their graphs hold what was not compiled
+        started = perf_counter()
+        found = self._lanes.run(rows)
+        self._seconds += perf_counter() - started
+        return found
 
-    def _forward_again(self, batch: Tensor) -> Tensor:
-        """For lanes: of a size that comes again and again, so that compiling for it is worth the seconds."""
-        with fusing():
+    def _for_lanes(self, batch: Tensor) -> Tensor:
+        with fusing() if self._fuses else nullcontext():
             return self._forward(batch)

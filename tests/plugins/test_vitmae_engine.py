@@ -16,6 +16,7 @@ from torch._subclasses import FakeTensorMode
 
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, prepack
+from vitmae_search.vitmae.fused import _thread as fusing_thread
 
 CPU, STAND_IN = torch.device("cpu"), torch.device("meta")
 ROWS = np.arange(46, dtype=np.uint8).reshape(23, 2)
@@ -80,6 +81,39 @@ def test_batches_of_any_size(engines, kind: str) -> None:
         assert np.array_equal(found, ROWS[:size].astype(np.float32).sum(1, keepdims=True).repeat(3, 1))
         assert (found.dtype, found.flags.c_contiguous) == (np.float32, True)
     assert engine.batch_size == (None if kind == "plain" else 16)
+
+
+class Asking(Sums):
+    """Notes in which calls `fused` functions would be compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiled: list[bool] = []
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.compiled.append(getattr(fusing_thread, "on", False))
+        return super().forward(batch)
+
+
+def test_a_long_run_compiles_and_a_short_one_does_not(engines) -> None:
+    network = Asking()
+    engine = make(engines, "lanes", network)
+    first = engine.run(ROWS)
+    assert network.compiled
+    assert not any(network.compiled)
+    engine.fuse_after = 1e-9
+    network.compiled.clear()
+    assert np.array_equal(engine.run(ROWS), first)
+    assert network.compiled
+    assert all(network.compiled)
+
+
+def test_few_rows_never_compile(engines) -> None:
+    network = Asking()
+    engine = engines.CudaEngine(network, CPU, "fp32", 8, [HostStream(), HostStream()])
+    engine.fuse_after = 0.0
+    engine.run(ROWS[:1])
+    assert network.compiled == [False]
 
 
 def lost() -> list[Exception]:

@@ -69,13 +69,14 @@ class HostStream:
 def open_default(place: str, precision: str, **options: Any) -> GuardedEmbedder:
     device = "cpu" if place == "lanes" else place
     opened = open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
+    embedder: Any = opened._embedder
     if place == "lanes":
-        embedder: Any = opened._embedder
         engines = sys.modules[f"{type(embedder).__module__.rpartition('.')[0]}.engine"]
         streams = [HostStream(), HostStream()]
         network = embedder._engine._network
         embedder._engine = engines.CudaEngine(network, torch.device("cpu"), precision, 4, streams)
         opened.batch_size = embedder._engine.batch_size
+    embedder._engine.fuse_after = 0.0  # as in a long run
     return opened
 
 
