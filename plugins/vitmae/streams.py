@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+from contextlib import suppress
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,13 @@ _WARM_UPS = 3
 
 
 class CudaStream:
-    """See `lanes.Stream`. torch hands out 32 streams by turns, so that one is taken once and kept."""
+    """See `lanes.Stream`. torch hands out 32 streams by turns, so that one is taken once and kept.
+
+    Where a graph cannot be made, the log says so once, and no other is tried: each attempt may leave memory
+    behind.
+    """
+
+    graphs: ClassVar[bool] = True
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -45,27 +52,26 @@ class CudaStream:
             for _ in range(_WARM_UPS):
                 self.launch(work)
             self.wait()
-            return self._captured(work)
+            return self._captured(work) if self.graphs else work
 
     def _captured(self, work: Work) -> Work:
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         try:
             # The outer one gives the caller its stream back where ending the capture fails. Other threads may
             # allocate: thread_local forbids what no capture allows to this thread alone.
             with (
                 torch.cuda.stream(self._stream),
-                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local"),
             ):
                 work()
         except RuntimeError as error:
+            # torch before 2.12 leaves its allocator in a capture that failed, and then can free no memory.
+            with suppress(RuntimeError, AttributeError):  # it has left, or has no such function
+                torch._C._cuda_endAllocateToPool(self._stream.device_index, pool)
             if out_of_memory(error) or out_of_memory(error.__context__):  # ending what failed raises again
                 raise torch.OutOfMemoryError(str(error)) from error
-            _tell(str(error).strip().partition("\n")[0])
+            CudaStream.graphs = False
+            reason = str(error).strip().partition("\n")[0]
+            log.warning("No CUDA graph can be made here, so that encoding takes longer: %s", reason)
             return work
         return graph.replay
-
-
-@functools.cache
-def _tell(reason: str) -> None:
-    """Once, however many lanes there are, and how often they are made."""
-    log.warning("No CUDA graph can be made here, so that encoding takes longer: %s", reason)
