@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,7 @@ def prepacks(device: torch.device, precision: str) -> bool:
 def free_unused(device: torch.device) -> None:
     """Give back the memory that torch keeps for later."""
     if device.type == "cuda":
+        gc.collect()  # an error that went by may still hold the tensors of what raised it, in a circle
         with CAPTURING:
             torch.cuda.empty_cache()
     elif device.type == "mps":

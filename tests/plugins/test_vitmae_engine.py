@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -219,6 +219,24 @@ def test_a_rest_lets_go_of_the_lanes_and_forgets_that_memory_was_short(engines) 
     assert [lane() for lane in lanes] == [None, None]
     assert engine._lanes.part == 4
     assert np.array_equal(engine.run(ROWS), before)
+
+
+def test_memory_is_given_back_with_what_an_old_error_holds(plugin_module, monkeypatch) -> None:
+    """An error that a variable of a frame in its own traceback holds is freed by the collector alone."""
+    held: list[weakref.ref[Tensor]] = []
+    left: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.extend(one() is not None for one in held))
+
+    def fail() -> None:
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        kept = torch.OutOfMemoryError("CUDA out of memory.")
+        raise kept
+
+    with suppress(torch.OutOfMemoryError):
+        fail()
+    plugin_module("devices").free_unused(torch.device("cuda"))
+    assert left == [False]
 
 
 # Where the weights are, with a stand-in for the device
