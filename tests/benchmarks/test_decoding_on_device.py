@@ -25,10 +25,7 @@ def stand_in(files: Sequence[Tensor]) -> list[Tensor]:
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")],
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
 )
 def test_both_tables(device: str) -> None:

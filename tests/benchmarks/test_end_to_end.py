@@ -19,10 +19,7 @@ SIZE = (96, 64)
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")],
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
 )
 def test_a_row_has_what_its_header_says(tmp_path: Path, device: str) -> None:

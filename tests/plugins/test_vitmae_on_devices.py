@@ -24,13 +24,7 @@ from vitmae_search.embedding.testing import check_classifier, check_embedder
 from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 PLUGIN = bundled("plugins") / "vitmae"
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    ],
-)
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 KEPT = 256 << 20
 """Bytes that stay on a device at rest: what cuBLAS works in, for each stream that it was called on."""
 
@@ -173,7 +167,6 @@ def test_a_seed_shows_one_picture_everywhere(device, pieces) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_contract_is_kept_on_cuda(checkpoint: Path, precision: str) -> None:
     check_embedder(PLUGIN, {"model": str(checkpoint)}, device="cuda", precision=precision)

@@ -20,7 +20,7 @@ from vitmae_search.training.stream import Normalisation
 from vitmae_search.vitmae import ViTMAEConfig
 from vitmae_search.vitmae.masking import mask_by_noise
 
-CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif("not torch.cuda.is_available()")])
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 DEVICES = ["cpu", CUDA]
 STEPS = 20
 OPTIONS: dict[str, Any] = {

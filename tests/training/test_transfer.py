@@ -12,7 +12,7 @@ from vitmae_search.training import transfer
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif("not torch.cuda.is_available()")]),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 
 
