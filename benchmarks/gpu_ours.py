@@ -158,6 +158,7 @@ def part_of(network: UnitVectors, images: Images, times: float = 1.0) -> int:
 def stream_of(device: torch.device, graph: bool = True) -> Stream:
     if device.type != "cuda":
         return _AtOnce()
+    CudaStream.graphs = True  # what one variant cannot, another can
     return CudaStream(device) if graph else _NoGraph(device)
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_ceilings import product_rate
+from benchmarks.gpu_ways import attempt
 from benchmarks.measuring import compared, interleaved, rounded, table
 from benchmarks.on_device import Memory, describe, device_of, synchroniser
 from benchmarks.pretraining_ways import REFERENCE, Case, Ways, Work, make_case, ways_on_a_gpu, ways_on_cpu
@@ -128,17 +129,24 @@ def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: i
 
 
 def _made(ways: Ways, device: torch.device) -> tuple[dict[str, Any], dict[str, float]]:
-    """Each way after its first step, and the memory in GiB that it then had needed."""
-    steps, memory = {}, {}
-    for name, make in ways.items():
-        held = Memory(device)
+    """Each way after its first step, and the memory in GiB that it then had needed.
 
-        def begin(name: str = name, make: Callable[[], Any] = make) -> None:
-            steps[name] = make()
-            steps[name].first()
+    One that fails, for want of a C compiler or of memory, is named and left out.
+    """
+    made = {name: attempt(name, partial(_begun, make, device)) for name, make in ways.items()}
+    there = {name: both for name, both in made.items() if both is not None}
+    return {name: step for name, (step, _) in there.items()}, {name: gib for name, (_, gib) in there.items()}
 
-        memory[name] = held.peak(begin)
-    return steps, memory
+
+def _begun(make: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    memory, steps = Memory(device), []
+
+    def begin() -> None:
+        steps.append(make())
+        steps[0].first()
+
+    needed = memory.peak(begin)
+    return steps[0], needed
 
 
 def _repeated(step: Work, times: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.pretraining import SIZES, measure_cpu, measure_gpu, step_operations
+from benchmarks.pretraining import SIZES, _made, measure_cpu, measure_gpu, step_operations
 from vitmae_search.vitmae import ViTMAEConfig
 
 CPU = torch.device("cpu")
@@ -27,6 +27,19 @@ def test_a_gpus_rows_compute_the_same_step() -> None:
     assert float(rows["ours"][-1]) > 0.999
     assert float(rows["ours"][-2]) == pytest.approx(float(rows["transformers"][-2]), rel=1e-2)
     assert 0.5 < float(rows["ours, as pretrain does it"][-2]) < 3
+
+
+def test_a_way_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    class Way:
+        def first(self) -> None:
+            pass
+
+    def fail() -> Way:
+        raise RuntimeError("Failed to find C compiler.")
+
+    steps, memory = _made({"compiled": fail, "plain": Way}, CPU)
+    assert list(steps) == list(memory) == ["plain"]
+    assert capsys.readouterr().out == "left out: compiled; RuntimeError: Failed to find C compiler.\n"
 
 
 def test_a_cpus_rows_compute_the_same_step() -> None:
