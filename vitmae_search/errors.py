@@ -37,6 +37,18 @@ A message says what happened, to which file, and what to do, in one or two sente
 from __future__ import annotations
 
 import os
+import traceback
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames that it came by, and those of its causes: they hold a photo's bytes and pixels.
+
+    For errors that are kept for a while. Their tracebacks stay, without locals.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        traceback.clear_frames(one.__traceback__)
+        one = one.__cause__ or one.__context__
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,9 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken, StorageError
+from vitmae_search.indexing import batches, prefetch
 from vitmae_search.indexing.batches import Batches
+from vitmae_search.photos import digest
 
 LIMIT = 20
 """Seconds until a test that waits in vain fails."""
@@ -165,6 +167,33 @@ def test_a_cancelled_run_keeps_the_batch_in_flight_and_begins_no_other(bench, fi
     bench.assert_mirrors_disk()
 
 
+def test_a_batch_that_fills_slowly_is_begun_early(new_plugin, monkeypatch):
+    """A kill or a cancelled run so loses about ten seconds, and not as much as a large batch holds."""
+    monkeypatch.setattr(batches, "_PATIENCE", 5.0)
+    picture, now, sizes = np.full((6, 6, 3), 9, np.uint8), 100.0, []
+    with (
+        open_embedder(new_plugin()) as embedder,
+        closing(Batches(embedder, embedder.embed, 1000, clock=lambda: now)) as collected,
+    ):
+        assert not collected.due, "there is nothing to begin with"
+        for _ in range(40):
+            now += 0.75
+            collected.add("photo", picture)
+            if collected.due:
+                sizes.append(len(collected.turn()))
+    assert sizes == [0, 8, 8, 8, 8], "eight come in five seconds"
+
+
+def test_a_run_that_reads_slowly_records_early(bench, fill, recording, monkeypatch):
+    fill(40)
+    numbers = []
+    recording(numbers.append)
+    monkeypatch.setattr(batches, "_PATIENCE", 0.0)
+    assert bench.index(batch_size=1000).added == 40
+    assert len(numbers) == 40
+    bench.assert_mirrors_disk()
+
+
 def test_a_batch_is_untouched_while_the_next_one_is_collected(new_plugin):
     """Each item gets what came of its own pixels, and those without keep their places."""
     plugin, embedder_waits = new_plugin(), threading.Event()
@@ -172,19 +201,19 @@ def test_a_batch_is_untouched_while_the_next_one_is_collected(new_plugin):
     pictures = [np.full((6, 6, 3), number, np.uint8) for number in range(12)]
     pictures = [picture + np.arange(3, dtype=np.uint8) * number for number, picture in enumerate(pictures)]
     taken = []
-    with open_embedder(plugin) as embedder, closing(Batches(embedder, embedder.embed, 4)) as batches:
+    with open_embedder(plugin) as embedder, closing(Batches(embedder, embedder.embed, 4)) as collected:
         for number, picture in enumerate(pictures):
-            batches.add(f"copy {number}")
-            batches.add(number, picture)
-            if batches.full:
+            collected.add(f"copy {number}")
+            collected.add(number, picture)
+            if collected.due:
                 embedder_waits.set()  # only now, when the next batch is whole
-                taken += batches.turn()
+                taken += collected.turn()
                 embedder_waits.clear()
-            assert batches.waiting + len(taken) == 2 * (number + 1)
+            assert collected.waiting + len(taken) == 2 * (number + 1)
         embedder_waits.set()
-        while batches.waiting:
-            taken += batches.turn()
-        assert batches.turn() == []
+        while collected.waiting:
+            taken += collected.turn()
+        assert collected.turn() == []
         assert [item for item, _ in taken] == [
             name for number in range(12) for name in (f"copy {number}", number)
         ]
@@ -193,3 +222,23 @@ def test_a_batch_is_untouched_while_the_next_one_is_collected(new_plugin):
                 assert outcome is None
             else:
                 assert np.array_equal(outcome, embedder.embed(pictures[item][None])[0])
+
+
+def test_a_copy_whose_first_file_brought_another_content_is_read_anew(bench, fill, jpegs, monkeypatch):
+    """As where it changed between two readings of it. Nothing waits for it for ever."""
+    fill(10)
+    for number in range(3):
+        (bench.photos / f"copy{number}.jpg").write_bytes(jpegs(number))
+    claim, changed = prefetch.PhotoReader._claim, {digest(jpegs(0)), digest(jpegs(7))}
+
+    def claimed_by_another(self, name, claimed):
+        if name in changed:
+            changed.remove(name)
+            with self._lock:
+                self._claimed.add(name)
+        return claim(self, name, claimed)
+
+    monkeypatch.setattr(prefetch.PhotoReader, "_claim", claimed_by_another)
+    assert bench.index().added == 13
+    assert (changed, bench.embedded) == (set(), 10)
+    bench.assert_mirrors_disk()

@@ -4,17 +4,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import traceback
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from vitmae_search.errors import StorageError
-from vitmae_search.indexing import index_folders, processes, reading
+from vitmae_search.embedding import GuardedPrepare
+from vitmae_search.embedding.prepare import guard_prepare
+from vitmae_search.errors import PhotoError, PluginBroken, StorageError
+from vitmae_search.indexing import index_folders, prefetch, processes, reading
 from vitmae_search.indexing.plan import Job
+from vitmae_search.indexing.prefetch import PhotoReader
+from vitmae_search.indexing.processes import DecodingProcesses, ProcessDied
 from vitmae_search.indexing.reading import bundles
 from vitmae_search.library import Library
-from vitmae_search.photos import ThumbnailStore, digest
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, digest
 from vitmae_search.records import Stamp
 
 LIMIT = 30
@@ -106,11 +114,11 @@ def test_processes_make_the_same_library(bench, new_bench, fill, jpegs, started)
     assert bench.index().unchanged == 53
 
 
-@pytest.mark.parametrize(("workers", "files", "size", "wanted", "count"), [
+@pytest.mark.parametrize(("workers", "files", "size", "wanted", "number"), [
     (4, 10_000, 0, None, 0), (5, 319, 0, None, 0), (5, 320, 0, None, 1), (5, 20, 5_000_000, None, 1),
     (5, 20, 4_900_000, None, 0), (1, 1, 0, True, 1), (64, 10_000, 0, False, 0),
 ])  # fmt: skip
-def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size, wanted, count):
+def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size, wanted, number):
     class Stand:
         shape, dtype = (6, 6, 3), "uint8"
 
@@ -118,7 +126,7 @@ def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size,
     monkeypatch.setattr(reading, "DecodingProcesses", lambda *arguments: made.append(arguments))
     jobs = [Job(Stamp("", size, 0, 0))] * files
     reading.Reading(None, Stand, workers, 32, wanted)._processes(jobs)
-    assert len(made) == count
+    assert len(made) == number
 
 
 def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
@@ -136,6 +144,51 @@ def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
     assert report.failures[0].path.endswith("05 crash.png")
     assert "a crash, or no memory" in report.failures[0].reason
     assert len(paths) == 30
+
+
+def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, fill, jpegs, monkeypatch):
+    """Though others have taken its content for one that is still to come."""
+    for name in ("a.jpg", "b.jpg"):
+        (bench.photos / name).write_bytes(jpegs(0))
+    claim, decode = prefetch.PhotoReader._claim, processes.DecodingProcess.decode
+    waits = threading.Event()
+
+    def claimed(self, name, names):
+        first = claim(self, name, names)
+        return first or bool(waits.set())
+
+    def dies(self, wanted):
+        if any(wanted):
+            assert waits.wait(LIMIT), "the other one waits for this content"
+            self._process.kill()
+            self._process.wait()
+        return decode(self, wanted)
+
+    monkeypatch.setattr(prefetch.PhotoReader, "_claim", claimed)
+    monkeypatch.setattr(processes.DecodingProcess, "decode", dies)
+    report = bench.index(processes=True)
+    assert [Path(failure.path).name for failure in report.failures] == ["a.jpg", "b.jpg"]
+    assert all("no memory" in failure.reason for failure in report.failures)
+    monkeypatch.undo()
+    assert bench.index(retry_failed=True).added == 2
+
+
+def test_a_process_that_is_killed_between_photos_costs_none(bench, fill, monkeypatch):
+    """As the system does where memory is short; each bundle is one photo here."""
+    fill(12)
+    read, killed, calls = processes.DecodingProcess.read, [], count()
+
+    def killed_before(self, paths):
+        if next(calls) % 4 == 2:
+            killed.append(self._process)
+            self._process.kill()
+            self._process.wait()
+        return read(self, paths)
+
+    monkeypatch.setattr(processes.DecodingProcess, "read", killed_before)
+    report = bench.index(workers=1, processes=True)
+    assert killed
+    assert (report.added, report.failed) == (12, 0)
 
 
 def test_what_ends_the_run_there_ends_it_here(bench, fill, started):
@@ -225,6 +278,49 @@ def test_cancelling_ends_them(bench, fill, started):
     assert all(process.poll() is not None for process in started)
     assert bench.index().failed == 0
     bench.assert_mirrors_disk()
+
+
+def test_threads_that_nobody_waits_for_start_no_more_processes(started):
+    """As after Ctrl-C, and again, and again: `close` comes while they read."""
+    decoder = PhotoDecoder(guard_prepare("tiny", np.asarray), None, None)
+    all_of_them = DecodingProcesses(decoder, (32, 48, 3), np.dtype(np.uint8))
+    all_of_them.own()
+    all_of_them.close()
+    with pytest.raises(ProcessDied):
+        all_of_them.own()
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
+
+
+def test_no_file_handle_is_left(bench, fill):
+    fill(8)
+    bench.index(workers=1, processes=True)
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        fill(4, start=8 + 4 * _)
+        bench.index(workers=2, processes=True)
+    assert psutil.Process().num_fds() <= before
+
+
+@pytest.mark.parametrize("data", [b"no photo", None, b"damaged"])
+def test_what_failed_holds_no_photo_in_memory(jpegs, tmp_path, data):
+    """Thousands of them may wait for a large batch to be full."""
+
+    def prepare(image):
+        raise ZeroDivisionError
+
+    path = tmp_path / "photo.jpg"
+    whole = jpegs(0)
+    path.write_bytes(whole if data is None else whole[: len(whole) // 2] if data == b"damaged" else data)
+    decoder = PhotoDecoder(GuardedPrepare("odd", prepare, (1,), np.dtype(np.uint8)), None, None)
+    job = Job(Stamp(os.fspath(path), 1, 0, 0))
+    error = PhotoReader(lambda digests: {}, decoder)([job])[0].error
+    assert isinstance(error, PluginBroken if data is None else PhotoError)
+    frames = []
+    while error is not None:
+        frames += [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        error = error.__cause__ or error.__context__
+    assert frames
+    assert [frame.f_locals for frame in frames if frame.f_locals] == []
 
 
 def test_bundles_keep_the_order_and_to_the_limits():

@@ -4,7 +4,8 @@ and collects the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 _LIGHT = 256
 """Photos without pixels (copies, moves, failures) that may wait for a batch to fill."""
+_PATIENCE = 5.0
+"""Seconds that a batch may take to fill: where reading is slow, a kill would lose much of a large one. It is
+recorded when the next one is begun, after as long again at most."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class _Batch(Generic[T]):
     items: list[T] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     broken: list[VitmaeSearchError] = field(default_factory=list)
+    since: float = 0.0
 
     def with_outcomes(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[T, Outcome | None]]:
         by_number = dict(zip(self.numbers, outcomes, strict=True))
@@ -42,8 +47,15 @@ class Batches(Generic[T]):
     Called by one thread. Use `closing`: it waits for the batch that is being computed, which is lost then.
     """
 
-    def __init__(self, opened: GuardedEmbedder | GuardedClassifier, run: Run, size: int) -> None:
+    def __init__(
+        self,
+        opened: GuardedEmbedder | GuardedClassifier,
+        run: Run,
+        size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.size = size
+        self._clock = clock
         self._prepare, self._run = opened.prepare, run
         # Two arrays take turns: filling the same memory again is several times as fast as new memory.
         self._spare = [np.empty((size, *opened.shape), opened.dtype) for _ in range(2)]
@@ -57,16 +69,19 @@ class Batches(Generic[T]):
         return len(self._collected.items) + (0 if self._begun is None else len(self._begun[0].items))
 
     @property
-    def full(self) -> bool:
-        """Whether it is time for a `turn`."""
+    def due(self) -> bool:
+        """Whether it is time for a `turn`: the batch is full, or its first item has waited long enough."""
         collected = self._collected
-        return len(collected.numbers) >= self.size or len(collected.items) >= self.size + _LIGHT
+        full = len(collected.numbers) >= self.size or len(collected.items) >= self.size + _LIGHT
+        return full or (bool(collected.items) and self._clock() - collected.since >= _PATIENCE)
 
     def add(
         self, item: T, pixels: NDArray[Any] | None = None, broken: VitmaeSearchError | None = None
     ) -> None:
         """Collect an item with what `prepare` gave, which is copied, or with the plugin's error."""
         batch = self._collected
+        if not batch.items:
+            batch.since = self._clock()
         if pixels is not None:
             batch.rows[len(batch.numbers)] = pixels
             batch.numbers.append(len(batch.items))

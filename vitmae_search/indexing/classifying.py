@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from vitmae_search.catalog import CatalogWriter, Taggable
 from vitmae_search.embedding import GuardedClassifier, fingerprint
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, UnreadablePhoto, VitmaeSearchError
+from vitmae_search.errors import (
+    PhotoError,
+    PhotoTooLarge,
+    PluginError,
+    UnreadablePhoto,
+    VitmaeSearchError,
+    let_go,
+)
 from vitmae_search.indexing.batches import Batches
 from vitmae_search.indexing.embed import Outcome, batch_size_for
 from vitmae_search.indexing.prefetch import default_workers, prefetch
@@ -110,6 +117,12 @@ class _Reader:
         self._prepare, self._shrink_to = classifier.prepare, shrink_to
 
     def __call__(self, job: Taggable) -> _Read:
+        read = self._read(job)
+        if read.error is not None:
+            let_go(read.error)
+        return read
+
+    def _read(self, job: Taggable) -> _Read:
         path = job.files[0].path
         try:
             path, data = _read_content(job)
@@ -216,7 +229,7 @@ class _ClassifyRun:
                     raise Cancelled
                 broken = None if isinstance(one.error, PhotoError) else one.error
                 batches.add(replace(one, pixels=None), one.pixels, broken)
-                if batches.full:
+                if batches.due:
                     record(batches.turn())
                 self._tell(one, batches.waiting, len(todo))
             while batches.waiting:

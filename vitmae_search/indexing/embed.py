@@ -62,14 +62,15 @@ def rows_alone(run: Run, rows: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Ou
         if len(rows) == 1:
             with enough_memory("look at a single photo"):
                 raise
-        half = len(rows) // 2
-        return rows_alone(run, rows[:half]) + rows_alone(run, rows[half:])
+        size = -(-len(rows) // 2)
     except DeviceError:
         raise
     except VitmaeSearchError as error:
         if len(rows) == 1:
             return [error]
-        return [outcome for n in range(len(rows)) for outcome in rows_alone(run, rows[n : n + 1])]
+        size = 1
+    # Only now: the error held what the plugin had in memory.
+    return [outcome for n in range(0, len(rows), size) for outcome in rows_alone(run, rows[n : n + size])]
 
 
 def works(prepare: Prepare, run: Run) -> bool:

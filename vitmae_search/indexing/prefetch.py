@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import psutil
 from numpy.typing import NDArray
 
-from vitmae_search.errors import DamagedPhoto
+from vitmae_search.errors import DamagedPhoto, let_go
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.processes import DecodingProcess, DecodingProcesses, ProcessDied
 from vitmae_search.photos.decoder import Decoded, Decoding, FileError, PhotoDecoder
@@ -92,27 +92,37 @@ class PhotoReader:
 
         A photo at which its process dies, even alone, is a failure.
         """
-        process = None if self._processes is None else self._processes.own()
-        if self._processes is None or process is None:
-            return self._fetch(jobs, Decoding(self._decoder), set())
         claimed: set[str] = set()
         try:
-            return self._fetch(jobs, process, claimed)
+            return self._fetch(jobs, claimed)
         except ProcessDied:
-            self._processes.drop()
             with self._lock:
                 self._claimed -= claimed
-        if len(jobs) > 1:
-            return [one for job in jobs for one in self([job])]
-        died = DamagedPhoto(
-            jobs[0].stamp.path, "decoding it ended the process that did: a crash, or no memory"
-        )
-        return [Fetched(jobs[0], None, NOTHING, error=died)]
+        return [self._alone(job) for job in jobs]
 
-    def _fetch(
-        self, jobs: Sequence[Job], decoding: Decoding | DecodingProcess, claimed: set[str]
+    def _alone(self, job: Job) -> Fetched:
+        claimed: set[str] = set()
+        try:
+            return self._fetch([job], claimed)[0]
+        except ProcessDied:
+            why = "decoding it ended the process that did: a crash, or no memory"
+            # With the digest, if it was claimed: copies that others have read wait for it.
+            return Fetched(job, next(iter(claimed), None), NOTHING, error=DamagedPhoto(job.stamp.path, why))
+
+    def _fetch(self, jobs: Sequence[Job], claimed: set[str]) -> list[Fetched]:
+        """`claimed` is given the digests whose first job is one of these. Raises `ProcessDied`, too."""
+        process = None if self._processes is None else self._processes.own()
+        if self._processes is None or process is None:
+            return self._fetch_with(Decoding(self._decoder), jobs, claimed)
+        try:
+            return self._fetch_with(process, jobs, claimed)
+        except ProcessDied:
+            self._processes.drop()
+            raise
+
+    def _fetch_with(
+        self, decoding: Decoding | DecodingProcess, jobs: Sequence[Job], claimed: set[str]
     ) -> list[Fetched]:
-        """`claimed` is given the digests whose first job is one of these."""
         found = decoding.read([job.stamp.path for job in jobs])
         known = self._lookup([name for name in found if isinstance(name, str)])
         wanted = [
@@ -127,6 +137,8 @@ class PhotoReader:
             else:
                 content = known.get(name, NOTHING)
                 fetched.append(_fetched(job, name, content, next(decoded) if want else None))
+        for error in (one.error for one in fetched if one.error is not None):
+            let_go(error)
         return fetched
 
     def _claim(self, name: str, claimed: set[str]) -> bool:

@@ -120,17 +120,23 @@ class DecodingProcesses:
         self._arguments = pickle.dumps(decoder, pickle.HIGHEST_PROTOCOL), shape, dtype
         self._own = threading.local()
         self._all: set[DecodingProcess] = set()
-        self._failed = False
+        self._failed = self._closed = False
 
     def own(self) -> DecodingProcess | None:
-        """The calling thread's; None where none starts, which is told in the log."""
+        """The calling thread's; None where none starts, which is told in the log.
+
+        Raises `ProcessDied` after `close`.
+        """
+        if self._closed:
+            raise ProcessDied
         process: DecodingProcess | None = getattr(self._own, "process", None)
         if process is None and not self._failed:
             try:
                 process = self._own.process = DecodingProcess(*self._arguments)
             except Exception as error:
-                self._failed = True
-                log.warning("photos are decoded in threads, for no process starts: %r", error)
+                if not self._failed:  # others may have tried meanwhile
+                    self._failed = True
+                    log.warning("photos are decoded in threads, for no process starts: %r", error)
             else:
                 self._all.add(process)
         return process
@@ -143,10 +149,10 @@ class DecodingProcesses:
         process.close()
 
     def close(self) -> None:
-        """End them all; no thread uses one any more."""
-        for process in self._all:
+        """End them all. Threads use them still only where Ctrl-C left nobody to wait for those."""
+        self._closed = True
+        for process in list(self._all):
             process.close()
-        self._all.clear()
 
 
 def _widen(pipe: int) -> None:

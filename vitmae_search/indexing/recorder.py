@@ -47,8 +47,8 @@ class Counts:
 class Recorder:
     """Collects what was read and records it in batches of `batch_size` embedded photos.
 
-    Call `close` at the end. `again` holds the jobs whose content was deleted between lookup and recording:
-    read them anew.
+    Call `close` at the end. `again` holds jobs to read anew: their content was deleted between lookup and
+    recording, or the file that was to bring it brought another.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Recorder:
         return self._batches.waiting
 
     def take(self, fetched: Fetched) -> None:
-        """Add a file. Where that fills a batch, it is begun, and the one before recorded; see `flush`."""
+        """Add a file. Where a batch is due, it is begun, and the one before recorded; see `flush`."""
         broken = None if isinstance(fetched.error, PhotoError) else fetched.error
         self._batches.add(replace(fetched, pixels=None), fetched.pixels, broken)
-        if self._batches.full:
+        if self._batches.due:
             self._record(self._batches.turn())
 
     def flush(self) -> None:
@@ -98,8 +98,9 @@ class Recorder:
         Where not one photo of a batch could be embedded and the plugin fails on an ordinary image as well,
         raises the plugin's error: nothing of this batch is recorded then.
         """
+        self._record(self._batches.turn())
         while self._batches.waiting:
-            self._record(self._batches.turn())
+            self._record(self._batches.turn(), last=True)
 
     def finish(self) -> None:
         """Record the batch that is being embedded, and begin with no other."""
@@ -109,8 +110,8 @@ class Recorder:
         """Wait for the batch that is being embedded, and forget what is not recorded."""
         self._batches.close()
 
-    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> None:
-        """A batch that was embedded: one transaction."""
+    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]], *, last: bool = False) -> None:
+        """A batch that was embedded: one transaction. `last`: what was taken later brings no new content."""
         contents = self._contents(batch)
         items: list[tuple[Fetched, Indexed, _Kind]] = []
         failures: list[Failure] = []
@@ -121,6 +122,8 @@ class Recorder:
                 failures += self._failure(one, reason)
             elif one.known.embedded or one.digest in self._reasons:
                 items.append(self._item(one, contents, promised))
+            elif last:
+                self.again.append(one.job)
             else:
                 self._batches.add(one)  # the file that is read for this content is still to come
         if items or failures:
