@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
@@ -28,6 +29,9 @@ from .workers import Split
 _LANES = 2
 _PARTS = 4
 """Of a batch: both lanes stay busy for most of it."""
+_FOR_ANY_NUMBER = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""The attentions that are ready at once. cuDNN's, which torch prefers on an H100, plans anew for every number
+of photos and in every thread, and never forgets: a search would wait for it each time."""
 
 T = TypeVar("T")
 
@@ -202,6 +206,10 @@ class CudaEngine(Engine):
     def _let_go(self) -> None:
         self._lanes.drop()
         self._lanes.part = self._largest
+
+    def _at_once(self, rows: Rows) -> NDArray[np.float32]:
+        with sdpa_kernel(_FOR_ANY_NUMBER):
+            return super()._at_once(rows)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         if not self._fuses and self._seconds >= self.fuse_after:

@@ -116,6 +116,24 @@ def test_few_rows_never_compile(engines) -> None:
     assert network.compiled == [False]
 
 
+def test_few_rows_never_wait_for_a_plan_of_cudnns(engines) -> None:
+    """Its attention plans for every number of rows and in every thread; lanes have one number, and may."""
+    planned: list[bool] = []
+
+    class Attending(Sums):
+        def forward(self, batch: Tensor) -> Tensor:
+            planned.append(torch.backends.cuda.cudnn_sdp_enabled())
+            return super().forward(batch)
+
+    engine = engines.CudaEngine(Attending(), CPU, "fp32", 8, [HostStream(), HostStream()])
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    engine.run(ROWS[:1])
+    engine.run(ROWS)
+    assert planned[0] is False
+    assert planned[1:] == [True] * 3
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def lost() -> list[Exception]:
     messages = [
         "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously",
