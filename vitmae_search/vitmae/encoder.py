@@ -66,7 +66,8 @@ class EncoderModel(PreTrainedModel):
             raise ConfigError("layers", tuple(layers), f"must be layers from 0 to {depth}")
         tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
         after = enumerate(self.encoder.states(tokens, max(layers)), start=1)
-        states = {0: tokens} | {number: state for number, state in after if number in layers}
+        states = {0: tokens}
+        states.update((number, state) for number, state in after if number in layers)
         if depth in layers:
             states[depth] = self.layernorm(states[depth])
         return tuple(states[layer] for layer in layers)
