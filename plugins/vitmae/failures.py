@@ -9,8 +9,9 @@ import torch
 
 from vitmae_search.errors import DeviceError
 
-_FULL = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
-"""Memory that is short where torch has no class for it: cuBLAS's, pinned, a graph's, Apple's, the CPU's."""
+_FULL = ("out of memory", "ALLOC_FAILED", "STATUS_NOT_INITIALIZED", "DefaultCPUAllocator")
+"""Memory that is short where torch has no class for it: cuBLAS's and cuDNN's (who find none to begin with),
+pinned, a graph's, Apple's, the CPU's."""
 _FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "[CUDA]")
 
 

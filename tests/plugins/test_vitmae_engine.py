@@ -177,13 +177,14 @@ def short_of_memory() -> list[Exception]:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
     ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("error", short_of_memory(), ids=lambda error: str(error)[:40])
+@pytest.mark.parametrize("error", short_of_memory(), ids=lambda error: str(error)[:45])
 def test_too_little_memory_is_a_memory_error_and_not_the_end(engines, kind: str, error: Exception) -> None:
     network = Sums()
     engine = make(engines, kind, network)
