@@ -264,7 +264,7 @@ def test_a_run_that_diverges_before_it_saved_keeps_the_best_model_all_the_same(
     run: Finetune, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="training stops"):
-        run(tmp_path, epochs=300.0, warmup=0.9, learning_rate=1e38)
+        run(tmp_path, epochs=300.0, warmup=0.9, learning_rate=1e39)
     assert len(curve(tmp_path)) > 1
     assert not (tmp_path / STATE_FILE).exists()
     load_classifier(tmp_path)
