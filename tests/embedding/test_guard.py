@@ -6,8 +6,10 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from vitmae_search.embedding import (
     GuardedEmbedder,
     ProjectedEmbedder,
     Projection,
+    guarded,
     load_drop_in,
     open_embedder,
 )
@@ -297,6 +300,18 @@ def test_it_rests_until_the_next_call(resting: GuardedEmbedder) -> None:
     resting.close()
     assert not resting.rest()
     assert resting._embedder.rests == 2  # type: ignore[attr-defined]
+
+
+def test_it_counts_from_the_end_of_the_last_call(
+    resting: GuardedEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic() + 1000
+    monkeypatch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: now))
+    resting.embed(batch_of(resting))
+    now += 59
+    assert not resting.rest(after=60)
+    now += 1
+    assert resting.rest(after=60)
 
 
 def test_what_is_at_work_does_not_rest_and_nobody_waits(resting: GuardedEmbedder) -> None:

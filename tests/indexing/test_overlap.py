@@ -114,6 +114,7 @@ def test_an_error_in_the_batch_in_flight(bench, fill, bad):
             bench.index()
         with bench.catalog() as catalog:
             assert (catalog.count_photos(), catalog.check()) == (8, [])
+        assert len(numbers) == 12 + 1, "three batches and an ordinary image: no other batch was begun"
     bench.plugin.before_row = lambda row: None
     assert bench.index(retry_failed=True).failed == 0
     bench.assert_mirrors_disk()
@@ -127,6 +128,7 @@ def test_an_error_in_recording_while_another_batch_is_in_flight(bench, fill, rec
         threads.add(threading.current_thread())
         if bench.plugin.rows >= 8:
             in_flight.set()
+            time.sleep(0.05)  # so that it is still at work where nobody waits for it
 
     def fail(number):
         if number == 2:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
+from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import prefetch as prefetching
 from vitmae_search.indexing import progress
-from vitmae_search.indexing.embed import batch_size_for, embed_rows, still_works
+from vitmae_search.indexing.embed import batch_size_for, embed_rows, rows_alone, still_works
 from vitmae_search.indexing.plan import Job, make_plan
 from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.indexing.progress import ProgressTeller
@@ -153,6 +155,25 @@ def test_bad_rows_fail_alone(new_plugin, bad):
         if number not in bad:
             assert np.array_equal(outcome, embedder.embed(pixels[number][None])[0])
     assert still_works(embedder)
+
+
+@pytest.mark.parametrize("error", [MemoryError, lambda: PluginBroken("tiny", "odd")])
+def test_what_failed_is_let_go_before_parts_are_tried(error):
+    """Or a full device would stay full."""
+    held, sizes = [], []
+
+    def run(batch):
+        sizes.append(len(batch))
+        assert all(memory() is None for memory in held)
+        activations = np.empty(9)
+        held.append(weakref.ref(activations))
+        if len(batch) > 1:
+            raise error()
+        return batch
+
+    rows = np.arange(5, dtype=np.float32)[:, None]
+    assert np.array_equal(rows_alone(run, rows), rows)
+    assert sizes == ([5, 3, 2, 1, 1, 1, 2, 1, 1] if error is MemoryError else [5, 1, 1, 1, 1, 1])
 
 
 def test_no_rows_are_no_call(new_plugin):

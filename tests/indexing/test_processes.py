@@ -1,17 +1,20 @@
 """Decoding in processes: the same library as from threads, and none is left behind."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import traceback
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from vitmae_search.embedding import GuardedPrepare
 from vitmae_search.embedding.prepare import guard_prepare
@@ -19,7 +22,7 @@ from vitmae_search.errors import PhotoError, PluginBroken, StorageError
 from vitmae_search.indexing import index_folders, prefetch, processes, reading
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.prefetch import PhotoReader
-from vitmae_search.indexing.processes import DecodingProcesses, ProcessDied
+from vitmae_search.indexing.processes import DecodingProcess, DecodingProcesses, ProcessDied
 from vitmae_search.indexing.reading import bundles
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, digest
@@ -135,8 +138,6 @@ def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
     folder.mkdir()
     for number in range(30):
         (folder / f"{number:02}.jpg").write_bytes(jpegs(number % 20))
-    from PIL import Image
-
     Image.new("RGB", (77, 33)).save(folder / "05 crash.png")
     monkeypatch.setenv("TEST_CRASH", "(77, 33)")
     report, paths = odd(folder)
@@ -146,7 +147,7 @@ def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
     assert len(paths) == 30
 
 
-def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, fill, jpegs, monkeypatch):
+def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs, started, monkeypatch):
     """Though others have taken its content for one that is still to come."""
     for name in ("a.jpg", "b.jpg"):
         (bench.photos / name).write_bytes(jpegs(0))
@@ -169,6 +170,7 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, fill, 
     report = bench.index(processes=True)
     assert [Path(failure.path).name for failure in report.failures] == ["a.jpg", "b.jpg"]
     assert all("no memory" in failure.reason for failure in report.failures)
+    assert len(started) == 3, "two, and one more for the second try"
     monkeypatch.undo()
     assert bench.index(retry_failed=True).added == 2
 
@@ -278,6 +280,21 @@ def test_cancelling_ends_them(bench, fill, started):
     assert all(process.poll() is not None for process in started)
     assert bench.index().failed == 0
     bench.assert_mirrors_disk()
+
+
+def test_half_a_photo_is_none(tmp_path):
+    """The process is killed with the pipe full."""
+    shape, dtype = (800, 800, 3), np.dtype(np.uint8)
+    Image.new("RGB", (800, 800), "red").save(tmp_path / "large.png")
+    decoder = PhotoDecoder(GuardedPrepare("large", np.asarray, shape, dtype), None, None)
+    with closing(DecodingProcess(pickle.dumps(decoder), shape, dtype)) as process:
+        process.read([os.fspath(tmp_path / "large.png")])
+        process.decode([True])
+        assert process._receive().width == 800, "its pixels are on their way"
+        process._process.kill()
+        process._process.wait()
+        with pytest.raises(ProcessDied):
+            process._pixels()
 
 
 def test_threads_that_nobody_waits_for_start_no_more_processes(started):

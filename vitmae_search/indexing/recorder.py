@@ -48,7 +48,7 @@ class Recorder:
     """Collects what was read and records it in batches of `batch_size` embedded photos.
 
     Call `close` at the end. `again` holds jobs to read anew: their content was deleted between lookup and
-    recording, or the file that was to bring it brought another.
+    recording, or is brought by a file that comes later, if that has not changed meanwhile.
     """
 
     def __init__(
@@ -98,9 +98,8 @@ class Recorder:
         Where not one photo of a batch could be embedded and the plugin fails on an ordinary image as well,
         raises the plugin's error: nothing of this batch is recorded then.
         """
-        self._record(self._batches.turn())
         while self._batches.waiting:
-            self._record(self._batches.turn(), last=True)
+            self._record(self._batches.turn())
 
     def finish(self) -> None:
         """Record the batch that is being embedded, and begin with no other."""
@@ -110,8 +109,8 @@ class Recorder:
         """Wait for the batch that is being embedded, and forget what is not recorded."""
         self._batches.close()
 
-    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]], *, last: bool = False) -> None:
-        """A batch that was embedded: one transaction. `last`: what was taken later brings no new content."""
+    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> None:
+        """A batch that was embedded: one transaction."""
         contents = self._contents(batch)
         items: list[tuple[Fetched, Indexed, _Kind]] = []
         failures: list[Failure] = []
@@ -122,10 +121,8 @@ class Recorder:
                 failures += self._failure(one, reason)
             elif one.known.embedded or one.digest in self._reasons:
                 items.append(self._item(one, contents, promised))
-            elif last:
-                self.again.append(one.job)
             else:
-                self._batches.add(one)  # the file that is read for this content is still to come
+                self.again.append(one.job)
         if items or failures:
             self._write(items, failures)
 
