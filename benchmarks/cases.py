@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitmae_search.bundled import bundled
+from vitmae_search.training import PRESETS
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
 
 if TYPE_CHECKING:
@@ -32,13 +33,8 @@ _SMALL_DECODER: dict[str, Any] = {
 }
 """Nobody runs it here."""
 FIELDS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-    },
+    "base": PRESETS["base"],
+    "large": PRESETS["large"],
     "minute": {
         "hidden_size": 64,
         "num_hidden_layers": 2,
