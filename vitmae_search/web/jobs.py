@@ -103,13 +103,18 @@ def _phase(progress: Mapping[str, object], done: int, total: object) -> str:
     return " · ".join(words)
 
 
+def say_outcome_of(key: str) -> None:
+    """Whoever began a run is told how it ended, even where it is over before it was seen to go on."""
+    st.session_state["vs_watched"] = key
+
+
 def outcome() -> None:
-    """How the newest run ended: a failure always, a success to those who watched it."""
+    """How the newest run ended: a failure always, a success to those who began or watched it."""
     newest = next((run for run in library().runs(RECENT) if run.kind not in TRAININGS), None)
     if newest is None:
         return
     if newest.state == "running":
-        st.session_state["vs_watched"] = newest.key
+        say_outcome_of(newest.key)
     # Kept until the next run: a page that is drawn twice at the end would take it away unseen.
     watched = st.session_state.get("vs_watched") == newest.key
     if newest.state == "done" and watched:

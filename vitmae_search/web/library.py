@@ -131,7 +131,7 @@ def start(folder: str, *options: str, command: str = "index") -> None:
     """Begin a command on `folder` in a child process, and draw the page again with its progress."""
     try:
         with st.spinner("Starting…"):
-            library().start_job(command, os.path.expanduser(folder), *options)
+            jobs.say_outcome_of(library().start_job(command, os.path.expanduser(folder), *options))
         st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
         notices.say_next_time(notices.sentence(error), "problem")
