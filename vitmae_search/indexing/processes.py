@@ -1,17 +1,9 @@
-"""Processes that decode, one for each thread that reads ahead. They have no lock in common.
-
-Each is this Python with our own module, spoken to through pipes: it never runs the program's `__main__`
-again, as `multiprocessing` would, and it ends when its pipe does, however this process ends.
-"""
+"""Processes that decode, one for each thread that reads ahead. They have no lock in common."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import PhotoError, PluginError
+from vitmae_search.photos import child
 from vitmae_search.photos.decoder import Decoded, Failed, FileError, PhotoDecoder
 from vitmae_search.records import PhotoMetadata
 
 log = logging.getLogger(__name__)
 
-_COMMAND = (
-    "import json, os, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "os.putenv('OPENBLAS_NUM_THREADS', '1'); "
-    "from vitmae_search.photos.decoder import main; main()"
-)
 _PIPE_BYTES = 1 << 20
 """As many as Linux lets anyone have, so that a process goes on decoding while its thread waits its turn."""
 
@@ -48,13 +36,7 @@ class DecodingProcess:
         Raises OSError, `ProcessDied`, or what unpickling raises there.
         """
         self._shape, self._dtype = shape, dtype
-        path = json.dumps([os.path.abspath(entry) for entry in sys.path])
-        self._process = subprocess.Popen(  # noqa: S603  our own command
-            [sys.executable, "-P", "-c", _COMMAND, path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,  # a terminal's Ctrl-C is for this process, which ends the others
-        )
+        self._process = child.start("vitmae_search.photos.decoder")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
@@ -83,11 +65,7 @@ class DecodingProcess:
 
     def close(self) -> None:
         """End it, whatever it is at."""
-        with suppress(OSError):
-            self._requests.close()
-        self._process.kill()
-        self._process.wait()
-        self._answers.close()
+        child.end(self._process)
 
     def _send(self, request: bytes) -> None:
         try:

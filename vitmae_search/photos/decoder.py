@@ -6,9 +6,7 @@ so that threads cannot use more than a few cores for such.
 
 from __future__ import annotations
 
-import os
 import pickle
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError
+from vitmae_search.photos import child
 from vitmae_search.photos.decode import decode
 from vitmae_search.photos.read import digest, read_photo
 from vitmae_search.photos.thumbnails import ThumbnailStore
@@ -145,6 +144,4 @@ class Failed:
 
 def main() -> None:
     """Serve on stdin and stdout; what a plugin prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
+    serve(*child.pipes())

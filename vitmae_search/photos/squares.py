@@ -1,17 +1,13 @@
 """Photos as square pictures of one size, decoded by all cores. Torch-free, so that a process starts at once.
 
 Decoding a small photo is mostly Python, of which threads do one at a time: many are decoded in processes.
-Each is this Python with this module, spoken to through pipes: it never runs the program's own `__main__`
-again, as `multiprocessing` would, and ends when its pipe does.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vitmae_search.errors import PhotoError
+from vitmae_search.photos import child
 from vitmae_search.photos.decode import decode
 from vitmae_search.photos.read import read_photo
 
@@ -32,10 +29,6 @@ Square = NDArray[np.uint8] | str
 _AT_ONCE = 64  # photos a request: 64 · 224² · 3 bytes are 10 MB
 _AHEAD = 2  # requests for each worker
 _MANY = 2000  # photos from which on processes are worth their start
-_COMMAND = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from vitmae_search.photos.squares import main; main()"
-)
 
 
 def square(path: str, side: int, whole: int | None = None) -> Square:
@@ -73,8 +66,7 @@ def squares(
 
 def main() -> None:
     """What a process does: answer requests until there are no more."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not get between
+    requests, answers = child.pipes()
     with suppress(EOFError, BrokenPipeError):
         while True:
             paths, side, whole = pickle.load(requests)  # noqa: S301  our own process's
@@ -104,22 +96,11 @@ class _Processes:
 
     def close(self) -> None:
         for process in self._all:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):
-                        pipe.close()
+            child.end(process)
 
     def _process(self) -> subprocess.Popen[bytes]:
         process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
         if process is None:
-            places = json.dumps([os.path.abspath(entry) for entry in sys.path])
-            process = self._own.process = subprocess.Popen(  # noqa: S603  our own command
-                [sys.executable, "-P", "-c", _COMMAND, places],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,  # a terminal's Ctrl-C is for this process, which ends the others
-            )
+            process = self._own.process = child.start("vitmae_search.photos.squares")
             self._all.append(process)
         return process
