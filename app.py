@@ -5,7 +5,7 @@ Streamlit finds `app` by reading this file, so the call stays written out.
 
 import streamlit as st
 
-from vitmae_search.web import server
+from vitmae_search.web.server import app as server
 
 app = st.App(
     server.MAIN_SCRIPT,

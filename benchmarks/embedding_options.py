@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from benchmarks.default_model import DEFAULT, write_labels
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
-from vitmae_search.library.encoding import Method, encode
+from vitmae_search.library.encode_folder import Method, encode
 from vitmae_search.photos import decode_target
-from vitmae_search.training.adapting.whitening import fit_whitening
+from vitmae_search.training.adaptation.whitening import fit_whitening
 
 PARTS = ("cls", "mean", "gem", "moments")
 POOLINGS = (*PARTS, "cls+mean", "cls+moments")

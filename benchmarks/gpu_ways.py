@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.cases import hf_model, installed
 from benchmarks.on_device import Memory, median_seconds, synchroniser
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 Encode = Callable[[Tensor], Any]
 """(N, 3, H, W) bf16 on the device to the mean of the patch tokens after the last norm, (N, D)."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vitmae_search.vitmae import ViTMAEForPreTraining
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 
 def authors_model(folder: Path, like: ViTMAEForPreTraining) -> Any:

@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.mae_authors import authors_model
-from vitmae_search.training.augment import random_crops, resize_crops
+from vitmae_search.training.data.packed_photos import PackedPhotos
+from vitmae_search.training.data.random_resized_crop import random_crops, resize_crops
+from vitmae_search.training.data.sampler import Normalisation
 from vitmae_search.training.devices import compiles
-from vitmae_search.training.packed import PackedPhotos
+from vitmae_search.training.distributed import Processes
+from vitmae_search.training.optim import adamw
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.steps import Unread
 from vitmae_search.training.pretraining.trainer import Trainer
-from vitmae_search.training.processes import Processes
-from vitmae_search.training.schedule import adamw
-from vitmae_search.training.stream import Normalisation
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 from vitmae_search.vitmae.layers import compile_layers
 
 REFERENCE = "transformers"

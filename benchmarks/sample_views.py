@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.library import write_samples
-from vitmae_search.library.evaluating import Candidate, evaluate_folder
+from vitmae_search.library.evaluation import Candidate, evaluate_folder
 
 
 def main() -> None:

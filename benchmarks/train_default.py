@@ -37,8 +37,8 @@ import torch
 from benchmarks.measuring import machine, rounded, table
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.training import PRESETS, PretrainProgress, pretrain
+from vitmae_search.training.data.packed_photos import list_photos
 from vitmae_search.training.log import RunLog
-from vitmae_search.training.packed import list_photos
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 
 STAGES = ("masked", "contrastive")

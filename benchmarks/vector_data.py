@@ -87,7 +87,7 @@ def mixtures(base: Vectors) -> Draw:
 def embedded(folder: Path) -> Vectors:
     """(B, D) float32: photos of `folder`, evenly drawn, as the bundled model's projection has them."""
     from vitmae_search.embedding import PluginHost, open_embedder
-    from vitmae_search.library.encoding import Method, encode
+    from vitmae_search.library.encode_folder import Method, encode
     from vitmae_search.photos import scan
 
     stamps = list(scan(str(folder), on_problem=print))

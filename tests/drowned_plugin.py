@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.embedding.plugin import Options, PluginInfo
 
 
 def prepare(image: Image.Image, /) -> np.ndarray:

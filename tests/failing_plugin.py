@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.embedding.plugin import Options, PluginInfo
 from vitmae_search.errors import DeviceError
 from vitmae_search.records import Reconstruction
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.embedding.plugin import Options, PluginInfo
 
 GATE = Path(__file__).with_name("gate")
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.embedding.plugin import Options, PluginInfo
 from vitmae_search.errors import DeviceError
 
 SIDE = 64  # pixels; 8 for each cell of the grid

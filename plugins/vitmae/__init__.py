@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitmae_search.embedding.contract import Options, PluginInfo
+from vitmae_search.embedding.plugin import Options, PluginInfo
 from vitmae_search.records import ModelListing
 
-from .choices import NAME, check_options
-from .models import DEFAULT_MODEL, list_models
+from .model_list import DEFAULT_MODEL, list_models
+from .options import NAME, check_options
 
 if TYPE_CHECKING:
     from .classifier import ViTClassifier

@@ -22,11 +22,11 @@ from vitmae_search.vitmae import (
 from .devices import device_name
 from .engine import engine_for
 from .identity import config_of, preprocessing_of, weights_digest
-from .models import locate
+from .model_list import locate
 from .networks import Probabilities
 from .pixels import levels_of, processor_of, require_rgb
 from .precision import choose_precision
-from .preparing import Resize
+from .preprocess import Resize
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."
 """What a head's weights are called: on the CLS token, and, ours alone, on the mean of the patch tokens."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.contract import Options
+from vitmae_search.embedding.plugin import Options
 from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
@@ -28,9 +28,9 @@ from .devices import computing, device_name, prepacks
 from .engine import engine_for
 from .features import features_of
 from .identity import identity_of, weights_digest
-from .models import locate
+from .model_list import locate
 from .networks import UnitVectors
-from .ov_runtime import OpenVINOEncoder, runtime_name
+from .openvino import OpenVINOEncoder, runtime_name
 from .pixels import levels_of, preparing_of, processor_of, require_rgb
 from .precision import choose_precision
 from .sources import source_files

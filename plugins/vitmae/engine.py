@@ -17,12 +17,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
 
+from .cpu_threads import SplitWork
 from .devices import computing, device_name, free_unused, prepacks
 from .failures import telling
 from .lanes import Lanes, Rows, Stream, part_for
 from .networks import Network
-from .ov_runtime import OpenVINOEncoder
-from .splitting import SplitWork
+from .openvino import OpenVINOEncoder
 from .streams import CudaStream
 from .workers import Split
 

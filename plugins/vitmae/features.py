@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitmae_search.embedding import Projection
-from vitmae_search.embedding.contract import Options
+from vitmae_search.embedding.plugin import Options
 from vitmae_search.errors import CheckpointError, ModelError, PluginOptionError, display_path
 from vitmae_search.vitmae import pooled_width
 
-from .choices import AUTO, NAME, check_pooling, parse_layers
+from .options import AUTO, NAME, check_pooling, parse_layers
 
 
 @dataclass(frozen=True, slots=True)

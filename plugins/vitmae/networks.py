@@ -11,7 +11,7 @@ from torch.nn import functional
 from vitmae_search.vitmae import ViTForImageClassification, ViTMAEModel, ViTModel, pool, pool_layers
 
 from .features import Features
-from .ov_runtime import OpenVINOEncoder
+from .openvino import OpenVINOEncoder
 from .pixels import pixel_values, views_of
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from vitmae_search.errors import ModelError, PluginOptionError
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor, fused
 
-from .choices import NAME
-from .preparing import CROP, FiveCrops, Resize
+from .options import NAME
+from .preprocess import CROP, FiveCrops, Resize
 
 
 def require_rgb(checkpoint: Checkpoint, name: str) -> None:

@@ -8,7 +8,7 @@ import time
 import torch
 from torch.nn import functional
 
-from vitmae_search.machine import machine_key, recall, remember
+from vitmae_search.measurement_cache import machine_key, recall, remember
 from vitmae_search.vitmae import multiplies_in_bf16
 
 PRECISION_NAME = "cpu-precision.json"

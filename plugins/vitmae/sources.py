@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from vitmae_search.vitmae import CheckpointFiles
-from vitmae_search.vitmae.weights import shards
+from vitmae_search.vitmae.checkpoint.weights import shards
 
 
 def source_files(files: CheckpointFiles) -> tuple[str, ...]:

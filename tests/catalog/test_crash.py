@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitmae_search.catalog import CatalogWriter, Indexed, batch
+from vitmae_search.catalog import CatalogWriter, Indexed, record_batch
 from vitmae_search.records import Failure, PhotoMetadata, Stamp
 
 folder, stop_inside = Path(sys.argv[1]), sys.argv[2] == "inside"
@@ -28,7 +28,7 @@ if stop_inside:
     def hang(*args):
         print("inside", flush=True)
         sys.stdin.read()
-    batch._add_vectors = hang
+    record_batch._add_vectors = hang
 first = writer.status().photos
 for start in range(first, first + 5000, 5):
     items = [

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitmae_search.catalog import Catalog, CatalogWriter, writing
-from vitmae_search.catalog.connection import outside_transactions
+from vitmae_search.catalog import Catalog, CatalogWriter, writable_database
+from vitmae_search.catalog.database import outside_transactions
 from vitmae_search.errors import LibraryDamaged, LibraryEmpty, StorageError, VitmaeSearchError
 
 DOORS = pytest.mark.parametrize("door", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"])
@@ -122,8 +122,8 @@ def test_a_full_disk_at_the_very_start(folder, monkeypatch):
             connection.exec_driver_sql("PRAGMA max_page_count = 3")
         return migrate(connection, version)
 
-    migrate = writing.migrate
-    monkeypatch.setattr(writing, "migrate", no_room)
+    migrate = writable_database.migrate
+    monkeypatch.setattr(writable_database, "migrate", no_room)
     with pytest.raises(StorageError, match="disk is full"):
         CatalogWriter.open_writer(folder)
     monkeypatch.undo()

@@ -186,7 +186,7 @@ def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
 
 
 def test_the_speed_of_models(vitmae_search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitmae_search.library.speeds._BATCH_SECONDS", 0.01)
+    monkeypatch.setattr("vitmae_search.library.model_speeds._BATCH_SECONDS", 0.01)
     done = vitmae_search("models", "--speed", "--device", "cpu", "--json")
     measured = {model["name"]: model for model in done.json["models"] if model["images_per_second"]}
     assert measured

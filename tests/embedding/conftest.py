@@ -10,7 +10,7 @@ import pytest
 
 TEMPLATE = """
 import numpy as np
-from vitmae_search.embedding.contract import PluginInfo
+from vitmae_search.embedding.plugin import PluginInfo
 
 
 def prepare(image, /):

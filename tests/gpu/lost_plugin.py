@@ -14,7 +14,7 @@ import numpy as np
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import load_drop_in
-from vitmae_search.embedding.contract import Options
+from vitmae_search.embedding.plugin import Options
 
 SOUND = Path(__file__).with_name("sound")
 FATAL = 3

@@ -14,8 +14,8 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from vitmae_search.library import Library
-from vitmae_search.web import state, warming
-from vitmae_search.web.server import MAIN_SCRIPT
+from vitmae_search.web.server import lifespan, session
+from vitmae_search.web.server.app import MAIN_SCRIPT
 
 WORKSPACES = 256 << 20
 """What cuBLAS may keep for itself, on an H100 32 MB for each thread and stream, or twice that."""
@@ -27,14 +27,14 @@ def app(device: str, reference: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(reference, tmp_path / "library")
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
     monkeypatch.setenv("VITMAE_SEARCH_DEVICE", device)
-    yield state.library()
-    state.close_libraries()
+    yield session.library()
+    session.close_libraries()
 
 
 def said(name: str, real_photos: dict[str, Path]) -> str:
     """What the Search page says to a picture that is in no library."""
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=120)
-    at.query_params["upload"] = state.uploads.add(f"{name}.png", real_photos[name].read_bytes())
+    at.query_params["upload"] = session.uploads.add(f"{name}.png", real_photos[name].read_bytes())
     at.run()
     assert not at.exception, at.exception
     return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
@@ -59,7 +59,7 @@ def test_the_model_wakes_for_a_search_and_rests_when_idle(
     used = on_device(device)
     assert used > before or device == "cpu"
     stopped = threading.Event()
-    idle = threading.Thread(target=warming.rest_when_idle, args=(0.2, stopped))
+    idle = threading.Thread(target=lifespan.rest_when_idle, args=(0.2, stopped))
     idle.start()
     try:
         deadline = time.monotonic() + 60

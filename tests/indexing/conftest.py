@@ -12,13 +12,13 @@ from PIL import Image
 from vitmae_search.catalog import CatalogWriter, Derivation
 from vitmae_search.embedding import PluginInfo, Projection, derived_fingerprint, open_embedder
 from vitmae_search.errors import PhotoError
-from vitmae_search.indexing import Target, batches, index_folders
+from vitmae_search.indexing import Target, batcher, index_folders
 from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
 from vitmae_search.vectors import VectorCache
 
 SIDE = 6
 
-batches._PATIENCE = math.inf  # batches are whole, however slow the machine
+batcher._PATIENCE = math.inf  # batches are whole, however slow the machine
 
 
 def head(seed: int, dimension: int = 10) -> Projection:

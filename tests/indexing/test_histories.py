@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from vitmae_search.indexing import batches
+from vitmae_search.indexing import batcher
 from vitmae_search.photos import digest
 
 NAMES = [f"{folder}{name}.jpg" for folder in ("", "sub/") for name in "abcd"]
@@ -76,7 +76,7 @@ class FolderModel(RuleBasedStateMachine):
         files = [path.read_bytes() for path in self.bench.photos.rglob("*.jpg")]
         good = [data for data in files if self.bench.vector_of(data) is not None]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(batches, "_LIGHT", light)
+            patch.setattr(batcher, "_LIGHT", light)
             report = self.bench.index(batch_size=batch_size, retry_failed=retry)
         assert (report.found, report.failed) == (len(files), len(files) - len(good))
         assert self.bench.embedded == len({digest(data) for data in good} - embedded)

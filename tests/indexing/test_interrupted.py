@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vitmae_search.indexing import run
+from vitmae_search.indexing import indexer
 
 PHOTOS = 60
 
@@ -143,7 +143,7 @@ def test_a_cancelled_run_keeps_what_was_done_and_marks_nothing_missing(bench, fi
 
 
 def test_cancelled_in_the_walk(bench, fill, monkeypatch):
-    monkeypatch.setattr(run, "_LOOK_EVERY", 2)
+    monkeypatch.setattr(indexer, "_LOOK_EVERY", 2)
     fill(9)
     report = bench.index(cancelled=lambda: True)
     assert (report.found, report.interrupted) == (0, True)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken
-from vitmae_search.indexing import prefetch as prefetching
 from vitmae_search.indexing import progress
+from vitmae_search.indexing import reader as prefetching
 from vitmae_search.indexing.embed import batch_size_for, embed_rows, rows_alone, still_works
 from vitmae_search.indexing.plan import Job, make_plan
-from vitmae_search.indexing.prefetch import default_workers, prefetch
 from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.reader import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
 
 stamps = st.builds(

@@ -311,7 +311,7 @@ def test_an_empty_library_stays_uncreated(tmp_path: Path, colour_model: Path) ->
 PLUGIN = """
 import numpy as np
 from pathlib import Path
-from vitmae_search.embedding.contract import PluginInfo
+from vitmae_search.embedding.plugin import PluginInfo
 
 def prepare(image, /):
     return np.array(image.resize((8, 8)))

@@ -14,7 +14,7 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.cli.main import run as command
 from vitmae_search.errors import DeviceError
 from vitmae_search.library import Library
-from vitmae_search.library.fitting import AdaptOptions
+from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.vectors import VectorCache
 
 PHOTOS, BATCH = 21, 4

@@ -14,7 +14,7 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
 from vitmae_search.records import Run
-from vitmae_search.trained import read_training_run, trained_runs
+from vitmae_search.training_runs import read_training_run, trained_runs
 
 WAIT = 120.0
 QUICK = (

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitmae_search.embedding.contract import PluginInfo
+from vitmae_search.embedding.plugin import PluginInfo
 
 from .sizes import SIDE
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from vitmae_search.training import FinetuneOptions, finetune, pretrain
+from vitmae_search.training.data.packed_photos import PackedPhotos, pack
+from vitmae_search.training.data.sampler import Normalisation
+from vitmae_search.training.distributed import Processes
 from vitmae_search.training.finetuning.report import LOG_FILE, EpochLog
 from vitmae_search.training.log import RunLog
-from vitmae_search.training.packed import PackedPhotos, pack
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.processes import Processes
 from vitmae_search.training.state import load_state
-from vitmae_search.training.stream import Normalisation
 from vitmae_search.vitmae import ViTMAEConfig
 from vitmae_search.vitmae.masking import mask_by_noise
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitmae_search.trained import read_training_run, trained_runs
 from vitmae_search.training import finetune, pretrain
+from vitmae_search.training_runs import read_training_run, trained_runs
 
 
 def test_a_pretraining_is_read_as_it_went(

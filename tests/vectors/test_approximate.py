@@ -10,9 +10,9 @@ import pytest
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors import ExactIndex, Policy, SpaceIndex, VectorCache
 from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured, kinds
-from vitmae_search.vectors.choosing import build, improved, kth_scores, noisy, recall_of
-from vitmae_search.vectors.contract import never
 from vitmae_search.vectors.exact import exact_seconds
+from vitmae_search.vectors.protocols import never
+from vitmae_search.vectors.tune import build, improved, kth_scores, noisy, recall_of
 
 DIMENSION = 32
 COUNT = 6000
@@ -61,7 +61,7 @@ def test_the_fewest_candidates_that_reach_the_recall_are_taken(exact, index):
 
 
 def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact, monkeypatch):
-    monkeypatch.setattr("vitmae_search.vectors.choosing.CANDIDATES", (400,))
+    monkeypatch.setattr("vitmae_search.vectors.tune.CANDIDATES", (400,))
     monkeypatch.setattr("vitmae_search.vectors.approximate._PRINCIPAL", 2)
     first, second = kinds(DIMENSION)
     short = ApproximateIndex.build(exact, first).measured_as(Measured(400))
@@ -98,7 +98,7 @@ def test_recall_is_measured_against_the_truth(exact, index):
 @pytest.mark.parametrize("few", [0, 1 << 20])
 def test_filters_keep_the_recall(index, monkeypatch, share, few):
     """Searched exactly where few are left, and among the proposals where many are."""
-    monkeypatch.setattr("vitmae_search.vectors.searching.GATHERED_BYTES", few)
+    monkeypatch.setattr("vitmae_search.vectors.space_index.GATHERED_BYTES", few)
     ids = index.exact.ids
     drawn = np.random.default_rng(1).choice(ids, max(1, int(share * len(ids))), replace=False)
     assert recall(index, allowed=drawn) >= 0.97

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from vitmae_search.vitmae import Checkpoint, CheckpointFiles, ViTMAEConfig, ViTMAEForPreTraining
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 TINY = {
     "hidden_size": 32,

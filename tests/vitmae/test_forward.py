@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 TOLERANCE = 1e-5
 CLASSES = pytest.mark.parametrize("name", ["ViTMAEModel", "ViTMAEForPreTraining"])

@@ -16,7 +16,7 @@ from vitmae_search.vitmae import (
     ViTMAEForPreTraining,
     ViTMAEModel,
 )
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 # What the three config.json on the hub say beyond the defaults, and the sizes that the paper's table 9
 # and the authors' models_mae.py give.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitmae_search.vitmae import embeddings, modeling
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 from vitmae_search.vitmae.masking import take_patches
 from vitmae_search.vitmae.patches import patchify
 from vitmae_search.vitmae.positions import interpolate_grid

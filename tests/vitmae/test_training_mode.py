@@ -22,7 +22,7 @@ from vitmae_search.vitmae import (
     ViTMAEForPreTraining,
     ViTMAEModel,
 )
-from vitmae_search.vitmae.checkpoint_keys import to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 Pair = Callable[..., tuple[Any, Any]]
 Pixels = Callable[[int, int], Tensor]

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from vitmae_search.library import Library
-from vitmae_search.web import state
+from vitmae_search.web.server import session
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "app.py"
@@ -74,8 +74,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, real_photos: Mapping[str, Pa
 def opened(small: Small, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     """The small library as the app's own."""
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(small.folder))
-    yield state.library()
-    state.close_libraries()
+    yield session.library()
+    session.close_libraries()
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def opened_copy(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A copy of the small library as the app's own, for tests that write to it."""
     shutil.copytree(small.folder, tmp_path / "library")
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
-    yield state.library()
-    state.close_libraries()
+    yield session.library()
+    session.close_libraries()
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A library that is not there yet, as the app's own."""
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "nothing-yet"))
     yield tmp_path / "nothing-yet"
-    state.close_libraries()
+    session.close_libraries()
 
 
 def free_port() -> int:

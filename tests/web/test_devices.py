@@ -10,8 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from vitmae_search.library import Library
-from vitmae_search.web import state
-from vitmae_search.web.server import MAIN_SCRIPT
+from vitmae_search.web.server import session
+from vitmae_search.web.server.app import MAIN_SCRIPT
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def photos(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> Path:
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Library]]:
     """Open tmp_path/library as the app's own."""
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
-    yield state.library
-    state.close_libraries()
+    yield session.library
+    session.close_libraries()
 
 
 def said(script: str, **query: str) -> str:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
     at.run()
-    if script != "search.py":
+    if script != "pages/search.py":
         at.switch_page(script)
     for name, value in query.items():
         at.query_params[name] = value
@@ -41,7 +41,7 @@ def said(script: str, **query: str) -> str:
     return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
 
 
-@pytest.mark.parametrize("page", ["search.py", "reconstructions.py"])
+@pytest.mark.parametrize("page", ["pages/search.py", "pages/reconstructions.py"])
 def test_a_device_that_is_not_here(
     app: Callable[[], Library],
     photos: Path,
@@ -55,12 +55,12 @@ def test_a_device_that_is_not_here(
         library.index(photos)
     monkeypatch.setenv("VITMAE_SEARCH_DEVICE", "cuda:99")
     app()
-    token = state.uploads.add("other.jpg", write_photo(tmp_path / "other.jpg", 99).read_bytes())
+    token = session.uploads.add("other.jpg", write_photo(tmp_path / "other.jpg", 99).read_bytes())
     words = said(page, upload=token)
     assert words.count("cuda:99: ") == 1
     assert "VITMAE_SEARCH_DEVICE" in words
     assert "Something went wrong" not in words
-    if page == "search.py":
+    if page == "pages/search.py":
         assert "by its stored fingerprint" in said(page, photo="1")
 
 
@@ -75,18 +75,20 @@ def test_a_device_that_was_lost(
         library.index(photos)
     app()
     tokens = [
-        state.uploads.add("other.jpg", write_photo(tmp_path / f"{seed}.jpg", seed).read_bytes())
+        session.uploads.add("other.jpg", write_photo(tmp_path / f"{seed}.jpg", seed).read_bytes())
         for seed in (98, 99)
     ]
-    assert "a fingerprint made just now" in said("search.py", upload=tokens[0])
+    assert "a fingerprint made just now" in said("pages/search.py", upload=tokens[0])
     (failing / "lost").write_text("0")
-    for page in ("search.py", "reconstructions.py"):
+    for page in ("pages/search.py", "pages/reconstructions.py"):
         assert "The device was lost; what was done is kept" in said(page, upload=tokens[1])
-    assert "by its stored fingerprint" in said("search.py", photo="1")
+    assert "by its stored fingerprint" in said("pages/search.py", photo="1")
     (failing / "lost").unlink()
     (failing / "room").write_text("0")
-    assert "has not enough memory to look at a single photo" in said("search.py", upload=tokens[1])
-    assert "has not enough memory to reconstruct a photo" in said("reconstructions.py", upload=tokens[1])
+    assert "has not enough memory to look at a single photo" in said("pages/search.py", upload=tokens[1])
+    assert "has not enough memory to reconstruct a photo" in said(
+        "pages/reconstructions.py", upload=tokens[1]
+    )
 
 
 def test_a_lost_device_leaves_library_and_training_pages_alone(
@@ -98,5 +100,5 @@ def test_a_lost_device_leaves_library_and_training_pages_alone(
         while (run := library.run(key)) is None or run.state == "running":
             pass
     app()
-    assert "failed: the device was lost" in said("library.py")
-    assert "Something went wrong" not in said("training.py")
+    assert "failed: the device was lost" in said("pages/library.py")
+    assert "Something went wrong" not in said("pages/training.py")

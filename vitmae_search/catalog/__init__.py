@@ -4,7 +4,7 @@
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
 """
 
-from vitmae_search.catalog.deriving import Derivation
+from vitmae_search.catalog.derived_spaces import Derivation
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog

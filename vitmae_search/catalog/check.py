@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 from sqlalchemy import Connection, exists, func, select
 
-from vitmae_search.catalog import deriving, spaces
-from vitmae_search.catalog.deriving import Projects
+from vitmae_search.catalog import derived_spaces, spaces
+from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.embeddings import STORED, UNIT_TOLERANCE, VECTORS_A_CHUNK
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TombstoneRow
-from vitmae_search.catalog.sources import STORED, UNIT_TOLERANCE, VECTORS_A_CHUNK
 from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Space
 
@@ -69,7 +69,7 @@ def without_parent(connection: Connection) -> list[Space]:
     return [space for space in there if space.features_id not in {other.space_id for other in there}]
 
 
-def derived_spaces(connection: Connection) -> list[Space]:
+def with_parent(connection: Connection) -> list[Space]:
     """Derived spaces whose features are there."""
     lost = {space.space_id for space in without_parent(connection)}
     there = spaces.listing(connection)
@@ -141,15 +141,15 @@ def _vectors(connection: Connection) -> Iterator[str]:
 
 
 def _derived(connection: Connection, projects: Projects) -> Iterator[str]:
-    for space in derived_spaces(connection):
-        lacking = deriving.contents_without_vector(connection, space)
+    for space in with_parent(connection):
+        lacking = derived_spaces.contents_without_vector(connection, space)
         if lacking:
             yield f"Space {space.space_id}: {_some('content', lacking)} with features and without a vector."
-        surplus = deriving.vectors_without_features(connection, space)
+        surplus = derived_spaces.vectors_without_features(connection, space)
         if surplus:
             yield f"Space {space.space_id}: {_some('vector', surplus)} without features."
         project = projects.get(space.projection or "")
-        wrong = [] if project is None else list(deriving.wrong_vectors(connection, space, project))
+        wrong = [] if project is None else list(derived_spaces.wrong_vectors(connection, space, project))
         if wrong:
             yield f"Space {space.space_id}: {_some('vector', wrong)} that its projection does not give."
 

@@ -11,15 +11,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import check, photos, roots, runs, sources, spaces, tags
-from vitmae_search.catalog.connection import Database, catalogue_file
-from vitmae_search.catalog.deriving import Projects
+from vitmae_search.catalog import check, embeddings, photos, roots, runs, spaces, tags
+from vitmae_search.catalog.database import Database, catalogue_file
+from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.schema import PhotoRow
-from vitmae_search.catalog.sources import SpaceVectors
 from vitmae_search.catalog.tags import Taggable
-from vitmae_search.catalog.writing import WritableDatabase
+from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
 
@@ -188,13 +188,13 @@ class Catalog:
     def vector(self, space_id: int, content_id: int) -> NDArray[np.float32] | None:
         """The (D,) float32 vector of a content; None where it has none in this space."""
         with self._database.reading() as connection:
-            return sources.of_content(connection, space_id, content_id)
+            return embeddings.of_content(connection, space_id, content_id)
 
     def vectors(self, space_id: int, embedding_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """(N, D) float32, row i for id i. `SpaceError` where the space has no such id."""
         with self._database.reading() as connection:
             dimension = spaces.one(connection, space_id).dimension
-            return sources.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
+            return embeddings.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
 
     def photos_of(self, embedding_ids: Sequence[int] | NDArray[np.int64]) -> dict[int, list[Photo]]:
         """For each embedding all its photos: those on disk first, then by path.

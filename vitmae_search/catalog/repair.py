@@ -10,19 +10,19 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
-from vitmae_search.catalog import deriving, spaces
-from vitmae_search.catalog.batch import remove_orphans
+from vitmae_search.catalog import derived_spaces, spaces
 from vitmae_search.catalog.check import (
     contents_without_photo,
-    derived_spaces,
     photos_without_content,
     problems,
     undead_vectors,
+    with_parent,
     without_parent,
     wrong_vectors,
 )
-from vitmae_search.catalog.deriving import Projects
+from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
     ClassifiedRow,
     ClassifierRow,
@@ -78,12 +78,12 @@ def _remove_what_belongs_to_nothing(connection: Connection) -> None:
 
 
 def _derive_again(connection: Connection, projects: Projects) -> None:
-    for space in derived_spaces(connection):
-        _bury(connection, space.space_id, deriving.vectors_without_features(connection, space))
+    for space in with_parent(connection):
+        _bury(connection, space.space_id, derived_spaces.vectors_without_features(connection, space))
         project = projects.get(space.projection or "")
         if project is not None:
-            _bury(connection, space.space_id, list(deriving.wrong_vectors(connection, space, project)))
-            deriving.complete(connection, space, project)
+            _bury(connection, space.space_id, list(derived_spaces.wrong_vectors(connection, space, project)))
+            derived_spaces.complete(connection, space, project)
 
 
 def _bury(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:

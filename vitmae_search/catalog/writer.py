@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 from sqlalchemy import delete, update
 
-from vitmae_search.catalog import batch as batches
-from vitmae_search.catalog import deriving, roots, runs, spaces, tags
+from vitmae_search.catalog import derived_spaces, roots, runs, spaces, tags
+from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog import repair as repairs
-from vitmae_search.catalog.deriving import Derivation, Projects
+from vitmae_search.catalog.derived_spaces import Derivation, Projects
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
-from vitmae_search.catalog.writing import WAIT_SECONDS, WritableDatabase
+from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Failure, Root, Run, Space
 
@@ -85,7 +85,9 @@ class CatalogWriter(Catalog):
         with self._changing() as connection:
             features = spaces.ensure(connection, fingerprint, values, current_if_first=derivation is None)
             return (
-                features if derivation is None else deriving.make(connection, features.space_id, derivation)
+                features
+                if derivation is None
+                else derived_spaces.make(connection, features.space_id, derivation)
             )
 
     def derive_space(self, parent_id: int, derivation: Derivation, *, use: bool = False) -> Space:
@@ -95,7 +97,7 @@ class CatalogWriter(Catalog):
         none, or to `use` it. Raises `SpaceError` where the parent is derived itself, or not there.
         """
         with self._changing() as connection:
-            made = deriving.make(connection, parent_id, derivation)
+            made = derived_spaces.make(connection, parent_id, derivation)
             if use:
                 spaces.use(connection, made.space_id)
             return spaces.one(connection, made.space_id)

@@ -22,7 +22,7 @@ from vitmae_search.errors import display_path
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
-    from vitmae_search.library.adapting import AdaptReport
+    from vitmae_search.library.adapt.adaptation import AdaptReport
 
 _LEARNING = (
     *("photos", "views", "held_out", "minutes", "method", "dimension", "epochs", "neighbours", "seed"),
@@ -126,7 +126,7 @@ def command(
         return _adapt_encoder(folder, output or _ENCODER_FOLDER, options, library, run_key, as_json)
     from vitmae_search.cli.progress import index_progress
     from vitmae_search.cli.stopping import StopOnSignal, ending
-    from vitmae_search.library.fitting import AdaptOptions
+    from vitmae_search.library.adapt.fit import AdaptOptions
 
     with (
         open_library(library, **chosen) as opened,

@@ -21,7 +21,7 @@ browser_option = click.option("--browser/--no-browser", default=True, help="Open
 @browser_option
 def command(library: Path | None, port: int | None, browser: bool) -> int:
     """Open the library in the browser. It listens on this machine only."""
-    from vitmae_search.web.launch import launch
+    from vitmae_search.web.server.launch import launch
 
     found = settings()  # what is wrong in the environment is said here, and not by the server
     return launch(library or found.library, port, browser)

@@ -27,7 +27,7 @@ def command(folder: str | None, library: Path | None, port: int | None, browser:
     from vitmae_search.cli.index import print_report
     from vitmae_search.cli.progress import index_progress
     from vitmae_search.library import write_samples
-    from vitmae_search.web.launch import launch
+    from vitmae_search.web.server.launch import launch
 
     home = settings().library.parent
     where = library or home / ("demo-own" if folder else "demo")

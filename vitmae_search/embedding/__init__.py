@@ -8,7 +8,17 @@ vectors of another space from the features that a plugin gives.
 
 from vitmae_search.embedding.classifying import GuardedClassifier, open_classifier
 from vitmae_search.embedding.code import code_digest, stamp
-from vitmae_search.embedding.contract import (
+from vitmae_search.embedding.description import EmbedderDescription
+from vitmae_search.embedding.fingerprint import (
+    canonical_json,
+    derived_fingerprint,
+    derived_identity,
+    fingerprint,
+)
+from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
+from vitmae_search.embedding.guard_prepare import GuardedPrepare, enough_memory
+from vitmae_search.embedding.options import resolve_options
+from vitmae_search.embedding.plugin import (
     API_VERSION,
     CAPABILITIES,
     Batching,
@@ -27,17 +37,7 @@ from vitmae_search.embedding.contract import (
     Resting,
     Untrained,
 )
-from vitmae_search.embedding.description import EmbedderDescription
-from vitmae_search.embedding.discovery import ENTRY_POINTS, PluginHost, load_drop_in
-from vitmae_search.embedding.fingerprint import (
-    canonical_json,
-    derived_fingerprint,
-    derived_identity,
-    fingerprint,
-)
-from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
-from vitmae_search.embedding.options import resolve_options
-from vitmae_search.embedding.prepare import GuardedPrepare, enough_memory
+from vitmae_search.embedding.plugin_host import ENTRY_POINTS, PluginHost, load_drop_in
 from vitmae_search.embedding.projected import ProjectedEmbedder
 from vitmae_search.embedding.projection import Projection, projection_path
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Classifier, ClassifierOpener, EmbedderPlugin, PluginInfo
+from vitmae_search.embedding.guard_prepare import blame, enough_memory
 from vitmae_search.embedding.guarded import Guarded, check_device
-from vitmae_search.embedding.prepare import blame, enough_memory
+from vitmae_search.embedding.plugin import Classifier, ClassifierOpener, EmbedderPlugin, PluginInfo
 from vitmae_search.errors import PluginBroken, PluginError
 
 _SUM = 1e-3

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vitmae_search.embedding.contract import PluginInfo
 from vitmae_search.embedding.fingerprint import fingerprint
 from vitmae_search.embedding.options import OptionValue
+from vitmae_search.embedding.plugin import PluginInfo
 from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import ModelError, display_path
 

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from vitmae_search.embedding.contract import PluginInfo
+from vitmae_search.embedding.plugin import PluginInfo
 
 
 def canonical_json(value: object) -> str:

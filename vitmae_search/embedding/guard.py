@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.contract import (
+from vitmae_search.embedding.description import EmbedderDescription
+from vitmae_search.embedding.guard_prepare import blame, enough_memory
+from vitmae_search.embedding.guarded import Guarded, check_device, positive
+from vitmae_search.embedding.options import OptionValue, resolve_options
+from vitmae_search.embedding.plugin import (
     Choosing,
     Embedder,
     EmbedderPlugin,
@@ -24,10 +28,6 @@ from vitmae_search.embedding.contract import (
     Reconstructor,
     Untrained,
 )
-from vitmae_search.embedding.description import EmbedderDescription
-from vitmae_search.embedding.guarded import Guarded, check_device, positive
-from vitmae_search.embedding.options import OptionValue, resolve_options
-from vitmae_search.embedding.prepare import blame, enough_memory
 from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import NoDecoder, PluginBroken, PluginOptionError
 from vitmae_search.records import Reconstruction

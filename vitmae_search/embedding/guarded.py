@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Batching, Classifier, Embedder, PluginInfo, Resting
 from vitmae_search.embedding.fingerprint import canonical_json
-from vitmae_search.embedding.prepare import GuardedPrepare, blame, guard_prepare
+from vitmae_search.embedding.guard_prepare import GuardedPrepare, blame, guard_prepare
+from vitmae_search.embedding.plugin import Batching, Classifier, Embedder, PluginInfo, Resting
 from vitmae_search.errors import DeviceError, PluginBroken
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

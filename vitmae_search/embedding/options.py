@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from vitmae_search.embedding.contract import PluginInfo
+from vitmae_search.embedding.plugin import PluginInfo
 from vitmae_search.errors import PluginOptionError
 
 OptionValue = str | int | float | bool

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Embedder
+from vitmae_search.embedding.plugin import Embedder
 from vitmae_search.embedding.projection import Projection
 
 

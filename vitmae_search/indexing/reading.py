@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PluginError
+from vitmae_search.indexing.decode_pool import DecodingProcesses
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.prefetch import Fetched, Lookup, PhotoReader, prefetch
-from vitmae_search.indexing.processes import DecodingProcesses
+from vitmae_search.indexing.reader import Fetched, Lookup, PhotoReader, prefetch
 from vitmae_search.photos import PhotoDecoder
 
 log = logging.getLogger(__name__)

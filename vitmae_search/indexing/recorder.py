@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.batches import Batches
+from vitmae_search.indexing.batcher import Batches
 from vitmae_search.indexing.embed import Outcome
-from vitmae_search.indexing.moves import GoneRows, KeptVectors
+from vitmae_search.indexing.moved_photos import GoneRows, KeptVectors
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.prefetch import Fetched, Known
+from vitmae_search.indexing.reader import Fetched, Known
 from vitmae_search.indexing.roots import is_gone
 from vitmae_search.indexing.target import Target
 from vitmae_search.records import Failure, PhotoMetadata

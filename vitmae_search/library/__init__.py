@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from vitmae_search.library.front import Library
+from vitmae_search.library.library import Library
 from vitmae_search.library.samples import is_sample_folder, write_samples
-from vitmae_search.search.panels import panels_png, save_panels
+from vitmae_search.photos.reconstruction_sheet import panels_png, save_panels
 
 if TYPE_CHECKING:
     from vitmae_search.evaluation import Evaluation as Evaluation

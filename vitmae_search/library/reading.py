@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitmae_search.errors import SpaceError, display_path
 from vitmae_search.library.listing import EVERYTHING, LibraryListing
-from vitmae_search.library.speeds import measure_models, with_speeds
+from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.records import (
     IndexProgress,
     ModelListing,
@@ -149,7 +149,7 @@ class LibraryReader(LibraryListing):
 
         The photos need not be in the library, which is not written to. See `evaluating.evaluate_folder`.
         """
-        from vitmae_search.library.evaluating import Candidate, evaluate_folder
+        from vitmae_search.library.evaluation import Candidate, evaluate_folder
 
         chosen = self._spaces.features(self._choice, self._catalog_or_none())
         return evaluate_folder(

@@ -3,7 +3,7 @@
 Torch-free. Nothing of a bad file escapes but a `PhotoError`, and the walk reports what it cannot enter.
 """
 
-from vitmae_search.photos.colours import to_rgb
+from vitmae_search.photos.color import to_rgb
 from vitmae_search.photos.decode import (
     DECODE_MODES,
     DECODE_REVISION,
@@ -13,7 +13,7 @@ from vitmae_search.photos.decode import (
     decode_target,
     upright_rgb,
 )
-from vitmae_search.photos.decoder import PhotoDecoder
+from vitmae_search.photos.decode_worker import PhotoDecoder
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.paths import is_under

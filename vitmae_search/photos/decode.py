@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageFile
 
 from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
-from vitmae_search.photos.colours import is_wide_rgb, to_rgb
+from vitmae_search.photos.color import is_wide_rgb, to_rgb
 from vitmae_search.photos.formats import formats_of, open_image
 from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif
 from vitmae_search.records import PhotoMetadata

@@ -4,6 +4,7 @@ Packed data, recipes, loops, checkpoints, pictures. Everything random is a funct
 the step, so that a run stopped at any step goes on as if nothing had happened.
 """
 
+from vitmae_search.training.distributed import is_main_process
 from vitmae_search.training.finetuning.finetune import FinetuneHooks, finetune
 from vitmae_search.training.finetuning.model import MeanPooledClassifier, load_classifier
 from vitmae_search.training.finetuning.options import FinetuneOptions
@@ -11,7 +12,6 @@ from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneR
 from vitmae_search.training.pretraining.loop import PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.pretrain import model_config, pretrain
-from vitmae_search.training.processes import is_main_process
 
 __all__ = [
     "PRESETS",

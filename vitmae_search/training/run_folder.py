@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.trained import LOCK_FILE, REPORT_FILE, RUN_FILE, remember_run
+from vitmae_search.training_runs import LOCK_FILE, REPORT_FILE, RUN_FILE, remember_run
 
 _LOCK_SECONDS = 2.0
 """Whoever looks whether a run goes on holds its lock for a moment."""

@@ -5,9 +5,9 @@ This room does not know the catalogue, photos or models.
 """
 
 from vitmae_search.vectors.cache import VectorCache
-from vitmae_search.vectors.contract import Matches, Policy, VectorIndex, VectorSource, never
 from vitmae_search.vectors.exact import ExactIndex
-from vitmae_search.vectors.searching import SpaceIndex
+from vitmae_search.vectors.protocols import Matches, Policy, VectorIndex, VectorSource, never
+from vitmae_search.vectors.space_index import SpaceIndex
 
 __all__ = [
     "ExactIndex",

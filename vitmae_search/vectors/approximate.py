@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors.contract import Asked, Ids, Vectors, never
 from vitmae_search.vectors.exact import ExactIndex
+from vitmae_search.vectors.protocols import Asked, Ids, Vectors, never
 
 CANDIDATES = (200, 400, 1000, 2000)
 """How many a search for ten may compare exactly, from the fastest to the most thorough."""

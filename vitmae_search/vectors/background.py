@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vitmae_search.errors import VitmaeSearchError
-from vitmae_search.vectors.contract import VectorSource
+from vitmae_search.vectors.protocols import VectorSource
 
 log = logging.getLogger(__name__)
 

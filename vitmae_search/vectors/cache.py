@@ -16,7 +16,6 @@ from vitmae_search.atomic import sync_folder
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
 from vitmae_search.listings import IndexListing
 from vitmae_search.vectors.background import Background
-from vitmae_search.vectors.contract import Asked, Policy, VectorSource, never
 from vitmae_search.vectors.describing import describe
 from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.file import (
@@ -28,7 +27,8 @@ from vitmae_search.vectors.file import (
     write_vectors_file,
 )
 from vitmae_search.vectors.following import Diverged, Snapshot, add_new, caught_up, origin_of
-from vitmae_search.vectors.searching import SpaceIndex
+from vitmae_search.vectors.protocols import Asked, Policy, VectorSource, never
+from vitmae_search.vectors.space_index import SpaceIndex
 
 if TYPE_CHECKING:
     from vitmae_search.vectors.approximate import ApproximateIndex
@@ -144,7 +144,7 @@ class VectorCache:
         if before is None and not self.policy.wants_faster(exact_seconds(held.exact), source.dimension):
             return
         from vitmae_search.vectors.approximate import Cancelled
-        from vitmae_search.vectors.choosing import improved
+        from vitmae_search.vectors.tune import improved
 
         try:
             made = improved(held.exact, before, self.policy, cancelled)

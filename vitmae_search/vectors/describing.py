@@ -7,8 +7,8 @@ from typing import Any
 
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.listings import IndexListing
-from vitmae_search.vectors.contract import Policy
 from vitmae_search.vectors.file import Origin, VectorsFile, read_origin
+from vitmae_search.vectors.protocols import Policy
 
 
 def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -> IndexListing:

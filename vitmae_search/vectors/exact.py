@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import VectorIndexError
-from vitmae_search.vectors.contract import Ids, Matches, Rows, Vectors
+from vitmae_search.vectors.protocols import Ids, Matches, Rows, Vectors
 
 UNIT_TOLERANCE = 1e-3
 _ROWS_AT_ONCE = 4096

@@ -27,8 +27,8 @@ import numpy as np
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors.contract import Asked, Ids, Vectors, never
 from vitmae_search.vectors.exact import check_vectors, checked_ids
+from vitmae_search.vectors.protocols import Asked, Ids, Vectors, never
 
 _MAGIC = b"VSVECT03"
 _PAGE = 4096

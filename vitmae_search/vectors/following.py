@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitmae_search.errors import VectorIndexError
-from vitmae_search.vectors.contract import Ids, Vectors, VectorSource
 from vitmae_search.vectors.exact import ExactIndex
 from vitmae_search.vectors.file import Origin, VectorsFile
+from vitmae_search.vectors.protocols import Ids, Vectors, VectorSource
 
 if TYPE_CHECKING:
     from vitmae_search.vectors.approximate import ApproximateIndex

@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae.files import find_preprocessor
+from vitmae_search.vitmae.checkpoint.locate import find_preprocessor
+from vitmae_search.vitmae.image_processor import ViTImageProcessor
 from vitmae_search.vitmae.json_files import read_json
-from vitmae_search.vitmae.processor import ViTImageProcessor
 
 _KINDS = (
     "ViTImageProcessor",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae import config_rules as rules
 from vitmae_search.vitmae.activations import Activation, activation_name
-from vitmae_search.vitmae.files import CONFIG_NAME, find_config
+from vitmae_search.vitmae.checkpoint.locate import CONFIG_NAME, find_config
 from vitmae_search.vitmae.json_files import read_json, write_json
 
 MODEL_TYPES = ("vit_mae", "vit")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
-from vitmae_search.vitmae.checkpoint_keys import DECODER_LAYERS, ENCODER_LAYERS
-from vitmae_search.vitmae.checkpoints import Checkpoint
+from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint
+from vitmae_search.vitmae.checkpoint.keys import DECODER_LAYERS, ENCODER_LAYERS
 
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name, its shape in the checkpoint, and its shape in the model."""

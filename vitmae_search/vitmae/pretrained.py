@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from vitmae_search.errors import display_path
-from vitmae_search.vitmae.checkpoints import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.checkpoint.locate import CONFIG_NAME, find_checkpoint
 from vitmae_search.vitmae.config import EncoderConfig, ViTConfig, ViTMAEConfig
-from vitmae_search.vitmae.files import CONFIG_NAME, find_checkpoint
 from vitmae_search.vitmae.json_files import write_json
 from vitmae_search.vitmae.layers import AttentionImplementation, set_attention, set_checkpointing
 from vitmae_search.vitmae.loading import LoadingInfo, choose_dtype, match_names

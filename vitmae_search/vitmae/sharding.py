@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vitmae_search.errors import ConfigError
+from vitmae_search.vitmae.checkpoint.weights import INDEX_NAME, WEIGHTS_NAME, check_weights, write_weights
 from vitmae_search.vitmae.json_files import write_json
-from vitmae_search.vitmae.weights import INDEX_NAME, WEIGHTS_NAME, check_weights, write_weights
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, display_path
-from vitmae_search.vitmae.file_kinds import check_torch, damaged, unreadable
+from vitmae_search.vitmae.checkpoint.formats import check_torch, damaged, unreadable
 
 
 def read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:

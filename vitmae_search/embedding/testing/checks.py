@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Resting
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
+from vitmae_search.embedding.plugin import Resting
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 from vitmae_search.errors import NoDecoder

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.embedding.contract import Embedder, EmbedderPlugin, PluginInfo
-from vitmae_search.embedding.discovery import checked_plugin, load_drop_in
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
+from vitmae_search.embedding.plugin import Embedder, EmbedderPlugin, PluginInfo
+from vitmae_search.embedding.plugin_host import checked_plugin, load_drop_in
 from vitmae_search.embedding.testing.images import sample_images
 
 _TIME_LIMIT = 600  # seconds for a fresh process; a large model on a slow disk takes a while to load

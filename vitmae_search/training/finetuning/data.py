@@ -13,8 +13,8 @@ from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos import LabelledFiles, labels_of_csv
+from vitmae_search.training.data.packed_photos import OnPacked, PackedPhotos, pack_files
 from vitmae_search.training.finetuning.labels import check_known, class_names, labels_of_folders, split
-from vitmae_search.training.packed import OnPacked, PackedPhotos, pack_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.training.data.packed_photos import OnPacked
 from vitmae_search.training.devices import settled
 from vitmae_search.training.finetuning.data import LabelledPhotos, Sources, absolute, gather
 from vitmae_search.training.finetuning.full import FullFinetuning
@@ -22,7 +23,7 @@ from vitmae_search.training.finetuning.options import FULL, PROBE, FinetuneOptio
 from vitmae_search.training.finetuning.probe import Probe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
 from vitmae_search.training.finetuning.task import Pixels, Task
-from vitmae_search.training.packed import OnPacked
+from vitmae_search.training.init_weights import read_start, start_name
 from vitmae_search.training.run_folder import (
     damaged_run,
     locked_folder,
@@ -31,7 +32,6 @@ from vitmae_search.training.run_folder import (
     write_run,
 )
 from vitmae_search.training.shared_options import resumed
-from vitmae_search.training.start import read_start, start_name
 from vitmae_search.vitmae import Checkpoint, ViTImageProcessor, choose_device
 
 KIND = "finetune"

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitmae_search.training.augment import random_crops
+from vitmae_search.training.data.random_resized_crop import random_crops
+from vitmae_search.training.data.sampler import step_seed
 from vitmae_search.training.devices import computing
 from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.drop_path import add_drop_path
 from vitmae_search.training.finetuning.layer_decay import layer_groups
-from vitmae_search.training.finetuning.mixing import draw_mix, mix_pixels, soft_cross_entropy, soft_targets
+from vitmae_search.training.finetuning.mixup import draw_mix, mix_pixels, soft_cross_entropy, soft_targets
 from vitmae_search.training.finetuning.model import Classifier, with_weights
 from vitmae_search.training.finetuning.options import FinetuneOptions
 from vitmae_search.training.finetuning.task import Pixels, StepRows
-from vitmae_search.training.stream import step_seed
 from vitmae_search.training.transfer import send
 
 _BETAS = (0.9, 0.999)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos import LabelledFiles, folder_label
-from vitmae_search.training.packed import list_photos
+from vitmae_search.training.data.packed_photos import list_photos
 
 _TOLD = 3  # bad rows that an error spells out
 

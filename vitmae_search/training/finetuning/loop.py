@@ -27,7 +27,7 @@ from vitmae_search.training.finetuning.report import (
     draw_log,
 )
 from vitmae_search.training.finetuning.task import StepRows, Task
-from vitmae_search.training.schedule import progress_at, rate_factor, set_rate
+from vitmae_search.training.optim import progress_at, rate_factor, set_rate
 from vitmae_search.training.state import load_state_as, save_state
 from vitmae_search.vitmae import ViTImageProcessor
 

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitmae_search.training.augment import Crops, random_crops
+from vitmae_search.training.data.random_resized_crop import Crops, random_crops
+from vitmae_search.training.data.sampler import step_seed
 from vitmae_search.training.devices import computing
 from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.features import cached_features
-from vitmae_search.training.finetuning.mixing import soft_cross_entropy, soft_targets
+from vitmae_search.training.finetuning.mixup import soft_cross_entropy, soft_targets
 from vitmae_search.training.finetuning.model import Classifier, fold_batch_norm, head_of
 from vitmae_search.training.finetuning.options import FinetuneOptions
 from vitmae_search.training.finetuning.task import Pixels, StepRows, whole_photos
-from vitmae_search.training.stream import step_seed
 from vitmae_search.vitmae import Pooling, ViTModel, pool
 
 _EPS = 1e-6  # facebookresearch/mae main_linprobe.py

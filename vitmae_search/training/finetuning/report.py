@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitmae_search.training.log import LineLog
-from vitmae_search.training.pictures import draw_curves
+from vitmae_search.training.plots import draw_curves
 
 LOG_FILE = "log.jsonl"
 LOSS_PICTURE = "loss.png"

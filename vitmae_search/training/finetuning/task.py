@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitmae_search.training.augment import Crops, resize_crops
+from vitmae_search.training.data.random_resized_crop import Crops, resize_crops
+from vitmae_search.training.data.sampler import EpochStream, Normalisation
 from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.model import Classifier
 from vitmae_search.training.finetuning.options import FinetuneOptions
-from vitmae_search.training.stream import EpochStream, Normalisation
 from vitmae_search.training.transfer import send
 from vitmae_search.vitmae import ViTImageProcessor
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitmae_search.training.augment import Crops, random_crops, resize_crops, rows_of
-from vitmae_search.training.looks import Looks, Turns, look_at, random_looks
+from vitmae_search.training.data.color_jitter import Looks, Turns, look_at, random_looks
+from vitmae_search.training.data.random_resized_crop import Crops, random_crops, resize_crops, rows_of
+from vitmae_search.training.data.sampler import EpochStream, Normalisation, step_seed
+from vitmae_search.training.distributed import Processes
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.sources import Photos, open_source
-from vitmae_search.training.processes import Processes
-from vitmae_search.training.stream import EpochStream, Normalisation, step_seed
+from vitmae_search.training.pretraining.photo_source import Photos, open_source
 from vitmae_search.training.transfer import send
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.training.data.packed_photos import OnPacked, pack
+from vitmae_search.training.data.photo_files import LoosePhotos
 from vitmae_search.training.devices import settled
-from vitmae_search.training.loose import LoosePhotos
-from vitmae_search.training.packed import OnPacked, pack
+from vitmae_search.training.distributed import Processes, join_processes
+from vitmae_search.training.init_weights import read_start, start_name
 from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
-from vitmae_search.training.pretraining.sources import Photos
-from vitmae_search.training.processes import Processes, join_processes
+from vitmae_search.training.pretraining.photo_source import Photos
 from vitmae_search.training.run_folder import (
     damaged_run,
     locked_folder,
@@ -27,7 +28,6 @@ from vitmae_search.training.run_folder import (
     write_run,
 )
 from vitmae_search.training.shared_options import resumed
-from vitmae_search.training.start import read_start, start_name
 from vitmae_search.training.state import STATE_FILE
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,

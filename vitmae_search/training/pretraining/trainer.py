@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from vitmae_search.errors import TrainingError
+from vitmae_search.training.data.sampler import step_seed
 from vitmae_search.training.devices import compiles, computing
+from vitmae_search.training.distributed import Processes
+from vitmae_search.training.optim import adamw, set_rate
 from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
-from vitmae_search.training.pretraining.gradient import BatchGradient
-from vitmae_search.training.pretraining.objective import Objective, Outcome
+from vitmae_search.training.pretraining.cpu_replicas import Replicas, check_replicas
+from vitmae_search.training.pretraining.grad_cache import BatchGradient
+from vitmae_search.training.pretraining.losses import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.replicas import Replicas, check_replicas
 from vitmae_search.training.pretraining.steps import Step, Unread
-from vitmae_search.training.processes import Processes
-from vitmae_search.training.schedule import adamw, set_rate
 from vitmae_search.training.state import RunState
-from vitmae_search.training.stream import step_seed
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
 

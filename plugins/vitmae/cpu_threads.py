@@ -1,0 +1,115 @@
+"""Which split of a CPU's cores is the fastest: tried on the first batches of real work, then remembered."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import time
+from collections import defaultdict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.vitmae import ViTConfig, ViTMAEConfig
+
+from .precision import remember_precision
+from .workers import Rows, Split, Work, Workers
+
+log = logging.getLogger(__name__)
+
+SPLITS_NAME = "cpu-splits.json"
+_ROUNDS = 3
+_CLOSE = 1.15
+"""The first way within this of the fastest is chosen: decoding beside it disturbs only the others."""
+
+_VALUES = 614_400
+"""Of one layer's output in a part of a batch, 2.4 MB. Twice that was no faster, and sometimes slower."""
+
+
+def candidates(cores: int) -> list[Split]:
+    """Workers of one thread first: they suffer least where something else runs, as decoding does."""
+    threads = sorted({min(number, cores) for number in (1, 2, 4, cores)})
+    return [Split(cores // number, number) for number in threads]
+
+
+class SplitWork:
+    """Runs batches on a CPU, split in the way that has been the fastest for such a model on this machine.
+
+    Where none is remembered, the first batches that are large enough are computed in the one way and in the
+    other, taking turns. Nothing is computed twice, and a single photo never takes part. `size` is (height,
+    width) of the images, in pixels. Where `only` is given, that way is taken, and none is tried.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        config: ViTMAEConfig | ViTConfig,
+        precision: str,
+        only: Split | None = None,
+    ) -> None:
+        self._cores = torch.get_num_threads()
+        (height, width), (ph, pw) = size, config.patch_shape
+        tokens = 1 + (height // ph) * (width // pw)
+        self._values = tokens * config.hidden_size
+        shape = (tokens, config.hidden_size, config.intermediate_size)
+        self._key = machine_key(torch.__version__, self._cores, precision, shape)
+        self._ways = [only] if only else candidates(self._cores)
+        known = None if only else recall(SPLITS_NAME).get(self._key)
+        if known in [list(way) for way in self._ways]:
+            self._ways = [Split(*known)]
+        self._seconds: dict[Split, list[float]] = defaultdict(list)
+        self._open: dict[Split, Workers] = {}
+
+    @property
+    def chosen(self) -> Split | None:
+        """None while it is being tried."""
+        return self._ways[0] if len(self._ways) == 1 else None
+
+    def run(self, work: Work, batch: Rows) -> NDArray[np.float32]:
+        """`work` on the parts of the batch, (N, ...) to (N, D), by one caller at a time."""
+        trial = self.chosen is None and len(batch) >= 2 * self._cores
+        way = self._least_tried() if trial else self._ways[0]
+        parts = self._parts_of(batch, way)
+        if len(parts) == 1 and not trial:
+            return work(batch)  # starts no thread
+        if way not in self._open:
+            self._open[way] = Workers(way)
+        started = time.perf_counter()
+        vectors = self._open[way].run(work, parts)
+        if trial:
+            self._note(way, (time.perf_counter() - started) / len(batch))
+        return vectors
+
+    def close(self) -> None:
+        for workers in self._open.values():
+            workers.close()
+        self._open.clear()
+
+    def _parts_of(self, batch: Rows, way: Split) -> list[Rows]:
+        """As many for each worker, so that none waits for another. The batch itself where it is small."""
+        if len(batch) < way.workers:
+            return [batch]
+        wanted = math.ceil(len(batch) * self._values / _VALUES)
+        count = min(len(batch), way.workers * math.ceil(wanted / way.workers))
+        return np.array_split(batch, count)
+
+    def _least_tried(self) -> Split:
+        return min(self._ways, key=lambda way: len(self._seconds[way]))
+
+    def _note(self, way: Split, seconds: float) -> None:
+        """The first time of each way is its warm-up."""
+        self._seconds[way].append(seconds)
+        if any(len(self._seconds[one]) <= _ROUNDS for one in self._ways):
+            return
+        medians = {one: statistics.median(self._seconds[one][1:]) for one in self._ways}
+        least = min(medians.values())
+        best = next(way for way in self._ways if medians[way] <= _CLOSE * least)
+        log.info("%d workers of %d threads encode best here", *best)
+        remember(SPLITS_NAME, self._key, list(best), "how to share the cores")
+        remember_precision()
+        for one in set(self._open) - {best}:
+            self._open.pop(one).close()
+        self._ways = [best]

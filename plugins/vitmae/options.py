@@ -1,0 +1,65 @@
+"""What the options may be. Needs no torch, so that a slip is told at once."""
+
+from __future__ import annotations
+
+from vitmae_search.embedding.plugin import Options
+from vitmae_search.errors import PluginOptionError
+
+NAME = "vitmae"
+AUTO = "auto"
+POOLINGS = ("cls", "mean", "gem", "moments")
+VIEWS = ("1", "flip", "five")
+RUNTIMES = ("torch", "openvino")
+
+
+def check_options(options: Options) -> None:
+    """Raise `PluginOptionError` for what no model could satisfy."""
+    if options["pooling"] != AUTO:
+        check_pooling(str(options["pooling"]))
+    if options["layers"] != AUTO:
+        _numbers(str(options["layers"]))
+    if float(options["gem_power"]) <= 0:
+        raise PluginOptionError(NAME, f"gem_power={options['gem_power']} must be above 0")
+    if int(options["image_size"]) < 0:
+        raise PluginOptionError(NAME, f"image_size={options['image_size']} must be 0 or a side in pixels")
+    if options["views"] not in VIEWS:
+        raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
+    if options["runtime"] not in RUNTIMES:
+        raise PluginOptionError(NAME, f"runtime={options['runtime']!r} must be one of {', '.join(RUNTIMES)}")
+
+
+def check_pooling(text: str) -> None:
+    """Raise `PluginOptionError` for what is no pooling."""
+    parts = text.split("+")
+    if not set(parts) <= set(POOLINGS):
+        rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign, or auto"
+        raise PluginOptionError(NAME, f"pooling={text!r} {rule}")
+    if len(set(parts)) < len(parts):
+        raise PluginOptionError(NAME, f"pooling={text!r} names a pooling twice")
+
+
+def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
+    """ "last", "-1" or "3,6,9" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
+
+    Raises `PluginOptionError` for anything else, for a layer named twice, and for layer 0 with "cls".
+    """
+    layers = tuple(number + depth + 1 if number < 0 else number for number in _numbers(text))
+    for number, layer in zip(_numbers(text), layers, strict=True):
+        if not 0 <= layer <= depth:
+            rule = f"there is no layer {number}; the model has {depth}"
+            raise PluginOptionError(NAME, f"layers={text!r}: {rule}")
+    if len(set(layers)) < len(layers):
+        raise PluginOptionError(NAME, f"layers={text!r} names a layer twice")
+    if 0 in layers and "cls" in pooling.split("+"):
+        rule = "before the first layer the CLS token is the same for every photo; choose mean or gem"
+        raise PluginOptionError(NAME, f"layers={text!r} with pooling={pooling!r}: {rule}")
+    return layers
+
+
+def _numbers(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    try:
+        return [-1 if word == "last" else int(word) for word in words]
+    except ValueError:
+        rule = "must be 'last' or whole numbers separated by commas, or auto"
+        raise PluginOptionError(NAME, f"layers={text!r} {rule}") from None

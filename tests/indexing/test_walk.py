@@ -1,0 +1,260 @@
+"""What is away is not gone: roots that are absent, empty, on another device, or that could not be read."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from vitmae_search.catalog import KnownFile
+from vitmae_search.errors import LibraryError
+from vitmae_search.indexing import walk
+from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, judge
+from vitmae_search.photos import is_under, scan
+from vitmae_search.records import ScanProblem, Stamp
+
+
+def stamp(name, device=1, mtime=5, size=10):
+    return Stamp(f"/r/{name}", size, mtime, device)
+
+
+def row(name, device=1, missing=False, size=10):
+    return KnownFile(hash(name) & 0xFFFF, stamp(name, device, size=size), 1, missing, True)
+
+
+def walked(*stamps, device=1, recorded=1, sound=True):
+    return WalkedRoot("/r", device, recorded, {s.path: s for s in stamps}, sound)
+
+
+def test_judging_a_folder_that_is_as_it_was():
+    assert judge(walked(stamp("a")), [row("a"), row("b")]) == Verdict(False)
+    assert judge(walked(stamp("x")), [row("a"), row("b")]) == Verdict(False), "all deleted, others added"
+    assert judge(walked(), []) == Verdict(False), "it never held any"
+    assert judge(walked(), [row("a", missing=True)]) == Verdict(False), "all were missing before"
+
+
+def test_judging_a_folder_that_is_absent_empty_or_another():
+    assert judge(walked(device=None), [row("a")]).offline
+    assert judge(walked(device=None), []).offline
+    assert judge(walked(), [row("a")]).offline
+    assert judge(walked(stamp("x", 2), device=2), [row("a")]).offline
+    assert judge(walked(stamp("a", 2, mtime=6, size=9), device=2), [row("a")]).offline, "another card's photo"
+
+
+def test_judging_a_device_that_was_numbered_anew():
+    again = [stamp("a", 2), stamp("b", 2, mtime=6)]
+    assert judge(walked(*again, device=2), [row("a"), row("b"), row("c")]) == Verdict(False)
+    redated = [stamp(name, 2, mtime=9) for name in "abc"]
+    assert judge(walked(*redated, device=2), [row(name) for name in "abcdef"]) == Verdict(False)
+    assert judge(walked(*redated, device=2), [row(name) for name in "abcdefg"]).offline
+
+
+def test_judging_a_drive_that_was_mounted_inside():
+    rows = [row("a"), row("in/b", 2), row("in/deep/c", 2), row("in/gone", 2, missing=True)]
+    verdict = judge(walked(stamp("a")), rows)
+    assert verdict == Verdict(False, frozenset({"/r/in/b", "/r/in/deep/c"}), ("/r/in",))
+    assert judge(walked(stamp("a"), stamp("in/b", 7)), rows) == Verdict(False), "numbered anew"
+    assert judge(walked(stamp("in/b", 2)), rows) == Verdict(False)
+
+
+def test_judging_a_walk_with_a_problem():
+    verdict = judge(walked(stamp("a"), sound=False), [row("a"), row("b"), row("c", missing=True)])
+    assert verdict == Verdict(False, frozenset({"/r/b", "/r/c"}))
+    assert not judge(walked(sound=False), [row("a")]).offline
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "under"),
+    [("/a/b", "/a", 1), ("/a", "/a", 1), ("/ab", "/a", 0), ("/x", "/", 1), ("/a", "/a/b", 0)],
+)
+def test_is_under(path, folder, under):
+    assert is_under(path, folder) == under
+
+
+def test_is_gone(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert not is_gone(tmp_path / "file")
+    assert not is_gone(tmp_path / "link")
+    assert is_gone(tmp_path / "nothing")
+    assert is_gone(tmp_path / "file" / "inside")
+    assert not is_gone("/" + "x" * 300), "a name too long cannot be told"
+
+
+def snapshot(bench):
+    with bench.catalog() as catalog:
+        return catalog.photos(missing=None), catalog.failures(), catalog.space(1).revision
+
+
+@pytest.mark.parametrize("away", ["absent", "empty", "another folder in it", "a file"])
+def test_nothing_changes_under_a_root_that_is_away(bench, fill, away):
+    fill(5)
+    (bench.photos / "bad.jpg").write_bytes(b"bad")
+    bench.index()
+    before = snapshot(bench)
+    bench.photos.rename(bench.photos.parent / "unplugged")
+    if away == "a file":
+        bench.photos.write_bytes(b"")
+    elif away != "absent":
+        bench.photos.mkdir()
+        if away == "another folder in it":
+            (bench.photos / "lost").mkdir()
+            (bench.photos / "note.txt").write_text("no photo")
+    report = bench.index()
+    assert (report.found, report.missing, report.failed) == (0, 0, 0)
+    assert report.offline == (os.fspath(bench.photos),)
+    assert snapshot(bench) == before
+    with bench.catalog() as catalog:
+        assert [root.offline for root in catalog.roots()] == [True]
+    if bench.photos.is_dir():
+        shutil.rmtree(bench.photos)
+    bench.photos.unlink(missing_ok=True)
+    (bench.photos.parent / "unplugged").rename(bench.photos)
+    back = bench.index()
+    assert (back.unchanged, back.failed, back.offline) == (5, 1, ())
+    with bench.catalog() as catalog:
+        assert [root.offline for root in catalog.roots()] == [False]
+    bench.assert_mirrors_disk()
+
+
+def test_one_root_away_and_another_here(bench, fill, tmp_path):
+    drive = tmp_path / "drive"
+    fill(3, folder=drive)
+    fill(3, start=10)
+    bench.index(bench.photos, drive)
+    shutil.rmtree(drive)
+    fill(1, start=20)
+    (bench.photos / "010.jpg").unlink()
+    report = bench.index(drive, bench.photos)
+    assert (report.found, report.added, report.missing) == (3, 1, 1)
+    assert report.offline == (os.fspath(drive),)
+    assert bench.missing() == {os.fspath(bench.photos / "010.jpg")}
+
+
+def test_a_folder_inside_a_known_root_may_be_away_too(bench, fill):
+    inside = bench.photos / "2019"
+    fill(3, folder=inside)
+    fill(2, start=10)
+    bench.index()
+    shutil.rmtree(inside)
+    assert bench.index(inside).offline == (os.fspath(inside),)
+    assert bench.missing() == set()
+    report = bench.index()
+    assert (report.missing, report.offline) == (3, ()), "the root itself tells that they are gone"
+    with pytest.raises(LibraryError, match="not there"):
+        bench.index(bench.photos / "2020")
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Pretend that what lies under a folder is on another device, as `stat` would say."""
+    numbers: dict[str, int] = {}
+
+    def device_of(path, real):
+        under = [folder for folder in numbers if is_under(os.path.abspath(path), folder)]
+        return numbers[max(under, key=len)] if under else real
+
+    def pretending(root, **options):
+        for one in scan(root, **options):
+            yield replace(one, device=device_of(one.path, one.device))
+
+    real_device = walk._device
+
+    def device(path):
+        real = real_device(path)
+        return None if real is None else device_of(path, real)
+
+    monkeypatch.setattr(walk, "scan", pretending)
+    monkeypatch.setattr(walk, "_device", device)
+    return numbers
+
+
+def test_another_drive_at_the_same_place(bench, fill, on_device, jpegs):
+    paths = fill(5)
+    on_device[os.fspath(bench.photos)] = 71
+    bench.index()
+    before = snapshot(bench)
+    other = bench.photos.parent / "other"
+    bench.photos.rename(other)
+    bench.photos.mkdir()
+    for number, path in enumerate(paths[:2]):
+        path.write_bytes(jpegs(300 + number) + b"\0")
+    (bench.photos / "new.jpg").write_bytes(jpegs(310))
+    on_device[os.fspath(bench.photos)] = 72
+    for _ in range(2):
+        report = bench.index()
+        assert (report.found, report.offline) == (0, (os.fspath(bench.photos),))
+        assert snapshot(bench) == before
+    shutil.rmtree(bench.photos)
+    other.rename(bench.photos)
+    assert bench.index().unchanged == 5, "its own drive, under another number"
+    bench.assert_mirrors_disk()
+
+
+def test_a_drive_inside_a_root(bench, fill, on_device):
+    mounted = bench.photos / "mnt" / "usb"
+    fill(3, folder=mounted)
+    fill(3, start=10)
+    on_device[os.fspath(mounted)] = 71
+    bench.index()
+    unplugged = bench.photos.parent / "unplugged"
+    mounted.rename(unplugged)
+    mounted.mkdir()
+    (bench.photos / "010.jpg").unlink()
+    report = bench.index()
+    assert (report.unchanged, report.missing, report.offline) == (2, 1, (os.fspath(mounted),))
+    assert bench.missing() == {os.fspath(bench.photos / "010.jpg")}
+    mounted.rmdir()
+    unplugged.rename(mounted)
+    on_device[os.fspath(mounted)] = 72
+    assert bench.index().unchanged == 5
+    (mounted / "001.jpg").unlink()
+    report = bench.index()
+    assert (report.missing, report.offline) == (1, ()), "the new number is known by now"
+    mounted.rename(unplugged)
+    mounted.mkdir()
+    del on_device[os.fspath(mounted)]
+    assert bench.index().offline == (os.fspath(mounted),)
+
+
+def test_a_device_numbered_anew_is_followed(bench, fill, on_device):
+    """Otherwise the photos from before would look like another drive's once all of them are deleted."""
+    paths = fill(3)
+    on_device[os.fspath(bench.photos)] = 71
+    bench.index()
+    on_device[os.fspath(bench.photos)] = 72
+    fill(2, start=10)
+    assert bench.index().added == 2
+    for path in paths:
+        path.unlink()
+    report = bench.index()
+    assert (report.missing, report.unchanged, report.offline) == (3, 2, ())
+
+
+def test_a_folder_that_cannot_be_looked_into_protects_its_root(bench, fill, monkeypatch, jpegs):
+    fill(4)
+    closed = bench.photos / "closed"
+    fill(2, start=10, folder=closed)
+    (closed / "bad.jpg").write_bytes(b"bad")
+    bench.index()
+
+    def troubled(root, *, exclude, on_problem):
+        for one in scan(root, exclude=exclude, on_problem=on_problem):
+            if not is_under(one.path, os.fspath(closed)):
+                yield one
+        on_problem(ScanProblem(os.fspath(closed), "Permission denied"))
+
+    monkeypatch.setattr(walk, "scan", troubled)
+    (bench.photos / "000.jpg").unlink()
+    (bench.photos / "moved.jpg").write_bytes(jpegs(10))
+    (bench.photos / "new.jpg").write_bytes(jpegs(99))
+    report = bench.index()
+    assert (report.found, report.added, report.unchanged, report.missing) == (5, 2, 3, 0)
+    assert report.problems == (ScanProblem(os.fspath(closed), "Permission denied"),)
+    assert bench.missing() == set()
+    with bench.catalog() as catalog:
+        assert len(catalog.failures()) == 1
+    monkeypatch.undo()
+    report = bench.index()
+    assert (report.unchanged, report.failed, report.missing) == (7, 1, 1)
+    bench.assert_mirrors_disk()

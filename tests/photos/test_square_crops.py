@@ -1,0 +1,72 @@
+"""Square pictures: the same from processes as from this one, in order, whatever happens to a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitmae_search.photos import square_crops as squares_module
+from vitmae_search.photos.square_crops import Square, square, squares
+
+
+@pytest.fixture
+def paths(
+    tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Seven photos, the fourth damaged; processes are used for as few."""
+    monkeypatch.setattr(squares_module, "_MANY", 2)
+    monkeypatch.setattr(squares_module, "_AT_ONCE", 2)
+    made = [write_photo(tmp_path / f"{i}.jpg", i) for i in range(7)]
+    made[3].write_bytes(made[3].read_bytes()[:40])
+    return [str(path) for path in made]
+
+
+def same(ours: list[Square], theirs: list[Square]) -> bool:
+    return len(ours) == len(theirs) and all(
+        a == b if isinstance(a, str) else np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.mark.parametrize("whole", [None, 3])
+def test_processes_give_what_this_one_does(paths: list[str], whole: int | None) -> None:
+    here = [square(path, 16, whole) for path in paths]
+    assert [isinstance(one, str) for one in here] == [i == 3 for i in range(7)]
+    assert isinstance(here[0], np.ndarray)
+    assert here[0].shape == (16, 16, 3)
+    assert same(list(squares(paths, 16, whole, workers=1)), here)
+    assert same(list(squares(paths, 16, whole, workers=2)), here)
+
+
+def test_a_process_that_dies_or_never_starts_loses_nothing(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = [square(path, 16) for path in paths]
+    started: list[int] = []
+    ask = squares_module._Processes.ask
+
+    def killed(self: squares_module._Processes, request: object) -> list[Square] | None:
+        process = self._process()
+        started.append(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        return ask(self, request)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(squares_module._Processes, "ask", killed)
+        assert same(list(squares(paths, 16, workers=2)), here)
+    assert started
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    assert same(list(squares(paths, 16, workers=2)), here)
+
+
+def test_whoever_stops_in_the_middle_leaves_no_process(paths: list[str]) -> None:
+    some = squares(paths * 20, 16, workers=2)
+    next(some)
+    own = some.gi_frame.f_locals["own"]  # type: ignore[attr-defined]
+    assert own._all
+    some.close()  # type: ignore[attr-defined]
+    assert all(process.poll() is not None for process in own._all)

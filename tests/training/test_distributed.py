@@ -1,0 +1,79 @@
+"""Several processes that share each batch train as one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vitmae_search.errors import ConfigError, DeviceError
+from vitmae_search.training import pretrain
+from vitmae_search.training.distributed import Processes, join_processes
+from vitmae_search.training.log import RunLog
+
+CPU = torch.device("cpu")
+OPTIONS: dict[str, Any] = {
+    "epochs": 4.0,
+    "batch_size": 6,
+    "learning_rate": 0.05,
+    "precision": "fp32",
+    "log_every": 1,
+    "threads": 1,
+    "contrastive": 0.5,
+}
+LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", "vitmae_search")
+
+
+def curve(output: Path) -> list[tuple[float, ...]]:
+    lines = RunLog(output / "log.jsonl").read()
+    return [(x.step, x.loss, x.contrastive or 0.0, x.rate, x.gradient_norm) for x in lines]
+
+
+def test_two_processes_go_on_with_the_curve_of_one(
+    photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """Launched by Accelerate, over gloo where there is no GPU for each."""
+    pretrain(photo_folder, tmp_path / "one", model=tiny_model, options=OPTIONS)
+    together = tmp_path / "together"
+    left = iter((False, False, True))
+    pretrain(photo_folder, together, model=tiny_model, options=OPTIONS, stop=lambda: next(left))
+
+    command = ["pretrain", str(photo_folder), "-o", str(together), "--device", "cpu", "--json"]
+    done = subprocess.run(
+        [sys.executable, *LAUNCH, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 8  # one of the two tells
+    assert [line[0] for line in curve(together)] == list(range(1, 9))
+    for ours, theirs in zip(curve(together), curve(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    assert curve(together) != curve(tmp_path / "one")  # rounded otherwise: two have really summed
+    assert (together / "model.safetensors").exists()
+
+
+def test_every_process_has_its_part_of_a_batch_and_none_is_left() -> None:
+    parts = [Processes(CPU, index, 3).share(12) for index in range(3)]
+    assert [row for part in parts for row in range(12)[part]] == list(range(12))
+    with pytest.raises(ConfigError, match="multiple of the 3 processes"):
+        Processes(CPU, 0, 3).share(10)
+
+
+def test_a_process_alone_speaks_to_nobody() -> None:
+    alone = join_processes("cpu")
+    assert (alone.device, alone.main, alone.count) == (CPU, True, 1)
+    rows = torch.ones(2, 3)
+    assert alone.gather(rows) is rows
+    assert alone.total([1.5, 2.0]) == [1.5, 2.0]
+    with alone.main_first():
+        alone.wait()
+    with pytest.raises(DeviceError):
+        join_processes("cuda:99")

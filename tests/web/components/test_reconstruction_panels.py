@@ -1,0 +1,88 @@
+"""A reconstruction as pictures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmae_search.records import Reconstruction
+from vitmae_search.web.components import reconstruction_panels
+
+
+def reconstruction(mask: np.ndarray, error: np.ndarray, patch: int = 4) -> Reconstruction:
+    height, width = mask.shape[0] * patch, mask.shape[1] * patch
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    loss = float(error[mask].mean()) if mask.any() else None
+    return Reconstruction(picture, picture, picture, picture, mask, error, loss, float(mask.mean()), "none")
+
+
+MASK = np.array([[True, False, True], [False, True, True]])
+ERROR = np.array([[0.0, 9.0, 1.0], [9.0, 2.0, 4.0]], np.float32)
+
+
+def test_the_error_panel_is_patchwise_as_large_as_the_picture_and_brighter_is_worse() -> None:
+    made = reconstruction(MASK, ERROR)
+    panel = reconstruction_panels.error_panel(made)
+    assert panel.shape == made.original.shape
+    assert panel.dtype == np.uint8
+    patches = panel.reshape(2, 4, 3, 4, 3)
+    assert (patches == patches[:, :1, :, :1]).all()
+    light = patches[:, 0, :, 0].astype(int).sum(-1)
+    assert light[0, 0] < light[0, 2] < light[1, 1] < light[1, 2]
+
+
+def test_visible_patches_are_grey_and_do_not_set_the_scale() -> None:
+    made = reconstruction(MASK, ERROR)
+    assert reconstruction_panels.worst_error(made) == 4.0
+    patches = reconstruction_panels.error_panel(made).reshape(2, 4, 3, 4, 3)[:, 0, :, 0]
+    assert (patches[~MASK] == 128).all()
+    assert (patches[1, 2] == reconstruction_panels.heat(np.array(1.0))).all()
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 3), bool), np.ones((2, 3), bool)])
+def test_nothing_hidden_or_no_error_is_drawn_without_dividing_by_zero(mask: np.ndarray) -> None:
+    made = reconstruction(mask, np.zeros((2, 3), np.float32))
+    assert reconstruction_panels.worst_error(made) == 0.0
+    assert reconstruction_panels.error_panel(made).shape == made.original.shape
+
+
+def test_enlarging_keeps_every_pixel_square() -> None:
+    panel = reconstruction(MASK, ERROR).original
+    large = reconstruction_panels.enlarge(panel, 50)
+    factor = large.shape[0] // panel.shape[0]
+    assert large.shape == (8 * factor, 12 * factor, 3)
+    assert min(large.shape[:2]) >= 50
+    assert (large[::factor, ::factor] == panel).all()
+    assert (reconstruction_panels.enlarge(large, 10) == large).all()
+
+
+def test_the_sheet_holds_every_panel_pixel_for_pixel() -> None:
+    made = reconstruction(MASK, ERROR)
+    heat = reconstruction_panels.error_panel(made)
+    sheet = np.asarray(
+        Image.open(io.BytesIO(reconstruction_panels.sheet_png([("One", made.original), ("Two", heat)])))
+    )
+    for panel in (made.original, heat):
+        large = reconstruction_panels.enlarge(panel)
+        height, width = large.shape[:2]
+        found = any(
+            (sheet[30 : 30 + height, left : left + width] == large).all()
+            for left in range(sheet.shape[1] - width + 1)
+        )
+        assert found
+
+
+@pytest.mark.parametrize("hidden", [[0, 4], [4, 0, 4], [0, 4, 6, -1, "x", None, 1.5]])
+def test_painted_squares_are_counted_row_by_row_and_nonsense_is_ignored(hidden: list[object]) -> None:
+    assert reconstruction_panels.painted_mask(hidden, 2, 3).tolist() == [
+        [True, False, False],
+        [False, True, False],
+    ]
+
+
+@pytest.mark.parametrize("hidden", [[], None, "01", {"0": 1}])
+def test_nothing_painted_hides_nothing(hidden: object) -> None:
+    assert not reconstruction_panels.painted_mask(hidden, 2, 3).any()

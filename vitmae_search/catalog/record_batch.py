@@ -1,0 +1,232 @@
+"""How a batch is recorded: the steps of one transaction, in the order in which they depend on each other.
+
+Contents come first, then the photo rows that point to them, then vectors and failures; last go the
+contents that lost their only photo row on the way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from vitmae_search.catalog import derived_spaces, embeddings, spaces
+from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
+from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.placing import Content, Indexed, place_photos
+from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
+from vitmae_search.catalog.spaces import Outline
+from vitmae_search.errors import SpaceError, display_path
+from vitmae_search.records import Failure
+
+
+def record(
+    connection: Connection,
+    space: Outline,
+    batch: Sequence[Indexed],
+    failures: Sequence[Failure],
+    projects: Projects,
+) -> tuple[Indexed, ...]:
+    """See `CatalogWriter.record_batch`."""
+    # A path that comes twice (roots that overlap) is one file: the last reading counts.
+    items = list({item.stamp.path: item for item in batch}.values())
+    _check_vectors(space, items)
+    items, refused = _usable(connection, space.space_id, items)
+    contents = _ensure_contents(connection, items)
+    abandoned = place_photos(connection, items, contents)
+    revisions = _add_vectors(connection, space, items, contents, projects)
+    _clear_failures(connection, space.space_id, items)
+    abandoned |= _record_failures(connection, space.space_id, failures)
+    remove_orphans(connection, abandoned, revisions)
+    return tuple(refused)
+
+
+def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
+    """See `CatalogWriter.remove_photos`."""
+    abandoned: set[int] = set()
+    for ids in chunks(photo_ids):
+        which = PhotoRow.photo_id.in_(ids)
+        abandoned |= set(connection.execute(select(PhotoRow.content_id).where(which)).scalars())
+        connection.execute(delete(PhotoRow).where(which))
+    remove_orphans(connection, abandoned, {})
+
+
+def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
+    """Delete those contents that no photo row has any more, with their vectors in all spaces.
+
+    `revisions` are the spaces' revisions that this transaction has begun already.
+    """
+    orphans = ~exists().where(PhotoRow.content_id == ContentRow.content_id)
+    for ids in chunks(content_ids):
+        statement = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids), orphans)
+        gone = connection.execute(statement).scalars().all()
+        if not gone:
+            continue
+        buried = EmbeddingRow.content_id.in_(gone)
+        where = select(EmbeddingRow.space_id).where(buried).distinct()
+        for space_id in connection.execute(where).scalars().all():
+            if space_id not in revisions:
+                revisions[space_id] = spaces.next_revision(connection, space_id)
+            spaces.bury(connection, space_id, buried, revisions[space_id])
+        connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))
+
+
+def _check_vectors(space: Outline, items: Sequence[Indexed]) -> None:
+    claimed = [item.photo_id for item in items if item.photo_id is not None]
+    if len(claimed) != len(set(claimed)):
+        raise ValueError("two items of a batch name the same photo_id")
+    for item in items:
+        if item.vector is None:
+            continue
+        name = display_path(item.stamp.path)
+        if item.vector.shape != (space.dimension,):
+            raise SpaceError(
+                f"{name}: a vector of shape {item.vector.shape} does not belong into space "
+                f"{space.space_id}, whose vectors have length {space.dimension}."
+            )
+        length = float(np.linalg.norm(item.vector.astype(np.float64)))
+        if not abs(length - 1) <= UNIT_TOLERANCE:  # so written, NaN is refused too
+            raise SpaceError(f"{name}: the vector's length is {length}, not 1, so it cannot be compared.")
+
+
+def _usable(
+    connection: Connection, space_id: int, items: Sequence[Indexed]
+) -> tuple[list[Indexed], list[Indexed]]:
+    """Split off the items whose content has no vector here, or is neither known nor described."""
+    digests = {item.digest for item in items}
+    described = {item.digest for item in items if item.metadata is not None}
+    embedded = {item.digest for item in items if item.vector is not None}
+    statement = select(ContentRow.digest, EmbeddingRow.embedding_id).join(
+        EmbeddingRow,
+        (EmbeddingRow.content_id == ContentRow.content_id) & (EmbeddingRow.space_id == space_id),
+        isouter=True,
+    )
+    for some in chunks(digests):
+        for digest, embedding_id in connection.execute(statement.where(ContentRow.digest.in_(some))):
+            described.add(digest)
+            if embedding_id is not None:
+                embedded.add(digest)
+    whole = described & embedded
+    return [i for i in items if i.digest in whole], [i for i in items if i.digest not in whole]
+
+
+def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[str, Content]:
+    rows = [
+        {
+            "digest": item.digest,
+            "width": item.metadata.width,
+            "height": item.metadata.height,
+            "format": item.metadata.format,
+            "taken_at": item.metadata.taken_at,
+            "camera": _storable(item.metadata.camera),
+            "latitude": item.metadata.latitude,
+            "longitude": item.metadata.longitude,
+        }
+        for item in items
+        if item.metadata is not None
+    ]
+    if rows:
+        connection.execute(upsert(ContentRow).on_conflict_do_nothing(index_elements=["digest"]), rows)
+    statement = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
+    contents: dict[str, Content] = {}
+    for some in chunks({item.digest for item in items}):
+        for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
+            contents[digest] = Content(content_id, taken_at)
+    return contents
+
+
+def _add_vectors(
+    connection: Connection,
+    space: Outline,
+    items: Sequence[Indexed],
+    contents: dict[str, Content],
+    projects: Projects,
+) -> dict[int, int]:
+    """Store the vectors of contents that have none, here and in the spaces derived from this one.
+
+    Returns the revisions that this began, by space.
+    """
+    space_id = space.space_id
+    offered = {contents[i.digest].content_id: i.vector for i in items if i.vector is not None}
+    statement = select(EmbeddingRow.content_id).where(EmbeddingRow.space_id == space_id)
+    for some in chunks(list(offered)):
+        for content_id in connection.execute(statement.where(EmbeddingRow.content_id.in_(some))).scalars():
+            del offered[content_id]
+    if not offered:
+        return {}
+    revision = spaces.next_revision(connection, space_id)
+    rows = [
+        {
+            "content_id": number,
+            "space_id": space_id,
+            "revision": revision,
+            "vector": embeddings.encode(vector),
+        }
+        for number, vector in offered.items()
+    ]
+    connection.execute(insert(EmbeddingRow), rows)
+    return {space_id: revision} | derived_spaces.follow(connection, space_id, list(offered), projects)
+
+
+def _clear_failures(connection: Connection, space_id: int, items: Sequence[Indexed]) -> None:
+    """A file that was recorded has no failure here; nor elsewhere, if it changed since it failed there."""
+    for some in chunks(items):
+        stamps = {os.fsencode(i.stamp.path): (i.stamp.size, i.stamp.mtime_ns) for i in some}
+        columns = (FailureRow.failure_id, FailureRow.path, FailureRow.space_id, FailureRow.size)
+        statement = select(*columns, FailureRow.mtime_ns).where(FailureRow.path.in_(stamps))
+        over = [
+            row.failure_id
+            for row in connection.execute(statement)
+            if row.space_id == space_id or stamps[row.path] != (row.size, row.mtime_ns)
+        ]
+        if over:
+            connection.execute(delete(FailureRow).where(FailureRow.failure_id.in_(over)))
+
+
+def _record_failures(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
+    """Write failure rows; returns the contents that lost a photo row to them."""
+    if not failures:
+        return set()
+    rows = [
+        {
+            "path": os.fsencode(failure.path),
+            "space_id": space_id,
+            "reason": _storable(failure.reason),
+            "size": failure.size,
+            "mtime_ns": failure.mtime_ns,
+        }
+        for failure in failures
+    ]
+    statement = upsert(FailureRow)
+    renewed = {name: statement.excluded[name] for name in ("reason", "size", "mtime_ns")}
+    statement = statement.on_conflict_do_update(index_elements=["path", "space_id"], set_=renewed)
+    connection.execute(statement, rows)
+    return _remove_failed_photos(connection, space_id, failures)
+
+
+def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
+    """Delete failed files' photo rows, save of unchanged files that another space has features of."""
+    stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
+    here = [space_id, *(child.space_id for child in spaces.outlines_of_children(connection, space_id))]
+    elsewhere = exists().where(
+        EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id.not_in(here)
+    )
+    columns = (PhotoRow.photo_id, PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.content_id)
+    gone: dict[int, int] = {}
+    for some in chunks(list(stamps)):
+        statement = select(*columns, elsewhere.label("elsewhere")).where(PhotoRow.path.in_(some))
+        for row in connection.execute(statement):
+            if stamps[row.path] != (row.size, row.mtime_ns) or not row.elsewhere:
+                gone[row.photo_id] = row.content_id
+    for photo_ids in chunks(list(gone)):
+        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
+    return set(gone.values())
+
+
+def _storable(text: str | None) -> str | None:
+    """SQLite takes valid Unicode alone, and a camera may write anything."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")

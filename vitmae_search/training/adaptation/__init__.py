@@ -1,0 +1,15 @@
+"""Projections learned without labels from a frozen encoder's features of photos and their views."""
+
+from vitmae_search.training.adaptation.discriminant import fit_discriminant
+from vitmae_search.training.adaptation.head import HeadOptions, HeadProgress, train_head
+from vitmae_search.training.adaptation.views import training_view
+from vitmae_search.training.adaptation.whitening import fit_whitening
+
+__all__ = [
+    "HeadOptions",
+    "HeadProgress",
+    "fit_discriminant",
+    "fit_whitening",
+    "train_head",
+    "training_view",
+]

@@ -1,0 +1,125 @@
+"""What the model makes of a picture with patches removed: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitmae_search.errors import ConfigError, NoDecoder
+from vitmae_search.records import Reconstruction
+from vitmae_search.vitmae.encoder import ViTMAEModel
+from vitmae_search.vitmae.image_processor import ViTImageProcessor
+from vitmae_search.vitmae.images import ImageInput
+from vitmae_search.vitmae.loss import patch_errors, patch_statistics
+from vitmae_search.vitmae.modeling import ViTMAEForPreTraining
+from vitmae_search.vitmae.patches import patchify, unpatchify
+
+_GREY = 128
+_DISTANCE_POWER = 3
+"""Of 1 to 8, the best guess at removed patches' mean and deviation on real photos, grids of 8 and 14."""
+
+
+def reconstruct(
+    model: ViTMAEForPreTraining | ViTMAEModel,
+    processor: ViTImageProcessor,
+    image: ImageInput,
+    *,
+    mask_ratio: float = 0.75,
+    seed: int = 0,
+    mask: NDArray[np.bool_] | None = None,
+) -> Reconstruction:
+    """Remove patches of a picture and let the decoder fill them in.
+
+    Which ones follows from `seed`, through noise made on the CPU, so that every device shows the same;
+    or `mask` (gh, gw) bool, True = removed, says it. The panels have the model's own size. A prediction
+    in normalised pixels (norm_pix_loss) is brought back by the visible patches' mean and deviation: a
+    removed patch's own would give away part of the answer.
+
+    Raises `NoDecoder` where the checkpoint is an encoder alone, `ConfigError` for a mask_ratio outside
+    [0, 1) or a mask of another shape.
+    """
+    if isinstance(model, ViTMAEModel) or (model.loading_info and model.loading_info.new):
+        raise NoDecoder("this checkpoint is an encoder alone: it has no decoder that could reconstruct.")
+    config = model.config
+    height, width = config.image_shape
+    processor = replace(processor, do_resize=True, size={"height": height, "width": width})
+    pixels = torch.as_tensor(processor(image, return_tensors="np").pixel_values)
+    logits, removed = _predict(model, pixels, mask_ratio, seed, _checked(mask, config.grid_size))
+    patches = patchify(pixels, config.patch_size)
+    errors = patch_errors(logits, patches, norm_pix_loss=config.norm_pix_loss)[0]
+    if config.norm_pix_loss:
+        mean, deviation = visible_statistics(patches[0], removed, config.grid_size)
+        logits = logits * deviation + mean
+    predicted = unpatchify(logits, config.patch_size, config.grid_size)
+    ratio = mask_ratio if mask is None else float(removed.float().mean())
+    return Reconstruction(
+        **_panels(processor, pixels, predicted, removed.reshape(config.grid_size)),
+        mask=removed.reshape(config.grid_size).numpy(),
+        error=errors.reshape(config.grid_size).numpy(),
+        loss=float(errors[removed].mean()) if bool(removed.any()) else None,
+        mask_ratio=ratio,
+        statistics="visible" if config.norm_pix_loss else "none",
+    )
+
+
+def visible_statistics(patches: Tensor, removed: Tensor, grid_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every patch, both (L, 1), from visible patches alone.
+
+    `patches` (L, ph·pw·C), `removed` (L,) bool. A visible patch has its own; a removed one a mean of the
+    visible ones', weighted by distance to the power of -3. Without a visible patch: 0 and 1.
+    """
+    mean, deviation = patch_statistics(patches)
+    if bool(removed.all()):
+        return torch.zeros_like(mean), torch.ones_like(deviation)
+    gh, gw = grid_size
+    places = torch.cartesian_prod(torch.arange(gh), torch.arange(gw)).float()
+    weights = torch.cdist(places[removed], places[~removed]) ** -_DISTANCE_POWER
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    mean[removed] = weights @ mean[~removed]
+    deviation[removed] = weights @ deviation[~removed]
+    return mean, deviation
+
+
+def _checked(mask: NDArray[np.bool_] | None, grid_size: tuple[int, int]) -> Tensor | None:
+    if mask is None:
+        return None
+    if mask.shape != grid_size:
+        raise ConfigError("mask", mask.shape, f"must have the model's grid, {grid_size}")
+    return torch.from_numpy(np.ascontiguousarray(mask, dtype=np.bool_)).reshape(1, -1)
+
+
+@torch.inference_mode()
+def _predict(
+    model: ViTMAEForPreTraining, pixels: Tensor, mask_ratio: float, seed: int, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Logits (1, L, ph·pw·C) float32 and the patches removed (L,) bool, both on the CPU."""
+    noise = torch.rand(1, model.config.num_patches, generator=torch.Generator().manual_seed(seed))
+    training = model.training
+    model.eval()
+    try:
+        output = model(pixels.to(model.device), noise, mask=mask, mask_ratio=mask_ratio)
+    finally:
+        model.train(training)
+    return output.logits.float().cpu(), output.mask[0].bool().cpu()
+
+
+def _panels(
+    processor: ViTImageProcessor, pixels: Tensor, predicted: Tensor, removed: Tensor
+) -> dict[str, Any]:
+    """The four pictures, each (H, W, 3) uint8, from (1, 3, H, W) tensors and `removed` (gh, gw)."""
+    original, reconstruction = (
+        np.moveaxis(processor.denormalise(image[0].numpy()), 0, -1) for image in (pixels, predicted)
+    )
+    ph, pw = original.shape[0] // removed.shape[0], original.shape[1] // removed.shape[1]
+    hidden = removed.numpy().repeat(ph, axis=0).repeat(pw, axis=1)[..., None]
+    return {
+        "original": original,
+        "masked": np.where(hidden, np.uint8(_GREY), original),
+        "reconstruction": reconstruction,
+        "pasted": np.where(hidden, reconstruction, original),
+    }

@@ -1,0 +1,88 @@
+"""One photo, large, with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+import streamlit as st
+
+from vitmae_search.errors import display_path
+from vitmae_search.records import Photo, Tag
+from vitmae_search.web.components import plain_text
+from vitmae_search.web.components.grid import photo_name
+from vitmae_search.web.components.query_picker import ask_photo
+from vitmae_search.web.server.session import library
+
+
+@st.dialog("Photo", width="medium")
+def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...] = ()) -> None:
+    """A dialog with the photo, its facts, and what can be done with it."""
+    photo = library().photo(photo_id)
+    if photo is None:
+        plain_text.notice("This photo is not in the library any more.", "problem")
+        return
+    address = f"/photo/{photo.photo_id}?v={photo.digest[:12]}"
+    st.html(
+        f'<a class="vs-large" href="{address}" target="_blank" rel="noopener" title="Open at full size">'
+        f'<img src="{address}" alt="{escape(photo_name(photo), quote=True)}"></a>'
+    )
+    _actions(photo)
+    plain_text.facts(facts_of(photo, score, copies) + tag_facts(library().tags(photo.photo_id)))
+
+
+def _actions(photo: Photo) -> None:
+    with st.container(horizontal=True):
+        if st.button("More like this", icon=":material/search:", type="primary", key="vs_detail_similar"):
+            ask_photo(photo.photo_id)
+            st.rerun()
+        if st.button("What the model sees", icon=":material/grid_view:", key="vs_detail_reconstruct"):
+            st.switch_page("pages/reconstructions.py", query_params={"photo": str(photo.photo_id)})
+
+
+def facts_of(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Names and values, only those that are known."""
+    meta = photo.metadata
+    rows = [("File", display_path(photo.path))]
+    rows += [("Also at", display_path(copy)) for copy in copies]
+    if score is not None:
+        rows.append(("Score", f"{score:.4f}  (1 is the same picture)"))
+    if photo.missing:
+        rows.append(("State", "not on disk any more"))
+    if meta.taken_at is not None:
+        rows.append(("Taken", f"{meta.taken_at:%d %B %Y, %H:%M}"))
+    if meta.camera:
+        rows.append(("Camera", meta.camera))
+    if meta.latitude is not None and meta.longitude is not None:
+        rows.append(("Place", _place(meta.latitude, meta.longitude)))
+    rows.append(("Size", f"{meta.width} × {meta.height} pixels, {file_size(photo.size)}, {meta.format}"))
+    changed = datetime.fromtimestamp(photo.mtime_ns / 1e9, tz=UTC).astimezone()
+    rows.append(("Changed", f"{changed:%d %B %Y, %H:%M}"))
+    return rows
+
+
+def tag_facts(tags: Sequence[Tag]) -> list[tuple[str, str]]:
+    """What each classifier says, with how sure it is; its name only where there is another."""
+    said: dict[str, list[str]] = {}
+    for tag in tags:
+        said.setdefault(tag.classifier, []).append(f"{display_path(tag.name)} ({tag.confidence:.0%})")
+    names = ["Tags"] if len(said) == 1 else [f"Tags by {display_path(name)}" for name in said]
+    return [(name, ", ".join(words)) for name, words in zip(names, said.values(), strict=True)]
+
+
+def file_size(size: int) -> str:
+    """Bytes for people: 812 kB, 3.4 MB."""
+    if size < 1000:
+        return f"{size} bytes"
+    for unit in ("kB", "MB", "GB"):
+        size_in_unit = size / 1000.0
+        if size_in_unit < 999.5 or unit == "GB":
+            return f"{size_in_unit:.1f} {unit}" if size_in_unit < 10 else f"{size_in_unit:.0f} {unit}"
+        size = round(size_in_unit)
+    raise AssertionError
+
+
+def _place(latitude: float, longitude: float) -> str:
+    north, east = ("N" if latitude >= 0 else "S"), ("E" if longitude >= 0 else "W")
+    return f"{abs(latitude):.5f}° {north}, {abs(longitude):.5f}° {east}"

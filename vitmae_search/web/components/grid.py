@@ -1,0 +1,96 @@
+"""The grid of photos: one component, so that a page of a hundred is one message of a few kilobytes.
+
+The pictures come from `/thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it large;
+the lens in its corner searches for more like it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from vitmae_search.errors import display_path
+from vitmae_search.records import Hit, Photo
+
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+_mount = st.components.v2.component(
+    "vitmae_search_grid",
+    html='<ul class="grid"></ul>',
+    css=(_ASSETS / "grid.css").read_text(encoding="utf-8"),
+    js=(_ASSETS / "grid.js").read_text(encoding="utf-8"),
+)
+
+
+def photo_name(photo: Photo) -> str:
+    """The file's name as one line of text."""
+    return display_path(os.path.basename(photo.path))
+
+
+def thumb_url(photo: Photo) -> str:
+    """The digest's start makes the address change with the content, so a browser may keep it for ever."""
+    return f"/thumb/{photo.photo_id}?v={photo.digest[:12]}"
+
+
+Act = Callable[[int], None]
+"""What to do with a photo's id, before the page is drawn anew."""
+
+
+def photo_grid(photos: Sequence[Photo], *, key: str, label: str, on_pick: Act, small: bool = False) -> None:
+    """A grid to pick from."""
+    _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
+
+
+def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: Act) -> int | None:
+    """A grid of search results with their scores. Returns the id of the photo to open in this run."""
+    tiles = [
+        {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
+        for hit in hits
+    ]
+    return _draw(tiles, key=key, label=label, small=False, on_similar=on_similar)
+
+
+def _tile(photo: Photo) -> dict[str, object]:
+    name = photo_name(photo)
+    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
+
+
+def _hit_label(hit: Hit) -> str:
+    return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
+
+
+def _noted(_photo_id: int) -> None:
+    """Streamlit hands a trigger back only where a callback is named."""
+
+
+def _draw(
+    tiles: list[dict[str, object]],
+    *,
+    key: str,
+    label: str,
+    small: bool,
+    on_open: Act = _noted,
+    on_similar: Act = _noted,
+) -> int | None:
+    """Returns the photo that was opened in this run."""
+
+    def call(act: Act, trigger: str) -> None:
+        photo_id = _photo_id(st.session_state[key].get(trigger))
+        if photo_id is not None:
+            act(photo_id)
+
+    result = _mount(
+        key=key,
+        data={"photos": tiles, "label": label, "small": small},
+        on_open_change=partial(call, on_open, "open"),
+        on_similar_change=partial(call, on_similar, "similar"),
+    )
+    return _photo_id(result.get("open"))
+
+
+def _photo_id(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

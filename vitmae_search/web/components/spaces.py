@@ -1,0 +1,102 @@
+"""Embedding spaces on the Library page: the features of each model, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import streamlit as st
+
+from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.records import Space
+from vitmae_search.web.components import job_status, plain_text
+from vitmae_search.web.server.session import library
+
+INTRO = (
+    "A space holds the fingerprints that one model made. Those of different models cannot be compared, "
+    "so each model has a space of its own, and searches use the current one."
+)
+DERIVED = (
+    " A space may be made of another one's fingerprints, its features: no photo is read for it, and it "
+    "follows them."
+)
+
+
+def draw(spaces: Sequence[Space]) -> None:
+    """Each space of features, and under it those that are made of it; one is current."""
+    st.subheader("Spaces", anchor=False)
+    plain_text.hint(INTRO + (DERIVED if any(space.parent_id for space in spaces) else ""))
+    parents = {space.parent_id for space in spaces}
+    for space in in_families(spaces):
+        with st.container(
+            border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            plain_text.card(
+                title(space),
+                f"{detail(space)}. {searched_with(space)}",
+                badge="current" if space.current else None,
+            )
+            if not space.current:
+                _buttons(space, has_derived=space.space_id in parents)
+
+
+def in_families(spaces: Sequence[Space]) -> list[Space]:
+    """Features in the order in which they were made, each followed by what is made of them."""
+    return sorted(spaces, key=lambda space: (space.features_id, space.parent_id is not None, space.space_id))
+
+
+def title(space: Space) -> str:
+    made = "" if space.parent_id is None else f" · {space.kind}"
+    return f"{space.space_id}. {space.plugin} · {space.model}{made}"
+
+
+def detail(space: Space) -> str:
+    what = "Features" if space.parent_id is None else f"Made of the features of space {space.parent_id}"
+    size = f"{space.vectors:,} pictures, {space.dimension} numbers each"
+    return f"{what}: {size}, {job_status.when(space.created_at)}"
+
+
+def searched_with(space: Space) -> str:
+    """Which index it is searched with, and why."""
+    return f"Searched with {library().index_of(space.space_id)}"
+
+
+def _buttons(space: Space, *, has_derived: bool) -> None:
+    use = partial(library().use_space, space.space_id)
+    with st.container(horizontal=True, width="content"):
+        st.button(
+            "Use",
+            key=f"vs_use_{space.space_id}",
+            help="Search in this space from now on.",
+            on_click=_do,
+            args=(use, f"Searches now use space {space.space_id}."),
+        )
+        held = "Drop what is made of it first." if has_derived else "Delete its fingerprints. Photos stay."
+        if st.button("Drop", key=f"vs_drop_{space.space_id}", help=held, disabled=has_derived):
+            _confirm_drop(space)
+
+
+@st.dialog("Drop this space?")
+def _confirm_drop(space: Space) -> None:
+    again = (
+        "to search with this model again, they have to be indexed with it again."
+        if space.parent_id is None
+        else f"the features that it is made of stay, too, in space {space.parent_id}."
+    )
+    plain_text.hint(
+        f"The {space.vectors:,} fingerprints of {title(space)} are deleted. The photos stay; {again}"
+    )
+    drop = partial(library().drop_space, space.space_id)
+    said = f"Space {space.space_id} is dropped."
+    if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_do, args=(drop, said)):
+        st.rerun()
+
+
+def _do(action: Callable[[], None], said: str) -> None:
+    """A button's callback: change the catalogue, and remember what to say at the top of the page."""
+    try:
+        action()
+    except VitmaeSearchError as error:
+        plain_text.say_next_time(plain_text.sentence(error), "problem")
+    else:
+        plain_text.say_next_time(said, "good")

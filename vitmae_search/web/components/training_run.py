@@ -1,0 +1,211 @@
+"""One training run on the page, read from its folder again and again while it goes on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, display_path
+from vitmae_search.library.previews import preview
+from vitmae_search.records import Run
+from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
+from vitmae_search.web.components import job_status, loss_chart, plain_text
+from vitmae_search.web.server.session import library
+
+State = TrainingState | Literal["starting", "none"]
+
+EVERY_SECONDS: dict[State, float] = {
+    "starting": 1.0,
+    "running": 2.0,
+    "finished": 10.0,
+    "interrupted": 10.0,
+    "none": 10.0,
+}
+_BADGES = {"running": "running", "finished": "finished", "interrupted": "stopped"}
+_PICTURES = {
+    "reconstructions.png": "Photos that it learns from. In each row: the photo, what the model saw, what it "
+    "made of that, and its guess between the patches that it saw.",
+    "confusion.png": "Which class (row) was taken for which (column), on photos held out.",
+}
+_SHOWN_SIDE = 1400
+
+
+def watch(folder: str) -> None:
+    """The run in `folder`, redrawn on its own; the whole page is when it begins or ends."""
+    state = _state(folder)
+    st.fragment(_draw, run_every=EVERY_SECONDS[state])(folder, state)
+
+
+def _state(folder: str) -> State:
+    try:
+        return read_training_run(folder).state
+    except TrainingError:
+        row = _row(folder)
+        return "starting" if row is not None and row.state == "running" else "none"
+
+
+def _draw(folder: str, expected: State) -> None:
+    with plain_text.errors_as_notices():
+        if _state(folder) != expected:
+            st.rerun(scope="app")
+        row = _row(folder)
+        if expected == "starting":
+            st.progress(0.0, text="Starting")
+            return
+        if expected == "none" and _failed(row):
+            return
+        run = read_training_run(folder)
+        _progress(run, row)
+        loss_chart.draw(run.lines)
+        pictures = [name for name in _PICTURES if (run.folder / name).is_file()]
+        shown, told = st.columns([5, 4], gap="medium") if pictures else (None, st.container())
+        for name in pictures:
+            with shown or told:
+                _picture(run.folder / name, _PICTURES[name])
+        with told:
+            _use(run)
+            _options(run)
+
+
+def _row(folder: str) -> Run | None:
+    """The newest row of this library that tells of the run; None where it was started elsewhere."""
+    output = os.path.abspath(folder)
+    return next((run for run in library().runs(50) if run.arguments.get("output") == output), None)
+
+
+def _progress(run: TrainingRun, row: Run | None) -> None:
+    with st.container(border=True):
+        detail = f"in {display_path(run.folder)}"
+        plain_text.card(job_status.training_on(run.kind, run.photos_folder), detail, badge=_BADGES[run.state])
+        if run.state != "finished":
+            st.progress(run.share, text=_phase(run))
+        with st.container(horizontal=True, gap="medium"):
+            for label, value in figures(run):
+                st.metric(label, value, width="content")
+        if run.state != "running":
+            _failed(row)
+        _buttons(run, row)
+
+
+def _phase(run: TrainingRun) -> str:
+    """Numbers and our own words only: the progress bar's text is Markdown."""
+    if run.lines or run.state != "running":
+        return f"{run.share:.0%}"
+    return "Learning has begun" if run.kind else "Reading photos"
+
+
+def figures(run: TrainingRun) -> list[tuple[str, str]]:
+    """The run in a few numbers, only those that are known."""
+    last = run.lines[-1] if run.lines else {}
+    rows = []
+    if "epoch" in last:
+        rows.append(("Epochs", f"{last['epoch']:.1f}"))
+    if "loss" in last:
+        rows.append(("Loss", f"{last['loss']:.4f}"))
+    if "accuracy" in last:
+        rows.append(("Accuracy", f"{last['accuracy']:.1%}"))
+    if "images_per_second" in last:
+        rows.append(("Images a second", f"{last['images_per_second']:,.0f}"))
+    if "seconds" in last:
+        rows.append(("Time trained", duration(last["seconds"])))
+    if run.remaining is not None:
+        rows.append(("Left", duration(run.remaining)))
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """For people: 40 s, 12 min, 2 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def _failed(row: Run | None) -> bool:
+    """Whether the run failed; why is said."""
+    if row is None or row.state != "failed":
+        return False
+    plain_text.notice(plain_text.sentence(row.error or "it failed and gave no reason"), "problem")
+    return True
+
+
+def _buttons(run: TrainingRun, row: Run | None) -> None:
+    if run.state == "running":
+        if row is None or row.state != "running":
+            plain_text.hint("It was started elsewhere: Ctrl-C there stops it, and keeps what it learned.")
+            return
+        said = "Stopping after this step. What it learned is kept, and it can go on from there."
+        job_status.stop_button(row, "Stop", said)
+    elif run.state == "interrupted" and run.kind == "pretrain" and run.photos_folder:
+        icon = ":material/play_arrow:"
+        help_text = "From its last checkpoint, as if it had never stopped."
+        if st.button("Go on", icon=icon, key="vs_train_go_on", help=help_text):
+            begin(run.photos_folder, run.folder)
+
+
+def begin(folder: str, output: Path, *options: str) -> None:
+    """Pretrain on `folder` in a child process, into `output`, and draw the page again with its progress."""
+    try:
+        with st.spinner("Starting…"):
+            library().start_job("pretrain", os.path.expanduser(folder), "-o", os.fspath(output), *options)
+        st.session_state["vs_run_next"] = os.fspath(output)
+    except VitmaeSearchError as error:
+        plain_text.say_next_time(plain_text.sentence(error), "problem")
+    st.rerun(scope="app")
+
+
+def _picture(path: Path, caption: str) -> None:
+    try:
+        picture = preview(path, _SHOWN_SIDE)
+    except PhotoError as error:
+        plain_text.notice(plain_text.sentence(error), "problem")
+        return
+    plain_text.card(path.stem.capitalize(), caption)
+    st.image(picture, alt=caption)
+
+
+def _use(run: TrainingRun) -> None:
+    """The commands that use the checkpoint, to copy."""
+    if run.checkpoint is None:
+        return
+    plain_text.card("Use it", f"The checkpoint is {display_path(run.checkpoint)}. To search with it:")
+    for line in commands(run, [root.path for root in library().status().roots]):
+        st.code(line, language=None, wrap_lines=True)
+
+
+def commands(run: TrainingRun, roots: list[str]) -> list[str]:
+    """What to type to search with the run's model; a classifier gives tags, too."""
+    where = ["--library", os.fspath(library().folder), "--model", os.fspath(run.folder)]
+    lines = [["vitmae-search", "index", *(roots or ["FOLDER"]), *where]]
+    if run.kind == "finetune":
+        lines.append(["vitmae-search", "classify", *where])
+    return [shlex.join(display_path(word) for word in line) for line in lines]
+
+
+def _options(run: TrainingRun) -> None:
+    with st.expander("Options"):
+        plain_text.table(("Option", "Value"), option_rows(run.described))
+
+
+def option_rows(described: Mapping[str, object]) -> list[tuple[str, str]]:
+    """All that run.json says, as text; what is nested is named by its path."""
+    rows = []
+    for name, value in described.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}: {inner}", text) for inner, text in option_rows(value)]
+        else:
+            rows.append((name, display_path(value) if isinstance(value, str) else _said(value)))
+    return [(display_path(name), text) for name, text in rows]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -1,0 +1,155 @@
+"""The Library page: folders, index runs, failures with their reasons, and embedding spaces."""
+
+from __future__ import annotations
+
+import os
+
+import streamlit as st
+
+from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.records import LibraryStatus, Root
+from vitmae_search.web.components import adapt_report, job_status, plain_text, spaces
+from vitmae_search.web.server.session import library, only_samples
+
+FAILURES_SHOWN = 200
+
+
+def page() -> None:
+    """Everything about the library; on an empty one, the one field to begin with."""
+    status = library().status()
+    busy = job_status.watch()
+    job_status.outcome()
+    plain_text.said_last_time()
+    if not status.roots:
+        if not busy:
+            plain_text.empty_state(
+                "Begin with a folder of photos",
+                "Type its path below. Its photos are read on this machine, nothing is uploaded, and they are "
+                "never changed. You can search while it is being read.",
+            )
+        _add_folder("Folder of photos", busy)
+        return
+    samples = only_samples(status)
+    if samples:
+        _add_folder("These are sample photos. Add a folder of your own", busy)
+    _counts(status)
+    _folders(status, busy)
+    if not samples:
+        _add_folder("Add another folder", busy)
+    job_status.history()
+    _failures()
+    spaces.draw(status.spaces)
+    adapt_report.latest(library().runs(job_status.RECENT))
+    plain_text.hint(f"This library is kept in {display_path(status.library)}")
+
+
+def _counts(status: LibraryStatus) -> None:
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("Photos", f"{status.photos:,}", width="content")
+        st.metric(
+            "Different pictures",
+            f"{status.contents:,}",
+            width="content",
+            help="Copies of a file share one entry: they are compared once.",
+        )
+        st.metric(
+            "Missing",
+            f"{status.missing:,}",
+            width="content",
+            help="Files that were there once and are not any more. If they come back, nothing is read again.",
+        )
+        st.metric(
+            "Failed",
+            f"{status.failed:,}",
+            width="content",
+            help="Files that could not be used; the reasons are below.",
+        )
+
+
+def _folders(status: LibraryStatus, busy: bool) -> None:
+    st.subheader("Folders", anchor=False)
+    failed = [failure.path for failure in library().failures()]
+    for root in status.roots:
+        with st.container(
+            border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            badge = "offline" if root.offline else None
+            plain_text.card(display_path(root.path), _root_detail(root), badge=badge)
+            inside = os.path.join(root.path, "")
+            _folder_buttons(root, any(path.startswith(inside) for path in failed), busy)
+
+
+def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
+    with st.container(horizontal=True, width="content"):
+        if failed and st.button(
+            "Retry failed",
+            key=f"vs_retry_{root.root_id}",
+            disabled=busy,
+            help="A file that could not be used is not tried again while it stays as it is; this does.",
+        ):
+            start(root.path, "--retry-failed")
+        icon = ":material/refresh:"
+        if st.button("Index again", icon=icon, key=f"vs_again_{root.root_id}", disabled=busy):
+            start(root.path)
+        if st.button(
+            "Adapt",
+            icon=":material/tune:",
+            key=f"vs_adapt_{root.root_id}",
+            disabled=busy or root.offline,
+            help="Learn from these photos, for some minutes, to find photos better. Searches change only if "
+            "photos held out are found better.",
+        ):
+            start(root.path, command="adapt")
+
+
+def _root_detail(root: Root) -> str:
+    count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
+    return f"{count}. Its drive is away; nothing is forgotten." if root.offline else count
+
+
+def _add_folder(label: str, busy: bool) -> None:
+    if st.session_state.pop("vs_started", False):
+        st.session_state["vs_folder"] = ""  # before the field is drawn, Streamlit lets it be set
+    form = st.form("vs_add")
+    with form, st.container(horizontal=True, vertical_alignment="bottom"):
+        typed = st.text_input(
+            label,
+            placeholder=os.path.join(os.path.expanduser("~"), "Pictures"),
+            key="vs_folder",
+            help="The full path. Folders inside it are included, hidden ones are not.",
+        )
+        icon = ":material/create_new_folder:"
+        sent = st.form_submit_button("Index this folder", icon=icon, type="primary", disabled=busy)
+    if sent:
+        if typed.strip():
+            start(typed.strip())
+        else:
+            plain_text.notice("Type the folder's path first.", "problem")
+
+
+def start(folder: str, *options: str, command: str = "index") -> None:
+    """Begin a command on `folder` in a child process, and draw the page again with its progress."""
+    try:
+        with st.spinner("Starting…"):
+            job_status.say_outcome_of(library().start_job(command, os.path.expanduser(folder), *options))
+        st.session_state["vs_started"] = True
+    except VitmaeSearchError as error:
+        plain_text.say_next_time(plain_text.sentence(error), "problem")
+    st.rerun()
+
+
+def _failures() -> None:
+    failures = library().failures()
+    if not failures:
+        return
+    st.subheader("Files that could not be used", anchor=False)
+    rows = [(display_path(failure.path), failure.reason) for failure in failures[:FAILURES_SHOWN]]
+    plain_text.table(("File", "Reason"), rows)
+    if len(failures) > FAILURES_SHOWN:
+        plain_text.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
+
+
+if __name__ == "__main__":
+    st.title("Library", anchor=False)
+    with plain_text.errors_as_notices():
+        page()

@@ -1,0 +1,162 @@
+"""The Reconstructions page: hide most of a picture, and see what the model makes of the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from vitmae_search.records import Reconstruction
+from vitmae_search.web.components import plain_text, query_picker, reconstruction_panels
+from vitmae_search.web.server.session import library
+
+INTRO = (
+    "The model learned by looking at pictures with most of their patches hidden and guessing the rest. "
+    "What it guesses well is what it understands, and that is what the search compares."
+)
+LARGEST_SEED = 2**31 - 1
+KEPT = 8
+PAINTED_NAME = "painted"
+
+
+def page() -> None:
+    """Choose a picture, or see its reconstruction."""
+    asked = query_picker.asked()
+    if asked is None:
+        plain_text.hint(INTRO)
+        query_picker.choose("See what the model makes of this picture")
+        if not library().count_photos():
+            plain_text.start_here()
+        return
+    header = st.container()
+    ratio, seed = _controls()
+    made = _made(asked, ratio, seed)
+    canvas = f"vs_panels {asked.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
+    painted = _painted(canvas)
+    if painted is not None:
+        made = _made(asked, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
+    with header:
+        query_picker.header(asked, "What the model sees in", _detail(made))
+    _show(made, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
+
+
+def _painted(canvas: str) -> object:
+    """The patches that the person chose on this canvas, None where they are still the pattern's."""
+    state = st.session_state.get(canvas)
+    return None if state is None else state.get("hidden")
+
+
+def _controls() -> tuple[float, int]:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
+        st.button("Another picture", icon=":material/arrow_back:", on_click=query_picker.forget, key="vs_new")
+        percent = st.slider(
+            "Mask ratio",
+            0,
+            95,
+            75,
+            5,
+            format="%d%%",
+            key="vs_ratio",
+            width=260,
+            help="The share of patches, the small squares, that the model does not get to see.",
+        )
+        seed = st.number_input(
+            "Seed",
+            0,
+            LARGEST_SEED,
+            key="vs_seed",
+            width=140,
+            help="Which patches are hidden. The same seed always hides the same ones.",
+        )
+        st.button("Shuffle", icon=":material/shuffle:", on_click=_next_seed, key="vs_shuffle")
+    return percent / 100, int(seed)
+
+
+def _next_seed() -> None:
+    st.session_state["vs_seed"] = (int(st.session_state.get("vs_seed", 0)) + 1) % LARGEST_SEED
+
+
+def _fresh_canvas() -> None:
+    st.session_state["vs_fresh"] = st.session_state.get("vs_fresh", 0) + 1
+
+
+def _made(
+    asked: query_picker.Asked, ratio: float, seed: int, mask: NDArray[np.bool_] | None = None
+) -> Reconstruction:
+    """The reconstruction; the visitor's last ones are kept, so that a rerun costs nothing."""
+    key = (asked.key, ratio, seed, None if mask is None else mask.tobytes())
+    kept: dict[object, Reconstruction] = st.session_state.setdefault("vs_made", {})
+    if key not in kept:
+        with st.spinner("Looking…"), query_picker.named(asked):
+            kept[key] = library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed, mask=mask)
+        while len(kept) > KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def _detail(made: Reconstruction) -> str:
+    height, width = made.original.shape[:2]
+    rows, columns = made.mask.shape
+    return f"This model looks at {width} × {height} pixels, in {columns} × {rows} patches."
+
+
+def _show(made: Reconstruction, canvas: str, name: str) -> None:
+    hidden, every = int(made.mask.sum()), int(made.mask.size)
+    shown = [
+        ("Original", "The picture at the model's size.", made.original),
+        (
+            reconstruction_panels.PAINTED,
+            f"{every - hidden} of {every} patches. Tap to hide or show.",
+            made.masked,
+        ),
+        ("Reconstruction", "What the model makes of them, everywhere.", made.reconstruction),
+        ("Visible pasted back", "Its guess in the hidden patches only.", made.pasted),
+        (
+            "Error per patch",
+            "Bright: guessed worst. Grey: was shown.",
+            reconstruction_panels.error_panel(made),
+        ),
+    ]
+    reconstruction_panels.draw(made, shown, key=canvas)
+    st.html(reconstruction_panels.legend(made))
+    plain_text.facts(_facts(made))
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download as PNG",
+            reconstruction_panels.sheet_png([(title, panel) for title, _, panel in shown]),
+            file_name=f"reconstruction-{name}.png",
+            mime="image/png",
+            icon=":material/download:",
+            key="vs_download",
+        )
+        if name == PAINTED_NAME:
+            icon = ":material/undo:"
+            st.button("Back to the pattern", icon=icon, on_click=_fresh_canvas, key="vs_undo")
+
+
+def _facts(made: Reconstruction) -> list[tuple[str, str]]:
+    hidden = int(made.mask.sum())
+    loss = "nothing was hidden" if made.loss is None else f"{made.loss:.4f}"
+    rows = [
+        (
+            "Loss",
+            f"{loss}. The mean squared error over the hidden patches, in the units that the model was "
+            "trained in; 0 would be a perfect guess.",
+        ),
+        ("Masked", f"{hidden} of {made.mask.size} patches"),
+    ]
+    if made.statistics == "visible":
+        rows.append(
+            (
+                "Contrast",
+                "This model guesses each patch up to its brightness and contrast; both are borrowed from "
+                "visible patches nearby, not from the answer.",
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    st.title("Reconstructions", anchor=False)
+    with plain_text.errors_as_notices():
+        page()

@@ -1,0 +1,151 @@
+"""The Search page: from a picture to the photos that look most like it."""
+
+from __future__ import annotations
+
+import os
+from datetime import date, datetime, time
+
+import streamlit as st
+
+from vitmae_search.records import Hit, SearchFilter, SearchResult
+from vitmae_search.web.components import job_status, plain_text, query_picker, tags
+from vitmae_search.web.components.detail import show_photo
+from vitmae_search.web.components.grid import hit_grid
+from vitmae_search.web.server.session import library, only_samples
+
+COUNTS = [12, 24, 48, 96]
+DEFAULT_COUNT = 24
+# From the first photograph that there is. Unless told, Streamlit takes ten years around today.
+EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
+
+
+def page() -> None:
+    """Choose a picture, or see what it found."""
+    status = library().status()
+    if not status.photos:
+        _nothing_yet()
+        return
+    asked = query_picker.asked()
+    if asked is None:
+        plain_text.invite(only_samples(status))
+        query_picker.choose("Find photos that look like this one")
+    else:
+        results(asked)
+
+
+def _nothing_yet() -> None:
+    if not job_status.running():
+        plain_text.start_here()
+        return
+    plain_text.empty_state("Your photos are being read", "The first ones can be searched in a moment.")
+    job_status.watch(until=lambda: library().count_photos() > 0)
+
+
+def results(asked: query_picker.Asked) -> None:
+    """The grid of hits for what the address asks."""
+    header = st.container()
+    where, k = _controls()
+    number = query_picker.page_number("page")
+    found = _search(asked, k, where, (number - 1) * k)
+    with header:
+        query_picker.header(asked, "Photos most like", _summary(found))
+    if not found.hits:
+        plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
+    opened = hit_grid(found.hits, key="vs_hits", label="Search results, best first", on_similar=_more_like)
+    query_picker.turn_page("page", number, len(found.hits) == k, f"Page {number}")
+    if opened is not None:
+        _open(opened, found.hits)
+
+
+def _more_like(photo_id: int) -> None:
+    query_picker.ask_photo(photo_id, k=str(_count()))
+
+
+def _search(asked: query_picker.Asked, k: int, where: SearchFilter, offset: int) -> SearchResult:
+    if asked.photo is not None:
+        return library().similar(asked.photo.photo_id, k=k, where=where, offset=offset)
+    data = asked.upload.data if asked.upload else b""
+    with st.spinner("Looking…"), query_picker.named(asked):
+        return library().search(data, k=k, where=where, offset=offset)
+
+
+def _open(photo_id: int, hits: tuple[Hit, ...]) -> None:
+    hit = next((hit for hit in hits if hit.photo.photo_id == photo_id), None)
+    if hit is not None:
+        show_photo(photo_id, hit.score, hit.copies)
+
+
+def _summary(found: SearchResult) -> str:
+    how = "its stored fingerprint" if found.known else "a fingerprint made just now"
+    return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms."
+
+
+def _controls() -> tuple[SearchFilter, int]:
+    """New search, filters, how many. The count is in the address, the filters are the visitor's own."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
+        st.button("New search", icon=":material/arrow_back:", on_click=query_picker.forget, key="vs_new")
+        with st.popover("Filters", icon=":material/tune:"):
+            where = _filters()
+        k = st.selectbox(
+            "Photos a page",
+            COUNTS,
+            index=COUNTS.index(_count()),
+            format_func=lambda count: f"{count} a page",
+            key="vs_count",
+            on_change=_take_count,
+            label_visibility="collapsed",
+            width=140,
+        )
+    return where, int(k)
+
+
+def _count() -> int:
+    text = st.query_params.get("k", "")
+    return int(text) if text.isdecimal() and int(text) in COUNTS else DEFAULT_COUNT
+
+
+def _take_count() -> None:
+    st.query_params["k"] = str(st.session_state["vs_count"])
+    st.query_params.pop("page", None)
+
+
+def _filters() -> SearchFilter:
+    under = st.text_input(
+        "In this folder", key="vs_under", placeholder="a folder's path", on_change=_first_page
+    )
+    camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
+    after, before = _day("Taken from", "vs_after"), _day("Taken until", "vs_before")
+    tag, sure = tags.tag_filter("vs_tag", _first_page)
+    st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
+    return SearchFilter(
+        under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
+        camera=camera.strip() or None,
+        after=None if after is None else datetime.combine(after, time.min),
+        before=None if before is None else datetime.combine(before, time.max),
+        tag=tag,
+        min_confidence=sure,
+    )
+
+
+def _day(label: str, key: str) -> date | None:
+    return st.date_input(
+        label, value=None, min_value=EARLIEST, max_value=LATEST, key=key, on_change=_first_page
+    )
+
+
+def _first_page() -> None:
+    st.query_params.pop("page", None)
+
+
+def _clear_filters() -> None:
+    for name in ("vs_under", "vs_camera"):
+        st.session_state[name] = ""
+    for name in ("vs_after", "vs_before", "vs_tag"):
+        st.session_state[name] = None
+    _first_page()
+
+
+if __name__ == "__main__":
+    st.title("Search", anchor=False)
+    with plain_text.errors_as_notices():
+        page()

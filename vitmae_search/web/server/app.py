@@ -1,0 +1,41 @@
+"""What app.py puts round the pages: routes, middleware, and the last word on unexpected errors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
+from vitmae_search.settings import settings
+from vitmae_search.web.components import plain_text
+from vitmae_search.web.server.connections import NoDelay
+from vitmae_search.web.server.frontend import Frontend
+from vitmae_search.web.server.host_guard import HostGuard
+from vitmae_search.web.server.lifespan import lifespan
+from vitmae_search.web.server.routes import photo_routes
+
+__all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
+
+MAIN_SCRIPT = Path(__file__).resolve().parents[1] / "main.py"
+
+
+def middleware() -> list[Middleware]:
+    """Outermost first."""
+    return [
+        Middleware(NoDelay),
+        Middleware(HostGuard, allowed_hosts=settings().allowed_hosts),
+        Middleware(Frontend),
+    ]
+
+
+def routes() -> list[BaseRoute]:
+    return list(photo_routes())
+
+
+def on_script_error(error: Exception) -> bool:
+    """A defect of ours: the traceback goes to the log, one sentence to the page, and nothing more."""
+    logging.getLogger(__name__).error("A page failed", exc_info=error)
+    plain_text.unexpected()
+    return True

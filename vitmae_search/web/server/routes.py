@@ -1,0 +1,105 @@
+"""`/photo/{id}` and `/thumb/{id}`: pictures by their number in the catalogue, never by path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from vitmae_search.errors import LibraryEmpty, PhotoError, VitmaeSearchError
+from vitmae_search.library.previews import SHOWN_BY_BROWSERS, media_type, preview
+from vitmae_search.records import Photo
+from vitmae_search.web.server.session import library
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_FOR_EVER = "private, max-age=31536000, immutable"
+_ASK_AGAIN = "private, no-cache"
+# A picture is data: whatever a file claims to be, nothing in it runs or loads.
+_INERT = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+_NO_PHOTO = "There is no such photo in this library."
+_NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
+
+
+def photo_routes() -> Iterator[Route]:
+    """The routes, for the app's list."""
+    yield Route("/photo/{photo_id:int}", _endpoint(_photo), methods=["GET"])
+    yield Route("/thumb/{photo_id:int}", _endpoint(_thumb), methods=["GET"])
+
+
+def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
+    """Look the photo up in a worker thread, and turn what goes wrong into a status and a sentence."""
+
+    def find_and_answer(request: Request) -> Response:
+        try:
+            photo = library().photo(_photo_id(request))
+            return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
+        except LibraryEmpty:
+            return _sentence(_NO_PHOTO, 404)
+        except PhotoError as error:
+            return _sentence(f"This photo cannot be shown: {error.reason}.", 404)
+        except VitmaeSearchError as error:
+            return _sentence(str(error), 503)
+
+    async def endpoint(request: Request) -> Response:
+        return await run_in_threadpool(find_and_answer, request)
+
+    return endpoint
+
+
+def _photo_id(request: Request) -> int:
+    # SQLite's integers end at 63 bits; no photo has a larger number.
+    return min(int(request.path_params["photo_id"]), 2**63 - 1)
+
+
+def _thumb(request: Request, photo: Photo) -> Response:
+    """A small JPEG; 304 where the browser has this content already."""
+    headers = _cache_headers(request, photo)
+    if _unchanged(request, headers):
+        return Response(status_code=304, headers=headers)
+    data = library().thumbnail(photo.photo_id)
+    if data is None:
+        return _sentence(_NOT_ON_DISK, 404)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _photo(request: Request, photo: Photo) -> Response:
+    """The file itself where browsers can show its format, else a conversion of it."""
+    if not os.path.isfile(photo.path):
+        return _sentence(_NOT_ON_DISK, 404)
+    headers = _cache_headers(request, photo)
+    if _unchanged(request, headers):
+        return Response(status_code=304, headers=headers)
+    kind = media_type(photo)
+    if kind in SHOWN_BY_BROWSERS:
+        return FileResponse(photo.path, media_type=kind, headers=headers)
+    return Response(preview(photo.path), media_type="image/webp", headers=headers)
+
+
+def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:
+    """An address that names the content's digest never changes its meaning; a bare one is asked again."""
+    version = request.query_params.get("v", "")
+    lasting = len(version) >= 8 and photo.digest.startswith(version)
+    return {
+        **_INERT,
+        "ETag": f'"{photo.digest[:32]}"',
+        "Cache-Control": _FOR_EVER if lasting else _ASK_AGAIN,
+    }
+
+
+def _unchanged(request: Request, headers: dict[str, str]) -> bool:
+    known = request.headers.get("if-none-match", "")
+    return headers["ETag"] in (tag.strip().removeprefix("W/") for tag in known.split(","))
+
+
+def _sentence(message: str, status: int) -> Response:
+    return PlainTextResponse(message, status_code=status, headers={**_INERT, "Cache-Control": "no-store"})
