@@ -26,8 +26,7 @@ from benchmarks.on_device import synchroniser
 from benchmarks.photographs import LARGE, SMALL, make_photos
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import default_workers
-from vitmae_search.indexing.reading import Reading
+from vitmae_search.indexing.reader import Reading, default_workers
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode, decode_target, stamp_file
 
 DecodeOnDevice = Callable[[Sequence[Tensor]], Sequence[Tensor]]

@@ -40,7 +40,7 @@ from benchmarks.cases import (
     unit,
 )
 from benchmarks.measuring import compared, cores, interleaved, machine, table
-from plugins.vitmae.workers import Split, Workers
+from plugins.vitmae.cpu_threads import Split, Workers
 from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128

@@ -44,10 +44,9 @@ from benchmarks.measuring import interleaved, machine, ratios, rounded, table
 from benchmarks.on_device import describe, device_of, synchroniser
 from benchmarks.photographs import LARGE, SMALL, make_photos
 from vitmae_search.embedding import PluginHost, open_embedder
-from vitmae_search.indexing.embed import batch_size_for
+from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import default_workers
-from vitmae_search.indexing.reading import Reading
+from vitmae_search.indexing.reader import Reading, default_workers
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
 

@@ -25,8 +25,7 @@ from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import Features
 from plugins.vitmae.lanes import Stream, Work, part_for
-from plugins.vitmae.networks import UnitVectors
-from plugins.vitmae.pixels import levels_of
+from plugins.vitmae.networks import UnitVectors, levels_of
 from plugins.vitmae.streams import CudaStream
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel
 from vitmae_search.vitmae.fused import fused, fusing

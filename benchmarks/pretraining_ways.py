@@ -24,8 +24,8 @@ from vitmae_search.training.devices import compiles
 from vitmae_search.training.distributed import Processes
 from vitmae_search.training.optim import adamw
 from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.grad_cache import Unread
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.steps import Unread
 from vitmae_search.training.pretraining.trainer import Trainer
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
 from vitmae_search.vitmae.checkpoint.keys import to_hub_names

@@ -19,13 +19,11 @@ from vitmae_search.vitmae import (
     read_checkpoint,
 )
 
-from .devices import device_name
+from .devices import choose_precision, device_name
 from .engine import engine_for
 from .identity import config_of, preprocessing_of, weights_digest
 from .model_list import locate
-from .networks import Probabilities
-from .pixels import levels_of, processor_of, require_rgb
-from .precision import choose_precision
+from .networks import Probabilities, levels_of, processor_of, require_rgb
 from .preprocess import Resize
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."

@@ -1,13 +1,25 @@
-"""The arithmetic on a device, its memory, and what it is called."""
+"""The arithmetic on a device, its memory, and what it is called.
+
+What goes wrong on a device, told apart by what torch raises, and said to people.
+
+Which precision "auto" is: bf16 where the hardware multiplies in it and was not measured to be slower.
+"""
 
 from __future__ import annotations
 
 import gc
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch.nn import functional
+
+from vitmae_search.errors import DeviceError
+from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.vitmae import multiplies_in_bf16
 
 CAPTURING = threading.Lock()
 """One CUDA graph is made at a time: not while another thread compiles, or waits for the whole device."""
@@ -51,3 +63,80 @@ def free_unused(device: torch.device) -> None:
 def device_name(device: torch.device) -> str:
     """The device as a person knows it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+_FULL = ("out of memory", "ALLOC_FAILED", "STATUS_NOT_INITIALIZED", "DefaultCPUAllocator")
+"""Memory that is short where torch has no class for it: cuBLAS's and cuDNN's (who find none to begin with),
+pinned, a graph's, Apple's, the CPU's."""
+_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "[CUDA]")
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was short, of the device or of the host."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _FULL)
+
+
+@contextmanager
+def telling(device: str) -> Iterator[None]:
+    """Raise MemoryError for too little memory, `DeviceError` for a GPU that failed, called `device`."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).strip().partition("\n")[0]
+        if out_of_memory(error):
+            raise MemoryError(said) from error
+        if _failed(error):
+            raise DeviceError(
+                f"{device} failed in the middle of its work ({said}); what was finished before is kept: "
+                "start again, or choose --device cpu"
+            ) from error
+        raise
+
+
+def _failed(error: RuntimeError) -> bool:
+    accelerator = getattr(torch, "AcceleratorError", None)  # new in torch 2.8
+    known = accelerator is not None and isinstance(error, accelerator)
+    return known or any(word in str(error) for word in _FAILED)
+
+
+PRECISION_NAME = "cpu-precision.json"
+_ROUNDS = 5
+_WORTH = 1.2
+"""How many times as fast bf16 must be to take the place of fp32."""
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """fp32 or bf16. "auto" is told from what the hardware says of itself, and what is remembered of it."""
+    if wanted != "auto":
+        return wanted
+    if not multiplies_in_bf16(device):
+        return "fp32"
+    slower = device.type == "cpu" and recall(PRECISION_NAME).get(_key()) == "fp32"
+    return "fp32" if slower else "bf16"
+
+
+def remember_precision() -> None:
+    """Measure once, some hundredths of a second, which precision is the faster one on this CPU."""
+    if not multiplies_in_bf16(torch.device("cpu")) or _key() in recall(PRECISION_NAME):
+        return
+    times = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
+    precision = "bf16" if times >= _WORTH else "fp32"
+    remember(PRECISION_NAME, _key(), precision, "the precision that is fastest here")
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The median time of a ViT-B's widest product over the tokens of an image and a bit."""
+    with torch.inference_mode():
+        tokens, weight = torch.ones(256, 768, dtype=dtype), torch.ones(3072, 768, dtype=dtype)
+        seconds = []
+        for _ in range(1 + _ROUNDS):
+            started = time.perf_counter()
+            functional.linear(tokens, weight)
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def _key() -> str:
+    return machine_key(torch.__version__)

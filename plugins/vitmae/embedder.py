@@ -1,7 +1,11 @@
-"""An open ViTMAE: photos' pixels through the whole encoder, pooled to one vector each."""
+"""An open ViTMAE: photos' pixels through the whole encoder, pooled to one vector each.
+
+The files that an embedder was read from.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +19,7 @@ from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
     Checkpoint,
+    CheckpointFiles,
     ViTMAEForPreTraining,
     ViTMAEModel,
     choose_device,
@@ -23,17 +28,28 @@ from vitmae_search.vitmae import (
     read_checkpoint,
     reconstruct,
 )
+from vitmae_search.vitmae.checkpoint.weights import shards
 
-from .devices import computing, device_name, prepacks
+from .devices import choose_precision, computing, device_name, prepacks
 from .engine import engine_for
 from .features import features_of
 from .identity import identity_of, weights_digest
 from .model_list import locate
-from .networks import UnitVectors
+from .networks import UnitVectors, levels_of, preparing_of, processor_of, require_rgb
 from .openvino import OpenVINOEncoder, runtime_name
-from .pixels import levels_of, preparing_of, processor_of, require_rgb
-from .precision import choose_precision
-from .sources import source_files
+
+
+def source_files(files: CheckpointFiles) -> tuple[str, ...]:
+    """Absolute paths: the files, and the folder, in which another file may come to lie.
+
+    In the hub's cache also the note that says which revision the model's name means.
+    """
+    folder = files.weights.parent
+    paths = {folder, files.weights, *shards(files.weights)}
+    paths.update(path for path in (files.config, files.preprocessor, files.projection) if path is not None)
+    if folder.parent.name == "snapshots":
+        paths.add(folder.parent.parent / "refs" / "main")
+    return tuple(sorted(os.path.abspath(path) for path in paths))
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:

@@ -17,14 +17,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
 
-from .cpu_threads import SplitWork
-from .devices import computing, device_name, free_unused, prepacks
-from .failures import telling
+from .cpu_threads import Split, SplitWork
+from .devices import computing, device_name, free_unused, prepacks, telling
 from .lanes import Lanes, Rows, Stream, part_for
 from .networks import Network
 from .openvino import OpenVINOEncoder
 from .streams import CudaStream
-from .workers import Split
 
 _LANES = 2
 _PARTS = 4

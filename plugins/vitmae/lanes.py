@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .failures import out_of_memory
+from .devices import out_of_memory
 
 log = logging.getLogger(__name__)
 

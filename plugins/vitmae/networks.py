@@ -1,18 +1,88 @@
-"""What is computed: prepared photos' bytes to vectors or probabilities, wherever the weights are."""
+"""What is computed: prepared photos' bytes to vectors or probabilities, wherever the weights are.
+
+From what `Resize` gives to what a model takes, on its device.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitmae_search.vitmae import ViTForImageClassification, ViTMAEModel, ViTModel, pool, pool_layers
+from vitmae_search.errors import ModelError, PluginOptionError
+from vitmae_search.vitmae import (
+    Checkpoint,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    ViTMAEModel,
+    ViTModel,
+    fused,
+    pool,
+    pool_layers,
+)
 
 from .features import Features
 from .openvino import OpenVINOEncoder
-from .pixels import pixel_values, views_of
+from .options import NAME
+from .preprocess import CROP, FiveCrops, Resize
+
+
+def require_rgb(checkpoint: Checkpoint, name: str) -> None:
+    """Raise `ModelError` for a model that does not look at three channels."""
+    channels = checkpoint.config.num_channels
+    if channels != 3:
+        raise ModelError(f"{name} looks at {channels} channels; photos have 3")
+
+
+def processor_of(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcessor:
+    """The checkpoint's own, but for the size: the model's, or `image_size` squared."""
+    config = checkpoint.config
+    if any(image_size % side for side in config.patch_shape):
+        rule = f"must be a multiple of the model's patch size, {config.patch_size}"
+        raise PluginOptionError(NAME, f"image_size={image_size} {rule}")
+    height, width = (image_size, image_size) if image_size else config.image_shape
+    processor = ViTImageProcessor.for_checkpoint(checkpoint.files, config)
+    return replace(processor, do_resize=True, size={"height": height, "width": width})
+
+
+def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | FiveCrops, int]:
+    """What makes a photo ready for `views_of`, and the side in pixels that it needs of the photo."""
+    height, width = processor.height_width
+    resize = Resize(height, width, processor.resample)
+    side = max(height, width)
+    return (FiveCrops(resize), math.ceil(side / CROP)) if views == "five" else (resize, side)
+
+
+def levels_of(processor: ViTImageProcessor) -> Tensor:
+    """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+    return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
+
+
+@fused
+def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) as `levels` are, on their device; in memory channels stay last."""
+    firsts = torch.arange(0, levels.numel(), 256, dtype=torch.int32, device=levels.device)
+    found = levels.flatten().index_select(0, (batch + firsts).flatten())
+    return found.view(batch.shape).permute(0, 3, 1, 2)
+
+
+def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
+    """Each view of all photos in turn, as of `pixel_values`. `batch` is what `preparing_of` makes ready."""
+    if views == "five":
+        for number in range(batch.shape[1]):
+            yield pixel_values(batch[:, number], levels)
+        return
+    whole = pixel_values(batch, levels)
+    yield whole
+    if views == "flip":
+        yield whole.flip(3)
 
 
 class Network(nn.Module):

@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .devices import CAPTURING
-from .failures import out_of_memory
+from .devices import CAPTURING, out_of_memory
 from .lanes import Work
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from vitmae_search.embedding import (
     GuardedEmbedder,
     ProjectedEmbedder,
     Projection,
-    guarded,
+    guard,
     load_drop_in,
     open_embedder,
 )
@@ -306,7 +306,7 @@ def test_it_counts_from_the_end_of_the_last_call(
     resting: GuardedEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic() + 1000
-    monkeypatch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now))
     resting.embed(batch_of(resting))
     now += 59
     assert not resting.rest(after=60)

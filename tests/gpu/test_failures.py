@@ -18,7 +18,7 @@ from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import DeviceError
-from vitmae_search.indexing.embed import embed_rows
+from vitmae_search.indexing.batcher import embed_rows
 from vitmae_search.library import Library
 
 BATCH = 8

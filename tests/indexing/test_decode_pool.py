@@ -19,11 +19,10 @@ from PIL import Image
 from vitmae_search.embedding import GuardedPrepare
 from vitmae_search.embedding.guard_prepare import guard_prepare
 from vitmae_search.errors import PhotoError, PluginBroken, StorageError
-from vitmae_search.indexing import decode_pool, index_folders, reader, reading
+from vitmae_search.indexing import decode_pool, index_folders, reader
 from vitmae_search.indexing.decode_pool import DecodingProcess, DecodingProcesses, ProcessDied
 from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import PhotoReader
-from vitmae_search.indexing.reading import bundles
+from vitmae_search.indexing.reader import PhotoReader, bundles
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, digest
 from vitmae_search.records import Stamp
@@ -126,9 +125,9 @@ def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size,
         shape, dtype = (6, 6, 3), "uint8"
 
     made = []
-    monkeypatch.setattr(reading, "DecodingProcesses", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr(reader, "DecodingProcesses", lambda *arguments: made.append(arguments))
     jobs = [Job(Stamp("", size, 0, 0))] * files
-    reading.Reading(None, Stand, workers, 32, wanted)._processes(jobs)
+    reader.Reading(None, Stand, workers, 32, wanted)._processes(jobs)
     assert len(made) == number
 
 

@@ -16,7 +16,7 @@ from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import progress
 from vitmae_search.indexing import reader as prefetching
-from vitmae_search.indexing.embed import batch_size_for, embed_rows, rows_alone, still_works
+from vitmae_search.indexing.batcher import batch_size_for, embed_rows, rows_alone, still_works
 from vitmae_search.indexing.plan import Job, make_plan
 from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.indexing.reader import default_workers, prefetch

@@ -9,7 +9,7 @@ import pytest
 from vitmae_search.catalog import KnownFile
 from vitmae_search.errors import LibraryError
 from vitmae_search.indexing import walk
-from vitmae_search.indexing.roots import Verdict, WalkedRoot, is_gone, judge
+from vitmae_search.indexing.walk import Verdict, WalkedRoot, is_gone, judge
 from vitmae_search.photos import is_under, scan
 from vitmae_search.records import ScanProblem, Stamp
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmae_search.photos.patterns import excluder
+from vitmae_search.photos.scan import excluder
 
 
 @pytest.mark.parametrize(

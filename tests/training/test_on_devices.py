@@ -16,7 +16,7 @@ from vitmae_search.training.finetuning.report import LOG_FILE, EpochLog
 from vitmae_search.training.log import RunLog
 from vitmae_search.training.pretraining.batches import Batches
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.state import load_state
+from vitmae_search.training.run_folder import load_state
 from vitmae_search.vitmae import ViTMAEConfig
 from vitmae_search.vitmae.masking import mask_by_noise
 

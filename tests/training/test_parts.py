@@ -14,8 +14,8 @@ from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
 from vitmae_search.training.devices import compiles, computing, pick_attention, settled
-from vitmae_search.training.files import replace_files
 from vitmae_search.training.plots import draw_curves, draw_sheet
+from vitmae_search.training.run_folder import replace_files
 from vitmae_search.training.shared_options import resumed
 from vitmae_search.vitmae import ViTMAEConfig
 

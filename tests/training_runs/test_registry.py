@@ -54,7 +54,8 @@ def test_a_name_that_is_not_text_is_remembered(tmp_path: Path) -> None:
 def test_runs_that_begin_at_once_are_all_remembered(tmp_path: Path) -> None:
     folders = [folder(tmp_path / str(i)) for i in range(24)]
     code = (
-        "import sys; from vitmae_search.training_runs import remember_run; [remember_run(p) for p in sys.argv[1:]]"
+        "import sys; from vitmae_search.training_runs import remember_run; "
+        "[remember_run(p) for p in sys.argv[1:]]"
     )
     children = [subprocess.Popen([sys.executable, "-c", code, *map(str, folders[i::3])]) for i in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitmae_search.vitmae import fused, fusing
-from vitmae_search.vitmae.embeddings import join_tokens
+from vitmae_search.vitmae.modeling import join_tokens
 from vitmae_search.vitmae.prepacked import add_norm, norm
 
 

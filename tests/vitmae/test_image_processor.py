@@ -17,7 +17,7 @@ from transformers import ViTImageProcessorPil
 
 from vitmae_search.errors import ConfigError, ModelNotFound
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor, ViTMAEConfig, find_checkpoint
-from vitmae_search.vitmae.images import to_rgb
+from vitmae_search.vitmae.image_processor import to_rgb
 
 IMAGENET = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
 SIZES = [(224, 224), (64, 64), (17, 33), (1, 1), (1, 40), (40, 1), (513, 300), (224, 100), (3, 3)]

@@ -21,9 +21,9 @@ from vitmae_search.vitmae import (
     reconstruction_loss,
     unpatchify,
 )
+from vitmae_search.vitmae.layers import interpolate_grid, interpolate_sequence, sincos_positions
 from vitmae_search.vitmae.loss import normalise_patches, patch_errors, patch_statistics
 from vitmae_search.vitmae.masking import keep_all, mask_by_choice, mask_by_noise, num_kept, take_patches
-from vitmae_search.vitmae.positions import interpolate_grid, interpolate_sequence, sincos_positions
 
 sides = st.integers(1, 6)
 

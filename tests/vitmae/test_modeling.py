@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
-from vitmae_search.vitmae.positions import sincos_positions
+from vitmae_search.vitmae.layers import sincos_positions
 
 Models = Callable[..., ViTMAEForPreTraining]
 Tiny = Callable[..., dict[str, Any]]

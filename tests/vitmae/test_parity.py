@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitmae_search.vitmae import embeddings, modeling
+from vitmae_search.vitmae import modeling
 from vitmae_search.vitmae.checkpoint.keys import to_hub_names
+from vitmae_search.vitmae.layers import interpolate_grid, patchify
 from vitmae_search.vitmae.masking import take_patches
-from vitmae_search.vitmae.patches import patchify
-from vitmae_search.vitmae.positions import interpolate_grid
 
 TOLERANCE = 1e-5
 
@@ -128,7 +127,7 @@ def test_the_comparison_sees_height_and_width_swapped_in_interpolation(
     case: str, setting: Callable[..., tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swapped = lambda table, old, new: interpolate_grid(table, old, new[::-1])  # noqa: E731
-    monkeypatch.setattr(embeddings, "interpolate_grid", swapped)
+    monkeypatch.setattr(modeling, "interpolate_grid", swapped)
     assert compare(*setting(case))["logits"] > 100 * TOLERANCE
 
 

@@ -23,7 +23,7 @@ from vitmae_search.vitmae import (
     prepack,
     products,
 )
-from vitmae_search.vitmae.activations import activation_function
+from vitmae_search.vitmae.config import activation_function
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 EVERYWHERE = pytest.mark.parametrize(

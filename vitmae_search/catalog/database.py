@@ -3,6 +3,8 @@
 There is one read-write connection, that of whoever holds the lock, and it alone folds the write-ahead log
 back into the file ("checkpoints"); all others open `mode=ro` and cannot. So SQLite's WAL-reset bug (before
 3.51.3), which needs two checkpointing connections, has nothing to bite on.
+
+The writer's lock: one process changes a library at a time.
 """
 
 from __future__ import annotations
@@ -276,3 +278,53 @@ def explain(code: int, name: str, reason: str) -> LibraryError | None:
             f"{name} cannot be read or written ({reason}). Check the folder's permissions and the disk."
         )
     return None
+
+
+LOCK_NAME = "writer.lock"
+PID_NAME = "writer.pid"
+
+
+class WriterLock:
+    """`<library>/writer.lock`, held from `acquire` to `release`.
+
+    The operating system frees it when the process ends, however it ends. The holder's process id stands in
+    `writer.pid` beside it, for the message only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from filelock import FileLock  # readers never need it, and it takes a while
+
+        self.folder = folder
+        # Not thread-local: whoever closes the writer need not be the thread that opened it.
+        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
+
+    def acquire(self, wait: float) -> None:
+        """Take the lock within `wait` seconds, or raise `LibraryBusy`; `StorageError` without the right."""
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=wait, poll_interval=0.05)
+        except Timeout:
+            raise LibraryBusy(
+                f"{display_path(self.folder)} is being written by {self._holder()}. Wait until it is done, "
+                "or stop it."
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{display_path(self.folder)} cannot be written: {error.strerror or error}."
+            ) from error
+        with suppress(OSError):  # for the message only
+            (self.folder / PID_NAME).write_text(f"{os.getpid()}\n", "ascii")
+
+    def release(self) -> None:
+        """Free the lock. Doing so twice is fine."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self.folder / PID_NAME).unlink(missing_ok=True)
+            self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            return f"process {int((self.folder / PID_NAME).read_text('ascii'))}"
+        except (OSError, ValueError):
+            return "another process"

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from vitmae_search.catalog.database import (
     Database,
+    WriterLock,
     catalogue_file,
     checkpoint,
     on_network_drive,
@@ -18,7 +19,6 @@ from vitmae_search.catalog.database import (
     set_journal,
     writing_engine,
 )
-from vitmae_search.catalog.lock import WriterLock
 from vitmae_search.catalog.migrations import migrate, version_of
 from vitmae_search.errors import LibraryError, StorageError, display_path
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from sqlalchemy import delete, update
 
+from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import derived_spaces, roots, runs, spaces, tags
 from vitmae_search.catalog import record_batch as batches
-from vitmae_search.catalog import repair as repairs
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
 from vitmae_search.catalog.photos import chunks
-from vitmae_search.catalog.placing import Indexed
 from vitmae_search.catalog.reader import Catalog
+from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
@@ -221,7 +221,7 @@ class CatalogWriter(Catalog):
         """
         try:
             with self._changing() as connection:
-                return repairs.repair(connection, projects)
+                return checks.repair(connection, projects)
         except LibraryDamaged:
             return []
 

@@ -209,7 +209,7 @@ def _adapt_encoder(
     """Pretrain on, from the chosen model's encoder and decoder, and say how to index with what came of it."""
     from vitmae_search.cli.stopping import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
-    from vitmae_search.library.training_rows import recorded_training
+    from vitmae_search.library.jobs import recorded_training
     from vitmae_search.training import PretrainReport, pretrain
 
     def run() -> PretrainReport:

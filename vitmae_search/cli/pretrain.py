@@ -215,7 +215,7 @@ def command(
     """
     from vitmae_search.cli.stopping import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
-    from vitmae_search.library.training_rows import recorded_training
+    from vitmae_search.library.jobs import recorded_training
 
     given = given_options(ctx)
     if chosen["init"] is not None:

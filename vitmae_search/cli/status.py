@@ -11,8 +11,7 @@ import click
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
 from vitmae_search.cli.spaces import making, space_json
 from vitmae_search.errors import display_path
-from vitmae_search.listings import IndexListing
-from vitmae_search.records import Failure, LibraryStatus
+from vitmae_search.records import Failure, IndexListing, LibraryStatus
 
 
 @click.command("status")

@@ -6,16 +6,14 @@ vectors of another space from the features that a plugin gives.
 `vitmae_search.embedding.testing` lets a plugin's author check their own.
 """
 
-from vitmae_search.embedding.classifying import GuardedClassifier, open_classifier
-from vitmae_search.embedding.code import code_digest, stamp
-from vitmae_search.embedding.description import EmbedderDescription
 from vitmae_search.embedding.fingerprint import (
+    EmbedderDescription,
     canonical_json,
     derived_fingerprint,
     derived_identity,
     fingerprint,
 )
-from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
+from vitmae_search.embedding.guard import GuardedClassifier, GuardedEmbedder, open_classifier, open_embedder
 from vitmae_search.embedding.guard_prepare import GuardedPrepare, enough_memory
 from vitmae_search.embedding.options import resolve_options
 from vitmae_search.embedding.plugin import (
@@ -37,9 +35,8 @@ from vitmae_search.embedding.plugin import (
     Resting,
     Untrained,
 )
-from vitmae_search.embedding.plugin_host import ENTRY_POINTS, PluginHost, load_drop_in
-from vitmae_search.embedding.projected import ProjectedEmbedder
-from vitmae_search.embedding.projection import Projection, projection_path
+from vitmae_search.embedding.plugin_host import ENTRY_POINTS, PluginHost, code_digest, load_drop_in, stamp
+from vitmae_search.embedding.projection import ProjectedEmbedder, Projection, projection_path
 
 __all__ = [
     "API_VERSION",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import drop_in
+from vitmae_search.embedding import plugin_host
 from vitmae_search.embedding.plugin import Prepare
 from vitmae_search.embedding.plugin_host import describe
 from vitmae_search.errors import DeviceError, PluginBroken, VitmaeSearchError
@@ -71,11 +71,11 @@ class GuardedPrepare:
     def __reduce__(self) -> tuple[Any, ...]:
         with blame(self.plugin, "pickling prepare"):
             payload = pickle.dumps((self.plugin, self._prepare, self.shape, self.dtype))
-        return _restore, (drop_in.registered(), payload)
+        return _restore, (plugin_host.registered(), payload)
 
 
 def _restore(drop_ins: Mapping[str, str], payload: bytes) -> GuardedPrepare:
-    drop_in.restore(drop_ins)
+    plugin_host.restore(drop_ins)
     return GuardedPrepare(*pickle.loads(payload))  # noqa: S301 - part of a pickle that is loaded already
 
 

@@ -1,24 +1,39 @@
 """Finding plugins: the bundled ones, the person's folders, and installed packages, all through one guard.
 
 Nothing here opens a model. A plugin that does not load is listed with its error, and the host goes on.
+
+Drop-in plugins (a `.py` file, or a folder with `__init__.py`) as modules of one private package.
+
+A drop-in lies on no import path, so what it defines could not be pickled into a worker process. Here it
+becomes `vitmae_search_plugins.<name>_<hash of its path>`, found by an import hook that knows its file;
+whoever pickles something of a drop-in sends `registered()` along and calls `restore` on the other side.
+Python's own import does the rest: relative imports, locks, and one load a process.
+
+Whether a module's code is as it was, told by the stamps of its files.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
+import json
 import logging
 import os
 import re
+import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from vitmae_search.bundled import bundled
-from vitmae_search.embedding import drop_in
-from vitmae_search.embedding.code import code_digest
 from vitmae_search.embedding.plugin import (
     API_VERSION,
     CAPABILITIES,
@@ -31,6 +46,97 @@ from vitmae_search.records import PluginListing
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+
+PACKAGE = "vitmae_search_plugins"
+
+
+class _DropInFinder(MetaPathFinder):
+    """Finds the registered drop-ins. Their submodules are found by their `__path__`, as usual."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == PACKAGE:
+            return ModuleSpec(PACKAGE, None, is_package=True)
+        file = self.files.get(fullname)
+        if file is None:
+            return None
+        folder = os.path.dirname(file) if os.path.basename(file) == "__init__.py" else None
+        return spec_from_file_location(
+            fullname, file, submodule_search_locations=None if folder is None else [folder]
+        )
+
+
+_FINDER = _DropInFinder()
+sys.meta_path.append(_FINDER)
+
+
+def register(path: str | os.PathLike[str]) -> str:
+    """The module name of the drop-in at `path`, which can be imported from now on. Loads nothing."""
+    entry = Path(os.path.abspath(path))
+    is_folder = entry.is_dir()
+    file = entry / "__init__.py" if is_folder else entry
+    stem = re.sub(r"\W", "_", entry.name if is_folder else entry.stem)
+    name = f"{PACKAGE}.{stem}_{hashlib.sha256(os.fsencode(file)).hexdigest()[:8]}"
+    _FINDER.files[name] = os.fspath(file)
+    return name
+
+
+def registered() -> dict[str, str]:
+    """Every drop-in of this process: module name to file. Plain values, for `restore` elsewhere."""
+    return dict(_FINDER.files)
+
+
+def restore(files: Mapping[str, str]) -> None:
+    """Make another process's drop-ins importable here; each is loaded when something needs it."""
+    _FINDER.files.update(files)
+
+
+Stamp = tuple[int, int, int, int]
+
+
+def stamp(path: str) -> Stamp | None:
+    """What changes when the file or folder does: size, times and inode. None where there is none.
+
+    The time of the last change of any kind (ctime) can be set by nobody, so a file that was exchanged for one
+    of the same size and date is seen. Raises OSError where it cannot be told.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+@functools.cache
+def code_digest(module: str) -> str | None:
+    """SHA-256 in hex over the stamps of an imported module's files; of a package, all below its folder.
+
+    They are read once: ask when the module has just been imported, because that code is what runs. None where
+    it cannot be told.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return None
+    try:
+        stamps = {path: stamp(path) for path in _files(file)}
+    except OSError:
+        return None
+    return hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()
+
+
+def _files(file: str) -> Iterator[str]:
+    if os.path.basename(file) != "__init__.py":
+        yield file
+        return
+    for folder, inside, names in os.walk(os.path.dirname(file)):
+        inside[:] = [name for name in inside if name != "__pycache__"]
+        yield from (os.path.join(folder, name) for name in names)
+
 
 ENTRY_POINTS = "vitmae_search.embedders"
 
@@ -170,7 +276,7 @@ def _folder_candidates(kind: str, folder: Path) -> Iterator[_Candidate]:
         path = Path(entry.path)
         if entry.name[0] in "._" or not (path.suffix == ".py" or _holds_python(path)):
             continue
-        origin, module = f"{kind}: {display_path(path)}", drop_in.register(path)
+        origin, module = f"{kind}: {display_path(path)}", register(path)
         yield _Candidate(display_path(path.stem), origin, lambda path=path: _import_drop_in(path), module)  # type: ignore[misc]
 
 
@@ -182,7 +288,7 @@ def _holds_python(path: Path) -> bool:
 def _import_drop_in(path: Path) -> object:
     if path.is_dir() and not (path / "__init__.py").is_file():
         raise FileNotFoundError("the folder has no __init__.py")
-    return importlib.import_module(drop_in.register(path))
+    return importlib.import_module(register(path))
 
 
 def _package_candidates() -> Iterator[_Candidate]:

@@ -23,11 +23,9 @@ from vitmae_search.errors import (
     VitmaeSearchError,
     let_go,
 )
-from vitmae_search.indexing.batcher import Batches
-from vitmae_search.indexing.embed import Outcome, batch_size_for
-from vitmae_search.indexing.progress import ProgressTeller, record_in_run
+from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
+from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
 from vitmae_search.indexing.reader import default_workers, prefetch
-from vitmae_search.indexing.recorded import Cancelled, recorded
 from vitmae_search.photos import decode, decode_target, digest, read_photo
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
 

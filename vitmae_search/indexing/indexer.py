@@ -10,15 +10,12 @@ from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
-from vitmae_search.indexing.embed import batch_size_for
+from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.moved_photos import GoneRows
 from vitmae_search.indexing.plan import Job, Plan, make_plan
-from vitmae_search.indexing.progress import ProgressTeller, record_in_run
-from vitmae_search.indexing.reader import default_workers
-from vitmae_search.indexing.reading import Reading
-from vitmae_search.indexing.recorded import Cancelled, recorded
-from vitmae_search.indexing.recorder import Counts, Recorder
-from vitmae_search.indexing.target import OpenTarget, Target
+from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
+from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.recorder import Counts, OpenTarget, Recorder, Target
 from vitmae_search.indexing.walk import FolderWalk, Walked, check_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.records import IndexProgress, IndexReport, Space

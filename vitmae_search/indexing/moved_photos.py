@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import Catalog, KnownFile
-from vitmae_search.indexing.roots import is_gone
+from vitmae_search.indexing.walk import is_gone
 from vitmae_search.photos import is_under
 from vitmae_search.records import Photo, PhotoMetadata, Root
 

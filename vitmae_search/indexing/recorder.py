@@ -1,11 +1,13 @@
 """From files that were read to rows in the catalogue: one batch, one `embed`, one transaction.
 
 A batch is embedded while the last one is recorded and the next one is collected.
+
+What an index run embeds with, and the spaces that it brings up to date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,16 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import CatalogWriter, Indexed
-from vitmae_search.embedding import GuardedEmbedder
+from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.batcher import Batches
-from vitmae_search.indexing.embed import Outcome
+from vitmae_search.indexing.batcher import Batches, Outcome
 from vitmae_search.indexing.moved_photos import GoneRows, KeptVectors
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.reader import Fetched, Known
-from vitmae_search.indexing.roots import is_gone
-from vitmae_search.indexing.target import Target
-from vitmae_search.records import Failure, PhotoMetadata
+from vitmae_search.indexing.walk import is_gone
+from vitmae_search.records import Failure, PhotoMetadata, Space
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The run plans by `features` and records there what the embedder gives, which is opened at need.
+
+    `searched` is the space that the person is after: `features`, or one derived from it. It is the report's,
+    and the one whose index file is kept. `projections` are those of all spaces derived from `features`, by
+    digest.
+    """
+
+    open_embedder: Callable[[], GuardedEmbedder]
+    features: Space
+    searched: Space
+    projections: Mapping[str, Projection] = field(default_factory=dict)
+
+
+OpenTarget = Callable[[], Target]
+
 
 _Content = tuple[PhotoMetadata | None, NDArray[np.float32]]
 _Kind = Literal["added", "updated", "moved", "unchanged"]

@@ -1,34 +1,178 @@
-"""The embedders that are open."""
+"""The embedders that are open.
+
+What a person asked to embed with and to search in.
+
+What embedders are, remembered between runs, so that a model need not be loaded to know its space.
+
+A description holds while the plugin's code, ours, and every file that the embedder was read from are as they
+were. It lies in the user's cache folder. Where anything is in doubt there is none, and the model is opened.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Final, Literal
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.embedding import (
     EmbedderDescription,
     GuardedClassifier,
     GuardedEmbedder,
     ModelLister,
     PluginHost,
+    PluginInfo,
+    Projection,
+    canonical_json,
     code_digest,
     open_classifier,
     open_embedder,
     resolve_options,
+    stamp,
 )
 from vitmae_search.errors import SpaceError, VitmaeSearchError
-from vitmae_search.library.choice import EmbedderChoice
-from vitmae_search.library.remembered import Asked, recall, remember
 from vitmae_search.photos import DECODE_REVISION
 from vitmae_search.records import ModelListing, Space
+from vitmae_search.settings import settings
+
+NO_PROJECTION: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderChoice:
+    """None and no options: whatever the library uses."""
+
+    plugin: str | None = None
+    model: str | None = None
+    options: Mapping[str, str] | None = None
+    decode: str | None = None
+    projection: Projection | Literal["none"] | None = None
+
+    @property
+    def explicit(self) -> bool:
+        """Whether it says how features are made. A projection alone is for the features that are there."""
+        return bool(self.plugin or self.model or self.options or self.decode)
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the projection; None where it is to have none, or whichever."""
+        return self.projection.digest if isinstance(self.projection, Projection) else None
+
+    def all_options(self) -> dict[str, object]:
+        """The plugin's options, with `--model` among them; a path is made absolute."""
+        options: dict[str, object] = dict(self.options or {})
+        model = options.get("model") if self.model is None else self.model
+        if isinstance(model, str):
+            options["model"] = absolute_model(model)
+        return options
+
+
+def absolute_model(model: str) -> str:
+    """A file or folder on this disk as an absolute path; any other name as it is."""
+    path = os.path.expanduser(model)
+    return os.path.abspath(path) if os.path.exists(path) else model
+
+
+def chosen_projection(
+    named: str | os.PathLike[str] | Projection | None,
+) -> Projection | Literal["none"] | None:
+    """What `--projection auto|none|FILE` means; None is auto. Raises `ModelError` for another file."""
+    if named is None or named == "auto":
+        return None
+    if isinstance(named, Projection):
+        return named
+    return NO_PROJECTION if named == NO_PROJECTION else Projection.read(os.path.expanduser(named))
+
 
 log = logging.getLogger(__name__)
+
+FOLDER_NAME = "embedders"
+SETTLED_SECONDS = 2.0
+"""How long before it is read a file must have changed last: clocks of file systems tick slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What decides an embedder, beside its files. `code` is a digest of what would open it, where known."""
+
+    info: PluginInfo
+    code: str | None
+    options: Mapping[str, Any]
+    device: str
+    precision: str
+
+    @property
+    def path(self) -> Path:
+        """Where its description lies."""
+        asked = canonical_json([self.info.name, dict(self.options), self.device, self.precision])
+        return settings().cache / FOLDER_NAME / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+
+
+def recall(asked: Asked) -> EmbedderDescription | None:
+    """What the embedder is, without opening it; None where that is not known for sure."""
+    if asked.code is None:
+        return None
+    try:
+        found = json.loads(asked.path.read_bytes())
+        if found["code"] != asked.code or _stamps(list(found["files"])) != found["files"]:
+            return None
+        return EmbedderDescription(info=asked.info, **found["embedder"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is passed over: %s", asked.path, error)
+        return None
+
+
+def remember(asked: Asked, embedder: GuardedEmbedder, opened_at: float) -> None:
+    """Keep what the embedder is, which was opened at that time (`time.time()`), or later.
+
+    It is also kept under the options that it chose, with which it opens as it is. Failure is a warning in
+    the log.
+    """
+    if embedder.source_files is None or asked.code is None:
+        return
+    try:
+        files = _stamps(embedder.source_files)
+        if not _settled(files, opened_at):
+            return
+        _write(asked, files, embedder.description)
+        if embedder.options != asked.options:
+            _write(
+                replace(asked, options=embedder.options),
+                files,
+                replace(embedder.description, left_options={}),
+            )
+    except OSError as error:
+        log.warning("what %s is cannot be kept: %s", embedder.model, error)
+
+
+def _write(asked: Asked, files: Mapping[str, Any], description: EmbedderDescription) -> None:
+    values = {one.name: getattr(description, one.name) for one in fields(description) if one.name != "info"}
+    asked.path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(asked.path, durable=False) as stream:
+        stream.write(json.dumps({"code": asked.code, "files": files, "embedder": values}).encode())
+
+
+def _stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
+    """As JSON gives them back."""
+    stamps = {path: stamp(path) for path in paths}
+    return {path: None if one is None else list(one) for path, one in stamps.items()}
+
+
+def _settled(files: Mapping[str, list[int] | None], opened_at: float) -> bool:
+    """Whether no file has changed since the embedder was opened, or just before it."""
+    before = (min(opened_at, time.time()) - SETTLED_SECONDS) * 1e9
+    return all(one is None or max(one[1], one[2]) < before for one in files.values())
+
 
 DEFAULT_PLUGIN = "vitmae"
 DEFAULT_DECODE = "scaled"

@@ -1,9 +1,14 @@
-"""Which space a choice means, to index in and to search in, and how one is derived from another."""
+"""Which space a choice means, to index in and to search in, and how one is derived from another.
+
+The projections of a library's derived spaces: files in a folder of it, read when they are needed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
@@ -15,20 +20,67 @@ from vitmae_search.embedding import (
     Projection,
     derived_fingerprint,
     derived_identity,
+    projection_path,
 )
-from vitmae_search.errors import PluginError, PluginOptionError, SpaceError, VitmaeSearchError
+from vitmae_search.errors import (
+    ModelError,
+    PluginError,
+    PluginOptionError,
+    SpaceError,
+    StorageError,
+    VitmaeSearchError,
+    display_path,
+)
 from vitmae_search.indexing import Target
-from vitmae_search.library.choice import EmbedderChoice
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
+    EmbedderChoice,
     Embedders,
     KnownEmbedder,
     made_features,
     space_fingerprint,
 )
-from vitmae_search.library.projections import Projections
 from vitmae_search.records import Space
+
+
+class Projections:
+    """The folder `<library>/projections/`, whose files are named by their digest. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[str, Projection] = {}
+
+    def of(self, space: Space) -> Projection:
+        """The projection of a derived space. Raises `SpaceError` where its file is missing or damaged."""
+        digest = space.projection
+        assert digest is not None
+        if digest not in self._read:
+            try:
+                self._read[digest] = Projection.stored(self.folder, digest)
+            except ModelError as error:
+                raise SpaceError(
+                    f"Space {space.space_id} lacks its projection: {error} `vitmae-search check --repair` "
+                    "restores one that came with the model; else put the file back, or "
+                    f"`vitmae-search spaces drop {space.space_id}`."
+                ) from error
+        return self._read[digest]
+
+    def keep(self, projection: Projection) -> None:
+        """Store it, in place of a damaged one. Raises `StorageError`."""
+        try:
+            projection.store(self.folder)
+        except OSError as error:
+            folder = display_path(self.folder)
+            raise StorageError(f"{folder}: a projection cannot be written: {error.strerror}.") from error
+        self._read[projection.digest] = projection
+
+    def discard(self, digest: str) -> None:
+        """Delete its file, if that can be done."""
+        self._read.pop(digest, None)
+        with suppress(OSError):
+            projection_path(self.folder, digest).unlink()
+
 
 _LEFT = "left_options"
 """In a space's provenance: the options that left a choice to the embedder, where there were any."""

@@ -16,9 +16,8 @@ from vitmae_search.photos.decode import (
 from vitmae_search.photos.decode_worker import PhotoDecoder
 from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
-from vitmae_search.photos.paths import is_under
 from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
-from vitmae_search.photos.scan import is_photo_name, scan, stamp_file
+from vitmae_search.photos.scan import is_photo_name, is_under, scan, stamp_file
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
 __all__ = [

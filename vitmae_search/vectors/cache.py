@@ -1,22 +1,30 @@
-"""Indexes on disk and in memory that follow their sources. They can always be made again."""
+"""Indexes on disk and in memory that follow their sources. They can always be made again.
+
+How an index follows its source: from the revision that it has to the last one.
+
+Which index a space is searched with, and why: from its files' first pages, without catching up.
+
+One thread that does what takes long, after and beside the searches.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vitmae_search.atomic import sync_folder
-from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.listings import IndexListing
-from vitmae_search.vectors.background import Background
-from vitmae_search.vectors.describing import describe
+from vitmae_search.errors import VectorCacheDamaged, VectorIndexError, VitmaeSearchError
+from vitmae_search.records import IndexListing
 from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.file import (
     Origin,
@@ -26,14 +34,172 @@ from vitmae_search.vectors.file import (
     write_payload_file,
     write_vectors_file,
 )
-from vitmae_search.vectors.following import Diverged, Snapshot, add_new, caught_up, origin_of
-from vitmae_search.vectors.protocols import Asked, Policy, VectorSource, never
+from vitmae_search.vectors.protocols import Asked, Ids, Policy, Vectors, VectorSource, never
 from vitmae_search.vectors.space_index import SpaceIndex
 
 if TYPE_CHECKING:
     from vitmae_search.vectors.approximate import ApproximateIndex
 
+
 log = logging.getLogger(__name__)
+
+
+class Diverged(VectorIndexError):
+    """The cache and its source do not share a history (the catalogue was replaced, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An index that nobody changes any more, what it has caught up with, and the file that it began as.
+
+    Its approximate index may be older: an exact search covers what that lacks.
+    """
+
+    exact: ExactIndex
+    origin: Origin
+    file: VectorsFile | None = None
+    approximate: ApproximateIndex | None = None
+
+    @property
+    def saved(self) -> int:
+        """The revision of its file; -1 where it has none."""
+        return -1 if self.file is None else self.file.origin.revision
+
+
+def origin_of(source: VectorSource) -> Origin:
+    """The space of `source`, at its last revision."""
+    return Origin(source.key, source.history, source.dimension, source.revision())
+
+
+def caught_up(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
+    """`begun`, changed until it has what `source` has; None where it must be rebuilt.
+
+    It looks one revision back, at a chunk: where the catalogue was put back from a backup and then went
+    another way, the last change that both should have differs, though the revision may not.
+    """
+    if wanted.revision < begun.origin.revision:
+        return None
+    exact, since = begun.exact.copy(), begun.origin.revision
+    exact.remove(source.removed_since(max(0, since - 1)))
+    try:
+        add_new(exact, islice(source.added_since(max(0, since - 1)), 1))
+        if since < wanted.revision:
+            add_new(exact, source.added_since(since))
+    except VectorIndexError as error:
+        log.warning("The vector index is rebuilt from the catalogue: %s", error)
+        return None
+    return replace(begun, exact=exact, origin=wanted)
+
+
+def add_new(index: ExactIndex, chunks: Iterable[tuple[Ids, Vectors]]) -> Ids:
+    """Add what a source gives; return all of the (N,) ids.
+
+    An id that is there already must have the very same vector: it was read by an earlier catch-up that
+    ran beside the writer.
+    """
+    seen = [np.empty(0, np.int64)]
+    for ids, vectors in chunks:
+        known = index.contains(ids)
+        if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
+            raise Diverged("an id has another vector than in the catalogue.")
+        index.add(ids[~known], vectors[~known])
+        seen.append(ids)
+    return np.concatenate(seen)
+
+
+def _same(a: Vectors, b: Vectors) -> bool:
+    return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
+
+
+def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -> IndexListing:
+    """What the next search in this space would use."""
+    try:
+        file = VectorsFile(vectors, wanted)
+    except FileNotFoundError:
+        return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched")
+    except (OSError, VectorCacheDamaged) as error:
+        return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}")
+    count, size = len(file.ids), vectors.stat().st_size
+    known = _approximate(approximate, wanted)
+    if known is not None and known["measured"]["recall"] >= policy.recall:
+        measured = known["measured"]
+        recall, queries, day = float(measured["recall"]), measured["queries"], measured["built_at"][:10]
+        why = f"recall@10 {recall:.3f}, measured on {queries:,} queries, {day}"
+        return IndexListing(known["kind"], count, size + approximate.stat().st_size, recall, why)
+    return IndexListing("exact", count, size, None, _why_exact(file, known, policy))
+
+
+def _approximate(path: Path, wanted: Origin) -> dict[str, Any] | None:
+    try:
+        origin, more = read_origin(path, wanted)
+        return more if origin.revision <= wanted.revision else None
+    except (OSError, VectorCacheDamaged):
+        return None
+
+
+def _why_exact(file: VectorsFile, known: dict[str, Any] | None, policy: Policy) -> str:
+    from vitmae_search.vectors.exact import ExactIndex, exact_seconds
+
+    seconds = exact_seconds(ExactIndex.of(file.ids, file.vectors))
+    taking = f"{len(file.ids):,} vectors take about {max(1, round(1000 * seconds))} ms"
+    if known is not None:
+        recall = float(known["measured"]["recall"])
+        return f"{taking}; an approximate index found {recall:.3f} of the ten best, which is too few"
+    if policy.wants_faster(seconds, file.origin.dimension):
+        return f"{taking}; the app, or the next `index`, makes an approximate index"
+    return taking
+
+
+_NICE = 10
+
+
+class Background:
+    """Calls `work(source, cancelled)` for each source it is told of, one at a time.
+
+    The thread begins with the first one, gives way to everything else (where the system knows priorities of
+    threads, which Linux does), and ends with `close`.
+    """
+
+    def __init__(self, work: Callable[[VectorSource, Callable[[], bool]], None]) -> None:
+        self._work = work
+        self._waiting: dict[str, VectorSource] = {}
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, source: VectorSource) -> None:
+        """Look after this source soon; one of the same key that waits is replaced."""
+        with self._changed:
+            if self._closed.is_set():
+                return
+            self._waiting[source.key] = source
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="vectors", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Give up what is being done, and wait until that has ended."""
+        with self._changed:
+            self._closed.set()
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed.is_set())
+                if self._closed.is_set():
+                    return
+                source = self._waiting.pop(next(iter(self._waiting)))
+            try:
+                self._work(source, self._closed.is_set)
+            except VitmaeSearchError as error:
+                log.warning("Looking after the vector index: %s", error)
+
 
 _SURELY_FAST = 16 << 20
 """Bytes that any machine scans in a few milliseconds."""

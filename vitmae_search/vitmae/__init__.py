@@ -6,28 +6,30 @@ It knows nothing of photos, plugins or search. Pure functions (`positions`, `mas
 `checkpoints` and its neighbours read and write models; `reconstruct` is the whole of it on one picture.
 """
 
-from vitmae_search.vitmae.auto import AutoImageProcessor
-from vitmae_search.vitmae.batch_feature import BatchFeature
-from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, LoadingInfo, read_checkpoint
 from vitmae_search.vitmae.checkpoint.locate import CheckpointFiles, find_checkpoint
 from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
 from vitmae_search.vitmae.devices import choose_device, multiplies_in_bf16
-from vitmae_search.vitmae.encoder import ViTMAEModel
 from vitmae_search.vitmae.fused import fused, fusing
-from vitmae_search.vitmae.image_processor import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
-from vitmae_search.vitmae.layers import AttentionImplementation
-from vitmae_search.vitmae.loading import LoadingInfo
+from vitmae_search.vitmae.image_processor import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AutoImageProcessor,
+    BatchFeature,
+    ViTImageProcessor,
+)
+from vitmae_search.vitmae.layers import AttentionImplementation, patchify, unpatchify
 from vitmae_search.vitmae.loss import classification_loss, reconstruction_loss
-from vitmae_search.vitmae.modeling import ViTMAEForPreTraining
-from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel
-from vitmae_search.vitmae.outputs import (
+from vitmae_search.vitmae.modeling import (
     BaseModelOutputWithPooling,
     ImageClassifierOutput,
     ViTMAEDecoderOutput,
+    ViTMAEForPreTraining,
     ViTMAEForPreTrainingOutput,
+    ViTMAEModel,
     ViTMAEModelOutput,
 )
-from vitmae_search.vitmae.patches import patchify, unpatchify
+from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel
 from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
 from vitmae_search.vitmae.prepacked import prepack
 from vitmae_search.vitmae.pretrained import NewParametersWarning

@@ -1,17 +1,131 @@
-"""The shapes of the models, the rules they obey, and `config.json`."""
+"""The shapes of the models, the rules they obey, and `config.json`.
+
+The rules that a configuration's fields obey, each with the words that say so.
+
+What `hidden_act` may be: a name, or a function.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae import config_rules as rules
-from vitmae_search.vitmae.activations import Activation, activation_name
 from vitmae_search.vitmae.checkpoint.locate import CONFIG_NAME, find_config
-from vitmae_search.vitmae.json_files import read_json, write_json
+from vitmae_search.vitmae.checkpoint.weights import read_json, write_json
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+
+_TANH_GELU = partial(functional.gelu, approximate="tanh")
+
+_FUNCTIONS: dict[str, Activation] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "selu": functional.selu,
+    "gelu_new": _TANH_GELU,
+    "gelu_pytorch_tanh": _TANH_GELU,
+    "tanh": torch.tanh,
+}
+ACTIVATIONS = tuple(_FUNCTIONS)
+"""The names. "gelu_new" and "gelu_pytorch_tanh" are one function: GELU in its tanh approximation."""
+
+
+def is_activation(value: object) -> bool:
+    """Whether it is one of the names, or a function without parameters of its own."""
+    if isinstance(value, nn.Module):
+        return not any(True for _ in value.parameters())  # they would be one set, shared by all layers
+    return value in ACTIVATIONS if isinstance(value, str) else callable(value) and not isinstance(value, type)
+
+
+def activation_function(activation: str | Activation) -> Activation:
+    """The function of a name; a function is its own."""
+    return _FUNCTIONS[activation] if isinstance(activation, str) else activation
+
+
+def gelu_form(activation: Activation) -> Literal["none", "tanh"] | None:
+    """How `functional.gelu` names the GELU that this is: exact or approximate. None for another function."""
+    if activation is functional.gelu:
+        return "none"
+    return "tanh" if activation is _TANH_GELU else None
+
+
+def activation_name(field: str, activation: str | Activation) -> str:
+    """The name to write to JSON. Raises `ConfigError` for a function that has none here."""
+    if isinstance(activation, str):
+        return activation
+    for name, function in _FUNCTIONS.items():
+        if activation is function:
+            return name
+    raise ConfigError(field, activation, f"has no name for a file; choose one of {', '.join(ACTIVATIONS)}")
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_positive(value: object) -> bool:
+    return _is_int(value) and value > 0  # type: ignore[operator]
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and all(_is_positive(side) for side in value)
+    return _is_positive(value)
+
+
+COUNT: Rule = (_is_positive, "must be a positive integer")
+WIDTH: Rule = (
+    lambda v: _is_positive(v) and v % 4 == 0,
+    "must be a positive multiple of 4 (sines and cosines of two axes)",
+)
+SHARE: Rule = (lambda v: _is_number(v) and 0 <= v < 1, "must be a number in [0, 1)")
+POSITIVE: Rule = (lambda v: _is_number(v) and 0 < v < float("inf"), "must be a positive number")
+FLAG: Rule = (lambda v: isinstance(v, bool), "must be true or false")
+SIZE: Rule = (_is_size, "must be a positive integer, or a pair of them: height, width")
+ACTIVATION: Rule = (is_activation, f"must be one of {', '.join(ACTIVATIONS)}, or a function of a tensor")
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+PROBLEM_TYPE: Rule = (
+    lambda v: v is None or v in PROBLEM_TYPES,
+    f"must be null or one of {', '.join(PROBLEM_TYPES)}",
+)
+
+ENCODER_RULES: dict[str, Rule] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": COUNT,
+    "num_attention_heads": COUNT,
+    "intermediate_size": COUNT,
+    "hidden_act": ACTIVATION,
+    "hidden_dropout_prob": SHARE,
+    "attention_probs_dropout_prob": SHARE,
+    "initializer_range": POSITIVE,
+    "layer_norm_eps": POSITIVE,
+    "image_size": SIZE,
+    "patch_size": SIZE,
+    "num_channels": COUNT,
+    "qkv_bias": FLAG,
+}
+OUTPUT_RULES: dict[str, Rule] = {
+    "output_hidden_states": FLAG,
+    "output_attentions": FLAG,
+    "return_dict": FLAG,
+}
+OUTPUT_DEFAULTS = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
+
 
 MODEL_TYPES = ("vit_mae", "vit")
 """`model_type` of configurations whose encoder is this one."""
@@ -32,7 +146,7 @@ class EncoderConfig:
     """
 
     model_type: ClassVar[str] = ""
-    own_rules: ClassVar[dict[str, rules.Rule]] = rules.ENCODER_RULES
+    own_rules: ClassVar[dict[str, Rule]] = ENCODER_RULES
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -60,7 +174,7 @@ class EncoderConfig:
 
     def validate(self) -> None:
         """Check every field again, after one was assigned."""
-        for name, (holds, rule) in {**self.own_rules, **rules.OUTPUT_RULES}.items():
+        for name, (holds, rule) in {**self.own_rules, **OUTPUT_RULES}.items():
             value = getattr(self, name)
             if not holds(value):
                 raise ConfigError(name, value, rule)
@@ -102,14 +216,14 @@ class EncoderConfig:
         """
         values = {name: getattr(self, name) for name in self.own_rules}
         for name, rule in self.own_rules.items():
-            if rule in (rules.SHARE, rules.POSITIVE):
+            if rule in (SHARE, POSITIVE):
                 values[name] = float(values[name])  # transformers 5 refuses a 0 where it expects 0.0
-            elif rule is rules.ACTIVATION:
+            elif rule is ACTIVATION:
                 values[name] = activation_name(name, values[name])
             elif isinstance(values[name], tuple):
                 values[name] = list(values[name])
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if f.name in rules.OUTPUT_RULES}
-        changed = {name: value for name, value in changed.items() if value != rules.OUTPUT_DEFAULTS[name]}
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if f.name in OUTPUT_RULES}
+        changed = {name: value for name, value in changed.items() if value != OUTPUT_DEFAULTS[name]}
         return {**self.extra, **values, **changed, "model_type": self.model_type}
 
     @classmethod
@@ -172,14 +286,14 @@ class ViTMAEConfig(EncoderConfig):
     """
 
     model_type: ClassVar[str] = "vit_mae"
-    own_rules: ClassVar[dict[str, rules.Rule]] = {
-        **rules.ENCODER_RULES,
-        "decoder_num_attention_heads": rules.COUNT,
-        "decoder_hidden_size": rules.WIDTH,
-        "decoder_num_hidden_layers": rules.COUNT,
-        "decoder_intermediate_size": rules.COUNT,
-        "mask_ratio": rules.SHARE,
-        "norm_pix_loss": rules.FLAG,
+    own_rules: ClassVar[dict[str, Rule]] = {
+        **ENCODER_RULES,
+        "decoder_num_attention_heads": COUNT,
+        "decoder_hidden_size": WIDTH,
+        "decoder_num_hidden_layers": COUNT,
+        "decoder_intermediate_size": COUNT,
+        "mask_ratio": SHARE,
+        "norm_pix_loss": FLAG,
     }
 
     decoder_num_attention_heads: int = 16
@@ -204,11 +318,11 @@ class ViTConfig(EncoderConfig):
     """
 
     model_type: ClassVar[str] = "vit"
-    own_rules: ClassVar[dict[str, rules.Rule]] = {
-        **rules.ENCODER_RULES,
-        "encoder_stride": rules.COUNT,
-        "pooler_output_size": rules.COUNT,
-        "pooler_act": rules.ACTIVATION,
+    own_rules: ClassVar[dict[str, Rule]] = {
+        **ENCODER_RULES,
+        "encoder_stride": COUNT,
+        "pooler_output_size": COUNT,
+        "pooler_act": ACTIVATION,
     }
 
     encoder_stride: int = 16
@@ -239,7 +353,7 @@ class ViTConfig(EncoderConfig):
         if set(self.id2label) != set(range(self.num_labels)):
             rule = f"must name as many classes as num_labels={self.num_labels} says, counted from 0"
             raise ConfigError("id2label", self.id2label, rule)
-        holds, rule = rules.PROBLEM_TYPE
+        holds, rule = PROBLEM_TYPE
         if not holds(self.problem_type):
             raise ConfigError("problem_type", self.problem_type, rule)
 

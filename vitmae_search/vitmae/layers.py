@@ -1,6 +1,10 @@
 """One transformer layer (pre-norm), whose parameters carry the names of the hub's checkpoints.
 
 The modules that only hold a `dense` are there for those names: a state dict goes to disk as it is.
+
+Images cut into patches, and put together again.
+
+Tables of position embeddings: 2-D sines and cosines, and how to stretch them to another grid.
 """
 
 from __future__ import annotations
@@ -9,14 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae.activations import Activation, activation_function
-from vitmae_search.vitmae.config import EncoderConfig, ViTMAEConfig
+from vitmae_search.vitmae.config import Activation, EncoderConfig, ViTMAEConfig, activation_function
 
 AttentionImplementation = Literal["sdpa", "eager"]
 """Same results. "sdpa" is the fused kernel; "eager" trains about twice as fast in bf16 on a CPU, and is
@@ -223,3 +227,89 @@ def new_token(width: int, deviation: float) -> nn.Parameter:
     if not token.is_meta:  # there torch imports its compiler, for seconds, and then draws nothing
         nn.init.normal_(token, std=deviation)
     return token
+
+
+PatchSize = int | tuple[int, int]
+"""A side in pixels, or (height, width)."""
+
+
+def patchify(pixel_values: Tensor, patch_size: PatchSize) -> Tensor:
+    """(N, C, H, W) to (N, L, ph·pw·C): row-major patches, channels last within a patch.
+
+    Raises `ValueError` where patches do not tile the image.
+    """
+    batch, channels, height, width = pixel_values.shape
+    gh, gw = grid_of(height, width, patch_size)
+    ph, pw = patch_shape(patch_size)
+    grid = pixel_values.reshape(batch, channels, gh, ph, gw, pw)
+    return grid.permute(0, 2, 4, 3, 5, 1).reshape(batch, gh * gw, ph * pw * channels)
+
+
+def unpatchify(patches: Tensor, patch_size: PatchSize, grid_size: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify`: (N, gh·gw, ph·pw·C) to (N, C, gh·ph, gw·pw)."""
+    batch, count, length = patches.shape
+    gh, gw = grid_size
+    if count != gh * gw:
+        raise ValueError(f"{count} patches do not fill a grid of {gh}×{gw}")
+    ph, pw = patch_shape(patch_size)
+    channels = length // (ph * pw)
+    grid = patches.reshape(batch, gh, gw, ph, pw, channels)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, gh * ph, gw * pw)
+
+
+def grid_of(height: int, width: int, patch_size: PatchSize) -> tuple[int, int]:
+    """Patches down and across an image. Raises `ValueError` where they do not tile it."""
+    ph, pw = patch_shape(patch_size)
+    if height % ph or width % pw or not height or not width:
+        patch = str(ph) if ph == pw else f"{ph}×{pw}"
+        raise ValueError(f"an image of {height}×{width} pixels is not tiled by patches of {patch}")
+    return height // ph, width // pw
+
+
+def patch_shape(patch_size: PatchSize) -> tuple[int, int]:
+    """Height and width of a patch."""
+    return patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
+
+
+_TEMPERATURE = 10_000.0
+
+
+def sincos_positions(grid_size: tuple[int, int], width: int) -> Tensor:
+    """The fixed table of the paper's code, (1, 1 + gh·gw, width) float32; the CLS row is zero.
+
+    A row is [sin x | cos x | sin y | cos y], x across and y down, patches in row-major order. (x comes
+    first in `facebookresearch/mae`, `util/pos_embed.py`, and so in every checkpoint.) `width` is a
+    multiple of 4.
+    """
+    gh, gw = grid_size
+    quarter = width // 4
+    frequencies = _TEMPERATURE ** -(np.arange(quarter) / quarter)
+    x = np.outer(np.tile(np.arange(gw), gh), frequencies)  # (gh·gw, width / 4)
+    y = np.outer(np.repeat(np.arange(gh), gw), frequencies)
+    patches = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    table = np.concatenate([np.zeros((1, width)), patches])
+    return torch.from_numpy(table[np.newaxis].astype(np.float32))
+
+
+def interpolate_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Stretch a (1, 1 + old_h·old_w, D) table to the grid `new`, bicubically over the plane."""
+    if old == new:
+        return table
+    width = table.shape[-1]
+    plane = table[:, 1:].reshape(1, *old, width).permute(0, 3, 1, 2)  # (1, D, old_h, old_w)
+    plane = functional.interpolate(plane, size=new, mode="bicubic", align_corners=False)
+    patches = plane.permute(0, 2, 3, 1).reshape(1, new[0] * new[1], width)
+    return torch.cat([table[:, :1], patches], dim=1)
+
+
+def interpolate_sequence(table: Tensor, length: int) -> Tensor:
+    """Stretch a (1, 1 + L, D) table to `length` patches along the flattened sequence, bicubically.
+
+    This is what the reference does in its decoder. It knows nothing of rows and columns: kept for
+    parity, while `interpolate_grid` is the sound choice.
+    """
+    if table.shape[1] - 1 == length:
+        return table
+    line = table[:, 1:].transpose(1, 2).unsqueeze(2)  # (1, D, 1, L)
+    line = functional.interpolate(line, size=(1, length), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], line.squeeze(2).transpose(1, 2)], dim=1)

@@ -1,19 +1,428 @@
-"""The masked autoencoder: `ViTMAEForPreTraining`."""
+"""The masked autoencoder: `ViTMAEForPreTraining`.
+
+What the models return: dataclasses that can also be read by key or position.
+
+From pixels to the tokens that an encoder's first layer sees.
+
+The encoders: what all of them do, and `ViTMAEModel`.
+
+The decoder: from the encoder's tokens to the pixels of every patch.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import islice
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from vitmae_search.vitmae.config import ViTMAEConfig
-from vitmae_search.vitmae.decoder import DecoderInterpolation, ViTMAEDecoder
-from vitmae_search.vitmae.encoder import ViTMAEModel
-from vitmae_search.vitmae.layers import AttentionImplementation
+from vitmae_search.errors import ConfigError
+from vitmae_search.vitmae.config import EncoderConfig, ViTMAEConfig
+from vitmae_search.vitmae.layers import (
+    AttentionImplementation,
+    Layer,
+    LayerShape,
+    grid_of,
+    initialise_linears,
+    interpolate_grid,
+    interpolate_sequence,
+    new_token,
+    patchify,
+    run_layer,
+    run_layers,
+    sincos_positions,
+    unpatchify,
+)
 from vitmae_search.vitmae.loss import reconstruction_loss
-from vitmae_search.vitmae.outputs import ViTMAEForPreTrainingOutput, ViTMAEModelOutput
-from vitmae_search.vitmae.patches import grid_of, patchify, unpatchify
+from vitmae_search.vitmae.masking import Masking, keep_all, mask_by_choice, mask_by_noise, take_patches
 from vitmae_search.vitmae.pretrained import PreTrainedModel
+
+
+@dataclass
+class ModelOutput:
+    """Fields that are not None are reachable as `out.name`, `out["name"]`, and by position.
+
+    As in a dict, iteration, `len` and `in` are over their names.
+    """
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are not None, in their order."""
+        return tuple(getattr(self, name) for name in self.keys())
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the fields that are not None."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields that are not None."""
+        return self.to_tuple()
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """Names and fields that are not None."""
+        return tuple(zip(self.keys(), self.to_tuple(), strict=True))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key not in self.keys():
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]
+
+
+@dataclass
+class ViTMAEModelOutput(ModelOutput):
+    """The encoder's output, with K kept patches of L.
+
+    `last_hidden_state` (N, 1 + K, D) after the final layer norm, CLS first. `mask` (N, L), 1 = removed.
+    `ids_restore` (N, L) int64. `hidden_states`: the embeddings and each layer's output, L + 1 tensors,
+    the last one before the final layer norm. `attentions`: each layer's (N, heads, 1 + K, 1 + K).
+    """
+
+    last_hidden_state: Tensor | None = None
+    mask: Tensor | None = None
+    ids_restore: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ViTMAEDecoderOutput(ModelOutput):
+    """`logits` (N, L, ph·pw·C): every patch's pixel values, in patch order, seen patches included."""
+
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ViTMAEForPreTrainingOutput(ModelOutput):
+    """`loss` is a scalar, None where no patch was removed; the rest as in the encoder and the decoder."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    mask: Tensor | None = None
+    ids_restore: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class BaseModelOutputWithPooling(ModelOutput):
+    """`pooler_output` (N, pooler_output_size) is the CLS token through the pooler; the rest as above."""
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ImageClassifierOutput(ModelOutput):
+    """`loss` is a scalar, None without labels; `logits` (N, num_labels); the rest as above."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+def join_tokens(patches: Tensor, positions: Tensor, cls_token: Tensor) -> Tensor:
+    """(N, L, D), (1, 1 + L, D) and (1, 1, D) to (N, 1 + L, D): all with their positions, CLS first."""
+    return _cls_first(cls_token + positions[:, :1], patches + positions[:, 1:])
+
+
+def _cls_first(cls_token: Tensor, patches: Tensor) -> Tensor:
+    return torch.cat([cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
+
+
+class PatchEmbeddings(nn.Module):
+    """One linear map of each patch's pixels."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        patch = config.patch_shape
+        self.projection = nn.Conv2d(config.num_channels, config.hidden_size, patch, stride=patch)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, L, D), patches in row-major order."""
+        channels = self.projection.in_channels
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
+            raise ValueError(f"pixel_values must be (N, {channels}, H, W), not {tuple(pixel_values.shape)}")
+        planes: Tensor = self.projection(pixel_values.to(self.projection.weight.dtype))
+        return planes.flatten(2).transpose(1, 2)
+
+
+class Embeddings(nn.Module):
+    """Patch embeddings with their positions, and the CLS token before them.
+
+    The position table is a buffer, saved with the model and never trained, unless `train_positions`. A
+    ViT has `dropout` after it all, a ViTMAE none.
+    """
+
+    position_embeddings: Tensor
+
+    def __init__(self, config: EncoderConfig, *, train_positions: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = nn.Dropout(dropout)
+        self.patch_embeddings = PatchEmbeddings(config)
+        self.join: Callable[[Tensor, Tensor, Tensor], Tensor] = join_tokens
+        self.cls_token = new_token(config.hidden_size, config.initializer_range)
+        table = sincos_positions(config.grid_size, config.hidden_size)
+        if train_positions:
+            self.position_embeddings = nn.Parameter(table)
+        else:
+            self.register_buffer("position_embeddings", table)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        weight = self.patch_embeddings.projection.weight
+        nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))  # as the linear map that it is
+        nn.init.zeros_(self.patch_embeddings.projection.bias)  # type: ignore[arg-type]
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """The whole image: (N, C, H, W) to (N, 1 + L, D), CLS first."""
+        positions = self._positions(pixel_values, interpolate_pos_encoding)
+        tokens = self.join(self.patch_embeddings(pixel_values), positions, self.cls_token)
+        embedded: Tensor = self.dropout(tokens)
+        return embedded
+
+    def patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """(N, C, H, W) to (N, L, D) with positions. Raises `ValueError` for a size that does not fit."""
+        positions = self._positions(pixel_values, interpolate_pos_encoding)
+        embedded: Tensor = self.patch_embeddings(pixel_values)
+        return embedded + positions[:, 1:]
+
+    def with_cls(self, patches: Tensor) -> Tensor:
+        """(N, K, D) to (N, 1 + K, D)."""
+        return _cls_first(self.cls_token + self.position_embeddings[:, :1], patches)
+
+    def _positions(self, pixel_values: Tensor, interpolate: bool) -> Tensor:
+        height, width = pixel_values.shape[-2:]
+        if (height, width) == self.config.image_shape:
+            return self.position_embeddings
+        if not interpolate:
+            expected = "×".join([str(side) for side in self.config.image_shape])
+            raise ValueError(
+                f"the image has {height}×{width} pixels and the model {expected}; "
+                "resize it, or pass interpolate_pos_encoding=True"
+            )
+        grid = grid_of(height, width, self.config.patch_size)
+        return interpolate_grid(self.position_embeddings, self.config.grid_size, grid)
+
+
+class Encoder(nn.Module):
+    """The stack of layers, under the name `layer` that the hub's checkpoints have."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        shape = LayerShape.encoder(config)
+        self.layer = nn.ModuleList(Layer(shape) for _ in range(config.num_hidden_layers))
+
+    def states(self, tokens: Tensor, depth: int) -> Iterator[Tensor]:
+        """The tokens (N, T, D) after each of the first `depth` layers, one after the other."""
+        for layer in islice(self.layer, depth):
+            tokens, _ = run_layer(layer, tokens)
+            yield tokens
+
+
+class EncoderModel(PreTrainedModel):
+    """Embeddings, layers and a final norm, and what can be read from them without a mask."""
+
+    state_prefix = "vit."
+
+    def __init__(self, config: EncoderConfig, embeddings: Embeddings) -> None:
+        super().__init__(config)
+        self.embeddings = embeddings
+        self.encoder = Encoder(config)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def encode(
+        self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
+    ) -> tuple[Tensor, ...]:
+        """The hidden states of whole images after each of `layers`, every one (N, 1 + L, D), CLS first.
+
+        Layer 0 is the embeddings; the last, `config.num_hidden_layers`, is taken after the final layer
+        norm, as `last_hidden_state` is. Nothing is removed, shuffled or drawn, and no layer runs beyond
+        the highest asked for.
+        """
+        depth = self.config.num_hidden_layers
+        if not layers or any(not 0 <= layer <= depth for layer in layers):
+            raise ConfigError("layers", tuple(layers), f"must be layers from 0 to {depth}")
+        tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
+        after = enumerate(self.encoder.states(tokens, max(layers)), start=1)
+        states = {0: tokens}
+        states.update((number, state) for number, state in after if number in layers)
+        if depth in layers:
+            states[depth] = self.layernorm(states[depth])
+        return tuple(states[layer] for layer in layers)
+
+    def feature_maps(
+        self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Patch tokens after each of `layers` as planes, every one (N, D, gh, gw), for dense heads.
+
+        Rows and columns are the image's own, because nothing is shuffled. `layers` as in `encode`.
+        """
+        grid = grid_of(pixel_values.shape[2], pixel_values.shape[3], self.config.patch_size)
+        states = self.encode(pixel_values, layers, interpolate_pos_encoding=interpolate_pos_encoding)
+        return tuple(state[:, 1:].transpose(1, 2).reshape(len(state), -1, *grid) for state in states)
+
+
+class ViTMAEModel(EncoderModel):
+    """The encoder of a masked autoencoder (arXiv 2111.06377).
+
+    `forward` removes patches as in pretraining; `encode` sees the whole image and is what embeddings
+    are made from. `attn_implementation` None is "sdpa", or "eager" where the configuration asks for
+    attention weights.
+    """
+
+    config: ViTMAEConfig
+
+    def __init__(
+        self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
+    ) -> None:
+        super().__init__(config, Embeddings(config))
+        initialise_linears(self)
+        self.set_attn_implementation(attn_implementation)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        noise: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        *,
+        mask: Tensor | None = None,
+        mask_ratio: float | None = None,
+        keep_order: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Encode the patches that are kept.
+
+        `pixel_values` (N, C, H, W), normalised. `noise` (N, L): the lowest are kept; drawn from [0, 1)
+        where None. `mask` (N, L) bool, True = removed, decides instead of noise. `mask_ratio` overrides
+        the configuration's; at 0 patches stay in their order, or with `keep_order=False` are shuffled by
+        the noise as in the reference. With `interpolate_pos_encoding` any size that patches tile will do.
+
+        The last three are the configuration's where None. Returns a `ViTMAEModelOutput`, or with
+        `return_dict=False` the tuple of its fields that are not None. Raises `ValueError` for pixels,
+        noise or a mask of another shape, `ConfigError` for attention weights without eager attention.
+        """
+        patches = self.embeddings.patches(pixel_values, interpolate_pos_encoding)
+        masking = self._masking(patches, noise, mask, mask_ratio, keep_order)
+        kept = patches if masking.in_order else take_patches(patches, masking.ids_keep)
+        tokens, states, attentions = run_layers(
+            self.encoder.layer,
+            self.embeddings.with_cls(kept),
+            output_hidden_states=self._choice("output_hidden_states", output_hidden_states),
+            output_attentions=self._choice("output_attentions", output_attentions),
+        )
+        output = ViTMAEModelOutput(
+            self.layernorm(tokens), masking.mask, masking.ids_restore, states, attentions
+        )
+        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+
+    def _masking(
+        self,
+        patches: Tensor,
+        noise: Tensor | None,
+        mask: Tensor | None,
+        mask_ratio: float | None,
+        keep_order: bool,
+    ) -> Masking:
+        batch, count = patches.shape[:2]
+        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        given = mask if mask is not None else noise
+        if given is not None and given.shape != (batch, count):
+            raise ValueError(f"noise and mask must be ({batch}, {count}), not {tuple(given.shape)}")
+        if mask is not None:
+            if mask.dtype != torch.bool:
+                raise ValueError(f"mask must be bool, True where a patch is removed, not {mask.dtype}")
+            return mask_by_choice(mask.to(patches.device))
+        if ratio == 0 and keep_order:
+            return keep_all(batch, count, patches.device)
+        if noise is None:
+            noise = torch.rand(batch, count, device=patches.device)
+        return mask_by_noise(noise.to(patches.device), ratio, keep_order=keep_order)
+
+
+DecoderInterpolation = Literal["sequence", "grid"]
+"""How the decoder's positions fit another image size: as the reference does, or over rows and columns."""
+
+
+class ViTMAEDecoder(nn.Module):
+    """Mask tokens in the places of removed patches, a small transformer, and a linear map to pixels.
+
+    Its position table is a buffer: saved with the model, never trained.
+    """
+
+    decoder_pos_embed: Tensor
+
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__()
+        width = config.decoder_hidden_size
+        self.config = config
+        self.decoder_embed = nn.Linear(config.hidden_size, width)
+        self.mask_token = new_token(width, config.initializer_range)
+        self.register_buffer("decoder_pos_embed", sincos_positions(config.grid_size, width))
+        shape = LayerShape.decoder(config)
+        self.decoder_layers = nn.ModuleList(Layer(shape) for _ in range(config.decoder_num_hidden_layers))
+        self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.decoder_pred = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
+        initialise_linears(self)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        ids_restore: Tensor,
+        grid_size: tuple[int, int] | None = None,
+        *,
+        interpolation: DecoderInterpolation = "sequence",
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ViTMAEDecoderOutput:
+        """Tokens (N, 1 + K, D), CLS first, and `ids_restore` (N, L) to `logits` (N, L, ph·pw·C).
+
+        `grid_size` is the image's grid where it is not the configuration's.
+        """
+        tokens = self._restore(self.decoder_embed(hidden_states), ids_restore)
+        tokens = tokens + self._positions(grid_size or self.config.grid_size, interpolation)
+        tokens, states, attentions = run_layers(
+            self.decoder_layers,
+            tokens,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        logits = self.decoder_pred(self.decoder_norm(tokens))
+        return ViTMAEDecoderOutput(logits[:, 1:], states, attentions)
+
+    def _restore(self, tokens: Tensor, ids_restore: Tensor) -> Tensor:
+        """(N, 1 + K, D) to (N, 1 + L, D), patches in their order, mask tokens where they were removed."""
+        batch, length = ids_restore.shape
+        removed = length + 1 - tokens.shape[1]
+        mask_tokens = self.mask_token.to(tokens.dtype).expand(batch, removed, -1)
+        shuffled = torch.cat([tokens[:, 1:], mask_tokens], dim=1)
+        return torch.cat([tokens[:, :1], take_patches(shuffled, ids_restore)], dim=1)
+
+    def _positions(self, grid: tuple[int, int], interpolation: DecoderInterpolation) -> Tensor:
+        if interpolation == "grid":
+            return interpolate_grid(self.decoder_pos_embed, self.config.grid_size, grid)
+        return interpolate_sequence(self.decoder_pos_embed, grid[0] * grid[1])
 
 
 class ViTMAEForPreTraining(PreTrainedModel):

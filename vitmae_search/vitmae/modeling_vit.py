@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitmae_search.vitmae.activations import activation_function
-from vitmae_search.vitmae.config import ViTConfig
-from vitmae_search.vitmae.embeddings import Embeddings
-from vitmae_search.vitmae.encoder import EncoderModel
+from vitmae_search.vitmae.config import ViTConfig, activation_function
 from vitmae_search.vitmae.layers import AttentionImplementation, initialise_linears, run_layers
 from vitmae_search.vitmae.loss import classification_loss
-from vitmae_search.vitmae.outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from vitmae_search.vitmae.modeling import (
+    BaseModelOutputWithPooling,
+    Embeddings,
+    EncoderModel,
+    ImageClassifierOutput,
+)
 from vitmae_search.vitmae.pretrained import PreTrainedModel
 
 

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitmae_search.vitmae.activations import gelu_form
-from vitmae_search.vitmae.embeddings import PatchEmbeddings, join_tokens
-from vitmae_search.vitmae.encoder import Encoder, EncoderModel
+from vitmae_search.vitmae.config import gelu_form
 from vitmae_search.vitmae.fused import fused
-from vitmae_search.vitmae.layers import Layer
-from vitmae_search.vitmae.patches import patchify
+from vitmae_search.vitmae.layers import Layer, patchify
+from vitmae_search.vitmae.modeling import Encoder, EncoderModel, PatchEmbeddings, join_tokens
 from vitmae_search.vitmae.products import product
 
 

@@ -11,13 +11,17 @@ import torch
 from torch import nn
 
 from vitmae_search.errors import display_path
-from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from vitmae_search.vitmae.checkpoint.checkpoint import (
+    Checkpoint,
+    LoadingInfo,
+    choose_dtype,
+    match_names,
+    read_checkpoint,
+)
 from vitmae_search.vitmae.checkpoint.locate import CONFIG_NAME, find_checkpoint
+from vitmae_search.vitmae.checkpoint.weights import write_json, write_shards
 from vitmae_search.vitmae.config import EncoderConfig, ViTConfig, ViTMAEConfig
-from vitmae_search.vitmae.json_files import write_json
 from vitmae_search.vitmae.layers import AttentionImplementation, set_attention, set_checkpointing
-from vitmae_search.vitmae.loading import LoadingInfo, choose_dtype, match_names
-from vitmae_search.vitmae.sharding import write_shards
 
 
 class NewParametersWarning(UserWarning):

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from vitmae_search.errors import ConfigError, NoDecoder
 from vitmae_search.records import Reconstruction
-from vitmae_search.vitmae.encoder import ViTMAEModel
-from vitmae_search.vitmae.image_processor import ViTImageProcessor
-from vitmae_search.vitmae.images import ImageInput
+from vitmae_search.vitmae.image_processor import ImageInput, ViTImageProcessor
+from vitmae_search.vitmae.layers import patchify, unpatchify
 from vitmae_search.vitmae.loss import patch_errors, patch_statistics
-from vitmae_search.vitmae.modeling import ViTMAEForPreTraining
-from vitmae_search.vitmae.patches import patchify, unpatchify
+from vitmae_search.vitmae.modeling import ViTMAEForPreTraining, ViTMAEModel
 
 _GREY = 128
 _DISTANCE_POWER = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.vitmae.pixels import levels_of, pixel_values, views_of
+from plugins.vitmae.networks import levels_of, pixel_values, views_of
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor, fused, fusing
 
 PROCESSOR = ViTImageProcessor(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))

@@ -26,7 +26,7 @@ from vitmae_search.training import (
 from vitmae_search.training.finetuning.loop import FinetuneState
 from vitmae_search.training.finetuning.model import head_of
 from vitmae_search.training.finetuning.report import EpochLog
-from vitmae_search.training.state import STATE_FILE, load_state_as
+from vitmae_search.training.run_folder import STATE_FILE, load_state_as
 from vitmae_search.vitmae import (
     NewParametersWarning,
     ViTForImageClassification,

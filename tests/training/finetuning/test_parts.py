@@ -17,9 +17,8 @@ from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.data.random_resized_crop import resize_crops
 from vitmae_search.training.finetuning.confusion import confusion_matrix, draw_confusion
 from vitmae_search.training.finetuning.data import LabelledPhotos
-from vitmae_search.training.finetuning.drop_path import add_drop_path, drop_path
 from vitmae_search.training.finetuning.features import cached_features
-from vitmae_search.training.finetuning.layer_decay import layer_groups
+from vitmae_search.training.finetuning.full import add_drop_path, drop_path, layer_groups
 from vitmae_search.training.finetuning.mixup import (
     Mix,
     draw_mix,

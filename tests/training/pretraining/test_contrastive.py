@@ -21,7 +21,7 @@ from vitmae_search.training.distributed import Processes
 from vitmae_search.training.log import RunLog
 from vitmae_search.training.pretraining.losses import Objective, contrast, info_nce
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.state import STATE_FILE, load_state
+from vitmae_search.training.run_folder import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
 OPTIONS: dict[str, Any] = {

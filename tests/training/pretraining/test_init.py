@@ -13,7 +13,7 @@ from vitmae_search.cli import main
 from vitmae_search.errors import ModelNotFound, TrainingError
 from vitmae_search.training import pretrain
 from vitmae_search.training.log import RunLog
-from vitmae_search.training.state import STATE_FILE
+from vitmae_search.training.run_folder import STATE_FILE
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 
 OPTIONS: dict[str, Any] = {"epochs": 2.0, "batch_size": 6, "precision": "fp32", "log_every": 1, "threads": 1}

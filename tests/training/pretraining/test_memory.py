@@ -13,8 +13,8 @@ from torch import nn
 from vitmae_search.errors import ConfigError
 from vitmae_search.training import PretrainReport, pretrain
 from vitmae_search.training.log import RunLog
-from vitmae_search.training.pretraining.average import Average
-from vitmae_search.training.state import load_state
+from vitmae_search.training.pretraining.trainer import Average
+from vitmae_search.training.run_folder import load_state
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import Layer
 

@@ -18,7 +18,7 @@ from vitmae_search.training import PretrainReport, devices, pretrain
 from vitmae_search.training.log import RunLog
 from vitmae_search.training.pretraining import trainer
 from vitmae_search.training.pretraining.losses import Objective
-from vitmae_search.training.state import STATE_FILE, load_state
+from vitmae_search.training.run_folder import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
 

@@ -23,7 +23,7 @@ from vitmae_search.vitmae import (
     ViTMAEForPreTraining,
     ViTMAEModel,
 )
-from vitmae_search.vitmae.sharding import parse_size
+from vitmae_search.vitmae.checkpoint.weights import parse_size
 
 Models = Callable[..., ViTMAEForPreTraining]
 Tiny = Callable[..., dict[str, Any]]

@@ -7,8 +7,8 @@ import pickle
 
 import numpy as np
 
-from vitmae_search.embedding.classifying import GuardedClassifier, open_classifier
 from vitmae_search.embedding.fingerprint import canonical_json
+from vitmae_search.embedding.guard import GuardedClassifier, open_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 

@@ -27,8 +27,7 @@ from vitmae_search.evaluation import (
     instance_recall,
     instance_views,
 )
-from vitmae_search.indexing.progress import ProgressTeller
-from vitmae_search.indexing.recorded import Cancelled
+from vitmae_search.indexing.progress import Cancelled, ProgressTeller
 from vitmae_search.library.adapt.fit import AdaptOptions, Fitting, set_aside
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.library.spaces import Features

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, StorageError, display_path
-from vitmae_search.indexing.progress import ProgressTeller, record_in_run
-from vitmae_search.indexing.recorded import recorded
+from vitmae_search.indexing.progress import ProgressTeller, record_in_run, recorded
 from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport
 from vitmae_search.library.adapt.fit import AdaptOptions
-from vitmae_search.library.choice import EmbedderChoice
+from vitmae_search.library.embedders import EmbedderChoice
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import IndexProgress, Space
 from vitmae_search.vectors import VectorCache, never

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.training.files import replace_files
 from vitmae_search.training.finetuning.confusion import confusion_matrix, draw_confusion
 from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.options import FinetuneOptions
@@ -28,7 +27,7 @@ from vitmae_search.training.finetuning.report import (
 )
 from vitmae_search.training.finetuning.task import StepRows, Task
 from vitmae_search.training.optim import progress_at, rate_factor, set_rate
-from vitmae_search.training.state import load_state_as, save_state
+from vitmae_search.training.run_folder import load_state_as, replace_files, save_state
 from vitmae_search.vitmae import ViTImageProcessor
 
 

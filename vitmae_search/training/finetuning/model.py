@@ -24,8 +24,7 @@ from vitmae_search.vitmae import (
     pool,
     read_checkpoint,
 )
-from vitmae_search.vitmae.config import EncoderConfig
-from vitmae_search.vitmae.config_rules import OUTPUT_DEFAULTS
+from vitmae_search.vitmae.config import OUTPUT_DEFAULTS, EncoderConfig
 from vitmae_search.vitmae.pretrained import PreTrainedModel
 
 DEFAULT_MODEL = "vitmae-tiny-patch8-64"

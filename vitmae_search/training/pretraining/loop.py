@@ -15,16 +15,15 @@ import torch
 from vitmae_search.errors import DeviceError, TrainingError
 from vitmae_search.training.data.sampler import Normalisation
 from vitmae_search.training.distributed import Processes
-from vitmae_search.training.files import replace_files
 from vitmae_search.training.log import LogLine, RunLog
 from vitmae_search.training.optim import progress_at, rate_factor
 from vitmae_search.training.plots import draw_panels, draw_sheet
 from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.grad_cache import Step, Unread, mean_step
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
-from vitmae_search.training.pretraining.steps import Step, Unread, mean_step
 from vitmae_search.training.pretraining.trainer import Trainer
-from vitmae_search.training.state import RunState, load_state, save_state
+from vitmae_search.training.run_folder import RunState, load_state, replace_files, save_state
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
 
 LOG_FILE = "log.jsonl"

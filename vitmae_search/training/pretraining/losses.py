@@ -19,7 +19,7 @@ from vitmae_search.training.distributed import Processes
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.masking import num_kept
-from vitmae_search.vitmae.outputs import ViTMAEModelOutput
+from vitmae_search.vitmae.modeling import ViTMAEModelOutput
 
 _HIDDEN, _PROJECTED = 1024, 128
 

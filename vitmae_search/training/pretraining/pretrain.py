@@ -21,6 +21,7 @@ from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgres
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
 from vitmae_search.training.run_folder import (
+    STATE_FILE,
     damaged_run,
     locked_folder,
     read_run,
@@ -28,7 +29,6 @@ from vitmae_search.training.run_folder import (
     write_run,
 )
 from vitmae_search.training.shared_options import resumed
-from vitmae_search.training.state import STATE_FILE
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -1,11 +1,15 @@
-"""What is trained, and how one update is made of a batch."""
+"""What is trained, and how one update is made of a batch.
+
+The running mean of a model's weights, which is what a run with `ema` saves.
+"""
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +19,35 @@ from vitmae_search.training.data.sampler import step_seed
 from vitmae_search.training.devices import compiles, computing
 from vitmae_search.training.distributed import Processes
 from vitmae_search.training.optim import adamw, set_rate
-from vitmae_search.training.pretraining.average import Average
 from vitmae_search.training.pretraining.batches import Batch, Batches
 from vitmae_search.training.pretraining.cpu_replicas import Replicas, check_replicas
-from vitmae_search.training.pretraining.grad_cache import BatchGradient
+from vitmae_search.training.pretraining.grad_cache import BatchGradient, Step, Unread
 from vitmae_search.training.pretraining.losses import Objective, Outcome
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.steps import Step, Unread
-from vitmae_search.training.state import RunState
+from vitmae_search.training.run_folder import RunState
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Average(Generic[M]):
+    """An exponential moving average (EMA) of the parameters of `model`, as a model of its own.
+
+    After update t = 0, 1, … the old average counts min(decay, (1 + t) / (10 + t)), so that the weights of
+    the beginning are soon forgotten, as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, model: M, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, model: M, updates: int) -> None:
+        """`updates` came before this one."""
+        new = 1 - min(self._decay, (1 + updates) / (10 + updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new)
+
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,21 @@
-"""Weights files: safetensors, sharded safetensors, and torch files without code in them."""
+"""Weights files: safetensors, sharded safetensors, and torch files without code in them.
+
+Files that torch.save wrote, read without running code.
+
+JSON objects in files.
+
+Weights in one file, or in several with an index.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import json
 import os
+import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +25,64 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vitmae_search.errors import CheckpointError, display_path
-from vitmae_search.vitmae.checkpoint.formats import check_safetensors, unreadable
-from vitmae_search.vitmae.json_files import read_json
-from vitmae_search.vitmae.torch_files import read_torch
+from vitmae_search.errors import CheckpointError, ConfigError, display_path
+from vitmae_search.vitmae.checkpoint.formats import check_safetensors, check_torch, damaged, unreadable
+
+
+def read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """A state dict, alone or under "model" or "state_dict" with "args" beside it.
+
+    Raises `CheckpointError`.
+    """
+    check_torch(path)
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{display_path(path)} holds no state dict.")
+    inner = content.get("model", content.get("state_dict", content))
+    pairs = inner.items() if isinstance(inner, dict) else ()
+    state = {name: value for name, value in pairs if isinstance(name, str) and isinstance(value, Tensor)}
+    arguments = content.get("args")
+    return state, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+
+
+def _load(path: Path) -> Any:
+    try:
+        # A damaged pickle may lead to what torch warns of, before it leads to an error.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise damaged(path) from error
+        raise CheckpointError(
+            f"{display_path(path)} holds more than tensors, and opening it could run code; "
+            "save its state dict as safetensors where you trust it."
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+        raise damaged(path) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object in a file. Raises `CheckpointError` for anything else."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{display_path(path)} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{display_path(path)} does not hold a JSON object.")
+    return values
+
+
+def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+    """Write a JSON object, indented, with its keys sorted."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(values, file, indent=2, sort_keys=True)
+        file.write("\n")
+
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -105,3 +171,61 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _is_finite(value: Tensor) -> bool:
     """A sum has every NaN and infinity in it, and is far quicker; only it may overflow by itself."""
     return bool(value.sum(dtype=torch.float32).isfinite()) or bool(torch.isfinite(value).all())
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+
+
+def write_shards(state: Mapping[str, Tensor], folder: Path, max_shard_size: int | str) -> None:
+    """Write model.safetensors, or where that would be larger, shards and model.safetensors.index.json.
+
+    What an earlier save left in the other form is removed, once the new one is there. Raises
+    `CheckpointError` for a value that is not finite, before anything is written.
+    """
+    check_weights(state, folder / WEIGHTS_NAME)
+    groups = _group(state, parse_size(max_shard_size))
+    if len(groups) == 1:
+        write_weights(state, folder / WEIGHTS_NAME)
+        _remove(folder, keep={WEIGHTS_NAME})
+        return
+    weight_map = {}
+    for number, names in enumerate(groups, start=1):
+        file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        write_weights({name: state[name] for name in names}, folder / file)
+        weight_map.update(dict.fromkeys(names, file))
+    metadata = {
+        "total_parameters": sum(value.numel() for value in state.values()),
+        "total_size": sum(value.nbytes for value in state.values()),
+    }
+    write_json(folder / INDEX_NAME, {"metadata": metadata, "weight_map": weight_map})
+    _remove(folder, keep={INDEX_NAME, *weight_map.values()})
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes, of a number of them or of "200KB", "5GB", "1GiB". Raises `ConfigError` for anything else."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]I?B)?", str(size).upper())
+    count = int(match[1]) * _UNITS[match[2] or ""] if match else 0
+    if count <= 0:
+        raise ConfigError("max_shard_size", size, 'must be bytes, or as "5GB"')
+    return count
+
+
+def _group(state: Mapping[str, Tensor], limit: int) -> list[list[str]]:
+    """Names in their order, as many in a group as fit; a tensor beyond the limit is a group of its own."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, value in state.items():
+        if groups[-1] and size + value.nbytes > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += value.nbytes
+    return groups
+
+
+def _remove(folder: Path, keep: set[str]) -> None:
+    for path in folder.iterdir():
+        ours = path.name in (WEIGHTS_NAME, INDEX_NAME) or _SHARD.fullmatch(path.name)
+        if ours and path.name not in keep:
+            path.unlink()
