@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.devices import synchroniser
 from benchmarks.end_to_end import make_folder
-from benchmarks.measuring import compared, interleaved, table
-from benchmarks.on_device import synchroniser
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import compared, interleaved, table
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
 from vitmae_search.indexing.plan import Job
 from vitmae_search.indexing.reader import Reading, default_workers
