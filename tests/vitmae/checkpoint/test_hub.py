@@ -289,7 +289,7 @@ def test_what_is_missing_is_an_os_error_as_in_the_reference(tmp_path: Path) -> N
             ViTMAEConfig.from_pretrained,
             ViTImageProcessor.from_pretrained,
         ):
-            with pytest.raises(OSError, match="cache|no such|has no") as caught:
+            with pytest.raises(OSError, match=r"cache|no such|has no") as caught:
                 load(place, local_files_only=True)  # type: ignore[operator]
             assert isinstance(caught.value, ModelNotFound)
             assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
