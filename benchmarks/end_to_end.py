@@ -13,7 +13,7 @@ The share is how much of what both allow a whole run reaches. On a CPU they have
 one after the other; on a GPU they run at the same time, and it is the slower one.
 
 `base` is a ViT-B/16 and `large` a ViT-L/16 of 224 pixels with random weights, made for the run: for speed
-only. The photos are those of `benchmarks.photographs`, each file with a few bytes more at its end, so that no
+only. The photos are those of `benchmarks.synthetic_photos`, each file with a few bytes more at its end, so no
 content comes twice. On a GPU there are more of them, so that a round takes seconds, and some gigabytes.
 """
 
@@ -39,10 +39,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.cases import FIELDS, SHIPPED
-from benchmarks.measuring import interleaved, machine, ratios, rounded, table
-from benchmarks.on_device import describe, device_of, synchroniser
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks.devices import describe, device_of, synchroniser
+from benchmarks.encoder_cases import FIELDS, SHIPPED
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import interleaved, machine, ratios, rounded, table
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.plan import PendingFile
