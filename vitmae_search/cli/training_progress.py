@@ -61,10 +61,10 @@ class _Bars:
         self._show("compiling", 1.0, 1.0, f"{seconds:.0f} seconds")
 
     def trained(self, moment: PretrainProgress) -> None:
-        self._show("training", moment.share, 1.0, describe(moment))
+        self._show("training", moment.fraction, 1.0, describe(moment))
 
     def tuned(self, moment: FinetuneProgress) -> None:
-        self._show("training", moment.share, 1.0, describe_tuning(moment))
+        self._show("training", moment.fraction, 1.0, describe_tuning(moment))
 
     def _show(self, what: str, done: float, total: float, text: str) -> None:
         if what not in self._tasks:
@@ -86,10 +86,10 @@ class _Lines:
         self._say(f"compiling: {seconds:.0f} seconds", always=True)
 
     def trained(self, moment: PretrainProgress) -> None:
-        self._say(f"training: {moment.share:.1%}, {describe(moment)}", always=moment.share >= 1)
+        self._say(f"training: {moment.fraction:.1%}, {describe(moment)}", always=moment.fraction >= 1)
 
     def tuned(self, moment: FinetuneProgress) -> None:
-        self._say(f"training: {moment.share:.1%}, {describe_tuning(moment)}", always=moment.share >= 1)
+        self._say(f"training: {moment.fraction:.1%}, {describe_tuning(moment)}", always=moment.fraction >= 1)
 
     def _say(self, text: str, *, always: bool) -> None:
         now = time.monotonic()
