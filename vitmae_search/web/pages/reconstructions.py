@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import plain_text, query_picker, reconstruction_panels
 from vitmae_search.web.server.session import library
@@ -105,7 +106,7 @@ def _show(made: Reconstruction, canvas: str, name: str) -> None:
     shown = [
         ("Original", "The picture at the model's size.", made.original),
         (
-            reconstruction_panels.PAINTED,
+            reconstruction_panels.PAINTABLE,
             f"{every - hidden} of {every} patches. Tap to hide or show.",
             made.masked,
         ),
@@ -123,7 +124,7 @@ def _show(made: Reconstruction, canvas: str, name: str) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Download as PNG",
-            reconstruction_panels.sheet_png([(title, panel) for title, _, panel in shown]),
+            sheet_png([(title, panel) for title, _, panel in shown]),
             file_name=f"reconstruction-{name}.png",
             mime="image/png",
             icon=":material/download:",
