@@ -27,16 +27,15 @@ from vitmae_search.embedding import (
     EmbedderDescription,
     GuardedClassifier,
     GuardedEmbedder,
-    ModelLister,
     PluginHost,
     PluginInfo,
     Projection,
     canonical_json,
     code_digest,
+    file_stamp,
     open_classifier,
     open_embedder,
     resolve_options,
-    stamp,
 )
 from vitmae_search.errors import SpaceError, VitmaeSearchError
 from vitmae_search.photos import DECODE_REVISION
@@ -149,7 +148,7 @@ def remember(asked: Asked, embedder: GuardedEmbedder, opened_at: float) -> None:
             _write(
                 replace(asked, options=embedder.options),
                 files,
-                replace(embedder.description, left_options={}),
+                replace(embedder.description, unresolved_options={}),
             )
     except OSError as error:
         log.warning("what %s is cannot be kept: %s", embedder.model, error)
@@ -164,7 +163,7 @@ def _write(asked: Asked, files: Mapping[str, Any], description: EmbedderDescript
 
 def _stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
     """As JSON gives them back."""
-    stamps = {path: stamp(path) for path in paths}
+    stamps = {path: file_stamp(path) for path in paths}
     return {path: None if one is None else list(one) for path, one in stamps.items()}
 
 
@@ -261,28 +260,29 @@ class Embedders:
         return self.open(DEFAULT_PLUGIN, {})
 
     def models(self) -> list[ModelListing]:
-        """What the plugins that have `models()` can name. One that fails is logged and left out."""
+        """The models that the plugins name. One that fails is logged and left out."""
         listings: list[ModelListing] = []
         for listed in self.host.listings():
-            plugin = self.host.get(listed.name) if listed.error is None else None
-            if isinstance(plugin, ModelLister):
-                try:
-                    listings += [replace(model, plugin=listed.name) for model in plugin.models()]
-                except Exception:  # a plugin may raise anything
-                    log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
+            if listed.error is not None:
+                continue
+            try:
+                models = self.host.get(listed.name).models()
+                listings += [replace(model, plugin=listed.name) for model in models]
+            except Exception:  # a plugin may raise anything
+                log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
         return listings
 
-    def rest(self, *, after: float = 0.0) -> int:
-        """See `GuardedEmbedder.rest`, for every open model. Returns how many did."""
+    def offload(self, *, idle_seconds: float = 0.0) -> int:
+        """See `GuardedEmbedder.offload`, for every open model. Returns how many did."""
         with self._lock:
             every = (*self._open.values(), *self._outdated)
-        rested = 0
+        offloaded = 0
         for embedder in every:
             try:
-                rested += embedder.rest(after=after)
+                offloaded += embedder.offload(idle_seconds=idle_seconds)
             except VitmaeSearchError as error:
                 log.warning("a model keeps its device's memory: %s", error)
-        return rested
+        return offloaded
 
     def close(self) -> None:
         """Give the memory of every open model back. Raises `PluginBroken` where one cannot, at the end."""
@@ -300,7 +300,7 @@ class Embedders:
         return json.dumps([plugin, self.resolved(plugin, options)], sort_keys=True)
 
     def _asked(self, plugin: str, options: Mapping[str, object]) -> Asked:
-        code, resolved = self.host.code(plugin), self.resolved(plugin, options)
+        code, resolved = self.host.code_digest(plugin), self.resolved(plugin, options)
         both = None if code is None or self._code is None else f"{self._code} {code}"
         return Asked(self.host.get(plugin).info, both, resolved, self.device, self._precision)
 

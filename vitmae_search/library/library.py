@@ -312,13 +312,13 @@ class LibraryReader(LibraryListing):
         if model:
             embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
 
-    def rest(self, *, after: float = 0.0) -> int:
-        """Let open models give their device's memory back until they are asked again.
+    def offload(self, *, idle_seconds: float = 0.0) -> int:
+        """Let open models that were idle for `idle_seconds` give their device's memory back.
 
-        Those that were asked nothing for `after` seconds, whose plugins can (`Resting`); what is at work goes
-        on. Returns how many did.
+        The next call of a model takes it again. Only models whose plugins can do it, and that are not
+        running. Returns how many did.
         """
-        return self._embedders.rest(after=after)
+        return self._embedders.offload(idle_seconds=idle_seconds)
 
     def reconstruct(
         self,

@@ -13,7 +13,6 @@ from typing import cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
-    Embedder,
     EmbedderDescription,
     GuardedEmbedder,
     ProjectedEmbedder,
@@ -118,8 +117,8 @@ class Spaces:
         embedder = wanted.known.description if wanted.space else wanted.embedder.description
         derivation = None
         provenance = dict(embedder.provenance)
-        if embedder.left_options:
-            provenance[_LEFT] = embedder.left_options
+        if embedder.unresolved_options:
+            provenance[_LEFT] = embedder.unresolved_options
         if wanted.projection is not None:
             derivation = self._derivation(wanted.fingerprint, embedder.dimension, wanted.projection)
         searched = catalog.ensure_space(
@@ -175,7 +174,7 @@ class Spaces:
             )
         return max(fitting, key=lambda space: space.space_id, default=None)
 
-    def embedder(self, catalog: Catalog, space: Space) -> Embedder:
+    def embedder(self, catalog: Catalog, space: Space) -> GuardedEmbedder | ProjectedEmbedder:
         """What makes the vectors of a space, a derived one too. Raises `SpaceError` where it cannot."""
         projection = None if space.projection is None else self._projections.of(space)
         embedder = self._embedders.of_space(catalog.space(space.features_id))

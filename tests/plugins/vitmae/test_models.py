@@ -89,9 +89,8 @@ def test_models_that_are_not_there(open_model, tmp_path: Path) -> None:
 
 def test_models_are_listed_without_torch() -> None:
     code = (
-        "import sys; from vitmae_search.embedding import ModelLister, PluginHost\n"
+        "import sys; from vitmae_search.embedding import PluginHost\n"
         "plugin = PluginHost(packages=False).get('vitmae')\n"
-        "assert isinstance(plugin, ModelLister)\n"
         "print(*(m.name for m in plugin.models()), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

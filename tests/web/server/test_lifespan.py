@@ -115,7 +115,7 @@ def test_a_model_that_nobody_asks_rests_until_the_next_search(
 
     async def rested(times: int) -> None:
         deadline = time.monotonic() + 60
-        while embedder._opened.rests < times:  # type: ignore[union-attr]
+        while embedder._opened.offloads < times:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
 
@@ -143,11 +143,11 @@ def test_never_is_never(resting: Library, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_used_now_and_then_does_not_rest(resting: Library) -> None:
-    assert resting.rest() == 0, "nothing is open"
+    assert resting.offload() == 0, "nothing is open"
     resting.search(Image.new("RGB", (8, 8)))
-    assert resting.rest(after=600) == 0
-    assert resting.rest() == 1
-    assert resting.rest() == 0, "it does already"
+    assert resting.offload(idle_seconds=600) == 0
+    assert resting.offload() == 1
+    assert resting.offload() == 0, "it does already"
 
 
 def test_a_rest_that_fails_leaves_the_model_as_it_was(
@@ -159,8 +159,8 @@ def test_a_rest_that_fails_leaves_the_model_as_it_was(
     def broken() -> None:
         raise RuntimeError("no bed")
 
-    monkeypatch.setattr(embedder._opened, "rest", broken)
-    assert resting.rest() == 0
+    monkeypatch.setattr(embedder._opened, "offload", broken)
+    assert resting.offload() == 0
     assert "no bed" in caplog.text
     assert len(resting.search(Image.new("RGB", (8, 8))).hits) == 3
 

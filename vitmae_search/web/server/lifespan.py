@@ -2,7 +2,7 @@
 
 As the server starts: the counts of the catalogue and the vector index. Once a page has been seen: the model,
 which takes seconds and memory that a server without visitors need not spend. A model that nobody asks
-anything any more gives a GPU's memory back (`rest_when_idle`).
+anything any more gives a GPU's memory back (`offload_when_idle`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def lifespan(_app: object) -> AsyncIterator[None]:
     threading.Thread(target=warm, name="warm-up", daemon=True).start()
     stopped, seconds = threading.Event(), 60 * settings().idle_minutes
     if seconds:
-        idle = threading.Thread(target=rest_when_idle, args=(seconds, stopped), name="idle", daemon=True)
+        idle = threading.Thread(target=offload_when_idle, args=(seconds, stopped), name="idle", daemon=True)
         idle.start()
     try:
         yield
@@ -65,9 +65,9 @@ def warm() -> None:
         log.info("Nothing was made ready", exc_info=True)
 
 
-def rest_when_idle(seconds: float, stopped: threading.Event) -> None:
+def offload_when_idle(seconds: float, stopped: threading.Event) -> None:
     """Until `stopped`: let models rest that nobody asked anything for so long. The next search wakes them."""
     while not stopped.wait(seconds / LOOKS):
         for one in open_libraries():
-            if one.rest(after=seconds):
+            if one.offload(idle_seconds=seconds):
                 log.info("Nothing was asked for %.0f minutes: the model rests", seconds / 60)
