@@ -3,9 +3,9 @@
 For the author of a plugin: subclass `EmbedderPlugin` and `Embedder` (and `Classifier`), describe it with a
 `PluginInfo`, raise the errors that are here, and check it with `vitmae_search.embedding.testing`.
 
-For the host: `PluginHost` lists and loads plugins; `open_embedder` and `open_classifier` open their models with
-everything checked; `fingerprint` says which vectors may be compared. A `Projection` makes the vectors of
-another space from the features that a plugin gives.
+For the host: `PluginHost` lists and loads plugins; `open_embedder` and `open_classifier` open their models
+with everything checked; `fingerprint` says which vectors may be compared. A `Projection` makes the vectors
+of another space from the features that a plugin gives.
 """
 
 from vitmae_search.embedding.fingerprint import (

@@ -1,4 +1,4 @@
-"""The plugin host: finds and loads the bundled plugins, those in the person's folders, and installed packages.
+"""The plugin host: finds and loads bundled plugins, those in the person's folders, and installed packages.
 
 Nothing here opens a model. A plugin that does not load is listed with its error, and the others still load.
 

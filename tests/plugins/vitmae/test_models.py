@@ -26,9 +26,9 @@ def plugin() -> Any:
 
 
 @pytest.fixture
-def models(plugin: Any) -> Any:
-    """The plugin's own module of that name."""
-    return sys.modules[f"{type(plugin).__module__}.models"]
+def model_list(plugin: Any) -> Any:
+    """The plugin's module `model_list`."""
+    return sys.modules[f"{type(plugin).__module__}.model_list"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def bundle(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], Path]:
+def bundle(model_list: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], Path]:
     """`bundle(checkpoint, "small")`: copies of it are all the bundled models there are."""
-    monkeypatch.setattr(models, "bundled", lambda name: tmp_path / name)
+    monkeypatch.setattr(model_list, "bundled", lambda name: tmp_path / name)
 
     def copy(checkpoint: Path, name: str) -> Path:
         return shutil.copytree(checkpoint, tmp_path / "data" / "models" / name)
