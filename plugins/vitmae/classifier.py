@@ -94,7 +94,7 @@ def _with_head(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
         }
         return replace(checkpoint, state=named), "mean"
     if f"{_HEAD}weight" in state:
-        return checkpoint, "cls"
+        return checkpoint, "avg" if "fc_norm.weight" in state else "cls"
     raise CheckpointError(
         f"{name} has no classifier: it embeds photos, and cannot name what is on them. "
         "Train one with `vitmae-search finetune`, or choose a ViTForImageClassification checkpoint."

@@ -126,7 +126,7 @@ def test_search_in_a_derived_space_equals_brute_force(
     unknown = Image.open(real_photos["coffee"])
     asked = library.search(unknown, k=12)
     with Library.open(library.folder, embedder="color_layout") as other:  # its features, by its own door
-        embedder = other._embedders.of_space(features)
+        embedder = other._embedders.for_space(features)
         query = projection(embedder.embed(embedder.prepare(unknown.convert("RGB"))[None]))[0]
     scores = vectors.astype(np.float64) @ query
     order = np.argsort(-scores)

@@ -25,4 +25,4 @@ st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", la
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
 st.navigation(PAGES, position="top").run()
-lifespan.page_seen()
+lifespan.page_shown()

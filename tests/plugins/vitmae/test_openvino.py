@@ -171,6 +171,6 @@ def test_runtimes_that_there_are_not() -> None:
 def test_it_is_for_the_cpu() -> None:
     plugin = load_drop_in(PLUGIN)
     plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()
-    runtime = sys.modules[f"{type(plugin).__module__}.ov_runtime"]
+    runtime = sys.modules[f"{type(plugin).__module__}.openvino"]
     with pytest.raises(DeviceError, match="on the CPU only; choose --device cpu, or runtime=torch"):
         runtime.runtime_name(torch.device("cuda"))

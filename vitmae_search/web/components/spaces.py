@@ -58,7 +58,7 @@ def detail(space: Space) -> str:
 
 def searched_with(space: Space) -> str:
     """Which index it is searched with, and why."""
-    return f"Searched with {library().index_of(space.space_id)}"
+    return f"Searched with {library().index_info(space.space_id)}"
 
 
 def _buttons(space: Space, *, has_derived: bool) -> None:
