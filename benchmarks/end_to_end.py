@@ -45,10 +45,11 @@ from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
 from benchmarks.timing import interleaved, machine, ratios, rounded, table
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.batcher import batch_size_for
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
+from vitmae_search.photos.prefetch import default_workers
 
 MODELS = ("base", "large", "shipped")
 
@@ -243,9 +244,9 @@ class Ways:
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
         shrink_to = decode_target("scaled", self._embedder.input_size)
         decoder = PhotoDecoder(self._embedder.prepare, thumbnails, shrink_to)
-        reading = Reading(decoder, self._embedder, self._setting.workers, batch_size_for(self._embedder))
-        jobs = [Job(stamp_file(str(path))) for path in files]
-        for one in reading.fetch(jobs, lambda digests: {}):
+        pending = [PendingFile(stamp_file(str(path))) for path in files]
+        workers, batch_size = self._setting.workers, batch_size_for(self._embedder)
+        for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=batch_size):
             assert one.pixels is not None, one.error
             yield one.pixels
 
