@@ -103,6 +103,7 @@ PROBLEM_TYPE: Rule = (
     lambda v: v is None or v in PROBLEM_TYPES,
     f"must be null or one of {', '.join(PROBLEM_TYPES)}",
 )
+GLOBAL_POOL: Rule = (lambda v: v in ("token", "avg"), 'must be "token" or "avg"')
 
 ENCODER_RULES: dict[str, Rule] = {
     "hidden_size": WIDTH,
@@ -314,7 +315,9 @@ class ViTConfig(EncoderConfig):
 
     `id2label` names the classes 0 to `num_labels` - 1; either follows from the other, and without both
     there are two. `problem_type` chooses the loss; where it is None the labels tell (`classification_loss`).
-    `encoder_stride` is kept for files alone.
+    `encoder_stride` is kept for files alone. `global_pool` is what the classifier reads, in timm's words:
+    "token", the CLS token after the final norm, or "avg", the mean of the patch tokens with a layer norm
+    (`fc_norm`) of its own and no final norm. The reference has "token" alone.
     """
 
     model_type: ClassVar[str] = "vit"
@@ -332,6 +335,7 @@ class ViTConfig(EncoderConfig):
     id2label: dict[int, str] | None = field(default=None, repr=False, kw_only=True)
     label2id: dict[str, int] | None = field(default=None, repr=False, kw_only=True)
     problem_type: str | None = field(default=None, repr=False, kw_only=True)
+    global_pool: str = field(default="token", repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.pooler_output_size is None:
@@ -353,9 +357,9 @@ class ViTConfig(EncoderConfig):
         if set(self.id2label) != set(range(self.num_labels)):
             rule = f"must name as many classes as num_labels={self.num_labels} says, counted from 0"
             raise ConfigError("id2label", self.id2label, rule)
-        holds, rule = PROBLEM_TYPE
-        if not holds(self.problem_type):
-            raise ConfigError("problem_type", self.problem_type, rule)
+        for name, (holds, rule) in {"problem_type": PROBLEM_TYPE, "global_pool": GLOBAL_POOL}.items():
+            if not holds(getattr(self, name)):
+                raise ConfigError(name, getattr(self, name), rule)
 
     def to_dict(self) -> dict[str, Any]:
         assert self.id2label is not None
@@ -364,7 +368,11 @@ class ViTConfig(EncoderConfig):
             "id2label": {str(number): label for number, label in self.id2label.items()},
             "label2id": self.label2id,
         }
-        return values if self.problem_type is None else {**values, "problem_type": self.problem_type}
+        if self.problem_type is not None:
+            values["problem_type"] = self.problem_type
+        if self.global_pool != "token":
+            values["global_pool"] = self.global_pool
+        return values
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
         """As above; another number of labels, or other labels, take the place of those that were there."""

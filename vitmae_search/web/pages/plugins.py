@@ -17,7 +17,6 @@ from vitmae_search.web.server.session import library
 _CAPABILITIES = {
     "embed": "search",
     "reconstruct": "reconstructions",
-    "patch_tokens": "search by region",
     "classify": "tags",
 }
 

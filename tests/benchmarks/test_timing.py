@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from benchmarks.measuring import compared, interleaved, machine, ratios, rounded, table
+from benchmarks.timing import compared, interleaved, machine, ratios, rounded, table
 
 
 def test_each_way_runs_once_a_round_and_takes_turns_at_being_first() -> None:

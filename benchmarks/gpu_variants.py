@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import hf_model, installed
-from benchmarks.on_device import Memory, median_seconds, synchroniser
+from benchmarks.devices import Memory, median_seconds, synchroniser
+from benchmarks.encoder_cases import hf_model, installed
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 

@@ -1,6 +1,6 @@
 """What a device can do at most: products in bf16, attention, norms, copies within it and from the host.
 
-    python -m benchmarks.gpu_ceilings [--device cuda|cuda:N|cpu]
+    python -m benchmarks.gpu_peak_rates [--device cuda|cuda:N|cpu]
 
 Measured on random numbers (products of zeros are faster), on the device's own clock, medians of many. On a
 CPU the shapes are small: that tries the code and says nothing.
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.measuring import rounded, table
-from benchmarks.on_device import describe, device_of, median_seconds, state
+from benchmarks.devices import describe, device_of, median_seconds, state
+from benchmarks.timing import rounded, table
 from vitmae_search.vitmae.fused import fusing
 from vitmae_search.vitmae.prepacked import add_norm
 

@@ -1,7 +1,7 @@
 """How long commands take to answer: whole processes, from nothing, on a large library.
 
     python -m benchmarks.large_library FOLDER      (once)
-    python -m benchmarks.starting FOLDER [--rounds 5]
+    python -m benchmarks.startup FOLDER [--rounds 5]
 
 Help, a search with a photo that the library knows, and with one that it does not, beside Python alone and a
 bare `import torch`, taking turns; medians.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.large_library import COUNT, make_photos, photo_path
-from benchmarks.measuring import ROUNDS, interleaved, machine, table
+from benchmarks.timing import ROUNDS, interleaved, machine, table
 from vitmae_search.library import Library
 
 COMMAND = (sys.executable, "-P", "-m", "vitmae_search")

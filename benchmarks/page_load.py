@@ -1,6 +1,6 @@
 """The app in Chromium on a large library, beside an empty Streamlit page.
 
-    python -m benchmarks.pages FOLDER [--count 100000] [--rounds 5]
+    python -m benchmarks.page_load FOLDER [--count 100000] [--rounds 5]
 
 FOLDER is what `benchmarks.large_library` makes, and is made where it is missing; tags are added to it. Empty
 page and app take turns, each visit in a browser context of its own, so that nothing is in the browser's
@@ -34,7 +34,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Error, Page, ViewportSize, sync_playwright
 
 from benchmarks.large_library import make_library, make_photos, photo_path
-from benchmarks.measuring import machine, table
+from benchmarks.timing import machine, table
 from vitmae_search.bundled import bundled
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.cases import open_ours
-from benchmarks.gpu_ways import Way, attempt, tried
-from benchmarks.on_device import Memory, synchroniser
+from benchmarks.devices import Memory, synchroniser
+from benchmarks.encoder_cases import open_ours
+from benchmarks.gpu_variants import Way, attempt, tried
 from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import Features

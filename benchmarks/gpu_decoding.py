@@ -20,14 +20,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.devices import synchroniser
 from benchmarks.end_to_end import make_folder
-from benchmarks.measuring import compared, interleaved, table
-from benchmarks.on_device import synchroniser
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import compared, interleaved, table
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode, decode_target, stamp_file
+from vitmae_search.photos.prefetch import default_workers
 
 DecodeOnDevice = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """From the bytes of JPEG files, (n,) uint8 on the CPU, to pictures, (3, H, W) uint8 on the device."""
@@ -111,8 +112,8 @@ def read_all(
 ) -> None:
     """As `index` reads."""
     decoder = PhotoDecoder(embedder.prepare, thumbnails, decode_target("scaled", embedder.input_size))
-    jobs = [Job(stamp_file(str(path))) for path in files]
-    for one in Reading(decoder, embedder, workers, _BATCH).fetch(jobs, lambda digests: {}):
+    pending = [PendingFile(stamp_file(str(path))) for path in files]
+    for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=_BATCH):
         assert one.pixels is not None, one.error
 
 

@@ -1,7 +1,7 @@
 """What the benchmarks of a GPU share: choosing it, saying what it is, timing on it, and its memory.
 
 All of it works on a CPU too, so that a benchmark can be tried where there is no GPU. As a program it says
-what the device is: `python -m benchmarks.on_device cuda`.
+what the device is: `python -m benchmarks.devices cuda`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measuring import machine
+from benchmarks.timing import machine
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import choose_device
 

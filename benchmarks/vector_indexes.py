@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.measuring import cores
+from benchmarks.timing import cores
 from benchmarks.vector_data import Ids, K, Vectors
 from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.approximate import ApproximateIndex

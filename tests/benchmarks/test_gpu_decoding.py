@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.decoding_on_device import Group, compare, nvjpeg, report, resized
-from benchmarks.photographs import make_photos
+from benchmarks.gpu_decoding import Group, compare, nvjpeg, report, resized
+from benchmarks.synthetic_photos import make_photos
 
 
 def stand_in(files: Sequence[Tensor]) -> list[Tensor]:
