@@ -71,6 +71,12 @@ def test_each_page_has_its_title(opened: Library, page: str) -> None:
     assert [title.value for title in visit(page).title] == [TITLES[page]]
 
 
+@pytest.mark.parametrize("page", [*TITLES, "pages/training.py"])
+def test_no_string_of_a_script_is_shown_on_its_page(opened: Library, page: str) -> None:
+    """Streamlit shows a lone string in a script as Markdown."""
+    assert not visit(page).markdown
+
+
 def test_search_offers_an_upload_and_the_librarys_photos(opened: Library) -> None:
     at = visit()
     assert len(at.get("file_uploader")) == 1
