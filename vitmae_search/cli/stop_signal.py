@@ -1,4 +1,4 @@
-"""How a long command ends early: the first signal asks, the second one insists."""
+"""Stopping a long command: the first signal lets it finish its batch, the second one stops it at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import click
 
 
 class StopOnSignal:
-    """The first Ctrl-C or SIGTERM lets the piece of work in hand finish; a second one stops at once.
+    """Within its `with` block, the first Ctrl-C or SIGTERM only sets `requested`; the second one interrupts.
 
-    Holds inside its `with` block. `doing` completes the message, such as "stopping after this batch".
+    Args:
+        message: What is said at the first signal, such as "stopping after this batch".
     """
 
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._asked = False
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._requested = False
         self._before: dict[int, Any] = {}
 
-    def asked(self) -> bool:
-        """Whether the person wants to stop."""
-        return self._asked
+    def requested(self) -> bool:
+        """Whether a signal came; for the `cancelled` argument of `Library`'s methods."""
+        return self._requested
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,16 +37,16 @@ class StopOnSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
-        # Not through `sys.stderr`: the signal may have come while that was being written to.
+        self._requested = True
+        # Not through `sys.stderr`, which cannot be written to while the interrupted code is writing to it.
         with suppress(OSError):
-            os.write(2, f"{self._doing}; press Ctrl-C again to stop at once\n".encode())
+            os.write(2, f"{self._message}; press Ctrl-C again to stop at once\n".encode())
 
 
-def ending(interrupted: bool) -> int:
-    """The exit code of a command that can be stopped, after saying so where it was."""
+def exit_code(interrupted: bool) -> int:
+    """The exit code of a command that can be stopped: 0, or 130 with a message if it was."""
     if not interrupted:
         return 0
     click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)

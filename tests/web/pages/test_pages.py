@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
-from vitmae_search.library.model_speeds import remember_speed
+from vitmae_search.library.model_speeds import store_speed
 from vitmae_search.library.samples import MARKER
 from vitmae_search.training_runs import remember_run
 from vitmae_search.web.server.app import MAIN_SCRIPT
@@ -321,7 +321,7 @@ def panels(at: AppTest) -> dict[str, Any]:
 def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
     remember_run(run)
-    remember_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
+    store_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
     text = words(visit("pages/plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
     for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):
