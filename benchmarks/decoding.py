@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import ViTImageProcessorPil
 
-from benchmarks import decoding_on_device
-from benchmarks.measuring import compared, interleaved, machine, table
-from benchmarks.on_device import describe, device_of
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks import gpu_decoding
+from benchmarks.devices import describe, device_of
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import compared, interleaved, machine, table
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.photos import decode, decode_target, digest, encode_thumbnail
 
@@ -53,7 +53,7 @@ def main() -> None:
     device = device_of(chosen.device)
     if device.type == "cuda":
         print(describe(device), "\n")
-        for text in decoding_on_device.report(device, chosen.side):
+        for text in gpu_decoding.report(device, chosen.side):
             print(text, flush=True)
     one_core()
     with tempfile.TemporaryDirectory() as name:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import (
+from benchmarks.encoder_cases import (
     SHIPPED,
     Case,
     Rows,
@@ -39,7 +39,7 @@ from benchmarks.cases import (
     random_case,
     unit,
 )
-from benchmarks.measuring import compared, cores, interleaved, machine, table
+from benchmarks.timing import compared, cores, interleaved, machine, table
 from plugins.vitmae.cpu_threads import Split, Workers
 from vitmae_search.vitmae import ViTMAEModel
 

@@ -13,7 +13,7 @@ The share is how much of what both allow a whole run reaches. On a CPU they have
 one after the other; on a GPU they run at the same time, and it is the slower one.
 
 `base` is a ViT-B/16 and `large` a ViT-L/16 of 224 pixels with random weights, made for the run: for speed
-only. The photos are those of `benchmarks.photographs`, each file with a few bytes more at its end, so that no
+only. The photos are those of `benchmarks.synthetic_photos`, each file with a few bytes more at its end, so no
 content comes twice. On a GPU there are more of them, so that a round takes seconds, and some gigabytes.
 """
 
@@ -39,16 +39,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.cases import FIELDS, SHIPPED
-from benchmarks.measuring import interleaved, machine, ratios, rounded, table
-from benchmarks.on_device import describe, device_of, synchroniser
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks.devices import describe, device_of, synchroniser
+from benchmarks.encoder_cases import FIELDS, SHIPPED
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import interleaved, machine, ratios, rounded, table
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.batcher import batch_size_for
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
+from vitmae_search.photos.prefetch import default_workers
 
 MODELS = ("base", "large", "shipped")
 
@@ -243,9 +244,9 @@ class Ways:
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
         shrink_to = decode_target("scaled", self._embedder.input_size)
         decoder = PhotoDecoder(self._embedder.prepare, thumbnails, shrink_to)
-        reading = Reading(decoder, self._embedder, self._setting.workers, batch_size_for(self._embedder))
-        jobs = [Job(stamp_file(str(path))) for path in files]
-        for one in reading.fetch(jobs, lambda digests: {}):
+        pending = [PendingFile(stamp_file(str(path))) for path in files]
+        workers, batch_size = self._setting.workers, batch_size_for(self._embedder)
+        for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=batch_size):
             assert one.pixels is not None, one.error
             yield one.pixels
 

@@ -70,7 +70,7 @@ def _encoding(model: str, tables: str) -> tuple[str, ...]:
 
 
 PARTS = {
-    "ceilings": Part(("-m", "benchmarks.gpu_ceilings"), 2),
+    "ceilings": Part(("-m", "benchmarks.gpu_peak_rates"), 2),
     "encoding-base": Part(_encoding("base", "ways,rest"), 9),
     "choices-base": Part(_encoding("base", "choices"), 5),
     "encoding-large": Part(_encoding("large", "ways,rest"), 9.5),
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a Markdown file, which is added to")
     chosen = parser.parse_args()
     asked = subprocess.run(
-        python("-m", "benchmarks.on_device", chosen.device), env=environment(), capture_output=True, text=True
+        python("-m", "benchmarks.devices", chosen.device), env=environment(), capture_output=True, text=True
     )
     if asked.returncode:
         raise SystemExit(asked.stderr.strip().rpartition("\n")[2])

@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cases import (
+from benchmarks.devices import describe, device_of, synchroniser
+from benchmarks.encoder_cases import (
     SHIPPED,
     Case,
     Rows,
@@ -41,11 +42,10 @@ from benchmarks.cases import (
     random_case,
     unit,
 )
-from benchmarks.gpu_ceilings import SIDE, layer_products, product_rate
+from benchmarks.gpu_peak_rates import SIDE, layer_products, product_rate
 from benchmarks.gpu_profile import shares
-from benchmarks.gpu_ways import MODES, Way, others
-from benchmarks.measuring import compared, interleaved, rounded, table
-from benchmarks.on_device import describe, device_of, synchroniser
+from benchmarks.gpu_variants import MODES, Way, others
+from benchmarks.timing import compared, interleaved, rounded, table
 from vitmae_search.vitmae import ViTMAEConfig
 
 MODELS = ("base", "large", "shipped")
@@ -123,7 +123,7 @@ def measure(case: Case, scale: Scale, device: torch.device, chosen: argparse.Nam
 
 
 def ours(case: Case, device: torch.device) -> dict[str, Way]:
-    from benchmarks.gpu_ours import on_the_device, through_the_plugin
+    from benchmarks.gpu_plugin_variants import on_the_device, through_the_plugin
 
     resident = on_the_device(case.folder, case.images, device)
     return {RESIDENT: resident, OURS: through_the_plugin(case.folder, case.images, device)}
@@ -160,7 +160,7 @@ def choices_table(
     case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
 ) -> str:
     """Ours with each choice undone, as times ours as it is."""
-    from benchmarks.gpu_ours import variants
+    from benchmarks.gpu_plugin_variants import variants
 
     ways = dict(variants(case.folder, case.images, device))
     seconds = seconds_of(ways, scale.count, device, chosen.rounds)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.on_device import synchroniser
+from benchmarks.devices import synchroniser
 
 KINDS = {
     "attention": r"flash|fmha|sdpa|attention|softmax",

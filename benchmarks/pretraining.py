@@ -28,11 +28,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu_ceilings import product_rate
-from benchmarks.gpu_ways import attempt
-from benchmarks.measuring import compared, interleaved, rounded, table
-from benchmarks.on_device import Memory, describe, device_of, synchroniser
-from benchmarks.pretraining_ways import REFERENCE, Case, Ways, Work, make_case, ways_on_a_gpu, ways_on_cpu
+from benchmarks.devices import Memory, describe, device_of, synchroniser
+from benchmarks.gpu_peak_rates import product_rate
+from benchmarks.gpu_variants import attempt
+from benchmarks.pretraining_variants import REFERENCE, Case, Ways, Work, make_case, ways_on_a_gpu, ways_on_cpu
+from benchmarks.timing import compared, interleaved, rounded, table
 from vitmae_search.training import PRESETS
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.large_library import COUNT, make_photos
-from benchmarks.measuring import ROUNDS, interleaved, machine, table
-from benchmarks.starting import COMMAND, Ended, count_photos, process_environment, run
+from benchmarks.startup import COMMAND, Ended, count_photos, process_environment, run
+from benchmarks.timing import ROUNDS, interleaved, machine, table
 
 BARE = "a bare walk"
 WALK = """

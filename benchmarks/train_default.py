@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import machine, rounded, table
+from benchmarks.timing import machine, rounded, table
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.training import PRESETS, PretrainProgress, pretrain
 from vitmae_search.training.data.packed_photos import list_photos

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.default_model import DEFAULT, write_labels
-from benchmarks.measuring import table
+from benchmarks.timing import table
 
 POOLING = ("-o", "pooling=moments")
 FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import machine, rounded, table
+from benchmarks.timing import machine, rounded, table
 from benchmarks.vector_data import (
     Data,
     K,
@@ -35,7 +35,7 @@ from benchmarks.vector_data import (
     prepared,
     recall,
 )
-from benchmarks.vector_kinds import Kind, Ours, kinds
+from benchmarks.vector_indexes import Kind, Ours, kinds
 
 _BLOCKS = 10
 _WARM_UP = 3

@@ -133,7 +133,9 @@ class Probabilities(Network):
 
     def __init__(self, model: ViTForImageClassification, levels: Tensor, pooled: str) -> None:
         super().__init__(model.vit, levels, model.num_labels)
-        self.head, self._pooled = model.classifier, pooled
+        head: nn.Module = model.classifier
+        self.head = head if model.fc_norm is None else nn.Sequential(model.fc_norm, head)
+        self._pooled = pooled
 
     def forward(self, batch: Tensor) -> Tensor:
         encoder = cast(ViTModel, self.encoder)

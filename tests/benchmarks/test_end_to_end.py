@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import end_to_end
 from benchmarks.end_to_end import HEADER, Case, Setting, measure
-from benchmarks.photographs import make_photos
+from benchmarks.synthetic_photos import make_photos
 
 SIZE = (96, 64)
 

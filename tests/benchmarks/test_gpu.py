@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import FIELDS
+from benchmarks.encoder_cases import FIELDS
 from benchmarks.gpu import PARTS, ROOT, Part, environment, run_all
 from benchmarks.gpu_encoding import operations
-from benchmarks.gpu_ours import VARIANTS
+from benchmarks.gpu_plugin_variants import VARIANTS
 from benchmarks.gpu_profile import IDLE, Kernel, by
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEModel
 
@@ -39,8 +39,8 @@ def cells(printed: str) -> dict[str, list[str]]:
 def test_encoding_has_every_row_and_right_vectors_without_what_a_gpu_box_may_lack() -> None:
     blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_EVERY_GPU_BOX!r}))"  # importing raises
     words = ["gpu_encoding", "--device", "cpu", "--only", "base", "--rounds", "1"]
-    code = f"{blocked}; from benchmarks import gpu_ceilings, gpu_encoding; sys.argv = {words!r}"
-    done = run("-c", f"{code}; gpu_encoding.main(); del sys.argv[3:]; gpu_ceilings.main()")
+    code = f"{blocked}; from benchmarks import gpu_peak_rates, gpu_encoding; sys.argv = {words!r}"
+    done = run("-c", f"{code}; gpu_encoding.main(); del sys.argv[3:]; gpu_peak_rates.main()")
     assert done.returncode == 0, done.stderr
     rows = cells(done.stdout)
     ways = {"HF ViTMAE", "HF ViT", "ours, photos on the device", "ours"}

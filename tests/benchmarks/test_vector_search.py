@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import vector_data, vector_kinds
+from benchmarks import vector_data, vector_indexes
 from benchmarks.vector_data import QUERIES, Data, K, clusters, kth_scores, mixtures, prepared, recall, unit
-from benchmarks.vector_kinds import Kind, Ours, kinds
+from benchmarks.vector_indexes import Kind, Ours, kinds
 from benchmarks.vector_search import HEADER, Row, filtered, take_turns
 
 
@@ -68,7 +68,7 @@ def _here(kind: Kind) -> bool:
 def test_each_kind_finds_answers_and_has_a_row(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_kinds, "cores", lambda: 1)  # threads that wait for each other take a minute
+    monkeypatch.setattr(vector_indexes, "cores", lambda: 1)  # threads that wait for each other take a minute
     ours = Ours(data.vectors, tmp_path / "ours")
     rows = [Row(kind) for kind in [*filter(_here, kinds(len(data.vectors), slow=False)), ours]]
     for row in rows:

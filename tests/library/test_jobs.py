@@ -39,7 +39,7 @@ def many(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> Path:
 
 def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(photos, "--embedder", "color_layout")
+        key = library.start_job("index", photos, "--embedder", "color_layout")
         run = wait_until(library, key, lambda run: run.state != "running")
         assert run.state == "done"
         assert run.report is not None
@@ -57,13 +57,13 @@ def test_nothing_in_the_current_folder_stands_in_for_a_module(
     (photos / "numpy.py").write_text("raise SystemExit('a stranger ran')", "utf-8")
     monkeypatch.chdir(photos)
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(photos, "--embedder", "color_layout")
+        key = library.start_job("index", photos, "--embedder", "color_layout")
         assert wait_until(library, key, lambda run: run.state != "running").state == "done"
 
 
 def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gate: Path) -> None:
     with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
-        key = starter.start_index(many, "--embedder", "gated", "--batch-size", "1")
+        key = starter.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         wait_until(watcher, key, lambda run: watcher.status().photos >= 3)
         watcher.cancel_run(key)
         gate.touch()
@@ -78,7 +78,7 @@ def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gat
 
 def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path, gate: Path) -> None:
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(many, "--embedder", "gated", "--batch-size", "1")
+        key = library.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         run = wait_until(library, key, lambda run: library.status().photos >= 3)
         os.kill(run.pid, signal.SIGKILL)
         assert wait_until(library, key, lambda run: run.state != "running").state == "interrupted"
@@ -104,10 +104,10 @@ def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -
 def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
         with pytest.raises(LibraryError, match="not a folder"):
-            library.start_index(tmp_path / "nowhere")
-        key = library.start_index(photos, "--embedder", "no-such-plugin")
+            library.start_job("index", tmp_path / "nowhere")
+        key = library.start_job("index", photos, "--embedder", "no-such-plugin")
         failed = wait_until(library, key, lambda run: run.state != "running")
         assert failed.state == "failed"
         assert "no-such-plugin" in (failed.error or "")
         with CatalogWriter.open_writer(tmp_path / "new"), pytest.raises(LibraryError, match=str(os.getpid())):
-            library.start_index(photos)
+            library.start_job("index", photos)

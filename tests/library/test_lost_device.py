@@ -226,7 +226,7 @@ def test_a_background_job_says_it_and_its_library_goes_on(
 ) -> None:
     (failing / "lost").write_text("2")
     with new() as library:
-        key = library.start_index(many, "--embedder", "failing", "--batch-size", str(BATCH))
+        key = library.start_job("index", many, "--embedder", "failing", "--batch-size", str(BATCH))
         deadline = time.monotonic() + 60
         while (told := library.run(key)) is None or told.state == "running":
             assert time.monotonic() < deadline

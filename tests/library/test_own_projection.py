@@ -144,7 +144,7 @@ def test_the_vectors_that_are_searched_are_the_projection_of_each_photos_own_fea
     with Library.open(tmp_path / "library", model=str(model), device="cpu") as library:
         library.index(photos)
         features, derived = library.spaces()
-        embedder = library._embedders.of_space(features)
+        embedder = library._embedders.for_space(features)
         shrink_to = decode_target(features.decode, embedder.input_size)
         with Catalog.open(library.folder) as catalog:
             assert derived.vectors == len(catalog.photos()) == 12

@@ -22,9 +22,9 @@ from vitmae_search.records import Space
 PLUGIN = """
 from pathlib import Path
 import numpy as np
-from vitmae_search.embedding import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
-class Embedder:
+class Grid(Embedder):
     model, provenance, dimension, input_size, identity = "grid", {}, 48, 8, {"revision": REVISION}
     @property
     def projection(self):
@@ -37,9 +37,9 @@ class Embedder:
         return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
     def close(self): pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="grid", title="Grid", options={"side": 4})
-    def open(self, options, *, device, precision): return Embedder()
+    def open(self, options, *, device, precision): return Grid()
 
 plugin = Plugin()
 """
@@ -126,7 +126,7 @@ def test_search_in_a_derived_space_equals_brute_force(
     unknown = Image.open(real_photos["coffee"])
     asked = library.search(unknown, k=12)
     with Library.open(library.folder, embedder="color_layout") as other:  # its features, by its own door
-        embedder = other._embedders.of_space(features)
+        embedder = other._embedders.for_space(features)
         query = projection(embedder.embed(embedder.prepare(unknown.convert("RGB"))[None]))[0]
     scores = vectors.astype(np.float64) @ query
     order = np.argsort(-scores)

@@ -64,11 +64,11 @@ def test_as_many_are_found_however_many_of_the_nearest_are_missing(
 def test_a_library_searched_approximately_gives_the_same_scores(library: Library, twins: list[Path]) -> None:
     exact = library.search(twins[0], k=8).hits
     library._vectors.policy = Policy(exact_seconds=0, queries=20)
-    assert library.index_of().kind == "exact"
+    assert library.index_info().kind == "exact"
     library._vectors.speed_up(library._catalog().vector_source(1))
-    listed = library.index_of()
+    listed = library.index_info()
     assert str(listed).startswith("PCAR128,IVF1,PQ64x4fs: recall@10 1.000, measured on 20 queries")
-    assert library._index(library.spaces()[0]).approximate is not None
+    assert library._vector_index(library.spaces()[0]).approximate is not None
     assert library.search(twins[0], k=8).hits == exact
 
 

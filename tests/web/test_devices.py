@@ -96,7 +96,7 @@ def test_a_lost_device_leaves_library_and_training_pages_alone(
 ) -> None:
     (failing / "lost").write_text("0")
     with Library.open(tmp_path / "library", plugin_folders=[failing]) as library:
-        key = library.start_index(photos, "--embedder", "failing")
+        key = library.start_job("index", photos, "--embedder", "failing")
         while (run := library.run(key)) is None or run.state == "running":
             pass
     app()

@@ -25,7 +25,7 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     with open_library(library) as opened:
         status = opened.status()
         tags = opened.tag_counts()
-        indexes = {space.space_id: opened.index_of(space.space_id) for space in status.spaces}
+        indexes = {space.space_id: opened.index_info(space.space_id) for space in status.spaces}
         failures = opened.failures() if list_failures else []
     if as_json:
         listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}

@@ -25,8 +25,8 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
-from vitmae_search.indexing.reader import default_workers, prefetch
 from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitmae_search.errors import ConfigError
+from vitmae_search.vitmae.checkpoint.checkpoint import is_timm_config
 from vitmae_search.vitmae.checkpoint.locate import PREPROCESSOR_NAME, CheckpointFiles, find_preprocessor
 from vitmae_search.vitmae.checkpoint.weights import read_json, write_json
 from vitmae_search.vitmae.config import EncoderConfig
@@ -328,11 +329,18 @@ class ViTImageProcessor:
 
     @classmethod
     def for_checkpoint(cls, files: CheckpointFiles, config: EncoderConfig) -> Self:
-        """The checkpoint's own processor; without one, the model's size and ImageNet's statistics."""
+        """The checkpoint's own processor; without one, the model's size and ImageNet's statistics.
+
+        Of timm's config.json the mean, the deviation and the filter are taken.
+        """
         if files.preprocessor:
             return cls.from_dict(read_json(files.preprocessor))
         height, width = config.image_shape
-        return cls(size={"height": height, "width": width}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
+        fields: dict[str, Any] = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+        values = read_json(files.config) if files.config else {}
+        if is_timm_config(values):
+            fields.update(_timm_fields(values))
+        return cls(size={"height": height, "width": width}, **fields)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write preprocessor_config.json."""
@@ -354,6 +362,18 @@ class ViTImageProcessor:
         )
         standard: NDArray[np.float32] = (values - mean) / deviation
         return standard
+
+
+def _timm_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that timm's config.json gives. Its crop of the middle (`crop_pct`) is not done here."""
+    pretrained = values.get("pretrained_cfg") or {}
+    filters = {filter_.name.lower(): int(filter_) for filter_ in Image.Resampling}
+    found = {
+        "image_mean": pretrained.get("mean"),
+        "image_std": pretrained.get("std"),
+        "resample": filters.get(str(pretrained.get("interpolation"))),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _parse_size(size: Mapping[str, int] | int) -> dict[str, int]:

@@ -367,7 +367,7 @@ class EncoderModel(PreTrainedModel):
         super().__init__(config)
         self.embeddings = embeddings
         self.encoder = Encoder(config)
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def encode(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False

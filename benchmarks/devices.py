@@ -1,0 +1,139 @@
+"""What the benchmarks of a GPU share: choosing it, saying what it is, timing on it, and its memory.
+
+All of it works on a CPU too, so that a benchmark can be tried where there is no GPU. As a program it says
+what the device is: `python -m benchmarks.devices cuda`.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.timing import machine
+from vitmae_search.errors import DeviceError
+from vitmae_search.vitmae import choose_device
+
+_WARM_UP = 0.3
+"""Seconds of work before a timing: an idle GPU takes some to raise its clocks."""
+_FACTS = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
+
+
+def device_of(wanted: str) -> torch.device:
+    """Raises `SystemExit` with one sentence, and exit code 1, where it is not here."""
+    try:
+        return choose_device(wanted)
+    except DeviceError as error:
+        raise SystemExit(str(error)) from error
+
+
+def describe(device: torch.device) -> str:
+    """Lines of Markdown: the device, what drives it and how it stands, the machine, and versions."""
+    lines = [machine("torch", "triton", "transformers", "timm")]
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        memory = f"{properties.total_memory / 2**30:.1f} GiB"
+        processors = (
+            f"{properties.multi_processor_count} multiprocessors, sm_{properties.major}{properties.minor}"
+        )
+        cudnn: Any = torch.backends.cudnn
+        versions = f"CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
+        lines = [
+            f"**{properties.name}**, {memory}, {processors}; {versions}",
+            f"as found: {state(device)}",
+            *lines,
+        ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def state(device: torch.device) -> str:
+    """Clocks, power and temperature, which are read and never set."""
+    tool = shutil.which("nvidia-smi")
+    if device.type != "cuda" or tool is None:
+        return "not told (no nvidia-smi)"
+    which = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+    words = [tool, which, f"--query-gpu={_FACTS}", "--format=csv,noheader"]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    if said.returncode:
+        return f"not told ({(said.stdout + said.stderr).strip()})"
+    return ", ".join(
+        f"{name} {fact.strip()}"
+        for name, fact in zip(_FACTS.split(","), said.stdout.split(","), strict=False)
+    )
+
+
+def synchroniser(device: torch.device) -> Callable[[], object]:
+    """What waits until the device has done all that it was given."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int = 30) -> float:
+    """Of one `work`, on the device's own clock; given one after another, without waiting in between."""
+    synchronise = synchroniser(device)
+    started = time.perf_counter()
+    while time.perf_counter() - started < (_WARM_UP if device.type == "cuda" else 0.01):
+        work()
+        synchronise()
+    marks = [_mark(device)]
+    for _ in range(repeats):
+        work()
+        marks.append(_mark(device))
+    synchronise()
+    return float(np.median([_between(*pair) for pair in pairwise(marks)]))
+
+
+def _mark(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return time.perf_counter()
+    cuda: Any = torch.cuda
+    event = cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _between(first: Any, second: Any) -> float:
+    """Seconds."""
+    return float(second - first if isinstance(first, float) else first.elapsed_time(second) / 1e3)
+
+
+class Memory:
+    """The most of a device's memory that was held since then, in GiB, beyond what was held before.
+
+    It is what torch takes from the device, so that what CUDA graphs keep for themselves is counted.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before = self._held()
+
+    def peak(self, work: Callable[[], object]) -> float:
+        """While `work` runs, with what was made for it; what others left unused is given back first."""
+        self._held()
+        if self._device.type != "cuda":
+            work()
+            return 0.0
+        torch.cuda.reset_peak_memory_stats(self._device)
+        work()
+        synchroniser(self._device)()
+        return float(torch.cuda.max_memory_reserved(self._device) - self._before) / 2**30
+
+    def _held(self) -> int:
+        if self._device.type != "cuda":
+            return 0
+        gc.collect()
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(self._device)
+
+
+if __name__ == "__main__":
+    print(describe(device_of(sys.argv[1])))

@@ -1,0 +1,289 @@
+"""The kinds of vector index that `vector_search` puts side by side, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from benchmarks.timing import cores
+from benchmarks.vector_data import Ids, K, Vectors
+from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors.approximate import ApproximateIndex
+
+_TRAINED_ON = 40_000
+_CHUNK = 50_000
+_CANDIDATES = 400
+IN_MEMORY = 1_500_000
+"""With more vectors, what keeps them in memory in 8 or 32 bits is left out."""
+
+_EF = 300  # of the graphs, in searching: about as long as ours takes
+_CONNECTIVITY, _EF_BUILDING = 16, 100
+
+
+class Kind:
+    """One way to search. Ids are 0 to N-1, and go on from there.
+
+    `search` gives the ids of the nearest of a (D,) query, best first: K of them, or as many as exist. The
+    file of `save` has what it keeps in memory; the float32 vectors are mapped from a file of their own, and
+    only `IndexFlatIP` and graphs keep them as well.
+    """
+
+    name: str
+    exact = False
+    module: str | None = None
+    """The package that it needs beyond our own."""
+
+    def build(self, vectors: Vectors) -> None:
+        raise NotImplementedError
+
+    def search(self, query: Vectors) -> Ids:
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        """Write it. Raises `NotImplementedError` where there is nothing to keep, as what follows does."""
+        raise NotImplementedError
+
+    def reopen(self, path: Path) -> None:
+        """Read it into something new; the index in use stays."""
+        raise NotImplementedError
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        raise NotImplementedError
+
+    def remove(self, ids: Ids) -> None:
+        raise NotImplementedError
+
+
+class Product(Kind):
+    """A NumPy product of all vectors and the query."""
+
+    name = "NumPy product"
+    exact = True
+
+    def build(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def search(self, query: Vectors) -> Ids:
+        scores = self._vectors @ query
+        best = np.argpartition(-scores, K)[:K]
+        return best[np.argsort(-scores[best])]
+
+
+class Faiss(Kind):
+    """An index of FAISS. With `candidates`, the best so many are compared exactly with the mapped vectors."""
+
+    def __init__(self, name: str, make: Callable[[int, int], Any], candidates: int = 0) -> None:
+        """`make` is told D and N."""
+        self.name, self._make, self._candidates = name, make, candidates
+        self.exact = name == "IndexFlatIP"
+
+    def build(self, vectors: Vectors) -> None:
+        self._vectors, count = vectors, len(vectors)
+        faiss.omp_set_num_threads(cores())
+        self._index = self._make(vectors.shape[1], count)
+        if not self._index.is_trained:
+            self._index.train(np.ascontiguousarray(vectors[:: -(-count // _TRAINED_ON)]))
+        for start in range(0, count, _CHUNK):
+            self._index.add(np.ascontiguousarray(vectors[start : start + _CHUNK]))
+
+    def search(self, query: Vectors) -> Ids:
+        faiss.omp_set_num_threads(1)
+        found: Ids = self._index.search(query[None], self._candidates or K)[1][0]
+        found = np.sort(found[found >= 0])
+        return found[np.argsort(-(self._vectors[found] @ query))[:K]]
+
+    def save(self, path: Path) -> None:
+        faiss.write_index(self._index, str(path))
+
+    def reopen(self, path: Path) -> None:
+        faiss.read_index(str(path))
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        self._index.add(vectors)
+
+    def remove(self, ids: Ids) -> None:
+        if isinstance(self._index, faiss.IndexRefine):
+            raise NotImplementedError
+        self._index.remove_ids(ids)
+
+
+class HnswLib(Kind):
+    """hnswlib's graph over float32. It cannot remove, only hide."""
+
+    name = f"hnswlib, ef {_EF}"
+    module = "hnswlib"
+
+    def build(self, vectors: Vectors) -> None:
+        import hnswlib
+
+        self._dimension = vectors.shape[1]
+        self._index = hnswlib.Index("ip", self._dimension)
+        self._index.init_index(len(vectors) + 2000, M=_CONNECTIVITY, ef_construction=_EF_BUILDING)
+        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=cores())
+        self._index.set_ef(_EF)
+
+    def search(self, query: Vectors) -> Ids:
+        found: Ids = self._index.knn_query(query[None], K, num_threads=1)[0][0].astype(np.int64)
+        return found
+
+    def save(self, path: Path) -> None:
+        self._index.save_index(str(path))
+
+    def reopen(self, path: Path) -> None:
+        import hnswlib
+
+        hnswlib.Index("ip", self._dimension).load_index(str(path))
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        self._index.add_items(vectors, ids, num_threads=cores())
+
+
+class USearch(Kind):
+    """usearch's graph over half precision."""
+
+    name = f"usearch f16, ef {_EF}"
+    module = "usearch"
+
+    def build(self, vectors: Vectors) -> None:
+        from usearch.index import Index
+
+        self._index: Any = Index(
+            ndim=vectors.shape[1],
+            metric="ip",
+            dtype="f16",
+            connectivity=_CONNECTIVITY,
+            expansion_add=_EF_BUILDING,
+            expansion_search=_EF,
+        )
+        self._index.add(np.arange(len(vectors)), vectors, threads=cores())
+
+    def search(self, query: Vectors) -> Ids:
+        found: Ids = self._index.search(query, K, threads=1).keys.astype(np.int64)
+        return found
+
+    def save(self, path: Path) -> None:
+        self._index.save(str(path))
+
+    def reopen(self, path: Path) -> None:
+        from usearch.index import Index
+
+        Index.restore(str(path))
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        self._index.add(ids, vectors, threads=cores())
+
+    def remove(self, ids: Ids) -> None:
+        self._index.remove(ids)
+
+
+class Ours(Kind):
+    """The product's own, through its cache. The file of vectors that its exact search maps comes before."""
+
+    name = "**ours**"
+
+    def __init__(self, vectors: Vectors, folder: Path) -> None:
+        self.source, self._cache = Source(vectors), VectorCache(folder)
+        self._cache.save(self.source)
+
+    def build(self, vectors: Vectors) -> None:
+        """Make the approximate index, and measure its recall."""
+        self._cache.speed_up(self.source)
+
+    def search(self, query: Vectors, allowed: Ids | None = None) -> Ids:
+        return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
+
+    @property
+    def approximate(self) -> ApproximateIndex | None:
+        """What it searches with; None where it stayed exact."""
+        return self._cache.open(self.source).approximate
+
+    def save(self, path: Path) -> None:
+        """`build` wrote it already; a copy, to tell its size."""
+        made = self._cache.approximate_path(self.source.key)
+        path.write_bytes(made.read_bytes() if made.exists() else b"")
+
+    def reopen(self, path: Path) -> None:
+        """The cache's own way, with all that is verified."""
+        VectorCache(self._cache.folder).open(self.source)
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        self.source.added.append((ids, vectors))
+        self._cache.open(self.source)
+
+    def remove(self, ids: Ids) -> None:
+        self.source.removed = ids
+        self._cache.open(self.source)
+
+
+class Source:
+    """A catalogue's place: all vectors came in revision 1, later changes are one revision each."""
+
+    key = history = "benchmark"
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.dimension = vectors.shape[1]
+        self.added: list[tuple[Ids, Vectors]] = []
+        self.removed: Ids = np.empty(0, np.int64)
+        self._vectors = vectors
+
+    def revision(self) -> int:
+        return 1 + len(self.added) + bool(len(self.removed))
+
+    def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
+        for start in range(0, len(self._vectors) if revision < 1 else 0, 4096):
+            rows = self._vectors[start : start + 4096]
+            yield np.arange(start, start + len(rows)), np.asarray(rows)
+        for number, chunk in enumerate(self.added, start=2):
+            if number > revision:
+                yield chunk
+
+    def removed_since(self, revision: int) -> Ids:
+        return self.removed
+
+    def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
+        return ids, np.stack([self._vectors[row] for row in ids])
+
+
+def kinds(count: int, slow: bool) -> list[Kind]:
+    """What is set beside ours, for `count` vectors; with `slow`, graphs as well."""
+    few = [
+        Faiss("IVF, SQ8, 16 lists", factory("IVF{lists},SQ8", probed=lambda lists: 16)),
+        Faiss("RaBitQ, SQ8 refines 200", factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
+    ]
+    many: list[Kind] = [
+        Faiss("RaBitQ, 400 compared", factory("RR{d},RaBitQfs"), _CANDIDATES),
+        Faiss(
+            "IVF, RaBitQ, ¼ of the lists, 400 compared",
+            factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
+            _CANDIDATES,
+        ),
+        Faiss("PQ4 of all dimensions, 400 compared", factory("PQ{quarter}x4fs"), _CANDIDATES),
+    ]
+    kept = [Faiss("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
+    graphs = [HnswLib(), USearch()] if slow else []
+    return [Product(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
+
+
+def factory(
+    text: str, *, probed: Callable[[int], int] | None = None, factor: float = 1
+) -> Callable[[int, int], Any]:
+    """FAISS's own description, with {lists} a power of two near 4 √N. Euclidean: it ranks unit vectors as
+    the cosine does. `probed` says how many lists are searched, `factor` k-fold how many are refined.
+    """
+
+    def make(dimension: int, count: int) -> Any:
+        lists = 1 << round(np.log2(3.2 * np.sqrt(count)))
+        description = text.format(d=dimension, lists=lists, quarter=dimension // 4)
+        index = faiss.index_factory(dimension, description, faiss.METRIC_L2)
+        if probed is not None:
+            inverted = faiss.extract_index_ivf(index)
+            inverted.nprobe, inverted.cp.min_points_per_centroid = probed(lists), 1
+        if isinstance(index, faiss.IndexRefine):
+            index.k_factor = factor
+        return index
+
+    return make
