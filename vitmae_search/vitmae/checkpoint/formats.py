@@ -49,7 +49,7 @@ def check_safetensors(path: Path) -> None:
 
 
 def check_torch(path: Path) -> None:
-    """Raise `CheckpointError` unless torch.save wrote the file and torch reads it without code or warnings."""
+    """Raise `CheckpointError` unless torch.save wrote the file and torch can read it without running code."""
     head, where = _read_head(path), display_path(path)
     if _ZIP.startswith(head) or _LEGACY.startswith(head):  # nothing but the beginning, or less
         raise damaged_error(path)
