@@ -75,7 +75,8 @@ def random_case(name: str, batch: int, folder: Path) -> EncoderCase:
 def case_from_model(model: Path, side: int, batch: int) -> EncoderCase:
     """With the demo's photos."""
     images = demo_crops(side, batch)
-    pixels = ViTImageProcessor.from_pretrained(str(model)).normalise(images.transpose(0, 3, 1, 2))
+    processor = ViTImageProcessor.from_pretrained(str(model))
+    pixels = processor.rescale_and_normalize(images.transpose(0, 3, 1, 2))
     return EncoderCase(model, images, torch.from_numpy(pixels))
 
 
