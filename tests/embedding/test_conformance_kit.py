@@ -157,7 +157,7 @@ BROKEN: dict[str, dict[str, Changes]] = {
             .replace("out[:]", "out = out[: len(batch)]; out[:]")
         },
     },
-    "check_batch_mates_do_not_matter": {
+    "check_batch_composition_does_not_matter": {
         "statistics of the batch": leaning("flat.mean()"),
         "random": leaning("np.random.default_rng().random()"),
     },
