@@ -62,7 +62,7 @@ def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | Fiv
 def levels_of(processor: ViTImageProcessor) -> Tensor:
     """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
     values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
+    return torch.from_numpy(processor.rescale_and_normalize(values).reshape(3, 256).astype(np.float32))
 
 
 @fused
