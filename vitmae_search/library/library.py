@@ -899,7 +899,7 @@ class Library:
             if self._reader is not None and self._reader.replaced:
                 replaced, self._reader = self._reader, None
                 replaced.close()
-                self._vectors = self._vectors.renewed()
+                self._vectors = self._vectors.reopened()
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader
