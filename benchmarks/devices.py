@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import machine
+from benchmarks.timing import describe_machine
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import choose_device
 
@@ -27,7 +27,7 @@ _WARM_UP = 0.3
 _FACTS = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
 
-def device_of(wanted: str) -> torch.device:
+def require_device(wanted: str) -> torch.device:
     """Raises `SystemExit` with one sentence, and exit code 1, where it is not here."""
     try:
         return choose_device(wanted)
@@ -35,9 +35,9 @@ def device_of(wanted: str) -> torch.device:
         raise SystemExit(str(error)) from error
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Lines of Markdown: the device, what drives it and how it stands, the machine, and versions."""
-    lines = [machine("torch", "triton", "transformers", "timm")]
+    lines = [describe_machine("torch", "triton", "transformers", "timm")]
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         memory = f"{properties.total_memory / 2**30:.1f} GiB"
@@ -48,13 +48,13 @@ def describe(device: torch.device) -> str:
         versions = f"CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
         lines = [
             f"**{properties.name}**, {memory}, {processors}; {versions}",
-            f"as found: {state(device)}",
+            f"as found: {device_state(device)}",
             *lines,
         ]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def state(device: torch.device) -> str:
+def device_state(device: torch.device) -> str:
     """Clocks, power and temperature, which are read and never set."""
     tool = shutil.which("nvidia-smi")
     if device.type != "cuda" or tool is None:
@@ -70,7 +70,7 @@ def state(device: torch.device) -> str:
     )
 
 
-def synchroniser(device: torch.device) -> Callable[[], object]:
+def synchronizer(device: torch.device) -> Callable[[], object]:
     """What waits until the device has done all that it was given."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
@@ -79,20 +79,20 @@ def synchroniser(device: torch.device) -> Callable[[], object]:
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int = 30) -> float:
     """Of one `work`, on the device's own clock; given one after another, without waiting in between."""
-    synchronise = synchroniser(device)
+    synchronise = synchronizer(device)
     started = time.perf_counter()
     while time.perf_counter() - started < (_WARM_UP if device.type == "cuda" else 0.01):
         work()
         synchronise()
-    marks = [_mark(device)]
+    marks = [_timestamp(device)]
     for _ in range(repeats):
         work()
-        marks.append(_mark(device))
+        marks.append(_timestamp(device))
     synchronise()
-    return float(np.median([_between(*pair) for pair in pairwise(marks)]))
+    return float(np.median([_elapsed(*pair) for pair in pairwise(marks)]))
 
 
-def _mark(device: torch.device) -> Any:
+def _timestamp(device: torch.device) -> Any:
     if device.type != "cuda":
         return time.perf_counter()
     cuda: Any = torch.cuda
@@ -101,12 +101,12 @@ def _mark(device: torch.device) -> Any:
     return event
 
 
-def _between(first: Any, second: Any) -> float:
+def _elapsed(first: Any, second: Any) -> float:
     """Seconds."""
     return float(second - first if isinstance(first, float) else first.elapsed_time(second) / 1e3)
 
 
-class Memory:
+class PeakMemory:
     """The most of a device's memory that was held since then, in GiB, beyond what was held before.
 
     It is what torch takes from the device, so that what CUDA graphs keep for themselves is counted.
@@ -124,7 +124,7 @@ class Memory:
             return 0.0
         torch.cuda.reset_peak_memory_stats(self._device)
         work()
-        synchroniser(self._device)()
+        synchronizer(self._device)()
         return float(torch.cuda.max_memory_reserved(self._device) - self._before) / 2**30
 
     def _held(self) -> int:
@@ -136,4 +136,4 @@ class Memory:
 
 
 if __name__ == "__main__":
-    print(describe(device_of(sys.argv[1])))
+    print(describe_device(require_device(sys.argv[1])))

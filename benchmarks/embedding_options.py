@@ -33,8 +33,8 @@ from vitmae_search.library.encode_folder import Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.training.adaptation.whitening import fit_whitening
 
-PARTS = ("cls", "mean", "gem", "moments")
-POOLINGS = (*PARTS, "cls+mean", "cls+moments")
+SINGLE_POOLINGS = ("cls", "mean", "gem", "moments")
+POOLINGS = (*SINGLE_POOLINGS, "cls+mean", "cls+moments")
 VIEWS = ("1", "flip")
 SHRINKAGES = (None, 0.03, 0.1, 0.3)
 
@@ -43,7 +43,7 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FeatureOptions:
     """Options of the plugin. `layers` are numbers from 0."""
 
     layers: Layers
@@ -58,7 +58,7 @@ class Choice:
 class Result:
     """Shares from 0 to 1 for one choice, whitened with `shrinkage` or, where it is None, not."""
 
-    choice: Choice
+    choice: FeatureOptions
     dimension: int
     shrinkage: float | None
     precision: Figure
@@ -67,22 +67,22 @@ class Result:
 
 def main() -> None:
     """Print the table as Markdown, or one JSON object."""
-    chosen = arguments()
-    subject = photos_of(chosen.data, chosen.labels)
+    chosen = parse_arguments()
+    subject = load_subject(chosen.data, chosen.labels)
     subject = subject if chosen.limit is None else subject.drawn(chosen.limit, seed=0)
     with ExitStack() as closing:
-        opened = [closing.enter_context(open_all(chosen.model, views)) for views in VIEWS]
+        opened = [closing.enter_context(open_with_all_features(chosen.model, views)) for views in VIEWS]
         depth = opened[0].identity["config"]["num_hidden_layers"]
         shrink_to = decode_target("scaled", opened[0].input_size)
         methods = [Method.of_embedder(views, one) for views, one in zip(VIEWS, opened, strict=True)]
-        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=tell)
+        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=print_progress)
     classes = Classes.of([subject.labels[row] for row in encoded.rows])
-    layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or usual_layers(depth)
+    layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or default_layers(depth)
     results: list[Result] = []
     for views, vectors in zip(VIEWS, encoded.vectors, strict=True):
-        parts = Parts(vectors[classes.rows], depth)
+        parts = FeatureSlices(vectors[classes.rows], depth)
         for one, pooling in product(layers, chosen.pooling or POOLINGS):
-            results += measured(Choice(one, pooling, views), parts, classes.numbers)
+            results += evaluate_options(FeatureOptions(one, pooling, views), parts, classes.numbers)
             print(f"{results[-1].choice.markdown()}: measured", file=sys.stderr)
     if chosen.as_json:
         print(json.dumps({"photos": len(classes.rows), "results": [asdict(one) for one in results]}))
@@ -90,7 +90,7 @@ def main() -> None:
         print("\n".join(table(results, len(classes.rows))))
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,7 +105,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photos_of(data: Path, labels: Path | None) -> Subject:
+def load_subject(data: Path, labels: Path | None) -> Subject:
     """The photos and their classes."""
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
@@ -115,41 +115,41 @@ def photos_of(data: Path, labels: Path | None) -> Subject:
         return find_subject(data / "val", Path(folder) / "labels.csv")
 
 
-def open_all(model: str, views: str) -> GuardedEmbedder:
+def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
     """The plugin with every pooling of every layer after the first half."""
     plugin = PluginHost().get("vitmae")
     with open_embedder(plugin, {"model": model}, "cpu") as one:
         depth = one.identity["config"]["num_hidden_layers"]
     layers = ",".join(map(str, range(depth // 2, depth + 1)))
-    options = {"model": model, "layers": layers, "pooling": "+".join(PARTS), "views": views}
+    options = {"model": model, "layers": layers, "pooling": "+".join(SINGLE_POOLINGS), "views": views}
     return open_embedder(plugin, options)
 
 
-def tell(done: int, failed: int) -> None:
+def print_progress(done: int, failed: int) -> None:
     """Say now and then how far the encoding is."""
     if done % 1000 == 0:
         print(f"{done} photos, {failed} failed", file=sys.stderr)
 
 
-def usual_layers(depth: int) -> list[Layers]:
+def default_layers(depth: int) -> list[Layers]:
     """Some of the later layers alone, and three together, near and far apart."""
     singles = sorted({depth // 2, 2 * depth // 3, 5 * depth // 6, depth - 1, depth})
     several = [(depth - 2, depth - 1, depth), (depth // 2, 3 * depth // 4, depth)]
     return [*((layer,) for layer in singles), *several]
 
 
-class Parts:
+class FeatureSlices:
     """Vectors of any choice, cut out of those of `open_all`."""
 
     def __init__(self, vectors: Vectors, depth: int) -> None:
         self._vectors, self._first = vectors, depth // 2
-        widths = [2 if part == "moments" else 1 for part in PARTS]
+        widths = [2 if part == "moments" else 1 for part in SINGLE_POOLINGS]
         self._width = vectors.shape[1] // (sum(widths) * (depth - self._first + 1))
         starts = np.cumsum([0, *widths]) * self._width
-        self._places = {part: slice(*starts[i : i + 2]) for i, part in enumerate(PARTS)}
+        self._places = {part: slice(*starts[i : i + 2]) for i, part in enumerate(SINGLE_POOLINGS)}
         self._stride = int(starts[-1])
 
-    def of(self, choice: Choice) -> Vectors:
+    def of(self, choice: FeatureOptions) -> Vectors:
         """(N, D), unit rows: what the plugin gives with these options."""
         columns = []
         for layer in choice.layers:
@@ -161,7 +161,9 @@ class Parts:
         return unit_rows(np.concatenate(columns, axis=1))
 
 
-def measured(choice: Choice, parts: Parts, labels: NDArray[np.int64]) -> Iterator[Result]:
+def evaluate_options(
+    choice: FeatureOptions, parts: FeatureSlices, labels: NDArray[np.int64]
+) -> Iterator[Result]:
     """One result for each of `SHRINKAGES`."""
     features = parts.of(choice)
     for shrinkage in SHRINKAGES:

@@ -32,7 +32,7 @@ _SMALL_DECODER: dict[str, Any] = {
     "decoder_num_attention_heads": 2,
 }
 """Nobody runs it here."""
-FIELDS: dict[str, dict[str, Any]] = {
+MODEL_CONFIGS: dict[str, dict[str, Any]] = {
     "base": PRESETS["base"],
     "large": PRESETS["large"],
     "minute": {
@@ -53,7 +53,7 @@ Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Case:
+class EncoderCase:
     """A model in a folder, and a batch: `images` as ours takes them, `pixels` (N, 3, H, W) as others do."""
 
     folder: Path
@@ -61,35 +61,39 @@ class Case:
     pixels: Tensor
 
 
-def random_case(name: str, batch: int, folder: Path) -> Case:
+def random_case(name: str, batch: int, folder: Path) -> EncoderCase:
     """A model of `FIELDS`, made in `folder`; its weights are random, which are as fast as any."""
     torch.manual_seed(0)
     path = folder / name
-    config = ViTMAEConfig(**FIELDS[name], **_SMALL_DECODER)
+    config = ViTMAEConfig(**MODEL_CONFIGS[name], **_SMALL_DECODER)
     ViTMAEForPreTraining(config).save_pretrained(path)
     height, width = config.image_shape
     ViTImageProcessor(size={"height": height, "width": width}).save_pretrained(path)
-    return case_of(path, height, batch)
+    return case_from_model(path, height, batch)
 
 
-def case_of(model: Path, side: int, batch: int) -> Case:
+def case_from_model(model: Path, side: int, batch: int) -> EncoderCase:
     """With the demo's photos."""
-    images = photos(side, batch)
-    pixels = ViTImageProcessor.from_pretrained(str(model)).normalise(images.transpose(0, 3, 1, 2))
-    return Case(model, images, torch.from_numpy(pixels))
+    images = demo_crops(side, batch)
+    processor = ViTImageProcessor.from_pretrained(str(model))
+    pixels = processor.rescale_and_normalize(images.transpose(0, 3, 1, 2))
+    return EncoderCase(model, images, torch.from_numpy(pixels))
 
 
-def photos(side: int, count: int) -> NDArray[np.uint8]:
+def demo_crops(side: int, count: int) -> NDArray[np.uint8]:
     """(count, side, side, 3): parts of the demo's photos, up to `_DISTINCT` of them, then these again."""
     sources = [
         _open(one["package"], one["file"]) for one in json.loads(_SAMPLES.read_text("utf-8"))["photos"]
     ]
     random = np.random.default_rng(0)
-    parts = [_part(sources[number % len(sources)], side, random) for number in range(min(count, _DISTINCT))]
+    parts = [
+        _random_square(sources[number % len(sources)], side, random)
+        for number in range(min(count, _DISTINCT))
+    ]
     return np.stack(parts)[np.arange(count) % _DISTINCT]
 
 
-def _part(image: Image.Image, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
+def _random_square(image: Image.Image, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """(side, side, 3): a square of at least half the shorter side."""
     length = min(image.size) * random.uniform(0.5, 1.0)
     left, top = (random.uniform(0, edge - length) for edge in image.size)
@@ -118,7 +122,7 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def open_ours(folder: Path, device: str, precision: str) -> GuardedEmbedder:
+def open_plugin(folder: Path, device: str, precision: str) -> GuardedEmbedder:
     """The plugin, as `index` opens it; the mean of the last layer's patch tokens, without a projection."""
     from vitmae_search.embedding import PluginHost, open_embedder
 
@@ -126,7 +130,7 @@ def open_ours(folder: Path, device: str, precision: str) -> GuardedEmbedder:
     return open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
 
 
-def pooled(model: nn.Module, pixels: Tensor) -> Rows:
+def mean_pooled(model: nn.Module, pixels: Tensor) -> Rows:
     """Its tokens come in a random order, which their mean does not know."""
     with torch.no_grad():
         tokens = model(pixels).last_hidden_state
@@ -136,10 +140,10 @@ def pooled(model: nn.Module, pixels: Tensor) -> Rows:
 
 def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
     """As the reference's documentation embeds."""
-    return np.concatenate([pooled(model, one[None]) for one in pixels])
+    return np.concatenate([mean_pooled(model, one[None]) for one in pixels])
 
 
-def unit(rows: Rows) -> Rows:
+def unit_rows(rows: Rows) -> Rows:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / lengths, np.float32)
 

@@ -28,9 +28,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=192)
     parser.add_argument("--count", type=int, default=200_000)
     chosen = parser.parse_args()
-    vectors = clustered(chosen.count, chosen.dimension)
-    queries = clustered(ROUNDS, chosen.dimension, seed=1)
-    index = ExactIndex.of(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
+    vectors = clustered_vectors(chosen.count, chosen.dimension)
+    queries = clustered_vectors(ROUNDS, chosen.dimension, seed=1)
+    index = ExactIndex.from_arrays(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
 
     def ours(query: NDArray[np.float32]) -> NDArray[np.int64]:
         found: NDArray[np.int64] = index.search(query[None], K)[0].ids
@@ -42,7 +42,7 @@ def main() -> None:
         found: NDArray[np.int64] = best[np.argsort(-scores[best], kind="stable")] + 1
         return found
 
-    same, seconds = take_turns(ours, plain, queries)
+    same, seconds = time_interleaved_queries(ours, plain, queries)
     first, second = (1000 * float(np.median(column)) for column in seconds.T)
     print("| vectors | dimension | ours, ms | NumPy, ms | ratio | same answers |\n|---|---|---|---|---|---|")
     print(
@@ -51,7 +51,7 @@ def main() -> None:
     )
 
 
-def take_turns(
+def time_interleaved_queries(
     ours: Callable[[NDArray[np.float32]], NDArray[np.int64]],
     plain: Callable[[NDArray[np.float32]], NDArray[np.int64]],
     queries: NDArray[np.float32],
@@ -68,7 +68,7 @@ def take_turns(
     return same, seconds
 
 
-def clustered(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
+def clustered_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
     """(count, dimension) float32 of unit length, in overlapping clusters, as photos' vectors are."""
     centres = np.random.default_rng(7).standard_normal((200, dimension))
     random = np.random.default_rng(seed)

@@ -26,11 +26,11 @@ from vitmae_search.library import Library, write_samples
 
 COUNT = 100_000
 SIZE = (160, 120)
-A_FOLDER = 1000
+PHOTOS_PER_FOLDER = 1000
 CAMERAS = ("Camera A", "Camera B", "Camera C")
-_FIRST = datetime(2010, 1, 1, 12)  # local time, as EXIF has it
-_APART = timedelta(minutes=73)
-_CAMERA, _TAKEN, _EXIF = 0x0110, 0x9003, 0x8769
+_FIRST_TAKEN = datetime(2010, 1, 1, 12)  # local time, as EXIF has it
+_INTERVAL = timedelta(minutes=73)
+_EXIF_MODEL, _EXIF_DATE, _EXIF_IFD = 0x0110, 0x9003, 0x8769
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def make_photos(folder: Path, count: int, *, first: int = 0, deadline: float = f
 
 def photo_path(folder: Path, number: int) -> Path:
     """Where photo `number` lies."""
-    return folder / f"{number // A_FOLDER:04d}" / f"photo-{number:07d}.jpg"
+    return folder / f"{number // PHOTOS_PER_FOLDER:04d}" / f"photo-{number:07d}.jpg"
 
 
 def make_library(
@@ -110,8 +110,8 @@ def _write(path: Path, number: int, sources: list[Image.Image]) -> None:
     gains = random.uniform(0.7, 1.3, 3)
     levels = [min(255, round(level * gain)) for gain, level in itertools.product(gains, range(256))]
     exif = Image.Exif()
-    exif[_CAMERA] = CAMERAS[random.integers(len(CAMERAS))]
-    exif.get_ifd(_EXIF)[_TAKEN] = (_FIRST + number * _APART).strftime("%Y:%m:%d %H:%M:%S")
+    exif[_EXIF_MODEL] = CAMERAS[random.integers(len(CAMERAS))]
+    exif.get_ifd(_EXIF_IFD)[_EXIF_DATE] = (_FIRST_TAKEN + number * _INTERVAL).strftime("%Y:%m:%d %H:%M:%S")
     partial = path.with_suffix(".partial")
     image.point(levels).save(partial, "JPEG", quality=85, exif=exif)
     partial.replace(path)

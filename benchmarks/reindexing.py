@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.large_library import COUNT, make_photos
-from benchmarks.startup import COMMAND, Ended, count_photos, process_environment, run
-from benchmarks.timing import ROUNDS, interleaved, machine, table
+from benchmarks.startup import COMMAND, FinishedProcess, count_photos, process_environment, run_process
+from benchmarks.timing import ROUNDS, describe_machine, markdown_table, time_interleaved
 
 BARE = "a bare walk"
 WALK = """
@@ -46,14 +46,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     chosen = parser.parse_args()
     photos = count_photos(chosen.folder / "library")
-    print(machine("torch", "sqlalchemy", "faiss-cpu"))
+    print(describe_machine("torch", "sqlalchemy", "faiss-cpu"))
     print(f"\nA library of {photos:,} photos; {chosen.new} new ones in each round.\n")
     seconds, megabytes = measure(chosen.folder, chosen.new, chosen.rounds)
     rows = [
         (way, f"{np.median(taken):.2f}", f"{megabytes[way]:.0f}" if way in megabytes else "")
         for way, taken in seconds.items()
     ]
-    print(table(("run", "seconds", "most memory, MB"), rows))
+    print(markdown_table(("run", "seconds", "most memory, MB"), rows))
 
 
 def measure(folder: Path, new: int, rounds: int) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
@@ -78,7 +78,7 @@ def measure(folder: Path, new: int, rounds: int) -> tuple[dict[str, NDArray[np.f
 
         ways["all unchanged"]()  # the first one loads the model, to know which space is the library's
         turns = {way: partial(watched, way) for way in ways}
-        return interleaved(turns, rounds=rounds, warm_up=0), megabytes
+        return time_interleaved(turns, rounds=rounds, warm_up=0), megabytes
 
 
 class _Runs:
@@ -94,22 +94,22 @@ class _Runs:
             make_photos(fresh, new, first=10 * COUNT + number * new)
         self._fresh = iter(folders)
 
-    def walk(self) -> Ended:
-        return run((sys.executable, "-c", WALK, str(self._photos)), self._environment)
+    def walk(self) -> FinishedProcess:
+        return run_process((sys.executable, "-c", WALK, str(self._photos)), self._environment)
 
-    def unchanged(self) -> Ended:
+    def unchanged(self) -> FinishedProcess:
         return self._index(self._library, self._photos, new=0)
 
-    def added(self) -> Ended:
+    def added(self) -> FinishedProcess:
         return self._index(self._library, self._photos, next(self._fresh), new=self._new)
 
-    def alone(self) -> Ended:
+    def alone(self) -> FinishedProcess:
         fresh = next(self._fresh)
         return self._index(self._home / f"library-of-{fresh.name}", fresh, new=self._new)
 
-    def _index(self, library: Path, *folders: Path, new: int) -> Ended:
+    def _index(self, library: Path, *folders: Path, new: int) -> FinishedProcess:
         words = (*COMMAND, "index", *map(str, folders), "--library", str(library), "--json")
-        ended = run(words, self._environment)
+        ended = run_process(words, self._environment)
         report = json.loads(ended.output)
         assert report["added"] == new, report
         assert report["found"] == report["unchanged"] + new, report

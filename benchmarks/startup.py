@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.large_library import COUNT, make_photos, photo_path
-from benchmarks.timing import ROUNDS, interleaved, machine, table
+from benchmarks.timing import ROUNDS, describe_machine, markdown_table, time_interleaved
 from vitmae_search.library import Library
 
 COMMAND = (sys.executable, "-P", "-m", "vitmae_search")
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     chosen = parser.parse_args()
     photos = count_photos(chosen.folder / "library")
-    print(machine("torch", "sqlalchemy", "faiss-cpu"))
+    print(describe_machine("torch", "sqlalchemy", "faiss-cpu"))
     print(f"\nA library of {photos:,} photos.\n")
     print(report(measure(chosen.folder, chosen.rounds)))
 
@@ -57,8 +57,8 @@ def measure(folder: Path, rounds: int, warm_up: int = 1) -> dict[str, NDArray[np
             "search, a known photo": (*COMMAND, "search", str(known), *library),
             "search, another photo": (*COMMAND, "search", str(unknown), *library),
         }
-        return interleaved(
-            {way: lambda words=words: run(words, environment) for way, words in commands.items()},  # type: ignore[misc]
+        return time_interleaved(
+            {way: lambda words=words: run_process(words, environment) for way, words in commands.items()},  # type: ignore[misc]
             rounds=rounds,
             warm_up=warm_up,
         )
@@ -71,7 +71,7 @@ def report(seconds: Mapping[str, NDArray[np.float64]]) -> str:
         (way, f"{np.median(column):.2f}", f"{above[way]:+.2f}" if "search" in way else "")
         for way, column in seconds.items()
     ]
-    return table(("process", "seconds", "above `import torch`, s"), rows)
+    return markdown_table(("process", "seconds", "above `import torch`, s"), rows)
 
 
 def count_photos(library: Path) -> int:
@@ -94,27 +94,27 @@ def process_environment(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FinishedProcess:
     """A process that has ended well: what it printed, and the most memory that it took."""
 
     output: str
     megabytes: float
 
 
-def run(words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+def run_process(words: Sequence[str], environment: Mapping[str, str]) -> FinishedProcess:
     """Run a process to its end. Raises RuntimeError with its own words where it fails."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(words, env=dict(environment), stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        said, complaint = (read_again(stream) for stream in (output, errors))
+        said, complaint = (_read_from_start(stream) for stream in (output, errors))
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}: {complaint}")
     kilobytes = usage.ru_maxrss / (1000 if sys.platform == "darwin" else 1)
-    return Ended(said, kilobytes * 1.024 / 1000)
+    return FinishedProcess(said, kilobytes * 1.024 / 1000)
 
 
-def read_again(stream: IO[bytes]) -> str:
+def _read_from_start(stream: IO[bytes]) -> str:
     """All that was written to it."""
     stream.seek(0)
     return stream.read().decode()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 ROUNDS = 5
 
 
-def interleaved(
+def time_interleaved(
     ways: Mapping[str, Callable[[], object]],
     *,
     rounds: int = ROUNDS,
@@ -49,7 +49,7 @@ def interleaved(
     return seconds
 
 
-def ratios(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, float]:
+def speedups(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, float]:
     """How many times as fast as `reference` each way is: the median of the rounds' own ratios.
 
     Within a round the machine is the same for all, so these wander less than ratios of medians.
@@ -57,7 +57,7 @@ def ratios(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict[s
     return {name: float(np.median(seconds[reference] / taken)) for name, taken in seconds.items()}
 
 
-def compared(
+def comparison_rows(
     seconds: Mapping[str, NDArray[np.float64]],
     *,
     reference: str,
@@ -71,34 +71,36 @@ def compared(
     The unit "ms" is milliseconds a piece of `count` pieces; any other is pieces a second. `columns` are the
     names of what the notes say.
     """
-    times = ratios(seconds, reference)
+    times = speedups(seconds, reference)
     rows = []
     for name, taken in seconds.items():
         piece = float(np.median(taken)) / count
         figure = 1000 * piece if unit == "ms" else 1 / piece
-        rows.append([name, rounded(figure), f"{times[name]:.2f}", *map(str, (notes or {}).get(name, ()))])
+        rows.append(
+            [name, format_figure(figure), f"{times[name]:.2f}", *map(str, (notes or {}).get(name, ()))]
+        )
     return ["", unit, f"× {reference}", *columns], rows
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """As Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def rounded(figure: float) -> str:
+def format_figure(figure: float) -> str:
     """With three digits that say something, and never fewer than the whole number."""
     return f"{figure:.{max(0, 2 - int(np.floor(np.log10(abs(figure)))))}f}" if figure else "0"
 
 
-def machine(*packages: str) -> str:
+def describe_machine(*packages: str) -> str:
     """One line: the processor and its cores, the system, Python, and the versions of `packages`."""
     system = f"{platform.system()}, Python {platform.python_version()}"
     named = [f"{package} {_version(package)}" for package in packages]
-    return ", ".join([f"{cores()} cores of {_processor()}", system, *named])
+    return ", ".join([f"{available_cores()} cores of {_processor()}", system, *named])
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Those that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -123,4 +125,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    print(machine("torch", "numpy"))
+    print(describe_machine("torch", "numpy"))

@@ -27,12 +27,12 @@ _QUERY_NOISE, _MIXED_NOISE = 0.5, 0.3
 _MAKING, _HELD_OUT, _NOISY = 0, 1, 2  # seeds
 _SAME = 1e-6
 
-Draw = Callable[[int, "np.random.Generator", bool], Vectors]
+VectorSampler = Callable[[int, "np.random.Generator", bool], Vectors]
 """(n, D) float32 of unit length; held out ones come from the same distribution and are never stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Data:
+class SearchData:
     """`vectors` (N, D) float32 of unit length, mapped; `queries` (Q, D), the first half held out, the others
     stored vectors with noise; `kth` (Q,) the score of the last of each one's K nearest; `more` (n, D) to add.
     """
@@ -51,7 +51,7 @@ class Data:
         return scores
 
 
-def clusters(dimension: int = DIMENSION) -> Draw:
+def clustered_vectors(dimension: int = DIMENSION) -> VectorSampler:
     """Clusters that overlap, wider than their centres are apart, in 48 dimensions, with noise in all.
 
     With 1,024 inverted lists, the 16 nearest hold less than half of the ten nearest of 100,000.
@@ -64,27 +64,27 @@ def clusters(dimension: int = DIMENSION) -> Draw:
     def draw(count: int, random: np.random.Generator, held_out: bool) -> Vectors:
         near = centres[random.integers(0, _CLUSTERS, count)]
         near = near + np.float32(_SPREAD) * random.standard_normal((count, _INTRINSIC), np.float32)
-        return unit(near @ basis + noise * random.standard_normal((count, dimension), np.float32))
+        return unit_rows(near @ basis + noise * random.standard_normal((count, dimension), np.float32))
 
     return draw
 
 
-def mixtures(base: Vectors) -> Draw:
+def mixed_vectors(base: Vectors) -> VectorSampler:
     """More of (B, D) real vectors: two of them mixed, and noise. The last tenth is only for held out ones."""
     kept = len(base) - len(base) // 10
-    noise = np.float32(_MIXED_NOISE * spread(base) / np.sqrt(base.shape[1]))
+    noise = np.float32(_MIXED_NOISE * mean_distance(base) / np.sqrt(base.shape[1]))
 
     def draw(count: int, random: np.random.Generator, held_out: bool) -> Vectors:
         first, last = (kept, len(base)) if held_out else (0, kept)
         one, other = random.integers(first, last, (2, count))
         share = random.uniform(0, 0.5, (count, 1)).astype(np.float32)
         mixed = base[one] * (1 - share) + base[other] * share
-        return unit(mixed + noise * random.standard_normal(mixed.shape, np.float32))
+        return unit_rows(mixed + noise * random.standard_normal(mixed.shape, np.float32))
 
     return draw
 
 
-def embedded(folder: Path) -> Vectors:
+def embed_folder(folder: Path) -> Vectors:
     """(B, D) float32: photos of `folder`, evenly drawn, as the bundled model's projection has them."""
     from vitmae_search.embedding import PluginHost, open_embedder
     from vitmae_search.library.encode_folder import Method, encode
@@ -98,19 +98,19 @@ def embedded(folder: Path) -> Vectors:
         return found.vectors[0] if projection is None else projection(found.vectors[0])
 
 
-def prepared(name: str, draw: Draw, count: int, folder: Path) -> Data:
+def load_or_make(name: str, draw: VectorSampler, count: int, folder: Path) -> SearchData:
     """`count` vectors with their queries, made in `folder`, or taken from there where they are already."""
     vectors_path, rest_path = folder / f"{name}-{count}.npy", folder / f"{name}-{count}.npz"
     if not rest_path.exists():
-        queries, more = _made(draw, count, vectors_path)
+        queries, more = _make(draw, count, vectors_path)
         kth = kth_scores(np.load(vectors_path, mmap_mode="r"), queries)
         np.savez(rest_path, queries=queries, kth=kth, more=more)
     with np.load(rest_path) as rest:
         vectors = np.load(vectors_path, mmap_mode="r")
-        return Data(name, vectors, rest["queries"], rest["kth"], rest["more"])
+        return SearchData(name, vectors, rest["queries"], rest["kth"], rest["more"])
 
 
-def _made(draw: Draw, count: int, path: Path) -> tuple[Vectors, Vectors]:
+def _make(draw: VectorSampler, count: int, path: Path) -> tuple[Vectors, Vectors]:
     """Write the vectors; give the queries and what may be added."""
     held_out = draw(QUERIES // 2, np.random.default_rng([_HELD_OUT]), True)
     random = np.random.default_rng([_NOISY])
@@ -120,8 +120,8 @@ def _made(draw: Draw, count: int, path: Path) -> tuple[Vectors, Vectors]:
         rows = stored[start : start + _CHUNK]
         rows[:] = draw(len(rows), np.random.default_rng([_MAKING, start]), False)
     drawn = stored[np.sort(random.choice(count, QUERIES - len(held_out), replace=False))]
-    noise = np.float32(_QUERY_NOISE * spread(drawn) / np.sqrt(shape[1]))
-    noisy = unit(drawn + noise * random.standard_normal(drawn.shape, np.float32))
+    noise = np.float32(_QUERY_NOISE * mean_distance(drawn) / np.sqrt(shape[1]))
+    noisy = unit_rows(drawn + noise * random.standard_normal(drawn.shape, np.float32))
     return np.concatenate([held_out, noisy]), draw(1000, random, False)
 
 
@@ -137,7 +137,7 @@ def kth_scores(vectors: Vectors, queries: Vectors, rows: Ids | None = None, k: i
     return kth
 
 
-def recall(found: Vectors, kth: Vectors) -> float:
+def recall_at_k(found: Vectors, kth: Vectors) -> float:
     """The share of the K nearest among what was found: its (q, K) scores, and the (q,) scores of the K-th.
 
     What scores as high as that is as good, so ties cost nothing.
@@ -145,12 +145,12 @@ def recall(found: Vectors, kth: Vectors) -> float:
     return float((found >= kth[:, None] - _SAME).mean())
 
 
-def spread(vectors: Vectors) -> np.float32:
+def mean_distance(vectors: Vectors) -> np.float32:
     """How far (N, D) are from their mean, on average."""
     return np.float32(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean())
 
 
-def unit(vectors: Vectors) -> Vectors:
+def unit_rows(vectors: Vectors) -> Vectors:
     """(N, D) with each row's length 1."""
     scaled: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return scaled

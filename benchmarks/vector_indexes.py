@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.timing import cores
+from benchmarks.timing import available_cores
 from benchmarks.vector_data import Ids, K, Vectors
 from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.approximate import ApproximateIndex
@@ -24,7 +24,7 @@ _EF = 300  # of the graphs, in searching: about as long as ours takes
 _CONNECTIVITY, _EF_BUILDING = 16, 100
 
 
-class Kind:
+class IndexKind:
     """One way to search. Ids are 0 to N-1, and go on from there.
 
     `search` gives the ids of the nearest of a (D,) query, best first: K of them, or as many as exist. The
@@ -58,7 +58,7 @@ class Kind:
         raise NotImplementedError
 
 
-class Product(Kind):
+class NumpyProduct(IndexKind):
     """A NumPy product of all vectors and the query."""
 
     name = "NumPy product"
@@ -73,7 +73,7 @@ class Product(Kind):
         return best[np.argsort(-scores[best])]
 
 
-class Faiss(Kind):
+class FaissIndex(IndexKind):
     """An index of FAISS. With `candidates`, the best so many are compared exactly with the mapped vectors."""
 
     def __init__(self, name: str, make: Callable[[int, int], Any], candidates: int = 0) -> None:
@@ -83,7 +83,7 @@ class Faiss(Kind):
 
     def build(self, vectors: Vectors) -> None:
         self._vectors, count = vectors, len(vectors)
-        faiss.omp_set_num_threads(cores())
+        faiss.omp_set_num_threads(available_cores())
         self._index = self._make(vectors.shape[1], count)
         if not self._index.is_trained:
             self._index.train(np.ascontiguousarray(vectors[:: -(-count // _TRAINED_ON)]))
@@ -111,7 +111,7 @@ class Faiss(Kind):
         self._index.remove_ids(ids)
 
 
-class HnswLib(Kind):
+class HnswlibIndex(IndexKind):
     """hnswlib's graph over float32. It cannot remove, only hide."""
 
     name = f"hnswlib, ef {_EF}"
@@ -123,7 +123,7 @@ class HnswLib(Kind):
         self._dimension = vectors.shape[1]
         self._index = hnswlib.Index("ip", self._dimension)
         self._index.init_index(len(vectors) + 2000, M=_CONNECTIVITY, ef_construction=_EF_BUILDING)
-        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=cores())
+        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=available_cores())
         self._index.set_ef(_EF)
 
     def search(self, query: Vectors) -> Ids:
@@ -139,10 +139,10 @@ class HnswLib(Kind):
         hnswlib.Index("ip", self._dimension).load_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add_items(vectors, ids, num_threads=cores())
+        self._index.add_items(vectors, ids, num_threads=available_cores())
 
 
-class USearch(Kind):
+class UsearchIndex(IndexKind):
     """usearch's graph over half precision."""
 
     name = f"usearch f16, ef {_EF}"
@@ -159,7 +159,7 @@ class USearch(Kind):
             expansion_add=_EF_BUILDING,
             expansion_search=_EF,
         )
-        self._index.add(np.arange(len(vectors)), vectors, threads=cores())
+        self._index.add(np.arange(len(vectors)), vectors, threads=available_cores())
 
     def search(self, query: Vectors) -> Ids:
         found: Ids = self._index.search(query, K, threads=1).keys.astype(np.int64)
@@ -174,19 +174,19 @@ class USearch(Kind):
         Index.restore(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add(ids, vectors, threads=cores())
+        self._index.add(ids, vectors, threads=available_cores())
 
     def remove(self, ids: Ids) -> None:
         self._index.remove(ids)
 
 
-class Ours(Kind):
+class LibraryIndex(IndexKind):
     """The product's own, through its cache. The file of vectors that its exact search maps comes before."""
 
     name = "**ours**"
 
     def __init__(self, vectors: Vectors, folder: Path) -> None:
-        self.source, self._cache = Source(vectors), VectorCache(folder)
+        self.source, self._cache = ArraySource(vectors), VectorCache(folder)
         self._cache.save(self.source)
 
     def build(self, vectors: Vectors) -> None:
@@ -219,7 +219,7 @@ class Ours(Kind):
         self._cache.open(self.source)
 
 
-class Source:
+class ArraySource:
     """A catalogue's place: all vectors came in revision 1, later changes are one revision each."""
 
     key = history = "benchmark"
@@ -248,27 +248,27 @@ class Source:
         return ids, np.stack([self._vectors[row] for row in ids])
 
 
-def kinds(count: int, slow: bool) -> list[Kind]:
+def index_kinds(count: int, slow: bool) -> list[IndexKind]:
     """What is set beside ours, for `count` vectors; with `slow`, graphs as well."""
     few = [
-        Faiss("IVF, SQ8, 16 lists", factory("IVF{lists},SQ8", probed=lambda lists: 16)),
-        Faiss("RaBitQ, SQ8 refines 200", factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
+        FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
+        FaissIndex("RaBitQ, SQ8 refines 200", faiss_factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
     ]
-    many: list[Kind] = [
-        Faiss("RaBitQ, 400 compared", factory("RR{d},RaBitQfs"), _CANDIDATES),
-        Faiss(
+    many: list[IndexKind] = [
+        FaissIndex("RaBitQ, 400 compared", faiss_factory("RR{d},RaBitQfs"), _CANDIDATES),
+        FaissIndex(
             "IVF, RaBitQ, ¼ of the lists, 400 compared",
-            factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
+            faiss_factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
             _CANDIDATES,
         ),
-        Faiss("PQ4 of all dimensions, 400 compared", factory("PQ{quarter}x4fs"), _CANDIDATES),
+        FaissIndex("PQ4 of all dimensions, 400 compared", faiss_factory("PQ{quarter}x4fs"), _CANDIDATES),
     ]
-    kept = [Faiss("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
-    graphs = [HnswLib(), USearch()] if slow else []
-    return [Product(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
+    kept = [FaissIndex("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
+    graphs = [HnswlibIndex(), UsearchIndex()] if slow else []
+    return [NumpyProduct(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
 
 
-def factory(
+def faiss_factory(
     text: str, *, probed: Callable[[int], int] | None = None, factor: float = 1
 ) -> Callable[[int, int], Any]:
     """FAISS's own description, with {lists} a power of two near 4 √N. Euclidean: it ranks unit vectors as

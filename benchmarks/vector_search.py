@@ -23,19 +23,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import machine, rounded, table
+from benchmarks.timing import describe_machine, format_figure, markdown_table
 from benchmarks.vector_data import (
-    Data,
     K,
+    SearchData,
     Vectors,
-    clusters,
-    embedded,
+    clustered_vectors,
+    embed_folder,
     kth_scores,
-    mixtures,
-    prepared,
-    recall,
+    load_or_make,
+    mixed_vectors,
+    recall_at_k,
 )
-from benchmarks.vector_indexes import Kind, Ours, kinds
+from benchmarks.vector_indexes import IndexKind, LibraryIndex, index_kinds
 
 _BLOCKS = 10
 _WARM_UP = 3
@@ -57,26 +57,30 @@ def main() -> None:
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=chosen.cache)))
         name, draw = (
-            ("clusters", clusters()) if chosen.data is None else ("photos", mixtures(embedded(chosen.data)))
+            ("clusters", clustered_vectors())
+            if chosen.data is None
+            else ("photos", mixed_vectors(embed_folder(chosen.data)))
         )
-        data = prepared(name, draw, chosen.count, chosen.cache or folder)
-        print(machine("faiss-cpu", "numpy", "hnswlib", "usearch"))
+        data = load_or_make(name, draw, chosen.count, chosen.cache or folder)
+        print(describe_machine("faiss-cpu", "numpy", "hnswlib", "usearch"))
         print(f"{len(data.vectors)} vectors of {data.vectors.shape[1]} ({name})\n")
         compare(data, folder, slow=chosen.all or chosen.count <= _MANY)
 
 
-def compare(data: Data, folder: Path, *, slow: bool) -> None:
+def compare(data: SearchData, folder: Path, *, slow: bool) -> None:
     """Build all, let them take turns, and print both tables."""
-    ours = Ours(data.vectors, folder / "ours")
-    measured = [Row(kind) for kind in [*kinds(len(data.vectors), slow), ours] if _installed(kind)]
+    ours = LibraryIndex(data.vectors, folder / "ours")
+    measured = [
+        Measurement(kind) for kind in [*index_kinds(len(data.vectors), slow), ours] if _installed(kind)
+    ]
     for row in measured:
         row.build(data, folder)
-    take_turns(measured, data)
+    time_queries_interleaved(measured, data)
     made = ours.approximate
-    filters = filtered(ours, data)
+    filters = measure_filters(ours, data)
     for row in measured:
         row.change(data)
-    print(table(HEADER, [row.cells(data) for row in measured]))
+    print(markdown_table(HEADER, [row.cells(data) for row in measured]))
     if made is None:
         print("\nOurs stayed exact.\n")
     else:
@@ -84,7 +88,7 @@ def compare(data: Data, folder: Path, *, slow: bool) -> None:
         print(
             f"\nOurs: {made.kind}, {known.candidates} compared, recall {known.recall:.3f} as it measured.\n"
         )
-    print(table(["filter leaves", "photos", "p50, ms", "p99, ms", "recall@10"], filters))
+    print(markdown_table(["filter leaves", "photos", "p50, ms", "p99, ms", "recall@10"], filters))
 
 
 HEADER = (
@@ -94,10 +98,10 @@ HEADER = (
 
 
 @dataclass(eq=False)
-class Row:
+class Measurement:
     """A kind and what was measured of it. What it cannot do stays None."""
 
-    kind: Kind
+    kind: IndexKind
     building: float = 0.0
     stored: int | None = None
     opening: float | None = None
@@ -107,17 +111,17 @@ class Row:
     asked: list[int] = field(default_factory=list)
     scores: list[Vectors] = field(default_factory=list)
 
-    def build(self, data: Data, folder: Path) -> None:
+    def build(self, data: SearchData, folder: Path) -> None:
         """Build it, write it and read it; the file is deleted."""
-        self.building = _seconds(lambda: self.kind.build(data.vectors)) or 0.0
+        self.building = _timed(lambda: self.kind.build(data.vectors)) or 0.0
         print(f"{self.kind.name}: built in {self.building:.1f} s", file=sys.stderr, flush=True)
         path = folder / "index"
-        if _seconds(lambda: self.kind.save(path)) is not None:
+        if _timed(lambda: self.kind.save(path)) is not None:
             self.stored = path.stat().st_size
-            self.opening = _seconds(lambda: self.kind.reopen(path))
+            self.opening = _timed(lambda: self.kind.reopen(path))
             path.unlink()
 
-    def ask(self, data: Data, queries: Sequence[int]) -> None:
+    def ask(self, data: SearchData, queries: Sequence[int]) -> None:
         """Time these queries one by one."""
         for number in queries:
             query = data.queries[number]
@@ -127,20 +131,20 @@ class Row:
             self.asked.append(number)
             self.scores.append(data.scores(query, found))
 
-    def change(self, data: Data) -> None:
+    def change(self, data: SearchData) -> None:
         """Add new vectors, and remove as many."""
         count = len(data.more)
         ids = len(data.vectors) + np.arange(count)
         gone = np.sort(np.random.default_rng(0).choice(len(data.vectors), count, replace=False))
-        self.adding = _seconds(lambda: self.kind.add(ids, data.more))
-        self.removing = _seconds(lambda: self.kind.remove(gone))
+        self.adding = _timed(lambda: self.kind.add(ids, data.more))
+        self.removing = _timed(lambda: self.kind.remove(gone))
 
-    def cells(self, data: Data) -> list[str]:
+    def cells(self, data: SearchData) -> list[str]:
         """As in `HEADER`."""
         p50, p99 = 1000 * np.percentile(self.seconds, (50, 99))
         asked, scores = np.array(self.asked), np.stack(self.scores)
         held_out = asked < len(data.queries) // 2
-        recalls = [recall(scores[half], data.kth[asked[half]]) for half in (held_out, ~held_out)]
+        recalls = [recall_at_k(scores[half], data.kth[asked[half]]) for half in (held_out, ~held_out)]
         return [
             self.kind.name,
             f"{self.building:.1f}",
@@ -156,7 +160,7 @@ class Row:
         ]
 
 
-def take_turns(rows: Sequence[Row], data: Data) -> None:
+def time_queries_interleaved(rows: Sequence[Measurement], data: SearchData) -> None:
     """Ask every query of every kind, block by block, each block begun by another kind."""
     for row in rows:
         for query in data.queries[:_WARM_UP]:
@@ -169,7 +173,7 @@ def take_turns(rows: Sequence[Row], data: Data) -> None:
             row.ask(data, block[:: len(block) // _SLOW] if slow else block)
 
 
-def filtered(ours: Ours, data: Data) -> list[list[str]]:
+def measure_filters(ours: LibraryIndex, data: SearchData) -> list[list[str]]:
     """How ours does where only a share of the photos is searched, drawn at random."""
     rows, count = [], len(data.vectors)
     for share in _SHARES:
@@ -182,12 +186,12 @@ def filtered(ours: Ours, data: Data) -> list[list[str]]:
             seconds.append(time.perf_counter() - started)
             scores.append(data.scores(query, found))
         p50, p99 = 1000 * np.percentile(seconds, (50, 99))
-        found_share = recall(np.stack(scores), kth)
+        found_share = recall_at_k(np.stack(scores), kth)
         rows.append([f"{share:.1%}", str(len(allowed)), f"{p50:.2f}", f"{p99:.2f}", f"{found_share:.3f}"])
     return rows
 
 
-def _installed(kind: Kind) -> bool:
+def _installed(kind: IndexKind) -> bool:
     """Whether its package is here; says so where it is not."""
     here = kind.module is None or importlib.util.find_spec(kind.module) is not None
     if not here:
@@ -197,7 +201,7 @@ def _installed(kind: Kind) -> bool:
     return here
 
 
-def _seconds(do: Callable[[], object]) -> float | None:
+def _timed(do: Callable[[], object]) -> float | None:
     """How long it takes; None where the kind cannot."""
     started = time.perf_counter()
     try:
@@ -208,7 +212,7 @@ def _seconds(do: Callable[[], object]) -> float | None:
 
 
 def _cell(figure: float | None, of: Callable[[float], float]) -> str:
-    return "—" if figure is None else rounded(of(figure))
+    return "—" if figure is None else format_figure(of(figure))
 
 
 if __name__ == "__main__":

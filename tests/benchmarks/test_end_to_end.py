@@ -23,7 +23,7 @@ SIZE = (96, 64)
     ],
 )
 def test_a_row_has_what_its_header_says(tmp_path: Path, device: str) -> None:
-    end_to_end.quieten()
+    end_to_end.silence_warnings()
     photos = [path.read_bytes() for path in make_photos(tmp_path / "made", SIZE, 3)]
     setting = Setting(torch.device(device), "fp32", 1, 2)
     row = measure(Case("minute", SIZE, 6, 2), photos, tmp_path / "case", setting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.pretraining import SIZES, _made, measure_cpu, measure_gpu, step_operations
+from benchmarks.pretraining import SIZES, measure_cpu, measure_gpu, start_all, step_operations
 from vitmae_search.vitmae import ViTMAEConfig
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_a_way_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[st
     def fail() -> Way:
         raise RuntimeError("Failed to find C compiler.")
 
-    steps, memory = _made({"compiled": fail, "plain": Way}, CPU)
+    steps, memory = start_all({"compiled": fail, "plain": Way}, CPU)
     assert list(steps) == list(memory) == ["plain"]
     assert capsys.readouterr().out == "left out: compiled; RuntimeError: Failed to find C compiler.\n"
 
