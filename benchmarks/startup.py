@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -66,10 +67,8 @@ def measure(folder: Path, rounds: int, warm_up: int = 1) -> dict[str, NDArray[np
             "search, a known photo": (*COMMAND, "search", str(known), *library),
             "search, another photo": (*COMMAND, "search", str(unknown), *library),
         }
-        return time_interleaved(
-            {name: lambda words=words: run_process(words, environment) for name, words in commands.items()},
-            # type: ignore[misc] rounds=rounds, warm_up=warm_up,
-        )
+        variants = {name: partial(run_process, words, environment) for name, words in commands.items()}
+        return time_interleaved(variants, rounds=rounds, warm_up=warm_up)
 
 
 def report(seconds: Mapping[str, NDArray[np.float64]]) -> str:
