@@ -30,7 +30,7 @@ def main() -> None:
     chosen = parser.parse_args()
     vectors = clustered_vectors(chosen.count, chosen.dimension)
     queries = clustered_vectors(ROUNDS, chosen.dimension, seed=1)
-    index = ExactIndex.of(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
+    index = ExactIndex.from_arrays(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
 
     def ours(query: NDArray[np.float32]) -> NDArray[np.int64]:
         found: NDArray[np.int64] = index.search(query[None], K)[0].ids

@@ -19,7 +19,7 @@ from PIL import Image
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 from vitmae_search.library.embedders import Embedders
-from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.records import ModelListing
 
 SPEEDS_NAME = "model-speeds.json"
@@ -74,12 +74,12 @@ def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
 def remember_speed(listing: ModelListing, images_per_second: float, measured_on: str) -> None:
     """Keep a model's figure in the user's cache folder. Failure is a warning in the log."""
     figure = {"images_per_second": images_per_second, "measured_on": measured_on}
-    remember(SPEEDS_NAME, _key(listing), figure, f"the speed of {listing.name}")
+    save_cached(SPEEDS_NAME, _key(listing), figure, f"the speed of {listing.name}")
 
 
 def with_speeds(listings: Sequence[ModelListing]) -> list[ModelListing]:
     """The listings with the figures that this machine remembers of them."""
-    known = recall(SPEEDS_NAME)
+    known = load_cached(SPEEDS_NAME)
     return [_with(listing, known.get(_key(listing))) for listing in listings]
 
 
