@@ -28,18 +28,24 @@ from torch import Tensor, nn
 
 from benchmarks.encoder_cases import (
     SHIPPED,
-    Case,
+    EncoderCase,
     Rows,
-    case_of,
+    case_from_model,
     hf_model,
     installed,
+    mean_pooled,
     one_at_a_time,
-    open_ours,
-    pooled,
+    open_plugin,
     random_case,
-    unit,
+    unit_rows,
 )
-from benchmarks.timing import compared, cores, interleaved, machine, table
+from benchmarks.timing import (
+    available_cores,
+    comparison_rows,
+    describe_machine,
+    markdown_table,
+    time_interleaved,
+)
 from plugins.vitmae.cpu_threads import Split, Workers
 from vitmae_search.vitmae import ViTMAEModel
 
@@ -47,24 +53,24 @@ BASE_BATCH, TINY_BATCH = 32, 128
 """As `index` takes them."""
 
 REFERENCE = "the reference's way"
-TRIALS = 8
+WARM_UP_BATCHES = 8
 """Batches after which ours has chosen how to share the cores."""
 
 
 @dataclass
-class Way:
+class Variant:
     """From the case's pixels to the mean of the patch tokens, (N, D), whatever its length."""
 
     run: Callable[[], Any]
     note: str = ""
 
 
-def part_of(case: Case) -> int:
+def chunk_size(case: EncoderCase) -> int:
     """How many images the others take at once: a quarter of the batch."""
     return len(case.pixels) // 4
 
 
-def few_of(case: Case) -> Tensor:
+def reference_batch(case: EncoderCase) -> Tensor:
     """What the reference's way has time for."""
     return case.pixels[: 32 if case.pixels.shape[-1] < 100 else 4]
 
@@ -76,63 +82,66 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=["base", "tiny"])
     only = parser.parse_args().only
-    print(machine("torch", "transformers", "openvino", "onnxruntime"))
+    print(describe_machine("torch", "transformers", "openvino", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
         if only != "tiny":
             compare("base", random_case("base", BASE_BATCH, Path(folder)))
         if only != "base":
-            compare("tiny", case_of(SHIPPED, 64, TINY_BATCH))
+            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH))
 
 
-def compare(title: str, case: Case) -> None:
+def compare(title: str, case: EncoderCase) -> None:
     """Measure the ways that are there, and print their table."""
-    ways = dict(ways_of(case))
-    vectors = {name: unit(way.run()) for name, way in ways.items()}  # a first call may compile
-    exact = unit(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
-    for _ in range(TRIALS):
+    ways = dict(variants_of(case))
+    vectors = {name: unit_rows(way.run()) for name, way in ways.items()}  # a first call may compile
+    exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
+    for _ in range(WARM_UP_BATCHES):
         ways["ours"].run()
-    seconds = interleaved({name: way.run for name, way in ways.items()})
-    seconds[REFERENCE] *= len(case.pixels) / len(few_of(case))
+    seconds = time_interleaved({name: way.run for name, way in ways.items()})
+    seconds[REFERENCE] *= len(case.pixels) / len(reference_batch(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
     notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
     told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["least cosine", "note"]}
-    rows = compared(seconds, reference=REFERENCE, count=len(case.pixels), **told)
-    print(f"\n{title}, {cores()} cores\n")
-    print(table(*rows), flush=True)
+    rows = comparison_rows(seconds, reference=REFERENCE, count=len(case.pixels), **told)
+    print(f"\n{title}, {available_cores()} cores\n")
+    print(markdown_table(*rows), flush=True)
 
 
-def ways_of(case: Case) -> Iterator[tuple[str, Way]]:
+def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     """By name; those whose package is missing are named and left out."""
     full = hf_model(case.folder, torch.float32)
-    yield REFERENCE, Way(lambda: one_at_a_time(full, few_of(case)), "transformers, fp32, one at a time")
+    yield (
+        REFERENCE,
+        Variant(lambda: one_at_a_time(full, reference_batch(case)), "transformers, fp32, one at a time"),
+    )
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
-    split = Workers(Split(cores(), 1))
-    yield "HF bf16", Way(lambda: pooled(model, half))
+    split = Workers(Split(available_cores(), 1))
+    yield "HF bf16", Variant(lambda: mean_pooled(model, half))
     yield (
         "HF bf16, workers",
-        Way(lambda: in_parts(split, lambda part: pooled(model, part), half, part_of(case))),
+        Variant(lambda: in_chunks(split, lambda part: mean_pooled(model, part), half, chunk_size(case))),
     )
-    yield "torch.compile bf16, workers", compiled(model, half, split, part_of(case))
+    yield "torch.compile bf16, workers", compiled_variant(model, half, split, chunk_size(case))
     if installed("openvino"):
-        yield "OpenVINO bf16", openvino(case)
+        yield "OpenVINO bf16", openvino_variant(case)
     if installed("onnxruntime", "onnx"):
-        yield from onnx_runtime(case)
+        yield from onnx_variants(case)
     for name, precision in (("ours fp32", "fp32"), ("ours", "auto")):
-        embedder = open_ours(case.folder, "cpu", precision)
+        embedder = open_plugin(case.folder, "cpu", precision)
         said = f"{embedder.provenance['precision']}, normalisation included"
-        yield name, Way(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
+        yield name, Variant(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
 
 
 # The ways of others
 
 
-def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
+def in_chunks(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
     """In parts of `size` images, of which each worker takes the next."""
     return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
-def compiled(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Way:
+def compiled_variant(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Variant:
     """With its weights frozen, which lays them out; it is compiled for one thread, as its workers have."""
     import torch._inductor.config as inductor
 
@@ -141,17 +150,17 @@ def compiled(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Way
     torch.set_num_threads(1)
     fast: Any = torch.compile(model)
     started = time.perf_counter()
-    pooled(fast, pixels[:part])
+    mean_pooled(fast, pixels[:part])
     taken = time.perf_counter() - started
     torch.set_num_threads(before)
 
     def run() -> Rows:
-        return in_parts(split, lambda some: pooled(fast, some), pixels, part)
+        return in_chunks(split, lambda some: mean_pooled(fast, some), pixels, part)
 
-    return Way(run, f"compiled in {taken:.0f} s")
+    return Variant(run, f"compiled in {taken:.0f} s")
 
 
-class Exported(nn.Module):
+class ExportedEncoder(nn.Module):
     """Our encoder in fp32 with its mean: what is handed to others to convert."""
 
     def __init__(self, folder: Path) -> None:
@@ -165,17 +174,21 @@ class Exported(nn.Module):
         return tokens[:, 1:].mean(dim=1)
 
 
-def openvino(case: Case) -> Way:
+def openvino_variant(case: EncoderCase) -> Variant:
     """A stream for each core, in bf16 where it has the hardware."""
     import openvino as ov
 
     started = time.perf_counter()
-    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[: part_of(case)])
-    hints = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
+    model = ov.convert_model(ExportedEncoder(case.folder), example_input=case.pixels[: chunk_size(case)])
+    hints = {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "NUM_STREAMS": available_cores(),
+        "INFERENCE_NUM_THREADS": available_cores(),
+    }
     network = ov.Core().compile_model(model, "CPU", hints)
     taken = time.perf_counter() - started
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
-    queue = ov.AsyncInferQueue(network, 2 * cores())
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // chunk_size(case))]
+    queue = ov.AsyncInferQueue(network, 2 * available_cores())
     found: dict[int, Rows] = {}
     queue.set_callback(
         lambda request, number: found.__setitem__(number, request.get_output_tensor(0).data.copy())
@@ -187,24 +200,24 @@ def openvino(case: Case) -> Way:
         queue.wait_all()
         return np.concatenate([found[number] for number in range(len(parts))])
 
-    return Way(run, f"converted in {taken:.0f} s")
+    return Variant(run, f"converted in {taken:.0f} s")
 
 
-def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
+def onnx_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     """In fp32, and with products in int8 (dynamic quantisation, a scale an output); one worker a core."""
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic
 
-    pool = ThreadPoolExecutor(cores())
+    pool = ThreadPoolExecutor(available_cores())
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.log_severity_level = 3
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // chunk_size(case))]
     with tempfile.TemporaryDirectory() as folder:
         whole, small = f"{folder}/fp32.onnx", f"{folder}/int8.onnx"
-        example, free = (case.pixels[: part_of(case)],), {"pixels": {0: "batch"}}
+        example, free = (case.pixels[: chunk_size(case)],), {"pixels": {0: "batch"}}
         named: dict[str, Any] = {"input_names": ["pixels"], "dynamic_axes": free, "dynamo": False}
-        torch.onnx.export(Exported(case.folder), example, whole, **named)
+        torch.onnx.export(ExportedEncoder(case.folder), example, whole, **named)
         quantize_dynamic(whole, small, per_channel=True)
         for name, path in (("ONNX Runtime fp32", whole), ("ONNX Runtime int8", small)):
             session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
@@ -214,7 +227,7 @@ def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
                     list(pool.map(lambda part: session.run(None, {"pixels": part})[0], parts))
                 )
 
-            yield name, Way(run)
+            yield name, Variant(run)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.devices import describe, device_of, synchroniser
-from benchmarks.encoder_cases import FIELDS, SHIPPED
+from benchmarks.devices import describe_device, require_device, synchronizer
+from benchmarks.encoder_cases import MODEL_CONFIGS, SHIPPED
 from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
-from benchmarks.timing import interleaved, machine, ratios, rounded, table
+from benchmarks.timing import describe_machine, format_figure, markdown_table, speedups, time_interleaved
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.plan import PendingFile
@@ -105,18 +105,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--workers", type=int, default=default_workers(), help="photos read at a time")
     chosen = parser.parse_args()
-    quieten()
-    device = device_of(chosen.device)
+    silence_warnings()
+    device = require_device(chosen.device)
     setting = Setting(device, chosen.precision, 0, chosen.workers)
     rounds = chosen.rounds or _ROUNDS[setting.kind]
     setting = Setting(device, chosen.precision, rounds, chosen.workers)
     cases = [case for case in CASES[setting.kind] if chosen.model in (None, case.model)]
-    print(f"{describe(device)}\n- {machine('pillow', 'faiss-cpu')}; {setting.workers} workers\n", flush=True)
+    machine = describe_machine("pillow", "faiss-cpu")
+    print(f"{describe_device(device)}\n- {machine}; {setting.workers} workers\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         report(cases, setting, Path(name))
 
 
-def quieten() -> None:
+def silence_warnings() -> None:
     """No progress bars and no list of the decoder's weights, which are not used here."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # read when it is imported, which is later
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -134,13 +135,15 @@ def report(cases: Sequence[Case], setting: Setting, home: Path) -> None:
         size: [path.read_bytes() for path in make_photos(home / f"{size[0]}", size, _DISTINCT[size])]
         for size in dict.fromkeys(case.size for case in cases)
     }
-    print(table(HEADER, []), flush=True)
+    print(markdown_table(HEADER, []), flush=True)
     for number, case in enumerate(cases):
         print(
-            table(measure(case, photos[case.size], home / str(number), setting), []).partition("\n")[0],
+            markdown_table(measure(case, photos[case.size], home / str(number), setting), []).partition("\n")[
+                0
+            ],
             flush=True,
         )
-    print("\n" + _memory(photos[cases[-1].size], home, setting))
+    print("\n" + _host_memory(photos[cases[-1].size], home, setting))
 
 
 def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -> list[str]:
@@ -158,7 +161,9 @@ def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -
             closing(Ways(library, model, setting, case, folders)) as ways,
         ):
             library.index(make_folder(Path(name) / "first", photos, max(128, case.ours // 4), "first"))
-            seconds = interleaved(ways.all(), rounds=setting.rounds, synchronise=synchroniser(setting.device))
+            seconds = time_interleaved(
+                ways.all(), rounds=setting.rounds, synchronise=synchronizer(setting.device)
+            )
             ways.close()
             memory = device_memory(setting.device, ways.index)
     return _cells(case, seconds, setting, memory)
@@ -170,13 +175,13 @@ def _cells(case: Case, seconds: dict[str, NDArray[np.float64]], setting: Setting
     figures = {name: 1 / float(np.median(taken)) for name, taken in each.items()}
     together = np.maximum if setting.kind == "cuda" else np.add
     share = float(np.median(together(each["decoding"], each["encoding"]) / each["ours"]))
-    times = (ratios(each, other)["ours"] for other in ("reference", "batches"))
+    times = (speedups(each, other)["ours"] for other in ("reference", "batches"))
     return [
         case.model,
         f"{case.size[0]} × {case.size[1]}",
-        *(rounded(figures[name]) for name in ("reference", "batches", "ours")),
+        *(format_figure(figures[name]) for name in ("reference", "batches", "ours")),
         *(f"{ratio:.2f}" for ratio in times),
-        *(rounded(figures[name]) for name in ("decoding", "encoding")),
+        *(format_figure(figures[name]) for name in ("decoding", "encoding")),
         f"{100 * share:.0f} %",
         memory,
     ]
@@ -279,16 +284,16 @@ def random_model(name: str, folder: Path) -> Path:
     """A model of `cases.FIELDS` as the authors' own, but for its weights."""
     from transformers import ViTImageProcessorPil, ViTMAEConfig, ViTMAEModel
 
-    config = ViTMAEConfig(**FIELDS[name])
+    config = ViTMAEConfig(**MODEL_CONFIGS[name])
     ViTMAEModel(config).save_pretrained(folder)
-    side = FIELDS[name].get("image_size", 224)
+    side = MODEL_CONFIGS[name].get("image_size", 224)
     size = {"height": side, "width": side}
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     ViTImageProcessorPil(size=size, image_mean=mean, image_std=std).save_pretrained(folder)
     return folder
 
 
-def _memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
+def _host_memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
     """Peak memory of runs over few and many files of the last case's, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     said = []
@@ -296,13 +301,13 @@ def _memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
         folder = make_folder(home / f"memory-{count}", photos, count, "memory")
         with context.Pool(1) as pool:
             library = home / f"library-{count}"
-            own, other = pool.apply(peak, (folder, library, str(setting.device), setting.workers))
+            own, other = pool.apply(peak_memory, (folder, library, str(setting.device), setting.workers))
         said.append(f"{own:.0f} MB{f' and {other:.0f} a worker' if other else ''} for {count} files")
     size = f"{len(photos[0]) / 1e6:.1f} MB"
     return f"Peak host memory of `index` with the shipped model: {', '.join(said)} of {size}."
 
 
-def peak(folder: Path, library: Path, device: str, workers: int) -> tuple[float, float]:
+def peak_memory(folder: Path, library: Path, device: str, workers: int) -> tuple[float, float]:
     """Megabytes, of this process, and of the largest that it started.
 
     Linux's own figure where it is told: the other one counts what the process was made from.

@@ -49,16 +49,16 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
-_LEAST = 0.5
+_MIN_MINUTES = 0.5
 """Minutes that have to be left for another one."""
-_LINES = 40
+_ERROR_LINES = 40
 """Of a benchmark's warnings and errors: the last ones."""
 
-Tell = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Part:
+class Benchmark:
     """A benchmark: what follows `python` and comes before the device, and how many minutes it may take."""
 
     words: tuple[str, ...]
@@ -69,20 +69,20 @@ def _encoding(model: str, tables: str) -> tuple[str, ...]:
     return ("-m", "benchmarks.gpu_encoding", "--only", model, "--tables", tables)
 
 
-PARTS = {
-    "ceilings": Part(("-m", "benchmarks.gpu_peak_rates"), 2),
-    "encoding-base": Part(_encoding("base", "ways,rest"), 9),
-    "choices-base": Part(_encoding("base", "choices"), 5),
-    "encoding-large": Part(_encoding("large", "ways,rest"), 9.5),
-    "choices-large": Part(_encoding("large", "choices"), 8),
-    "encoding-shipped": Part(_encoding("shipped", "ways,choices,rest"), 9),
-    "decoding": Part(("-m", "benchmarks.decoding"), 5),
-    "end-to-end-base": Part(("-m", "benchmarks.end_to_end", "--model", "base"), 9),
-    "end-to-end-large": Part(("-m", "benchmarks.end_to_end", "--model", "large"), 9),
-    "end-to-end-shipped": Part(("-m", "benchmarks.end_to_end", "--model", "shipped"), 9),
-    "pretraining-base": Part(("-m", "benchmarks.pretraining", "--only", "base"), 6),
-    "pretraining-large": Part(("-m", "benchmarks.pretraining", "--only", "large"), 9),
-    "pretraining-tiny": Part(("-m", "benchmarks.pretraining", "--only", "tiny"), 6),
+BENCHMARKS = {
+    "ceilings": Benchmark(("-m", "benchmarks.gpu_peak_rates"), 2),
+    "encoding-base": Benchmark(_encoding("base", "ways,rest"), 9),
+    "choices-base": Benchmark(_encoding("base", "choices"), 5),
+    "encoding-large": Benchmark(_encoding("large", "ways,rest"), 9.5),
+    "choices-large": Benchmark(_encoding("large", "choices"), 8),
+    "encoding-shipped": Benchmark(_encoding("shipped", "ways,choices,rest"), 9),
+    "decoding": Benchmark(("-m", "benchmarks.decoding"), 5),
+    "end-to-end-base": Benchmark(("-m", "benchmarks.end_to_end", "--model", "base"), 9),
+    "end-to-end-large": Benchmark(("-m", "benchmarks.end_to_end", "--model", "large"), 9),
+    "end-to-end-shipped": Benchmark(("-m", "benchmarks.end_to_end", "--model", "shipped"), 9),
+    "pretraining-base": Benchmark(("-m", "benchmarks.pretraining", "--only", "base"), 6),
+    "pretraining-large": Benchmark(("-m", "benchmarks.pretraining", "--only", "large"), 9),
+    "pretraining-tiny": Benchmark(("-m", "benchmarks.pretraining", "--only", "tiny"), 6),
 }
 
 
@@ -92,12 +92,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME")
     parser.add_argument("--minutes", type=float, default=120.0, help="for all together")
     parser.add_argument("--output", type=Path, help="a Markdown file, which is added to")
     chosen = parser.parse_args()
     asked = subprocess.run(
-        python("-m", "benchmarks.devices", chosen.device), env=environment(), capture_output=True, text=True
+        python_command("-m", "benchmarks.devices", chosen.device),
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     if asked.returncode:
         raise SystemExit(asked.stderr.strip().rpartition("\n")[2])
@@ -106,22 +109,22 @@ def main() -> None:
         if chosen.output is None
         else chosen.output.open("a", encoding="utf-8") as file
     ):
-        tell = teller(file)
+        tell = tee(file)
         tell(f"# On {chosen.device}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
-        tell(f"`python3 -m benchmarks.gpu {shlex.join(sys.argv[1:])}`{_commit()}\n")
+        tell(f"`python3 -m benchmarks.gpu {shlex.join(sys.argv[1:])}`{_git_commit()}\n")
         tell(asked.stdout)
-        parts = {name: PARTS[name] for name in PARTS if name in chosen.only}
+        parts = {name: BENCHMARKS[name] for name in BENCHMARKS if name in chosen.only}
         failed = run_all(parts, chosen.device, chosen.minutes, tell)
     raise SystemExit(1 if failed else 0)
 
 
-def run_all(parts: dict[str, Part], device: str, minutes: float, tell: Tell) -> list[str]:
+def run_all(parts: dict[str, Benchmark], device: str, minutes: float, tell: Write) -> list[str]:
     """One after another; the names of those that failed, or that there was no time for."""
     end, failed = time.monotonic() + 60 * minutes, []
     for name, part in parts.items():
         left = (end - time.monotonic()) / 60
         tell(f"## {name}\n")
-        if left < min(_LEAST, part.minutes):
+        if left < min(_MIN_MINUTES, part.minutes):
             reason: str | None = "not run: no time was left"
         else:
             reason = run((*part.words, "--device", device), 60 * min(part.minutes, left), tell)
@@ -131,13 +134,13 @@ def run_all(parts: dict[str, Part], device: str, minutes: float, tell: Tell) -> 
     return failed
 
 
-def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
+def run(words: Sequence[str], seconds: float, tell: Write) -> str | None:
     """Tell what a Python process prints, while it does. None, or why it did not end well."""
     started = time.monotonic()
     tell(f"`python3 {shlex.join(words)}`\n")
     with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as temporary:
         with subprocess.Popen(
-            python(*words),
+            python_command(*words),
             cwd=ROOT,
             env=environment() | {"TMPDIR": temporary},  # where one that is stopped leaves gigabytes
             stdout=subprocess.PIPE,
@@ -161,7 +164,7 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
         errors.seek(0)
         said = errors.read()
     if said:
-        last = "\n".join(said.splitlines()[-_LINES:])
+        last = "\n".join(said.splitlines()[-_ERROR_LINES:])
         tell(f"\n```\n{last}\n```")
     if stopped.is_set():
         return f"stopped after {seconds:.0f} seconds"
@@ -171,7 +174,7 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
     return None
 
 
-def teller(file: IO[str]) -> Tell:
+def tee(file: IO[str]) -> Write:
     """What prints, and writes to the file at once."""
 
     def tell(line: str) -> None:
@@ -181,7 +184,7 @@ def teller(file: IO[str]) -> Tell:
     return tell
 
 
-def python(*words: str) -> list[str]:
+def python_command(*words: str) -> list[str]:
     return [sys.executable, *words]
 
 
@@ -209,7 +212,7 @@ def _stop(process: subprocess.Popen[str], stopped: threading.Event) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _commit() -> str:
+def _git_commit() -> str:
     """Of the checkout, where it is one of git's."""
     try:
         words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]

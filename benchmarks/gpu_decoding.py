@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.devices import synchroniser
+from benchmarks.devices import synchronizer
 from benchmarks.end_to_end import make_folder
 from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
-from benchmarks.timing import compared, interleaved, table
+from benchmarks.timing import comparison_rows, markdown_table, time_interleaved
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import read_ahead
@@ -48,7 +48,7 @@ class Group:
 GROUPS = (Group(SMALL, 64, 4096), Group(LARGE, 12, 512))
 
 
-def nvjpeg(device: torch.device) -> DecodeOnDevice:
+def nvjpeg_decoder(device: torch.device) -> DecodeOnDevice:
     """Raises ImportError, or RuntimeError from a torchvision without nvJPEG."""
     from torchvision.io import ImageReadMode, decode_jpeg  # type: ignore[import-not-found,unused-ignore]
 
@@ -62,18 +62,18 @@ def nvjpeg(device: torch.device) -> DecodeOnDevice:
 def report(device: torch.device, side: int, groups: Sequence[Group] = GROUPS) -> Iterator[str]:
     """The tables as Markdown, or why there are none."""
     try:
-        decode_on_device = nvjpeg(device)
+        decode_on_device = nvjpeg_decoder(device)
         with tempfile.TemporaryDirectory() as name:
             path = make_photos(Path(name), (64, 48), 1)[0]
-            decode_on_device([_bytes_of(path.read_bytes())])
+            decode_on_device([_byte_tensor(path.read_bytes())])
     except (ImportError, RuntimeError) as error:
         yield f"nvJPEG is left out, for it is not here: {type(error).__name__}: {error}"
         return
     for group in groups:
-        yield from compare(decode_on_device, device, side, group)
+        yield from compare_group(decode_on_device, device, side, group)
 
 
-def compare(
+def compare_group(
     decode_on_device: DecodeOnDevice, device: torch.device, side: int, group: Group, rounds: int = 3
 ) -> Iterator[str]:
     """How fast it is on `group`'s photos, and how far from exact decoding, as two tables."""
@@ -87,27 +87,30 @@ def compare(
 
         def on_device() -> None:
             for start in range(0, len(files), _BATCH):
-                data = [_bytes_of(path.read_bytes()) for path in files[start : start + _BATCH]]
-                resized(decode_on_device(data), side)
+                data = [_byte_tensor(path.read_bytes()) for path in files[start : start + _BATCH]]
+                resize_on_device(decode_on_device(data), side)
 
         def here(thumbnails: bool) -> None:
             with tempfile.TemporaryDirectory(dir=name) as folder:
-                read_all(files, embedder, workers, ThumbnailStore(folder) if thumbnails else None)
+                read_as_index_does(files, embedder, workers, ThumbnailStore(folder) if thumbnails else None)
 
         ways: dict[str, Callable[[], object]] = {
             f"ours, {workers} workers": lambda: here(True),
             "... without thumbnails": lambda: here(False),
             "nvJPEG, and the resizing": on_device,
         }
-        seconds = interleaved(ways, rounds=rounds, synchronise=synchroniser(device))
+        seconds = time_interleaved(ways, rounds=rounds, synchronise=synchronizer(device))
         first = next(iter(ways))
-        header, rows = compared(seconds, reference=first, count=group.count, unit="images/s")
+        header, rows = comparison_rows(seconds, reference=first, count=group.count, unit="images/s")
         header[0] = f"{group.size[0]} × {group.size[1]}: {group.count} files"
-        yield table(header, rows) + "\n"
-        yield table(*drift(decode_on_device, photos[:_COMPARED], embedder, side)) + "\n"
+        yield markdown_table(header, rows) + "\n"
+        yield (
+            markdown_table(*pixel_and_vector_drift(decode_on_device, photos[:_COMPARED], embedder, side))
+            + "\n"
+        )
 
 
-def read_all(
+def read_as_index_does(
     files: Sequence[Path], embedder: GuardedEmbedder, workers: int, thumbnails: ThumbnailStore | None
 ) -> None:
     """As `index` reads."""
@@ -117,7 +120,7 @@ def read_all(
         assert one.pixels is not None, one.error
 
 
-def resized(pictures: Sequence[Tensor], side: int) -> Tensor:
+def resize_on_device(pictures: Sequence[Tensor], side: int) -> Tensor:
     """(3, H, W) uint8 each to (N, side, side, 3) uint8, bicubic and antialiased as Pillow's."""
     small = [
         functional.interpolate(one[None].float(), (side, side), mode="bicubic", antialias=True)
@@ -126,7 +129,7 @@ def resized(pictures: Sequence[Tensor], side: int) -> Tensor:
     return torch.cat(small).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def drift(
+def pixel_and_vector_drift(
     decode_on_device: DecodeOnDevice, photos: Sequence[bytes], embedder: GuardedEmbedder, side: int
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows: how far pixels and vectors are from those of exact decoding."""
@@ -137,7 +140,7 @@ def drift(
         return np.stack([np.asarray(image) for image in small])
 
     exact, default = decoded(None), decoded(decode_target("scaled", embedder.input_size))
-    there = resized(decode_on_device([_bytes_of(data) for data in photos]), side).cpu().numpy()
+    there = resize_on_device(decode_on_device([_byte_tensor(data) for data in photos]), side).cpu().numpy()
     vectors = embedder.embed(exact)
     header = ["from exact decoding", "levels: mean", "most", "cosine: lowest", "median"]
     rows = []
@@ -149,5 +152,5 @@ def drift(
     return header, rows
 
 
-def _bytes_of(data: bytes) -> Tensor:
+def _byte_tensor(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -31,21 +31,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.devices import describe, device_of, synchroniser
+from benchmarks.devices import describe_device, require_device, synchronizer
 from benchmarks.encoder_cases import (
     SHIPPED,
-    Case,
+    EncoderCase,
     Rows,
-    case_of,
+    case_from_model,
     hf_model,
     one_at_a_time,
     random_case,
-    unit,
+    unit_rows,
 )
 from benchmarks.gpu_peak_rates import SIDE, layer_products, product_rate
-from benchmarks.gpu_profile import shares
+from benchmarks.gpu_profile import time_shares_table
 from benchmarks.gpu_variants import MODES, Way, others
-from benchmarks.timing import compared, interleaved, rounded, table
+from benchmarks.timing import comparison_rows, format_figure, markdown_table, time_interleaved
 from vitmae_search.vitmae import ViTMAEConfig
 
 MODELS = ("base", "large", "shipped")
@@ -74,8 +74,8 @@ TRIAL = Scale(32, 32, (8, 16), 256)
 def main() -> None:
     """Print the tables of each model as Markdown."""
     chosen = parsed()
-    device = device_of(chosen.device)
-    print(describe(device), flush=True)
+    device = require_device(chosen.device)
+    print(describe_device(device), flush=True)
     for name in [chosen.only] if chosen.only else MODELS:
         with tempfile.TemporaryDirectory() as folder:
             case, scale = case_for(name, device, Path(folder))
@@ -100,29 +100,29 @@ def _listed(words: str) -> list[str]:
     return [word for word in words.split(",") if word]
 
 
-def case_for(name: str, device: torch.device, folder: Path) -> tuple[Case, Scale]:
+def case_for(name: str, device: torch.device, folder: Path) -> tuple[EncoderCase, Scale]:
     """The model; on a CPU a minute one, or the bundled one."""
     trial = device.type == "cpu"
     if name == "shipped":
         scale = TRIAL if trial else SMALL
-        return case_of(SHIPPED, 64, scale.photos), scale
+        return case_from_model(SHIPPED, 64, scale.photos), scale
     scale = TRIAL if trial else FULL
-    return random_case("minute" if trial else name, scale.photos, folder), scale
+    return random_case("debug" if trial else name, scale.photos, folder), scale
 
 
-def measure(case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace) -> None:
+def measure(case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace) -> None:
     """Print the tables that are asked for, each as soon as it is there."""
-    exact = unit(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels[:_COMPARED]))
+    exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels[:_COMPARED]))
     if "ways" in chosen.tables:
         print(ways_table(case, scale, device, chosen, exact), flush=True)
     if "choices" in chosen.tables:
         print(f"\n{choices_table(case, scale, device, chosen, exact)}", flush=True)
     if "rest" in chosen.tables:
         runs = {name: way.run for name, way in ours(case, device).items()}
-        print(f"\n{table(*shares(runs, device))}", flush=True)
+        print(f"\n{markdown_table(*time_shares_table(runs, device))}", flush=True)
 
 
-def ours(case: Case, device: torch.device) -> dict[str, Way]:
+def ours(case: EncoderCase, device: torch.device) -> dict[str, Way]:
     from benchmarks.gpu_plugin_variants import on_the_device, through_the_plugin
 
     resident = on_the_device(case.folder, case.images, device)
@@ -130,7 +130,7 @@ def ours(case: Case, device: torch.device) -> dict[str, Way]:
 
 
 def ways_table(
-    case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
+    case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
 ) -> str:
     """Ours beside the others, as times the fastest of these."""
     pixels = case.pixels[: max(scale.sizes)].to(device, torch.bfloat16)
@@ -150,14 +150,14 @@ def ways_table(
         notes[name] = [_percent(rate / large), _percent(rate / own), *noted(way, exact, device)]
     columns = ["% of a large product", "% of its products", *COLUMNS]
     counted, largest, each = (
-        rounded(figure) for figure in (operations(config) / 1e9, large / 1e12, own / 1e12)
+        format_figure(figure) for figure in (operations(config) / 1e9, large / 1e12, own / 1e12)
     )
     said = f"{counted} GFLOP an image; TFLOP/s: {largest} in a large product, {each} in the layers' products"
     return f"{said}\n\n" + drawn(seconds, best, scale.count, notes, columns)
 
 
 def choices_table(
-    case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
+    case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
 ) -> str:
     """Ours with each choice undone, as times ours as it is."""
     from benchmarks.gpu_plugin_variants import variants
@@ -181,8 +181,8 @@ def noted(way: Way, exact: Rows, device: torch.device) -> list[str]:
 def vectors(way: Way, device: torch.device) -> Rows:
     """(way.batch, D), of unit length."""
     rows = way.run()
-    synchroniser(device)()  # it may have run on another stream than the one that reads them
-    return unit(np.asarray(rows.float().cpu() if isinstance(rows, torch.Tensor) else rows, np.float32))
+    synchronizer(device)()  # it may have run on another stream than the one that reads them
+    return unit_rows(np.asarray(rows.float().cpu() if isinstance(rows, torch.Tensor) else rows, np.float32))
 
 
 def seconds_of(
@@ -193,7 +193,7 @@ def seconds_of(
     runs: dict[str, Callable[[], object]] = {
         name: partial(_repeat, way.run, times[name]) for name, way in ways.items()
     }
-    taken = interleaved(runs, rounds=rounds, synchronise=synchroniser(device))
+    taken = time_interleaved(runs, rounds=rounds, synchronise=synchronizer(device))
     return {name: taken[name] * count / (times[name] * way.batch) for name, way in ways.items()}
 
 
@@ -205,7 +205,7 @@ def drawn(
     columns: Sequence[str],
 ) -> str:
     said: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": columns}
-    return table(*compared(seconds, reference=reference, count=count, **said))
+    return markdown_table(*comparison_rows(seconds, reference=reference, count=count, **said))
 
 
 def operations(config: ViTMAEConfig) -> int:

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.devices import describe, device_of, median_seconds, state
-from benchmarks.timing import rounded, table
+from benchmarks.devices import describe_device, device_state, median_seconds, require_device
+from benchmarks.timing import format_figure, markdown_table
 from vitmae_search.vitmae.fused import fusing
 from vitmae_search.vitmae.prepacked import add_norm
 
@@ -42,19 +42,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    device = device_of(parser.parse_args().device)
+    device = require_device(parser.parse_args().device)
     small = device.type == "cpu"
     photos = 2 if small else 128
-    print(f"{describe(device)}\n")
+    print(f"{describe_device(device)}\n")
     with torch.inference_mode():
         header = ["bf16 product", "rows × in → out", "TFLOP/s"]
-        print(table(header, products(device, photos, 256 if small else SIDE)), "\n", flush=True)
-        print(f"after the products: {state(device)}\n")
+        print(markdown_table(header, products(device, photos, 256 if small else SIDE)), "\n", flush=True)
+        print(f"after the products: {device_state(device)}\n")
         header = ["add, norm and round", "ms", "GB/s"]
-        print(table(header, sums(device, photos)), "\n", flush=True)
+        print(markdown_table(header, sums(device, photos)), "\n", flush=True)
         header = [f"attention of {photos} photos", "ms", "TFLOP/s"]
-        print(table(header, attentions(device, photos)), "\n", flush=True)
-        print(table(["copy", "MiB", "GB/s"], copies(device, 1 << (22 if small else 30))), flush=True)
+        print(markdown_table(header, attentions(device, photos)), "\n", flush=True)
+        print(markdown_table(["copy", "MiB", "GB/s"], copies(device, 1 << (22 if small else 30))), flush=True)
 
 
 def products(device: torch.device, photos: int, side: int) -> Iterator[list[str]]:
@@ -101,7 +101,7 @@ def sums(device: torch.device, photos: int) -> Iterator[list[str]]:
         for kind, context in (("torch's own", nullcontext), ("compiled", fusing)):
             with context():
                 seconds = median_seconds(work, device)
-            moved = rounded(12 * tokens.numel() / seconds / 1e9)
+            moved = format_figure(12 * tokens.numel() / seconds / 1e9)
             yield [f"{name}, {kind}", f"{1e3 * seconds:.3f}", moved]
 
 
@@ -146,7 +146,7 @@ def copies(device: torch.device, count: int) -> Iterator[list[str]]:
 def _copied(name: str, source: Tensor, target: Tensor, moved: int) -> list[str]:
     device = source.device if source.device.type == "cuda" else target.device
     seconds = median_seconds(lambda: target.copy_(source, non_blocking=True), device, repeats=10)
-    return [name, f"{len(source) / 2**20:.0f}", rounded(moved / seconds / 1e9)]
+    return [name, f"{len(source) / 2**20:.0f}", format_figure(moved / seconds / 1e9)]
 
 
 def _random(device: torch.device, *shape: int) -> Tensor:
@@ -156,7 +156,7 @@ def _random(device: torch.device, *shape: int) -> Tensor:
 
 
 def _tera(rate: float) -> str:
-    return rounded(rate / 1e12)
+    return format_figure(rate / 1e12)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.devices import Memory, synchroniser
-from benchmarks.encoder_cases import open_ours
+from benchmarks.devices import PeakMemory, synchronizer
+from benchmarks.encoder_cases import open_plugin
 from benchmarks.gpu_variants import Way, attempt, tried
 from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
-from plugins.vitmae.features import Features
+from plugins.vitmae.features import FeatureSpec
 from plugins.vitmae.lanes import Stream, Work, part_for
 from plugins.vitmae.networks import UnitVectors, levels_of
 from plugins.vitmae.streams import CudaStream
@@ -75,8 +75,8 @@ VARIANTS = {
 
 def through_the_plugin(folder: Path, images: Images, device: torch.device, precision: str = "auto") -> Way:
     """As `index` calls it, from bytes of the host to vectors of the host; the batch is the plugin's own."""
-    memory = Memory(device)
-    embedder = open_ours(folder, str(device), precision)
+    memory = PeakMemory(device)
+    embedder = open_plugin(folder, str(device), precision)
     opened: Any = embedder._embedder
     opened._engine.fuse_after = 0.0  # as in a long run
     batch = images[: embedder.batch_size]
@@ -87,7 +87,7 @@ def through_the_plugin(folder: Path, images: Images, device: torch.device, preci
 
 def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
     """A lane's part over and over, of bytes that are there: without what copies and the host cost."""
-    memory = Memory(device)
+    memory = PeakMemory(device)
     network = network_of(folder, device)
     part = part_of(network, images)
     bytes_in = torch.from_numpy(images[:part]).to(device)
@@ -98,7 +98,7 @@ def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
             out.copy_(network(bytes_in))
 
     started = time.perf_counter()
-    synchroniser(device)()
+    synchronizer(device)()
     again = stream.recorded(compute)
 
     def run() -> Tensor:
@@ -120,7 +120,7 @@ def variants(folder: Path, images: Images, device: torch.device) -> Iterator[tup
 
 
 def of_variant(folder: Path, images: Images, device: torch.device, variant: Variant) -> Way:
-    memory = Memory(device)
+    memory = PeakMemory(device)
     network = network_of(folder, device)
     part = part_of(network, images, variant.part)
     streams = [stream_of(device, variant.graph) for _ in range(variant.lanes)]
@@ -140,7 +140,7 @@ def network_of(folder: Path, device: torch.device) -> UnitVectors:
     """What the plugin computes, in bf16 on the device, as its engine makes it."""
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
-    features = Features((config.num_hidden_layers,), "mean", None, {})
+    features = FeatureSpec((config.num_hidden_layers,), "mean", None, {})
     levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
     network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
     engine_for(network, config, config.image_shape, device=device, precision="bf16")

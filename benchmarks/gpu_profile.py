@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.devices import synchroniser
+from benchmarks.devices import synchronizer
 
 KINDS = {
     "attention": r"flash|fmha|sdpa|attention|softmax",
@@ -42,14 +42,14 @@ class Kernel:
         return next(kind for kind, pattern in KINDS.items() if re.search(pattern, name))
 
 
-def shares(
+def time_shares_table(
     runs: Mapping[str, Callable[[], object]], device: torch.device
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows for a table: the percentages of each run's time, by kind and of single kernels."""
     found = {name: kernels(run, device) for name, run in runs.items()}
-    parts = {name: by(found[name], lambda kernel: kernel.kind) for name in found}
+    parts = {name: time_shares(found[name], lambda kernel: kernel.kind) for name in found}
     rows = [[kind, *(_percent(parts[name].get(kind, 0.0)) for name in found)] for kind in (*KINDS, IDLE)]
-    names = {name: by(found[name], lambda kernel: _short(kernel.name)) for name in found}
+    names = {name: time_shares(found[name], lambda kernel: _shorten(kernel.name)) for name in found}
     most: dict[str, float] = defaultdict(float)
     for name, share in (pair for one in names.values() for pair in one.items()):
         most[name] = max(most[name], share)
@@ -62,7 +62,7 @@ def shares(
 
 def kernels(run: Callable[[], object], device: torch.device, times: int = 10) -> list[Kernel]:
     """Those of `times` runs, one after another, in the order in which they began."""
-    synchronise = synchroniser(device)
+    synchronise = synchronizer(device)
     for _ in range(2):
         run()
     synchronise()
@@ -77,7 +77,7 @@ def kernels(run: Callable[[], object], device: torch.device, times: int = 10) ->
     return sorted((_kernel(one) for one in ran), key=lambda kernel: kernel.start)
 
 
-def by(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, float]:
+def time_shares(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, float]:
     """The share of each key in the time from the first start to the last end, and that of `IDLE`.
 
     Where kernels overlap, the time belongs to the one that began first, so that all shares sum to 1.
@@ -98,7 +98,7 @@ def _kernel(event: Any) -> Kernel:
     return Kernel(event.name, float(event.time_range.start), float(event.time_range.end))
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     plain = name.removeprefix("void ").replace("|", "/").replace("`", "'")
     return plain if len(plain) <= _LETTERS else f"{plain[:_LETTERS]}…"
 

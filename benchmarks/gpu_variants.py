@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.devices import Memory, median_seconds, synchroniser
+from benchmarks.devices import PeakMemory, median_seconds, synchronizer
 from benchmarks.encoder_cases import hf_model, installed
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 from vitmae_search.vitmae.checkpoint.keys import to_hub_names
@@ -95,7 +95,7 @@ def open_other(
     deadline: float | None = None,
 ) -> tuple[Way, list[int]]:
     """The way at the fastest of `sizes`, and these, the fastest first. After `deadline` no more are tried."""
-    memory = Memory(pixels.device)
+    memory = PeakMemory(pixels.device)
     encode = mean_of_patches(load().to(pixels.device))
     if mode is not None:
         encode = compiled(encode, mode)
@@ -117,7 +117,7 @@ def tried(run: Callable[[], Any], size: int, device: torch.device) -> tuple[floa
     """Seconds of the first call, and photos a second after it."""
     started = time.perf_counter()
     run()
-    synchroniser(device)()
+    synchronizer(device)()
     first = time.perf_counter() - started
     return first, size / median_seconds(run, device, repeats=5)
 

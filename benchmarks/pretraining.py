@@ -28,11 +28,19 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.devices import Memory, describe, device_of, synchroniser
+from benchmarks.devices import PeakMemory, describe_device, require_device, synchronizer
 from benchmarks.gpu_peak_rates import product_rate
 from benchmarks.gpu_variants import attempt
-from benchmarks.pretraining_variants import REFERENCE, Case, Ways, Work, make_case, ways_on_a_gpu, ways_on_cpu
-from benchmarks.timing import compared, interleaved, rounded, table
+from benchmarks.pretraining_variants import (
+    REFERENCE,
+    PretrainingCase,
+    Variants,
+    Work,
+    make_case,
+    variants_on_cpu,
+    variants_on_gpu,
+)
+from benchmarks.timing import comparison_rows, format_figure, markdown_table, time_interleaved
 from vitmae_search.training import PRESETS
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -49,11 +57,11 @@ SIZES = {
     "base": Size(PRESETS["base"], 16, 256),
     "large": Size(PRESETS["large"], 4, 128),
     "tiny": Size(PRESETS["tiny"], 256, 4096),  # the bundled model
-    "minute": Size({**PRESETS["tiny"], "num_hidden_layers": 1, "image_size": 16}, 4, 4),  # to try this out
+    "debug": Size({**PRESETS["tiny"], "num_hidden_layers": 1, "image_size": 16}, 4, 4),  # to try this out
 }
 ON_CPU, ON_GPU = ("base", "tiny"), ("base", "large", "tiny")
-STEPS = 5  # at a time on a GPU, which is then never without work
-PRODUCT = 8192  # rows and columns of the product whose rate is the device's
+GPU_STEPS = 5  # at a time on a GPU, which is then never without work
+PRODUCT_SIDE = 8192  # rows and columns of the product whose rate is the device's
 
 Seconds = Mapping[str, NDArray[np.float64]]
 
@@ -69,48 +77,48 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--as-on-a-gpu", action="store_true", help="its rows on a CPU, to try them out")
     chosen = parser.parse_args()
-    device = device_of(chosen.device)
+    device = require_device(chosen.device)
     authors = chosen.authors or (Path("mae") if Path("mae/models_mae.py").exists() else None)
     if authors is None:
         print("Without the authors' rows: --authors FOLDER takes a clone of facebookresearch/mae.")
-    print(describe(device))
+    print(describe_device(device))
     as_gpu = device.type == "cuda" or chosen.as_on_a_gpu
     for size in [chosen.only] if chosen.only else ON_GPU if as_gpu else ON_CPU:
         print(f"\n{(measure_gpu if as_gpu else measure_cpu)(size, device, authors, chosen.rounds)}")
 
 
-def _case(size: str, count: int, device: torch.device) -> Case:
+def _case_for(size: str, count: int, device: torch.device) -> PretrainingCase:
     config = ViTMAEConfig(**SIZES[size].fields, norm_pix_loss=True, layer_norm_eps=1e-6)
     return make_case(config, count, device)
 
 
 def measure_cpu(size: str, device: torch.device, authors: Path | None, rounds: int) -> str:
     """The table of one model."""
-    case = _case(size, SIZES[size].on_cpu, device)
-    steps = {name: make() for name, make in ways_on_cpu(case, authors).items()}
+    case = _case_for(size, SIZES[size].on_cpu, device)
+    steps = {name: make() for name, make in variants_on_cpu(case, authors).items()}
     for step in steps.values():
         step.first()
-    seconds = interleaved(steps, rounds=rounds, warm_up=0)
+    seconds = time_interleaved(steps, rounds=rounds, warm_up=0)
     notes = {name: step.drift(steps[REFERENCE]) for name, step in steps.items()}
     columns = (f"loss at step {rounds + 1}", "cosine of the first gradient")
-    shown = compared(
+    shown = comparison_rows(
         seconds, reference=REFERENCE, count=case.count, unit="images/s", notes=notes, columns=columns
     )
     compiling = steps["ours, bf16, compiled"].first_seconds
-    return f"{size}, batches of {case.count}; compiling took {compiling:.0f} s\n\n{table(*shown)}"
+    return f"{size}, batches of {case.count}; compiling took {compiling:.0f} s\n\n{markdown_table(*shown)}"
 
 
 def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: int) -> str:
     """The table of one model."""
     tried = device.type == "cpu"
-    case = _case(size, SIZES[size].on_cpu if tried else SIZES[size].on_gpu, device)
-    steps, memory = _made(ways_on_a_gpu(case, authors), device)
-    repeats = 1 if tried else STEPS
-    works: dict[str, Work] = {name: partial(_repeated, step, repeats) for name, step in steps.items()}
-    seconds = interleaved(works, rounds=rounds, synchronise=synchroniser(device))
+    case = _case_for(size, SIZES[size].on_cpu if tried else SIZES[size].on_gpu, device)
+    steps, memory = start_all(variants_on_gpu(case, authors), device)
+    repeats = 1 if tried else GPU_STEPS
+    works: dict[str, Work] = {name: partial(_repeat, step, repeats) for name, step in steps.items()}
+    seconds = time_interleaved(works, rounds=rounds, synchronise=synchronizer(device))
     theirs = [name for name in steps if not name.startswith("ours")]
     best = min(theirs, key=lambda name: float(np.median(seconds[name])))
-    rate = product_rate(device, *(3 * (64 if tried else PRODUCT,)))
+    rate = product_rate(device, *(3 * (64 if tried else PRODUCT_SIDE,)))
     operations = step_operations(case.config)
     notes = {
         name: (
@@ -121,25 +129,25 @@ def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: i
         for name, step in steps.items()
     }
     columns = ("of a product's rate", "GiB", "last loss", "cosine of the first gradient")
-    shown = compared(
+    shown = comparison_rows(
         seconds, reference=best, count=case.count * repeats, unit="images/s", notes=notes, columns=columns
     )
-    said = f"{size}, batches of {case.count}; {rounded(operations / 1e9)} GFLOP an image and step; "
-    return f"{said}a bf16 product reaches {rounded(rate / 1e12)} TFLOP/s\n\n{table(*shown)}"
+    said = f"{size}, batches of {case.count}; {format_figure(operations / 1e9)} GFLOP an image and step; "
+    return f"{said}a bf16 product reaches {format_figure(rate / 1e12)} TFLOP/s\n\n{markdown_table(*shown)}"
 
 
-def _made(ways: Ways, device: torch.device) -> tuple[dict[str, Any], dict[str, float]]:
+def start_all(ways: Variants, device: torch.device) -> tuple[dict[str, Any], dict[str, float]]:
     """Each way after its first step, and the memory in GiB that it then had needed.
 
     One that fails, for want of a C compiler or of memory, is named and left out.
     """
-    made = {name: attempt(name, partial(_begun, make, device)) for name, make in ways.items()}
+    made = {name: attempt(name, partial(_start, make, device)) for name, make in ways.items()}
     there = {name: both for name, both in made.items() if both is not None}
     return {name: step for name, (step, _) in there.items()}, {name: gib for name, (_, gib) in there.items()}
 
 
-def _begun(make: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    memory, steps = Memory(device), []
+def _start(make: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    memory, steps = PeakMemory(device), []
 
     def begin() -> None:
         steps.append(make())
@@ -149,7 +157,7 @@ def _begun(make: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
     return steps[0], needed
 
 
-def _repeated(step: Work, times: int) -> None:
+def _repeat(step: Work, times: int) -> None:
     for _ in range(times):
         step()
 

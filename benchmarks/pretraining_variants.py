@@ -36,11 +36,11 @@ RATE, BETAS, DECAY = 1e-4, (0.9, 0.95), 0.05
 
 Work = Callable[[], object]
 Loss = Callable[[], Tensor]
-Ways = Mapping[str, Callable[[], Any]]
+Variants = Mapping[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True)
-class Case:
+class PretrainingCase:
     """What every way is given. `photos` (N, side, side, 3) uint8 on the host; on the device the `pixels`
     (N, 3, S, S) that were made of them, normalised, and the `noise` (N, L)."""
 
@@ -58,7 +58,7 @@ class Case:
         return self.pixels.device
 
 
-def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Case:
+def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> PretrainingCase:
     """Random crops of scikit-image's photo of an astronaut."""
     from skimage import data
 
@@ -71,10 +71,10 @@ def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Case:
     torch.manual_seed(0)
     noise = torch.rand(count, config.num_patches)
     normalise = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    return Case(config, photos, normalise(pixels).to(device), noise.to(device))
+    return PretrainingCase(config, photos, normalise(pixels).to(device), noise.to(device))
 
 
-class Step:
+class TrainingStep:
     """One way to train a model of its own, on the same batch over and over.
 
     `dtype` is autocast's, None for fp32. `as_authors` is what their loop does beside: AdamW as torch makes
@@ -112,7 +112,7 @@ class Step:
         self._backward()
         self._update()
 
-    def drift(self, reference: Step) -> tuple[str, str]:
+    def drift(self, reference: TrainingStep) -> tuple[str, str]:
         """The last loss, and how alike the first gradients are."""
         names = sorted(self.gradient.keys() & reference.gradient.keys())
         ours, theirs = (torch.cat([s.gradient[name].flatten() for name in names]) for s in (self, reference))
@@ -142,7 +142,7 @@ class Step:
 class PretrainStep:
     """What a step of `pretrain` does, all of it: crops of other photos and other masks each time."""
 
-    def __init__(self, model: ViTMAEForPreTraining, case: Case, options: PretrainOptions) -> None:
+    def __init__(self, model: ViTMAEForPreTraining, case: PretrainingCase, options: PretrainOptions) -> None:
         distributed = DistributedContext(case.device)
         batches = BatchLoader(
             PackedPhotos(case.photos.numpy(), "", ()),
@@ -169,9 +169,9 @@ class PretrainStep:
         return f"{self._trainer.fetch(self._last)[0].losses.loss:.5f}", "–"
 
 
-def ways_on_cpu(case: Case, authors: Path | None) -> Ways:
+def variants_on_cpu(case: PretrainingCase, authors: Path | None) -> Variants:
     """Names, and what makes each way with a copy of the same weights."""
-    first = _first(case)
+    first = _initial_weights(case)
     ways: dict[str, Callable[[], Any]] = {
         REFERENCE: partial(reference_step, case, first),
         f"{REFERENCE}, bf16": partial(reference_step, case, first, torch.bfloat16),
@@ -187,9 +187,9 @@ def ways_on_cpu(case: Case, authors: Path | None) -> Ways:
     return ways
 
 
-def ways_on_a_gpu(case: Case, authors: Path | None) -> Ways:
+def variants_on_gpu(case: PretrainingCase, authors: Path | None) -> Variants:
     """As `ways_on_cpu`. Nothing is compiled but where torch can, so that all of it can be tried."""
-    first, half = _first(case), torch.bfloat16
+    first, half = _initial_weights(case), torch.bfloat16
     ways: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
     if authors is not None:
         for name, dtype in (("authors, fp16", torch.float16), ("authors, bf16", half)):
@@ -203,7 +203,7 @@ def ways_on_a_gpu(case: Case, authors: Path | None) -> Ways:
     return ways
 
 
-def _first(case: Case) -> ViTMAEForPreTraining:
+def _initial_weights(case: PretrainingCase) -> ViTMAEForPreTraining:
     torch.manual_seed(1)
     return ViTMAEForPreTraining(case.config)
 
@@ -215,8 +215,12 @@ def _copied(kind: Any, first: ViTMAEForPreTraining) -> Any:
 
 
 def reference_step(
-    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None = None, *, compiled: bool = False
-) -> Step:
+    case: PretrainingCase,
+    first: ViTMAEForPreTraining,
+    dtype: torch.dtype | None = None,
+    *,
+    compiled: bool = False,
+) -> TrainingStep:
     """transformers', with position tables that stay as they are, as in the paper and in ours."""
     from transformers import ViTMAEForPreTraining as Reference
 
@@ -225,22 +229,22 @@ def reference_step(
     theirs.decoder.decoder_pos_embed.requires_grad_(False)
     theirs = theirs.to(case.device)
     called = torch.compile(theirs) if compiled else theirs
-    return Step(theirs, lambda: called(case.pixels, noise=case.noise).loss, dtype)
+    return TrainingStep(theirs, lambda: called(case.pixels, noise=case.noise).loss, dtype)
 
 
 def our_step(
-    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
-) -> Step:
+    case: PretrainingCase, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
+) -> TrainingStep:
     """Ours, without what makes the batch."""
     model = _copied(ViTMAEForPreTraining, first).to(case.device)
     eager = dtype is not None and case.device.type == "cpu"
     model.set_attn_implementation("eager" if eager else "sdpa")
     if compiled:
         compile_layers(model)
-    return Step(model, lambda: model(case.pixels, noise=case.noise).loss, dtype)
+    return TrainingStep(model, lambda: model(case.pixels, noise=case.noise).loss, dtype)
 
 
-def pretrain_step(case: Case, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
+def pretrain_step(case: PretrainingCase, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
     """Ours, with all that `pretrain` does."""
     options = PretrainOptions(
         batch_size=case.count,
@@ -255,12 +259,12 @@ def pretrain_step(case: Case, first: ViTMAEForPreTraining, *, compiled: bool) ->
 
 def authors_step(
     folder: Path,
-    case: Case,
+    case: PretrainingCase,
     like: ViTMAEForPreTraining,
     dtype: torch.dtype | None = None,
     *,
     in_their_loop: bool = False,
-) -> Step:
+) -> TrainingStep:
     """Theirs, with the weights of `like`, and the masks that all have in place of those that it draws."""
     theirs = authors_model(folder, like).to(case.device)
 
@@ -272,4 +276,4 @@ def authors_step(
             error: Tensor = theirs(case.pixels, case.config.mask_ratio)[0]
         return error
 
-    return Step(theirs, loss, dtype, as_authors=in_their_loop)
+    return TrainingStep(theirs, loss, dtype, as_authors=in_their_loop)

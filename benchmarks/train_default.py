@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import machine, rounded, table
+from benchmarks.timing import describe_machine, format_figure, markdown_table
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.training import PRESETS, PretrainProgress, pretrain
 from vitmae_search.training.data.packed_photos import list_photos
@@ -185,7 +185,7 @@ def facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any]:
         "size": chosen.size,
         "parameters": parameters,
         "batch_size": chosen.batch_size,
-        "machine": machine("torch"),
+        "machine": describe_machine("torch"),
         "device": _device(chosen.device),
         "stages": {stage: _stage(chosen.output / stage) for stage in STAGES},
     }
@@ -219,11 +219,11 @@ def _markdown(told: dict[str, Any]) -> str:
     rows = list(dict.fromkeys(name for stage in stages.values() for name in stage))
     body = [[name, *(_cell(stage.get(name, "–")) for stage in stages.values())] for name in rows]
     head = f"{told['size']}, {told['parameters']:,} parameters, batches of {told['batch_size']}; on "
-    return f"{head}{told['device']} ({told['machine']})\n\n{table(['', *stages], body)}\n"
+    return f"{head}{told['device']} ({told['machine']})\n\n{markdown_table(['', *stages], body)}\n"
 
 
 def _cell(value: object) -> str:
-    return rounded(value) if isinstance(value, float) and abs(value) >= 1e-3 else str(value)
+    return format_figure(value) if isinstance(value, float) and abs(value) >= 1e-3 else str(value)
 
 
 def _finished(place: Path) -> bool:

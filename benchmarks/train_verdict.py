@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.default_model import DEFAULT, write_labels
-from benchmarks.timing import table
+from benchmarks.timing import markdown_table
 
 POOLING = ("-o", "pooling=moments")
 FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
@@ -90,7 +90,7 @@ def verdict(found: dict[str, dict[str, dict[str, Any]]]) -> str:
         ]
         new, old = (method["neighbours"] for method in methods.values())
         words = [f"{figure}: {_compared(new[figure], old[figure])}" for figure in JUDGED]
-        parts.append(f"### {name}\n\n{table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
+        parts.append(f"### {name}\n\n{markdown_table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
     return "\n".join(parts)
 
 

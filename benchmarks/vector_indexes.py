@@ -1,4 +1,4 @@
-"""The kinds of vector index that `vector_search` puts side by side, behind one small interface."""
+"""The kinds of vector index that `vector_search` compares, behind one small interface."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.timing import cores
+from benchmarks.timing import available_cores
 from benchmarks.vector_data import Ids, K, Vectors
 from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.approximate import ApproximateIndex
@@ -18,48 +18,57 @@ _TRAINED_ON = 40_000
 _CHUNK = 50_000
 _CANDIDATES = 400
 IN_MEMORY = 1_500_000
-"""With more vectors, what keeps them in memory in 8 or 32 bits is left out."""
+"""With more vectors, indexes that keep them in memory in 8 or 32 bits are left out."""
 
-_EF = 300  # of the graphs, in searching: about as long as ours takes
+_EF = 300  # of graphs, when searching: takes about as long as ours
 _CONNECTIVITY, _EF_BUILDING = 16, 100
 
 
-class Kind:
-    """One way to search. Ids are 0 to N-1, and go on from there.
+class IndexKind:
+    """One kind of index. Ids are 0 to N-1, then those that are added.
 
-    `search` gives the ids of the nearest of a (D,) query, best first: K of them, or as many as exist. The
-    file of `save` has what it keeps in memory; the float32 vectors are mapped from a file of their own, and
-    only `IndexFlatIP` and graphs keep them as well.
+    The file of `save` holds what the index keeps in memory. The float32 vectors are mapped from a file of
+    their own; only `IndexFlatIP` and graphs keep them as well. A method that a kind cannot do raises
+    `NotImplementedError`.
     """
 
     name: str
     exact = False
     module: str | None = None
-    """The package that it needs beyond our own."""
+    """The optional package that it needs."""
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         raise NotImplementedError
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write it. Raises `NotImplementedError` where there is nothing to keep, as what follows does."""
+        """Write the index to a file."""
         raise NotImplementedError
 
     def reopen(self, path: Path) -> None:
-        """Read it into something new; the index in use stays."""
+        """Read the file into a new index, which is then dropped."""
         raise NotImplementedError
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         raise NotImplementedError
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         raise NotImplementedError
 
 
-class Product(Kind):
-    """A NumPy product of all vectors and the query."""
+class NumpyProduct(IndexKind):
+    """A NumPy product of all vectors with the query."""
 
     name = "NumPy product"
     exact = True
@@ -73,17 +82,17 @@ class Product(Kind):
         return best[np.argsort(-scores[best])]
 
 
-class Faiss(Kind):
-    """An index of FAISS. With `candidates`, the best so many are compared exactly with the mapped vectors."""
+class FaissIndex(IndexKind):
+    """An index of FAISS. `candidates` of its answers are compared exactly with the mapped vectors."""
 
     def __init__(self, name: str, make: Callable[[int, int], Any], candidates: int = 0) -> None:
-        """`make` is told D and N."""
+        """`make` creates the index from D and N."""
         self.name, self._make, self._candidates = name, make, candidates
         self.exact = name == "IndexFlatIP"
 
     def build(self, vectors: Vectors) -> None:
         self._vectors, count = vectors, len(vectors)
-        faiss.omp_set_num_threads(cores())
+        faiss.omp_set_num_threads(available_cores())
         self._index = self._make(vectors.shape[1], count)
         if not self._index.is_trained:
             self._index.train(np.ascontiguousarray(vectors[:: -(-count // _TRAINED_ON)]))
@@ -111,8 +120,8 @@ class Faiss(Kind):
         self._index.remove_ids(ids)
 
 
-class HnswLib(Kind):
-    """hnswlib's graph over float32. It cannot remove, only hide."""
+class HnswlibIndex(IndexKind):
+    """hnswlib's graph over float32 vectors. It can only hide vectors, not remove them."""
 
     name = f"hnswlib, ef {_EF}"
     module = "hnswlib"
@@ -123,7 +132,7 @@ class HnswLib(Kind):
         self._dimension = vectors.shape[1]
         self._index = hnswlib.Index("ip", self._dimension)
         self._index.init_index(len(vectors) + 2000, M=_CONNECTIVITY, ef_construction=_EF_BUILDING)
-        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=cores())
+        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=available_cores())
         self._index.set_ef(_EF)
 
     def search(self, query: Vectors) -> Ids:
@@ -139,11 +148,11 @@ class HnswLib(Kind):
         hnswlib.Index("ip", self._dimension).load_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add_items(vectors, ids, num_threads=cores())
+        self._index.add_items(vectors, ids, num_threads=available_cores())
 
 
-class USearch(Kind):
-    """usearch's graph over half precision."""
+class UsearchIndex(IndexKind):
+    """usearch's graph over half-precision vectors."""
 
     name = f"usearch f16, ef {_EF}"
     module = "usearch"
@@ -159,7 +168,7 @@ class USearch(Kind):
             expansion_add=_EF_BUILDING,
             expansion_search=_EF,
         )
-        self._index.add(np.arange(len(vectors)), vectors, threads=cores())
+        self._index.add(np.arange(len(vectors)), vectors, threads=available_cores())
 
     def search(self, query: Vectors) -> Ids:
         found: Ids = self._index.search(query, K, threads=1).keys.astype(np.int64)
@@ -174,40 +183,46 @@ class USearch(Kind):
         Index.restore(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add(ids, vectors, threads=cores())
+        self._index.add(ids, vectors, threads=available_cores())
 
     def remove(self, ids: Ids) -> None:
         self._index.remove(ids)
 
 
-class Ours(Kind):
-    """The product's own, through its cache. The file of vectors that its exact search maps comes before."""
+class LibraryIndex(IndexKind):
+    """The index of a library, through `VectorCache`. The mapped file of vectors is written first."""
 
     name = "**ours**"
 
     def __init__(self, vectors: Vectors, folder: Path) -> None:
-        self.source, self._cache = Source(vectors), VectorCache(folder)
+        self.source, self._cache = ArraySource(vectors), VectorCache(folder)
         self._cache.save(self.source)
 
     def build(self, vectors: Vectors) -> None:
-        """Make the approximate index, and measure its recall."""
+        """Build the approximate index, which measures its recall."""
         self._cache.speed_up(self.source)
 
     def search(self, query: Vectors, allowed: Ids | None = None) -> Ids:
+        """As in the base class.
+
+        Args:
+            query: (D,).
+            allowed: sorted ids that a filter leaves; None is all.
+        """
         return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
 
     @property
     def approximate(self) -> ApproximateIndex | None:
-        """What it searches with; None where it stayed exact."""
+        """The approximate index; None if searches stayed exact."""
         return self._cache.open(self.source).approximate
 
     def save(self, path: Path) -> None:
-        """`build` wrote it already; a copy, to tell its size."""
+        """Copy the file that `build` wrote, so that its size can be read."""
         made = self._cache.approximate_path(self.source.key)
         path.write_bytes(made.read_bytes() if made.exists() else b"")
 
     def reopen(self, path: Path) -> None:
-        """The cache's own way, with all that is verified."""
+        """Open it through a new cache, with all verification."""
         VectorCache(self._cache.folder).open(self.source)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
@@ -219,8 +234,8 @@ class Ours(Kind):
         self._cache.open(self.source)
 
 
-class Source:
-    """A catalogue's place: all vectors came in revision 1, later changes are one revision each."""
+class ArraySource:
+    """Stands in for a catalogue: all vectors are revision 1, and each later change is one revision."""
 
     key = history = "benchmark"
 
@@ -248,31 +263,42 @@ class Source:
         return ids, np.stack([self._vectors[row] for row in ids])
 
 
-def kinds(count: int, slow: bool) -> list[Kind]:
-    """What is set beside ours, for `count` vectors; with `slow`, graphs as well."""
+def index_kinds(count: int, slow: bool) -> list[IndexKind]:
+    """The kinds that ours is compared with.
+
+    Args:
+        count: how many vectors there are; some kinds are left out for many.
+        slow: include graphs, which take long to build.
+    """
     few = [
-        Faiss("IVF, SQ8, 16 lists", factory("IVF{lists},SQ8", probed=lambda lists: 16)),
-        Faiss("RaBitQ, SQ8 refines 200", factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
+        FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
+        FaissIndex("RaBitQ, SQ8 refines 200", faiss_factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
     ]
-    many: list[Kind] = [
-        Faiss("RaBitQ, 400 compared", factory("RR{d},RaBitQfs"), _CANDIDATES),
-        Faiss(
+    many: list[IndexKind] = [
+        FaissIndex("RaBitQ, 400 compared", faiss_factory("RR{d},RaBitQfs"), _CANDIDATES),
+        FaissIndex(
             "IVF, RaBitQ, ¼ of the lists, 400 compared",
-            factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
+            faiss_factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
             _CANDIDATES,
         ),
-        Faiss("PQ4 of all dimensions, 400 compared", factory("PQ{quarter}x4fs"), _CANDIDATES),
+        FaissIndex("PQ4 of all dimensions, 400 compared", faiss_factory("PQ{quarter}x4fs"), _CANDIDATES),
     ]
-    kept = [Faiss("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
-    graphs = [HnswLib(), USearch()] if slow else []
-    return [Product(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
+    kept = [FaissIndex("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
+    graphs = [HnswlibIndex(), UsearchIndex()] if slow else []
+    return [NumpyProduct(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
 
 
-def factory(
+def faiss_factory(
     text: str, *, probed: Callable[[int], int] | None = None, factor: float = 1
 ) -> Callable[[int, int], Any]:
-    """FAISS's own description, with {lists} a power of two near 4 √N. Euclidean: it ranks unit vectors as
-    the cosine does. `probed` says how many lists are searched, `factor` k-fold how many are refined.
+    """What makes an index from FAISS's description of it.
+
+    The metric is Euclidean, which ranks unit vectors as the cosine does.
+
+    Args:
+        text: the description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
+        probed: how many of the inverted lists are searched.
+        factor: how many times K candidates are refined.
     """
 
     def make(dimension: int, count: int) -> Any:

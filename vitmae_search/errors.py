@@ -40,7 +40,7 @@ import os
 import traceback
 
 
-def let_go(error: BaseException) -> None:
+def clear_frames(error: BaseException) -> None:
     """Empty the frames that it came by, and those of its causes: they hold a photo's bytes and pixels.
 
     For errors that are kept for a while. Their tracebacks stay, without locals.

@@ -26,7 +26,7 @@ def machine_key(*facts: object) -> str:
     return hashlib.sha256(json.dumps([facts, machine]).encode()).hexdigest()
 
 
-def recall(name: str) -> dict[str, Any]:
+def load_cached(name: str) -> dict[str, Any]:
     """All that the file `name` of the cache folder says, by key; nothing where it is absent or damaged."""
     path = settings().cache / name
     try:
@@ -39,12 +39,12 @@ def recall(name: str) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
-def remember(name: str, key: str, figure: object, what: str) -> None:
+def save_cached(name: str, key: str, figure: object, what: str) -> None:
     """Keep a figure (plain JSON) in the file `name`; `what` says in the log's warning what is not kept."""
     path = settings().cache / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures = {**recall(name), key: figure}
+        figures = {**load_cached(name), key: figure}
         with write_atomically(path, durable=False) as stream:
             stream.write(json.dumps(figures, indent=1).encode())
     except OSError as error:

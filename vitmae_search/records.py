@@ -289,11 +289,11 @@ class ClassifyReport:
     interrupted: bool = False
 
 
-RunState = Literal["running", "done", "failed", "cancelled", "interrupted"]
+JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class JobRecord:
     """A long job as the catalogue has it. `interrupted` means that its process is gone without a word.
 
     `pid` is a process of the machine called `host`.
@@ -303,7 +303,7 @@ class Run:
     key: str
     kind: str
     arguments: Mapping[str, object]
-    state: RunState
+    state: JobState
     host: str
     pid: int
     started_at: datetime

@@ -40,7 +40,7 @@ def test_searches_are_told_beside_torch(folder: Path) -> None:
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
-        startup.run((sys.executable, "-c", "raise SystemExit('no such thing')"), {})
+        startup.run_process((sys.executable, "-c", "raise SystemExit('no such thing')"), {})
 
 
 def test_without_photos_it_says_how_to_make_some(tmp_path: Path) -> None:

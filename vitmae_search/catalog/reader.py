@@ -21,7 +21,7 @@ from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
-from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
+from vitmae_search.records import Failure, JobRecord, LibraryStatus, Photo, Root, SearchFilter, Space, Tag
 
 EVERYTHING = SearchFilter()
 
@@ -260,12 +260,12 @@ class Catalog:
         with self._database.reading() as connection:
             return roots.listing(connection)
 
-    def runs(self, limit: int = 20) -> list[Run]:
+    def runs(self, limit: int = 20) -> list[JobRecord]:
         """The latest long jobs, newest first. One whose process is gone reads as "interrupted"."""
         with self._database.reading() as connection:
             return runs.latest(connection, limit)
 
-    def run(self, key: str) -> Run | None:
+    def run(self, key: str) -> JobRecord | None:
         """The job with this key; None where there is none."""
         with self._database.reading() as connection:
             return runs.one(connection, key)

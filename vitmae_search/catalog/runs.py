@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from vitmae_search.catalog.schema import RunRow
 from vitmae_search.errors import LibraryError
-from vitmae_search.records import Run, RunState
+from vitmae_search.records import JobRecord, JobState
 
 SILENCE = timedelta(minutes=5)
 """A job on another machine, whose processes cannot be seen from here, is gone after this much silence."""
@@ -22,19 +22,19 @@ _SAME_PROCESS_SECONDS = 2.0
 """How far two readings of a process's creation may lie apart: the clock is set now and then."""
 
 
-def latest(connection: Connection, limit: int) -> list[Run]:
+def latest(connection: Connection, limit: int) -> list[JobRecord]:
     """See `Catalog.runs`."""
     rows = connection.execute(select(*_COLUMNS).order_by(RunRow.run_id.desc()).limit(limit))
     return [_as_run(row) for row in rows]
 
 
-def one(connection: Connection, key: str) -> Run | None:
+def one(connection: Connection, key: str) -> JobRecord | None:
     """See `Catalog.run`."""
     row = connection.execute(select(*_COLUMNS).where(RunRow.key == key)).one_or_none()
     return None if row is None else _as_run(row)
 
 
-def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
+def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
     """See `CatalogWriter.start_run`."""
     if one(connection, key) is not None:
         raise LibraryError(f"There is a run {key} already.")
@@ -67,9 +67,9 @@ def change(connection: Connection, key: str, **values: Any) -> None:
 _COLUMNS = tuple(RunRow.__table__.columns)
 
 
-def _as_run(row: Row[Any]) -> Run:
-    state: RunState = row.state
-    return Run(
+def _as_run(row: Row[Any]) -> JobRecord:
+    state: JobState = row.state
+    return JobRecord(
         run_id=row.run_id,
         key=row.key,
         kind=row.kind,

@@ -15,7 +15,6 @@ from typing import Final, cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
-    Embedder,
     EmbedderDescription,
     GuardedEmbedder,
     ProjectedEmbedder,
@@ -66,7 +65,7 @@ class ProjectionFiles:
         assert digest is not None
         if digest not in self._read:
             try:
-                self._read[digest] = Projection.stored(self.folder, digest)
+                self._read[digest] = Projection.read_stored(self.folder, digest)
             except ModelError as error:
                 raise SpaceError(
                     f"Space {space.space_id} lacks its projection: {error} `vitmae-search check --repair` "
@@ -156,8 +155,8 @@ class Spaces:
         embedder = resolved.lazy.description if resolved.space else resolved.embedder.description
         derivation = None
         provenance = dict(embedder.provenance)
-        if embedder.left_options:
-            provenance[LEFT_OPTIONS] = embedder.left_options
+        if embedder.unresolved_options:
+            provenance[LEFT_OPTIONS] = embedder.unresolved_options
         if resolved.projection is not None:
             derivation = self._derivation(resolved.fingerprint, embedder.dimension, resolved.projection)
         searched = catalog.ensure_space(
@@ -205,7 +204,7 @@ class Spaces:
             )
         return max(fitting, key=lambda space: space.space_id, default=None)
 
-    def embedder(self, catalog: Catalog, space: Space) -> Embedder:
+    def embedder(self, catalog: Catalog, space: Space) -> GuardedEmbedder | ProjectedEmbedder:
         """An embedder that makes the vectors of a space, a derived one too.
 
         Args:

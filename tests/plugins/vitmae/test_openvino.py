@@ -90,7 +90,7 @@ def test_it_reconstructs_and_has_a_twin_as_torch_does(openvino, real_photos: dic
         one, other = (opened.reconstruct(photo, seed=1) for opened in (full, embedder))
         assert np.array_equal(one.reconstruction, other.reconstruction)
         batch = full.prepare(photo)[None]
-        with full.untrained(3) as mine, embedder.untrained(3) as its:
+        with full.random_init(3) as mine, embedder.random_init(3) as its:
             assert (mine.embed(batch) * its.embed(batch)).sum() >= 0.9999
 
 
