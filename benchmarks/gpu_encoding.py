@@ -107,7 +107,7 @@ def case_for(name: str, device: torch.device, folder: Path) -> tuple[EncoderCase
         scale = TRIAL if trial else SMALL
         return case_from_model(SHIPPED, 64, scale.photos), scale
     scale = TRIAL if trial else FULL
-    return random_case("minute" if trial else name, scale.photos, folder), scale
+    return random_case("debug" if trial else name, scale.photos, folder), scale
 
 
 def measure(case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from benchmarks.encoder_cases import open_plugin
 from benchmarks.gpu_variants import Way, attempt, tried
 from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
-from plugins.vitmae.features import Features
+from plugins.vitmae.features import FeatureSpec
 from plugins.vitmae.lanes import Stream, Work, part_for
 from plugins.vitmae.networks import UnitVectors, levels_of
 from plugins.vitmae.streams import CudaStream
@@ -140,7 +140,7 @@ def network_of(folder: Path, device: torch.device) -> UnitVectors:
     """What the plugin computes, in bf16 on the device, as its engine makes it."""
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
-    features = Features((config.num_hidden_layers,), "mean", None, {})
+    features = FeatureSpec((config.num_hidden_layers,), "mean", None, {})
     levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
     network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
     engine_for(network, config, config.image_shape, device=device, precision="bf16")

@@ -57,7 +57,7 @@ SIZES = {
     "base": Size(PRESETS["base"], 16, 256),
     "large": Size(PRESETS["large"], 4, 128),
     "tiny": Size(PRESETS["tiny"], 256, 4096),  # the bundled model
-    "minute": Size({**PRESETS["tiny"], "num_hidden_layers": 1, "image_size": 16}, 4, 4),  # to try this out
+    "debug": Size({**PRESETS["tiny"], "num_hidden_layers": 1, "image_size": 16}, 4, 4),  # to try this out
 }
 ON_CPU, ON_GPU = ("base", "tiny"), ("base", "large", "tiny")
 GPU_STEPS = 5  # at a time on a GPU, which is then never without work

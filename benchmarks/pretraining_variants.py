@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.mae_authors import authors_model
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.packed_photos import PackedPhotos
 from vitmae_search.training.data.random_resized_crop import random_crops, resize_crops
-from vitmae_search.training.data.sampler import Normalisation
-from vitmae_search.training.devices import compiles
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.devices import should_compile
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.optim import adamw
-from vitmae_search.training.pretraining.batches import Batches
-from vitmae_search.training.pretraining.grad_cache import Unread
+from vitmae_search.training.pretraining.batches import BatchLoader
+from vitmae_search.training.pretraining.grad_cache import PendingStep
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.trainer import Trainer
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
@@ -70,7 +70,7 @@ def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Pretrai
     photos = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     torch.manual_seed(0)
     noise = torch.rand(count, config.num_patches)
-    normalise = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    normalise = Normalize(IMAGENET_MEAN, IMAGENET_STD)
     return PretrainingCase(config, photos, normalise(pixels).to(device), noise.to(device))
 
 
@@ -143,18 +143,18 @@ class PretrainStep:
     """What a step of `pretrain` does, all of it: crops of other photos and other masks each time."""
 
     def __init__(self, model: ViTMAEForPreTraining, case: PretrainingCase, options: PretrainOptions) -> None:
-        processes = Processes(case.device)
-        batches = Batches(
+        distributed = DistributedContext(case.device)
+        batches = BatchLoader(
             PackedPhotos(case.photos.numpy(), "", ()),
             options,
             image_size=case.config.image_shape[0],
             num_patches=case.config.num_patches,
-            normalise=Normalisation(IMAGENET_MEAN, IMAGENET_STD),
-            processes=processes,
+            normalize=Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            distributed=distributed,
         )
-        self._trainer = Trainer(model, batches, options, processes)
+        self._trainer = Trainer(model, batches, options, distributed)
         self._step = 0
-        self._last: list[Unread] = []
+        self._last: list[PendingStep] = []
 
     def first(self) -> None:
         self()
@@ -166,7 +166,7 @@ class PretrainStep:
 
     def drift(self, reference: object) -> tuple[str, str]:
         """The last loss; the photos are others, so no gradient is like another's."""
-        return f"{self._trainer.read(self._last)[0].losses.loss:.5f}", "–"
+        return f"{self._trainer.fetch(self._last)[0].losses.loss:.5f}", "–"
 
 
 def variants_on_cpu(case: PretrainingCase, authors: Path | None) -> Variants:
@@ -196,7 +196,7 @@ def variants_on_gpu(case: PretrainingCase, authors: Path | None) -> Variants:
             ways[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
     ways["ours"] = partial(our_step, case, first, half)
     ways["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
-    if compiles(case.device):
+    if should_compile(case.device):
         ways[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
         ways["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
         ways["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)

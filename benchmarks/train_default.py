@@ -38,7 +38,7 @@ from benchmarks.timing import describe_machine, format_figure, markdown_table
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.training import PRESETS, PretrainProgress, pretrain
 from vitmae_search.training.data.packed_photos import list_photos
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.log import PretrainLog
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 
 STAGES = ("masked", "contrastive")
@@ -193,7 +193,7 @@ def facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any]:
 
 def _stage(place: Path) -> dict[str, Any]:
     report, run = (json.loads((place / name).read_bytes()) for name in ("report.json", "run.json"))
-    lines = RunLog(place / "log.jsonl").read()
+    lines = PretrainLog(place / "log.jsonl").read()
     kept = ("photos", "failed", "epochs", "steps", "seconds", "loss")
     ends = {"first": lines[0], "last": lines[-1]} if lines else {}
     losses = {
@@ -243,7 +243,7 @@ class _Told:
         self._stage, self._last = stage, float("-inf")
 
     def __call__(self, moment: PretrainProgress) -> None:
-        if moment.share < 1 and time.monotonic() - self._last < 20:
+        if moment.fraction < 1 and time.monotonic() - self._last < 20:
             return
         self._last = time.monotonic()
         line = moment.line

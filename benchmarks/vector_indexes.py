@@ -1,4 +1,4 @@
-"""The kinds of vector index that `vector_search` puts side by side, behind one small interface."""
+"""The kinds of vector index that `vector_search` compares, behind one small interface."""
 
 from __future__ import annotations
 
@@ -18,48 +18,57 @@ _TRAINED_ON = 40_000
 _CHUNK = 50_000
 _CANDIDATES = 400
 IN_MEMORY = 1_500_000
-"""With more vectors, what keeps them in memory in 8 or 32 bits is left out."""
+"""With more vectors, indexes that keep them in memory in 8 or 32 bits are left out."""
 
-_EF = 300  # of the graphs, in searching: about as long as ours takes
+_EF = 300  # of graphs, when searching: takes about as long as ours
 _CONNECTIVITY, _EF_BUILDING = 16, 100
 
 
 class IndexKind:
-    """One way to search. Ids are 0 to N-1, and go on from there.
+    """One kind of index. Ids are 0 to N-1, then those that are added.
 
-    `search` gives the ids of the nearest of a (D,) query, best first: K of them, or as many as exist. The
-    file of `save` has what it keeps in memory; the float32 vectors are mapped from a file of their own, and
-    only `IndexFlatIP` and graphs keep them as well.
+    The file of `save` holds what the index keeps in memory. The float32 vectors are mapped from a file of
+    their own; only `IndexFlatIP` and graphs keep them as well. A method that a kind cannot do raises
+    `NotImplementedError`.
     """
 
     name: str
     exact = False
     module: str | None = None
-    """The package that it needs beyond our own."""
+    """The optional package that it needs."""
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         raise NotImplementedError
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write it. Raises `NotImplementedError` where there is nothing to keep, as what follows does."""
+        """Write the index to a file."""
         raise NotImplementedError
 
     def reopen(self, path: Path) -> None:
-        """Read it into something new; the index in use stays."""
+        """Read the file into a new index, which is then dropped."""
         raise NotImplementedError
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         raise NotImplementedError
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         raise NotImplementedError
 
 
 class NumpyProduct(IndexKind):
-    """A NumPy product of all vectors and the query."""
+    """A NumPy product of all vectors with the query."""
 
     name = "NumPy product"
     exact = True
@@ -74,10 +83,10 @@ class NumpyProduct(IndexKind):
 
 
 class FaissIndex(IndexKind):
-    """An index of FAISS. With `candidates`, the best so many are compared exactly with the mapped vectors."""
+    """An index of FAISS. `candidates` of its answers are compared exactly with the mapped vectors."""
 
     def __init__(self, name: str, make: Callable[[int, int], Any], candidates: int = 0) -> None:
-        """`make` is told D and N."""
+        """`make` creates the index from D and N."""
         self.name, self._make, self._candidates = name, make, candidates
         self.exact = name == "IndexFlatIP"
 
@@ -112,7 +121,7 @@ class FaissIndex(IndexKind):
 
 
 class HnswlibIndex(IndexKind):
-    """hnswlib's graph over float32. It cannot remove, only hide."""
+    """hnswlib's graph over float32 vectors. It can only hide vectors, not remove them."""
 
     name = f"hnswlib, ef {_EF}"
     module = "hnswlib"
@@ -143,7 +152,7 @@ class HnswlibIndex(IndexKind):
 
 
 class UsearchIndex(IndexKind):
-    """usearch's graph over half precision."""
+    """usearch's graph over half-precision vectors."""
 
     name = f"usearch f16, ef {_EF}"
     module = "usearch"
@@ -181,7 +190,7 @@ class UsearchIndex(IndexKind):
 
 
 class LibraryIndex(IndexKind):
-    """The product's own, through its cache. The file of vectors that its exact search maps comes before."""
+    """The index of a library, through `VectorCache`. The mapped file of vectors is written first."""
 
     name = "**ours**"
 
@@ -190,24 +199,30 @@ class LibraryIndex(IndexKind):
         self._cache.save(self.source)
 
     def build(self, vectors: Vectors) -> None:
-        """Make the approximate index, and measure its recall."""
+        """Build the approximate index, which measures its recall."""
         self._cache.speed_up(self.source)
 
     def search(self, query: Vectors, allowed: Ids | None = None) -> Ids:
+        """As in the base class.
+
+        Args:
+            query: (D,).
+            allowed: sorted ids that a filter leaves; None is all.
+        """
         return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
 
     @property
     def approximate(self) -> ApproximateIndex | None:
-        """What it searches with; None where it stayed exact."""
+        """The approximate index; None if searches stayed exact."""
         return self._cache.open(self.source).approximate
 
     def save(self, path: Path) -> None:
-        """`build` wrote it already; a copy, to tell its size."""
+        """Copy the file that `build` wrote, so that its size can be read."""
         made = self._cache.approximate_path(self.source.key)
         path.write_bytes(made.read_bytes() if made.exists() else b"")
 
     def reopen(self, path: Path) -> None:
-        """The cache's own way, with all that is verified."""
+        """Open it through a new cache, with all verification."""
         VectorCache(self._cache.folder).open(self.source)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
@@ -220,7 +235,7 @@ class LibraryIndex(IndexKind):
 
 
 class ArraySource:
-    """A catalogue's place: all vectors came in revision 1, later changes are one revision each."""
+    """Stands in for a catalogue: all vectors are revision 1, and each later change is one revision."""
 
     key = history = "benchmark"
 
@@ -249,7 +264,12 @@ class ArraySource:
 
 
 def index_kinds(count: int, slow: bool) -> list[IndexKind]:
-    """What is set beside ours, for `count` vectors; with `slow`, graphs as well."""
+    """The kinds that ours is compared with.
+
+    Args:
+        count: how many vectors there are; some kinds are left out for many.
+        slow: include graphs, which take long to build.
+    """
     few = [
         FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
         FaissIndex("RaBitQ, SQ8 refines 200", faiss_factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
@@ -271,8 +291,14 @@ def index_kinds(count: int, slow: bool) -> list[IndexKind]:
 def faiss_factory(
     text: str, *, probed: Callable[[int], int] | None = None, factor: float = 1
 ) -> Callable[[int, int], Any]:
-    """FAISS's own description, with {lists} a power of two near 4 √N. Euclidean: it ranks unit vectors as
-    the cosine does. `probed` says how many lists are searched, `factor` k-fold how many are refined.
+    """What makes an index from FAISS's description of it.
+
+    The metric is Euclidean, which ranks unit vectors as the cosine does.
+
+    Args:
+        text: the description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
+        probed: how many of the inverted lists are searched.
+        factor: how many times K candidates are refined.
     """
 
     def make(dimension: int, count: int) -> Any:

@@ -26,9 +26,9 @@ def test_a_row_has_what_its_header_says(tmp_path: Path, device: str) -> None:
     end_to_end.silence_warnings()
     photos = [path.read_bytes() for path in make_photos(tmp_path / "made", SIZE, 3)]
     setting = Setting(torch.device(device), "fp32", 1, 2)
-    row = measure(Case("minute", SIZE, 6, 2), photos, tmp_path / "case", setting)
+    row = measure(Case("debug", SIZE, 6, 2), photos, tmp_path / "case", setting)
     cells = dict(zip(HEADER, row, strict=True))
-    assert (cells["model"], cells["photos"]) == ("minute", "96 × 64")
+    assert (cells["model"], cells["photos"]) == ("debug", "96 × 64")
     numbers = [cells[name] for name in HEADER if name not in ("model", "photos", "share", "device memory")]
     assert all(float(number) > 0 for number in numbers)
     assert (cells["device memory"] == "-") == (device == "cpu")

@@ -22,7 +22,7 @@ def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpus_rows_compute_the_same_step() -> None:
-    rows = cells(measure_gpu("minute", CPU, None, 1))
+    rows = cells(measure_gpu("debug", CPU, None, 1))
     assert {"transformers", "ours", "ours, as pretrain does it"} <= rows.keys()
     assert float(rows["ours"][-1]) > 0.999
     assert float(rows["ours"][-2]) == pytest.approx(float(rows["transformers"][-2]), rel=1e-2)
@@ -43,7 +43,7 @@ def test_a_way_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[st
 
 
 def test_a_cpus_rows_compute_the_same_step() -> None:
-    rows = cells(measure_cpu("minute", CPU, None, 1))
+    rows = cells(measure_cpu("debug", CPU, None, 1))
     assert {"transformers", "transformers, bf16", "ours", "ours, bf16", "ours, bf16, compiled"} <= rows.keys()
     assert float(rows["ours"][-1]) == pytest.approx(1, abs=1e-5)
     assert float(rows["ours, bf16"][-1]) > 0.999

@@ -13,7 +13,7 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import read_training_run, trained_runs
 
 WAIT = 120.0
@@ -31,7 +31,7 @@ QUICK = (
 )
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)

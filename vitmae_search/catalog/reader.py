@@ -21,7 +21,7 @@ from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
-from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
+from vitmae_search.records import Failure, JobRecord, LibraryStatus, Photo, Root, SearchFilter, Space, Tag
 
 EVERYTHING = SearchFilter()
 
@@ -320,12 +320,12 @@ class Catalog:
         with self._database.reading() as connection:
             return roots.listing(connection)
 
-    def runs(self, limit: int = 20) -> list[Run]:
+    def runs(self, limit: int = 20) -> list[JobRecord]:
         """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
         with self._database.reading() as connection:
             return runs.latest(connection, limit)
 
-    def run(self, key: str) -> Run | None:
+    def run(self, key: str) -> JobRecord | None:
         """Return the job with this key, or None."""
         with self._database.reading() as connection:
             return runs.one(connection, key)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from vitmae_search.catalog.schema import RunRow
 from vitmae_search.errors import LibraryError
-from vitmae_search.records import Run, RunState
+from vitmae_search.records import JobRecord, JobState
 
 STALE_AFTER = timedelta(minutes=5)
 """A job on another machine, whose processes cannot be seen from here, counts as interrupted after this time
@@ -23,7 +23,7 @@ _CREATION_TOLERANCE_SECONDS = 2.0
 """Two readings of a process's creation time may differ by this much when the clock is adjusted."""
 
 
-def latest(connection: Connection, limit: int) -> list[Run]:
+def latest(connection: Connection, limit: int) -> list[JobRecord]:
     """Return the latest jobs, newest first; see `Catalog.runs`.
 
     Args:
@@ -34,7 +34,7 @@ def latest(connection: Connection, limit: int) -> list[Run]:
     return [_as_run(row) for row in rows]
 
 
-def one(connection: Connection, key: str) -> Run | None:
+def one(connection: Connection, key: str) -> JobRecord | None:
     """Return the job with this key, or None; see `Catalog.run`.
 
     Args:
@@ -45,7 +45,7 @@ def one(connection: Connection, key: str) -> Run | None:
     return None if row is None else _as_run(row)
 
 
-def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
+def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
     """Record that this process began a job; see `CatalogWriter.start_run`.
 
     Args:
@@ -94,9 +94,9 @@ def change(connection: Connection, key: str, **values: Any) -> None:
 _COLUMNS = tuple(RunRow.__table__.columns)
 
 
-def _as_run(row: Row[Any]) -> Run:
-    state: RunState = row.state
-    return Run(
+def _as_run(row: Row[Any]) -> JobRecord:
+    state: JobState = row.state
+    return JobRecord(
         run_id=row.run_id,
         key=row.key,
         kind=row.kind,

@@ -22,7 +22,7 @@ from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
-from vitmae_search.records import Failure, Root, Run, Space
+from vitmae_search.records import Failure, JobRecord, Root, Space
 
 
 class CatalogWriter(Catalog):
@@ -253,7 +253,7 @@ class CatalogWriter(Catalog):
         with self._changing() as connection:
             tags.record(connection, classifier_id, batch)
 
-    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
+    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
         """Record that this process began a job; raise `LibraryError` if the key is taken.
 
         Args:

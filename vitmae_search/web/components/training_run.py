@@ -12,7 +12,7 @@ import streamlit as st
 
 from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import preview
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
 from vitmae_search.web.components import job_status, loss_chart, plain_text
 from vitmae_search.web.server.session import library
@@ -72,13 +72,13 @@ def _draw(folder: str, expected: State) -> None:
             _options(run)
 
 
-def _job_of(folder: str) -> Run | None:
+def _job_of(folder: str) -> JobRecord | None:
     """The newest job of this library that trains into `folder`; None where it was started elsewhere."""
     output = os.path.abspath(folder)
     return next((run for run in library().runs(50) if run.arguments.get("output") == output), None)
 
 
-def _progress(run: TrainingRun, job: Run | None) -> None:
+def _progress(run: TrainingRun, job: JobRecord | None) -> None:
     with st.container(border=True):
         detail = f"in {display_path(run.folder)}"
         plain_text.card(
@@ -128,7 +128,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
-def _show_failure(job: Run | None) -> bool:
+def _show_failure(job: JobRecord | None) -> bool:
     """Whether the run failed; if so, show why."""
     if job is None or job.state != "failed":
         return False
@@ -136,7 +136,7 @@ def _show_failure(job: Run | None) -> bool:
     return True
 
 
-def _buttons(run: TrainingRun, job: Run | None) -> None:
+def _buttons(run: TrainingRun, job: JobRecord | None) -> None:
     if run.state == "running":
         if job is None or job.state != "running":
             plain_text.hint("It was started elsewhere: Ctrl-C there stops it, and keeps what it learned.")
