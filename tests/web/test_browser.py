@@ -196,7 +196,7 @@ def test_a_phone_with_a_dark_theme(small: Any, start_server: StartServer, visit:
 BROKEN_APP = """
 import streamlit as st
 
-from vitmae_search.web import server
+from vitmae_search.web.server import app as server
 
 app = st.App("broken.py", middleware=server.middleware(), on_script_error=server.on_script_error)
 """
