@@ -419,7 +419,7 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
     ) -> None:
         super().__init__(config, ViTMAEEmbeddings(config))
         initialise_linears(self)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -542,7 +542,7 @@ class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
         super().__init__(config)
         self.vit = ViTMAEModel(config)
         self.decoder = ViTMAEDecoder(config)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
