@@ -363,9 +363,9 @@ class EncoderModel(PreTrainedModel):
 
     state_prefix = "vit."
 
-    def __init__(self, config: EncoderConfig, embeddings: Embeddings) -> None:
+    def __init__(self, config: EncoderConfig, make_embeddings: Callable[[], Embeddings]) -> None:
         super().__init__(config)
-        self.embeddings = embeddings
+        self.embeddings = make_embeddings()
         self.encoder = Encoder(config)
         self.layernorm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -417,7 +417,7 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
-        super().__init__(config, ViTMAEEmbeddings(config))
+        super().__init__(config, lambda: ViTMAEEmbeddings(config))
         initialise_linears(self)
         self.post_init(attn_implementation)
 

@@ -56,7 +56,9 @@ class ViTModel(EncoderModel, ViTPreTrainedModel):
         *,
         attn_implementation: AttentionImplementation | None = None,
     ) -> None:
-        super().__init__(config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob))
+        super().__init__(
+            config, lambda: Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
+        )
         self.pooler = Pooler(config) if add_pooling_layer else None
         initialise_linears(self)
         self.post_init(attn_implementation)
