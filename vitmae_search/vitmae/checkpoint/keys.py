@@ -147,7 +147,7 @@ def _hub_name(key: str, layout: Layout) -> str:
 
 
 def _split_kind(name: str) -> tuple[str, str, str]:
-    """ "a.b.weight" as "a.b", "." and "weight"; a name without weight or bias as itself."""
+    """Split "a.b.weight" into "a.b", "." and "weight"; a name without weight or bias stays whole."""
     stem, dot, kind = name.rpartition(".")
     return (stem, dot, kind) if kind in ("weight", "bias") else (name, "", "")
 
