@@ -1,14 +1,14 @@
-"""Decoding for a model of 224 pixels on one core: ours beside PIL and the reference's image processor.
+"""Decoding for a model of 224 pixels on one core: ours compared with PIL and the reference's processor.
 
     python -m benchmarks.decoding [--photos FOLDER] [--side 224] [--device cuda]
 
-From a file's bytes in memory to what the model is given. Photos are the demo's, made to 500 × 375 and to 12
-megapixels; those of FOLDER (JPEGs, any size) make a third group and take part in the drift. That is the
-cosine between the shipped model's vectors after default and after exact decoding, in fp32: at its own 64
-pixels and stretched to 224. "searched" are the vectors after the model's projection.
+From a file's bytes in memory to the model's input. Photos are the demo's, resized to 500 × 375 and to 12
+megapixels; those of FOLDER (JPEGs, any size) make a third group. The drift is the cosine between the bundled
+model's vectors after default and after exact decoding, in fp32: at its own 64 pixels and resized to 224.
+"searched" are the vectors after the model's projection.
 
-With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes on the GPU and
-resizes there, beside ours on all cores; and how far its pixels are from exact decoding.
+With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes and resizes on
+the GPU, compared with ours on all cores; and how far its pixels are from exact decoding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 REFERENCE = "PIL and HF's processor"
 COUNTS = {SMALL: 60, LARGE: 8}
 MAX_TIMED = 12
-"""Photos of a person's folder that are timed; all of them take part in the drift."""
+"""Photos of FOLDER that are timed, at most. The drift is computed on all of them."""
 
 
 def main() -> None:
@@ -78,18 +78,24 @@ def main() -> None:
 
 
 def pin_to_one_core() -> None:
-    """This process and all its threads."""
+    """Run this process and all its threads on one core."""
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def read_files(paths: Sequence[Path]) -> list[bytes]:
+    """The bytes of each file."""
     return [path.read_bytes() for path in paths]
 
 
 def variants(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], object]]:
-    """The ways from all `photos` to arrays."""
+    """What is timed, by name: each decodes and prepares all photos.
+
+    Args:
+        photos: bytes of JPEG files.
+        side: of the model's input, in pixels.
+    """
     processor = ViTImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
     embedder = open_embedder(PluginHost().get("vitmae"), {"image_size": side}, "cpu", "fp32")
     prepare, shrink_to = embedder.prepare, decode_target("scaled", embedder.input_size)
@@ -110,16 +116,16 @@ def variants(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], objec
         "ours, default": lambda data: prepare(decode(data, shrink_to=shrink_to).image),
         "... with digest and thumbnail": indexed,
     }
-    return {name: partial(_apply_to_all, way, photos) for name, way in each.items()}
+    return {name: partial(_apply_to_all, variant, photos) for name, variant in each.items()}
 
 
-def _apply_to_all(way: Callable[[bytes], object], photos: Sequence[bytes]) -> None:
+def _apply_to_all(variant: Callable[[bytes], object], photos: Sequence[bytes]) -> None:
     for data in photos:
-        way(data)
+        variant(data)
 
 
 def cosine_drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the lowest and the median cosine of each group, for two sides of the model."""
+    """Header and rows: the lowest and the median cosine of each group, at two input sizes."""
     header = ["cosine to exact decoding", "side", "photos", "lowest", "median", "searched: lowest", "median"]
     rows = []
     for side in (64, 224):

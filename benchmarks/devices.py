@@ -1,7 +1,7 @@
-"""What the benchmarks of a GPU share: choosing it, saying what it is, timing on it, and its memory.
+"""Devices: choosing one, describing it, timing on it, and its memory.
 
-All of it works on a CPU too, so that a benchmark can be tried where there is no GPU. As a program it says
-what the device is: `python -m benchmarks.devices cuda`.
+Everything works on a CPU too, so that benchmarks of a GPU can be tried without one. As a program it describes
+a device: `python -m benchmarks.devices cuda`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import choose_device
 
 _WARM_UP = 0.3
-"""Seconds of work before a timing: an idle GPU takes some to raise its clocks."""
+"""Seconds of work before a timing, in which a GPU raises its clocks."""
 _FACTS = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
 
 def require_device(wanted: str) -> torch.device:
-    """Raises `SystemExit` with one sentence, and exit code 1, where it is not here."""
+    """The device of this name. Exits with code 1 and one sentence if it is not available."""
     try:
         return choose_device(wanted)
     except DeviceError as error:
@@ -36,7 +36,7 @@ def require_device(wanted: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Lines of Markdown: the device, what drives it and how it stands, the machine, and versions."""
+    """Lines of Markdown: the device, its driver and state, the machine, and versions."""
     lines = [describe_machine("torch", "triton", "transformers", "timm")]
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -55,7 +55,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def device_state(device: torch.device) -> str:
-    """Clocks, power and temperature, which are read and never set."""
+    """Clocks, power and temperature. They are only read."""
     tool = shutil.which("nvidia-smi")
     if device.type != "cuda" or tool is None:
         return "not told (no nvidia-smi)"
@@ -71,14 +71,20 @@ def device_state(device: torch.device) -> str:
 
 
 def synchronizer(device: torch.device) -> Callable[[], object]:
-    """What waits until the device has done all that it was given."""
+    """A function that waits until the device has finished its work."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     return lambda: None
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int = 30) -> float:
-    """Of one `work`, on the device's own clock; given one after another, without waiting in between."""
+    """Median time of `work`, by the device's clock. Calls are queued without waiting in between.
+
+    Args:
+        work: enqueues some work.
+        device: where.
+        repeats: timed calls.
+    """
     synchronise = synchronizer(device)
     started = time.perf_counter()
     while time.perf_counter() - started < (_WARM_UP if device.type == "cuda" else 0.01):
@@ -102,14 +108,14 @@ def _timestamp(device: torch.device) -> Any:
 
 
 def _elapsed(first: Any, second: Any) -> float:
-    """Seconds."""
+    """Seconds between two timestamps."""
     return float(second - first if isinstance(first, float) else first.elapsed_time(second) / 1e3)
 
 
 class PeakMemory:
-    """The most of a device's memory that was held since then, in GiB, beyond what was held before.
+    """Peak memory of a device in GiB, beyond what was reserved when this was made.
 
-    It is what torch takes from the device, so that what CUDA graphs keep for themselves is counted.
+    Counted is what torch reserves, so that the memory of CUDA graphs is included.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -117,7 +123,7 @@ class PeakMemory:
         self._before = self._held()
 
     def peak(self, work: Callable[[], object]) -> float:
-        """While `work` runs, with what was made for it; what others left unused is given back first."""
+        """Peak memory while `work` runs, in GiB, including what was allocated for it before; 0 on a CPU."""
         self._held()
         if self._device.type != "cuda":
             work()

@@ -1,14 +1,15 @@
-"""Which features to search among: layers × poolings × views × whitening, by how neighbours share classes.
+"""Which features search best: layers × poolings × views × whitening, by whether neighbours share classes.
 
     python -m benchmarks.embedding_options --data FOLDER [--labels FILE.csv] [--model DIR] [--limit N]
                                            [--layers 8 --layers 8,10,12] [--pooling cls+moments] [--json]
 
-The first folder below FOLDER is a photo's class, or a CSV file says it; in `tiny-imagenet-200` the validation
-set's own list does. Each row is what the plugin gives with these options; the columns are no whitening, and
-whitening with some shrinkages, fitted without labels on the same photos, as `adapt` does with a person's own.
+The class of a photo is the first folder below FOLDER, or is read from a CSV file; for `tiny-imagenet-200`
+from the validation set's list. Each row is one choice of the plugin's options. The columns are no whitening,
+and whitening with some shrinkages, fitted without labels on the same photos.
 
-Nothing is embedded twice: the plugin brings each part of each layer to unit length before it puts them side
-by side, so every choice is cut out of one long vector that has them all, a pass for each choice of views.
+Nothing is embedded twice: the plugin scales each pooling of each layer to unit length before it concatenates
+them, so the features of every choice are slices of one long vector. There is one pass for each choice of
+views.
 """
 
 from __future__ import annotations
@@ -44,19 +45,20 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class FeatureOptions:
-    """Options of the plugin. `layers` are numbers from 0."""
+    """Options of the plugin. Layers are numbered from 0."""
 
     layers: Layers
     pooling: str
     views: str
 
     def markdown(self) -> str:
+        """Cells of a table row."""
         return f"{', '.join(map(str, self.layers))} | {self.pooling} | {self.views}"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Shares from 0 to 1 for one choice, whitened with `shrinkage` or, where it is None, not."""
+    """Figures (0 to 1) for one choice, whitened with `shrinkage`, or not whitened if it is None."""
 
     choice: FeatureOptions
     dimension: int
@@ -91,7 +93,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -106,7 +108,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_subject(data: Path, labels: Path | None) -> Subject:
-    """The photos and their classes."""
+    """The photos and their classes.
+
+    Args:
+        data: the folder.
+        labels: a CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
+    """
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
         return find_subject(data, labels)
@@ -116,7 +123,12 @@ def load_subject(data: Path, labels: Path | None) -> Subject:
 
 
 def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
-    """The plugin with every pooling of every layer after the first half."""
+    """Open the plugin with every pooling of every layer of the second half.
+
+    Args:
+        model: as `--model` takes it.
+        views: as `-o views` takes it.
+    """
     plugin = PluginHost().get("vitmae")
     with open_embedder(plugin, {"model": model}, "cpu") as one:
         depth = one.identity["config"]["num_hidden_layers"]
@@ -126,20 +138,25 @@ def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
 
 
 def print_progress(done: int, failed: int) -> None:
-    """Say now and then how far the encoding is."""
+    """Print the progress every 1,000 photos.
+
+    Args:
+        done: photos so far.
+        failed: how many of them could not be read.
+    """
     if done % 1000 == 0:
         print(f"{done} photos, {failed} failed", file=sys.stderr)
 
 
 def default_layers(depth: int) -> list[Layers]:
-    """Some of the later layers alone, and three together, near and far apart."""
+    """Some of the later layers alone, and two sets of three, near and far apart."""
     singles = sorted({depth // 2, 2 * depth // 3, 5 * depth // 6, depth - 1, depth})
     several = [(depth - 2, depth - 1, depth), (depth // 2, 3 * depth // 4, depth)]
     return [*((layer,) for layer in singles), *several]
 
 
 class FeatureSlices:
-    """Vectors of any choice, cut out of those of `open_all`."""
+    """Vectors of any choice of options, as slices of those of `open_with_all_features`."""
 
     def __init__(self, vectors: Vectors, depth: int) -> None:
         self._vectors, self._first = vectors, depth // 2
@@ -150,7 +167,7 @@ class FeatureSlices:
         self._stride = int(starts[-1])
 
     def of(self, choice: FeatureOptions) -> Vectors:
-        """(N, D), unit rows: what the plugin gives with these options."""
+        """The vectors that the plugin gives with these options: (N, D), rows of unit length."""
         columns = []
         for layer in choice.layers:
             start = (layer - self._first) * self._stride
@@ -164,7 +181,13 @@ class FeatureSlices:
 def evaluate_options(
     choice: FeatureOptions, parts: FeatureSlices, labels: NDArray[np.int64]
 ) -> Iterator[Result]:
-    """One result for each of `SHRINKAGES`."""
+    """One result for each of `SHRINKAGES`.
+
+    Args:
+        choice: the options.
+        parts: the features.
+        labels: (N,) class numbers.
+    """
     features = parts.of(choice)
     for shrinkage in SHRINKAGES:
         vectors = features if shrinkage is None else whitened(features, shrinkage)
@@ -173,13 +196,23 @@ def evaluate_options(
 
 
 def whitened(features: Vectors, shrinkage: float) -> Vectors:
-    """As a library would search them."""
+    """Whitened unit vectors, as a library searches them.
+
+    Args:
+        features: (N, D).
+        shrinkage: of the eigenvalues towards their mean, 0 to 1.
+    """
     weight, bias = fit_whitening(features, shrinkage=shrinkage)
     return Projection([weight], [bias], "whitening")(features)
 
 
 def table(results: Sequence[Result], photos: int) -> Iterator[str]:
-    """A row for each choice, the best of them marked."""
+    """Lines of a Markdown table with a row for each choice; the best figure is bold.
+
+    Args:
+        results: one for each choice and shrinkage, in order.
+        photos: how many were measured.
+    """
     best = max(results, key=lambda one: one.accuracy.value)
     named = [
         "whitened, " + str(shrinkage) if shrinkage is not None else "as they are" for shrinkage in SHRINKAGES

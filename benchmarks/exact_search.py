@@ -2,7 +2,7 @@
 
     python -m benchmarks.exact_search [--dimension 192] [--count 200000]
 
-Both in one run, taking turns, on the same clustered unit vectors; medians. The answers are compared.
+Both take turns in one run on the same clustered unit vectors; medians. The answers are compared.
 """
 
 from __future__ import annotations
@@ -56,7 +56,16 @@ def time_interleaved_queries(
     plain: Callable[[NDArray[np.float32]], NDArray[np.int64]],
     queries: NDArray[np.float32],
 ) -> tuple[int, NDArray[np.float64]]:
-    """How many answers are the same, and (rounds, 2) seconds."""
+    """Time both on each query, in turns.
+
+    Args:
+        ours: ids of the ten best for a (D,) query.
+        plain: the same by a NumPy product.
+        queries: (Q, D) unit vectors.
+
+    Returns:
+        How many answers are the same, and (Q, 2) seconds.
+    """
     seconds, same = np.empty((len(queries), 2)), 0
     for row, query in zip(seconds, queries, strict=True):
         start = time.perf_counter()
@@ -69,7 +78,16 @@ def time_interleaved_queries(
 
 
 def clustered_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
-    """(count, dimension) float32 of unit length, in overlapping clusters, as photos' vectors are."""
+    """Unit vectors in overlapping clusters, as photos' vectors are.
+
+    Args:
+        count: N.
+        dimension: D.
+        seed: of the vectors; the clusters' centres are always the same.
+
+    Returns:
+        (N, D) float32.
+    """
     centres = np.random.default_rng(7).standard_normal((200, dimension))
     random = np.random.default_rng(seed)
     rows = centres[random.integers(0, 200, count)] + random.standard_normal((count, dimension))

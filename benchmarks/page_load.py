@@ -1,13 +1,12 @@
-"""The app in Chromium on a large library, beside an empty Streamlit page.
+"""How fast the app's pages load in Chromium on a large library, compared with an empty Streamlit page.
 
     python -m benchmarks.page_load FOLDER [--count 100000] [--rounds 5]
 
-FOLDER is what `benchmarks.large_library` makes, and is made where it is missing; tags are added to it. Empty
-page and app take turns, each visit in a browser context of its own, so that nothing is in the browser's
-cache. A moment is reached when Streamlit's script has ended, the grid asked for is drawn, and all thumbnails
-in the window have arrived; times begin with the navigation, or with the last event in the page (a click, a
-key, a file that was chosen). Uploads are photos of the library, whose vectors are stored, so that nothing is
-encoded, but for the row of an unknown one.
+FOLDER is what `benchmarks.large_library` makes, and is made if it is missing; tags are added to it. Empty
+page and app take turns, each visit in a new browser context, so that the browser's cache is empty. A time
+ends when Streamlit's script has ended, the grid is drawn, and all thumbnails in the window have arrived. It
+begins with the navigation, or with the last event in the page (a click, a key, a chosen file). Uploads are
+photos of the library, whose vectors are stored, so nothing is encoded except in the row of an unknown photo.
 """
 
 from __future__ import annotations
@@ -49,18 +48,18 @@ KNOWN_NUMBER, UNKNOWN_SIZE = 4321, (4000, 3000)
 TAGS, TAGS_A_PHOTO, CLASSIFIER = 200, 3, "random words"
 _EMPTY_PAGE = "import streamlit as st\n\nst.title('Empty')\n"
 
-# Our grids live in shadow roots.
+# Our grids are in shadow roots.
 _GRIDS = """
   const roots = [document, ...[...document.querySelectorAll('*')].map(n => n.shadowRoot).filter(Boolean)];
   const grid = roots.map(root => root.querySelector('.grid')).find(Boolean);
 """
-# From here on the next event starts the clock; the selector must be there, and a grid be another one.
+# The next event starts the clock. It stops once the selector is there; a grid must have been drawn anew.
 _START_CLOCK = f"""selector => {{ {_GRIDS}
   window.asked = {{selector, before: grid?.dataset.drawn, since: Infinity}};
   const begin = () => {{ window.asked.since = performance.now(); }};
   for (const kind of ['click', 'change', 'keydown']) addEventListener(kind, begin, {{capture: true}});
 }}"""
-# Seconds since then, once all of it is drawn.
+# Seconds since then, once all of it is drawn; false before.
 _SECONDS_WHEN_DRAWN = f"""() => {{ {_GRIDS}
   const {{selector, before, since}} = window.asked;
   const app = document.querySelector('[data-testid="stApp"]');
@@ -99,7 +98,7 @@ def main() -> None:
 
 
 def table_rows(seconds: Seconds) -> Iterator[tuple[str, str, str]]:
-    """A moment a row: the median, and for first pages the median of the rounds' own differences."""
+    """Table rows: medians, and for first pages the median difference to the empty page of the round."""
     for name, taken in seconds.items():
         above = ""
         if name.startswith(FIRST_PAGE):
@@ -108,7 +107,17 @@ def table_rows(seconds: Seconds) -> Iterator[tuple[str, str, str]]:
 
 
 def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple[Seconds, int]:
-    """Seconds until each moment, a list a name, and the bytes that the app's server holds in the end."""
+    """Run all rounds.
+
+    Args:
+        browser: Chromium.
+        folder: with the large library.
+        scratch: a temporary folder.
+        rounds: timed rounds.
+
+    Returns:
+        Lists of seconds by name, and the bytes that the app's server uses at the end.
+    """
     seconds: Seconds = defaultdict(list)
     servers = {EMPTY_PAGE: partial(serve_empty, scratch), FIRST_PAGE: partial(serve_app, folder / "library")}
     for number in range(rounds):
@@ -119,14 +128,22 @@ def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple
             ):
                 seconds[name + COLD_SUFFIX].append(wait_until_drawn(page))
     with servers[EMPTY_PAGE]() as (empty, _), servers[FIRST_PAGE]() as (app, process):
-        for number in range(-1, rounds):  # the first one warms up
+        for number in range(-1, rounds):  # the first round warms up
             one_round(browser, (empty, app), folder, scratch, seconds if number >= 0 else defaultdict(list))
         held = process.memory_info().rss
     return seconds, held
 
 
 def one_round(browser: Browser, urls: tuple[str, str], folder: Path, scratch: Path, seconds: Seconds) -> None:
-    """What a person does, step by step, each added to its list."""
+    """Do what a user does, step by step, and add each step's seconds to its list.
+
+    Args:
+        browser: Chromium.
+        urls: of the empty page and the app.
+        folder: with the large library.
+        scratch: a temporary folder.
+        seconds: the lists.
+    """
     empty, app = urls
     with visit(browser, empty, HEADING) as page:
         seconds[EMPTY_PAGE].append(wait_until_drawn(page))
@@ -150,16 +167,28 @@ def one_round(browser: Browser, urls: tuple[str, str], folder: Path, scratch: Pa
 
 
 def wait_until_drawn(page: Page) -> float:
-    """Wait until all that was asked for is there; the seconds that it took."""
+    """Wait until the page is drawn; returns the seconds since the clock started."""
     return float(page.wait_for_function(_SECONDS_WHEN_DRAWN, polling="raf").json_value())
 
 
 def choose_file(page: Page, path: Path) -> None:
+    """Upload a file.
+
+    Args:
+        page: the Search page.
+        path: of the photo.
+    """
     page.locator('input[type="file"]').set_input_files(path)
 
 
 def fill(page: Page, label: str, text: str) -> None:
-    """Write into a field of the filters, and press Enter."""
+    """Write into a field of the filters, and press Enter.
+
+    Args:
+        page: the Search page.
+        label: of the field.
+        text: to write.
+    """
     if not page.get_by_label(label).is_visible():
         page.get_by_role("button", name="Filters").click()
     page.get_by_label(label).fill(text)
@@ -167,10 +196,12 @@ def fill(page: Page, label: str, text: str) -> None:
 
 
 def clear_filters(page: Page, _folder: Path) -> None:
+    """Remove all filters."""
     page.get_by_role("button", name="Clear filters").click()
 
 
 def choose_tag(page: Page, _folder: Path) -> None:
+    """Filter by a tag."""
     page.get_by_role("combobox", name="Tag").fill("word 7")
     page.get_by_role("combobox", name="Tag").press("Enter")
 
@@ -199,11 +230,17 @@ STEPS: list[tuple[str, str, Action]] = [
 
 
 def known_photo(folder: Path) -> Path:
+    """A photo of the library."""
     return photo_path((folder / "photos").resolve(), KNOWN_NUMBER)
 
 
 def write_unknown(path: Path, seed: int) -> Path:
-    """A photo of 12 MP that no library has."""
+    """Write a photo of 12 MP that no library has.
+
+    Args:
+        path: of the file.
+        seed: of its pixels, with the time.
+    """
     random = np.random.default_rng([seed, time.time_ns()])
     small = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
     image = Image.fromarray(small).resize(UNKNOWN_SIZE, Image.Resampling.BICUBIC)
@@ -212,7 +249,7 @@ def write_unknown(path: Path, seed: int) -> Path:
 
 
 def add_tags(folder: Path) -> None:
-    """Give the library's photos three random words each, as a classifier would, unless they have tags."""
+    """Tag the library's photos with three random words each, as a classifier would, unless they have tags."""
     with Library.open(folder) as library:
         if library.tag_counts():
             return
@@ -229,7 +266,13 @@ def add_tags(folder: Path) -> None:
 
 @contextmanager
 def visit(browser: Browser, url: str, selector: str) -> Iterator[Page]:
-    """A visitor whose browser has never been there; the clock starts with the navigation."""
+    """Visit a page with an empty cache; the clock starts with the navigation.
+
+    Args:
+        browser: Chromium.
+        url: of the page.
+        selector: what has to be drawn.
+    """
     context = browser.new_context(viewport=WINDOW)
     try:
         context.add_init_script(f"window.asked = {{selector: {selector!r}, since: 0}}")
@@ -250,7 +293,7 @@ def serve_app(library: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 @contextmanager
 def serve_empty(scratch: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A page of one title, with the app's own settings."""
+    """A page with one title and the app's settings."""
     script = scratch / "empty.py"
     script.write_text(_EMPTY_PAGE)
     shutil.copytree(bundled(".streamlit"), scratch / ".streamlit", dirs_exist_ok=True)
@@ -260,7 +303,12 @@ def serve_empty(scratch: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 @contextmanager
 def serve(script: Path, environment: dict[str, str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A Streamlit server on a free port, once it answers: its address and process."""
+    """A Streamlit server on a free port; yields its address and process once it answers.
+
+    Args:
+        script: the page.
+        environment: of the process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -284,7 +332,7 @@ def serve(script: Path, environment: dict[str, str]) -> Iterator[tuple[str, psut
 
 
 def is_up(url: str) -> bool:
-    """Whether a server is there by now."""
+    """Whether the server answers."""
     with suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
         return True
     return False

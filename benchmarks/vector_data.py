@@ -1,6 +1,6 @@
-"""Vectors that are hard to search, queries, and the true answers: what `vector_search` measures on.
+"""Vectors that are difficult to search, queries, and exact answers: the data of `vector_search`.
 
-Everything is made from seeds, in chunks, into files that are mapped: a million vectors of 768 are 3 GB.
+Everything is generated from seeds, in chunks, into mapped files: a million vectors of 768 are 3 GB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ K = 10
 QUERIES = 200
 DIMENSION = 768
 PHOTOS = 10_000
-"""At most so many photos of a folder are embedded; more vectors are mixtures of theirs."""
+"""How many photos of a folder are embedded at most; further vectors are mixtures of theirs."""
 
 _CHUNK = 50_000
 _INTRINSIC, _CLUSTERS, _SPREAD, _NOISE = 48, 1000, 1.5, 0.65
@@ -28,13 +28,20 @@ _MAKING, _HELD_OUT, _NOISY = 0, 1, 2  # seeds
 _SAME = 1e-6
 
 VectorSampler = Callable[[int, "np.random.Generator", bool], Vectors]
-"""(n, D) float32 of unit length; held out ones come from the same distribution and are never stored."""
+"""`(n, random, held_out)` → (n, D) float32 of unit length. Held out vectors come from the same distribution
+and are never stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchData:
-    """`vectors` (N, D) float32 of unit length, mapped; `queries` (Q, D), the first half held out, the others
-    stored vectors with noise; `kth` (Q,) the score of the last of each one's K nearest; `more` (n, D) to add.
+    """Vectors to search, with queries and exact answers.
+
+    Attributes:
+        name: of the data.
+        vectors: (N, D) float32 of unit length, mapped from a file.
+        queries: (Q, D); the first half are held out, the others stored vectors with noise.
+        kth: (Q,) the score of the last of each query's K nearest.
+        more: (n, D) vectors to add later.
     """
 
     name: str
@@ -44,7 +51,15 @@ class SearchData:
     more: Vectors
 
     def scores(self, query: Vectors, found: Ids) -> Vectors:
-        """(K,) float32 of at most K ids that a (D,) query found; -inf for what is missing."""
+        """Exact scores of what a search found.
+
+        Args:
+            query: (D,).
+            found: at most K ids.
+
+        Returns:
+            (K,) float32; -inf for answers that are missing.
+        """
         scores = np.full(K, -np.inf, np.float32)
         ids = np.unique(found)
         scores[: len(ids)] = self.vectors[ids] @ query
@@ -52,9 +67,9 @@ class SearchData:
 
 
 def clustered_vectors(dimension: int = DIMENSION) -> VectorSampler:
-    """Clusters that overlap, wider than their centres are apart, in 48 dimensions, with noise in all.
+    """Samples overlapping clusters, wider than their centres are apart, in 48 dimensions, with noise in all.
 
-    With 1,024 inverted lists, the 16 nearest hold less than half of the ten nearest of 100,000.
+    With 1,024 inverted lists, the 16 nearest lists hold less than half of the ten nearest of 100,000.
     """
     random = np.random.default_rng(7)
     basis = np.linalg.qr(random.standard_normal((dimension, _INTRINSIC)))[0].T.astype(np.float32)
@@ -70,7 +85,7 @@ def clustered_vectors(dimension: int = DIMENSION) -> VectorSampler:
 
 
 def mixed_vectors(base: Vectors) -> VectorSampler:
-    """More of (B, D) real vectors: two of them mixed, and noise. The last tenth is only for held out ones."""
+    """Samples mixtures of two of (B, D) real vectors, with noise. The last tenth is for held out ones."""
     kept = len(base) - len(base) // 10
     noise = np.float32(_MIXED_NOISE * mean_distance(base) / np.sqrt(base.shape[1]))
 
@@ -85,7 +100,7 @@ def mixed_vectors(base: Vectors) -> VectorSampler:
 
 
 def embed_folder(folder: Path) -> Vectors:
-    """(B, D) float32: photos of `folder`, evenly drawn, as the bundled model's projection has them."""
+    """(B, D) vectors of evenly drawn photos of `folder`, by the bundled model with its projection."""
     from vitmae_search.embedding import PluginHost, open_embedder
     from vitmae_search.library.encode_folder import Method, encode
     from vitmae_search.photos import scan
@@ -99,7 +114,14 @@ def embed_folder(folder: Path) -> Vectors:
 
 
 def load_or_make(name: str, draw: VectorSampler, count: int, folder: Path) -> SearchData:
-    """`count` vectors with their queries, made in `folder`, or taken from there where they are already."""
+    """Vectors with their queries, read from `folder`, or made there.
+
+    Args:
+        name: of the data, and of its files.
+        draw: what samples vectors.
+        count: N.
+        folder: where the files are.
+    """
     vectors_path, rest_path = folder / f"{name}-{count}.npy", folder / f"{name}-{count}.npz"
     if not rest_path.exists():
         queries, more = _make(draw, count, vectors_path)
@@ -111,7 +133,7 @@ def load_or_make(name: str, draw: VectorSampler, count: int, folder: Path) -> Se
 
 
 def _make(draw: VectorSampler, count: int, path: Path) -> tuple[Vectors, Vectors]:
-    """Write the vectors; give the queries and what may be added."""
+    """Write the vectors to `path`; return the queries and the vectors to add."""
     held_out = draw(QUERIES // 2, np.random.default_rng([_HELD_OUT]), True)
     random = np.random.default_rng([_NOISY])
     shape = (count, held_out.shape[1])
@@ -126,7 +148,17 @@ def _make(draw: VectorSampler, count: int, path: Path) -> tuple[Vectors, Vectors
 
 
 def kth_scores(vectors: Vectors, queries: Vectors, rows: Ids | None = None, k: int = K) -> Vectors:
-    """(Q,) float32: the exact score of the k-th nearest of (N, D), or of some `rows` of them, to (Q, D)."""
+    """Exact scores of the k-th nearest vector.
+
+    Args:
+        vectors: (N, D).
+        queries: (Q, D).
+        rows: the rows of `vectors` that are searched; None is all.
+        k: from 1.
+
+    Returns:
+        (Q,) float32.
+    """
     best = np.full((len(queries), k), -np.inf, np.float32)
     for start in range(0, len(vectors) if rows is None else len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -138,19 +170,21 @@ def kth_scores(vectors: Vectors, queries: Vectors, rows: Ids | None = None, k: i
 
 
 def recall_at_k(found: Vectors, kth: Vectors) -> float:
-    """The share of the K nearest among what was found: its (q, K) scores, and the (q,) scores of the K-th.
+    """The share of the K nearest that was found. Vectors that tie with the K-th count as found.
 
-    What scores as high as that is as good, so ties cost nothing.
+    Args:
+        found: (Q, K) scores of what was found.
+        kth: (Q,) scores of the true K-th nearest.
     """
     return float((found >= kth[:, None] - _SAME).mean())
 
 
 def mean_distance(vectors: Vectors) -> np.float32:
-    """How far (N, D) are from their mean, on average."""
+    """The mean distance of (N, D) vectors from their mean."""
     return np.float32(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean())
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """(N, D) with each row's length 1."""
+    """(N, D) with rows of unit length."""
     scaled: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return scaled

@@ -89,9 +89,9 @@ def test_each_kind_finds_answers_and_has_a_row(
         row.build(data, tmp_path)
     time_queries_interleaved(rows, data)
     for row in rows:
-        row.change(data)
+        row.time_updates(data)
         cells = dict(zip(HEADER, row.cells(data), strict=True))
-        assert sorted(row.asked) == list(range(QUERIES))
+        assert sorted(row.queried) == list(range(QUERIES))
         assert float(cells["recall@10, held out"]) > 0.3, row.kind.name
         if row.kind.exact or row.kind is ours:
             assert float(cells["recall@10, held out"]) == float(cells["recall@10, with noise"]) == 1

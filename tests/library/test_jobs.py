@@ -15,12 +15,12 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 
 WAIT = 60.0
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)

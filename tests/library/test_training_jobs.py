@@ -13,8 +13,8 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
-from vitmae_search.training_runs import read_training_run, trained_runs
+from vitmae_search.records import JobRecord
+from vitmae_search.training_runs import list_training_runs, read_training_run
 
 WAIT = 120.0
 QUICK = (
@@ -31,7 +31,7 @@ QUICK = (
 )
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)
@@ -59,7 +59,7 @@ def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
     begun = wait_until(library, key, lambda run: bool(output.exists() and read_training_run(output).lines))
     assert (begun.kind, begun.state) == ("pretrain", "running")
     assert begun.arguments == {"folder": str(photos), "output": str(output)}
-    assert trained_runs() == [output]
+    assert list_training_runs() == [output]
     assert read_training_run(output).state == "running"
     library.index(photos)  # nothing holds the lock
 

@@ -21,7 +21,7 @@ from vitmae_search.errors import (
     PluginError,
     UnreadablePhoto,
     VitmaeSearchError,
-    let_go,
+    clear_frames,
 )
 from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
@@ -117,7 +117,7 @@ class _Reader:
     def __call__(self, job: Taggable) -> _Read:
         read = self._read(job)
         if read.error is not None:
-            let_go(read.error)
+            clear_frames(read.error)
         return read
 
     def _read(self, job: Taggable) -> _Read:

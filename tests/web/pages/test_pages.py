@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
-from vitmae_search.library.model_speeds import remember_speed
+from vitmae_search.library.model_speeds import store_speed
 from vitmae_search.library.samples import MARKER
 from vitmae_search.training_runs import remember_run
 from vitmae_search.web.server.app import MAIN_SCRIPT
@@ -69,6 +69,12 @@ def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
 @pytest.mark.parametrize("page", TITLES)
 def test_each_page_has_its_title(opened: Library, page: str) -> None:
     assert [title.value for title in visit(page).title] == [TITLES[page]]
+
+
+@pytest.mark.parametrize("page", [*TITLES, "pages/training.py"])
+def test_no_string_of_a_script_is_shown_on_its_page(opened: Library, page: str) -> None:
+    """Streamlit shows a lone string in a script as Markdown."""
+    assert not visit(page).markdown
 
 
 def test_search_offers_an_upload_and_the_librarys_photos(opened: Library) -> None:
@@ -315,7 +321,7 @@ def panels(at: AppTest) -> dict[str, Any]:
 def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
     remember_run(run)
-    remember_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
+    store_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
     text = words(visit("pages/plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
     for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):
