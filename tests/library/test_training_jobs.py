@@ -14,7 +14,7 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
 from vitmae_search.records import JobRecord
-from vitmae_search.training_runs import read_training_run, trained_runs
+from vitmae_search.training_runs import list_training_runs, read_training_run
 
 WAIT = 120.0
 QUICK = (
@@ -59,7 +59,7 @@ def test_a_pretraining_is_recorded_leaves_the_library_unlocked_and_can_be_stoppe
     begun = wait_until(library, key, lambda run: bool(output.exists() and read_training_run(output).lines))
     assert (begun.kind, begun.state) == ("pretrain", "running")
     assert begun.arguments == {"folder": str(photos), "output": str(output)}
-    assert trained_runs() == [output]
+    assert list_training_runs() == [output]
     assert read_training_run(output).state == "running"
     library.index(photos)  # nothing holds the lock
 

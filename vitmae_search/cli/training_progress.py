@@ -80,10 +80,10 @@ class _Bars:
         self._show("compiling", 1.0, 1.0, f"{seconds:.0f} seconds")
 
     def trained(self, progress: PretrainProgress) -> None:
-        self._show("training", progress.share, 1.0, pretrain_text(progress))
+        self._show("training", progress.fraction, 1.0, pretrain_text(progress))
 
     def tuned(self, progress: FinetuneProgress) -> None:
-        self._show("training", progress.share, 1.0, finetune_text(progress))
+        self._show("training", progress.fraction, 1.0, finetune_text(progress))
 
     def _show(self, what: str, done: float, total: float, text: str) -> None:
         if what not in self._tasks:
@@ -105,10 +105,14 @@ class _Lines:
         self._print(f"compiling: {seconds:.0f} seconds", always=True)
 
     def trained(self, progress: PretrainProgress) -> None:
-        self._print(f"training: {progress.share:.1%}, {pretrain_text(progress)}", always=progress.share >= 1)
+        self._print(
+            f"training: {progress.fraction:.1%}, {pretrain_text(progress)}", always=progress.fraction >= 1
+        )
 
     def tuned(self, progress: FinetuneProgress) -> None:
-        self._print(f"training: {progress.share:.1%}, {finetune_text(progress)}", always=progress.share >= 1)
+        self._print(
+            f"training: {progress.fraction:.1%}, {finetune_text(progress)}", always=progress.fraction >= 1
+        )
 
     def _print(self, text: str, *, always: bool) -> None:
         now = time.monotonic()
