@@ -137,7 +137,7 @@ def _open(package: str, file: str) -> Image.Image:
 
 
 def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """transformers' `ViTMAEModel` at mask ratio 0.
+    """The reference's `ViTMAEModel` at mask ratio 0.
 
     Args:
         folder: of the checkpoint.

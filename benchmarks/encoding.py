@@ -1,14 +1,14 @@
-"""Encoding on a CPU: images a second from pixels to vectors, beside other ways to run the same weights.
+"""Encoding on a CPU: images a second from pixels to vectors, compared with other runtimes.
 
     python -m benchmarks.encoding [--only base|tiny]
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
-All take turns in one run, on batches as `index` makes them (32, and 128 of small ones); the reference's way,
-one image at a time, on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left
-out.
+All take turns in one run, on batches of the size that `index` uses (32, or 128 of small images); the
+reference, which takes one image at a time, on some of them. Packages that are not installed (`pip install -e
+".[bench]"`) are reported and left out.
 
-Others get pixels as they want them; ours gets the bytes that `prepare` makes, and normalises. "Workers" are
-threads that share the weights, with one thread of torch's each. The cosine is to the reference's vectors.
+Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "Workers" are
+threads that share the weights, with one torch thread each. The cosine is to the reference's vectors.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ from plugins.vitmae.cpu_threads import Split, Workers
 from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128
-"""As `index` takes them."""
+"""The batch sizes that `index` uses."""
 
-REFERENCE = "the reference's way"
+REFERENCE = "reference"
 WARM_UP_BATCHES = 8
 """Batches after which ours has chosen how to share the cores."""
 
 
 @dataclass
 class Variant:
-    """From the case's pixels to the mean of the patch tokens, (N, D), whatever its length."""
+    """`run` computes (N, D) means of the patch tokens, not normalised, from the case's images."""
 
     run: Callable[[], Any]
     note: str = ""
 
 
 def chunk_size(case: EncoderCase) -> int:
-    """How many images the others take at once: a quarter of the batch."""
+    """How many images the others compute at a time: a quarter of the batch."""
     return len(case.pixels) // 4
 
 
 def reference_batch(case: EncoderCase) -> Tensor:
-    """What the reference's way has time for."""
+    """The images that the reference is timed on: fewer, because it is slow."""
     return case.pixels[: 32 if case.pixels.shape[-1] < 100 else 4]
 
 
@@ -91,24 +91,31 @@ def main() -> None:
 
 
 def compare(title: str, case: EncoderCase) -> None:
-    """Measure the ways that are there, and print their table."""
-    ways = dict(variants_of(case))
-    vectors = {name: unit_rows(way.run()) for name, way in ways.items()}  # a first call may compile
+    """Time all variants that are available, and print their table.
+
+    Args:
+        title: of the table.
+        case: model and batch.
+    """
+    variants = dict(variants_of(case))
+    vectors = {
+        name: unit_rows(variant.run()) for name, variant in variants.items()
+    }  # a first call may compile
     exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
     for _ in range(WARM_UP_BATCHES):
-        ways["ours"].run()
-    seconds = time_interleaved({name: way.run for name, way in ways.items()})
+        variants["ours"].run()
+    seconds = time_interleaved({name: variant.run for name, variant in variants.items()})
     seconds[REFERENCE] *= len(case.pixels) / len(reference_batch(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
-    notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
-    told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["least cosine", "note"]}
+    notes = {name: [f"{cosines[name]:.6f}", variant.note] for name, variant in variants.items()}
+    told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["lowest cosine", "note"]}
     rows = comparison_rows(seconds, reference=REFERENCE, count=len(case.pixels), **told)
     print(f"\n{title}, {available_cores()} cores\n")
     print(markdown_table(*rows), flush=True)
 
 
 def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
-    """By name; those whose package is missing are named and left out."""
+    """Variants by name; those whose package is missing are reported and left out."""
     full = hf_model(case.folder, torch.float32)
     yield (
         REFERENCE,
@@ -133,16 +140,30 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
         yield name, Variant(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
 
 
-# The ways of others
+# Variants of other runtimes
 
 
 def in_chunks(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
-    """In parts of `size` images, of which each worker takes the next."""
+    """Run in chunks, of which each worker takes the next.
+
+    Args:
+        split: the workers.
+        run: (n, 3, H, W) to (n, D).
+        pixels: (N, 3, H, W).
+        size: images in a chunk.
+    """
     return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
 def compiled_variant(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Variant:
-    """With its weights frozen, which lays them out; it is compiled for one thread, as its workers have."""
+    """`torch.compile` with frozen weights, compiled for one thread, as its workers have.
+
+    Args:
+        model: of transformers.
+        pixels: (N, 3, H, W).
+        split: the workers.
+        part: images in a chunk.
+    """
     import torch._inductor.config as inductor
 
     inductor.freezing = True
@@ -161,7 +182,7 @@ def compiled_variant(model: nn.Module, pixels: Tensor, split: Workers, part: int
 
 
 class ExportedEncoder(nn.Module):
-    """Our encoder in fp32 with its mean: what is handed to others to convert."""
+    """Our encoder in fp32 with mean pooling, for conversion to other runtimes."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -175,7 +196,7 @@ class ExportedEncoder(nn.Module):
 
 
 def openvino_variant(case: EncoderCase) -> Variant:
-    """A stream for each core, in bf16 where it has the hardware."""
+    """OpenVINO with a stream for each core, in bf16 if the hardware has it."""
     import openvino as ov
 
     started = time.perf_counter()
@@ -204,7 +225,7 @@ def openvino_variant(case: EncoderCase) -> Variant:
 
 
 def onnx_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
-    """In fp32, and with products in int8 (dynamic quantisation, a scale an output); one worker a core."""
+    """ONNX Runtime in fp32 and in int8 (dynamic quantisation per channel), with one worker for each core."""
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic
 

@@ -1,4 +1,4 @@
-"""Where a device's time goes: by kind of kernel, and the kernels that take the longest."""
+"""Where a device's time goes: by kind of kernel, and the longest kernels."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ KINDS = {
     "copies and look-ups": r"memcpy|memset|copy|\bcat|gather|index|clone|contiguous",
     "other norms, sums and GELUs": r"",
 }
-"""Patterns of names in small letters; the first that is found decides. What a name is made of is not told by
-anyone: the longest kernels are listed beside, so that a wrong guess is seen."""
+"""Patterns for kernel names in lower case; the first match decides. Kernel names are not documented, so the
+longest kernels are listed as well, and a wrong guess can be seen."""
 IDLE = "nothing ran"
 _LONGEST = 8
 _LETTERS = 70
@@ -30,7 +30,7 @@ _LETTERS = 70
 
 @dataclass(frozen=True)
 class Kernel:
-    """What ran on the device, from when until when, in microseconds."""
+    """A kernel that ran on the device; start and end in microseconds."""
 
     name: str
     start: float
@@ -38,6 +38,7 @@ class Kernel:
 
     @property
     def kind(self) -> str:
+        """Its key in `KINDS`."""
         name = self.name.lower()
         return next(kind for kind, pattern in KINDS.items() if re.search(pattern, name))
 
@@ -45,7 +46,15 @@ class Kernel:
 def time_shares_table(
     runs: Mapping[str, Callable[[], object]], device: torch.device
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for a table: the percentages of each run's time, by kind and of single kernels."""
+    """Percentages of each run's time, by kind and for single kernels.
+
+    Args:
+        runs: what is profiled, by name.
+        device: where it runs.
+
+    Returns:
+        Header and rows for `markdown_table`.
+    """
     found = {name: kernels(run, device) for name, run in runs.items()}
     parts = {name: time_shares(found[name], lambda kernel: kernel.kind) for name in found}
     rows = [[kind, *(_percent(parts[name].get(kind, 0.0)) for name in found)] for kind in (*KINDS, IDLE)]
@@ -61,7 +70,16 @@ def time_shares_table(
 
 
 def kernels(run: Callable[[], object], device: torch.device, times: int = 10) -> list[Kernel]:
-    """Those of `times` runs, one after another, in the order in which they began."""
+    """Profile the kernels of `times` runs.
+
+    Args:
+        run: what is profiled.
+        device: where it runs.
+        times: runs, one after another.
+
+    Returns:
+        The kernels in the order of their starts.
+    """
     synchronise = synchronizer(device)
     for _ in range(2):
         run()
@@ -78,9 +96,13 @@ def kernels(run: Callable[[], object], device: torch.device, times: int = 10) ->
 
 
 def time_shares(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, float]:
-    """The share of each key in the time from the first start to the last end, and that of `IDLE`.
+    """The share of each key, and of `IDLE`, in the time from the first start to the last end.
 
-    Where kernels overlap, the time belongs to the one that began first, so that all shares sum to 1.
+    Where kernels overlap, the time counts for the one that started first, so that all shares sum to 1.
+
+    Args:
+        ran: kernels in the order of their starts.
+        key: groups them.
     """
     if not ran:
         return {}

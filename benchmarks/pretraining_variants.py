@@ -1,4 +1,4 @@
-"""The ways to make a step of pretraining that `benchmarks.pretraining` compares."""
+"""The implementations of a pretraining step that `benchmarks.pretraining` compares."""
 
 from __future__ import annotations
 
@@ -41,8 +41,14 @@ Variants = Mapping[str, Callable[[], Any]]
 
 @dataclass(frozen=True)
 class PretrainingCase:
-    """What every way is given. `photos` (N, side, side, 3) uint8 on the host; on the device the `pixels`
-    (N, 3, S, S) that were made of them, normalised, and the `noise` (N, L)."""
+    """The input of every variant.
+
+    Attributes:
+        config: of the model.
+        photos: (N, side, side, 3) uint8 on the host.
+        pixels: (N, 3, S, S) float32 on the device: the photos, normalised.
+        noise: (N, L) on the device, which decides the masks.
+    """
 
     config: ViTMAEConfig
     photos: Tensor
@@ -51,15 +57,23 @@ class PretrainingCase:
 
     @property
     def count(self) -> int:
+        """Photos of a batch."""
         return len(self.pixels)
 
     @property
     def device(self) -> torch.device:
+        """Where the pixels are."""
         return self.pixels.device
 
 
 def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> PretrainingCase:
-    """Random crops of scikit-image's photo of an astronaut."""
+    """A batch of random crops of scikit-image's photo of an astronaut.
+
+    Args:
+        config: of the model.
+        count: photos.
+        device: where pixels and noise go.
+    """
     from skimage import data
 
     generator = torch.Generator().manual_seed(0)
@@ -75,10 +89,11 @@ def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Pretrai
 
 
 class TrainingStep:
-    """One way to train a model of its own, on the same batch over and over.
+    """Trains a model on the same batch again and again; a call is a step.
 
-    `dtype` is autocast's, None for fp32. `as_authors` is what their loop does beside: AdamW as torch makes
-    it, gradients of fp16 scaled, their norm, and the loss read and the device waited for after each step.
+    `dtype` is autocast's, None for fp32. `as_authors` adds what the authors' loop does: torch's default
+    AdamW, scaled gradients for fp16, the gradient norm, and after each step reading the loss and waiting for
+    the device.
     """
 
     def __init__(
@@ -100,7 +115,7 @@ class TrainingStep:
         self.first_seconds = 0.0
 
     def first(self) -> None:
-        """The step that warms up; its gradient is kept on the host, under the hub's names."""
+        """The first step, which warms up. Its gradient is kept on the host, under the hub's names."""
         started = time.perf_counter()
         self._backward()
         self.first_seconds = time.perf_counter() - started
@@ -109,11 +124,12 @@ class TrainingStep:
         self._update()
 
     def __call__(self) -> None:
+        """One step."""
         self._backward()
         self._update()
 
     def drift(self, reference: TrainingStep) -> tuple[str, str]:
-        """The last loss, and how alike the first gradients are."""
+        """The last loss, and the cosine between the first gradients of this and a reference."""
         names = sorted(self.gradient.keys() & reference.gradient.keys())
         ours, theirs = (torch.cat([s.gradient[name].flatten() for name in names]) for s in (self, reference))
         cosine = functional.cosine_similarity(ours.double(), theirs.double(), dim=0)
@@ -140,7 +156,7 @@ class TrainingStep:
 
 
 class PretrainStep:
-    """What a step of `pretrain` does, all of it: crops of other photos and other masks each time."""
+    """A complete step of `pretrain`, with new crops and masks each time."""
 
     def __init__(self, model: ViTMAEForPreTraining, case: PretrainingCase, options: PretrainOptions) -> None:
         distributed = DistributedContext(case.device)
@@ -157,50 +173,62 @@ class PretrainStep:
         self._last: list[PendingStep] = []
 
     def first(self) -> None:
+        """The first step, which warms up."""
         self()
 
     def __call__(self) -> None:
+        """One step."""
         self._last = [self._trainer.gradient(self._step)]
         self._trainer.update(self._step, 1.0)
         self._step += 1
 
     def drift(self, reference: object) -> tuple[str, str]:
-        """The last loss; the photos are others, so no gradient is like another's."""
+        """The last loss; gradients cannot be compared, because the crops differ."""
         return f"{self._trainer.fetch(self._last)[0].losses.loss:.5f}", "–"
 
 
 def variants_on_cpu(case: PretrainingCase, authors: Path | None) -> Variants:
-    """Names, and what makes each way with a copy of the same weights."""
+    """A CPU's variants: makers by name, each of which copies the same weights.
+
+    Args:
+        case: the input.
+        authors: a clone of facebookresearch/mae, or None.
+    """
     first = _initial_weights(case)
-    ways: dict[str, Callable[[], Any]] = {
+    variants: dict[str, Callable[[], Any]] = {
         REFERENCE: partial(reference_step, case, first),
         f"{REFERENCE}, bf16": partial(reference_step, case, first, torch.bfloat16),
     }
     if authors is not None:
-        ways["authors"] = partial(authors_step, authors, case, first)
+        variants["authors"] = partial(authors_step, authors, case, first)
     for name, dtype in (
         ("ours", None),
         ("ours, bf16", torch.bfloat16),
         ("ours, bf16, compiled", torch.bfloat16),
     ):
-        ways[name] = partial(our_step, case, first, dtype, compiled="compiled" in name)
-    return ways
+        variants[name] = partial(our_step, case, first, dtype, compiled="compiled" in name)
+    return variants
 
 
 def variants_on_gpu(case: PretrainingCase, authors: Path | None) -> Variants:
-    """As `ways_on_cpu`. Nothing is compiled but where torch can, so that all of it can be tried."""
+    """A GPU's variants. Compiled ones are included if torch can compile here.
+
+    Args:
+        case: the input.
+        authors: a clone of facebookresearch/mae, or None.
+    """
     first, half = _initial_weights(case), torch.bfloat16
-    ways: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
+    variants: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
     if authors is not None:
         for name, dtype in (("authors, fp16", torch.float16), ("authors, bf16", half)):
-            ways[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
-    ways["ours"] = partial(our_step, case, first, half)
-    ways["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
+            variants[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
+    variants["ours"] = partial(our_step, case, first, half)
+    variants["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
     if should_compile(case.device):
-        ways[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
-        ways["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
-        ways["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)
-    return ways
+        variants[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
+        variants["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
+        variants["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)
+    return variants
 
 
 def _initial_weights(case: PretrainingCase) -> ViTMAEForPreTraining:
@@ -221,7 +249,14 @@ def reference_step(
     *,
     compiled: bool = False,
 ) -> TrainingStep:
-    """transformers', with position tables that stay as they are, as in the paper and in ours."""
+    """The model of transformers, with frozen position tables, as in the paper and in ours.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        dtype: of autocast; None is fp32.
+        compiled: by `torch.compile`.
+    """
     from transformers import ViTMAEForPreTraining as Reference
 
     theirs = _copied(Reference, first)
@@ -235,7 +270,14 @@ def reference_step(
 def our_step(
     case: PretrainingCase, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
 ) -> TrainingStep:
-    """Ours, without what makes the batch."""
+    """Our model, without making the batch.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        dtype: of autocast; None is fp32.
+        compiled: layer by layer.
+    """
     model = _copied(ViTMAEForPreTraining, first).to(case.device)
     eager = dtype is not None and case.device.type == "cpu"
     model.set_attn_implementation("eager" if eager else "sdpa")
@@ -245,7 +287,13 @@ def our_step(
 
 
 def pretrain_step(case: PretrainingCase, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
-    """Ours, with all that `pretrain` does."""
+    """Our model, with all that `pretrain` does.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        compiled: layer by layer.
+    """
     options = PretrainOptions(
         batch_size=case.count,
         learning_rate=RATE * 256 / case.count,
@@ -265,7 +313,15 @@ def authors_step(
     *,
     in_their_loop: bool = False,
 ) -> TrainingStep:
-    """Theirs, with the weights of `like`, and the masks that all have in place of those that it draws."""
+    """The authors' model, with the common masks instead of those that it would draw.
+
+    Args:
+        folder: a clone of facebookresearch/mae.
+        case: the input.
+        like: the initial weights.
+        dtype: of autocast; None is fp32.
+        in_their_loop: with the rest of their training loop.
+    """
     theirs = authors_model(folder, like).to(case.device)
 
     def given(*_: object, **__: object) -> Tensor:

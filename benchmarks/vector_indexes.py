@@ -74,9 +74,11 @@ class NumpyProduct(IndexKind):
     exact = True
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         self._vectors = vectors
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         scores = self._vectors @ query
         best = np.argpartition(-scores, K)[:K]
         return best[np.argsort(-scores[best])]
@@ -91,6 +93,7 @@ class FaissIndex(IndexKind):
         self.exact = name == "IndexFlatIP"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         self._vectors, count = vectors, len(vectors)
         faiss.omp_set_num_threads(available_cores())
         self._index = self._make(vectors.shape[1], count)
@@ -100,21 +103,31 @@ class FaissIndex(IndexKind):
             self._index.add(np.ascontiguousarray(vectors[start : start + _CHUNK]))
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         faiss.omp_set_num_threads(1)
         found: Ids = self._index.search(query[None], self._candidates or K)[1][0]
         found = np.sort(found[found >= 0])
         return found[np.argsort(-(self._vectors[found] @ query))[:K]]
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         faiss.write_index(self._index, str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         faiss.read_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self._index.add(vectors)
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         if isinstance(self._index, faiss.IndexRefine):
             raise NotImplementedError
         self._index.remove_ids(ids)
@@ -127,6 +140,7 @@ class HnswlibIndex(IndexKind):
     module = "hnswlib"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         import hnswlib
 
         self._dimension = vectors.shape[1]
@@ -136,18 +150,27 @@ class HnswlibIndex(IndexKind):
         self._index.set_ef(_EF)
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         found: Ids = self._index.knn_query(query[None], K, num_threads=1)[0][0].astype(np.int64)
         return found
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         self._index.save_index(str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         import hnswlib
 
         hnswlib.Index("ip", self._dimension).load_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self._index.add_items(vectors, ids, num_threads=available_cores())
 
 
@@ -158,6 +181,7 @@ class UsearchIndex(IndexKind):
     module = "usearch"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         from usearch.index import Index
 
         self._index: Any = Index(
@@ -171,21 +195,31 @@ class UsearchIndex(IndexKind):
         self._index.add(np.arange(len(vectors)), vectors, threads=available_cores())
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         found: Ids = self._index.search(query, K, threads=1).keys.astype(np.int64)
         return found
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         self._index.save(str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         from usearch.index import Index
 
         Index.restore(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self._index.add(ids, vectors, threads=available_cores())
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         self._index.remove(ids)
 
 
@@ -226,10 +260,17 @@ class LibraryIndex(IndexKind):
         VectorCache(self._cache.folder).open(self.source)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self.source.added.append((ids, vectors))
         self._cache.open(self.source)
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         self.source.removed = ids
         self._cache.open(self.source)
 
@@ -246,9 +287,11 @@ class ArraySource:
         self._vectors = vectors
 
     def revision(self) -> int:
+        """The number of the last change."""
         return 1 + len(self.added) + bool(len(self.removed))
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
+        """Chunks of ids and vectors of the revisions after this one."""
         for start in range(0, len(self._vectors) if revision < 1 else 0, 4096):
             rows = self._vectors[start : start + 4096]
             yield np.arange(start, start + len(rows)), np.asarray(rows)
@@ -257,9 +300,11 @@ class ArraySource:
                 yield chunk
 
     def removed_since(self, revision: int) -> Ids:
+        """(n,) ids that were removed; the benchmark asks only after removing."""
         return self.removed
 
     def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
+        """Ids and their (n, D) vectors."""
         return ids, np.stack([self._vectors[row] for row in ids])
 
 

@@ -17,7 +17,7 @@ from vitmae_search.embedding import Projection
 from vitmae_search.errors import ModelError, ModelNotFound, display_path
 from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
-from vitmae_search.training_runs import trained_runs
+from vitmae_search.training_runs import list_training_runs
 
 DEFAULT_MODEL = "vitmae-tiny-patch8-64"
 
@@ -91,7 +91,7 @@ def _trained_models() -> list[ModelListing]:
     """Named by their paths, which `--model` takes."""
     return [
         _model_listing(folder, display_path(folder), "trained")
-        for folder in trained_runs()
+        for folder in list_training_runs()
         if _is_usable(folder)
     ]
 

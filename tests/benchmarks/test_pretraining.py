@@ -1,4 +1,4 @@
-"""The rows of the pretraining benchmark, tried on the CPU with a minute model: they compute the same."""
+"""The rows of the pretraining benchmark, tried on the CPU with a very small model: they compute the same."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def test_a_gpus_rows_compute_the_same_step() -> None:
     assert 0.5 < float(rows["ours, as pretrain does it"][-2]) < 3
 
 
-def test_a_way_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    class Way:
+def test_a_variant_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    class Variant:
         def first(self) -> None:
             pass
 
-    def fail() -> Way:
+    def fail() -> Variant:
         raise RuntimeError("Failed to find C compiler.")
 
-    steps, memory = start_all({"compiled": fail, "plain": Way}, CPU)
+    steps, memory = start_all({"compiled": fail, "plain": Variant}, CPU)
     assert list(steps) == list(memory) == ["plain"]
     assert capsys.readouterr().out == "left out: compiled; RuntimeError: Failed to find C compiler.\n"
 

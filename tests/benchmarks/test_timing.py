@@ -16,7 +16,7 @@ from benchmarks.timing import (
 )
 
 
-def test_each_way_runs_once_a_round_and_takes_turns_at_being_first() -> None:
+def test_each_variant_runs_once_a_round_and_takes_turns_at_being_first() -> None:
     ran: list[str] = []
     seconds = time_interleaved({name: lambda name=name: ran.append(name) for name in "abc"}, rounds=6)
     rounds = ["".join(ran[at : at + 3]) for at in range(0, len(ran), 3)]
@@ -28,11 +28,11 @@ def test_each_way_runs_once_a_round_and_takes_turns_at_being_first() -> None:
     assert {name: taken.shape for name, taken in seconds.items()} == dict.fromkeys("abc", (6,))
 
 
-def test_each_way_waits_for_the_device_before_and_after() -> None:
+def test_each_variant_waits_for_the_device_before_and_after() -> None:
     late: list[str] = []
-    ways = {name: lambda name=name: late.append(name) for name in "ab"}
+    variants = {name: lambda name=name: late.append(name) for name in "ab"}
     seconds = time_interleaved(
-        ways, rounds=2, synchronise=lambda: (time.sleep(0.02 * len(late)), late.clear())
+        variants, rounds=2, synchronise=lambda: (time.sleep(0.02 * len(late)), late.clear())
     )
     assert not late, "nothing is left undone"
     assert all(min(taken) >= 0.02 for taken in seconds.values()), "what it waits for is counted"

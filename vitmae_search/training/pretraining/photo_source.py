@@ -32,8 +32,13 @@ _PREFETCH = 4
 class PhotoSource(Protocol):
     """Gives the photos of any step, (N, side, side, 3) uint8, not necessarily on the device."""
 
-    def at(self, step: int) -> Tensor: ...
-    def close(self) -> None: ...
+    def at(self, step: int) -> Tensor:
+        """The photos of step `step`."""
+        ...
+
+    def close(self) -> None:
+        """Stop decoding ahead."""
+        ...
 
 
 def open_photo_source(

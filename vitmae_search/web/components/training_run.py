@@ -85,7 +85,7 @@ def _progress(run: TrainingRun, job: JobRecord | None) -> None:
             job_status.training_title(run.kind, run.photos_folder), detail, badge=_BADGES[run.state]
         )
         if run.state != "finished":
-            st.progress(run.share, text=_progress_text(run))
+            st.progress(run.fraction, text=_progress_text(run))
         with st.container(horizontal=True, gap="medium"):
             for label, value in metrics(run):
                 st.metric(label, value, width="content")
@@ -97,7 +97,7 @@ def _progress(run: TrainingRun, job: JobRecord | None) -> None:
 def _progress_text(run: TrainingRun) -> str:
     """Numbers and our own words only: the progress bar's text is Markdown."""
     if run.lines or run.state != "running":
-        return f"{run.share:.0%}"
+        return f"{run.fraction:.0%}"
     return "Learning has begun" if run.kind else "Reading photos"
 
 
@@ -202,13 +202,13 @@ def commands(run: TrainingRun, roots: list[str]) -> list[str]:
 
 def _options(run: TrainingRun) -> None:
     with st.expander("Options"):
-        plain_text.table(("Option", "Value"), option_rows(run.described))
+        plain_text.table(("Option", "Value"), option_rows(run.metadata))
 
 
-def option_rows(described: Mapping[str, object]) -> list[tuple[str, str]]:
+def option_rows(metadata: Mapping[str, object]) -> list[tuple[str, str]]:
     """(name, value) of everything in run.json, as text; nested names are joined."""
     rows = []
-    for name, value in described.items():
+    for name, value in metadata.items():
         if isinstance(value, dict):
             rows += [(f"{name}: {inner}", text) for inner, text in option_rows(value)]
         else:
