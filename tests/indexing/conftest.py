@@ -18,7 +18,7 @@ from vitmae_search.vectors import VectorCache
 
 SIDE = 6
 
-batcher._PATIENCE = math.inf  # batches are whole, however slow the machine
+batcher._MAX_WAIT = math.inf  # batches are whole, however slow the machine
 
 
 def head(seed: int, dimension: int = 10) -> Projection:

@@ -15,7 +15,7 @@ from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import progress
-from vitmae_search.indexing.batcher import batch_size_for, embed_rows, rows_alone, still_works
+from vitmae_search.indexing.batcher import batch_size_for, health_check, run_with_fallback
 from vitmae_search.indexing.plan import PendingFile, make_plan
 from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.photos import prefetch as prefetching
@@ -149,12 +149,12 @@ def test_bad_rows_fail_alone(new_plugin, bad):
             raise ZeroDivisionError
 
     plugin.before_row = choke
-    outcomes = embed_rows(embedder, pixels)
+    outcomes = run_with_fallback(embedder.embed, np.stack(pixels))
     for number, outcome in enumerate(outcomes):
         assert isinstance(outcome, Exception) == (number in bad)
         if number not in bad:
             assert np.array_equal(outcome, embedder.embed(pixels[number][None])[0])
-    assert still_works(embedder)
+    assert health_check(embedder.prepare, embedder.embed)
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: PluginBroken("tiny", "odd")])
@@ -172,13 +172,13 @@ def test_what_failed_is_let_go_before_parts_are_tried(error):
         return batch
 
     rows = np.arange(5, dtype=np.float32)[:, None]
-    assert np.array_equal(rows_alone(run, rows), rows)
+    assert np.array_equal(run_with_fallback(run, rows), rows)
     assert sizes == ([5, 3, 2, 1, 1, 1, 2, 1, 1] if error is MemoryError else [5, 1, 1, 1, 1, 1])
 
 
 def test_no_rows_are_no_call(new_plugin):
     plugin = new_plugin()
-    assert embed_rows(open_embedder(plugin), []) == []
+    assert run_with_fallback(open_embedder(plugin).embed, np.empty((0, 6, 6, 3), np.uint8)) == []
     assert plugin.rows == 0
 
 

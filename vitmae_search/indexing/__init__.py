@@ -5,9 +5,9 @@ batch a transaction (catalogue), and lets the vector index catch up. `classify_p
 library in the same way, and records what a classifier says of them. Torch-free.
 """
 
-from vitmae_search.indexing.batcher import LEAST_BATCH
+from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE
 from vitmae_search.indexing.classifier import TagOptions, classify_photos
 from vitmae_search.indexing.indexer import index_folders
 from vitmae_search.indexing.recorder import OpenTarget, Target
 
-__all__ = ["LEAST_BATCH", "OpenTarget", "TagOptions", "Target", "classify_photos", "index_folders"]
+__all__ = ["DEFAULT_BATCH_SIZE", "OpenTarget", "TagOptions", "Target", "classify_photos", "index_folders"]

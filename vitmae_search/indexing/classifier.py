@@ -23,7 +23,7 @@ from vitmae_search.errors import (
     VitmaeSearchError,
     let_go,
 )
-from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
+from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
 from vitmae_search.photos import decode, decode_target, digest, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
@@ -218,20 +218,20 @@ class _ClassifyRun:
             self._record(number, tagger, batch)
 
         with (
-            closing(Batches[_Read](classifier, classifier.classify, size)) as batches,
+            closing(Batcher[_Read](classifier.prepare, classifier.classify, size)) as batcher,
             closing(prefetch(todo, reader, workers=self._workers, ahead=ahead)) as read,
         ):
             for one in read:
                 if self._cancelled():
-                    record(batches.finish())
+                    record(batcher.finish())
                     raise Cancelled
                 broken = None if isinstance(one.error, PhotoError) else one.error
-                batches.add(replace(one, pixels=None), one.pixels, broken)
-                if batches.due:
-                    record(batches.turn())
-                self._tell(one, batches.waiting, len(todo))
-            while batches.waiting:
-                record(batches.turn())
+                batcher.add(replace(one, pixels=None), one.pixels, broken)
+                if batcher.due:
+                    record(batcher.advance())
+                self._tell(one, batcher.waiting, len(todo))
+            while batcher.waiting:
+                record(batcher.advance())
 
     def _tell(self, one: _Read, waiting: int, total: int) -> None:
         failed = len(self._counts.failures)

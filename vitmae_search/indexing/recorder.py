@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.batcher import Batches, Outcome
+from vitmae_search.indexing.batcher import Batcher, Outcome
 from vitmae_search.indexing.moved_photos import GoneRows, KeptVectors
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent
@@ -85,7 +85,7 @@ class Recorder:
         self._gone = gone
         self._counts = counts
         self._kept = KeptVectors(catalog, self._space_id)
-        self._batches = Batches[FetchedFile](embedder, embedder.embed, batch_size)
+        self._batcher = Batcher[FetchedFile](embedder.prepare, embedder.embed, batch_size)
         self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
         self.again: list[PendingFile] = []
 
@@ -104,14 +104,14 @@ class Recorder:
     @property
     def waiting(self) -> int:
         """Files that were taken and are not recorded yet."""
-        return self._batches.waiting
+        return self._batcher.waiting
 
     def take(self, fetched: FetchedFile) -> None:
         """Add a file. Where a batch is due, it is begun, and the one before recorded; see `flush`."""
         broken = None if isinstance(fetched.error, PhotoError) else fetched.error
-        self._batches.add(replace(fetched, pixels=None), fetched.pixels, broken)
-        if self._batches.due:
-            self._record(self._batches.turn())
+        self._batcher.add(replace(fetched, pixels=None), fetched.pixels, broken)
+        if self._batcher.due:
+            self._record(self._batcher.advance())
 
     def flush(self) -> None:
         """Embed and record all that is waiting.
@@ -119,16 +119,16 @@ class Recorder:
         Where not one photo of a batch could be embedded and the plugin fails on an ordinary image as well,
         raises the plugin's error: nothing of this batch is recorded then.
         """
-        while self._batches.waiting:
-            self._record(self._batches.turn())
+        while self._batcher.waiting:
+            self._record(self._batcher.advance())
 
     def finish(self) -> None:
         """Record the batch that is being embedded, and begin with no other."""
-        self._record(self._batches.finish())
+        self._record(self._batcher.finish())
 
     def close(self) -> None:
         """Wait for the batch that is being embedded, and forget what is not recorded."""
-        self._batches.close()
+        self._batcher.close()
 
     def _record(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> None:
         """A batch that was embedded: one transaction."""

@@ -36,10 +36,10 @@ from vitmae_search.records import IndexProgress
 
 _HASH = "perceptual hash, 64 bits"
 _BASELINES = (
-    Method.of_features("colour histogram, 8³ bins", colour_histogram),
-    Method.of_features("raw pixels, 32 × 32", raw_pixels),
-    Method.of_features("raw grey pixels, 32 × 32", partial(raw_pixels, grey=True)),
-    Method.of_features(_HASH, perceptual_hash),
+    Method("colour histogram, 8³ bins", colour_histogram),
+    Method("raw pixels, 32 × 32", raw_pixels),
+    Method("raw grey pixels, 32 × 32", partial(raw_pixels, grey=True)),
+    Method(_HASH, perceptual_hash),
 )
 _BASELINE_PLUGIN = "color_layout"
 
