@@ -75,7 +75,7 @@ def random_case(name: str, batch: int, folder: Path) -> Case:
 def case_of(model: Path, side: int, batch: int) -> Case:
     """With the demo's photos."""
     images = photos(side, batch)
-    pixels = ViTImageProcessor.from_pretrained(str(model)).normalise(images.transpose(0, 3, 1, 2))
+    pixels = ViTImageProcessor.from_pretrained(str(model)).rescale_and_normalize(images.transpose(0, 3, 1, 2))
     return Case(model, images, torch.from_numpy(pixels))
 
 

@@ -115,8 +115,11 @@ class CheckpointError(ModelError):
     """A weights file cannot be loaded: truncated, a pickle, NaN, or of other shapes."""
 
 
-class ModelNotFound(ModelError):
-    """No model has this name, path or hub id, or the hub cannot be reached."""
+class ModelNotFound(ModelError, OSError):
+    """No model has this name, path or hub id, or the hub cannot be reached.
+
+    An `OSError` too, which is what the reference's `from_pretrained` raises.
+    """
 
 
 class NoDecoder(ModelError):

@@ -8,15 +8,13 @@ colour histogram beside it forgives crops, which the layout alone does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
-from vitmae_search.errors import DeviceError
+from vitmae_search.embedding import DeviceError, Embedder, EmbedderPlugin, Options, PluginInfo
 
 SIDE = 64  # pixels; 8 for each cell of the grid
 GRID = 8
@@ -68,16 +66,16 @@ def histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return rows
 
 
-class ColorLayoutEmbedder:
+class ColorLayoutEmbedder(Embedder):
     """See the module. `with_histogram=False` leaves 12 numbers and a constant, which keeps length above 0."""
 
     def __init__(self, with_histogram: bool) -> None:
         self.with_histogram = with_histogram
         self.model = "color-layout" if with_histogram else "color-layout-only"
-        self.identity: Mapping[str, Any] = {"histogram": with_histogram, "side": SIDE, "bins": list(BINS)}
-        self.provenance: Mapping[str, Any] = {"device": "cpu", "precision": "fp32", "numpy": np.__version__}
+        self.identity = {"histogram": with_histogram, "side": SIDE, "bins": list(BINS)}
+        self.provenance = {"device": "cpu", "precision": "fp32", "numpy": np.__version__}
         self.dimension = int(_KEPT.sum()) + (int(np.prod(BINS)) if with_histogram else 1)
-        self.input_size: int | None = SIDE
+        self.input_size = SIDE
         self.prepare = prepare
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -86,11 +84,8 @@ class ColorLayoutEmbedder:
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         return np.ascontiguousarray(features, dtype=np.float32)
 
-    def close(self) -> None:
-        pass
 
-
-class ColorLayoutPlugin:
+class ColorLayoutPlugin(EmbedderPlugin):
     info = PluginInfo(
         name="color_layout",
         title="Colour layout: where which colours lie (NumPy only, no model)",

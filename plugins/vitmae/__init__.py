@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
+from vitmae_search.embedding import EmbedderPlugin, Options, PluginInfo
 from vitmae_search.records import ModelListing
 
 from .model_list import DEFAULT_MODEL, list_models
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .embedder import ViTMAEEmbedder
 
 
-class ViTMAEPlugin:
+class ViTMAEPlugin(EmbedderPlugin):
     """Options:
 
     `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.

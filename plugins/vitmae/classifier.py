@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vitmae_search.embedding import Classifier
 from vitmae_search.errors import CheckpointError, ModelError
 from vitmae_search.vitmae import (
     Checkpoint,
@@ -38,8 +39,8 @@ def open_vit_classifier(model: str, *, device: str, precision: str) -> ViTClassi
     return ViTClassifier(name, checkpoint, device=chosen, precision=choose_precision(precision, chosen))
 
 
-class ViTClassifier:
-    """See `contract.Classifier`, `Batching` and `Resting`.
+class ViTClassifier(Classifier):
+    """An open image classifier.
 
     `classify` takes what `prepare` gives, (N, H, W, 3) uint8.
     """
@@ -66,7 +67,7 @@ class ViTClassifier:
             "torch": str(torch.__version__),
         }
         height, width = processor.height_width
-        self.input_size: int | None = max(height, width)
+        self.input_size = max(height, width)
         self.prepare = Resize(height, width, processor.resample)
         network = Probabilities(model, levels_of(processor), pooled)
         self._engine = engine_for(network, model.config, (height, width), device=device, precision=precision)
@@ -75,8 +76,8 @@ class ViTClassifier:
     def classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._engine.run(batch)
 
-    def rest(self) -> None:
-        """See `contract.Resting`."""
+    def offload(self) -> None:
+        """Move the weights to the host's memory until the next call."""
         self._engine.rest()
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ def _with_head(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
         }
         return replace(checkpoint, state=named), "mean"
     if f"{_HEAD}weight" in state:
-        return checkpoint, "cls"
+        return checkpoint, "avg" if "fc_norm.weight" in state else "cls"
     raise CheckpointError(
         f"{name} has no classifier: it embeds photos, and cannot name what is on them. "
         "Train one with `vitmae-search finetune`, or choose a ViTForImageClassification checkpoint."

@@ -8,6 +8,7 @@ Which precision "auto" is: bf16 where the hardware multiplies in it and was not 
 from __future__ import annotations
 
 import gc
+import logging
 import statistics
 import threading
 import time
@@ -20,6 +21,8 @@ from torch.nn import functional
 from vitmae_search.errors import DeviceError
 from vitmae_search.measurement_cache import machine_key, recall, remember
 from vitmae_search.vitmae import multiplies_in_bf16
+
+log = logging.getLogger(__name__)
 
 CAPTURING = threading.Lock()
 """One CUDA graph is made at a time: not while another thread compiles, or waits for the whole device."""
@@ -110,6 +113,8 @@ _WORTH = 1.2
 def choose_precision(wanted: str, device: torch.device) -> str:
     """fp32 or bf16. "auto" is told from what the hardware says of itself, and what is remembered of it."""
     if wanted != "auto":
+        if wanted == "bf16" and device.type == "cpu" and not multiplies_in_bf16(device):
+            log.warning("This CPU has no bf16 instructions, so bf16 is slower here than fp32")
         return wanted
     if not multiplies_in_bf16(device):
         return "fp32"

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import Embedder, Options
 from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
@@ -66,9 +66,8 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
     return embedder
 
 
-class ViTMAEEmbedder:
-    """See `contract.Embedder`, and of its optional protocols `Reconstructor`, `Untrained`, `Projecting`,
-    `Choosing`, `FromFiles`, `Batching` and `Resting`.
+class ViTMAEEmbedder(Embedder):
+    """An open ViTMAE.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
     masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
@@ -93,14 +92,13 @@ class ViTMAEEmbedder:
         features = features_of(
             options, config.num_hidden_layers, config.hidden_size, checkpoint.files.projection
         )
-        self.chosen_options = features.chosen_options
-        self._options = {**options, **self.chosen_options}
+        self.resolved_options = features.resolved_options
+        self._options = {**options, **self.resolved_options}
         gem_power, views = float(options["gem_power"]), str(options["views"])
-        self.projection: str | None = features.projection
+        self.projection = features.projection
         self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
-        self.source_files: tuple[str, ...] | None = None
         self.identity: dict[str, Any] = identity_of(
             encoder,
             self._processor,
@@ -118,7 +116,6 @@ class ViTMAEEmbedder:
         if openvino:
             self.provenance["runtime"] = runtime_name(device)
         self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
-        self.input_size: int | None
         self.prepare, self.input_size = preparing_of(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
@@ -139,7 +136,7 @@ class ViTMAEEmbedder:
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._engine.run(batch)
 
-    def untrained(self, seed: int) -> ViTMAEEmbedder:
+    def random_init(self, seed: int) -> ViTMAEEmbedder:
         """Its twin with the encoder that `pretrain` with this seed begins with; it cannot reconstruct."""
         assert self._encoder is not None, "closed"
         with torch.random.fork_rng(devices=[]):
@@ -172,8 +169,8 @@ class ViTMAEEmbedder:
 
         return self._engine.run_alone(work)
 
-    def rest(self) -> None:
-        """See `contract.Resting`."""
+    def offload(self) -> None:
+        """Move the weights to the host's memory until the next call."""
         self._engine.rest(*([] if self._whole is None else [self._whole]))
 
     def close(self) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitmae_search.embedding import Projection
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import Options, Projection
 from vitmae_search.errors import CheckpointError, ModelError, PluginOptionError, display_path
 from vitmae_search.vitmae import pooled_width
 
@@ -22,7 +21,7 @@ class Features:
     layers: tuple[int, ...]
     pooling: str
     projection: str | None
-    chosen_options: Options
+    resolved_options: Options
     """What stands for "auto"."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import Options
 from vitmae_search.errors import PluginOptionError
 
 NAME = "vitmae"

@@ -35,7 +35,7 @@ PLUGIN = """
 import os
 import numpy as np
 from PIL import Image
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 HOST = os.environ["TEST_HOST"]
 def prepare(image):
     print("a word that is no answer")
@@ -43,14 +43,14 @@ def prepare(image):
     if os.environ.get("TEST_CRASH") == str(image.size) and str(os.getpid()) != HOST:
         os._exit(1)
     return pixels
-class Odd:
+class Odd(Embedder):
     model, dimension, input_size, identity, provenance = "odd", 48, 8, {}, {}
     prepare = staticmethod(prepare)
     def embed(self, batch):
         rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
     def close(self): pass
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="odd", title="Odd")
     def open(self, options, *, device, precision): return Odd()
 plugin = Plugin()

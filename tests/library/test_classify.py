@@ -311,12 +311,12 @@ def test_an_empty_library_stays_uncreated(tmp_path: Path, colour_model: Path) ->
 PLUGIN = """
 import numpy as np
 from pathlib import Path
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Classifier, EmbedderPlugin, PluginInfo
 
 def prepare(image, /):
     return np.array(image.resize((8, 8)))
 
-class Odd:
+class Odd(Classifier):
     model, identity, provenance, input_size = "odd", {}, {}, 8
     labels = ["dark", "bright"]
     def __init__(self):
@@ -328,7 +328,7 @@ class Odd:
     def close(self):
         pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="odd", title="Odd", capabilities=frozenset({"embed", "classify"}))
     def open(self, options, *, device, precision):
         raise NotImplementedError

@@ -18,12 +18,12 @@ from vitmae_search.settings import settings
 PLUGIN = '''
 import os
 import numpy as np
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
 def prepare(image, /):
     return np.array(image.convert("RGB").resize((2, 2)))
 
-class Filed:
+class Filed(Embedder):
     """Its identity is what a file says. Each opening leaves a line in a log."""
 
     model, dimension, input_size, prepare = "filed", 12, 8, staticmethod(prepare)
@@ -44,7 +44,7 @@ class Filed:
     def close(self):
         pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo("filed", "Filed", options={"file": "", "log": "", "size": 1, "told": True})
 
     def open(self, options, *, device, precision):

@@ -26,12 +26,12 @@ HASH = "perceptual hash, 64 bits"
 RANDOM = """
 import zlib
 import numpy as np
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
 def prepare(image, /):
     return np.array(image.convert("RGB").resize((8, 8)))
 
-class Embedder:
+class Random(Embedder):
     model, identity, provenance, dimension, input_size = "random", {}, {}, 16, 8
     prepare = staticmethod(prepare)
 
@@ -43,11 +43,11 @@ class Embedder:
     def close(self):
         pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="random", title="Chance", options={"loud": False})
 
     def open(self, options, *, device, precision):
-        return Embedder()
+        return Random()
 
 plugin = Plugin()
 """

@@ -22,9 +22,9 @@ from vitmae_search.records import Space
 PLUGIN = """
 from pathlib import Path
 import numpy as np
-from vitmae_search.embedding import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
-class Embedder:
+class Grid(Embedder):
     model, provenance, dimension, input_size, identity = "grid", {}, 48, 8, {"revision": REVISION}
     @property
     def projection(self):
@@ -37,9 +37,9 @@ class Embedder:
         return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
     def close(self): pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="grid", title="Grid", options={"side": 4})
-    def open(self, options, *, device, precision): return Embedder()
+    def open(self, options, *, device, precision): return Grid()
 
 plugin = Plugin()
 """

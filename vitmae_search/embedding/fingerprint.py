@@ -82,7 +82,7 @@ class EmbedderDescription:
     provenance: Mapping[str, Any]
     dimension: int
     options: Mapping[str, OptionValue]
-    left_options: Mapping[str, OptionValue]
+    unresolved_options: Mapping[str, OptionValue]
     projection: str | None
 
     def fingerprint(self, decode: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, enough_memory
+from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, translate_memory_errors
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
 DEFAULT_BATCH_SIZE = 32
@@ -218,7 +218,7 @@ def run_with_fallback(run: RunBatch, batch: NDArray[Any]) -> list[Outcome]:
         return list(run(batch))
     except MemoryError:
         if len(batch) == 1:
-            with enough_memory("look at a single photo"):
+            with translate_memory_errors("look at a single photo"):
                 raise
         part = -(-len(batch) // 2)
     except DeviceError:

@@ -26,16 +26,15 @@ from vitmae_search.embedding import (
     EmbedderDescription,
     GuardedClassifier,
     GuardedEmbedder,
-    ModelLister,
     PluginHost,
     PluginInfo,
     Projection,
     canonical_json,
     code_digest,
+    file_stamp,
     open_classifier,
     open_embedder,
     resolve_options,
-    stamp,
 )
 from vitmae_search.errors import SpaceError, VitmaeSearchError
 from vitmae_search.photos import DECODE_REVISION
@@ -236,12 +235,13 @@ class Embedders:
         """The models that plugins can name. A plugin that fails at it is logged and left out."""
         listings: list[ModelListing] = []
         for listed in self.host.listings():
-            plugin = self.host.get(listed.name) if listed.error is None else None
-            if isinstance(plugin, ModelLister):
-                try:
-                    listings += [replace(model, plugin=listed.name) for model in plugin.models()]
-                except Exception:  # a plugin may raise anything
-                    log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
+            if listed.error is not None:
+                continue
+            try:
+                models = self.host.get(listed.name).models()
+                listings += [replace(model, plugin=listed.name) for model in models]
+            except Exception:  # a plugin may raise anything
+                log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
         return listings
 
     def resolve_options(self, plugin: str, options: Mapping[str, object]) -> Mapping[str, object]:
@@ -263,7 +263,7 @@ class Embedders:
         offloaded = 0
         for embedder in embedders:
             try:
-                offloaded += embedder.rest(after=after)
+                offloaded += embedder.offload(idle_seconds=after)
             except VitmaeSearchError as error:
                 log.warning("a model keeps its device's memory: %s", error)
         return offloaded
@@ -280,7 +280,7 @@ class Embedders:
         return json.dumps([plugin, self.resolve_options(plugin, options)], sort_keys=True)
 
     def _cache_key(self, plugin: str, options: Mapping[str, object]) -> _DescriptionKey:
-        code, resolved = self.host.code(plugin), self.resolve_options(plugin, options)
+        code, resolved = self.host.code_digest(plugin), self.resolve_options(plugin, options)
         both = None if code is None or self._code is None else f"{self._code} {code}"
         return _DescriptionKey(self.host.get(plugin).info, both, resolved, self.device, self._precision)
 
@@ -381,7 +381,7 @@ def _store_description(key: _DescriptionKey, embedder: GuardedEmbedder, opened_a
             return
         _write_description(key, files, embedder.description)
         if embedder.options != key.options:
-            resolved = replace(embedder.description, left_options={})
+            resolved = replace(embedder.description, unresolved_options={})
             _write_description(replace(key, options=embedder.options), files, resolved)
     except OSError as error:
         log.warning("what %s is cannot be kept: %s", embedder.model, error)
@@ -398,7 +398,7 @@ def _write_description(
 
 def _file_stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
     """The files' stamps with lists for tuples, so that they equal what comes back from JSON."""
-    stamps = {path: stamp(path) for path in paths}
+    stamps = {path: file_stamp(path) for path in paths}
     return {path: None if one is None else list(one) for path, one in stamps.items()}
 
 

@@ -82,7 +82,7 @@ def evaluate_folder(
     host: PluginHost | None = None,
     on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Evaluation:
-    """Measure the candidates, the first one's untrained twin, and the baselines on the photos under `folder`.
+    """Measure candidates, the first one's network untrained, and baselines on the photos under `folder`.
 
     The first folder below it is a photo's class, or the CSV file `labels` says it (`labels_of_csv`; photos
     that it does not list take no part). At most `instances` of the photos, drawn by `seed`, are changed and
@@ -127,9 +127,9 @@ def _compared(candidates: Sequence[Candidate], host: PluginHost, closing: ExitSt
     """The candidates, and what always stands beside them. What is opened here is closed with `closing`."""
     for candidate in candidates:
         yield _by_plugin(candidate.name, candidate.embedder, candidate.projection)
-    twin = candidates[0].embedder.untrained()
-    if twin is not None:
-        yield _by_plugin(f"{candidates[0].name}, untrained", closing.enter_context(twin))
+    untrained = candidates[0].embedder.random_init()
+    if untrained is not None:
+        yield _by_plugin(f"{candidates[0].name}, untrained", closing.enter_context(untrained))
     if all(candidate.embedder.info.name != _BASELINE_PLUGIN for candidate in candidates):
         with suppress(PluginError):  # it is a plugin like any other, and may be missing
             opened = open_embedder(host.get(_BASELINE_PLUGIN), device="cpu")

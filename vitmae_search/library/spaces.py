@@ -15,7 +15,6 @@ from typing import Final, cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
-    Embedder,
     EmbedderDescription,
     GuardedEmbedder,
     ProjectedEmbedder,
@@ -156,8 +155,8 @@ class Spaces:
         embedder = resolved.lazy.description if resolved.space else resolved.embedder.description
         derivation = None
         provenance = dict(embedder.provenance)
-        if embedder.left_options:
-            provenance[LEFT_OPTIONS] = embedder.left_options
+        if embedder.unresolved_options:
+            provenance[LEFT_OPTIONS] = embedder.unresolved_options
         if resolved.projection is not None:
             derivation = self._derivation(resolved.fingerprint, embedder.dimension, resolved.projection)
         searched = catalog.ensure_space(
@@ -205,7 +204,7 @@ class Spaces:
             )
         return max(fitting, key=lambda space: space.space_id, default=None)
 
-    def embedder(self, catalog: Catalog, space: Space) -> Embedder:
+    def embedder(self, catalog: Catalog, space: Space) -> GuardedEmbedder | ProjectedEmbedder:
         """An embedder that makes the vectors of a space, a derived one too.
 
         Args:

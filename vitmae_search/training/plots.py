@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vitmae_search.photos import reconstruction_sheet
+
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 28, 48
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
@@ -78,17 +80,16 @@ def _grid_line(draw: ImageDraw.ImageDraw, x: float | None, y: float | None, text
 
 
 def draw_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, *, zoom: int = 1) -> None:
-    """Save (H, W, 3) uint8 images of one size as a PNG, a row of the sheet for each inner sequence."""
-    height, width, _ = rows[0][0].shape
-    gap = 4
-    sheet = np.full((len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            top, left = gap + i * (height + gap), gap + j * (width + gap)
-            sheet[top : top + height, left : left + width] = picture
-    image = Image.fromarray(sheet)
-    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
-    image.save(path, format="PNG", optimize=True)
+    """Save images of one size as a PNG, a row of the sheet for each inner sequence.
+
+    Args:
+        rows: (H, W, 3) uint8 images.
+        path: The file.
+        zoom: How often each pixel is repeated, in both directions.
+    """
+    large = [[reconstruction_sheet.zoom(image, zoom) for image in row] for row in rows]
+    sheet = reconstruction_sheet.compose_sheet(large, gap=4 * zoom, margin=4 * zoom)
+    sheet.save(path, format="PNG", optimize=True)
 
 
 def _ticks(low: float, high: float, wanted: int = 6) -> list[float]:

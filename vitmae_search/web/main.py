@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for each visitor and each change: the frame round the pages."""
+"""The script that Streamlit runs for each visitor and each change: the list of pages and their frame."""
 
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
@@ -279,3 +280,16 @@ def test_the_kind_of_weights_can_be_chosen(hub: Path, random_model: Callable[...
         find_checkpoint(hub, use_safetensors=True)
     with pytest.raises(ModelNotFound, match="is no safetensors file, and use_safetensors is True"):
         find_checkpoint(hub / "pytorch_model.bin", use_safetensors=True)
+
+
+def test_what_is_missing_is_an_os_error_as_in_the_reference(tmp_path: Path) -> None:
+    for place in (MODEL, tmp_path, tmp_path / "gone"):
+        for load in (
+            ViTMAEForPreTraining.from_pretrained,
+            ViTMAEConfig.from_pretrained,
+            ViTImageProcessor.from_pretrained,
+        ):
+            with pytest.raises(OSError, match=r"cache|no such|has no") as caught:
+                load(place, local_files_only=True)  # type: ignore[operator]
+            assert isinstance(caught.value, ModelNotFound)
+            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.training_runs import LOCK_FILE, LOG_FILE, REPORT_FILE, RUN_FILE, remember_run
-from vitmae_search.web.components.loss_chart import POINTS, charts, thinned
+from vitmae_search.web.components.loss_chart import MAX_POINTS, charts, downsample
 from vitmae_search.web.components.training_run import duration
 from vitmae_search.web.server.app import MAIN_SCRIPT
 
@@ -305,11 +305,11 @@ def test_a_folder_that_is_not_there_is_refused_in_words(opened_copy: Library) ->
 
 def test_curves_keep_their_ends_and_leave_out_what_is_no_measure() -> None:
     points = [(float(n), float(n)) for n in range(1001)]
-    kept = thinned(points)
-    assert len(kept) <= POINTS
+    kept = downsample(points)
+    assert len(kept) <= MAX_POINTS
     assert kept[-1] == points[-1]
-    assert thinned(points[:3]) == points[:3]
-    assert thinned([]) == []
+    assert downsample(points[:3]) == points[:3]
+    assert downsample([]) == []
     lines = [*lines_of(2, accuracy=0.5, val_loss=0.3), {"step": 3.0}, {"step": 4.0, "epoch": 4.0, "odd": 1.0}]
     found = dict(charts(lines))
     assert list(found) == ["loss", "accuracy", "rate"]

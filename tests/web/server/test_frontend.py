@@ -15,7 +15,13 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_handler
 
-from vitmae_search.web.server.frontend import FIRST_PAGE, STATIC, Frontend, first_page_modules, link_header
+from vitmae_search.web.server.frontend import (
+    FIRST_PAGE,
+    STATIC,
+    FrontendCache,
+    first_page_modules,
+    link_header,
+)
 
 
 def client(static: Path = STATIC) -> TestClient:
@@ -31,7 +37,7 @@ def client(static: Path = STATIC) -> TestClient:
         await inner(scope, receive, wrapped)
 
     return TestClient(
-        Starlette(routes=[Mount("/", app=marked)], middleware=[Middleware(Frontend, static=static)])
+        Starlette(routes=[Mount("/", app=marked)], middleware=[Middleware(FrontendCache, static=static)])
     )
 
 
@@ -116,7 +122,7 @@ def test_a_streamlit_without_these_files_is_left_alone(tmp_path: Path) -> None:
     assert link_header([]) == ""
     passed = Starlette(
         routes=[Mount("/", app=PlainTextResponse("inside"))],
-        middleware=[Middleware(Frontend, static=tmp_path / "none")],
+        middleware=[Middleware(FrontendCache, static=tmp_path / "none")],
     )
     assert TestClient(passed).get("/").text == "inside"
 

@@ -115,7 +115,7 @@ def test_an_idle_model_is_offloaded_until_the_next_search(
 
     async def offloaded(times: int) -> None:
         deadline = time.monotonic() + 60
-        while embedder._opened.rests < times:  # type: ignore[union-attr]
+        while embedder._opened.offloads < times:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
 
@@ -159,7 +159,7 @@ def test_a_failed_offload_leaves_the_model_as_it_was(
     def broken() -> None:
         raise RuntimeError("no bed")
 
-    monkeypatch.setattr(embedder._opened, "rest", broken)
+    monkeypatch.setattr(embedder._opened, "offload", broken)
     assert idle_library.offload() == 0
     assert "no bed" in caplog.text
     assert len(idle_library.search(Image.new("RGB", (8, 8))).hits) == 3

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
-from vitmae_search.embedding.plugin import Resting
+from vitmae_search.embedding.plugin import OpenModel, overrides
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 from vitmae_search.errors import NoDecoder
@@ -53,7 +53,13 @@ def check_prepare_leaves_the_image(subject: Subject) -> None:
 
 
 def check_prepare_travels(subject: Subject) -> None:
-    """`prepare` pickles, and gives the same in a process that has no torch."""
+    """`prepare` pickles without the embedder, and gives the same in a process that has no torch."""
+    owner = getattr(subject.embedder.prepare, "__self__", None)
+    _require(
+        owner is not subject.embedder,
+        "prepare is a method of the embedder, which would travel along with its network; make it a function "
+        "of the module (`prepare = staticmethod(f)`)",
+    )
     payload = pickle.dumps(subject.guarded.prepare)
     there = subject.in_fresh_process("prepare_without_torch", payload)
     for index, (a, b) in enumerate(zip(there, subject.batch, strict=True)):
@@ -76,14 +82,34 @@ def check_vectors(subject: Subject) -> None:
         subject.guarded.embed(subject.batch[:rows])
 
 
+def check_batches_may_be_read_only(subject: Subject) -> None:
+    """`embed` takes a read-only batch, and gives the vectors that it gives of any other."""
+    assert not subject.batch.flags.writeable
+    writable = subject.embedder.embed(subject.batch.copy()).copy()
+    try:
+        read_only = subject.embedder.embed(subject.batch)
+    except Exception as error:
+        raise ConformanceError(
+            f"embed fails on a read-only batch: {type(error).__name__}: {error}; copy what you change"
+        ) from error
+    _require_same(subject, read_only, writable, "of a read-only batch")
+
+
+def check_batches_stay_as_they_are(subject: Subject) -> None:
+    """`embed` does not change its batch, which the host may hand over again."""
+    batch = subject.batch.copy()
+    subject.embedder.embed(batch)
+    _require(np.array_equal(batch, subject.batch), "embed changes the batch")
+
+
 def check_results_are_new(subject: Subject) -> None:
-    """`embed` leaves its batch alone, and an earlier result is not overwritten by a later call."""
+    """An earlier result is not overwritten by a later call, and shares no memory with it."""
     batch = subject.batch.copy()
     first = subject.embedder.embed(batch)
     kept = first.copy()
-    _require(np.array_equal(batch, subject.batch), "embed changes the batch")
-    subject.embedder.embed(batch[::-1].copy())
-    _require(np.array_equal(first, kept), "embed writes into an array that it gave back before")
+    second = subject.embedder.embed(batch[::-1].copy())
+    same_memory = np.shares_memory(first, second) or not np.array_equal(first, kept)
+    _require(not same_memory, "embed writes into an array that it returned before; return a new one")
 
 
 def check_batch_mates_do_not_matter(subject: Subject) -> None:
@@ -174,40 +200,44 @@ def check_source_files(subject: Subject) -> None:
         _require(same, "source_files are others at each opening")
 
 
-def check_untrained(subject: Subject) -> None:
-    """A plugin with an untrained twin gives the same one for a seed, which looks at the same pictures."""
-    twin = subject.guarded.untrained(3)
-    if twin is None:
+def check_random_init(subject: Subject) -> None:
+    """A plugin with `random_init` gives the same network for a seed, which takes the same batches."""
+    untrained = subject.guarded.random_init(3)
+    if untrained is None:
         return
     before = subject.embedder.embed(subject.batch)
-    with twin:
-        _require(twin.identity != subject.guarded.identity, "the untrained twin has the model's identity")
-        vectors = twin.embed(subject.batch)
+    with untrained:
+        same = untrained.identity == subject.guarded.identity
+        _require(not same, "the randomly initialized network has the model's identity")
+        vectors = untrained.embed(subject.batch)
     with subject.open() as other:
-        again = other.untrained(3)
+        again = other.random_init(3)
         assert again is not None
-        _require_same(subject, again.embed(subject.batch), vectors, "untrained, with the same seed")
+        _require_same(subject, again.embed(subject.batch), vectors, "of random_init with the same seed")
         again.close()
-    _require_same(subject, subject.embedder.embed(subject.batch), before, "after its twin was closed")
+    after = subject.embedder.embed(subject.batch)
+    _require_same(subject, after, before, "after the network of random_init was closed")
 
 
-def check_rest(subject: Subject) -> None:
-    """A plugin that rests embeds and reconstructs as before; and may rest unused, twice, and last of all."""
+def check_offload(subject: Subject) -> None:
+    """A plugin with `offload` embeds and reconstructs as before, also after it is called unused or twice."""
     before = subject.embedder.embed(subject.batch)
     with subject.open() as guarded:
         other = guarded._embedder
-        if not isinstance(other, Resting):
+        if not overrides(other, OpenModel, "offload"):
             return
-        other.rest()
-        _require_same(subject, other.embed(subject.batch), before, "after a rest")
-        shown = _shown(guarded)
-        other.rest()
-        other.rest()
-        _require_same(subject, other.embed(subject.batch), before, "after a second rest")
-        other.rest()
-        _require(np.array_equal(shown, _shown(guarded)), "after a rest, one seed gives another picture")
-        other.rest()
-    _require_same(subject, subject.embedder.embed(subject.batch), before, "after another rested")
+        other.offload()
+        _require_same(subject, other.embed(subject.batch), before, "after offload")
+        reconstructed = _pasted(guarded)
+        other.offload()
+        other.offload()
+        _require_same(subject, other.embed(subject.batch), before, "after a second offload")
+        other.offload()
+        same = np.array_equal(reconstructed, _pasted(guarded))
+        _require(same, "after offload, one seed gives another picture")
+        other.offload()
+    after = subject.embedder.embed(subject.batch)
+    _require_same(subject, after, before, "after another embedder was offloaded")
 
 
 def check_close(subject: Subject) -> None:
@@ -229,6 +259,8 @@ CHECKS: tuple[Check, ...] = (
     check_prepare_travels,
     check_prepare_in_threads,
     check_vectors,
+    check_batches_may_be_read_only,
+    check_batches_stay_as_they_are,
     check_results_are_new,
     check_batch_mates_do_not_matter,
     check_rows_stay_aligned,
@@ -239,8 +271,8 @@ CHECKS: tuple[Check, ...] = (
     check_reconstruction,
     check_projection,
     check_source_files,
-    check_untrained,
-    check_rest,
+    check_random_init,
+    check_offload,
     check_close,
 )
 """Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
@@ -273,8 +305,8 @@ def check_embedder(
         raise error from next(iter(failed.values()))
 
 
-def _shown(guarded: GuardedEmbedder) -> NDArray[np.uint8]:
-    """What it paints in; nothing where it paints nothing."""
+def _pasted(guarded: GuardedEmbedder) -> NDArray[np.uint8]:
+    """A reconstruction with the visible patches pasted back; empty where there is no decoder."""
     try:
         return guarded.reconstruct(sample_images()[0], seed=3).pasted
     except NoDecoder:

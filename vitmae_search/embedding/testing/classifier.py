@@ -26,8 +26,9 @@ def check_classifier(
     subject = Subject(source, device=device, precision=precision)
     with open_classifier(subject.plugin, model, device, precision) as classifier:
         _check_prepare(subject, classifier)
+        _check_batches(classifier)
         _check_rows(classifier)
-        _check_rest(classifier)
+        _check_offload(classifier)
         with open_classifier(subject.plugin, model, device, precision) as again:
             _require(again.labels == classifier.labels, "labels change from one opening to the next")
             same = canonical_json(again.identity) == canonical_json(classifier.identity)
@@ -42,25 +43,41 @@ def _check_prepare(subject: Subject, classifier: GuardedClassifier) -> None:
         _require(np.array_equal(a, classifier.prepare(image)), "prepare gives something else without torch")
 
 
-def _check_rows(classifier: GuardedClassifier) -> None:
+def _check_batches(classifier: GuardedClassifier) -> None:
+    """It takes read-only batches, changes none, and returns a new array each time."""
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
-    kept = batch.copy()
+    inner = classifier._classifier  # the guard hands over read-only batches, and copies results
+    changed = batch.copy()
+    first = inner.classify(changed)
+    _require(np.array_equal(changed, batch), "classify changes the batch")
+    kept = first.copy()
+    inner.classify(batch[::-1].copy())
+    _require(np.array_equal(first, kept), "classify writes into an array that it returned before")
+    batch.flags.writeable = False
+    try:
+        read_only = inner.classify(batch)
+    except Exception as error:
+        raise ConformanceError(f"classify fails on a read-only batch: {error}") from error
+    apart = float(np.abs(read_only - kept).max())
+    _require(apart <= _limit(classifier), f"a read-only batch has other probabilities, by {apart:.2g}")
+
+
+def _check_rows(classifier: GuardedClassifier) -> None:
+    """The probabilities of an image do not depend on the rest of the batch."""
+    batch = np.stack([classifier.prepare(image) for image in sample_images()])
     together = classifier.classify(batch)
-    _require(np.array_equal(batch, kept), "classify changes the batch")
-    before = together.copy()
     for number, row in enumerate(batch):
         apart = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
         _require(apart <= _limit(classifier), f"image {number} alone has other probabilities, by {apart:.2g}")
-    _require(np.array_equal(together, before), "classify writes into an array that it gave back before")
 
 
-def _check_rest(classifier: GuardedClassifier) -> None:
-    """Where the plugin can rest, its classes are the same afterwards."""
+def _check_offload(classifier: GuardedClassifier) -> None:
+    """Where the plugin can offload, its probabilities are the same afterwards."""
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
     before = classifier.classify(batch)
-    if classifier.rest():
+    if classifier.offload():
         apart = float(np.abs(classifier.classify(batch) - before).max())
-        _require(apart <= _limit(classifier), f"after a rest probabilities are others, by {apart:.2g}")
+        _require(apart <= _limit(classifier), f"probabilities differ by {apart:.2g} after offload")
 
 
 def _limit(classifier: GuardedClassifier) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
 from vitmae_search.embedding.plugin import Embedder, EmbedderPlugin, PluginInfo
-from vitmae_search.embedding.plugin_host import checked_plugin, load_drop_in
+from vitmae_search.embedding.plugin_host import load_drop_in, validate_plugin
 from vitmae_search.embedding.testing.images import sample_images
 
 _TIME_LIMIT = 600  # seconds for a fresh process; a large model on a slow disk takes a while to load
@@ -120,7 +120,7 @@ def load_source(source: str | Path) -> EmbedderPlugin:
     found: object = importlib.import_module(module)
     for name in filter(None, attribute.split(".")):
         found = getattr(found, name)
-    return checked_plugin(found)
+    return validate_plugin(found)
 
 
 def _run_child(question: str, answer: str) -> None:

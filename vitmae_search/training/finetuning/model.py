@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from vitmae_search.vitmae import (
     pool,
     read_checkpoint,
 )
-from vitmae_search.vitmae.config import OUTPUT_DEFAULTS, EncoderConfig
+from vitmae_search.vitmae.config import ENCODER_RULES, EncoderConfig
 from vitmae_search.vitmae.pretrained import PreTrainedModel
 
 DEFAULT_MODEL = "vitmae-tiny-patch8-64"
@@ -128,15 +128,13 @@ def _kind(pooling: str) -> type[Classifier]:
 
 
 def _has_head(checkpoint: Checkpoint, names: Sequence[str], kind: type[Classifier]) -> bool:
-    found = checkpoint.config.extra.get("id2label") or {}
     if not any(name.startswith(kind.newly_made) for name in checkpoint.state):
         return False
-    return {str(key): label for key, label in found.items()} == {str(i): n for i, n in enumerate(names)}
+    return checkpoint.config.id2label == dict(enumerate(names))
 
 
 def _config(start: EncoderConfig, names: Sequence[str], pooling: str) -> ViTConfig:
-    kept = {field.name for field in fields(EncoderConfig)} - {"extra", *OUTPUT_DEFAULTS}
-    values: dict[str, Any] = {name: getattr(start, name) for name in kept}
+    values: dict[str, Any] = {name: getattr(start, name) for name in ENCODER_RULES}
     return ViTConfig(
         **values,
         id2label=dict(enumerate(names)),
