@@ -86,7 +86,9 @@ def test_a_content_that_is_deleted_before_its_turn_is_read_again(bench, fill, mo
     for path, data in zip(paths, contents[-1:] + contents[:-1], strict=True):
         path.write_bytes(data)
     monkeypatch.setattr(batcher, "_MAX_WITHOUT_PIXELS", 0)
-    monkeypatch.setattr(recorder, "KeptVectors", functools.partial(recorder.KeptVectors, capacity=0))
+    monkeypatch.setattr(
+        recorder, "ReplacedContents", functools.partial(recorder.ReplacedContents, capacity=0)
+    )
     report = bench.index(batch_size=1)
     assert (report.found, report.failed, report.missing) == (14, 0, 0)
     assert bench.embedded > 0

@@ -17,7 +17,7 @@ from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import progress
 from vitmae_search.indexing.batcher import batch_size_for, health_check, run_with_fallback
 from vitmae_search.indexing.plan import PendingFile, make_plan
-from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.progress import ProgressReporter
 from vitmae_search.photos import prefetch as prefetching
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
@@ -217,18 +217,18 @@ def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     shown, recorded = [], []
-    teller = ProgressTeller(shown.append, recorded.append)
-    teller.tell("scanning", 0)
+    reporter = ProgressReporter(shown.append, recorded.append)
+    reporter.report("scanning", 0)
     for step in range(1, 101):
         now[0] += 0.05
-        teller.tell("indexing", step, 100, current=f"{step}.jpg")
-    teller.tell("done", 100, 100)
+        reporter.report("indexing", step, 100, current=f"{step}.jpg")
+    reporter.report("done", 100, 100)
     assert len(shown) == 102
     assert [moment["phase"] for moment in recorded][:2] == ["scanning", "indexing"]
     assert recorded[-1]["phase"] == "done"
     assert len(recorded) == 7
     assert shown[100].photos_per_second == pytest.approx(20)
-    assert teller.seconds == pytest.approx(5)
+    assert reporter.seconds == pytest.approx(5)
 
 
 @pytest.mark.parametrize(

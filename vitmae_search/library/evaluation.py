@@ -29,7 +29,7 @@ from vitmae_search.evaluation import (
     perceptual_hash,
     raw_pixels,
 )
-from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.progress import ProgressReporter
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.records import IndexProgress
@@ -90,8 +90,8 @@ def evaluate_folder(
     is reported. The candidates, whose names differ, stay open. Raises `LabelsError`, `PluginError`, and
     `EvaluationError` where nothing can be measured.
     """
-    teller = ProgressTeller(on_progress, lambda progress: None)
-    teller.tell("scanning", 0)
+    reporter = ProgressReporter(on_progress)
+    reporter.report("scanning", 0)
     subject = find_subject(folder, labels)
     subject = subject if limit is None else subject.drawn(limit, seed)
     total = len(subject.files)
@@ -104,12 +104,12 @@ def evaluate_folder(
             shrink_to=_shrink_to(decode, compared),
             batch_size=batch_size,
             seed=seed,
-            on_done=lambda done, failed: teller.tell("evaluating", done, total, failed=failed),
+            on_done=lambda done, failed: reporter.report("evaluating", done, total, failed=failed),
         )
-    teller.tell("finishing", total, total, failed=len(encoded.failures))
+    reporter.report("finishing", total, total, failed=len(encoded.failures))
     where = {"folder": os.fspath(folder), "decode": decode, "seed": seed}
-    found = _measured(subject, encoded, compared, teller, **where)
-    teller.tell("done", total, total, failed=len(encoded.failures))
+    found = _measured(subject, encoded, compared, reporter, **where)
+    reporter.report("done", total, total, failed=len(encoded.failures))
     return found
 
 
@@ -153,7 +153,11 @@ def _shrink_to(decode: str, compared: Sequence[_Compared]) -> int | None:
 
 
 def _measured(
-    subject: Subject, encoded: Encoded, compared: Sequence[_Compared], teller: ProgressTeller, **where: Any
+    subject: Subject,
+    encoded: Encoded,
+    compared: Sequence[_Compared],
+    reporter: ProgressReporter,
+    **where: Any,
 ) -> Evaluation:
     """What was found; `where` says how. Raises `EvaluationError` where nothing can be measured."""
     classes = Classes.of([subject.labels[row] for row in encoded.rows])
@@ -174,7 +178,7 @@ def _measured(
         failures=encoded.failures,
         notes=(*unseen, *classes.notes()),
         methods=tuple(_scores(encoded, compared, classes)),
-        seconds=teller.seconds,
+        seconds=reporter.seconds,
     )
 
 
