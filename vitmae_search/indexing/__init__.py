@@ -1,4 +1,4 @@
-"""Indexing: from folders to rows and vectors in the catalogue, incrementally, so that to run again is to resume.
+"""Indexing: from folders to rows and vectors in the catalogue. To run again is to resume.
 
 `index_folders` walks the folders, plans by stamp and digest, reads ahead in worker threads, embeds, records
 each batch in one transaction, and brings the vector index up to date. `classify_photos` reads the photos of a

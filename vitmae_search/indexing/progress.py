@@ -1,4 +1,4 @@
-"""How far a job is, and what it came to: told to a callback, and written to the job's row in the catalogue."""
+"""Progress and outcome of a job: reported to a callback, and written to its row in the catalogue."""
 
 from __future__ import annotations
 
