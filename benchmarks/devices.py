@@ -1,7 +1,7 @@
-"""What the benchmarks of a GPU share: choosing it, saying what it is, timing on it, and its memory.
+"""Devices: choosing one, describing it, timing on it, and its memory.
 
-All of it works on a CPU too, so that a benchmark can be tried where there is no GPU. As a program it says
-what the device is: `python -m benchmarks.devices cuda`.
+Everything works on a CPU too, so that benchmarks of a GPU can be tried without one. As a program it describes
+a device: `python -m benchmarks.devices cuda`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import machine
+from benchmarks.timing import describe_machine
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import choose_device
 
 _WARM_UP = 0.3
-"""Seconds of work before a timing: an idle GPU takes some to raise its clocks."""
+"""Seconds of work before a timing, in which a GPU raises its clocks."""
 _FACTS = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
 
-def device_of(wanted: str) -> torch.device:
-    """Raises `SystemExit` with one sentence, and exit code 1, where it is not here."""
+def require_device(wanted: str) -> torch.device:
+    """The device of this name. Exits with code 1 and one sentence if it is not available."""
     try:
         return choose_device(wanted)
     except DeviceError as error:
         raise SystemExit(str(error)) from error
 
 
-def describe(device: torch.device) -> str:
-    """Lines of Markdown: the device, what drives it and how it stands, the machine, and versions."""
-    lines = [machine("torch", "triton", "transformers", "timm")]
+def describe_device(device: torch.device) -> str:
+    """Lines of Markdown: the device, its driver and state, the machine, and versions."""
+    lines = [describe_machine("torch", "triton", "transformers", "timm")]
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         memory = f"{properties.total_memory / 2**30:.1f} GiB"
@@ -48,14 +48,14 @@ def describe(device: torch.device) -> str:
         versions = f"CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
         lines = [
             f"**{properties.name}**, {memory}, {processors}; {versions}",
-            f"as found: {state(device)}",
+            f"as found: {device_state(device)}",
             *lines,
         ]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def state(device: torch.device) -> str:
-    """Clocks, power and temperature, which are read and never set."""
+def device_state(device: torch.device) -> str:
+    """Clocks, power and temperature. They are only read."""
     tool = shutil.which("nvidia-smi")
     if device.type != "cuda" or tool is None:
         return "not told (no nvidia-smi)"
@@ -70,29 +70,35 @@ def state(device: torch.device) -> str:
     )
 
 
-def synchroniser(device: torch.device) -> Callable[[], object]:
-    """What waits until the device has done all that it was given."""
+def synchronizer(device: torch.device) -> Callable[[], object]:
+    """A function that waits until the device has finished its work."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     return lambda: None
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int = 30) -> float:
-    """Of one `work`, on the device's own clock; given one after another, without waiting in between."""
-    synchronise = synchroniser(device)
+    """Median time of `work`, by the device's clock. Calls are queued without waiting in between.
+
+    Args:
+        work: enqueues some work.
+        device: where.
+        repeats: timed calls.
+    """
+    synchronise = synchronizer(device)
     started = time.perf_counter()
     while time.perf_counter() - started < (_WARM_UP if device.type == "cuda" else 0.01):
         work()
         synchronise()
-    marks = [_mark(device)]
+    marks = [_timestamp(device)]
     for _ in range(repeats):
         work()
-        marks.append(_mark(device))
+        marks.append(_timestamp(device))
     synchronise()
-    return float(np.median([_between(*pair) for pair in pairwise(marks)]))
+    return float(np.median([_elapsed(*pair) for pair in pairwise(marks)]))
 
 
-def _mark(device: torch.device) -> Any:
+def _timestamp(device: torch.device) -> Any:
     if device.type != "cuda":
         return time.perf_counter()
     cuda: Any = torch.cuda
@@ -101,15 +107,15 @@ def _mark(device: torch.device) -> Any:
     return event
 
 
-def _between(first: Any, second: Any) -> float:
-    """Seconds."""
+def _elapsed(first: Any, second: Any) -> float:
+    """Seconds between two timestamps."""
     return float(second - first if isinstance(first, float) else first.elapsed_time(second) / 1e3)
 
 
-class Memory:
-    """The most of a device's memory that was held since then, in GiB, beyond what was held before.
+class PeakMemory:
+    """Peak memory of a device in GiB, beyond what was reserved when this was made.
 
-    It is what torch takes from the device, so that what CUDA graphs keep for themselves is counted.
+    Counted is what torch reserves, so that the memory of CUDA graphs is included.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -117,14 +123,14 @@ class Memory:
         self._before = self._held()
 
     def peak(self, work: Callable[[], object]) -> float:
-        """While `work` runs, with what was made for it; what others left unused is given back first."""
+        """Peak memory while `work` runs, in GiB, including what was allocated for it before; 0 on a CPU."""
         self._held()
         if self._device.type != "cuda":
             work()
             return 0.0
         torch.cuda.reset_peak_memory_stats(self._device)
         work()
-        synchroniser(self._device)()
+        synchronizer(self._device)()
         return float(torch.cuda.max_memory_reserved(self._device) - self._before) / 2**30
 
     def _held(self) -> int:
@@ -136,4 +142,4 @@ class Memory:
 
 
 if __name__ == "__main__":
-    print(describe(device_of(sys.argv[1])))
+    print(describe_device(require_device(sys.argv[1])))

@@ -1,6 +1,6 @@
-"""Models and pictures to measure encoders on, and what the reference gives for them.
+"""Models and images to measure encoders on, and the reference's vectors of them.
 
-Imports the model alone, so that it works where not all is installed that the application needs.
+It imports only the model's package, so that it works where the application's other dependencies are missing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SMALL_DECODER: dict[str, Any] = {
     "decoder_intermediate_size": 64,
     "decoder_num_attention_heads": 2,
 }
-"""Nobody runs it here."""
-FIELDS: dict[str, dict[str, Any]] = {
+"""The decoder is not run here."""
+MODEL_CONFIGS: dict[str, dict[str, Any]] = {
     "base": PRESETS["base"],
     "large": PRESETS["large"],
-    "minute": {
+    "debug": {
         "hidden_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -44,7 +44,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "patch_size": 8,
     },
 }
-"""What is not as in ViT-B/16 at 224 pixels. "minute" is for trying a benchmark, not for figures."""
+"""Fields that differ from ViT-B/16 at 224 pixels. "debug" is for trying out a benchmark."""
 
 _SAMPLES = bundled("data/samples.json")
 _DISTINCT = 240
@@ -53,44 +53,74 @@ Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Case:
-    """A model in a folder, and a batch: `images` as ours takes them, `pixels` (N, 3, H, W) as others do."""
+class EncoderCase:
+    """A model and a batch.
+
+    Attributes:
+        folder: of the checkpoint.
+        images: (N, H, W, 3) uint8, which ours takes.
+        pixels: (N, 3, H, W) float32, normalised, which others take.
+    """
 
     folder: Path
     images: NDArray[np.uint8]
     pixels: Tensor
 
 
-def random_case(name: str, batch: int, folder: Path) -> Case:
-    """A model of `FIELDS`, made in `folder`; its weights are random, which are as fast as any."""
+def random_case(name: str, batch: int, folder: Path) -> EncoderCase:
+    """Make a model with random weights, which are as fast as any, and a batch.
+
+    Args:
+        name: of `MODEL_CONFIGS`.
+        batch: images.
+        folder: where the checkpoint is written.
+    """
     torch.manual_seed(0)
     path = folder / name
-    config = ViTMAEConfig(**FIELDS[name], **_SMALL_DECODER)
+    config = ViTMAEConfig(**MODEL_CONFIGS[name], **_SMALL_DECODER)
     ViTMAEForPreTraining(config).save_pretrained(path)
     height, width = config.image_shape
     ViTImageProcessor(size={"height": height, "width": width}).save_pretrained(path)
-    return case_of(path, height, batch)
+    return case_from_model(path, height, batch)
 
 
-def case_of(model: Path, side: int, batch: int) -> Case:
-    """With the demo's photos."""
-    images = photos(side, batch)
-    pixels = ViTImageProcessor.from_pretrained(str(model)).rescale_and_normalize(images.transpose(0, 3, 1, 2))
-    return Case(model, images, torch.from_numpy(pixels))
+def case_from_model(model: Path, side: int, batch: int) -> EncoderCase:
+    """A batch of crops of the demo's photos for a model.
+
+    Args:
+        model: the checkpoint's folder.
+        side: of its input in pixels.
+        batch: images.
+    """
+    images = demo_crops(side, batch)
+    processor = ViTImageProcessor.from_pretrained(str(model))
+    pixels = processor.rescale_and_normalize(images.transpose(0, 3, 1, 2))
+    return EncoderCase(model, images, torch.from_numpy(pixels))
 
 
-def photos(side: int, count: int) -> NDArray[np.uint8]:
-    """(count, side, side, 3): parts of the demo's photos, up to `_DISTINCT` of them, then these again."""
+def demo_crops(side: int, count: int) -> NDArray[np.uint8]:
+    """Square crops of the demo's photos; after `_DISTINCT` of them they repeat.
+
+    Args:
+        side: in pixels.
+        count: how many.
+
+    Returns:
+        (count, side, side, 3) uint8.
+    """
     sources = [
         _open(one["package"], one["file"]) for one in json.loads(_SAMPLES.read_text("utf-8"))["photos"]
     ]
     random = np.random.default_rng(0)
-    parts = [_part(sources[number % len(sources)], side, random) for number in range(min(count, _DISTINCT))]
+    parts = [
+        _random_square(sources[number % len(sources)], side, random)
+        for number in range(min(count, _DISTINCT))
+    ]
     return np.stack(parts)[np.arange(count) % _DISTINCT]
 
 
-def _part(image: Image.Image, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """(side, side, 3): a square of at least half the shorter side."""
+def _random_square(image: Image.Image, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """A random square of at least half the shorter side, resized: (side, side, 3)."""
     length = min(image.size) * random.uniform(0.5, 1.0)
     left, top = (random.uniform(0, edge - length) for edge in image.size)
     box = (left, top, left + length, top + length)
@@ -98,7 +128,7 @@ def _part(image: Image.Image, side: int, random: np.random.Generator) -> NDArray
 
 
 def _open(package: str, file: str) -> Image.Image:
-    """A picture in an installed package, which is found without importing it."""
+    """Open an image file of an installed package, without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise SystemExit("the photos come with scikit-image and scikit-learn: pip install -e '.[demo]'")
@@ -107,7 +137,12 @@ def _open(package: str, file: str) -> Image.Image:
 
 
 def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """The reference's encoder, which removes no patch."""
+    """The reference's `ViTMAEModel` at mask ratio 0.
+
+    Args:
+        folder: of the checkpoint.
+        dtype: of the weights.
+    """
     import transformers
 
     quiet: Any = transformers.utils.logging
@@ -118,16 +153,30 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def open_ours(folder: Path, device: str, precision: str) -> GuardedEmbedder:
-    """The plugin, as `index` opens it; the mean of the last layer's patch tokens, without a projection."""
+def open_plugin(folder: Path, device: str, precision: str) -> GuardedEmbedder:
+    """Open the plugin as `index` does, for the mean of the last layer's patch tokens without a projection.
+
+    Args:
+        folder: of the checkpoint.
+        device: as `--device` takes it.
+        precision: as `--precision` takes it.
+    """
     from vitmae_search.embedding import PluginHost, open_embedder
 
     options = {"model": str(folder), "layers": "last", "pooling": "mean"}
     return open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
 
 
-def pooled(model: nn.Module, pixels: Tensor) -> Rows:
-    """Its tokens come in a random order, which their mean does not know."""
+def mean_pooled(model: nn.Module, pixels: Tensor) -> Rows:
+    """The mean of the patch tokens, which does not depend on their (random) order.
+
+    Args:
+        model: of transformers.
+        pixels: (N, 3, H, W).
+
+    Returns:
+        (N, D) float32.
+    """
     with torch.no_grad():
         tokens = model(pixels).last_hidden_state
         rows: Rows = tokens[:, 1:].float().mean(dim=1).numpy()
@@ -135,17 +184,23 @@ def pooled(model: nn.Module, pixels: Tensor) -> Rows:
 
 
 def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
-    """As the reference's documentation embeds."""
-    return np.concatenate([pooled(model, one[None]) for one in pixels])
+    """`mean_pooled` for one image at a time, as the reference's documentation does.
+
+    Args:
+        model: of transformers.
+        pixels: (N, 3, H, W).
+    """
+    return np.concatenate([mean_pooled(model, one[None]) for one in pixels])
 
 
-def unit(rows: Rows) -> Rows:
+def unit_rows(rows: Rows) -> Rows:
+    """(N, D) scaled to rows of unit length."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / lengths, np.float32)
 
 
 def installed(*packages: str) -> bool:
-    """Whether they all are; says which are not."""
+    """Whether all of these packages are installed; prints those that are not."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         print(f"left out: {', '.join(missing)} not installed")

@@ -1,8 +1,8 @@
-"""nvJPEG, through torchvision, beside ours on all cores: whether a GPU should decode as well as encode.
+"""nvJPEG, through torchvision, compared with ours on all cores: should the GPU decode as well as encode?
 
-A part of `benchmarks.decoding`, for devices. nvJPEG gives whole pictures, which are then resized on the
-device, bicubic as most models have it; ours is what `index` does, with a digest, and with a thumbnail or
-without. What nvJPEG does not do is left out of its time: EXIF, thumbnails, other formats, and bad files.
+Part of `benchmarks.decoding`, for GPUs. nvJPEG decodes whole images, which are then resized on the device
+(bicubic). Ours is what `index` does: with a digest, and with or without a thumbnail. What nvJPEG cannot do is
+not part of its time: EXIF, thumbnails, other formats, and bad files.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.devices import synchroniser
+from benchmarks.devices import synchronizer
 from benchmarks.end_to_end import make_folder
 from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
-from benchmarks.timing import compared, interleaved, table
+from benchmarks.timing import comparison_rows, markdown_table, time_interleaved
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import read_ahead
@@ -31,14 +31,20 @@ from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode, decode_ta
 from vitmae_search.photos.prefetch import default_workers
 
 DecodeOnDevice = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""From the bytes of JPEG files, (n,) uint8 on the CPU, to pictures, (3, H, W) uint8 on the device."""
+"""Bytes of JPEG files, each (n,) uint8 on the CPU, to images, each (3, H, W) uint8 on the device."""
 _BATCH = 32
 _COMPARED = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Photos of one size: `distinct` are made, and `count` files of them."""
+    """Photos of one size.
+
+    Attributes:
+        size: (width, height) in pixels.
+        distinct: different photos.
+        count: files that are made of them.
+    """
 
     size: tuple[int, int]
     distinct: int
@@ -48,8 +54,13 @@ class Group:
 GROUPS = (Group(SMALL, 64, 4096), Group(LARGE, 12, 512))
 
 
-def nvjpeg(device: torch.device) -> DecodeOnDevice:
-    """Raises ImportError, or RuntimeError from a torchvision without nvJPEG."""
+def nvjpeg_decoder(device: torch.device) -> DecodeOnDevice:
+    """The decoder of torchvision on a GPU.
+
+    Raises:
+        ImportError: there is no torchvision.
+        RuntimeError: torchvision was built without nvJPEG.
+    """
     from torchvision.io import ImageReadMode, decode_jpeg  # type: ignore[import-not-found,unused-ignore]
 
     def decoded(files: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -60,23 +71,37 @@ def nvjpeg(device: torch.device) -> DecodeOnDevice:
 
 
 def report(device: torch.device, side: int, groups: Sequence[Group] = GROUPS) -> Iterator[str]:
-    """The tables as Markdown, or why there are none."""
+    """Markdown tables, or why there are none.
+
+    Args:
+        device: a GPU.
+        side: of the model's input in pixels.
+        groups: the photos.
+    """
     try:
-        decode_on_device = nvjpeg(device)
+        decode_on_device = nvjpeg_decoder(device)
         with tempfile.TemporaryDirectory() as name:
             path = make_photos(Path(name), (64, 48), 1)[0]
-            decode_on_device([_bytes_of(path.read_bytes())])
+            decode_on_device([_byte_tensor(path.read_bytes())])
     except (ImportError, RuntimeError) as error:
-        yield f"nvJPEG is left out, for it is not here: {type(error).__name__}: {error}"
+        yield f"nvJPEG is left out, because it is not available: {type(error).__name__}: {error}"
         return
     for group in groups:
-        yield from compare(decode_on_device, device, side, group)
+        yield from compare_group(decode_on_device, device, side, group)
 
 
-def compare(
+def compare_group(
     decode_on_device: DecodeOnDevice, device: torch.device, side: int, group: Group, rounds: int = 3
 ) -> Iterator[str]:
-    """How fast it is on `group`'s photos, and how far from exact decoding, as two tables."""
+    """Two tables: speed, and distance from exact decoding.
+
+    Args:
+        decode_on_device: nvJPEG.
+        device: the GPU.
+        side: of the model's input in pixels.
+        group: the photos.
+        rounds: timed rounds.
+    """
     workers = default_workers()
     with (
         tempfile.TemporaryDirectory() as name,
@@ -87,38 +112,56 @@ def compare(
 
         def on_device() -> None:
             for start in range(0, len(files), _BATCH):
-                data = [_bytes_of(path.read_bytes()) for path in files[start : start + _BATCH]]
-                resized(decode_on_device(data), side)
+                data = [_byte_tensor(path.read_bytes()) for path in files[start : start + _BATCH]]
+                resize_on_device(decode_on_device(data), side)
 
         def here(thumbnails: bool) -> None:
             with tempfile.TemporaryDirectory(dir=name) as folder:
-                read_all(files, embedder, workers, ThumbnailStore(folder) if thumbnails else None)
+                read_as_index_does(files, embedder, workers, ThumbnailStore(folder) if thumbnails else None)
 
-        ways: dict[str, Callable[[], object]] = {
+        variants: dict[str, Callable[[], object]] = {
             f"ours, {workers} workers": lambda: here(True),
             "... without thumbnails": lambda: here(False),
             "nvJPEG, and the resizing": on_device,
         }
-        seconds = interleaved(ways, rounds=rounds, synchronise=synchroniser(device))
-        first = next(iter(ways))
-        header, rows = compared(seconds, reference=first, count=group.count, unit="images/s")
+        seconds = time_interleaved(variants, rounds=rounds, synchronise=synchronizer(device))
+        first = next(iter(variants))
+        header, rows = comparison_rows(seconds, reference=first, count=group.count, unit="images/s")
         header[0] = f"{group.size[0]} × {group.size[1]}: {group.count} files"
-        yield table(header, rows) + "\n"
-        yield table(*drift(decode_on_device, photos[:_COMPARED], embedder, side)) + "\n"
+        yield markdown_table(header, rows) + "\n"
+        yield (
+            markdown_table(*pixel_and_vector_drift(decode_on_device, photos[:_COMPARED], embedder, side))
+            + "\n"
+        )
 
 
-def read_all(
+def read_as_index_does(
     files: Sequence[Path], embedder: GuardedEmbedder, workers: int, thumbnails: ThumbnailStore | None
 ) -> None:
-    """As `index` reads."""
+    """Read and decode files as `index` does.
+
+    Args:
+        files: JPEGs.
+        embedder: whose `prepare` is called.
+        workers: photos read at a time.
+        thumbnails: where thumbnails are written, or None.
+    """
     decoder = PhotoDecoder(embedder.prepare, thumbnails, decode_target("scaled", embedder.input_size))
     pending = [PendingFile(stamp_file(str(path))) for path in files]
     for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=_BATCH):
         assert one.pixels is not None, one.error
 
 
-def resized(pictures: Sequence[Tensor], side: int) -> Tensor:
-    """(3, H, W) uint8 each to (N, side, side, 3) uint8, bicubic and antialiased as Pillow's."""
+def resize_on_device(pictures: Sequence[Tensor], side: int) -> Tensor:
+    """Resize as Pillow does: bicubic with antialiasing.
+
+    Args:
+        pictures: each (3, H, W) uint8.
+        side: in pixels.
+
+    Returns:
+        (N, side, side, 3) uint8.
+    """
     small = [
         functional.interpolate(one[None].float(), (side, side), mode="bicubic", antialias=True)
         for one in pictures
@@ -126,10 +169,20 @@ def resized(pictures: Sequence[Tensor], side: int) -> Tensor:
     return torch.cat(small).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def drift(
+def pixel_and_vector_drift(
     decode_on_device: DecodeOnDevice, photos: Sequence[bytes], embedder: GuardedEmbedder, side: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: how far pixels and vectors are from those of exact decoding."""
+    """Differences of pixels and vectors to exact decoding.
+
+    Args:
+        decode_on_device: nvJPEG.
+        photos: bytes of JPEG files.
+        embedder: of the vectors.
+        side: of its input in pixels.
+
+    Returns:
+        Header and rows for `markdown_table`.
+    """
 
     def decoded(shrink_to: int | None) -> NDArray[np.uint8]:
         images = [decode(data, shrink_to=shrink_to).image for data in photos]
@@ -137,7 +190,7 @@ def drift(
         return np.stack([np.asarray(image) for image in small])
 
     exact, default = decoded(None), decoded(decode_target("scaled", embedder.input_size))
-    there = resized(decode_on_device([_bytes_of(data) for data in photos]), side).cpu().numpy()
+    there = resize_on_device(decode_on_device([_byte_tensor(data) for data in photos]), side).cpu().numpy()
     vectors = embedder.embed(exact)
     header = ["from exact decoding", "levels: mean", "most", "cosine: lowest", "median"]
     rows = []
@@ -149,5 +202,5 @@ def drift(
     return header, rows
 
 
-def _bytes_of(data: bytes) -> Tensor:
+def _byte_tensor(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Ours in `gpu_encoding`: through the plugin, of photos on the device, and with each choice undone."""
+"""Ours in `gpu_encoding`: through the plugin, from photos on the device, and with each choice undone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.devices import Memory, synchroniser
-from benchmarks.encoder_cases import open_ours
-from benchmarks.gpu_variants import Way, attempt, tried
+from benchmarks.devices import PeakMemory, synchronizer
+from benchmarks.encoder_cases import open_plugin
+from benchmarks.gpu_variants import Candidate, first_call_and_rate, try_or_report
 from plugins.vitmae.devices import computing
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
-from plugins.vitmae.features import Features
+from plugins.vitmae.features import FeatureSpec
 from plugins.vitmae.lanes import Stream, Work, part_for
 from plugins.vitmae.networks import UnitVectors, levels_of
 from plugins.vitmae.streams import CudaStream
@@ -35,7 +35,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Variant:
-    """What is not as the plugin has it. `part` is times as many photos as a lane of its computes at once."""
+    """Settings that differ from the plugin's. `part` multiplies the number of photos in a chunk."""
 
     part: float = 1.0
     lanes: int = _LANES
@@ -45,7 +45,7 @@ class Variant:
     attention: SDPBackend | None = None
 
     def chosen(self) -> ExitStack:
-        """A context in which these choices hold, where no graph was captured with others."""
+        """A context in which these settings apply, unless a graph was captured with others."""
         stack = ExitStack()
         if not self.fused:
             stack.enter_context(mock.patch.object(fused, "devices", ()))
@@ -73,32 +73,47 @@ VARIANTS = {
 }
 
 
-def through_the_plugin(folder: Path, images: Images, device: torch.device, precision: str = "auto") -> Way:
-    """As `index` calls it, from bytes of the host to vectors of the host; the batch is the plugin's own."""
-    memory = Memory(device)
-    embedder = open_ours(folder, str(device), precision)
+def plugin_candidate(
+    folder: Path, images: Images, device: torch.device, precision: str = "auto"
+) -> Candidate:
+    """The plugin as `index` calls it, from the host's bytes to vectors on the host, in its own batch size.
+
+    Args:
+        folder: of the checkpoint.
+        images: (N, H, W, 3) uint8.
+        device: where.
+        precision: as `--precision` takes it.
+    """
+    memory = PeakMemory(device)
+    embedder = open_plugin(folder, str(device), precision)
     opened: Any = embedder._embedder
     opened._engine.fuse_after = 0.0  # as in a long run
     batch = images[: embedder.batch_size]
     run = partial(embedder.embed, batch)
-    first, _ = tried(run, len(batch), device)
-    return Way(run, len(batch), first, memory.peak(run))
+    first, _ = first_call_and_rate(run, len(batch), device)
+    return Candidate(run, len(batch), first, memory.peak(run))
 
 
-def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
-    """A lane's part over and over, of bytes that are there: without what copies and the host cost."""
-    memory = Memory(device)
-    network = network_of(folder, device)
-    part = part_of(network, images)
+def resident_candidate(folder: Path, images: Images, device: torch.device) -> Candidate:
+    """One chunk again and again, from bytes on the device: without copies and work of the host.
+
+    Args:
+        folder: of the checkpoint.
+        images: (N, H, W, 3) uint8.
+        device: where.
+    """
+    memory = PeakMemory(device)
+    network = network_for(folder, device)
+    part = chunk_size(network, images)
     bytes_in = torch.from_numpy(images[:part]).to(device)
-    stream, out = stream_of(device), torch.empty(part, network.width, device=device)
+    stream, out = stream_for(device), torch.empty(part, network.width, device=device)
 
     def compute() -> None:
         with computing(device, "bf16"), fusing():
             out.copy_(network(bytes_in))
 
     started = time.perf_counter()
-    synchroniser(device)()
+    synchronizer(device)()
     again = stream.recorded(compute)
 
     def run() -> Tensor:
@@ -107,23 +122,37 @@ def on_the_device(folder: Path, images: Images, device: torch.device) -> Way:
 
     run()
     stream.wait()
-    return Way(run, part, time.perf_counter() - started, memory.peak(run))
+    return Candidate(run, part, time.perf_counter() - started, memory.peak(run))
 
 
-def variants(folder: Path, images: Images, device: torch.device) -> Iterator[tuple[str, Way]]:
-    """By name, from the host's bytes to its vectors. What the device cannot do is named and left out."""
+def variant_candidates(folder: Path, images: Images, device: torch.device) -> Iterator[tuple[str, Candidate]]:
+    """Variants by name, from the host's bytes to its vectors. What the device cannot do is reported.
+
+    Args:
+        folder: of the checkpoint.
+        images: (N, H, W, 3) uint8.
+        device: where.
+    """
     for name, variant in VARIANTS.items():
-        found = attempt(name, partial(of_variant, folder, images, device, variant))
+        found = try_or_report(name, partial(candidate_of, folder, images, device, variant))
         if found is not None:
             yield name, found
-    yield "fp32", through_the_plugin(folder, images, device, "fp32")
+    yield "fp32", plugin_candidate(folder, images, device, "fp32")
 
 
-def of_variant(folder: Path, images: Images, device: torch.device, variant: Variant) -> Way:
-    memory = Memory(device)
-    network = network_of(folder, device)
-    part = part_of(network, images, variant.part)
-    streams = [stream_of(device, variant.graph) for _ in range(variant.lanes)]
+def candidate_of(folder: Path, images: Images, device: torch.device, variant: Variant) -> Candidate:
+    """The engine with a variant's settings.
+
+    Args:
+        folder: of the checkpoint.
+        images: (N, H, W, 3) uint8.
+        device: where.
+        variant: the settings.
+    """
+    memory = PeakMemory(device)
+    network = network_for(folder, device)
+    part = chunk_size(network, images, variant.part)
+    streams = [stream_for(device, variant.graph) for _ in range(variant.lanes)]
     engine = CudaEngine(network, device, "bf16", part, streams)
     engine.fuse_after = 0.0
     batch = images[: engine.batch_size]
@@ -132,42 +161,59 @@ def of_variant(folder: Path, images: Images, device: torch.device, variant: Vari
         with variant.chosen():
             return engine.run(batch)
 
-    first, _ = tried(run, len(batch), device)
-    return Way(run, len(batch), first, memory.peak(run))
+    first, _ = first_call_and_rate(run, len(batch), device)
+    return Candidate(run, len(batch), first, memory.peak(run))
 
 
-def network_of(folder: Path, device: torch.device) -> UnitVectors:
-    """What the plugin computes, in bf16 on the device, as its engine makes it."""
+def network_for(folder: Path, device: torch.device) -> UnitVectors:
+    """The network of the plugin in bf16 on the device, as its engine prepares it.
+
+    Args:
+        folder: of the checkpoint.
+        device: where.
+    """
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
-    features = Features((config.num_hidden_layers,), "mean", None, {})
+    features = FeatureSpec((config.num_hidden_layers,), "mean", None, {})
     levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
     network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
     engine_for(network, config, config.image_shape, device=device, precision="bf16")
     return network
 
 
-def part_of(network: UnitVectors, images: Images, times: float = 1.0) -> int:
-    """As `times` as many photos as a lane of the plugin's computes at once; a quarter of `images` at most."""
+def chunk_size(network: UnitVectors, images: Images, times: float = 1.0) -> int:
+    """How many photos a chunk has; at most a quarter of `images`.
+
+    Args:
+        network: of the plugin.
+        images: the batch.
+        times: multiplies the plugin's own number.
+    """
     encoder: Any = network.encoder
     part = part_for(1 + encoder.config.num_patches, encoder.config.hidden_size)
     return min(int(times * part), len(images) // 4)
 
 
-def stream_of(device: torch.device, graph: bool = True) -> Stream:
+def stream_for(device: torch.device, graph: bool = True) -> Stream:
+    """A CUDA stream; on a CPU an object that runs work at once.
+
+    Args:
+        device: where.
+        graph: capture CUDA graphs.
+    """
     if device.type != "cuda":
-        return _AtOnce()
+        return _CpuStream()
     CudaStream.graphs = True  # what one variant cannot, another can
-    return CudaStream(device) if graph else _NoGraph(device)
+    return CudaStream(device) if graph else _GraphlessStream(device)
 
 
-class _NoGraph(CudaStream):
+class _GraphlessStream(CudaStream):
     def _captured(self, work: Work) -> Work:
         return work
 
 
-class _AtOnce:
-    """A CPU in a stream's place."""
+class _CpuStream:
+    """Stands in for a CUDA stream on a CPU: work runs at once."""
 
     def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype)

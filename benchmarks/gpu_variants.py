@@ -1,4 +1,4 @@
-"""The ways of others in `gpu_encoding`: transformers and timm, each as it is and compiled."""
+"""The other encoders in `gpu_encoding`: transformers and timm, each eager and compiled."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.devices import Memory, median_seconds, synchroniser
+from benchmarks.devices import PeakMemory, median_seconds, synchronizer
 from benchmarks.encoder_cases import hf_model, installed
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 Encode = Callable[[Tensor], Any]
-"""(N, 3, H, W) bf16 on the device to the mean of the patch tokens after the last norm, (N, D)."""
+"""(N, 3, H, W) bf16 on the device → (N, D), the mean of the patch tokens after the last norm."""
 
 MODES = ("default", "max-autotune-no-cudagraphs")
-"""Of `torch.compile`. At these sizes the device is the limit, not what launches its kernels, so that graphs
-("reduce-overhead") have little to give; they can be asked for."""
+"""Modes of `torch.compile`. At these sizes the device is the limit and not launching its kernels, so CUDA
+graphs ("reduce-overhead") would gain little; they can be chosen with `--modes`."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """`run` gives the vectors of the first `batch` photos; it need not wait for them.
+class Candidate:
+    """An encoder with its batch.
 
-    `first` is how many seconds the first call took, which may compile or capture; `memory` the device's, GiB.
+    Attributes:
+        run: computes the vectors of the first `batch` photos; it need not wait for the device.
+        batch: photos.
+        first: seconds of the first call, which may compile or capture a graph.
+        memory: peak memory of the device in GiB.
     """
 
     run: Callable[[], Any]
@@ -39,12 +43,17 @@ class Way:
     memory: float = 0.0
 
 
-def others(
+def reference_candidates(
     folder: Path, pixels: Tensor, sizes: Sequence[int], modes: Sequence[str], seconds: float
-) -> Iterator[tuple[str, Way]]:
-    """By name, each at the fastest of `sizes`; what is not installed is named and left out.
+) -> Iterator[tuple[str, Candidate]]:
+    """Candidates by name, each at its fastest batch size. What is not installed is reported and left out.
 
-    `seconds` is about the time for all that compiles; what is left when it is spent is named and left out.
+    Args:
+        folder: of the checkpoint.
+        pixels: (N, 3, H, W) bf16 on the device.
+        sizes: batch sizes to try.
+        modes: of `torch.compile`.
+        seconds: about the time for compiling; modes that are left after it are reported and left out.
     """
     loaders: dict[str, Callable[[], nn.Module]] = {
         "HF ViTMAE": partial(hf_model, folder, torch.bfloat16),
@@ -54,14 +63,14 @@ def others(
         loaders["timm"] = partial(timm_model, folder)
     order: dict[str, list[int]] = {}
     for name, load in loaders.items():
-        found = attempt(name, partial(open_other, load, None, pixels, sizes))
+        found = try_or_report(name, partial(best_candidate, load, None, pixels, sizes))
         order[name] = found[1] if found else []
         if found:
             yield name, found[0]
     deadline = time.perf_counter() + seconds
     wanted = [
         (mode, name) for mode in modes for name in reversed(order) if order[name]
-    ]  # the likely best first
+    ]  # the likely fastest first
     for number, (mode, name) in enumerate(wanted):
         title = f"{name}, compiled" + ("" if mode == "default" else f" ({mode})")
         left = deadline - time.perf_counter()
@@ -69,7 +78,7 @@ def others(
             print(f"left out: {title}; no time")
             continue
         until = time.perf_counter() + left / (len(wanted) - number)
-        found = attempt(title, partial(open_other, loaders[name], mode, pixels, order[name], until))
+        found = try_or_report(title, partial(best_candidate, loaders[name], mode, pixels, order[name], until))
         if found:
             yield title, found[0]
 
@@ -77,8 +86,13 @@ def others(
 T = TypeVar("T")
 
 
-def attempt(name: str, make: Callable[[], T]) -> T | None:
-    """What it makes; where it fails, whatever of others' code that may be, it is named and left out."""
+def try_or_report(name: str, make: Callable[[], T]) -> T | None:
+    """What `make` returns, or None if it fails in any way, which is reported.
+
+    Args:
+        name: for the report.
+        make: calls others' code.
+    """
     try:
         return make()
     except Exception as error:
@@ -87,43 +101,62 @@ def attempt(name: str, make: Callable[[], T]) -> T | None:
         return None
 
 
-def open_other(
+def best_candidate(
     load: Callable[[], nn.Module],
     mode: str | None,
     pixels: Tensor,
     sizes: Sequence[int],
     deadline: float | None = None,
-) -> tuple[Way, list[int]]:
-    """The way at the fastest of `sizes`, and these, the fastest first. After `deadline` no more are tried."""
-    memory = Memory(pixels.device)
-    encode = mean_of_patches(load().to(pixels.device))
+) -> tuple[Candidate, list[int]]:
+    """Find the fastest batch size.
+
+    Args:
+        load: makes the model.
+        mode: of `torch.compile`; None is eager.
+        pixels: (N, 3, H, W) bf16 on the device.
+        sizes: batch sizes to try.
+        deadline: the `time.perf_counter()` after which no more are tried.
+
+    Returns:
+        The candidate at the fastest size, and the sizes, the fastest first.
+    """
+    memory = PeakMemory(pixels.device)
+    encode = mean_pooling_encoder(load().to(pixels.device))
     if mode is not None:
-        encode = compiled(encode, mode)
+        encode = compiled_encoder(encode, mode)
     firsts: dict[int, float] = {}
     rates: dict[int, float] = {}
     for size in sizes:
         if rates and deadline is not None and time.perf_counter() > deadline:
             break
         try:
-            firsts[size], rates[size] = tried(partial(encode, pixels[:size]), size, pixels.device)
+            firsts[size], rates[size] = first_call_and_rate(
+                partial(encode, pixels[:size]), size, pixels.device
+            )
         except torch.OutOfMemoryError:
             print(f"left out: batches of {size}; no memory")
     order = sorted(rates, key=lambda size: -rates[size])
     run = partial(encode, pixels[: order[0]])
-    return Way(run, order[0], firsts[order[0]], memory.peak(run)), order
+    return Candidate(run, order[0], firsts[order[0]], memory.peak(run)), order
 
 
-def tried(run: Callable[[], Any], size: int, device: torch.device) -> tuple[float, float]:
-    """Seconds of the first call, and photos a second after it."""
+def first_call_and_rate(run: Callable[[], Any], size: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of the first call, and photos a second afterwards.
+
+    Args:
+        run: encodes a batch.
+        size: its photos.
+        device: where.
+    """
     started = time.perf_counter()
     run()
-    synchroniser(device)()
+    synchronizer(device)()
     first = time.perf_counter() - started
     return first, size / median_seconds(run, device, repeats=5)
 
 
-def mean_of_patches(model: nn.Module) -> Encode:
-    """`model` gives tokens, or an output that has them, after its last norm; CLS comes first."""
+def mean_pooling_encoder(model: nn.Module) -> Encode:
+    """Mean pooling over a model that returns tokens (CLS first) after its last norm."""
 
     @torch.no_grad()
     def encode(pixels: Tensor) -> Tensor:
@@ -134,18 +167,23 @@ def mean_of_patches(model: nn.Module) -> Encode:
     return encode
 
 
-def compiled(encode: Encode, mode: str) -> Encode:
-    """For each size on its own; what was compiled for one size is never stretched to another."""
+def compiled_encoder(encode: Encode, mode: str) -> Encode:
+    """Compile with static shapes, for each batch size separately.
+
+    Args:
+        encode: the eager encoder.
+        mode: of `torch.compile`.
+    """
     dynamo: Any = importlib.import_module("torch._dynamo.config")
     inductor: Any = importlib.import_module("torch._inductor.config")
     inductor.autotune_num_choices_displayed = 0
-    dynamo.cache_size_limit = 64  # all ways of a package share their code; beyond it none is compiled
+    dynamo.cache_size_limit = 64  # candidates share code objects; beyond this limit torch stops compiling
     fast: Encode = torch.compile(encode, mode=mode, dynamic=False)
     return fast
 
 
 def hf_vit(folder: Path) -> nn.Module:
-    """transformers' ViT with the same weights: without the shuffling of patches, which it does not need."""
+    """The ViT of transformers with the same weights; it does not shuffle patches."""
     import transformers
 
     kept: Any = {"add_pooling_layer": False, "dtype": torch.bfloat16}
@@ -155,7 +193,7 @@ def hf_vit(folder: Path) -> nn.Module:
 
 
 def timm_model(folder: Path) -> nn.Module:
-    """timm's ViT with the same weights, without a head: vit_base_patch16_224 where the sizes are its."""
+    """The ViT of timm with the same weights, without a head."""
     models = importlib.import_module("timm.models.vision_transformer")
     ours = ViTMAEForPreTraining.from_pretrained(str(folder))
     theirs = models.VisionTransformer(**_timm_fields(ours.config), num_classes=0, global_pool="")

@@ -1,4 +1,4 @@
-"""The ways to make a step of pretraining that `benchmarks.pretraining` compares."""
+"""The implementations of a pretraining step that `benchmarks.pretraining` compares."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.mae_authors import authors_model
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.packed_photos import PackedPhotos
 from vitmae_search.training.data.random_resized_crop import random_crops, resize_crops
-from vitmae_search.training.data.sampler import Normalisation
-from vitmae_search.training.devices import compiles
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.devices import should_compile
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.optim import adamw
-from vitmae_search.training.pretraining.batches import Batches
-from vitmae_search.training.pretraining.grad_cache import Unread
+from vitmae_search.training.pretraining.batches import BatchLoader
+from vitmae_search.training.pretraining.grad_cache import PendingStep
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.trainer import Trainer
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTMAEForPreTraining
@@ -36,13 +36,19 @@ RATE, BETAS, DECAY = 1e-4, (0.9, 0.95), 0.05
 
 Work = Callable[[], object]
 Loss = Callable[[], Tensor]
-Ways = Mapping[str, Callable[[], Any]]
+Variants = Mapping[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True)
-class Case:
-    """What every way is given. `photos` (N, side, side, 3) uint8 on the host; on the device the `pixels`
-    (N, 3, S, S) that were made of them, normalised, and the `noise` (N, L)."""
+class PretrainingCase:
+    """The input of every variant.
+
+    Attributes:
+        config: of the model.
+        photos: (N, side, side, 3) uint8 on the host.
+        pixels: (N, 3, S, S) float32 on the device: the photos, normalised.
+        noise: (N, L) on the device, which decides the masks.
+    """
 
     config: ViTMAEConfig
     photos: Tensor
@@ -51,15 +57,23 @@ class Case:
 
     @property
     def count(self) -> int:
+        """Photos of a batch."""
         return len(self.pixels)
 
     @property
     def device(self) -> torch.device:
+        """Where the pixels are."""
         return self.pixels.device
 
 
-def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Case:
-    """Random crops of scikit-image's photo of an astronaut."""
+def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> PretrainingCase:
+    """A batch of random crops of scikit-image's photo of an astronaut.
+
+    Args:
+        config: of the model.
+        count: photos.
+        device: where pixels and noise go.
+    """
     from skimage import data
 
     generator = torch.Generator().manual_seed(0)
@@ -70,15 +84,16 @@ def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Case:
     photos = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     torch.manual_seed(0)
     noise = torch.rand(count, config.num_patches)
-    normalise = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
-    return Case(config, photos, normalise(pixels).to(device), noise.to(device))
+    normalise = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    return PretrainingCase(config, photos, normalise(pixels).to(device), noise.to(device))
 
 
-class Step:
-    """One way to train a model of its own, on the same batch over and over.
+class TrainingStep:
+    """Trains a model on the same batch again and again; a call is a step.
 
-    `dtype` is autocast's, None for fp32. `as_authors` is what their loop does beside: AdamW as torch makes
-    it, gradients of fp16 scaled, their norm, and the loss read and the device waited for after each step.
+    `dtype` is autocast's, None for fp32. `as_authors` adds what the authors' loop does: torch's default
+    AdamW, scaled gradients for fp16, the gradient norm, and after each step reading the loss and waiting for
+    the device.
     """
 
     def __init__(
@@ -100,7 +115,7 @@ class Step:
         self.first_seconds = 0.0
 
     def first(self) -> None:
-        """The step that warms up; its gradient is kept on the host, under the hub's names."""
+        """The first step, which warms up. Its gradient is kept on the host, under the hub's names."""
         started = time.perf_counter()
         self._backward()
         self.first_seconds = time.perf_counter() - started
@@ -109,11 +124,12 @@ class Step:
         self._update()
 
     def __call__(self) -> None:
+        """One step."""
         self._backward()
         self._update()
 
-    def drift(self, reference: Step) -> tuple[str, str]:
-        """The last loss, and how alike the first gradients are."""
+    def drift(self, reference: TrainingStep) -> tuple[str, str]:
+        """The last loss, and the cosine between the first gradients of this and a reference."""
         names = sorted(self.gradient.keys() & reference.gradient.keys())
         ours, theirs = (torch.cat([s.gradient[name].flatten() for name in names]) for s in (self, reference))
         cosine = functional.cosine_similarity(ours.double(), theirs.double(), dim=0)
@@ -140,70 +156,82 @@ class Step:
 
 
 class PretrainStep:
-    """What a step of `pretrain` does, all of it: crops of other photos and other masks each time."""
+    """A complete step of `pretrain`, with new crops and masks each time."""
 
-    def __init__(self, model: ViTMAEForPreTraining, case: Case, options: PretrainOptions) -> None:
-        processes = Processes(case.device)
-        batches = Batches(
+    def __init__(self, model: ViTMAEForPreTraining, case: PretrainingCase, options: PretrainOptions) -> None:
+        distributed = DistributedContext(case.device)
+        batches = BatchLoader(
             PackedPhotos(case.photos.numpy(), "", ()),
             options,
             image_size=case.config.image_shape[0],
             num_patches=case.config.num_patches,
-            normalise=Normalisation(IMAGENET_MEAN, IMAGENET_STD),
-            processes=processes,
+            normalize=Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            distributed=distributed,
         )
-        self._trainer = Trainer(model, batches, options, processes)
+        self._trainer = Trainer(model, batches, options, distributed)
         self._step = 0
-        self._last: list[Unread] = []
+        self._last: list[PendingStep] = []
 
     def first(self) -> None:
+        """The first step, which warms up."""
         self()
 
     def __call__(self) -> None:
+        """One step."""
         self._last = [self._trainer.gradient(self._step)]
         self._trainer.update(self._step, 1.0)
         self._step += 1
 
     def drift(self, reference: object) -> tuple[str, str]:
-        """The last loss; the photos are others, so no gradient is like another's."""
-        return f"{self._trainer.read(self._last)[0].losses.loss:.5f}", "–"
+        """The last loss; gradients cannot be compared, because the crops differ."""
+        return f"{self._trainer.fetch(self._last)[0].losses.loss:.5f}", "–"
 
 
-def ways_on_cpu(case: Case, authors: Path | None) -> Ways:
-    """Names, and what makes each way with a copy of the same weights."""
-    first = _first(case)
-    ways: dict[str, Callable[[], Any]] = {
+def variants_on_cpu(case: PretrainingCase, authors: Path | None) -> Variants:
+    """A CPU's variants: makers by name, each of which copies the same weights.
+
+    Args:
+        case: the input.
+        authors: a clone of facebookresearch/mae, or None.
+    """
+    first = _initial_weights(case)
+    variants: dict[str, Callable[[], Any]] = {
         REFERENCE: partial(reference_step, case, first),
         f"{REFERENCE}, bf16": partial(reference_step, case, first, torch.bfloat16),
     }
     if authors is not None:
-        ways["authors"] = partial(authors_step, authors, case, first)
+        variants["authors"] = partial(authors_step, authors, case, first)
     for name, dtype in (
         ("ours", None),
         ("ours, bf16", torch.bfloat16),
         ("ours, bf16, compiled", torch.bfloat16),
     ):
-        ways[name] = partial(our_step, case, first, dtype, compiled="compiled" in name)
-    return ways
+        variants[name] = partial(our_step, case, first, dtype, compiled="compiled" in name)
+    return variants
 
 
-def ways_on_a_gpu(case: Case, authors: Path | None) -> Ways:
-    """As `ways_on_cpu`. Nothing is compiled but where torch can, so that all of it can be tried."""
-    first, half = _first(case), torch.bfloat16
-    ways: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
+def variants_on_gpu(case: PretrainingCase, authors: Path | None) -> Variants:
+    """A GPU's variants. Compiled ones are included if torch can compile here.
+
+    Args:
+        case: the input.
+        authors: a clone of facebookresearch/mae, or None.
+    """
+    first, half = _initial_weights(case), torch.bfloat16
+    variants: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
     if authors is not None:
         for name, dtype in (("authors, fp16", torch.float16), ("authors, bf16", half)):
-            ways[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
-    ways["ours"] = partial(our_step, case, first, half)
-    ways["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
-    if compiles(case.device):
-        ways[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
-        ways["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
-        ways["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)
-    return ways
+            variants[name] = partial(authors_step, authors, case, first, dtype, in_their_loop=True)
+    variants["ours"] = partial(our_step, case, first, half)
+    variants["ours, as pretrain does it"] = partial(pretrain_step, case, first, compiled=False)
+    if should_compile(case.device):
+        variants[f"{REFERENCE}, compiled"] = partial(reference_step, case, first, half, compiled=True)
+        variants["ours, compiled"] = partial(our_step, case, first, half, compiled=True)
+        variants["ours, compiled, as pretrain does it"] = partial(pretrain_step, case, first, compiled=True)
+    return variants
 
 
-def _first(case: Case) -> ViTMAEForPreTraining:
+def _initial_weights(case: PretrainingCase) -> ViTMAEForPreTraining:
     torch.manual_seed(1)
     return ViTMAEForPreTraining(case.config)
 
@@ -215,9 +243,20 @@ def _copied(kind: Any, first: ViTMAEForPreTraining) -> Any:
 
 
 def reference_step(
-    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None = None, *, compiled: bool = False
-) -> Step:
-    """transformers', with position tables that stay as they are, as in the paper and in ours."""
+    case: PretrainingCase,
+    first: ViTMAEForPreTraining,
+    dtype: torch.dtype | None = None,
+    *,
+    compiled: bool = False,
+) -> TrainingStep:
+    """The model of transformers, with frozen position tables, as in the paper and in ours.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        dtype: of autocast; None is fp32.
+        compiled: by `torch.compile`.
+    """
     from transformers import ViTMAEForPreTraining as Reference
 
     theirs = _copied(Reference, first)
@@ -225,23 +264,36 @@ def reference_step(
     theirs.decoder.decoder_pos_embed.requires_grad_(False)
     theirs = theirs.to(case.device)
     called = torch.compile(theirs) if compiled else theirs
-    return Step(theirs, lambda: called(case.pixels, noise=case.noise).loss, dtype)
+    return TrainingStep(theirs, lambda: called(case.pixels, noise=case.noise).loss, dtype)
 
 
 def our_step(
-    case: Case, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
-) -> Step:
-    """Ours, without what makes the batch."""
+    case: PretrainingCase, first: ViTMAEForPreTraining, dtype: torch.dtype | None, *, compiled: bool = False
+) -> TrainingStep:
+    """Our model, without making the batch.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        dtype: of autocast; None is fp32.
+        compiled: layer by layer.
+    """
     model = _copied(ViTMAEForPreTraining, first).to(case.device)
     eager = dtype is not None and case.device.type == "cpu"
     model.set_attn_implementation("eager" if eager else "sdpa")
     if compiled:
         compile_layers(model)
-    return Step(model, lambda: model(case.pixels, noise=case.noise).loss, dtype)
+    return TrainingStep(model, lambda: model(case.pixels, noise=case.noise).loss, dtype)
 
 
-def pretrain_step(case: Case, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
-    """Ours, with all that `pretrain` does."""
+def pretrain_step(case: PretrainingCase, first: ViTMAEForPreTraining, *, compiled: bool) -> PretrainStep:
+    """Our model, with all that `pretrain` does.
+
+    Args:
+        case: the input.
+        first: the initial weights.
+        compiled: layer by layer.
+    """
     options = PretrainOptions(
         batch_size=case.count,
         learning_rate=RATE * 256 / case.count,
@@ -255,13 +307,21 @@ def pretrain_step(case: Case, first: ViTMAEForPreTraining, *, compiled: bool) ->
 
 def authors_step(
     folder: Path,
-    case: Case,
+    case: PretrainingCase,
     like: ViTMAEForPreTraining,
     dtype: torch.dtype | None = None,
     *,
     in_their_loop: bool = False,
-) -> Step:
-    """Theirs, with the weights of `like`, and the masks that all have in place of those that it draws."""
+) -> TrainingStep:
+    """The authors' model, with the common masks instead of those that it would draw.
+
+    Args:
+        folder: a clone of facebookresearch/mae.
+        case: the input.
+        like: the initial weights.
+        dtype: of autocast; None is fp32.
+        in_their_loop: with the rest of their training loop.
+    """
     theirs = authors_model(folder, like).to(case.device)
 
     def given(*_: object, **__: object) -> Tensor:
@@ -272,4 +332,4 @@ def authors_step(
             error: Tensor = theirs(case.pixels, case.config.mask_ratio)[0]
         return error
 
-    return Step(theirs, loss, dtype, as_authors=in_their_loop)
+    return TrainingStep(theirs, loss, dtype, as_authors=in_their_loop)

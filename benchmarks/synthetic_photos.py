@@ -1,4 +1,4 @@
-"""Photos to measure decoding on: the demo's, enlarged, with a camera's noise; no two are the same."""
+"""Photos to measure decoding on: the demo's, enlarged, with a camera's noise. No two are the same."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ _NOISE = 2.5
 
 
 def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
-    """JPEGs of `size`, (width, height) pixels: parts of the demo's photos. What they are made of is no detail
-    of a camera's, so a folder of real photos is the better witness for what decoding changes."""
+    """Write JPEGs that are crops of the demo's photos.
+
+    They lack the fine detail of a camera, so real photos show better what decoding changes.
+
+    Args:
+        folder: where they are written.
+        size: (width, height) in pixels.
+        count: how many.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         write_samples(Path(name))

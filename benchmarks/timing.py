@@ -1,4 +1,4 @@
-"""What the benchmarks share: several ways taking turns in one run, where it ran, and a Markdown table.
+"""Timing of several variants in turns, a line about the machine, and Markdown tables.
 
 seconds = interleaved({"HF": lambda: hf(batch), "ours": lambda: ours(batch)})
 print(machine("torch", "transformers"))
@@ -20,20 +20,29 @@ from numpy.typing import NDArray
 ROUNDS = 5
 
 
-def interleaved(
-    ways: Mapping[str, Callable[[], object]],
+def time_interleaved(
+    variants: Mapping[str, Callable[[], object]],
     *,
     rounds: int = ROUNDS,
     warm_up: int = 1,
     synchronise: Callable[[], object] = lambda: None,
 ) -> dict[str, NDArray[np.float64]]:
-    """(rounds,) seconds of each way. In each round every way runs once, and another one is first.
+    """Time variants in turns, so that changes of the machine's speed affect all of them.
 
-    Every other round goes backwards, so that none always follows the same one and what that leaves behind.
-    `warm_up` rounds come before them and do not count. `synchronise` waits until the device has done what
-    it was given: before a way, which so pays for nobody else, and as a part of it.
+    Each round runs every variant once, beginning with another one. Every other round runs backwards, so that
+    no variant always follows the same one.
+
+    Args:
+        variants: what to time, by name.
+        rounds: timed rounds.
+        warm_up: rounds before them, which are not timed.
+        synchronise: waits until the device has finished its work. It is called before each variant, which so
+            is not charged for others' work, and once more within its time.
+
+    Returns:
+        (rounds,) seconds of each variant.
     """
-    names = list(ways)
+    names = list(variants)
     seconds = {name: np.empty(rounds) for name in names}
     for number in range(-warm_up, rounds):
         first = number % len(names)
@@ -41,7 +50,7 @@ def interleaved(
         for name in turns if number % 2 else reversed(turns):
             synchronise()
             started = time.perf_counter()
-            ways[name]()
+            variants[name]()
             synchronise()
             taken = time.perf_counter() - started
             if number >= 0:
@@ -49,15 +58,19 @@ def interleaved(
     return seconds
 
 
-def ratios(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, float]:
-    """How many times as fast as `reference` each way is: the median of the rounds' own ratios.
+def speedups(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, float]:
+    """How many times as fast as `reference` each variant is: the median over the rounds of the ratio.
 
-    Within a round the machine is the same for all, so these wander less than ratios of medians.
+    Within a round the machine's speed is the same for all, so this varies less than a ratio of medians.
+
+    Args:
+        seconds: (rounds,) seconds of each variant, as `time_interleaved` returns them.
+        reference: the name of the variant that has the value 1.
     """
     return {name: float(np.median(seconds[reference] / taken)) for name, taken in seconds.items()}
 
 
-def compared(
+def comparison_rows(
     seconds: Mapping[str, NDArray[np.float64]],
     *,
     reference: str,
@@ -66,40 +79,52 @@ def compared(
     notes: Mapping[str, Sequence[object]] | None = None,
     columns: Sequence[str] = (),
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for `table`: each way's median, its ratio to `reference`, and its `notes`.
+    """Header and rows for `markdown_table`: each variant's median, its speedup over `reference`, its notes.
 
-    The unit "ms" is milliseconds a piece of `count` pieces; any other is pieces a second. `columns` are the
-    names of what the notes say.
+    Args:
+        seconds: (rounds,) seconds of each variant.
+        reference: the name of the variant that has the value 1.
+        count: how many items (images, queries) one run processes.
+        unit: "ms" for milliseconds per item; any other name means items per second.
+        notes: further cells of each variant's row.
+        columns: the names of these cells.
     """
-    times = ratios(seconds, reference)
+    times = speedups(seconds, reference)
     rows = []
     for name, taken in seconds.items():
         piece = float(np.median(taken)) / count
         figure = 1000 * piece if unit == "ms" else 1 / piece
-        rows.append([name, rounded(figure), f"{times[name]:.2f}", *map(str, (notes or {}).get(name, ()))])
+        rows.append(
+            [name, format_figure(figure), f"{times[name]:.2f}", *map(str, (notes or {}).get(name, ()))]
+        )
     return ["", unit, f"× {reference}", *columns], rows
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """As Markdown."""
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table.
+
+    Args:
+        header: names of the columns.
+        rows: their cells.
+    """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def rounded(figure: float) -> str:
-    """With three digits that say something, and never fewer than the whole number."""
+def format_figure(figure: float) -> str:
+    """`figure` with three significant digits, or all digits of its integer part."""
     return f"{figure:.{max(0, 2 - int(np.floor(np.log10(abs(figure)))))}f}" if figure else "0"
 
 
-def machine(*packages: str) -> str:
+def describe_machine(*packages: str) -> str:
     """One line: the processor and its cores, the system, Python, and the versions of `packages`."""
     system = f"{platform.system()}, Python {platform.python_version()}"
     named = [f"{package} {_version(package)}" for package in packages]
-    return ", ".join([f"{cores()} cores of {_processor()}", system, *named])
+    return ", ".join([f"{available_cores()} cores of {_processor()}", system, *named])
 
 
-def cores() -> int:
-    """Those that this process may run on."""
+def available_cores() -> int:
+    """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -111,7 +136,7 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
-    """Its name, and which of the matrix instructions that decide about bf16 it has."""
+    """The processor's name, and its most capable vector instructions, which decide how fast bf16 is."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -123,4 +148,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    print(machine("torch", "numpy"))
+    print(describe_machine("torch", "numpy"))

@@ -1,4 +1,4 @@
-"""The kinds of vector index that `vector_search` puts side by side, behind one small interface."""
+"""The kinds of vector index that `vector_search` compares, behind one small interface."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.timing import cores
+from benchmarks.timing import available_cores
 from benchmarks.vector_data import Ids, K, Vectors
 from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.approximate import ApproximateIndex
@@ -18,72 +18,84 @@ _TRAINED_ON = 40_000
 _CHUNK = 50_000
 _CANDIDATES = 400
 IN_MEMORY = 1_500_000
-"""With more vectors, what keeps them in memory in 8 or 32 bits is left out."""
+"""With more vectors, indexes that keep them in memory in 8 or 32 bits are left out."""
 
-_EF = 300  # of the graphs, in searching: about as long as ours takes
+_EF = 300  # of graphs, when searching: takes about as long as ours
 _CONNECTIVITY, _EF_BUILDING = 16, 100
 
 
-class Kind:
-    """One way to search. Ids are 0 to N-1, and go on from there.
+class IndexKind:
+    """One kind of index. Ids are 0 to N-1, then those that are added.
 
-    `search` gives the ids of the nearest of a (D,) query, best first: K of them, or as many as exist. The
-    file of `save` has what it keeps in memory; the float32 vectors are mapped from a file of their own, and
-    only `IndexFlatIP` and graphs keep them as well.
+    The file of `save` holds what the index keeps in memory. The float32 vectors are mapped from a file of
+    their own; only `IndexFlatIP` and graphs keep them as well. A method that a kind cannot do raises
+    `NotImplementedError`.
     """
 
     name: str
     exact = False
     module: str | None = None
-    """The package that it needs beyond our own."""
+    """The optional package that it needs."""
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         raise NotImplementedError
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write it. Raises `NotImplementedError` where there is nothing to keep, as what follows does."""
+        """Write the index to a file."""
         raise NotImplementedError
 
     def reopen(self, path: Path) -> None:
-        """Read it into something new; the index in use stays."""
+        """Read the file into a new index, which is then dropped."""
         raise NotImplementedError
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         raise NotImplementedError
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         raise NotImplementedError
 
 
-class Product(Kind):
-    """A NumPy product of all vectors and the query."""
+class NumpyProduct(IndexKind):
+    """A NumPy product of all vectors with the query."""
 
     name = "NumPy product"
     exact = True
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         self._vectors = vectors
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         scores = self._vectors @ query
         best = np.argpartition(-scores, K)[:K]
         return best[np.argsort(-scores[best])]
 
 
-class Faiss(Kind):
-    """An index of FAISS. With `candidates`, the best so many are compared exactly with the mapped vectors."""
+class FaissIndex(IndexKind):
+    """An index of FAISS. `candidates` of its answers are compared exactly with the mapped vectors."""
 
     def __init__(self, name: str, make: Callable[[int, int], Any], candidates: int = 0) -> None:
-        """`make` is told D and N."""
+        """`make` creates the index from D and N."""
         self.name, self._make, self._candidates = name, make, candidates
         self.exact = name == "IndexFlatIP"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         self._vectors, count = vectors, len(vectors)
-        faiss.omp_set_num_threads(cores())
+        faiss.omp_set_num_threads(available_cores())
         self._index = self._make(vectors.shape[1], count)
         if not self._index.is_trained:
             self._index.train(np.ascontiguousarray(vectors[:: -(-count // _TRAINED_ON)]))
@@ -91,64 +103,85 @@ class Faiss(Kind):
             self._index.add(np.ascontiguousarray(vectors[start : start + _CHUNK]))
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         faiss.omp_set_num_threads(1)
         found: Ids = self._index.search(query[None], self._candidates or K)[1][0]
         found = np.sort(found[found >= 0])
         return found[np.argsort(-(self._vectors[found] @ query))[:K]]
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         faiss.write_index(self._index, str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         faiss.read_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self._index.add(vectors)
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         if isinstance(self._index, faiss.IndexRefine):
             raise NotImplementedError
         self._index.remove_ids(ids)
 
 
-class HnswLib(Kind):
-    """hnswlib's graph over float32. It cannot remove, only hide."""
+class HnswlibIndex(IndexKind):
+    """hnswlib's graph over float32 vectors. It can only hide vectors, not remove them."""
 
     name = f"hnswlib, ef {_EF}"
     module = "hnswlib"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         import hnswlib
 
         self._dimension = vectors.shape[1]
         self._index = hnswlib.Index("ip", self._dimension)
         self._index.init_index(len(vectors) + 2000, M=_CONNECTIVITY, ef_construction=_EF_BUILDING)
-        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=cores())
+        self._index.add_items(vectors, np.arange(len(vectors)), num_threads=available_cores())
         self._index.set_ef(_EF)
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         found: Ids = self._index.knn_query(query[None], K, num_threads=1)[0][0].astype(np.int64)
         return found
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         self._index.save_index(str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         import hnswlib
 
         hnswlib.Index("ip", self._dimension).load_index(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add_items(vectors, ids, num_threads=cores())
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
+        self._index.add_items(vectors, ids, num_threads=available_cores())
 
 
-class USearch(Kind):
-    """usearch's graph over half precision."""
+class UsearchIndex(IndexKind):
+    """usearch's graph over half-precision vectors."""
 
     name = f"usearch f16, ef {_EF}"
     module = "usearch"
 
     def build(self, vectors: Vectors) -> None:
+        """Index (N, D) vectors."""
         from usearch.index import Index
 
         self._index: Any = Index(
@@ -159,68 +192,91 @@ class USearch(Kind):
             expansion_add=_EF_BUILDING,
             expansion_search=_EF,
         )
-        self._index.add(np.arange(len(vectors)), vectors, threads=cores())
+        self._index.add(np.arange(len(vectors)), vectors, threads=available_cores())
 
     def search(self, query: Vectors) -> Ids:
+        """The ids of the K nearest of a (D,) query, best first."""
         found: Ids = self._index.search(query, K, threads=1).keys.astype(np.int64)
         return found
 
     def save(self, path: Path) -> None:
+        """Write the index to a file."""
         self._index.save(str(path))
 
     def reopen(self, path: Path) -> None:
+        """Read the file into a new index, which is then dropped."""
         from usearch.index import Index
 
         Index.restore(str(path))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        self._index.add(ids, vectors, threads=cores())
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
+        self._index.add(ids, vectors, threads=available_cores())
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         self._index.remove(ids)
 
 
-class Ours(Kind):
-    """The product's own, through its cache. The file of vectors that its exact search maps comes before."""
+class LibraryIndex(IndexKind):
+    """The index of a library, through `VectorCache`. The mapped file of vectors is written first."""
 
     name = "**ours**"
 
     def __init__(self, vectors: Vectors, folder: Path) -> None:
-        self.source, self._cache = Source(vectors), VectorCache(folder)
+        self.source, self._cache = ArraySource(vectors), VectorCache(folder)
         self._cache.save(self.source)
 
     def build(self, vectors: Vectors) -> None:
-        """Make the approximate index, and measure its recall."""
+        """Build the approximate index, which measures its recall."""
         self._cache.speed_up(self.source)
 
     def search(self, query: Vectors, allowed: Ids | None = None) -> Ids:
+        """As in the base class.
+
+        Args:
+            query: (D,).
+            allowed: sorted ids that a filter leaves; None is all.
+        """
         return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
 
     @property
     def approximate(self) -> ApproximateIndex | None:
-        """What it searches with; None where it stayed exact."""
+        """The approximate index; None if searches stayed exact."""
         return self._cache.open(self.source).approximate
 
     def save(self, path: Path) -> None:
-        """`build` wrote it already; a copy, to tell its size."""
+        """Copy the file that `build` wrote, so that its size can be read."""
         made = self._cache.approximate_path(self.source.key)
         path.write_bytes(made.read_bytes() if made.exists() else b"")
 
     def reopen(self, path: Path) -> None:
-        """The cache's own way, with all that is verified."""
+        """Open it through a new cache, with all verification."""
         VectorCache(self._cache.folder).open(self.source)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `IndexKind.add`.
+
+        Args:
+            ids: (n,).
+            vectors: (n, D).
+        """
         self.source.added.append((ids, vectors))
         self._cache.open(self.source)
 
     def remove(self, ids: Ids) -> None:
+        """Remove these (n,) ids."""
         self.source.removed = ids
         self._cache.open(self.source)
 
 
-class Source:
-    """A catalogue's place: all vectors came in revision 1, later changes are one revision each."""
+class ArraySource:
+    """Stands in for a catalogue: all vectors are revision 1, and each later change is one revision."""
 
     key = history = "benchmark"
 
@@ -231,9 +287,11 @@ class Source:
         self._vectors = vectors
 
     def revision(self) -> int:
+        """The number of the last change."""
         return 1 + len(self.added) + bool(len(self.removed))
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
+        """Chunks of ids and vectors of the revisions after this one."""
         for start in range(0, len(self._vectors) if revision < 1 else 0, 4096):
             rows = self._vectors[start : start + 4096]
             yield np.arange(start, start + len(rows)), np.asarray(rows)
@@ -242,37 +300,50 @@ class Source:
                 yield chunk
 
     def removed_since(self, revision: int) -> Ids:
+        """(n,) ids that were removed; the benchmark asks only after removing."""
         return self.removed
 
     def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
+        """Ids and their (n, D) vectors."""
         return ids, np.stack([self._vectors[row] for row in ids])
 
 
-def kinds(count: int, slow: bool) -> list[Kind]:
-    """What is set beside ours, for `count` vectors; with `slow`, graphs as well."""
+def index_kinds(count: int, slow: bool) -> list[IndexKind]:
+    """The kinds that ours is compared with.
+
+    Args:
+        count: how many vectors there are; some kinds are left out for many.
+        slow: include graphs, which take long to build.
+    """
     few = [
-        Faiss("IVF, SQ8, 16 lists", factory("IVF{lists},SQ8", probed=lambda lists: 16)),
-        Faiss("RaBitQ, SQ8 refines 200", factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
+        FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
+        FaissIndex("RaBitQ, SQ8 refines 200", faiss_factory("RR{d},RaBitQfs,Refine(SQ8)", factor=20)),
     ]
-    many: list[Kind] = [
-        Faiss("RaBitQ, 400 compared", factory("RR{d},RaBitQfs"), _CANDIDATES),
-        Faiss(
+    many: list[IndexKind] = [
+        FaissIndex("RaBitQ, 400 compared", faiss_factory("RR{d},RaBitQfs"), _CANDIDATES),
+        FaissIndex(
             "IVF, RaBitQ, ¼ of the lists, 400 compared",
-            factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
+            faiss_factory("RR{d},IVF{lists},RaBitQfs", probed=lambda lists: lists // 4),
             _CANDIDATES,
         ),
-        Faiss("PQ4 of all dimensions, 400 compared", factory("PQ{quarter}x4fs"), _CANDIDATES),
+        FaissIndex("PQ4 of all dimensions, 400 compared", faiss_factory("PQ{quarter}x4fs"), _CANDIDATES),
     ]
-    kept = [Faiss("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
-    graphs = [HnswLib(), USearch()] if slow else []
-    return [Product(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
+    kept = [FaissIndex("IndexFlatIP", lambda dimension, _: faiss.IndexFlatIP(dimension)), *few]
+    graphs = [HnswlibIndex(), UsearchIndex()] if slow else []
+    return [NumpyProduct(), *(kept if count <= IN_MEMORY else []), *many, *graphs]
 
 
-def factory(
+def faiss_factory(
     text: str, *, probed: Callable[[int], int] | None = None, factor: float = 1
 ) -> Callable[[int, int], Any]:
-    """FAISS's own description, with {lists} a power of two near 4 √N. Euclidean: it ranks unit vectors as
-    the cosine does. `probed` says how many lists are searched, `factor` k-fold how many are refined.
+    """What makes an index from FAISS's description of it.
+
+    The metric is Euclidean, which ranks unit vectors as the cosine does.
+
+    Args:
+        text: the description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
+        probed: how many of the inverted lists are searched.
+        factor: how many times K candidates are refined.
     """
 
     def make(dimension: int, count: int) -> Any:

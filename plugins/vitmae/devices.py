@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from vitmae_search.errors import DeviceError
-from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.vitmae import multiplies_in_bf16
 
 log = logging.getLogger(__name__)
@@ -118,17 +118,17 @@ def choose_precision(wanted: str, device: torch.device) -> str:
         return wanted
     if not multiplies_in_bf16(device):
         return "fp32"
-    slower = device.type == "cpu" and recall(PRECISION_NAME).get(_key()) == "fp32"
+    slower = device.type == "cpu" and load_cached(PRECISION_NAME).get(_key()) == "fp32"
     return "fp32" if slower else "bf16"
 
 
 def remember_precision() -> None:
     """Measure once, some hundredths of a second, which precision is the faster one on this CPU."""
-    if not multiplies_in_bf16(torch.device("cpu")) or _key() in recall(PRECISION_NAME):
+    if not multiplies_in_bf16(torch.device("cpu")) or _key() in load_cached(PRECISION_NAME):
         return
     times = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     precision = "bf16" if times >= _WORTH else "fp32"
-    remember(PRECISION_NAME, _key(), precision, "the precision that is fastest here")
+    save_cached(PRECISION_NAME, _key(), precision, "the precision that is fastest here")
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

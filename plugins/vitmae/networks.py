@@ -27,10 +27,10 @@ from vitmae_search.vitmae import (
     pool_layers,
 )
 
-from .features import Features
+from .features import FeatureSpec
 from .openvino import OpenVINOEncoder
 from .options import NAME
-from .preprocess import CROP, FiveCrops, Resize
+from .preprocess import CROP_FRACTION, FiveCrops, Resize
 
 
 def require_rgb(checkpoint: Checkpoint, name: str) -> None:
@@ -56,7 +56,7 @@ def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | Fiv
     height, width = processor.height_width
     resize = Resize(height, width, processor.resample)
     side = max(height, width)
-    return (FiveCrops(resize), math.ceil(side / CROP)) if views == "five" else (resize, side)
+    return (FiveCrops(resize), math.ceil(side / CROP_FRACTION)) if views == "five" else (resize, side)
 
 
 def levels_of(processor: ViTImageProcessor) -> Tensor:
@@ -108,7 +108,7 @@ class UnitVectors(Network):
         levels: Tensor,
         width: int,
         *,
-        features: Features,
+        features: FeatureSpec,
         gem_power: float,
         views: str,
     ) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.gpu_decoding import Group, compare, nvjpeg, report, resized
+from benchmarks.gpu_decoding import Group, compare_group, nvjpeg_decoder, report, resize_on_device
 from benchmarks.synthetic_photos import make_photos
 
 
@@ -31,8 +31,8 @@ def stand_in(files: Sequence[Tensor]) -> list[Tensor]:
 def test_both_tables(device: str) -> None:
     if device == "cuda":
         pytest.importorskip("torchvision")
-    decode = stand_in if device == "cpu" else nvjpeg(torch.device(device))
-    speeds, drift = compare(decode, torch.device(device), 32, Group((96, 64), 3, 8), rounds=1)
+    decode = stand_in if device == "cpu" else nvjpeg_decoder(torch.device(device))
+    speeds, drift = compare_group(decode, torch.device(device), 32, Group((96, 64), 3, 8), rounds=1)
     assert [float(line.split("|")[2]) > 0 for line in speeds.splitlines()[2:]] == [True] * 3
     mean, most, lowest = drift.splitlines()[-1].split("|")[2:5]
     assert float(mean) < 1
@@ -44,7 +44,9 @@ def test_resizing_is_nearly_pillows(tmp_path: Path) -> None:
     path = make_photos(tmp_path, (100, 70), 1)[0]
     with Image.open(path) as image:
         expected = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
-    found = resized(stand_in([torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)]), 32)
+    found = resize_on_device(
+        stand_in([torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)]), 32
+    )
     assert found.shape == (1, 32, 32, 3)
     apart = np.abs(found[0].numpy().astype(int) - expected)
     assert apart.max() <= 4, "Pillow rounds between its two passes"

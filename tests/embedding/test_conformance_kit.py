@@ -133,6 +133,11 @@ BROKEN: dict[str, dict[str, Changes]] = {
     "check_prepare_leaves_the_image": {"draws": preparing("image.putpixel((0, 0), (1, 2, 3))")},
     "check_prepare_travels": {
         "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
+        "a method of the embedder": {
+            "self.prepare = prepare": "self.prepare = self.shrink",
+            "    def close(self):\n": "    def shrink(self, image):\n        return prepare(image)\n\n"
+            "    def close(self):\n",
+        },
         "needs torch": preparing("import torch"),
         "another in each process": {PREPARED: "    import os\n    return os.getpid() % 199 + np.array("},
     },
@@ -157,7 +162,7 @@ BROKEN: dict[str, dict[str, Changes]] = {
             .replace("out[:]", "out = out[: len(batch)]; out[:]")
         },
     },
-    "check_batch_mates_do_not_matter": {
+    "check_batch_composition_does_not_matter": {
         "statistics of the batch": leaning("flat.mean()"),
         "random": leaning("np.random.default_rng().random()"),
     },

@@ -151,6 +151,8 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
             "input_size, resolved_options = 8, 'big'",
             "resolved_options='big' are no options",
         ),
+        ("class MeanColour(Embedder):", "class MeanColour:", "is a MeanColour; its class must subclass"),
+        ("    def embed(", "    def encode(", "open failed: TypeError: .*abstract"),
         ("return MeanColour(options)", "raise OSError('gone')", "open failed: OSError: gone"),
         ("return MeanColour(options)", "return None", "the embedder is a NoneType; its class must subclass"),
     ],

@@ -1,4 +1,4 @@
-"""Indexing in a child process: its row tells of it, it can be cancelled, and it fails in words."""
+"""Indexing in a child process: its row in the catalogue, cancelling it, and its errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 
 WAIT = 60.0
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)
@@ -51,7 +51,7 @@ def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> No
             library.cancel_run("nonsense")
 
 
-def test_nothing_in_the_current_folder_stands_in_for_a_module(
+def test_no_file_in_the_current_folder_is_imported_in_place_of_a_module(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "numpy.py").write_text("raise SystemExit('a stranger ran')", "utf-8")
@@ -101,7 +101,7 @@ def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -
         assert bystander.wait() == -signal.SIGKILL
 
 
-def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:
+def test_a_child_that_cannot_start_reports_the_reason(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
         with pytest.raises(LibraryError, match="not a folder"):
             library.start_job("index", tmp_path / "nowhere")

@@ -28,6 +28,7 @@ class GuardedPrepare:
         self._prepare = prepare
 
     def __call__(self, image: Image.Image, /) -> NDArray[Any]:
+        """The prepared image. Raises `PluginBroken`."""
         with wrap_plugin_errors(self.plugin, "prepare"):
             array = self._prepare(image)
         check_prepared(self.plugin, array)

@@ -100,7 +100,9 @@ class Prepare(Protocol):
     embedder, and a lambda or closure does not pickle at all. It must not change `image`.
     """
 
-    def __call__(self, image: Image.Image, /) -> NDArray[Any]: ...
+    def __call__(self, image: Image.Image, /) -> NDArray[Any]:
+        """Prepare one image."""
+        ...
 
 
 class OpenModel(ABC):

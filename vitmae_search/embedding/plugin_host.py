@@ -131,9 +131,6 @@ def load_drop_in(path: str | os.PathLike[str]) -> EmbedderPlugin:
     return validate_plugin(_import_drop_in(Path(path)))
 
 
-# --- Candidates ---------------------------------------------------------------------------------------------
-
-
 def _folder_candidates(kind: str, folder: Path) -> Iterator[_Candidate]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
@@ -186,9 +183,6 @@ def _raiser(error: Exception) -> Callable[[], object]:
         raise error
 
     return load
-
-
-# --- Loading ------------------------------------------------------------------------------------------------
 
 
 def _load_all(candidates: Iterator[_Candidate]) -> list[_LoadResult]:
@@ -277,8 +271,6 @@ def _validate_defaults(info: PluginInfo) -> None:
             raise ValueError(f"the default of option {key!r} must be a str, int, float or bool")
 
 
-# --- Drop-ins as importable modules -------------------------------------------------------------------------
-
 _PACKAGE = "vitmae_search_plugins"
 
 
@@ -326,8 +318,6 @@ def restore_drop_ins(files: Mapping[str, str]) -> None:
     """Make another process's drop-ins importable here; each is loaded when something needs it."""
     _FINDER.files.update(files)
 
-
-# --- Whether code has changed -------------------------------------------------------------------------------
 
 FileStamp = tuple[int, int, int, int]
 """Size in bytes, mtime and ctime in nanoseconds, inode."""

@@ -21,14 +21,14 @@ from vitmae_search.errors import (
     PluginError,
     UnreadablePhoto,
     VitmaeSearchError,
-    let_go,
+    clear_frames,
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressReporter, progress_writer, record_job
 from vitmae_search.photos import decode, decode_target, digest, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
-from vitmae_search.vectors import never
+from vitmae_search.vectors import never_cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def classify_photos(
         StorageError: The catalogue cannot be written.
     """
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
-    job = _ClassifyJob(catalog, options, workers or default_workers(), reporter, cancelled or never)
+    job = _ClassifyJob(catalog, options, workers or default_workers(), reporter, cancelled or never_cancel)
     arguments = {
         "model": options.source,
         "top": options.top,
@@ -144,7 +144,7 @@ class _Reader:
     def __call__(self, content: Taggable) -> _ReadContent:
         read = self._read(content)
         if read.error is not None:
-            let_go(read.error)
+            clear_frames(read.error)
         return read
 
     def _read(self, content: Taggable) -> _ReadContent:

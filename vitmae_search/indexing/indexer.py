@@ -26,7 +26,7 @@ from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexProgress, IndexReport, Space
-from vitmae_search.vectors import VectorCache, never
+from vitmae_search.vectors import VectorCache, never_cancel
 
 _SAVE_INTERVAL = 300.0
 """Seconds between two saves of the vector index within a run."""
@@ -80,7 +80,7 @@ def index_folders(
     paths = resolve_folders(catalog, folders)
     options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers(), processes)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
-    job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never)
+    job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
     return record_job(catalog, run_key, "index", arguments, lambda: job.run(open_target))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vitmae_search.errors import DamagedPhoto, let_go
+from vitmae_search.errors import DamagedPhoto, clear_frames
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import PhotoDecoder
 from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, DecodePool, WorkerDied
@@ -192,7 +192,7 @@ class PhotoReader:
         ]
         for one in fetched:
             if one.error is not None:
-                let_go(one.error)
+                clear_frames(one.error)
         return fetched
 
     def _claim(self, digest: str, claimed: set[str]) -> bool:

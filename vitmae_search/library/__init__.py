@@ -1,4 +1,4 @@
-"""The front door: `Library` puts the rooms together. Command line and web app use nothing below it.
+"""The public API: `Library`. Command line and web app use nothing below it.
 
 `reconstruction_sheet` and `save_reconstruction` make one picture of what `Library.reconstruct` returns.
 """

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.progress import JobReport, record_job
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.settings import settings
 
 START_TIMEOUT = 20.0
@@ -127,7 +127,7 @@ def log_path(library: Path, key: str) -> Path:
     return library / "runs" / f"{key}.log"
 
 
-def cancel(run: Run) -> None:
+def cancel(run: JobRecord) -> None:
     """Ask a running job to stop after its batch. What is finished is kept.
 
     Raises:

@@ -46,12 +46,12 @@ from vitmae_search.records import (
     IndexListing,
     IndexProgress,
     IndexReport,
+    JobRecord,
     LibraryStatus,
     ModelListing,
     Photo,
     PluginListing,
     Reconstruction,
-    Run,
     SearchFilter,
     SearchResult,
     Space,
@@ -712,12 +712,12 @@ class Library:
         jobs.wait_until_recorded(self.folder, key, process, lambda: self.run(key) is not None)
         return key
 
-    def runs(self, limit: int = 20) -> list[Run]:
+    def runs(self, limit: int = 20) -> list[JobRecord]:
         """The newest long jobs of any process, at most `limit`."""
         catalog = self._catalog_or_none()
         return catalog.runs(limit) if catalog else []
 
-    def run(self, key: str) -> Run | None:
+    def run(self, key: str) -> JobRecord | None:
         """The job with this key, None before it has begun."""
         catalog = self._catalog_or_none()
         return catalog.run(key) if catalog else None
@@ -899,7 +899,7 @@ class Library:
             if self._reader is not None and self._reader.replaced:
                 replaced, self._reader = self._reader, None
                 replaced.close()
-                self._vectors = self._vectors.renewed()
+                self._vectors = self._vectors.reopened()
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader

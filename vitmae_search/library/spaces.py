@@ -65,7 +65,7 @@ class ProjectionFiles:
         assert digest is not None
         if digest not in self._read:
             try:
-                self._read[digest] = Projection.stored(self.folder, digest)
+                self._read[digest] = Projection.read_stored(self.folder, digest)
             except ModelError as error:
                 raise SpaceError(
                     f"Space {space.space_id} lacks its projection: {error} `vitmae-search check --repair` "

@@ -363,9 +363,9 @@ class EncoderModel(PreTrainedModel):
 
     state_prefix = "vit."
 
-    def __init__(self, config: EncoderConfig, embeddings: Embeddings) -> None:
+    def __init__(self, config: EncoderConfig, make_embeddings: Callable[[], Embeddings]) -> None:
         super().__init__(config)
-        self.embeddings = embeddings
+        self.embeddings = make_embeddings()
         self.encoder = Encoder(config)
         self.layernorm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -417,9 +417,9 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
-        super().__init__(config, ViTMAEEmbeddings(config))
+        super().__init__(config, lambda: ViTMAEEmbeddings(config))
         initialise_linears(self)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -542,7 +542,7 @@ class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
         super().__init__(config)
         self.vit = ViTMAEModel(config)
         self.decoder = ViTMAEDecoder(config)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,

@@ -56,10 +56,12 @@ class ViTModel(EncoderModel, ViTPreTrainedModel):
         *,
         attn_implementation: AttentionImplementation | None = None,
     ) -> None:
-        super().__init__(config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob))
+        super().__init__(
+            config, lambda: Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
+        )
         self.pooler = Pooler(config) if add_pooling_layer else None
         initialise_linears(self)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -113,7 +115,7 @@ class ViTForImageClassification(ViTPreTrainedModel):
         if isinstance(self.classifier, nn.Linear) and not self.classifier.weight.is_meta:
             nn.init.trunc_normal_(self.classifier.weight, std=config.initializer_range)
             nn.init.zeros_(self.classifier.bias)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,

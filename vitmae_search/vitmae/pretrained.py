@@ -117,10 +117,12 @@ class PreTrainedModel(nn.Module):
     _supports_attention_backend: ClassVar[bool] = False
     _can_compile_fullgraph: ClassVar[bool] = True
     _is_stateful: ClassVar[bool] = False
-    _skip_keys_device_placement: ClassVar[list[str] | None] = None
-    _keep_in_fp32_modules: ClassVar[list[str] | None] = None
-    _keep_in_fp32_modules_strict: ClassVar[list[str] | None] = None
-    _keys_to_ignore_on_save: ClassVar[list[str] | None] = None
+    _skip_keys_device_placement: ClassVar[tuple[str, ...]] = ()
+    _keep_in_fp32_modules: ClassVar[tuple[str, ...]] = ()
+    _keep_in_fp32_modules_strict: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_save: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_load_missing: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_load_unexpected: ClassVar[tuple[str, ...]] = ()
     _tied_weights_keys: ClassVar[dict[str, str] | None] = None
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -156,14 +158,17 @@ class PreTrainedModel(nn.Module):
         """Whether the model generates text: no."""
         return False
 
-    def post_init(self) -> None:
-        """Finish a model's construction, as the reference's models call it at the end of `__init__`.
+    def post_init(self, attn_implementation: AttentionImplementation | None = None) -> None:
+        """Finish a model's construction, at the end of `__init__` as in the reference.
 
         Takes over what the configuration says of attention and of gradient checkpointing. No weights are
         drawn: each module has drawn its own.
+
+        Args:
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
         """
-        self.set_attn_implementation(None)
-        if self.config.extra.pop("gradient_checkpointing", False):
+        self.set_attn_implementation(attn_implementation)
+        if self.config.extra.get("gradient_checkpointing"):  # as old files have it
             self.gradient_checkpointing_enable()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -108,7 +108,7 @@ def numbers(folder: Path) -> int:
     return sum(t.numel() for file in files for t in safetensors.torch.load_file(file).values())
 
 
-def test_a_bundled_model_is_listed_with_its_numbers(plugin, models, checkpoint: Path, bundle) -> None:
+def test_a_bundled_model_is_listed_with_its_numbers(plugin, model_list, checkpoint: Path, bundle) -> None:
     folder = bundle(checkpoint, "small")
     listing = plugin.models()[0]
     assert (listing.name, listing.source, listing.path) == ("small", "bundled", str(folder))
@@ -116,7 +116,7 @@ def test_a_bundled_model_is_listed_with_its_numbers(plugin, models, checkpoint: 
     assert listing.bytes == (folder / "model.safetensors").stat().st_size
     assert listing.parameters == numbers(folder)
     assert (listing.decoder, listing.projection, listing.note) == (True, False, "")
-    assert models.locate("small") == (str(folder), "small")
+    assert model_list.locate_model("small") == (str(folder), "small")
 
     (folder / "projection.safetensors").write_bytes(b"")
     assert (plugin.models()[0].projection, plugin.models()[0].dimension) == (True, 32)
@@ -207,7 +207,7 @@ def test_models_in_the_hubs_cache_are_listed(plugin, checkpoint: Path, cache: Pa
 
 
 @pytest.mark.parametrize("name", ["facebook/vit-mae-base", "facebook/vit-mae-large", "facebook/vit-mae-huge"])
-def test_what_is_said_of_the_hubs_models_is_so(plugin, models, name: str) -> None:
+def test_what_is_said_of_the_hubs_models_is_so(plugin, model_list, name: str) -> None:
     """Their sizes are measured in tests/vitmae/test_named_sizes.py; here they are made without memory."""
     import torch
 

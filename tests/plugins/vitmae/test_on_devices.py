@@ -199,7 +199,7 @@ def test_a_rest_gives_the_memory_back_and_changes_nothing(place, precision: str,
             assert not embedder.offload(), "it does already"
             for word, before in zip(words, least, strict=True):
                 assert on(place, word) <= before + KEPT
-            for module in (opened._engine._network, opened._whole):
+            for module in (opened._engine._network, opened._pretraining_model):
                 assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"cpu"}
             again = embedder.reconstruct(pieces[0], seed=1)
             assert np.array_equal(again.reconstruction, picture.reconstruction)

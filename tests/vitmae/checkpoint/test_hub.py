@@ -1,4 +1,4 @@
-"""Hub ids: the cache first, and one sentence where there is no network."""
+"""Hub ids: files come from the cache first, and an error of one sentence where there is no network."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def closed_port() -> int:
     return port
 
 
-def test_no_network_is_one_sentence_and_soon(
+def test_no_network_is_an_error_within_seconds(
     closed_port: int, silent_port: int, endpoint: Callable[[str], None]
 ) -> None:
     for url in (f"http://127.0.0.1:{closed_port}", f"http://127.0.0.1:{silent_port}"):
@@ -102,13 +102,13 @@ def test_downloads_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["no spaces", "a--b/c..d", "-x"])
-def test_what_is_no_hub_id_is_said(name: str) -> None:
+def test_a_name_that_is_no_hub_id_is_refused(name: str) -> None:
     with pytest.raises(ModelNotFound, match="neither a file, a folder nor a hub id"):
         find_checkpoint(name)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download asks for, over a folder."""
+    """The part of the hub that downloads need, serving a folder."""
 
     folder: Path
     tokens: set[str | None]

@@ -1,4 +1,4 @@
-"""The checks for a plugin that can also classify (capability "classify")."""
+"""The checks of a plugin's classifiers (capability "classify")."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
-"""How far a probability may move with its batch mates, by precision."""
+"""How much a probability may depend on the rest of the batch, by precision."""
 
 
 def check_classifier(
     source: str | os.PathLike[str], model: str, *, device: str = "cpu", precision: str = "auto"
 ) -> None:
-    """Open the plugin's classifier `model` and check it. `source` is as for `Subject`.
+    """Open one of the plugin's classifiers and check it.
 
-    Raises `ConformanceError`, or `PluginBroken` where the guard already refuses what comes back.
+    Args:
+        source: As for `Subject`.
+        model: The classifier's name or path, as for `open_classifier`.
+        device: As for `open_classifier`.
+        precision: As for `open_classifier`.
+
+    Raises:
+        ConformanceError: Where a check fails.
+        PluginBroken: Where the guard already refuses what the plugin returns.
     """
     subject = Subject(source, device=device, precision=precision)
     with open_classifier(subject.plugin, model, device, precision) as classifier:
@@ -58,8 +66,10 @@ def _check_batches(classifier: GuardedClassifier) -> None:
         read_only = inner.classify(batch)
     except Exception as error:
         raise ConformanceError(f"classify fails on a read-only batch: {error}") from error
-    apart = float(np.abs(read_only - kept).max())
-    _require(apart <= _limit(classifier), f"a read-only batch has other probabilities, by {apart:.2g}")
+    difference = float(np.abs(read_only - kept).max())
+    _require(
+        difference <= _limit(classifier), f"a read-only batch has other probabilities, by {difference:.2g}"
+    )
 
 
 def _check_rows(classifier: GuardedClassifier) -> None:
@@ -67,8 +77,11 @@ def _check_rows(classifier: GuardedClassifier) -> None:
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
     together = classifier.classify(batch)
     for number, row in enumerate(batch):
-        apart = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
-        _require(apart <= _limit(classifier), f"image {number} alone has other probabilities, by {apart:.2g}")
+        difference = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
+        _require(
+            difference <= _limit(classifier),
+            f"image {number} alone has other probabilities, by {difference:.2g}",
+        )
 
 
 def _check_offload(classifier: GuardedClassifier) -> None:
@@ -76,8 +89,8 @@ def _check_offload(classifier: GuardedClassifier) -> None:
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
     before = classifier.classify(batch)
     if classifier.offload():
-        apart = float(np.abs(classifier.classify(batch) - before).max())
-        _require(apart <= _limit(classifier), f"probabilities differ by {apart:.2g} after offload")
+        difference = float(np.abs(classifier.classify(batch) - before).max())
+        _require(difference <= _limit(classifier), f"probabilities differ by {difference:.2g} after offload")
 
 
 def _limit(classifier: GuardedClassifier) -> float:

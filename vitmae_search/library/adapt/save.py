@@ -21,7 +21,7 @@ from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.embedders import EmbedderSelection
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import IndexProgress, Space
-from vitmae_search.vectors import VectorCache, never
+from vitmae_search.vectors import VectorCache, never_cancel
 
 _STORED = 200_000  # of a library's features, at most: whitening gains nothing from more
 
@@ -95,7 +95,7 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
             made = job.spaces.derive(catalog, space, projection, use=True)
             source = catalog.vector_source(made.space_id)
             vectors.save(source)
-            vectors.speed_up(source, job.cancelled or never)
+            vectors.speed_up(source, job.cancelled or never_cancel)
             return {"space": made.space_id}
 
         stored = partial(stored_features, catalog, space)

@@ -22,7 +22,12 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
-from vitmae_search.vitmae.checkpoint.formats import check_safetensors, check_torch, damaged, unreadable
+from vitmae_search.vitmae.checkpoint.formats import (
+    check_safetensors,
+    check_torch,
+    damaged_error,
+    unreadable_error,
+)
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -80,7 +85,7 @@ def digest_files(paths: list[Path]) -> str:
             with open(path, "rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_error(path, error) from error
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -92,7 +97,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         where = display_path(path)
         raise CheckpointError(f"{where} is truncated or not a safetensors file: {error}") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -116,17 +121,17 @@ def _load_pickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported operand" in str(error):
-            raise damaged(path) from error
+            raise damaged_error(path) from error
         raise CheckpointError(
             f"{display_path(path)} holds more than tensors, and opening it could run code; "
             "save its state dict as safetensors where you trust it."
         ) from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise damaged(path) from error
+        raise damaged_error(path) from error
 
 
 def write_shards(state: Mapping[str, Tensor], folder: Path, max_shard_size: int | str) -> None:

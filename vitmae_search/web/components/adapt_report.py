@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import streamlit as st
 
 from vitmae_search.errors import display_path
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.web.components import plain_text
 
 CHANGE_TITLES = {
@@ -34,7 +34,7 @@ def summary(report: Mapping[str, object]) -> str:
     return f"searches use the new space {report.get('space')}, which is better{found}"
 
 
-def show_latest(runs: Iterable[Run]) -> None:
+def show_latest(runs: Iterable[JobRecord]) -> None:
     """Show the comparison of the newest run that adapted; nothing where there is none."""
     run = next((run for run in runs if run.kind == "adapt" and run.state == "done" and run.report), None)
     if run is None or run.report is None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.web.components import adapt_report, plain_text
 from vitmae_search.web.server.session import library
 
@@ -39,7 +39,7 @@ _WHAT_REMAINS = {
 """What an interrupted job of each kind leaves."""
 
 
-def running_jobs(*, include_trainings: bool = False) -> list[Run]:
+def running_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
     """The jobs that are running and write to the library, newest first; trainings too, if wanted."""
     running = [run for run in library().runs(RECENT) if run.state == "running"]
     return [run for run in running if include_trainings or run.kind not in TRAININGS]
@@ -69,7 +69,7 @@ def _draw(expected: list[str], rerun_if: Callable[[], bool]) -> None:
             _progress(run)
 
 
-def _progress(run: Run) -> None:
+def _progress(run: JobRecord) -> None:
     progress = run.progress
     done, total = int_field(progress, "done"), progress.get("total")
     with st.container(border=True):
@@ -98,7 +98,7 @@ def _progress_text(progress: Mapping[str, object], done: int, total: object) -> 
     return " · ".join(words)
 
 
-def stop_button(run: Run, label: str, message: str) -> None:
+def stop_button(run: JobRecord, label: str, message: str) -> None:
     """A button that asks a job to stop; pressed again, it asks again, which stops it at once.
 
     Args:
@@ -150,7 +150,7 @@ def show_history() -> None:
         plain_text.table(("Began", "What", "Outcome"), rows)
 
 
-def _outcome_text(run: Run) -> str:
+def _outcome_text(run: JobRecord) -> str:
     kept = _WHAT_REMAINS.get(run.kind, "") if run.state in ("cancelled", "interrupted") else ""
     report = run.report or {}
     words = [run.state + kept]
@@ -163,7 +163,7 @@ def _outcome_text(run: Run) -> str:
     return ", ".join(words)
 
 
-def job_title(run: Run) -> str:
+def job_title(run: JobRecord) -> str:
     """What a job does, in a few words, as plain text."""
     if run.kind == "classify":
         where = f" in {job_folders(run)}" if run.arguments.get("folder") else ""
@@ -186,7 +186,7 @@ def training_title(kind: str, folder: str | None) -> str:
     return f"{_TRAINING_TITLES.get(kind, display_path(kind))}{where}"
 
 
-def job_folders(run: Run) -> str:
+def job_folders(run: JobRecord) -> str:
     """The folders that a job was given, as plain text."""
     folders = run.arguments.get("folders") or run.arguments.get("folder") or ()
     names = folders if isinstance(folders, list | tuple) else [folders]

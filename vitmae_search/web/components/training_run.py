@@ -12,7 +12,7 @@ import streamlit as st
 
 from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import preview
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
 from vitmae_search.web.components import job_status, loss_chart, plain_text
 from vitmae_search.web.server.session import library
@@ -72,20 +72,20 @@ def _draw(folder: str, expected: State) -> None:
             _options(run)
 
 
-def _job_of(folder: str) -> Run | None:
+def _job_of(folder: str) -> JobRecord | None:
     """The newest job of this library that trains into `folder`; None where it was started elsewhere."""
     output = os.path.abspath(folder)
     return next((run for run in library().runs(50) if run.arguments.get("output") == output), None)
 
 
-def _progress(run: TrainingRun, job: Run | None) -> None:
+def _progress(run: TrainingRun, job: JobRecord | None) -> None:
     with st.container(border=True):
         detail = f"in {display_path(run.folder)}"
         plain_text.card(
             job_status.training_title(run.kind, run.photos_folder), detail, badge=_BADGES[run.state]
         )
         if run.state != "finished":
-            st.progress(run.share, text=_progress_text(run))
+            st.progress(run.fraction, text=_progress_text(run))
         with st.container(horizontal=True, gap="medium"):
             for label, value in metrics(run):
                 st.metric(label, value, width="content")
@@ -97,7 +97,7 @@ def _progress(run: TrainingRun, job: Run | None) -> None:
 def _progress_text(run: TrainingRun) -> str:
     """Numbers and our own words only: the progress bar's text is Markdown."""
     if run.lines or run.state != "running":
-        return f"{run.share:.0%}"
+        return f"{run.fraction:.0%}"
     return "Learning has begun" if run.kind else "Reading photos"
 
 
@@ -128,7 +128,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
-def _show_failure(job: Run | None) -> bool:
+def _show_failure(job: JobRecord | None) -> bool:
     """Whether the run failed; if so, show why."""
     if job is None or job.state != "failed":
         return False
@@ -136,7 +136,7 @@ def _show_failure(job: Run | None) -> bool:
     return True
 
 
-def _buttons(run: TrainingRun, job: Run | None) -> None:
+def _buttons(run: TrainingRun, job: JobRecord | None) -> None:
     if run.state == "running":
         if job is None or job.state != "running":
             plain_text.hint("It was started elsewhere: Ctrl-C there stops it, and keeps what it learned.")
@@ -202,13 +202,13 @@ def commands(run: TrainingRun, roots: list[str]) -> list[str]:
 
 def _options(run: TrainingRun) -> None:
     with st.expander("Options"):
-        plain_text.table(("Option", "Value"), option_rows(run.described))
+        plain_text.table(("Option", "Value"), option_rows(run.metadata))
 
 
-def option_rows(described: Mapping[str, object]) -> list[tuple[str, str]]:
+def option_rows(metadata: Mapping[str, object]) -> list[tuple[str, str]]:
     """(name, value) of everything in run.json, as text; nested names are joined."""
     rows = []
-    for name, value in described.items():
+    for name, value in metadata.items():
         if isinstance(value, dict):
             rows += [(f"{name}: {inner}", text) for inner, text in option_rows(value)]
         else:

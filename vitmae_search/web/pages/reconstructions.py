@@ -16,8 +16,7 @@ INTRO = (
     "What it guesses well is what it understands, and that is what the search compares."
 )
 LARGEST_SEED = 2**31 - 1
-KEPT_RECONSTRUCTIONS = 8
-"""Of one visitor, so that a rerun of the page does not compute them again."""
+KEPT_RECONSTRUCTIONS = 8  # of one visitor, so that a rerun of the page does not compute them again
 PAINTED_NAME = "painted"
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 from vitmae_search.bundled import bundled
 from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
-from vitmae_search.training_runs import trained_runs
+from vitmae_search.training_runs import list_training_runs
 from vitmae_search.web.components import job_status, plain_text, training_run
 from vitmae_search.web.server.session import library
 
@@ -27,7 +27,7 @@ OUTPUTS = "trained"  # the folder in the library for models that are trained fro
 def page() -> None:
     """The selected run, by default the latest; then the form that starts one."""
     plain_text.show_queued_notice()
-    runs = [os.fspath(folder) for folder in trained_runs()]
+    runs = [os.fspath(folder) for folder in list_training_runs()]
     if not runs:
         plain_text.hint(INTRO)
     selected = _select_run(runs)

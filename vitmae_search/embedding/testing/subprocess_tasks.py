@@ -1,4 +1,4 @@
-"""What the checks run in a fresh process: `main(question, answer)`, the paths of two files."""
+"""What the checks run in a fresh process: `main` reads a request from a file and writes the response."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from vitmae_search.embedding.testing.images import sample_images
 from vitmae_search.embedding.testing.subject import load_source
 
 HEAVY = ("torch", "tensorflow", "jax", "transformers", "torchvision", "onnxruntime")
-"""What listing plugins and preparing images must not load."""
+"""Packages that listing plugins and preparing images must not load."""
 
 
-class _Blocker(MetaPathFinder):
+class _ImportBlocker(MetaPathFinder):
+    """Makes every heavy package fail to import."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] in HEAVY:
-            raise ImportError(f"{fullname} is imported, which is not there where images are prepared")
+            raise ImportError(
+                f"{fullname} is imported, which may be missing in processes that prepare images"
+            )
         return None
 
 
@@ -39,13 +43,13 @@ def loaded_by_listing(request: dict[str, Any]) -> list[str]:
 
 def prepare_without_torch(request: dict[str, Any]) -> list[Any]:
     """The sample images through the pickled `prepare`, with every heavy package blocked."""
-    sys.meta_path.insert(0, _Blocker())
+    sys.meta_path.insert(0, _ImportBlocker())
     prepare = pickle.loads(request["payload"])  # noqa: S301 - the parent wrote it
     return [prepare(image) for image in sample_images()]
 
 
 def embed(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The sample images' vectors, and the identity, of an embedder opened anew."""
+    """The sample images' vectors, and the identity, of a newly opened embedder."""
     plugin = load_source(request["source"])
     with open_embedder(plugin, request["options"], request["device"], request["precision"]) as embedder:
         batch = np.stack([embedder.prepare(image) for image in sample_images()])
@@ -55,13 +59,18 @@ def embed(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 _TASKS = {task.__name__: task for task in (loaded_by_listing, prepare_without_torch, embed)}
 
 
-def main(question: str, answer: str) -> None:
-    """Read the request, run its task, write {"value": ...} or {"error": ...}."""
-    request = pickle.loads(Path(question).read_bytes())  # noqa: S301 - the parent wrote it
-    result: dict[str, Any]
+def main(request_path: str, response_path: str) -> None:
+    """Run one task.
+
+    Args:
+        request_path: A pickled dict, with the name of the task.
+        response_path: Where {"value": ...} or {"error": ...} is written, pickled.
+    """
+    request = pickle.loads(Path(request_path).read_bytes())  # noqa: S301 - the parent wrote it
+    response: dict[str, Any]
     try:
-        result = {"value": _TASKS[request["task"]](request)}
+        response = {"value": _TASKS[request["task"]](request)}
     except BaseException as error:
         traceback.print_exc()
-        result = {"error": f"{type(error).__name__}: {error}"}
-    Path(answer).write_bytes(pickle.dumps(result))
+        response = {"error": f"{type(error).__name__}: {error}"}
+    Path(response_path).write_bytes(pickle.dumps(response))

@@ -1,4 +1,4 @@
-"""The first signal asks, the second one insists."""
+"""The first signal requests a stop, the second one interrupts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vitmae_search.cli.stopping import StopOnSignal
+from vitmae_search.cli.stop_signal import StopOnSignal
 
 
 class Interrupted(io.RawIOBase):
@@ -27,22 +27,22 @@ class Interrupted(io.RawIOBase):
         return len(data)
 
 
-def test_the_first_asks_and_the_second_insists(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_signal_requests_and_the_second_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopOnSignal("stopping after this batch") as stop:
-        assert not stop.asked()
+        assert not stop.requested()
         signal.raise_signal(signal.SIGTERM)
-        assert stop.asked()
+        assert stop.requested()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert capfd.readouterr().err.startswith("stopping after this batch; press Ctrl-C again")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_signal_amid_a_line_of_progress_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_progress_is_printed_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = Interrupted()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(raw), write_through=True))
     with StopOnSignal("stopping after this batch") as stop:
         print("indexing: 3 of 9 photos", file=sys.stderr, flush=True)
-        assert stop.asked()
+        assert stop.requested()
     assert raw.text == b"indexing: 3 of 9 photos\n"
