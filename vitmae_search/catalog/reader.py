@@ -141,14 +141,14 @@ class Catalog:
         `embedded` is about `space_id`; with None it is false everywhere. Recording batches meanwhile is
         fine.
         """
-        with self._database.reading() as connection:
-            rows = photos.known_rows(connection, root, space_id)
+        with self._database.streaming() as connection:
             if self._database.logs_ahead(connection):
-                yield from map(photos.as_known, rows)
+                yield from map(photos.as_known, photos.known_rows(connection, root, space_id))
                 return
-            # With a rollback journal a reader holds up the writer, which may be the one who asks.
-            held = rows.all()
-        yield from map(photos.as_known, held)
+        # With a rollback journal a reader holds up the writer, which may be the one who asks.
+        with self._database.reading() as connection:
+            rows = photos.known_rows(connection, root, space_id).all()
+        yield from map(photos.as_known, rows)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
         """Files that failed in a space, by path; of all spaces, each file once, where it is None.
