@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
 
-.PHONY: help demo test browser gpu check format setup wheel bench-gpu clean
+.PHONY: help demo test browser gpu check format docs docs-serve cli-page setup wheel bench-gpu clean
 
 help:
 	@echo "make demo                     index sample photos and open the app"
@@ -15,6 +15,9 @@ help:
 	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
 	@echo "make format                   mend what the linter can mend"
+	@echo "make docs                     build the documentation into build/site, and check its links"
+	@echo "make docs-serve               show the documentation while you write it"
+	@echo "make cli-page                 write docs/cli.md anew from the commands"
 	@echo "make wheel                    build the wheel into dist/"
 	@echo "make bench-gpu                measure on the GPU, into OUTPUT (gpu.md)"
 
@@ -39,6 +42,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python tests/docs/check_site.py build/site
+
+docs-serve: setup
+	$(BIN)/zensical serve
+
+cli-page: setup
+	$(BIN)/python tests/docs/cli_page.py
+
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation
 
@@ -54,7 +67,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev,docs]"
 	touch $@
 
 clean:

@@ -1,6 +1,6 @@
-"""The app's door: `streamlit run app.py`, or `vitmae-search app`.
+"""The browser app: `streamlit run app.py`, or `vitmae-search app`.
 
-Streamlit finds `app` by reading this file, so the call stays written out.
+Streamlit looks for `app = st.App(...)` in this file's source, so the call must be written out here.
 """
 
 import streamlit as st

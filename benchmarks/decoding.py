@@ -1,14 +1,14 @@
-"""Decoding for a model of 224 pixels on one core: ours beside PIL and the reference's image processor.
+"""Decoding for a model of 224 pixels on one core: ours compared with PIL and the reference's processor.
 
     python -m benchmarks.decoding [--photos FOLDER] [--side 224] [--device cuda]
 
-From a file's bytes in memory to what the model is given. Photos are the demo's, made to 500 × 375 and to 12
-megapixels; those of FOLDER (JPEGs, any size) make a third group and take part in the drift. That is the
-cosine between the shipped model's vectors after default and after exact decoding, in fp32: at its own 64
-pixels and stretched to 224. "searched" are the vectors after the model's projection.
+From a file's bytes in memory to the model's input. Photos are the demo's, resized to 500 × 375 and to 12
+megapixels; those of FOLDER (JPEGs, any size) make a third group. The drift is the cosine between the bundled
+model's vectors after default and after exact decoding, in fp32: at its own 64 pixels and resized to 224.
+"searched" are the vectors after the model's projection.
 
-With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes on the GPU and
-resizes there, beside ours on all cores; and how far its pixels are from exact decoding.
+With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes and resizes on
+the GPU, compared with ours on all cores; and how far its pixels are from exact decoding.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import ViTImageProcessorPil
 
-from benchmarks import decoding_on_device
-from benchmarks.measuring import compared, interleaved, machine, table
-from benchmarks.on_device import describe, device_of
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks import gpu_decoding
+from benchmarks.devices import describe_device, require_device
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import comparison_rows, describe_machine, markdown_table, time_interleaved
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.photos import decode, decode_target, digest, encode_thumbnail
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 REFERENCE = "PIL and HF's processor"
 COUNTS = {SMALL: 60, LARGE: 8}
-MOST_TIMED = 12
-"""Photos of a person's folder that are timed; all of them take part in the drift."""
+MAX_TIMED = 12
+"""Photos of FOLDER that are timed, at most. The drift is computed on all of them."""
 
 
 def main() -> None:
@@ -50,43 +50,52 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     chosen = parser.parse_args()
-    device = device_of(chosen.device)
+    device = require_device(chosen.device)
     if device.type == "cuda":
-        print(describe(device), "\n")
-        for text in decoding_on_device.report(device, chosen.side):
+        print(describe_device(device), "\n")
+        for text in gpu_decoding.report(device, chosen.side):
             print(text, flush=True)
-    one_core()
+    pin_to_one_core()
     with tempfile.TemporaryDirectory() as name:
         groups = {
-            f"{size[0]} × {size[1]}, made": read(make_photos(Path(name) / str(size[0]), size, count))
+            f"{size[0]} × {size[1]}, made": read_files(make_photos(Path(name) / str(size[0]), size, count))
             for size, count in COUNTS.items()
         }
     if chosen.photos is not None:
-        groups["of the folder"] = read(sorted(chosen.photos.rglob("*.[jJ][pP]*[gG]")))
-    print(f"One core. {machine('pillow', 'transformers', 'torch')}\n")
+        groups["of the folder"] = read_files(sorted(chosen.photos.rglob("*.[jJ][pP]*[gG]")))
+    print(f"One core. {describe_machine('pillow', 'transformers', 'torch')}\n")
     for name, photos in groups.items():
-        timed = photos[:: max(1, len(photos) // MOST_TIMED)] if name == "of the folder" else photos
-        header, rows = compared(
-            interleaved(ways(timed, chosen.side)), reference=REFERENCE, count=len(timed), unit="images/s"
+        timed = photos[:: max(1, len(photos) // MAX_TIMED)] if name == "of the folder" else photos
+        header, rows = comparison_rows(
+            time_interleaved(variants(timed, chosen.side)),
+            reference=REFERENCE,
+            count=len(timed),
+            unit="images/s",
         )
         header[0] = f"{name}: {len(timed)} photos, {np.mean([len(data) for data in timed]) / 1e6:.2f} MB each"
-        print(table(header, rows), "\n")
-    print(table(*drift(groups)))
+        print(markdown_table(header, rows), "\n")
+    print(markdown_table(*cosine_drift(groups)))
 
 
-def one_core() -> None:
-    """This process and all its threads."""
+def pin_to_one_core() -> None:
+    """Run this process and all its threads on one core."""
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def read(paths: Sequence[Path]) -> list[bytes]:
+def read_files(paths: Sequence[Path]) -> list[bytes]:
+    """The bytes of each file."""
     return [path.read_bytes() for path in paths]
 
 
-def ways(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], object]]:
-    """The ways from all `photos` to arrays."""
+def variants(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by name: each decodes and prepares all photos.
+
+    Args:
+        photos: bytes of JPEG files.
+        side: of the model's input, in pixels.
+    """
     processor = ViTImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
     embedder = open_embedder(PluginHost().get("vitmae"), {"image_size": side}, "cpu", "fp32")
     prepare, shrink_to = embedder.prepare, decode_target("scaled", embedder.input_size)
@@ -107,16 +116,16 @@ def ways(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], object]]:
         "ours, default": lambda data: prepare(decode(data, shrink_to=shrink_to).image),
         "... with digest and thumbnail": indexed,
     }
-    return {name: partial(_all, way, photos) for name, way in each.items()}
+    return {name: partial(_apply_to_all, variant, photos) for name, variant in each.items()}
 
 
-def _all(way: Callable[[bytes], object], photos: Sequence[bytes]) -> None:
+def _apply_to_all(variant: Callable[[bytes], object], photos: Sequence[bytes]) -> None:
     for data in photos:
-        way(data)
+        variant(data)
 
 
-def drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the lowest and the median cosine of each group, for two sides of the model."""
+def cosine_drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the lowest and the median cosine of each group, at two input sizes."""
     header = ["cosine to exact decoding", "side", "photos", "lowest", "median", "searched: lowest", "median"]
     rows = []
     for side in (64, 224):
@@ -125,7 +134,7 @@ def drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
             projection = Projection.read(Path(embedder.projection))
             shrink_to = decode_target("scaled", embedder.input_size)
             for name, photos in groups.items():
-                pairs = np.stack([_pair(embedder, data, shrink_to) for data in photos])
+                pairs = np.stack([_exact_and_default(embedder, data, shrink_to) for data in photos])
                 found = [(v[:, 0] * v[:, 1]).sum(axis=1) for v in (pairs, _projected(projection, pairs))]
                 cells = [
                     f"{figure:.6f}" for cosines in found for figure in (cosines.min(), np.median(cosines))
@@ -134,7 +143,7 @@ def drift(groups: dict[str, list[bytes]]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _pair(embedder: GuardedEmbedder, data: bytes, shrink_to: int | None) -> NDArray[np.float32]:
+def _exact_and_default(embedder: GuardedEmbedder, data: bytes, shrink_to: int | None) -> NDArray[np.float32]:
     """(2, D): after exact and after default decoding."""
     images = (decode(data, shrink_to=target).image for target in (None, shrink_to))
     return embedder.embed(np.stack([embedder.prepare(image) for image in images]))

@@ -1,9 +1,9 @@
-"""The tables of the default model's card: Tiny-ImageNet's validation set, which it has never seen.
+"""The tables of the default model's card, on Tiny-ImageNet's validation set, which it was not trained on.
 
     python -m benchmarks.default_model --data tiny-imagenet-200 [options of `vitmae-search evaluate`]
 
-The folder holds `val/images` and `val/val_annotations.txt`, 10,000 photos of 200 classes. Their classes are
-put into the CSV file that `vitmae-search evaluate --labels` takes, and the rest is that command.
+The folder holds `val/images` and `val/val_annotations.txt`: 10,000 photos of 200 classes. The classes are
+written to a CSV file for `vitmae-search evaluate --labels`, and that command does the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT = "vitmae-tiny-patch8-64"
 
 
 def main() -> None:
-    """Measure, and exit as the command does."""
+    """Evaluate, and exit with the command's status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +37,12 @@ def main() -> None:
 
 
 def write_labels(annotations: Path, table: Path) -> None:
-    """From the data set's own list, tab-separated, to columns path and label."""
+    """Convert the data set's list of classes to a CSV file.
+
+    Args:
+        annotations: Tiny-ImageNet's tab-separated list.
+        table: the CSV file to write, with the columns path and label.
+    """
     lines = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)

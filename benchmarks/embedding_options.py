@@ -1,14 +1,15 @@
-"""Which features to search among: layers × poolings × views × whitening, by how neighbours share classes.
+"""Which features search best: layers × poolings × views × whitening, by whether neighbours share classes.
 
     python -m benchmarks.embedding_options --data FOLDER [--labels FILE.csv] [--model DIR] [--limit N]
                                            [--layers 8 --layers 8,10,12] [--pooling cls+moments] [--json]
 
-The first folder below FOLDER is a photo's class, or a CSV file says it; in `tiny-imagenet-200` the validation
-set's own list does. Each row is what the plugin gives with these options; the columns are no whitening, and
-whitening with some shrinkages, fitted without labels on the same photos, as `adapt` does with a person's own.
+The class of a photo is the first folder below FOLDER, or is read from a CSV file; for `tiny-imagenet-200`
+from the validation set's list. Each row is one choice of the plugin's options. The columns are no whitening,
+and whitening with some shrinkages, fitted without labels on the same photos.
 
-Nothing is embedded twice: the plugin brings each part of each layer to unit length before it puts them side
-by side, so every choice is cut out of one long vector that has them all, a pass for each choice of views.
+Nothing is embedded twice: the plugin scales each pooling of each layer to unit length before it concatenates
+them, so the features of every choice are slices of one long vector. There is one pass for each choice of
+views.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from vitmae_search.library.encode_folder import Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.training.adaptation.whitening import fit_whitening
 
-PARTS = ("cls", "mean", "gem", "moments")
-POOLINGS = (*PARTS, "cls+mean", "cls+moments")
+SINGLE_POOLINGS = ("cls", "mean", "gem", "moments")
+POOLINGS = (*SINGLE_POOLINGS, "cls+mean", "cls+moments")
 VIEWS = ("1", "flip")
 SHRINKAGES = (None, 0.03, 0.1, 0.3)
 
@@ -43,22 +44,23 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Options of the plugin. `layers` are numbers from 0."""
+class FeatureOptions:
+    """Options of the plugin. Layers are numbered from 0."""
 
     layers: Layers
     pooling: str
     views: str
 
     def markdown(self) -> str:
+        """Cells of a table row."""
         return f"{', '.join(map(str, self.layers))} | {self.pooling} | {self.views}"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Shares from 0 to 1 for one choice, whitened with `shrinkage` or, where it is None, not."""
+    """Figures (0 to 1) for one choice, whitened with `shrinkage`, or not whitened if it is None."""
 
-    choice: Choice
+    choice: FeatureOptions
     dimension: int
     shrinkage: float | None
     precision: Figure
@@ -67,22 +69,22 @@ class Result:
 
 def main() -> None:
     """Print the table as Markdown, or one JSON object."""
-    chosen = arguments()
-    subject = photos_of(chosen.data, chosen.labels)
+    chosen = parse_arguments()
+    subject = load_subject(chosen.data, chosen.labels)
     subject = subject if chosen.limit is None else subject.drawn(chosen.limit, seed=0)
     with ExitStack() as closing:
-        opened = [closing.enter_context(open_all(chosen.model, views)) for views in VIEWS]
+        opened = [closing.enter_context(open_with_all_features(chosen.model, views)) for views in VIEWS]
         depth = opened[0].identity["config"]["num_hidden_layers"]
         shrink_to = decode_target("scaled", opened[0].input_size)
         methods = [Method.of_embedder(views, one) for views, one in zip(VIEWS, opened, strict=True)]
-        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=tell)
+        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=print_progress)
     classes = Classes.of([subject.labels[row] for row in encoded.rows])
-    layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or usual_layers(depth)
+    layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or default_layers(depth)
     results: list[Result] = []
     for views, vectors in zip(VIEWS, encoded.vectors, strict=True):
-        parts = Parts(vectors[classes.rows], depth)
+        parts = FeatureSlices(vectors[classes.rows], depth)
         for one, pooling in product(layers, chosen.pooling or POOLINGS):
-            results += measured(Choice(one, pooling, views), parts, classes.numbers)
+            results += evaluate_options(FeatureOptions(one, pooling, views), parts, classes.numbers)
             print(f"{results[-1].choice.markdown()}: measured", file=sys.stderr)
     if chosen.as_json:
         print(json.dumps({"photos": len(classes.rows), "results": [asdict(one) for one in results]}))
@@ -90,8 +92,8 @@ def main() -> None:
         print("\n".join(table(results, len(classes.rows))))
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -105,8 +107,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photos_of(data: Path, labels: Path | None) -> Subject:
-    """The photos and their classes."""
+def load_subject(data: Path, labels: Path | None) -> Subject:
+    """The photos and their classes.
+
+    Args:
+        data: the folder.
+        labels: a CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
+    """
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
         return find_subject(data, labels)
@@ -115,42 +122,52 @@ def photos_of(data: Path, labels: Path | None) -> Subject:
         return find_subject(data / "val", Path(folder) / "labels.csv")
 
 
-def open_all(model: str, views: str) -> GuardedEmbedder:
-    """The plugin with every pooling of every layer after the first half."""
+def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
+    """Open the plugin with every pooling of every layer of the second half.
+
+    Args:
+        model: as `--model` takes it.
+        views: as `-o views` takes it.
+    """
     plugin = PluginHost().get("vitmae")
     with open_embedder(plugin, {"model": model}, "cpu") as one:
         depth = one.identity["config"]["num_hidden_layers"]
     layers = ",".join(map(str, range(depth // 2, depth + 1)))
-    options = {"model": model, "layers": layers, "pooling": "+".join(PARTS), "views": views}
+    options = {"model": model, "layers": layers, "pooling": "+".join(SINGLE_POOLINGS), "views": views}
     return open_embedder(plugin, options)
 
 
-def tell(done: int, failed: int) -> None:
-    """Say now and then how far the encoding is."""
+def print_progress(done: int, failed: int) -> None:
+    """Print the progress every 1,000 photos.
+
+    Args:
+        done: photos so far.
+        failed: how many of them could not be read.
+    """
     if done % 1000 == 0:
         print(f"{done} photos, {failed} failed", file=sys.stderr)
 
 
-def usual_layers(depth: int) -> list[Layers]:
-    """Some of the later layers alone, and three together, near and far apart."""
+def default_layers(depth: int) -> list[Layers]:
+    """Some of the later layers alone, and two sets of three, near and far apart."""
     singles = sorted({depth // 2, 2 * depth // 3, 5 * depth // 6, depth - 1, depth})
     several = [(depth - 2, depth - 1, depth), (depth // 2, 3 * depth // 4, depth)]
     return [*((layer,) for layer in singles), *several]
 
 
-class Parts:
-    """Vectors of any choice, cut out of those of `open_all`."""
+class FeatureSlices:
+    """Vectors of any choice of options, as slices of those of `open_with_all_features`."""
 
     def __init__(self, vectors: Vectors, depth: int) -> None:
         self._vectors, self._first = vectors, depth // 2
-        widths = [2 if part == "moments" else 1 for part in PARTS]
+        widths = [2 if part == "moments" else 1 for part in SINGLE_POOLINGS]
         self._width = vectors.shape[1] // (sum(widths) * (depth - self._first + 1))
         starts = np.cumsum([0, *widths]) * self._width
-        self._places = {part: slice(*starts[i : i + 2]) for i, part in enumerate(PARTS)}
+        self._places = {part: slice(*starts[i : i + 2]) for i, part in enumerate(SINGLE_POOLINGS)}
         self._stride = int(starts[-1])
 
-    def of(self, choice: Choice) -> Vectors:
-        """(N, D), unit rows: what the plugin gives with these options."""
+    def of(self, choice: FeatureOptions) -> Vectors:
+        """The vectors that the plugin gives with these options: (N, D), rows of unit length."""
         columns = []
         for layer in choice.layers:
             start = (layer - self._first) * self._stride
@@ -161,8 +178,16 @@ class Parts:
         return unit_rows(np.concatenate(columns, axis=1))
 
 
-def measured(choice: Choice, parts: Parts, labels: NDArray[np.int64]) -> Iterator[Result]:
-    """One result for each of `SHRINKAGES`."""
+def evaluate_options(
+    choice: FeatureOptions, parts: FeatureSlices, labels: NDArray[np.int64]
+) -> Iterator[Result]:
+    """One result for each of `SHRINKAGES`.
+
+    Args:
+        choice: the options.
+        parts: the features.
+        labels: (N,) class numbers.
+    """
     features = parts.of(choice)
     for shrinkage in SHRINKAGES:
         vectors = features if shrinkage is None else whitened(features, shrinkage)
@@ -171,13 +196,23 @@ def measured(choice: Choice, parts: Parts, labels: NDArray[np.int64]) -> Iterato
 
 
 def whitened(features: Vectors, shrinkage: float) -> Vectors:
-    """As a library would search them."""
+    """Whitened unit vectors, as a library searches them.
+
+    Args:
+        features: (N, D).
+        shrinkage: of the eigenvalues towards their mean, 0 to 1.
+    """
     weight, bias = fit_whitening(features, shrinkage=shrinkage)
     return Projection([weight], [bias], "whitening")(features)
 
 
 def table(results: Sequence[Result], photos: int) -> Iterator[str]:
-    """A row for each choice, the best of them marked."""
+    """Lines of a Markdown table with a row for each choice; the best figure is bold.
+
+    Args:
+        results: one for each choice and shrinkage, in order.
+        photos: how many were measured.
+    """
     best = max(results, key=lambda one: one.accuracy.value)
     named = [
         "whitened, " + str(shrinkage) if shrinkage is not None else "as they are" for shrinkage in SHRINKAGES

@@ -1,14 +1,14 @@
-"""Encoding on a CPU: images a second from pixels to vectors, beside other ways to run the same weights.
+"""Encoding on a CPU: images a second from pixels to vectors, compared with other runtimes.
 
     python -m benchmarks.encoding [--only base|tiny]
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
-All take turns in one run, on batches as `index` makes them (32, and 128 of small ones); the reference's way,
-one image at a time, on some of them. What is not installed (`pip install -e ".[bench]"`) is named and left
-out.
+All take turns in one run, on batches of the size that `index` uses (32, or 128 of small images); the
+reference, which takes one image at a time, on some of them. Packages that are not installed (`pip install -e
+".[bench]"`) are reported and left out.
 
-Others get pixels as they want them; ours gets the bytes that `prepare` makes, and normalises. "Workers" are
-threads that share the weights, with one thread of torch's each. The cosine is to the reference's vectors.
+Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "Workers" are
+threads that share the weights, with one torch thread each. The cosine is to the reference's vectors.
 """
 
 from __future__ import annotations
@@ -26,46 +26,52 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import (
+from benchmarks.encoder_cases import (
     SHIPPED,
-    Case,
+    EncoderCase,
     Rows,
-    case_of,
+    case_from_model,
     hf_model,
     installed,
+    mean_pooled,
     one_at_a_time,
-    open_ours,
-    pooled,
+    open_plugin,
     random_case,
-    unit,
+    unit_rows,
 )
-from benchmarks.measuring import compared, cores, interleaved, machine, table
+from benchmarks.timing import (
+    available_cores,
+    comparison_rows,
+    describe_machine,
+    markdown_table,
+    time_interleaved,
+)
 from plugins.vitmae.cpu_threads import Split, Workers
 from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128
-"""As `index` takes them."""
+"""The batch sizes that `index` uses."""
 
-REFERENCE = "the reference's way"
-TRIALS = 8
+REFERENCE = "reference"
+WARM_UP_BATCHES = 8
 """Batches after which ours has chosen how to share the cores."""
 
 
 @dataclass
-class Way:
-    """From the case's pixels to the mean of the patch tokens, (N, D), whatever its length."""
+class Variant:
+    """`run` computes (N, D) means of the patch tokens, not normalised, from the case's images."""
 
     run: Callable[[], Any]
     note: str = ""
 
 
-def part_of(case: Case) -> int:
-    """How many images the others take at once: a quarter of the batch."""
+def chunk_size(case: EncoderCase) -> int:
+    """How many images the others compute at a time: a quarter of the batch."""
     return len(case.pixels) // 4
 
 
-def few_of(case: Case) -> Tensor:
-    """What the reference's way has time for."""
+def reference_batch(case: EncoderCase) -> Tensor:
+    """The images that the reference is timed on: fewer, because it is slow."""
     return case.pixels[: 32 if case.pixels.shape[-1] < 100 else 4]
 
 
@@ -76,64 +82,88 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=["base", "tiny"])
     only = parser.parse_args().only
-    print(machine("torch", "transformers", "openvino", "onnxruntime"))
+    print(describe_machine("torch", "transformers", "openvino", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
         if only != "tiny":
             compare("base", random_case("base", BASE_BATCH, Path(folder)))
         if only != "base":
-            compare("tiny", case_of(SHIPPED, 64, TINY_BATCH))
+            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH))
 
 
-def compare(title: str, case: Case) -> None:
-    """Measure the ways that are there, and print their table."""
-    ways = dict(ways_of(case))
-    vectors = {name: unit(way.run()) for name, way in ways.items()}  # a first call may compile
-    exact = unit(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
-    for _ in range(TRIALS):
-        ways["ours"].run()
-    seconds = interleaved({name: way.run for name, way in ways.items()})
-    seconds[REFERENCE] *= len(case.pixels) / len(few_of(case))
+def compare(title: str, case: EncoderCase) -> None:
+    """Time all variants that are available, and print their table.
+
+    Args:
+        title: of the table.
+        case: model and batch.
+    """
+    variants = dict(variants_of(case))
+    vectors = {
+        name: unit_rows(variant.run()) for name, variant in variants.items()
+    }  # a first call may compile
+    exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
+    for _ in range(WARM_UP_BATCHES):
+        variants["ours"].run()
+    seconds = time_interleaved({name: variant.run for name, variant in variants.items()})
+    seconds[REFERENCE] *= len(case.pixels) / len(reference_batch(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
-    notes = {name: [f"{cosines[name]:.6f}", way.note] for name, way in ways.items()}
-    told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["least cosine", "note"]}
-    rows = compared(seconds, reference=REFERENCE, count=len(case.pixels), **told)
-    print(f"\n{title}, {cores()} cores\n")
-    print(table(*rows), flush=True)
+    notes = {name: [f"{cosines[name]:.6f}", variant.note] for name, variant in variants.items()}
+    told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["lowest cosine", "note"]}
+    rows = comparison_rows(seconds, reference=REFERENCE, count=len(case.pixels), **told)
+    print(f"\n{title}, {available_cores()} cores\n")
+    print(markdown_table(*rows), flush=True)
 
 
-def ways_of(case: Case) -> Iterator[tuple[str, Way]]:
-    """By name; those whose package is missing are named and left out."""
+def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
+    """Variants by name; those whose package is missing are reported and left out."""
     full = hf_model(case.folder, torch.float32)
-    yield REFERENCE, Way(lambda: one_at_a_time(full, few_of(case)), "transformers, fp32, one at a time")
+    yield (
+        REFERENCE,
+        Variant(lambda: one_at_a_time(full, reference_batch(case)), "transformers, fp32, one at a time"),
+    )
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
-    split = Workers(Split(cores(), 1))
-    yield "HF bf16", Way(lambda: pooled(model, half))
+    split = Workers(Split(available_cores(), 1))
+    yield "HF bf16", Variant(lambda: mean_pooled(model, half))
     yield (
         "HF bf16, workers",
-        Way(lambda: in_parts(split, lambda part: pooled(model, part), half, part_of(case))),
+        Variant(lambda: in_chunks(split, lambda part: mean_pooled(model, part), half, chunk_size(case))),
     )
-    yield "torch.compile bf16, workers", compiled(model, half, split, part_of(case))
+    yield "torch.compile bf16, workers", compiled_variant(model, half, split, chunk_size(case))
     if installed("openvino"):
-        yield "OpenVINO bf16", openvino(case)
+        yield "OpenVINO bf16", openvino_variant(case)
     if installed("onnxruntime", "onnx"):
-        yield from onnx_runtime(case)
+        yield from onnx_variants(case)
     for name, precision in (("ours fp32", "fp32"), ("ours", "auto")):
-        embedder = open_ours(case.folder, "cpu", precision)
+        embedder = open_plugin(case.folder, "cpu", precision)
         said = f"{embedder.provenance['precision']}, normalisation included"
-        yield name, Way(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
+        yield name, Variant(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
 
 
-# The ways of others
+# Variants of other runtimes
 
 
-def in_parts(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
-    """In parts of `size` images, of which each worker takes the next."""
+def in_chunks(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
+    """Run in chunks, of which each worker takes the next.
+
+    Args:
+        split: the workers.
+        run: (n, 3, H, W) to (n, D).
+        pixels: (N, 3, H, W).
+        size: images in a chunk.
+    """
     return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
-def compiled(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Way:
-    """With its weights frozen, which lays them out; it is compiled for one thread, as its workers have."""
+def compiled_variant(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Variant:
+    """`torch.compile` with frozen weights, compiled for one thread, as its workers have.
+
+    Args:
+        model: of transformers.
+        pixels: (N, 3, H, W).
+        split: the workers.
+        part: images in a chunk.
+    """
     import torch._inductor.config as inductor
 
     inductor.freezing = True
@@ -141,18 +171,18 @@ def compiled(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Way
     torch.set_num_threads(1)
     fast: Any = torch.compile(model)
     started = time.perf_counter()
-    pooled(fast, pixels[:part])
+    mean_pooled(fast, pixels[:part])
     taken = time.perf_counter() - started
     torch.set_num_threads(before)
 
     def run() -> Rows:
-        return in_parts(split, lambda some: pooled(fast, some), pixels, part)
+        return in_chunks(split, lambda some: mean_pooled(fast, some), pixels, part)
 
-    return Way(run, f"compiled in {taken:.0f} s")
+    return Variant(run, f"compiled in {taken:.0f} s")
 
 
-class Exported(nn.Module):
-    """Our encoder in fp32 with its mean: what is handed to others to convert."""
+class ExportedEncoder(nn.Module):
+    """Our encoder in fp32 with mean pooling, for conversion to other runtimes."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -165,17 +195,21 @@ class Exported(nn.Module):
         return tokens[:, 1:].mean(dim=1)
 
 
-def openvino(case: Case) -> Way:
-    """A stream for each core, in bf16 where it has the hardware."""
+def openvino_variant(case: EncoderCase) -> Variant:
+    """OpenVINO with a stream for each core, in bf16 if the hardware has it."""
     import openvino as ov
 
     started = time.perf_counter()
-    model = ov.convert_model(Exported(case.folder), example_input=case.pixels[: part_of(case)])
-    hints = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
+    model = ov.convert_model(ExportedEncoder(case.folder), example_input=case.pixels[: chunk_size(case)])
+    hints = {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "NUM_STREAMS": available_cores(),
+        "INFERENCE_NUM_THREADS": available_cores(),
+    }
     network = ov.Core().compile_model(model, "CPU", hints)
     taken = time.perf_counter() - started
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
-    queue = ov.AsyncInferQueue(network, 2 * cores())
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // chunk_size(case))]
+    queue = ov.AsyncInferQueue(network, 2 * available_cores())
     found: dict[int, Rows] = {}
     queue.set_callback(
         lambda request, number: found.__setitem__(number, request.get_output_tensor(0).data.copy())
@@ -187,24 +221,24 @@ def openvino(case: Case) -> Way:
         queue.wait_all()
         return np.concatenate([found[number] for number in range(len(parts))])
 
-    return Way(run, f"converted in {taken:.0f} s")
+    return Variant(run, f"converted in {taken:.0f} s")
 
 
-def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
-    """In fp32, and with products in int8 (dynamic quantisation, a scale an output); one worker a core."""
+def onnx_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
+    """ONNX Runtime in fp32 and in int8 (dynamic quantisation per channel), with one worker for each core."""
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic
 
-    pool = ThreadPoolExecutor(cores())
+    pool = ThreadPoolExecutor(available_cores())
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.log_severity_level = 3
-    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // part_of(case))]
+    parts = [part.numpy() for part in case.pixels.tensor_split(len(case.pixels) // chunk_size(case))]
     with tempfile.TemporaryDirectory() as folder:
         whole, small = f"{folder}/fp32.onnx", f"{folder}/int8.onnx"
-        example, free = (case.pixels[: part_of(case)],), {"pixels": {0: "batch"}}
+        example, free = (case.pixels[: chunk_size(case)],), {"pixels": {0: "batch"}}
         named: dict[str, Any] = {"input_names": ["pixels"], "dynamic_axes": free, "dynamo": False}
-        torch.onnx.export(Exported(case.folder), example, whole, **named)
+        torch.onnx.export(ExportedEncoder(case.folder), example, whole, **named)
         quantize_dynamic(whole, small, per_channel=True)
         for name, path in (("ONNX Runtime fp32", whole), ("ONNX Runtime int8", small)):
             session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
@@ -214,7 +248,7 @@ def onnx_runtime(case: Case) -> Iterator[tuple[str, Way]]:
                     list(pool.map(lambda part: session.run(None, {"pixels": part})[0], parts))
                 )
 
-            yield name, Way(run)
+            yield name, Variant(run)
 
 
 if __name__ == "__main__":

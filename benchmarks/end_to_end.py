@@ -1,20 +1,20 @@
-"""From JPEG files to a library that can be searched, beside the reference's published way.
+"""From JPEG files to a searchable library, compared with the code of the reference's documentation.
 
     python -m benchmarks.end_to_end [--device auto|cpu|cuda] [--model base|large|shipped] [--workers N]
         [--precision auto] [--rounds N]
 
-The reference's way, on the same device: for each file `Image.open`, HF's image processor, HF's
-`ViTMAEModel` in fp32 at mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in
-batches. Ours is `Library.index` with thumbnails: the catalogue is committed and the index file saved.
-"decoding alone" reads, digests, decodes and makes the thumbnails of the same files with as many workers,
-"encoding alone" embeds the same pixels.
+The reference, on the same device: for each file `Image.open`, HF's image processor, HF's `ViTMAEModel` in
+fp32 at mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in batches. Ours is
+`Library.index` with thumbnails: the catalogue is committed and the index file saved. "decoding alone" reads,
+digests, decodes and makes the thumbnails of the same files with as many workers, "encoding alone" embeds the
+same pixels.
 
-The share is how much of what both allow a whole run reaches. On a CPU they have the same cores, so that is
-one after the other; on a GPU they run at the same time, and it is the slower one.
+The share is how near a whole run comes to what these two allow. On a CPU they use the same cores, so the
+limit is one after the other; on a GPU they run at the same time, so the limit is the slower of the two.
 
-`base` is a ViT-B/16 and `large` a ViT-L/16 of 224 pixels with random weights, made for the run: for speed
-only. The photos are those of `benchmarks.photographs`, each file with a few bytes more at its end, so that no
-content comes twice. On a GPU there are more of them, so that a round takes seconds, and some gigabytes.
+`base` is a ViT-B/16 and `large` a ViT-L/16 of 224 pixels with random weights, for speed only. The photos are
+those of `benchmarks.synthetic_photos`, each file with a few bytes more at its end, so no content comes twice.
+On a GPU there are more of them, so that a round takes seconds, and some gigabytes.
 """
 
 from __future__ import annotations
@@ -39,23 +39,31 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.cases import FIELDS, SHIPPED
-from benchmarks.measuring import interleaved, machine, ratios, rounded, table
-from benchmarks.on_device import describe, device_of, synchroniser
-from benchmarks.photographs import LARGE, SMALL, make_photos
+from benchmarks.devices import describe_device, require_device, synchronizer
+from benchmarks.encoder_cases import MODEL_CONFIGS, SHIPPED
+from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
+from benchmarks.timing import describe_machine, format_figure, markdown_table, speedups, time_interleaved
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.indexing.batcher import batch_size_for
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.library import Library
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, stamp_file
+from vitmae_search.photos.prefetch import default_workers
 
 MODELS = ("base", "large", "shipped")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """`ours` files a round through `Library.index`, and `reference` of them through the reference's way."""
+class EndToEndCase:
+    """A model and photos.
+
+    Attributes:
+        model: of `MODELS`.
+        size: (width, height) of the photos in pixels.
+        ours: files that `Library.index` reads in a round.
+        reference: files that the reference reads in a round.
+    """
 
     model: str
     size: tuple[int, int]
@@ -65,13 +73,15 @@ class Case:
 
 CASES = {
     "cpu": (
-        Case("base", SMALL, 64, 8),
-        Case("base", LARGE, 64, 4),
-        Case("shipped", SMALL, 256, 32),
-        Case("shipped", LARGE, 96, 6),
+        EndToEndCase("base", SMALL, 64, 8),
+        EndToEndCase("base", LARGE, 64, 4),
+        EndToEndCase("shipped", SMALL, 256, 32),
+        EndToEndCase("shipped", LARGE, 96, 6),
     ),
     "cuda": tuple(
-        case for model in MODELS for case in (Case(model, SMALL, 4096, 128), Case(model, LARGE, 768, 16))
+        case
+        for model in MODELS
+        for case in (EndToEndCase(model, SMALL, 4096, 128), EndToEndCase(model, LARGE, 768, 16))
     ),
 }
 _ROUNDS = {"cpu": 5, "cuda": 3}
@@ -80,8 +90,8 @@ _MEMORY = {"cpu": (64, 256), "cuda": (512, 2048)}
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What is the same for all cases."""
+class Settings:
+    """Settings that all cases share."""
 
     device: torch.device
     precision: str
@@ -90,6 +100,7 @@ class Setting:
 
     @property
     def kind(self) -> str:
+        """The type of the device, "cuda" or "cpu"."""
         return "cuda" if self.device.type == "cuda" else "cpu"
 
 
@@ -104,19 +115,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--workers", type=int, default=default_workers(), help="photos read at a time")
     chosen = parser.parse_args()
-    quieten()
-    device = device_of(chosen.device)
-    setting = Setting(device, chosen.precision, 0, chosen.workers)
+    silence_warnings()
+    device = require_device(chosen.device)
+    setting = Settings(device, chosen.precision, 0, chosen.workers)
     rounds = chosen.rounds or _ROUNDS[setting.kind]
-    setting = Setting(device, chosen.precision, rounds, chosen.workers)
+    setting = Settings(device, chosen.precision, rounds, chosen.workers)
     cases = [case for case in CASES[setting.kind] if chosen.model in (None, case.model)]
-    print(f"{describe(device)}\n- {machine('pillow', 'faiss-cpu')}; {setting.workers} workers\n", flush=True)
+    machine = describe_machine("pillow", "faiss-cpu")
+    print(f"{describe_device(device)}\n- {machine}; {setting.workers} workers\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         report(cases, setting, Path(name))
 
 
-def quieten() -> None:
-    """No progress bars and no list of the decoder's weights, which are not used here."""
+def silence_warnings() -> None:
+    """Switch off progress bars and transformers' list of unused decoder weights."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # read when it is imported, which is later
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
@@ -127,26 +139,44 @@ HEADER = (
 )
 
 
-def report(cases: Sequence[Case], setting: Setting, home: Path) -> None:
-    """Measure, and print each row when it is there: a run that is cut off has told what it knew."""
+def report(cases: Sequence[EndToEndCase], setting: Settings, home: Path) -> None:
+    """Measure all cases, and print each row as soon as it is known.
+
+    Args:
+        cases: what to measure.
+        setting: for all of them.
+        home: a temporary folder.
+    """
     photos = {
         size: [path.read_bytes() for path in make_photos(home / f"{size[0]}", size, _DISTINCT[size])]
         for size in dict.fromkeys(case.size for case in cases)
     }
-    print(table(HEADER, []), flush=True)
+    print(markdown_table(HEADER, []), flush=True)
     for number, case in enumerate(cases):
         print(
-            table(measure(case, photos[case.size], home / str(number), setting), []).partition("\n")[0],
+            markdown_table(measure(case, photos[case.size], home / str(number), setting), []).partition("\n")[
+                0
+            ],
             flush=True,
         )
-    print("\n" + _memory(photos[cases[-1].size], home, setting))
+    print("\n" + _host_memory(photos[cases[-1].size], home, setting))
 
 
-def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -> list[str]:
-    """A row of the table. `home` is a folder to make."""
+def measure(case: EndToEndCase, photos: Sequence[bytes], home: Path, setting: Settings) -> list[str]:
+    """Measure one case.
+
+    Args:
+        case: model and photos.
+        photos: bytes of different JPEGs.
+        home: a folder to make.
+        setting: device, precision, rounds and workers.
+
+    Returns:
+        The cells of its row, as in `HEADER`.
+    """
     home.mkdir()
     with tempfile.TemporaryDirectory(dir=home) as name:
-        # One for each round, one to warm up with, and one to look at the memory with.
+        # One folder for each round, one for warming up, and one for measuring memory.
         folders = _folders(Path(name) / "photos", photos, case.ours, setting.rounds + 2)
         model = SHIPPED if case.model == "shipped" else random_model(case.model, Path(name) / "model")
         device, precision = str(setting.device), setting.precision
@@ -154,38 +184,42 @@ def measure(case: Case, photos: Sequence[bytes], home: Path, setting: Setting) -
             Library.open(
                 Path(name) / "library", model=str(model), device=device, precision=precision
             ) as library,
-            closing(Ways(library, model, setting, case, folders)) as ways,
+            closing(Variants(library, model, setting, case, folders)) as variants,
         ):
             library.index(make_folder(Path(name) / "first", photos, max(128, case.ours // 4), "first"))
-            seconds = interleaved(ways.all(), rounds=setting.rounds, synchronise=synchroniser(setting.device))
-            ways.close()
-            memory = device_memory(setting.device, ways.index)
+            seconds = time_interleaved(
+                variants.all(), rounds=setting.rounds, synchronise=synchronizer(setting.device)
+            )
+            variants.close()
+            memory = device_memory(setting.device, variants.index)
     return _cells(case, seconds, setting, memory)
 
 
-def _cells(case: Case, seconds: dict[str, NDArray[np.float64]], setting: Setting, memory: str) -> list[str]:
+def _cells(
+    case: EndToEndCase, seconds: dict[str, NDArray[np.float64]], setting: Settings, memory: str
+) -> list[str]:
     counts = {"reference": case.reference, "batches": case.reference * 2}
     each = {name: taken / counts.get(name, case.ours) for name, taken in seconds.items()}
     figures = {name: 1 / float(np.median(taken)) for name, taken in each.items()}
     together = np.maximum if setting.kind == "cuda" else np.add
     share = float(np.median(together(each["decoding"], each["encoding"]) / each["ours"]))
-    times = (ratios(each, other)["ours"] for other in ("reference", "batches"))
+    times = (speedups(each, other)["ours"] for other in ("reference", "batches"))
     return [
         case.model,
         f"{case.size[0]} × {case.size[1]}",
-        *(rounded(figures[name]) for name in ("reference", "batches", "ours")),
+        *(format_figure(figures[name]) for name in ("reference", "batches", "ours")),
         *(f"{ratio:.2f}" for ratio in times),
-        *(rounded(figures[name]) for name in ("decoding", "encoding")),
+        *(format_figure(figures[name]) for name in ("decoding", "encoding")),
         f"{100 * share:.0f} %",
         memory,
     ]
 
 
-class Ways:
-    """What takes turns; each call of ours takes a folder of files that the library has not seen."""
+class Variants:
+    """The variants that take turns. Each call of ours indexes a folder that the library does not know yet."""
 
     def __init__(
-        self, library: Library, model: Path, setting: Setting, case: Case, folders: Sequence[Path]
+        self, library: Library, model: Path, setting: Settings, case: EndToEndCase, folders: Sequence[Path]
     ) -> None:
         from transformers import ViTImageProcessorPil, ViTMAEModel
 
@@ -203,6 +237,7 @@ class Ways:
         self._batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
 
     def all(self) -> dict[str, Callable[[], object]]:
+        """The variants by name."""
         few = self._files[: self._case.reference]
         return {
             "reference": lambda: self._reference([[path] for path in few]),
@@ -213,11 +248,12 @@ class Ways:
         }
 
     def index(self) -> None:
+        """Index the next folder."""
         report = self._library.index(next(self._folders), workers=self._setting.workers)
         assert (report.added, report.failed) == (self._case.ours, 0), report
 
     def close(self) -> None:
-        """Leave the library alone with the device."""
+        """Release the memory of all but the library."""
         self._hf, self._batches = None, []
         self._embedder.close()
 
@@ -243,15 +279,20 @@ class Ways:
     def _fetch(self, files: Sequence[Path], thumbnails: ThumbnailStore | None) -> Iterator[NDArray[np.uint8]]:
         shrink_to = decode_target("scaled", self._embedder.input_size)
         decoder = PhotoDecoder(self._embedder.prepare, thumbnails, shrink_to)
-        reading = Reading(decoder, self._embedder, self._setting.workers, batch_size_for(self._embedder))
-        jobs = [Job(stamp_file(str(path))) for path in files]
-        for one in reading.fetch(jobs, lambda digests: {}):
+        pending = [PendingFile(stamp_file(str(path))) for path in files]
+        workers, batch_size = self._setting.workers, batch_size_for(self._embedder)
+        for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=batch_size):
             assert one.pixels is not None, one.error
             yield one.pixels
 
 
 def device_memory(device: torch.device, work: Callable[[], object]) -> str:
-    """The most of the device's memory that this process held while `work` ran; a dash on a CPU."""
+    """Peak device memory of this process while `work` runs, used and reserved; a dash on a CPU.
+
+    Args:
+        device: where.
+        work: what is measured.
+    """
     if device.type != "cuda":
         return "-"
     torch.cuda.empty_cache()
@@ -266,7 +307,14 @@ def _folders(home: Path, photos: Sequence[bytes], count: int, folders: int) -> l
 
 
 def make_folder(folder: Path, photos: Sequence[bytes], count: int, name: str) -> Path:
-    """A new folder of `count` files of those photos, each with a few bytes more: no content comes twice."""
+    """Write files of photos, each with some bytes appended, so that no two have the same content.
+
+    Args:
+        folder: a folder to make.
+        photos: bytes of JPEGs.
+        count: files.
+        name: part of the appended bytes.
+    """
     folder.mkdir(parents=True)
     for number in range(count):
         data = photos[number % len(photos)] + f"{name} {number}".encode()
@@ -275,36 +323,50 @@ def make_folder(folder: Path, photos: Sequence[bytes], count: int, name: str) ->
 
 
 def random_model(name: str, folder: Path) -> Path:
-    """A model of `cases.FIELDS` as the authors' own, but for its weights."""
+    """Write a model of `encoder_cases.MODEL_CONFIGS` with random weights.
+
+    Args:
+        name: of the configuration.
+        folder: where it is written.
+    """
     from transformers import ViTImageProcessorPil, ViTMAEConfig, ViTMAEModel
 
-    config = ViTMAEConfig(**FIELDS[name])
+    config = ViTMAEConfig(**MODEL_CONFIGS[name])
     ViTMAEModel(config).save_pretrained(folder)
-    side = FIELDS[name].get("image_size", 224)
+    side = MODEL_CONFIGS[name].get("image_size", 224)
     size = {"height": side, "width": side}
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     ViTImageProcessorPil(size=size, image_mean=mean, image_std=std).save_pretrained(folder)
     return folder
 
 
-def _memory(photos: Sequence[bytes], home: Path, setting: Setting) -> str:
-    """Peak memory of runs over few and many files of the last case's, each in a process of its own."""
+def _host_memory(photos: Sequence[bytes], home: Path, setting: Settings) -> str:
+    """Peak memory of runs over few and over many files of the last case, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     said = []
     for count in _MEMORY[setting.kind]:
         folder = make_folder(home / f"memory-{count}", photos, count, "memory")
         with context.Pool(1) as pool:
             library = home / f"library-{count}"
-            own, other = pool.apply(peak, (folder, library, str(setting.device), setting.workers))
+            own, other = pool.apply(peak_memory, (folder, library, str(setting.device), setting.workers))
         said.append(f"{own:.0f} MB{f' and {other:.0f} a worker' if other else ''} for {count} files")
     size = f"{len(photos[0]) / 1e6:.1f} MB"
     return f"Peak host memory of `index` with the shipped model: {', '.join(said)} of {size}."
 
 
-def peak(folder: Path, library: Path, device: str, workers: int) -> tuple[float, float]:
-    """Megabytes, of this process, and of the largest that it started.
+def peak_memory(folder: Path, library: Path, device: str, workers: int) -> tuple[float, float]:
+    """Index a folder and measure memory.
 
-    Linux's own figure where it is told: the other one counts what the process was made from.
+    On Linux /proc is read, because `getrusage` also counts the process that this one was forked from.
+
+    Args:
+        folder: of photos.
+        library: its folder.
+        device: as `--device` takes it.
+        workers: photos read at a time.
+
+    Returns:
+        Peak megabytes of this process, and of the largest that it started.
     """
     with Library.open(library, device=device) as opened:
         opened.index(folder, workers=workers)

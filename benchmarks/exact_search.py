@@ -2,7 +2,7 @@
 
     python -m benchmarks.exact_search [--dimension 192] [--count 200000]
 
-Both in one run, taking turns, on the same clustered unit vectors; medians. The answers are compared.
+Both take turns in one run on the same clustered unit vectors; medians. The answers are compared.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=192)
     parser.add_argument("--count", type=int, default=200_000)
     chosen = parser.parse_args()
-    vectors = clustered(chosen.count, chosen.dimension)
-    queries = clustered(ROUNDS, chosen.dimension, seed=1)
-    index = ExactIndex.of(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
+    vectors = clustered_vectors(chosen.count, chosen.dimension)
+    queries = clustered_vectors(ROUNDS, chosen.dimension, seed=1)
+    index = ExactIndex.from_arrays(np.arange(1, chosen.count + 1, dtype=np.int64), vectors)
 
     def ours(query: NDArray[np.float32]) -> NDArray[np.int64]:
         found: NDArray[np.int64] = index.search(query[None], K)[0].ids
@@ -42,7 +42,7 @@ def main() -> None:
         found: NDArray[np.int64] = best[np.argsort(-scores[best], kind="stable")] + 1
         return found
 
-    same, seconds = take_turns(ours, plain, queries)
+    same, seconds = time_interleaved_queries(ours, plain, queries)
     first, second = (1000 * float(np.median(column)) for column in seconds.T)
     print("| vectors | dimension | ours, ms | NumPy, ms | ratio | same answers |\n|---|---|---|---|---|---|")
     print(
@@ -51,12 +51,21 @@ def main() -> None:
     )
 
 
-def take_turns(
+def time_interleaved_queries(
     ours: Callable[[NDArray[np.float32]], NDArray[np.int64]],
     plain: Callable[[NDArray[np.float32]], NDArray[np.int64]],
     queries: NDArray[np.float32],
 ) -> tuple[int, NDArray[np.float64]]:
-    """How many answers are the same, and (rounds, 2) seconds."""
+    """Time both on each query, in turns.
+
+    Args:
+        ours: ids of the ten best for a (D,) query.
+        plain: the same by a NumPy product.
+        queries: (Q, D) unit vectors.
+
+    Returns:
+        How many answers are the same, and (Q, 2) seconds.
+    """
     seconds, same = np.empty((len(queries), 2)), 0
     for row, query in zip(seconds, queries, strict=True):
         start = time.perf_counter()
@@ -68,8 +77,17 @@ def take_turns(
     return same, seconds
 
 
-def clustered(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
-    """(count, dimension) float32 of unit length, in overlapping clusters, as photos' vectors are."""
+def clustered_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
+    """Unit vectors in overlapping clusters, as photos' vectors are.
+
+    Args:
+        count: N.
+        dimension: D.
+        seed: of the vectors; the clusters' centres are always the same.
+
+    Returns:
+        (N, D) float32.
+    """
     centres = np.random.default_rng(7).standard_normal((200, dimension))
     random = np.random.default_rng(seed)
     rows = centres[random.integers(0, 200, count)] + random.standard_normal((count, dimension))

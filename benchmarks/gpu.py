@@ -2,32 +2,29 @@
 
     make bench-gpu        or        python3 -m benchmarks.gpu [--output FILE] [--only NAME...] [--minutes M]
 
-Each runs in a process of its own, with a time limit. One that fails, or takes longer, is said, what it
-printed until then is kept, and the next one runs. What comes is added to FILE at once, so that the whole
-may be cut into pieces of some minutes: `--minutes` starts nothing that it leaves no time for. `--device
-cpu` tries it without a GPU, the encodings on minute models; such figures say nothing.
+Each runs in a process of its own, with a time limit. If one fails or takes too long, that is reported, its
+output is kept, and the next one runs. Output is appended to FILE at once, so the whole can be done in pieces
+of some minutes: with `--minutes` nothing is started that there is no time for. `--device cpu` tries it out
+without a GPU, the encodings on very small models; such figures mean nothing.
 
-It runs from a checkout that is not installed. Of what the application needs, `ceilings` takes torch alone;
-the encodings also transformers, scikit-image, scikit-learn and platformdirs, and timm for its rows; the
-rest needs all.
+It runs from a checkout that is not installed. `ceilings` needs torch alone; the encodings also transformers,
+scikit-image, scikit-learn and platformdirs, and timm for its rows; the others need all dependencies.
 
 In pieces of ten minutes, by `--minutes 9.5 --only`: ceilings encoding-base choices-base; end-to-end-base
 pretraining-base; pretraining-tiny encoding-shipped; then the others.
 
-In which order to read what comes, and what it decides:
+In which order to read the results, and what they decide:
 
-1. `pytest -m gpu` first: nothing below counts where vectors are wrong.
-2. `ceilings`: what the card does at most. Much less than its like has elsewhere: look at the clocks beside
-   it, and read the rest with that in mind. GELU in the product, each attention and `add_norm` are there
-   alone.
-3. `encoding-base`: ours against the fastest of HF and timm, as goals are set. Is "photos on the device"
-   well above "ours", the host and the bus are the limit (lanes, parts, `embed`'s own work); are both low,
-   the kernels are: see the table of where the time goes.
-4. `choices-base`: the row that is faster than the first becomes the default, if `choices-large` agrees.
-5. The same of `large`; then of `shipped`, whose kernels are small, so that graphs and lanes matter most
-   there.
-6. `decoding`, `end-to-end-...`: what limits `index`. `pretraining-...`: a step beside others'; the authors'
-   rows need a clone of facebookresearch/mae in the folder `mae`.
+1. `pytest -m gpu` first: nothing below counts if vectors are wrong.
+2. `ceilings`: the peak rates of the card. If they are much lower than those of the same card elsewhere, look
+   at the clocks beside them. GELU in the product, each attention and `add_norm` are measured alone there.
+3. `encoding-base`: ours against the fastest of HF and timm. If "photos on the device" is much faster than
+   "ours", the host and the bus are the limit; if both are slow, the kernels are: see the table of where the
+   time goes.
+4. `choices-base`: a row that is faster than the first becomes the default, if `choices-large` agrees.
+5. The same for `large`; then for `shipped`, whose kernels are small, so that graphs and lanes matter most.
+6. `decoding`, `end-to-end-...`: what limits `index`. `pretraining-...`: a step compared with others'; the
+   authors' rows need a clone of facebookresearch/mae in the folder `mae`.
 """
 
 from __future__ import annotations
@@ -49,17 +46,22 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
-_LEAST = 0.5
-"""Minutes that have to be left for another one."""
-_LINES = 40
-"""Of a benchmark's warnings and errors: the last ones."""
+_MIN_MINUTES = 0.5
+"""Minutes that have to be left for starting another benchmark."""
+_ERROR_LINES = 40
+"""How many of the last lines of a benchmark's stderr are kept."""
 
-Tell = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A benchmark: what follows `python` and comes before the device, and how many minutes it may take."""
+class Benchmark:
+    """A benchmark.
+
+    Attributes:
+        words: the arguments of `python`; `--device` is appended.
+        minutes: its time limit.
+    """
 
     words: tuple[str, ...]
     minutes: float
@@ -69,81 +71,103 @@ def _encoding(model: str, tables: str) -> tuple[str, ...]:
     return ("-m", "benchmarks.gpu_encoding", "--only", model, "--tables", tables)
 
 
-PARTS = {
-    "ceilings": Part(("-m", "benchmarks.gpu_ceilings"), 2),
-    "encoding-base": Part(_encoding("base", "ways,rest"), 9),
-    "choices-base": Part(_encoding("base", "choices"), 5),
-    "encoding-large": Part(_encoding("large", "ways,rest"), 9.5),
-    "choices-large": Part(_encoding("large", "choices"), 8),
-    "encoding-shipped": Part(_encoding("shipped", "ways,choices,rest"), 9),
-    "decoding": Part(("-m", "benchmarks.decoding"), 5),
-    "end-to-end-base": Part(("-m", "benchmarks.end_to_end", "--model", "base"), 9),
-    "end-to-end-large": Part(("-m", "benchmarks.end_to_end", "--model", "large"), 9),
-    "end-to-end-shipped": Part(("-m", "benchmarks.end_to_end", "--model", "shipped"), 9),
-    "pretraining-base": Part(("-m", "benchmarks.pretraining", "--only", "base"), 6),
-    "pretraining-large": Part(("-m", "benchmarks.pretraining", "--only", "large"), 9),
-    "pretraining-tiny": Part(("-m", "benchmarks.pretraining", "--only", "tiny"), 6),
+BENCHMARKS = {
+    "ceilings": Benchmark(("-m", "benchmarks.gpu_peak_rates"), 2),
+    "encoding-base": Benchmark(_encoding("base", "comparison,profile"), 9),
+    "choices-base": Benchmark(_encoding("base", "choices"), 5),
+    "encoding-large": Benchmark(_encoding("large", "comparison,profile"), 9.5),
+    "choices-large": Benchmark(_encoding("large", "choices"), 8),
+    "encoding-shipped": Benchmark(_encoding("shipped", "comparison,choices,profile"), 9),
+    "decoding": Benchmark(("-m", "benchmarks.decoding"), 5),
+    "end-to-end-base": Benchmark(("-m", "benchmarks.end_to_end", "--model", "base"), 9),
+    "end-to-end-large": Benchmark(("-m", "benchmarks.end_to_end", "--model", "large"), 9),
+    "end-to-end-shipped": Benchmark(("-m", "benchmarks.end_to_end", "--model", "shipped"), 9),
+    "pretraining-base": Benchmark(("-m", "benchmarks.pretraining", "--only", "base"), 6),
+    "pretraining-large": Benchmark(("-m", "benchmarks.pretraining", "--only", "large"), 9),
+    "pretraining-tiny": Benchmark(("-m", "benchmarks.pretraining", "--only", "tiny"), 6),
 }
 
 
 def main() -> None:
-    """Run what is asked for. Exits with 1 where there is no such device, or where a benchmark failed."""
+    """Run the chosen benchmarks. Exits with 1 if there is no such device, or a benchmark failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME")
     parser.add_argument("--minutes", type=float, default=120.0, help="for all together")
     parser.add_argument("--output", type=Path, help="a Markdown file, which is added to")
     chosen = parser.parse_args()
-    asked = subprocess.run(
-        python("-m", "benchmarks.on_device", chosen.device), env=environment(), capture_output=True, text=True
+    described = subprocess.run(
+        python_command("-m", "benchmarks.devices", chosen.device),
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
-    if asked.returncode:
-        raise SystemExit(asked.stderr.strip().rpartition("\n")[2])
+    if described.returncode:
+        raise SystemExit(described.stderr.strip().rpartition("\n")[2])
     with (
         tempfile.TemporaryFile("w")
         if chosen.output is None
         else chosen.output.open("a", encoding="utf-8") as file
     ):
-        tell = teller(file)
-        tell(f"# On {chosen.device}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
-        tell(f"`python3 -m benchmarks.gpu {shlex.join(sys.argv[1:])}`{_commit()}\n")
-        tell(asked.stdout)
-        parts = {name: PARTS[name] for name in PARTS if name in chosen.only}
-        failed = run_all(parts, chosen.device, chosen.minutes, tell)
+        write = tee(file)
+        write(f"# On {chosen.device}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
+        write(f"`python3 -m benchmarks.gpu {shlex.join(sys.argv[1:])}`{_git_commit()}\n")
+        write(described.stdout)
+        parts = {name: BENCHMARKS[name] for name in BENCHMARKS if name in chosen.only}
+        failed = run_all(parts, chosen.device, chosen.minutes, write)
     raise SystemExit(1 if failed else 0)
 
 
-def run_all(parts: dict[str, Part], device: str, minutes: float, tell: Tell) -> list[str]:
-    """One after another; the names of those that failed, or that there was no time for."""
+def run_all(parts: dict[str, Benchmark], device: str, minutes: float, write: Write) -> list[str]:
+    """Run benchmarks one after another.
+
+    Args:
+        parts: by name.
+        device: as `--device` takes it.
+        minutes: for all together.
+        write: receives each line.
+
+    Returns:
+        The names of those that failed, or for which there was no time.
+    """
     end, failed = time.monotonic() + 60 * minutes, []
     for name, part in parts.items():
         left = (end - time.monotonic()) / 60
-        tell(f"## {name}\n")
-        if left < min(_LEAST, part.minutes):
+        write(f"## {name}\n")
+        if left < min(_MIN_MINUTES, part.minutes):
             reason: str | None = "not run: no time was left"
         else:
-            reason = run((*part.words, "--device", device), 60 * min(part.minutes, left), tell)
+            reason = run((*part.words, "--device", device), 60 * min(part.minutes, left), write)
         if reason is not None:
-            tell(f"\n**{reason}**\n")
+            write(f"\n**{reason}**\n")
             failed.append(name)
     return failed
 
 
-def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
-    """Tell what a Python process prints, while it does. None, or why it did not end well."""
+def run(words: Sequence[str], seconds: float, write: Write) -> str | None:
+    """Run a Python process and pass on what it prints.
+
+    Args:
+        words: its arguments.
+        seconds: its time limit.
+        write: receives each line at once.
+
+    Returns:
+        None, or why it failed.
+    """
     started = time.monotonic()
-    tell(f"`python3 {shlex.join(words)}`\n")
+    write(f"`python3 {shlex.join(words)}`\n")
     with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as temporary:
         with subprocess.Popen(
-            python(*words),
+            python_command(*words),
             cwd=ROOT,
-            env=environment() | {"TMPDIR": temporary},  # where one that is stopped leaves gigabytes
+            env=environment() | {"TMPDIR": temporary},  # a stopped process may leave gigabytes there
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            process_group=0,  # so that what it starts itself, such as compilers, ends with it
+            process_group=0,  # so that its own children, such as compilers, end with it
         ) as process:
             stopped = threading.Event()
             limit = threading.Timer(seconds, _stop, (process, stopped))
@@ -151,44 +175,45 @@ def run(words: Sequence[str], seconds: float, tell: Tell) -> str | None:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    tell(line.removesuffix("\n"))
-            except BaseException:  # an interruption reaches this process alone
+                    write(line.removesuffix("\n"))
+            except BaseException:  # an interruption reaches only this process
                 _stop(process, stopped)
                 raise
             finally:
                 limit.cancel()
         taken = time.monotonic() - started
         errors.seek(0)
-        said = errors.read()
-    if said:
-        last = "\n".join(said.splitlines()[-_LINES:])
-        tell(f"\n```\n{last}\n```")
+        stderr_text = errors.read()
+    if stderr_text:
+        last = "\n".join(stderr_text.splitlines()[-_ERROR_LINES:])
+        write(f"\n```\n{last}\n```")
     if stopped.is_set():
         return f"stopped after {seconds:.0f} seconds"
     if process.returncode:
         return f"failed after {taken:.0f} seconds, with exit code {process.returncode}"
-    tell(f"\n({taken:.0f} seconds)\n")
+    write(f"\n({taken:.0f} seconds)\n")
     return None
 
 
-def teller(file: IO[str]) -> Tell:
-    """What prints, and writes to the file at once."""
+def tee(file: IO[str]) -> Write:
+    """A function that prints a line and writes it to the file at once."""
 
-    def tell(line: str) -> None:
+    def write(line: str) -> None:
         print(line, flush=True)
         print(line, file=file, flush=True)
 
-    return tell
+    return write
 
 
-def python(*words: str) -> list[str]:
+def python_command(*words: str) -> list[str]:
+    """The command that runs this Python."""
     return [sys.executable, *words]
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the checkout first among the places that are imported from.
+    """This process's environment, with the checkout first on the import path.
 
-    What torch has compiled is kept for the next benchmark.
+    torch's compiled kernels are kept for the next benchmark.
     """
     compiled = Path(tempfile.gettempdir()) / "torchinductor_benchmarks"
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -202,15 +227,15 @@ def environment() -> dict[str, str]:
 
 
 def _stop(process: subprocess.Popen[str], stopped: threading.Event) -> None:
-    """With all that it started, which may be there without it and hold what it would print to."""
+    """Kill the process and its children, which could outlive it and keep its stdout open."""
     if process.poll() is None:
         stopped.set()
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _commit() -> str:
-    """Of the checkout, where it is one of git's."""
+def _git_commit() -> str:
+    """The commit of the checkout, if it is a git repository."""
     try:
         words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
         found = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -1,20 +1,22 @@
-"""Encoding on a GPU: images a second from what each way takes to vectors, beside transformers and timm.
+"""Encoding on a GPU: images a second from input to vectors, compared with transformers and timm.
 
     python -m benchmarks.gpu_encoding [--device cuda|cuda:N|cpu] [--only base|large|shipped] [--rounds 5]
-                                      [--tables ways,choices,rest] [--modes MODE,...] [--compiling SECONDS]
+                                      [--tables comparison,choices,profile] [--modes MODE,...] [--compiling
+                                      SECONDS]
 
-"base" and "large" are ViT-B/16 and ViT-L/16 at 224 pixels with random weights, whose cosines say nothing of
-drift; "shipped" is the bundled model. All ways of a table take turns in one run, medians of the rounds.
-Others get pixels in bf16 that lie on the device already, at the fastest of several batch sizes; ours gets the
-host's bytes, and normalises them. Three tables for each model:
+"base" and "large" are ViT-B/16 and ViT-L/16 at 224 pixels with random weights, whose cosines say nothing
+about drift; "shipped" is the bundled model. All candidates of a table take turns in one run; medians of the
+rounds. Others get bf16 pixels that are on the device already, at the fastest of several batch sizes; ours
+gets the host's bytes, and normalises them. Three tables for each model:
 
-- ways: ours beside the others. The shares are of a large bf16 product's rate, and of the rate of the products
-  that the model's layers have, both measured in the same run. The cosines are to the reference's vectors in
+- comparison: ours and the others. The shares are of the rate of a large bf16 product, and of the rate of the
+  products in the model's layers, both measured in the same run. The cosines are to the reference's vectors in
   fp32 on the CPU, of real photos. "First" is the first call, which compiles or captures.
-- choices: ours with each choice undone. What is faster than the first row should be chosen in its place.
-- rest: where the time of ours goes, by kind of kernel and by kernel.
+- choices: ours with each of our choices undone. A row that is faster than the first should become the
+default.
+- profile: where the time of ours goes, by kind of kernel and by kernel.
 
-On a CPU the models are minute: that tries the code and says nothing.
+On a CPU the models are very small, to try out the code; such figures mean nothing.
 """
 
 from __future__ import annotations
@@ -31,33 +33,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cases import (
+from benchmarks.devices import describe_device, require_device, synchronizer
+from benchmarks.encoder_cases import (
     SHIPPED,
-    Case,
+    EncoderCase,
     Rows,
-    case_of,
+    case_from_model,
     hf_model,
     one_at_a_time,
     random_case,
-    unit,
+    unit_rows,
 )
-from benchmarks.gpu_ceilings import SIDE, layer_products, product_rate
-from benchmarks.gpu_profile import shares
-from benchmarks.gpu_ways import MODES, Way, others
-from benchmarks.measuring import compared, interleaved, rounded, table
-from benchmarks.on_device import describe, device_of, synchroniser
+from benchmarks.gpu_peak_rates import SIDE, layer_products, product_rate
+from benchmarks.gpu_profile import time_shares_table
+from benchmarks.gpu_variants import MODES, Candidate, reference_candidates
+from benchmarks.timing import comparison_rows, format_figure, markdown_table, time_interleaved
 from vitmae_search.vitmae import ViTMAEConfig
 
 MODELS = ("base", "large", "shipped")
-TABLES = ("ways", "choices", "rest")
-OURS, RESIDENT = "ours", "ours, photos on the device"
+TABLES = ("comparison", "choices", "profile")
+OURS, OURS_RESIDENT = "ours", "ours, photos on the device"
 _COMPARED = 64
-"""Photos whose vectors are compared with the reference's, which takes its time for them."""
+"""Photos whose vectors are compared with those of the reference, which is slow."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run: photos that there are, photos a round, the others' batch sizes, a product's side."""
+    """How much is run.
+
+    Attributes:
+        photos: different photos.
+        count: photos in a round.
+        sizes: batch sizes of the others.
+        side: rows and columns of the large product.
+    """
 
     photos: int
     count: int
@@ -73,9 +82,9 @@ TRIAL = Scale(32, 32, (8, 16), 256)
 
 def main() -> None:
     """Print the tables of each model as Markdown."""
-    chosen = parsed()
-    device = device_of(chosen.device)
-    print(describe(device), flush=True)
+    chosen = parse_arguments()
+    device = require_device(chosen.device)
+    print(describe_device(device), flush=True)
     for name in [chosen.only] if chosen.only else MODELS:
         with tempfile.TemporaryDirectory() as folder:
             case, scale = case_for(name, device, Path(folder))
@@ -83,7 +92,8 @@ def main() -> None:
             measure(case, scale, device, chosen)
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,7 +101,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tables", type=_listed, default=list(TABLES))
-    parser.add_argument("--modes", type=_listed, help="of torch.compile; those of a GPU, and none on a CPU")
+    parser.add_argument(
+        "--modes", type=_listed, help="of torch.compile  [default: two on a GPU, none on a CPU]"
+    )
     parser.add_argument("--compiling", type=float, default=180.0, help="seconds for all that compiles")
     return parser.parse_args()
 
@@ -100,116 +112,185 @@ def _listed(words: str) -> list[str]:
     return [word for word in words.split(",") if word]
 
 
-def case_for(name: str, device: torch.device, folder: Path) -> tuple[Case, Scale]:
-    """The model; on a CPU a minute one, or the bundled one."""
+def case_for(name: str, device: torch.device, folder: Path) -> tuple[EncoderCase, Scale]:
+    """Model, batch and scale; on a CPU a very small model, or the bundled one.
+
+    Args:
+        name: of `MODELS`.
+        device: where it will run.
+        folder: where a model is written.
+    """
     trial = device.type == "cpu"
     if name == "shipped":
         scale = TRIAL if trial else SMALL
-        return case_of(SHIPPED, 64, scale.photos), scale
+        return case_from_model(SHIPPED, 64, scale.photos), scale
     scale = TRIAL if trial else FULL
-    return random_case("minute" if trial else name, scale.photos, folder), scale
+    return random_case("debug" if trial else name, scale.photos, folder), scale
 
 
-def measure(case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace) -> None:
-    """Print the tables that are asked for, each as soon as it is there."""
-    exact = unit(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels[:_COMPARED]))
-    if "ways" in chosen.tables:
-        print(ways_table(case, scale, device, chosen, exact), flush=True)
+def measure(case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace) -> None:
+    """Print the chosen tables, each as soon as it is known.
+
+    Args:
+        case: model and batch.
+        scale: how much is run.
+        device: where.
+        chosen: the options of the command line.
+    """
+    exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels[:_COMPARED]))
+    if "comparison" in chosen.tables:
+        print(comparison_table(case, scale, device, chosen, exact), flush=True)
     if "choices" in chosen.tables:
         print(f"\n{choices_table(case, scale, device, chosen, exact)}", flush=True)
-    if "rest" in chosen.tables:
-        runs = {name: way.run for name, way in ours(case, device).items()}
-        print(f"\n{table(*shares(runs, device))}", flush=True)
+    if "profile" in chosen.tables:
+        runs = {name: candidate.run for name, candidate in own_candidates(case, device).items()}
+        print(f"\n{markdown_table(*time_shares_table(runs, device))}", flush=True)
 
 
-def ours(case: Case, device: torch.device) -> dict[str, Way]:
-    from benchmarks.gpu_ours import on_the_device, through_the_plugin
+def own_candidates(case: EncoderCase, device: torch.device) -> dict[str, Candidate]:
+    """Ours by name: from photos on the device, and from photos on the host.
 
-    resident = on_the_device(case.folder, case.images, device)
-    return {RESIDENT: resident, OURS: through_the_plugin(case.folder, case.images, device)}
+    Args:
+        case: model and batch.
+        device: where.
+    """
+    from benchmarks.gpu_plugin_variants import plugin_candidate, resident_candidate
+
+    resident = resident_candidate(case.folder, case.images, device)
+    return {OURS_RESIDENT: resident, OURS: plugin_candidate(case.folder, case.images, device)}
 
 
-def ways_table(
-    case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
+def comparison_table(
+    case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
 ) -> str:
-    """Ours beside the others, as times the fastest of these."""
+    """Ours and the others; speedups are over the fastest of the others.
+
+    Args:
+        case: model and batch.
+        scale: how much is run.
+        device: where.
+        chosen: the options of the command line.
+        exact: (n, D) unit vectors of the reference.
+    """
     pixels = case.pixels[: max(scale.sizes)].to(device, torch.bfloat16)
     modes = ([] if device.type == "cpu" else MODES) if chosen.modes is None else chosen.modes
-    mine = ours(case, device)  # first, for where it fails the minutes of the others are for nothing
-    theirs = dict(others(case.folder, pixels, scale.sizes, modes, chosen.compiling))
-    ways = theirs | mine
-    seconds = seconds_of(ways, scale.count, device, chosen.rounds)
+    mine = own_candidates(case, device)  # first: if it fails, the time of the others would be wasted
+    theirs = dict(reference_candidates(case.folder, pixels, scale.sizes, modes, chosen.compiling))
+    candidates = theirs | mine
+    seconds = time_candidates(candidates, scale.count, device, chosen.rounds)
     best = min(theirs, key=lambda name: float(np.median(seconds[name])))
     config = ViTMAEConfig.from_pretrained(str(case.folder))
     with torch.inference_mode():
         large = product_rate(device, scale.side, scale.side, scale.side)
-        own = layers_rate(config, ways[RESIDENT].batch, device)
+        own = layer_product_rate(config, candidates[OURS_RESIDENT].batch, device)
     notes = {}
-    for name, way in ways.items():
-        rate = operations(config) * scale.count / float(np.median(seconds[name]))
-        notes[name] = [_percent(rate / large), _percent(rate / own), *noted(way, exact, device)]
+    for name, candidate in candidates.items():
+        rate = forward_operations(config) * scale.count / float(np.median(seconds[name]))
+        notes[name] = [_percent(rate / large), _percent(rate / own), *notes_of(candidate, exact, device)]
     columns = ["% of a large product", "% of its products", *COLUMNS]
     counted, largest, each = (
-        rounded(figure) for figure in (operations(config) / 1e9, large / 1e12, own / 1e12)
+        format_figure(figure) for figure in (forward_operations(config) / 1e9, large / 1e12, own / 1e12)
     )
-    said = f"{counted} GFLOP an image; TFLOP/s: {largest} in a large product, {each} in the layers' products"
-    return f"{said}\n\n" + drawn(seconds, best, scale.count, notes, columns)
+    summary = (
+        f"{counted} GFLOP an image; TFLOP/s: {largest} in a large product, {each} in the layers' products"
+    )
+    return f"{summary}\n\n" + render_table(seconds, best, scale.count, notes, columns)
 
 
 def choices_table(
-    case: Case, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
+    case: EncoderCase, scale: Scale, device: torch.device, chosen: argparse.Namespace, exact: Rows
 ) -> str:
-    """Ours with each choice undone, as times ours as it is."""
-    from benchmarks.gpu_ours import variants
+    """Ours with each choice undone; speedups are over ours as it is.
 
-    ways = dict(variants(case.folder, case.images, device))
-    seconds = seconds_of(ways, scale.count, device, chosen.rounds)
-    notes = {name: noted(way, exact, device) for name, way in ways.items()}
-    return drawn(seconds, next(iter(ways)), scale.count, notes, COLUMNS)
+    Args:
+        case: model and batch.
+        scale: how much is run.
+        device: where.
+        chosen: the options of the command line.
+        exact: (n, D) unit vectors of the reference.
+    """
+    from benchmarks.gpu_plugin_variants import variant_candidates
+
+    candidates = dict(variant_candidates(case.folder, case.images, device))
+    seconds = time_candidates(candidates, scale.count, device, chosen.rounds)
+    notes = {name: notes_of(candidate, exact, device) for name, candidate in candidates.items()}
+    return render_table(seconds, next(iter(candidates)), scale.count, notes, COLUMNS)
 
 
-COLUMNS = ["least cosine", "median", "batch", "first, s", "device memory, GiB"]
+COLUMNS = ["lowest cosine", "median", "batch", "first, s", "device memory, GiB"]
 
 
-def noted(way: Way, exact: Rows, device: torch.device) -> list[str]:
-    """What `COLUMNS` name."""
-    cosines = (vectors(way, device)[: len(exact)] * exact[: way.batch]).sum(axis=1)
+def notes_of(candidate: Candidate, exact: Rows, device: torch.device) -> list[str]:
+    """The cells of `COLUMNS`.
+
+    Args:
+        candidate: the candidate.
+        exact: (n, D) unit vectors of the reference.
+        device: where it runs.
+    """
+    cosines = (unit_vectors(candidate, device)[: len(exact)] * exact[: candidate.batch]).sum(axis=1)
     found = [f"{figure:.6f}" for figure in (cosines.min(), np.median(cosines))]
-    return [*found, str(way.batch), f"{way.first:.1f}", f"{way.memory:.2f}"]
+    return [*found, str(candidate.batch), f"{candidate.first:.1f}", f"{candidate.memory:.2f}"]
 
 
-def vectors(way: Way, device: torch.device) -> Rows:
-    """(way.batch, D), of unit length."""
-    rows = way.run()
-    synchroniser(device)()  # it may have run on another stream than the one that reads them
-    return unit(np.asarray(rows.float().cpu() if isinstance(rows, torch.Tensor) else rows, np.float32))
+def unit_vectors(candidate: Candidate, device: torch.device) -> Rows:
+    """Its vectors: (batch, D) of unit length.
+
+    Args:
+        candidate: the candidate.
+        device: where it runs.
+    """
+    rows = candidate.run()
+    synchronizer(device)()  # it may have run on another stream than the one that reads them
+    return unit_rows(np.asarray(rows.float().cpu() if isinstance(rows, torch.Tensor) else rows, np.float32))
 
 
-def seconds_of(
-    ways: Mapping[str, Way], count: int, device: torch.device, rounds: int
+def time_candidates(
+    candidates: Mapping[str, Candidate], count: int, device: torch.device, rounds: int
 ) -> dict[str, NDArray[np.float64]]:
-    """(rounds,) of each way for `count` photos, in as many batches as that takes."""
-    times = {name: -(-count // way.batch) for name, way in ways.items()}
+    """Time candidates on `count` photos, in as many batches as that takes.
+
+    Args:
+        candidates: by name.
+        count: photos.
+        device: where.
+        rounds: timed rounds.
+
+    Returns:
+        (rounds,) seconds of each.
+    """
+    times = {name: -(-count // candidate.batch) for name, candidate in candidates.items()}
     runs: dict[str, Callable[[], object]] = {
-        name: partial(_repeat, way.run, times[name]) for name, way in ways.items()
+        name: partial(_repeat, candidate.run, times[name]) for name, candidate in candidates.items()
     }
-    taken = interleaved(runs, rounds=rounds, synchronise=synchroniser(device))
-    return {name: taken[name] * count / (times[name] * way.batch) for name, way in ways.items()}
+    taken = time_interleaved(runs, rounds=rounds, synchronise=synchronizer(device))
+    return {
+        name: taken[name] * count / (times[name] * candidate.batch) for name, candidate in candidates.items()
+    }
 
 
-def drawn(
+def render_table(
     seconds: Mapping[str, NDArray[np.float64]],
     reference: str,
     count: int,
     notes: Mapping[str, Sequence[object]],
     columns: Sequence[str],
 ) -> str:
-    said: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": columns}
-    return table(*compared(seconds, reference=reference, count=count, **said))
+    """A Markdown table of images a second.
+
+    Args:
+        seconds: (rounds,) of each candidate.
+        reference: whose speedup is 1.
+        count: photos of a round.
+        notes: further cells of each row.
+        columns: their names.
+    """
+    summary: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": columns}
+    return markdown_table(*comparison_rows(seconds, reference=reference, count=count, **summary))
 
 
-def operations(config: ViTMAEConfig) -> int:
-    """Of the products of one whole image, a multiplication and an addition each counted.
+def forward_operations(config: ViTMAEConfig) -> int:
+    """FLOP of the products for one image; multiplications and additions are counted separately.
 
     With T tokens of width D, L = T - 1 patches of P values and inner width I, a layer has 8·T·D² for its
     projections, 4·T²·D for attention and 4·T·D·I for its two widest products; the patches take 2·L·P·D.
@@ -221,8 +302,14 @@ def operations(config: ViTMAEConfig) -> int:
     return int(config.num_hidden_layers * layer + patches)
 
 
-def layers_rate(config: ViTMAEConfig, photos: int, device: torch.device) -> float:
-    """FLOP/s of a layer's four products one after another, for so many photos at a time."""
+def layer_product_rate(config: ViTMAEConfig, photos: int, device: torch.device) -> float:
+    """FLOP/s of a layer's four products in sequence.
+
+    Args:
+        config: of the model.
+        photos: a batch.
+        device: where.
+    """
     rows, done, taken = photos * (1 + config.num_patches), 0.0, 0.0
     for inner, outer in layer_products(config.hidden_size).values():
         done += 2 * rows * inner * outer

@@ -1,4 +1,4 @@
-"""Where a device's time goes: by kind of kernel, and the kernels that take the longest."""
+"""Where a device's time goes: by kind of kernel, and the longest kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.on_device import synchroniser
+from benchmarks.devices import synchronizer
 
 KINDS = {
     "attention": r"flash|fmha|sdpa|attention|softmax",
@@ -21,8 +21,8 @@ KINDS = {
     "copies and look-ups": r"memcpy|memset|copy|\bcat|gather|index|clone|contiguous",
     "other norms, sums and GELUs": r"",
 }
-"""Patterns of names in small letters; the first that is found decides. What a name is made of is not told by
-anyone: the longest kernels are listed beside, so that a wrong guess is seen."""
+"""Patterns for kernel names in lower case; the first match decides. Kernel names are not documented, so the
+longest kernels are listed as well, and a wrong guess can be seen."""
 IDLE = "nothing ran"
 _LONGEST = 8
 _LETTERS = 70
@@ -30,7 +30,7 @@ _LETTERS = 70
 
 @dataclass(frozen=True)
 class Kernel:
-    """What ran on the device, from when until when, in microseconds."""
+    """A kernel that ran on the device; start and end in microseconds."""
 
     name: str
     start: float
@@ -38,18 +38,27 @@ class Kernel:
 
     @property
     def kind(self) -> str:
+        """Its key in `KINDS`."""
         name = self.name.lower()
         return next(kind for kind, pattern in KINDS.items() if re.search(pattern, name))
 
 
-def shares(
+def time_shares_table(
     runs: Mapping[str, Callable[[], object]], device: torch.device
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for a table: the percentages of each run's time, by kind and of single kernels."""
+    """Percentages of each run's time, by kind and for single kernels.
+
+    Args:
+        runs: what is profiled, by name.
+        device: where it runs.
+
+    Returns:
+        Header and rows for `markdown_table`.
+    """
     found = {name: kernels(run, device) for name, run in runs.items()}
-    parts = {name: by(found[name], lambda kernel: kernel.kind) for name in found}
+    parts = {name: time_shares(found[name], lambda kernel: kernel.kind) for name in found}
     rows = [[kind, *(_percent(parts[name].get(kind, 0.0)) for name in found)] for kind in (*KINDS, IDLE)]
-    names = {name: by(found[name], lambda kernel: _short(kernel.name)) for name in found}
+    names = {name: time_shares(found[name], lambda kernel: _shorten(kernel.name)) for name in found}
     most: dict[str, float] = defaultdict(float)
     for name, share in (pair for one in names.values() for pair in one.items()):
         most[name] = max(most[name], share)
@@ -61,8 +70,17 @@ def shares(
 
 
 def kernels(run: Callable[[], object], device: torch.device, times: int = 10) -> list[Kernel]:
-    """Those of `times` runs, one after another, in the order in which they began."""
-    synchronise = synchroniser(device)
+    """Profile the kernels of `times` runs.
+
+    Args:
+        run: what is profiled.
+        device: where it runs.
+        times: runs, one after another.
+
+    Returns:
+        The kernels in the order of their starts.
+    """
+    synchronise = synchronizer(device)
     for _ in range(2):
         run()
     synchronise()
@@ -77,10 +95,14 @@ def kernels(run: Callable[[], object], device: torch.device, times: int = 10) ->
     return sorted((_kernel(one) for one in ran), key=lambda kernel: kernel.start)
 
 
-def by(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, float]:
-    """The share of each key in the time from the first start to the last end, and that of `IDLE`.
+def time_shares(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, float]:
+    """The share of each key, and of `IDLE`, in the time from the first start to the last end.
 
-    Where kernels overlap, the time belongs to the one that began first, so that all shares sum to 1.
+    Where kernels overlap, the time counts for the one that started first, so that all shares sum to 1.
+
+    Args:
+        ran: kernels in the order of their starts.
+        key: groups them.
     """
     if not ran:
         return {}
@@ -98,7 +120,7 @@ def _kernel(event: Any) -> Kernel:
     return Kernel(event.name, float(event.time_range.start), float(event.time_range.end))
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     plain = name.removeprefix("void ").replace("|", "/").replace("`", "'")
     return plain if len(plain) <= _LETTERS else f"{plain[:_LETTERS]}…"
 

@@ -1,10 +1,10 @@
-"""A large library to measure on: N small photos that all differ, and a real library of them.
+"""A large library to measure on: N small photos, all different, and a real library of them.
 
     python -m benchmarks.large_library FOLDER [--count 100000] [--embedder vitmae] [--precision bf16]
                                               [--seconds 600]
 
-Makes FOLDER/photos and FOLDER/library, once: what is there stays, and to run again is to go on. Exit code 1
-says that it stopped after `--seconds` with more to do.
+Makes FOLDER/photos and FOLDER/library. What exists is kept, so running it again resumes. Exit code 1 means
+that it stopped after `--seconds` with more to do.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from vitmae_search.library import Library, write_samples
 
 COUNT = 100_000
 SIZE = (160, 120)
-A_FOLDER = 1000
+PHOTOS_PER_FOLDER = 1000
 CAMERAS = ("Camera A", "Camera B", "Camera C")
-_FIRST = datetime(2010, 1, 1, 12)  # local time, as EXIF has it
-_APART = timedelta(minutes=73)
-_CAMERA, _TAKEN, _EXIF = 0x0110, 0x9003, 0x8769
+_FIRST_TAKEN = datetime(2010, 1, 1, 12)  # local time, as EXIF has it
+_INTERVAL = timedelta(minutes=73)
+_EXIF_MODEL, _EXIF_DATE, _EXIF_IFD = 0x0110, 0x9003, 0x8769
 
 
 def main() -> int:
-    """Make what is missing, and say what there is."""
+    """Make what is missing, and print what there is."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,10 +56,19 @@ def main() -> int:
 
 
 def make_photos(folder: Path, count: int, *, first: int = 0, deadline: float = float("inf")) -> int:
-    """Make photos `first` to `first + count`; returns how many of them are there, until the deadline.
+    """Write photos `first` to `first + count - 1`, a thousand in each folder; existing ones are kept.
 
-    A thousand lie in each folder. Photo n is a part of one of the demo's photos in other colours, taken at a
-    moment of its own, so that no two files are the same, and any two runs make the same ones.
+    Photo n is a crop of one of the demo's photos in other colours with a date of its own. No two files are
+    the same, and every run writes the same ones.
+
+    Args:
+        folder: where they are written.
+        count: how many.
+        first: the number of the first.
+        deadline: the `time.monotonic()` at which to stop.
+
+    Returns:
+        How many of them exist now.
     """
     sources: list[Image.Image] = []
     for number in range(first, first + count):
@@ -75,8 +84,13 @@ def make_photos(folder: Path, count: int, *, first: int = 0, deadline: float = f
 
 
 def photo_path(folder: Path, number: int) -> Path:
-    """Where photo `number` lies."""
-    return folder / f"{number // A_FOLDER:04d}" / f"photo-{number:07d}.jpg"
+    """The path of photo `number`.
+
+    Args:
+        folder: as given to `make_photos`.
+        number: from 0.
+    """
+    return folder / f"{number // PHOTOS_PER_FOLDER:04d}" / f"photo-{number:07d}.jpg"
 
 
 def make_library(
@@ -86,7 +100,17 @@ def make_library(
     *,
     deadline: float = float("inf"),
 ) -> bool:
-    """Index folder/photos into folder/library, which goes on with what it has. False after the deadline."""
+    """Index folder/photos into folder/library, incrementally.
+
+    Args:
+        folder: as on the command line.
+        embedder: a plugin's name; None is the default one.
+        precision: "auto", "fp32" or "bf16".
+        deadline: the `time.monotonic()` at which to stop.
+
+    Returns:
+        False if the deadline stopped it.
+    """
     with Library.open(folder / "library", embedder=embedder, precision=precision) as library:
         report = library.index(folder / "photos", cancelled=lambda: time.monotonic() > deadline)
     return not report.interrupted
@@ -110,8 +134,8 @@ def _write(path: Path, number: int, sources: list[Image.Image]) -> None:
     gains = random.uniform(0.7, 1.3, 3)
     levels = [min(255, round(level * gain)) for gain, level in itertools.product(gains, range(256))]
     exif = Image.Exif()
-    exif[_CAMERA] = CAMERAS[random.integers(len(CAMERAS))]
-    exif.get_ifd(_EXIF)[_TAKEN] = (_FIRST + number * _APART).strftime("%Y:%m:%d %H:%M:%S")
+    exif[_EXIF_MODEL] = CAMERAS[random.integers(len(CAMERAS))]
+    exif.get_ifd(_EXIF_IFD)[_EXIF_DATE] = (_FIRST_TAKEN + number * _INTERVAL).strftime("%Y:%m:%d %H:%M:%S")
     partial = path.with_suffix(".partial")
     image.point(levels).save(partial, "JPEG", quality=85, exif=exif)
     partial.replace(path)

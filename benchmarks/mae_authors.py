@@ -18,7 +18,12 @@ from vitmae_search.vitmae.checkpoint.keys import to_hub_names
 
 
 def authors_model(folder: Path, like: ViTMAEForPreTraining) -> Any:
-    """Theirs, with the configuration and the weights of `like`."""
+    """The authors' model with the configuration and the weights of `like`.
+
+    Args:
+        folder: a clone of facebookresearch/mae.
+        like: our model.
+    """
     config = like.config
     theirs = _authors_class(folder)(
         img_size=config.image_shape[0],
@@ -37,10 +42,10 @@ def authors_model(folder: Path, like: ViTMAEForPreTraining) -> Any:
 
 
 def _authors_class(folder: Path) -> Any:
-    """`MaskedAutoencoderViT` of their files as they are.
+    """`MaskedAutoencoderViT` from the unchanged clone.
 
-    What these need of old versions is given to them: `numpy.float`, and a `Block` of timm's that takes
-    `qk_scale`, which they leave at None.
+    It needs parts of old versions: `numpy.float`, and a `Block` of timm that takes `qk_scale`, which it
+    leaves at None. Both are provided here.
     """
     timm_models: Any = importlib.import_module("timm.models.vision_transformer")
 
@@ -58,6 +63,6 @@ def _authors_class(folder: Path) -> Any:
 
 @torch.no_grad()
 def _fill(theirs: nn.Module, like: ViTMAEForPreTraining) -> None:
-    """Give the authors' model our weights: their names read as ours are views of their tensors."""
+    """Copy our weights into the authors' model, through views of its tensors under the hub's names."""
     for name, value in to_hub_names(theirs.state_dict())[0].items():
         value.copy_(like.state_dict()[name])

@@ -1,11 +1,11 @@
-"""How long a run takes that finds little or nothing new in a large library: whole processes.
+"""How long indexing takes when little or nothing is new in a large library: whole processes.
 
     python -m benchmarks.large_library FOLDER      (once)
     python -m benchmarks.reindexing FOLDER [--new 100] [--rounds 5]
 
-On a copy of the library: all photos unchanged; the same with 100 new ones beside them; and the 100 alone, in
-a new library. Beside them a bare walk over the folder that asks for each file's size and date, which is the
-least that any of them must do. They take turns; medians, and the most memory.
+On a copy of the library: all photos unchanged; the same with 100 new ones; and the 100 alone, in a new
+library. They are compared with a bare walk over the folder that reads each file's size and date, which all of
+them have to do. They take turns; medians, and peak memory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.large_library import COUNT, make_photos
-from benchmarks.measuring import ROUNDS, interleaved, machine, table
-from benchmarks.starting import COMMAND, Ended, count_photos, process_environment, run
+from benchmarks.startup import COMMAND, FinishedProcess, count_photos, process_environment, run_process
+from benchmarks.timing import ROUNDS, describe_machine, markdown_table, time_interleaved
 
 BARE = "a bare walk"
 WALK = """
@@ -46,24 +46,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     chosen = parser.parse_args()
     photos = count_photos(chosen.folder / "library")
-    print(machine("torch", "sqlalchemy", "faiss-cpu"))
+    print(describe_machine("torch", "sqlalchemy", "faiss-cpu"))
     print(f"\nA library of {photos:,} photos; {chosen.new} new ones in each round.\n")
     seconds, megabytes = measure(chosen.folder, chosen.new, chosen.rounds)
     rows = [
-        (way, f"{np.median(taken):.2f}", f"{megabytes[way]:.0f}" if way in megabytes else "")
-        for way, taken in seconds.items()
+        (name, f"{np.median(taken):.2f}", f"{megabytes[name]:.0f}" if name in megabytes else "")
+        for name, taken in seconds.items()
     ]
-    print(table(("run", "seconds", "most memory, MB"), rows))
+    print(markdown_table(("run", "seconds", "most memory, MB"), rows))
 
 
 def measure(folder: Path, new: int, rounds: int) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """(rounds,) seconds of each run, and the most memory that one took, in megabytes.
+    """Time each run.
 
-    `folder` is one of `large_library`, whose library is copied and left as it is.
+    Args:
+        folder: in which `large_library` made a library; it is copied and not changed.
+        new: how many new photos a round adds.
+        rounds: timed rounds.
+
+    Returns:
+        (rounds,) seconds of each run, and its peak memory in megabytes.
     """
     with tempfile.TemporaryDirectory(dir=folder) as name:
         runs = _Runs(folder, Path(name), new, rounds)
-        ways = {
+        runs_by_name = {
             BARE: runs.walk,
             "all unchanged": runs.unchanged,
             f"all unchanged, and {new} new": runs.added,
@@ -71,14 +77,16 @@ def measure(folder: Path, new: int, rounds: int) -> tuple[dict[str, NDArray[np.f
         }
         megabytes: dict[str, float] = {}
 
-        def watched(way: str) -> None:
-            taken = ways[way]().megabytes
-            if way != BARE:  # a process counts what its parent had, which is more than that one needs
-                megabytes[way] = max(megabytes.get(way, 0.0), taken)
+        def watched(name: str) -> None:
+            taken = runs_by_name[name]().megabytes
+            if name != BARE:  # a new process's figure starts at its parent's, which is more than a walk needs
+                megabytes[name] = max(megabytes.get(name, 0.0), taken)
 
-        ways["all unchanged"]()  # the first one loads the model, to know which space is the library's
-        turns = {way: partial(watched, way) for way in ways}
-        return interleaved(turns, rounds=rounds, warm_up=0), megabytes
+        runs_by_name[
+            "all unchanged"
+        ]()  # the first run loads the model, to compute the identity that is then cached
+        turns = {name: partial(watched, name) for name in runs_by_name}
+        return time_interleaved(turns, rounds=rounds, warm_up=0), megabytes
 
 
 class _Runs:
@@ -94,22 +102,22 @@ class _Runs:
             make_photos(fresh, new, first=10 * COUNT + number * new)
         self._fresh = iter(folders)
 
-    def walk(self) -> Ended:
-        return run((sys.executable, "-c", WALK, str(self._photos)), self._environment)
+    def walk(self) -> FinishedProcess:
+        return run_process((sys.executable, "-c", WALK, str(self._photos)), self._environment)
 
-    def unchanged(self) -> Ended:
+    def unchanged(self) -> FinishedProcess:
         return self._index(self._library, self._photos, new=0)
 
-    def added(self) -> Ended:
+    def added(self) -> FinishedProcess:
         return self._index(self._library, self._photos, next(self._fresh), new=self._new)
 
-    def alone(self) -> Ended:
+    def alone(self) -> FinishedProcess:
         fresh = next(self._fresh)
         return self._index(self._home / f"library-of-{fresh.name}", fresh, new=self._new)
 
-    def _index(self, library: Path, *folders: Path, new: int) -> Ended:
+    def _index(self, library: Path, *folders: Path, new: int) -> FinishedProcess:
         words = (*COMMAND, "index", *map(str, folders), "--library", str(library), "--json")
-        ended = run(words, self._environment)
+        ended = run_process(words, self._environment)
         report = json.loads(ended.output)
         assert report["added"] == new, report
         assert report["found"] == report["unchanged"] + new, report

@@ -1,9 +1,9 @@
-"""How well embedders find the views of a photo: the demo's samples, where the right answer is known.
+"""How well embedders find other views of a photo, on the demo's samples, where the right answer is known.
 
     python -m benchmarks.sample_views
 
-Each of the samples (fifteen photos in ten views: crops, tilt, mirror, tone, recompression) is a query among
-the others, and the views of the same photo are the right answers.
+Each sample (fifteen photos in ten views: crops, tilt, mirror, tone, recompression) is a query among the
+others. The other views of the same photo are the right answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def labels(folder: Path) -> Path:
-    """A CSV file that gives each sample the photo that it is a view of."""
+    """Write a CSV file that labels each sample with its photo."""
     table = folder / "labels.csv"
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)

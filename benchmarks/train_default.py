@@ -1,21 +1,22 @@
-"""Trains a model like the bundled one again, start to end, and says whether it searches better.
+"""Train a model like the bundled one from start to end, and report whether it searches better.
 
     python -m benchmarks.train_default --data tiny-imagenet-200 --cifar cifar10 --output runs/new
         [--size tiny|small|base] [--epochs 400,300] [--batch-size 2048] [--device cuda] [--minutes 9]
 
 Both stages of the bundled model's card, by `vitmae_search.training.pretrain`: a masked autoencoder on
-Tiny-ImageNet's training pictures; then, on these and half of CIFAR-10's, a contrastive loss beside it. Its
-running mean in half precision is OUTPUT/model, in files of at most 15 MB. That needs torch, Pillow and
-safetensors alone. Where faiss, SQLAlchemy and click are here too, `adapt` and `evaluate` follow, beside the
-bundled model. What is there is not done again: killed or stopped by --minutes, the same command goes on; and
-OUTPUT with model/ and facts.json alone, carried elsewhere, goes on there with `adapt`.
+Tiny-ImageNet's training images; then, on these and half of CIFAR-10's, the same with a contrastive loss. The
+moving average of the weights, in half precision, becomes OUTPUT/model, in files of at most 15 MB. This needs
+only torch, Pillow and safetensors. If faiss, SQLAlchemy and click are installed, `adapt` and `evaluate`
+follow, and the model is compared with the bundled one. Finished work is not repeated: after a kill, or when
+`--minutes` stopped it, the same command resumes. To continue on another machine with `adapt`, copy
+OUTPUT/model and OUTPUT/facts.json.
 
-The recipe is the card's, with batches of 2,048 and the paper's schedule. Such batches make 49 steps an epoch,
-and should keep a GPU busy for longer than starting a step's thousand kernels takes. The rate
-grows with the batch, from the paper's base of 1.5e-4 to 1.2e-3: about the peaks that the bundled model was
-trained at, 1e-3 and 1.2e-3. (Its own base, 1e-3 for 256, would be 8e-3 here, for which nothing speaks.) It
-rises over a twentieth of the epochs, as the paper's does over 40 of 800. The running mean looks back over
-1,000 steps, as 0.998 did over 500 of fewer.
+The recipe is the card's, with batches of 2,048 and the paper's schedule. An epoch has 49 steps, each of which
+should keep a GPU busy for longer than launching its thousand kernels takes. The learning rate grows with the
+batch, from the paper's base of 1.5e-4 to 1.2e-3, which is near the peaks of 1e-3 and 1.2e-3 that the bundled
+model was trained with. (The bundled model's base rate, 1e-3 for 256, would give 8e-3 here, for which there is
+no evidence.) Warm-up takes a twentieth of the epochs, as in the paper (40 of 800). The moving average covers
+about 1,000 steps; for the bundled model, which had fewer steps, it was 500.
 """
 
 from __future__ import annotations
@@ -34,26 +35,26 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import machine, rounded, table
+from benchmarks.timing import describe_machine, format_figure, markdown_table
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.training import PRESETS, PretrainProgress, pretrain
 from vitmae_search.training.data.packed_photos import list_photos
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.log import PretrainLog
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 
 STAGES = ("masked", "contrastive")
 RECIPE: dict[str, Any] = {"learning_rate": 1.5e-4, "warmup": 0.05, "clip_norm": 1.0, "save_minutes": 2.0}
-SECOND: dict[str, Any] = {"contrastive": 1.0, "ema": 0.999}
-SHARD = 15_000_000  # bytes
+CONTRASTIVE_RECIPE: dict[str, Any] = {"contrastive": 1.0, "ema": 0.999}
+SHARD_BYTES = 15_000_000  # bytes
 CIFAR_PHOTOS = 25_000
 PICTURES = ("loss.png", "reconstructions.png")
 INTERRUPTED = 130
 
 
 def main() -> None:
-    """Do what is not done yet; exit with 130 where --minutes ended it."""
+    """Do what is not done yet. Exits with 130 if `--minutes` stopped it."""
     chosen = _arguments()
-    if importlib.util.find_spec("platformdirs") is None:  # which says where a person's own data lies
+    if importlib.util.find_spec("platformdirs") is None:  # it would name the user's data folder
         for name in ("VITMAE_SEARCH_DATA", "VITMAE_SEARCH_CACHE"):
             os.environ.setdefault(name, os.fspath(chosen.output.absolute() / "kept"))
     deadline = time.monotonic() + 60 * (chosen.minutes or float("inf"))
@@ -66,7 +67,7 @@ def main() -> None:
     except VitmaeSearchError as error:
         sys.exit(str(error))
     if not trained:
-        sys.exit(_later("stopped"))
+        sys.exit(_stopped("stopped"))
     print((chosen.output / "facts.md").read_text("utf-8"))
     missing = [name for name in ("click", "faiss", "sqlalchemy") if not importlib.util.find_spec(name)]
     if missing:
@@ -78,7 +79,7 @@ def main() -> None:
     from benchmarks.train_verdict import judge
 
     if not judge(chosen, out_of_time):
-        sys.exit(_later("stopped before all was evaluated"))
+        sys.exit(_stopped("stopped before all was evaluated"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -105,20 +106,28 @@ def _pair(text: str) -> tuple[float, float]:
     return first, second
 
 
-def _later(what: str) -> int:
+def _stopped(what: str) -> int:
     print(f"{what}; the same command goes on", file=sys.stderr)
     return INTERRUPTED
 
 
 def train(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
-    """Both stages and the model in half precision; whether all is done."""
-    photos = gather(chosen)
+    """Train both stages and export the model.
+
+    Args:
+        chosen: the options of the command line.
+        out_of_time: whether to stop.
+
+    Returns:
+        Whether everything is done.
+    """
+    photos = link_photos(chosen)
     folders = dict(zip(STAGES, (photos / "tiny", photos), strict=True))
     for number, stage in enumerate(STAGES):
         place = chosen.output / stage
         if _finished(place):
             continue
-        second = {**SECOND, "init": os.fspath(chosen.output / STAGES[0])} if number else {}
+        second = {**CONTRASTIVE_RECIPE, "init": os.fspath(chosen.output / STAGES[0])} if number else {}
         options = {
             **RECIPE,
             **second,
@@ -132,9 +141,9 @@ def train(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
             place,
             model=None if number else architecture(chosen.size),
             options=options,
-            on_packed=_say_packed,
+            on_packed=_print_packed,
             on_compiled=lambda seconds: print(f"compiling took {seconds:.0f} s", flush=True),
-            on_progress=_Told(stage),
+            on_progress=_ProgressPrinter(stage),
             stop=out_of_time,
         )
         if report.interrupted:
@@ -144,12 +153,12 @@ def train(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
 
 
 def architecture(size: str) -> dict[str, Any]:
-    """As `pretrain --model SIZE`, for pictures of 64 pixels in patches of 8."""
+    """The architecture of `pretrain --model SIZE`, for images of 64 pixels in patches of 8."""
     return {**PRESETS[size], "image_size": 64, "patch_size": 8, "norm_pix_loss": True}
 
 
-def gather(chosen: argparse.Namespace) -> Path:
-    """A folder of links to the photos: `tiny`, and of CIFAR-10's those that are drawn, `cifar`."""
+def link_photos(chosen: argparse.Namespace) -> Path:
+    """Make a folder of links to the photos: `tiny`, and a random half of CIFAR-10's as `cifar`."""
     folder: Path = chosen.output / "mix"
     data, cifar = (place.absolute() / "train" for place in (chosen.data, chosen.cifar))
     for source, name, most in ((data, "tiny", 10**9), (cifar, "cifar", CIFAR_PHOTOS)):
@@ -167,25 +176,32 @@ def gather(chosen: argparse.Namespace) -> Path:
 
 
 def export(chosen: argparse.Namespace) -> None:
-    """OUTPUT/model in half precision, with its pictures, and what the card tells of the training."""
+    """Write OUTPUT/model in half precision with its plots, and facts about the training for its card."""
     run, place = chosen.output / STAGES[-1], chosen.output / "model"
     model = ViTMAEForPreTraining.from_pretrained(run)
-    model.save_pretrained(place, dtype=torch.float16, max_shard_size=SHARD)
+    model.save_pretrained(place, dtype=torch.float16, max_shard_size=SHARD_BYTES)
     ViTImageProcessor.from_pretrained(run).save_pretrained(place)
     for name in PICTURES:
         shutil.copy(run / name, place / name)
-    told = facts(chosen, sum(parameter.numel() for parameter in model.parameters()))
-    (chosen.output / "facts.md").write_text(_markdown(told), "utf-8")
-    (chosen.output / "facts.json").write_text(json.dumps(told, indent=1), "utf-8")  # last: then it is done
+    facts = training_facts(chosen, sum(parameter.numel() for parameter in model.parameters()))
+    (chosen.output / "facts.md").write_text(_markdown(facts), "utf-8")
+    (chosen.output / "facts.json").write_text(
+        json.dumps(facts, indent=1), "utf-8"
+    )  # last, because it marks the end
 
 
-def facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any]:
-    """What the card says of the training."""
+def training_facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any]:
+    """Facts about the training for the card.
+
+    Args:
+        chosen: the options of the command line.
+        parameters: of the model.
+    """
     return {
         "size": chosen.size,
         "parameters": parameters,
         "batch_size": chosen.batch_size,
-        "machine": machine("torch"),
+        "machine": describe_machine("torch"),
         "device": _device(chosen.device),
         "stages": {stage: _stage(chosen.output / stage) for stage in STAGES},
     }
@@ -193,7 +209,7 @@ def facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any]:
 
 def _stage(place: Path) -> dict[str, Any]:
     report, run = (json.loads((place / name).read_bytes()) for name in ("report.json", "run.json"))
-    lines = RunLog(place / "log.jsonl").read()
+    lines = PretrainLog(place / "log.jsonl").read()
     kept = ("photos", "failed", "epochs", "steps", "seconds", "loss")
     ends = {"first": lines[0], "last": lines[-1]} if lines else {}
     losses = {
@@ -214,16 +230,16 @@ def _device(name: str) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _markdown(told: dict[str, Any]) -> str:
-    stages = told["stages"]
+def _markdown(facts: dict[str, Any]) -> str:
+    stages = facts["stages"]
     rows = list(dict.fromkeys(name for stage in stages.values() for name in stage))
     body = [[name, *(_cell(stage.get(name, "–")) for stage in stages.values())] for name in rows]
-    head = f"{told['size']}, {told['parameters']:,} parameters, batches of {told['batch_size']}; on "
-    return f"{head}{told['device']} ({told['machine']})\n\n{table(['', *stages], body)}\n"
+    head = f"{facts['size']}, {facts['parameters']:,} parameters, batches of {facts['batch_size']}; on "
+    return f"{head}{facts['device']} ({facts['machine']})\n\n{markdown_table(['', *stages], body)}\n"
 
 
 def _cell(value: object) -> str:
-    return rounded(value) if isinstance(value, float) and abs(value) >= 1e-3 else str(value)
+    return format_figure(value) if isinstance(value, float) and abs(value) >= 1e-3 else str(value)
 
 
 def _finished(place: Path) -> bool:
@@ -231,19 +247,19 @@ def _finished(place: Path) -> bool:
     return report.exists() and not json.loads(report.read_bytes())["interrupted"]
 
 
-def _say_packed(done: int, total: int) -> None:
+def _print_packed(done: int, total: int) -> None:
     if done % 10_240 == 0 or done == total:
         print(f"packed {done} of {total} photos", flush=True)
 
 
-class _Told:
-    """Prints a line now and then."""
+class _ProgressPrinter:
+    """Prints the progress every 20 seconds."""
 
     def __init__(self, stage: str) -> None:
         self._stage, self._last = stage, float("-inf")
 
     def __call__(self, moment: PretrainProgress) -> None:
-        if moment.share < 1 and time.monotonic() - self._last < 20:
+        if moment.fraction < 1 and time.monotonic() - self._last < 20:
             return
         self._last = time.monotonic()
         line = moment.line

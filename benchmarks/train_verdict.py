@@ -1,4 +1,4 @@
-"""The second half of `benchmarks.train_default`: the projection, the figures, and whether they are better."""
+"""The second half of `benchmarks.train_default`: fit the projection, evaluate, and compare."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.default_model import DEFAULT, write_labels
-from benchmarks.measuring import table
+from benchmarks.timing import markdown_table
 
 POOLING = ("-o", "pooling=moments")
 FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
@@ -20,7 +20,15 @@ JUDGED = ("P@10", "20-NN")
 
 
 def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
-    """Adapt, evaluate beside the bundled model, and print both and the verdict; whether all is done."""
+    """Fit a projection, evaluate this and the bundled model, and print the comparison.
+
+    Args:
+        chosen: the options of the command line.
+        out_of_time: whether to stop.
+
+    Returns:
+        Whether everything is done.
+    """
     output: Path = chosen.output
     if not (output / "adapted.json").exists():
         if out_of_time():
@@ -44,7 +52,7 @@ def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
 
 
 def adapt(chosen: argparse.Namespace) -> None:
-    """The projection as the bundled model's was made; it is written only where it is better than none."""
+    """Fit the projection as for the bundled model; it is written only if it is better than none."""
     sizes = ("--photos", "6000", "--views", "6", "--held-out", "1000")
     projection = chosen.output / "model" / "projection.safetensors"
     command = ("adapt", os.fspath(pictures(chosen)), "--model", os.fspath(chosen.output / "model"), *POOLING)
@@ -53,14 +61,14 @@ def adapt(chosen: argparse.Namespace) -> None:
 
 
 def pictures(chosen: argparse.Namespace) -> Path:
-    """The training pictures of both sets."""
-    from benchmarks.train_default import gather
+    """The training images of both sets."""
+    from benchmarks.train_default import link_photos
 
-    return gather(chosen)
+    return link_photos(chosen)
 
 
 def _sets(chosen: argparse.Namespace) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Name, folder and options of what neither model has seen."""
+    """Name, folder and options of the evaluation sets, which neither model was trained on."""
     labels = chosen.output / "tiny-labels.csv"
     write_labels(chosen.data / "val" / "val_annotations.txt", labels)
     tiny = ("tiny-imagenet", os.fspath(chosen.data / "val"), ("--labels", os.fspath(labels)))
@@ -68,7 +76,7 @@ def _sets(chosen: argparse.Namespace) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def _vitmae_search(chosen: argparse.Namespace, words: Sequence[str], kept: Path) -> None:
-    """The command, in a process of its own; what it says as JSON goes to `kept`. Ends where it fails."""
+    """Run the command in a process of its own and write its JSON to `kept`. Exits if it fails."""
     common = ("--device", chosen.device, "--library", os.fspath(chosen.output / "library"), "--json")
     command = [sys.executable, "-m", "vitmae_search", *words, *common]
     print(" ".join(command[1:]), flush=True)
@@ -90,7 +98,7 @@ def verdict(found: dict[str, dict[str, dict[str, Any]]]) -> str:
         ]
         new, old = (method["neighbours"] for method in methods.values())
         words = [f"{figure}: {_compared(new[figure], old[figure])}" for figure in JUDGED]
-        parts.append(f"### {name}\n\n{table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
+        parts.append(f"### {name}\n\n{markdown_table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
     return "\n".join(parts)
 
 

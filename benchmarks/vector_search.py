@@ -1,12 +1,12 @@
-"""Kinds of vector index side by side on vectors that are hard to search: one query at a time, the ten best.
+"""Kinds of vector index compared on vectors that are difficult to search: one query at a time, the ten best.
 
     python -m benchmarks.vector_search [--count 100000] [--data FOLDER] [--cache FOLDER] [--all]
 
-Vectors are made (clusters that overlap, D = 768), or come from photos in `--data`, embedded by the bundled
-model (D = 256) and, where there are too few, mixed with each other and with noise. Half of the queries are
-held out, half are stored vectors with noise. All kinds take turns, in blocks of queries, with one thread each
-(NumPy takes what it finds). `--cache` keeps the vectors; graphs take minutes to build, so at more than
-200,000 they want `--all`.
+Vectors are generated (overlapping clusters, D = 768), or come from photos in `--data`, embedded by the
+bundled model (D = 256) and, if there are too few, mixed with each other and with noise. Half of the queries
+are held out, half are stored vectors with noise. All kinds take turns in blocks of queries, with one thread
+each (NumPy decides for itself). `--cache` keeps the vectors. Graphs take minutes to build, so with more than
+200,000 vectors they are only measured with `--all`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import machine, rounded, table
+from benchmarks.timing import describe_machine, format_figure, markdown_table
 from benchmarks.vector_data import (
-    Data,
     K,
+    SearchData,
     Vectors,
-    clusters,
-    embedded,
+    clustered_vectors,
+    embed_folder,
     kth_scores,
-    mixtures,
-    prepared,
-    recall,
+    load_or_make,
+    mixed_vectors,
+    recall_at_k,
 )
-from benchmarks.vector_kinds import Kind, Ours, kinds
+from benchmarks.vector_indexes import IndexKind, LibraryIndex, index_kinds
 
 _BLOCKS = 10
 _WARM_UP = 3
-_SLOW = 3  # queries a block for what compares all of many vectors
+_SLOW = 3  # queries in a block for exact kinds, if there are many vectors
 _MANY = 200_000
 _SHARES = (0.5, 0.05, 0.001)
 
@@ -57,26 +57,36 @@ def main() -> None:
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=chosen.cache)))
         name, draw = (
-            ("clusters", clusters()) if chosen.data is None else ("photos", mixtures(embedded(chosen.data)))
+            ("clusters", clustered_vectors())
+            if chosen.data is None
+            else ("photos", mixed_vectors(embed_folder(chosen.data)))
         )
-        data = prepared(name, draw, chosen.count, chosen.cache or folder)
-        print(machine("faiss-cpu", "numpy", "hnswlib", "usearch"))
+        data = load_or_make(name, draw, chosen.count, chosen.cache or folder)
+        print(describe_machine("faiss-cpu", "numpy", "hnswlib", "usearch"))
         print(f"{len(data.vectors)} vectors of {data.vectors.shape[1]} ({name})\n")
         compare(data, folder, slow=chosen.all or chosen.count <= _MANY)
 
 
-def compare(data: Data, folder: Path, *, slow: bool) -> None:
-    """Build all, let them take turns, and print both tables."""
-    ours = Ours(data.vectors, folder / "ours")
-    measured = [Row(kind) for kind in [*kinds(len(data.vectors), slow), ours] if _installed(kind)]
+def compare(data: SearchData, folder: Path, *, slow: bool) -> None:
+    """Build all kinds, time them in turns, and print both tables.
+
+    Args:
+        data: vectors and queries.
+        folder: for index files.
+        slow: include graphs.
+    """
+    ours = LibraryIndex(data.vectors, folder / "ours")
+    measured = [
+        Measurement(kind) for kind in [*index_kinds(len(data.vectors), slow), ours] if _installed(kind)
+    ]
     for row in measured:
         row.build(data, folder)
-    take_turns(measured, data)
+    time_queries_interleaved(measured, data)
     made = ours.approximate
-    filters = filtered(ours, data)
+    filters = measure_filters(ours, data)
     for row in measured:
-        row.change(data)
-    print(table(HEADER, [row.cells(data) for row in measured]))
+        row.time_updates(data)
+    print(markdown_table(HEADER, [row.cells(data) for row in measured]))
     if made is None:
         print("\nOurs stayed exact.\n")
     else:
@@ -84,7 +94,7 @@ def compare(data: Data, folder: Path, *, slow: bool) -> None:
         print(
             f"\nOurs: {made.kind}, {known.candidates} compared, recall {known.recall:.3f} as it measured.\n"
         )
-    print(table(["filter leaves", "photos", "p50, ms", "p99, ms", "recall@10"], filters))
+    print(markdown_table(["filter leaves", "photos", "p50, ms", "p99, ms", "recall@10"], filters))
 
 
 HEADER = (
@@ -94,53 +104,63 @@ HEADER = (
 
 
 @dataclass(eq=False)
-class Row:
-    """A kind and what was measured of it. What it cannot do stays None."""
+class Measurement:
+    """A kind of index and what was measured of it. What it cannot do stays None."""
 
-    kind: Kind
+    kind: IndexKind
     building: float = 0.0
     stored: int | None = None
     opening: float | None = None
     adding: float | None = None
     removing: float | None = None
     seconds: list[float] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
+    queried: list[int] = field(default_factory=list)
     scores: list[Vectors] = field(default_factory=list)
 
-    def build(self, data: Data, folder: Path) -> None:
-        """Build it, write it and read it; the file is deleted."""
-        self.building = _seconds(lambda: self.kind.build(data.vectors)) or 0.0
+    def build(self, data: SearchData, folder: Path) -> None:
+        """Time building, writing and reading it; the file is deleted.
+
+        Args:
+            data: the vectors.
+            folder: for the file.
+        """
+        self.building = _timed(lambda: self.kind.build(data.vectors)) or 0.0
         print(f"{self.kind.name}: built in {self.building:.1f} s", file=sys.stderr, flush=True)
         path = folder / "index"
-        if _seconds(lambda: self.kind.save(path)) is not None:
+        if _timed(lambda: self.kind.save(path)) is not None:
             self.stored = path.stat().st_size
-            self.opening = _seconds(lambda: self.kind.reopen(path))
+            self.opening = _timed(lambda: self.kind.reopen(path))
             path.unlink()
 
-    def ask(self, data: Data, queries: Sequence[int]) -> None:
-        """Time these queries one by one."""
+    def time_queries(self, data: SearchData, queries: Sequence[int]) -> None:
+        """Time queries one by one.
+
+        Args:
+            data: vectors and queries.
+            queries: their numbers.
+        """
         for number in queries:
             query = data.queries[number]
             started = time.perf_counter()
             found = self.kind.search(query)
             self.seconds.append(time.perf_counter() - started)
-            self.asked.append(number)
+            self.queried.append(number)
             self.scores.append(data.scores(query, found))
 
-    def change(self, data: Data) -> None:
-        """Add new vectors, and remove as many."""
+    def time_updates(self, data: SearchData) -> None:
+        """Time adding new vectors and removing as many."""
         count = len(data.more)
         ids = len(data.vectors) + np.arange(count)
         gone = np.sort(np.random.default_rng(0).choice(len(data.vectors), count, replace=False))
-        self.adding = _seconds(lambda: self.kind.add(ids, data.more))
-        self.removing = _seconds(lambda: self.kind.remove(gone))
+        self.adding = _timed(lambda: self.kind.add(ids, data.more))
+        self.removing = _timed(lambda: self.kind.remove(gone))
 
-    def cells(self, data: Data) -> list[str]:
-        """As in `HEADER`."""
+    def cells(self, data: SearchData) -> list[str]:
+        """The cells of its row, as in `HEADER`."""
         p50, p99 = 1000 * np.percentile(self.seconds, (50, 99))
-        asked, scores = np.array(self.asked), np.stack(self.scores)
-        held_out = asked < len(data.queries) // 2
-        recalls = [recall(scores[half], data.kth[asked[half]]) for half in (held_out, ~held_out)]
+        queried, scores = np.array(self.queried), np.stack(self.scores)
+        held_out = queried < len(data.queries) // 2
+        recalls = [recall_at_k(scores[half], data.kth[queried[half]]) for half in (held_out, ~held_out)]
         return [
             self.kind.name,
             f"{self.building:.1f}",
@@ -156,8 +176,13 @@ class Row:
         ]
 
 
-def take_turns(rows: Sequence[Row], data: Data) -> None:
-    """Ask every query of every kind, block by block, each block begun by another kind."""
+def time_queries_interleaved(rows: Sequence[Measurement], data: SearchData) -> None:
+    """Time every query with every kind, in blocks; each block begins with another kind.
+
+    Args:
+        rows: the kinds.
+        data: vectors and queries.
+    """
     for row in rows:
         for query in data.queries[:_WARM_UP]:
             row.kind.search(query)
@@ -166,11 +191,16 @@ def take_turns(rows: Sequence[Row], data: Data) -> None:
         first = number % len(rows)
         for row in (*rows[first:], *rows[:first]):
             slow = row.kind.exact and len(data.vectors) > _MANY
-            row.ask(data, block[:: len(block) // _SLOW] if slow else block)
+            row.time_queries(data, block[:: len(block) // _SLOW] if slow else block)
 
 
-def filtered(ours: Ours, data: Data) -> list[list[str]]:
-    """How ours does where only a share of the photos is searched, drawn at random."""
+def measure_filters(ours: LibraryIndex, data: SearchData) -> list[list[str]]:
+    """Rows of the second table: ours with random filters that leave a share of the photos.
+
+    Args:
+        ours: the library's index.
+        data: vectors and queries.
+    """
     rows, count = [], len(data.vectors)
     for share in _SHARES:
         allowed = np.sort(np.random.default_rng(1).choice(count, max(K, int(share * count)), replace=False))
@@ -182,13 +212,13 @@ def filtered(ours: Ours, data: Data) -> list[list[str]]:
             seconds.append(time.perf_counter() - started)
             scores.append(data.scores(query, found))
         p50, p99 = 1000 * np.percentile(seconds, (50, 99))
-        found_share = recall(np.stack(scores), kth)
+        found_share = recall_at_k(np.stack(scores), kth)
         rows.append([f"{share:.1%}", str(len(allowed)), f"{p50:.2f}", f"{p99:.2f}", f"{found_share:.3f}"])
     return rows
 
 
-def _installed(kind: Kind) -> bool:
-    """Whether its package is here; says so where it is not."""
+def _installed(kind: IndexKind) -> bool:
+    """Whether its package is installed; prints a message if not."""
     here = kind.module is None or importlib.util.find_spec(kind.module) is not None
     if not here:
         print(
@@ -197,8 +227,8 @@ def _installed(kind: Kind) -> bool:
     return here
 
 
-def _seconds(do: Callable[[], object]) -> float | None:
-    """How long it takes; None where the kind cannot."""
+def _timed(do: Callable[[], object]) -> float | None:
+    """Seconds that it takes; None if the kind cannot do it."""
     started = time.perf_counter()
     try:
         do()
@@ -208,7 +238,7 @@ def _seconds(do: Callable[[], object]) -> float | None:
 
 
 def _cell(figure: float | None, of: Callable[[float], float]) -> str:
-    return "—" if figure is None else rounded(of(figure))
+    return "—" if figure is None else format_figure(of(figure))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, Options, PluginInfo
 
 
 def prepare(image: Image.Image, /) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BOX))
 
 
-class Drowned:
+class Drowned(Embedder):
     model = "drowned"
     dimension = 195
     input_size: int | None = 8
@@ -32,7 +32,7 @@ class Drowned:
         pass
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="drowned", title="Drowned", options={"side": 8})
 
     def open(self, options: Options, *, device: str, precision: str) -> Drowned:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
+from vitmae_search.embedding import Classifier, Embedder, EmbedderPlugin, Options, PluginInfo
 from vitmae_search.errors import DeviceError
 from vitmae_search.records import Reconstruction
 
@@ -34,10 +34,10 @@ class Device:
     """One call: counted, and refused where the device is lost or has no room."""
 
     def __init__(self) -> None:
-        self.calls = self.rests = 0
+        self.calls = self.offloads = 0
 
-    def rest(self) -> None:
-        self.rests += 1
+    def offload(self) -> None:
+        self.offloads += 1
 
     def compute(self, rows: int) -> None:
         self.calls += 1
@@ -47,7 +47,7 @@ class Device:
             raise MemoryError(f"no room for {rows} rows")
 
 
-class Failing(Device):
+class Failing(Device, Embedder):
     model = "failing"
     dimension = 192
     input_size: int | None = 8
@@ -73,7 +73,7 @@ class Failing(Device):
         pass
 
 
-class FailingClassifier(Device):
+class FailingClassifier(Device, Classifier):
     model = "failing"
     input_size: int | None = 8
     identity: Mapping[str, Any] = {"side": 8}
@@ -90,7 +90,7 @@ class FailingClassifier(Device):
         pass
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(
         name="failing", title="Failing", capabilities=frozenset({"embed", "reconstruct", "classify"})
     )

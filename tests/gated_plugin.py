@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, Options, PluginInfo
 
 GATE = Path(__file__).with_name("gate")
 
@@ -26,7 +26,7 @@ def prepare(image: Image.Image, /) -> np.ndarray:
     return grid.repeat(EACH, axis=0).repeat(EACH, axis=1)
 
 
-class Gated:
+class Gated(Embedder):
     model = "gated"
     dimension = 192
     input_size: int | None = 8
@@ -46,7 +46,7 @@ class Gated:
         pass
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="gated", title="Gated")
 
     def open(self, options: Options, *, device: str, precision: str) -> Gated:

@@ -1,6 +1,6 @@
 """Search a photo folder by how its photos look, with a masked autoencoder, on your own machine.
 
-`Library` is the front door::
+Start with `Library`::
 
     from vitmae_search import Library
 
@@ -21,7 +21,7 @@ __all__ = ["Library", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Library` and `__version__` on first use: importing the package alone loads nothing that takes time."""
+    """Load `Library` and `__version__` on first use, so that importing the package alone is quick."""
     if name == "Library":
         from vitmae_search.library import Library
 

@@ -1,4 +1,4 @@
-"""`python -m vitmae_search` is the command `vitmae-search`."""
+"""Run the command `vitmae-search` as `python -m vitmae_search`."""
 
 from vitmae_search.cli.main import main
 

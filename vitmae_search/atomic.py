@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file has all of its new content or none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from typing import IO
 
 @contextmanager
 def write_atomically(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A binary stream whose bytes appear under `path` when the block ends, and never if it fails.
+    """Write a file by way of a temporary one beside it, which is renamed when the block ends.
 
-    From then on they outlast a power cut, if `durable`; that takes some milliseconds. Raises OSError. A kill
-    leaves `.NAME.*.tmp`.
+    Where the block fails, `path` keeps its old content, or stays absent. A process that is killed leaves the
+    temporary file, `.NAME.*.tmp`.
+
+    Args:
+        path: The file.
+        durable: Whether the content must outlast a power cut from the end of the block on, which takes some
+            milliseconds.
+
+    Yields:
+        A binary stream.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -34,7 +45,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; file systems that cannot are left to themselves."""
+    """Make a rename in `folder` durable, on file systems that can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

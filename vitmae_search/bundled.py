@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie: in the wheel, or in the checkout."""
+"""Bundled files: plugins, models and the app, inside the wheel or beside the package in a checkout."""
 
 from __future__ import annotations
 

@@ -1,37 +1,38 @@
-"""Every error that a person may see, in one tree.
+"""Errors that are meant for people to read and act on, in one tree.
 
 ::
 
     VitmaeSearchError
-    ├── PhotoError              one file could not be used; the others go on
+    ├── PhotoError              one file could not be used; work on the others goes on
     │   ├── UnreadablePhoto       the disk or the permissions refuse it
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
-    ├── LabelsError             a table of labels is wrong, or photos have none
-    ├── ModelError
-    │   ├── ConfigError           a field, its value and the rule it breaks
+    ├── LabelsError             a table of labels is wrong, or photos lack labels
+    ├── ModelError              a model could not be made, found or loaded
+    │   ├── ConfigError           a field, its value and the rule it breaks; a ValueError too
     │   ├── CheckpointError       a weights file that cannot be loaded
-    │   ├── ModelNotFound         no such name, folder, file or hub id
-    │   └── NoDecoder             reconstructions asked of an encoder alone
-    ├── DeviceError             a device or precision that is not there, a device that is lost or full
-    ├── PluginError
-    │   ├── PluginNotFound
+    │   ├── ModelNotFound         no such name, folder, file or hub id; an OSError too
+    │   └── NoDecoder             a reconstruction by a model that is an encoder alone
+    ├── DeviceError             no such device or precision, or a device that is lost or full
+    ├── PluginError             a plugin is missing or misbehaves
+    │   ├── PluginNotFound        no plugin has this name
     │   ├── PluginBroken          it does not load, or breaks the contract
-    │   └── PluginOptionError     an option that it does not have, or a bad value
-    ├── LibraryError
+    │   └── PluginOptionError     no such option, or a bad value
+    ├── LibraryError            a library could not be opened or written
     │   ├── LibraryBusy           another process is writing
     │   ├── LibraryDamaged        the catalogue cannot be read
     │   ├── LibraryTooNew         written by a newer version
-    │   ├── LibraryEmpty          nothing indexed yet
-    │   └── StorageError          disk full, read-only folder
+    │   ├── LibraryEmpty          nothing is indexed yet
+    │   └── StorageError          a full disk, a read-only folder
     ├── SpaceError              no such embedding space, or spaces that would mix
-    ├── VectorIndexError
-    │   └── VectorCacheDamaged    the file is rebuilt from the catalogue
-    ├── TrainingError
-    └── EvaluationError         nothing can be measured
+    ├── VectorIndexError        a vector index cannot do what it was called for
+    │   └── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
+    ├── TrainingError           training cannot start or go on
+    └── EvaluationError         there is nothing that could be measured
 
-A message says what happened, to which file, and what to do, in one or two sentences.
+A message says in one or two sentences what happened, to which file, and what to do. Errors with more than a
+message pickle with all their attributes, since they come from processes that decode photos.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ import os
 import traceback
 
 
-def let_go(error: BaseException) -> None:
-    """Empty the frames that it came by, and those of its causes: they hold a photo's bytes and pixels.
+def clear_frames(error: BaseException) -> None:
+    """Release the local variables that the tracebacks of an error and of its causes keep alive.
 
-    For errors that are kept for a while. Their tracebacks stay, without locals.
+    They hold a photo's bytes and pixels. It is for errors that are kept for a while; the tracebacks remain.
     """
-    one: BaseException | None = error
-    while one is not None:
-        traceback.clear_frames(one.__traceback__)
-        one = one.__cause__ or one.__context__
+    current: BaseException | None = error
+    while current is not None:
+        traceback.clear_frames(current.__traceback__)
+        current = current.__cause__ or current.__context__
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
@@ -64,7 +65,9 @@ class VitmaeSearchError(Exception):
 class PhotoError(VitmaeSearchError):
     """One photo could not be used.
 
-    `reason` is a short phrase without the path, for a table of failures; `str()` has both.
+    Attributes:
+        path: The file, None for a picture that has none.
+        reason: A short phrase without the path, for a table of failures; the message has both.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, reason: str) -> None:
@@ -101,7 +104,13 @@ class ModelError(VitmaeSearchError):
 
 
 class ConfigError(ModelError, ValueError):
-    """A configuration field breaks a rule."""
+    """A configuration field or an argument breaks a rule.
+
+    Attributes:
+        field: Its name.
+        value: What it was set to.
+        rule: What it must be, "must be a positive integer".
+    """
 
     def __init__(self, field: str, value: object, rule: str) -> None:
         self.field, self.value, self.rule = field, value, rule
@@ -111,27 +120,35 @@ class ConfigError(ModelError, ValueError):
         return type(self), (self.field, self.value, self.rule)
 
 
-class CheckpointError(ModelError):
+class CheckpointError(ModelError, RuntimeError):
     """A weights file cannot be loaded: truncated, a pickle, NaN, or of other shapes."""
 
 
-class ModelNotFound(ModelError):
-    """No model has this name, path or hub id, or the hub cannot be reached."""
+class ModelNotFound(ModelError, OSError):
+    """No model has this name, path or hub id, or the hub cannot be reached.
+
+    An `OSError` too, which is what the reference's `from_pretrained` raises.
+    """
 
 
 class NoDecoder(ModelError):
-    """The checkpoint is an encoder alone, so it cannot reconstruct."""
+    """The model has no decoder, so it cannot reconstruct."""
 
 
 class DeviceError(VitmaeSearchError):
-    """The device or precision that was asked for is not available, was lost, or has too little memory.
+    """The chosen device or precision is not available, the device was lost, or its memory is too small.
 
-    No photo is to blame, and trying another one will not help.
+    No photo is the cause, so another one would fail too.
     """
 
 
 class PluginError(VitmaeSearchError):
-    """A plugin is missing or misbehaves. `plugin` is its name."""
+    """A plugin is missing or misbehaves.
+
+    Attributes:
+        plugin: Its name.
+        message: What it did, without the name.
+    """
 
     def __init__(self, plugin: str, message: str) -> None:
         self.plugin, self.message = plugin, message
@@ -182,11 +199,11 @@ class SpaceError(VitmaeSearchError):
 
 
 class VectorIndexError(VitmaeSearchError):
-    """A vector index was asked for something that it cannot do."""
+    """A vector index cannot do what it was called for."""
 
 
 class VectorCacheDamaged(VectorIndexError):
-    """The index file fails its checks. It is a cache: rebuild it from the catalogue."""
+    """The index file fails its checks. As a cache, it can be rebuilt from the catalogue."""
 
 
 class TrainingError(VitmaeSearchError):
@@ -194,4 +211,4 @@ class TrainingError(VitmaeSearchError):
 
 
 class EvaluationError(VitmaeSearchError):
-    """There are no photos that anything could be measured on."""
+    """There are no photos to measure on."""

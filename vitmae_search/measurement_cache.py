@@ -1,7 +1,7 @@
-"""What was measured of this machine, remembered in the user's cache folder.
+"""Measurements of this machine, kept in JSON files of the user's cache folder.
 
-Machines may share that folder, so that every figure lies under a key that names the machine. Nothing depends
-on a figure but speed and what lists show: whatever goes wrong is logged, and never raised.
+Machines may share that folder, so each figure has a key that includes the machine. Figures decide nothing but
+speed and what lists show, so errors are logged and never raised.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ log = logging.getLogger(__name__)
 
 
 def machine_key(*facts: object) -> str:
-    """The key of what was measured of these facts (plain JSON) on this machine."""
+    """Make the key of a measurement on this machine.
+
+    Args:
+        *facts: What else the figure depends on, as JSON values.
+    """
     machine = (platform.node(), platform.machine(), os.cpu_count())
     return hashlib.sha256(json.dumps([facts, machine]).encode()).hexdigest()
 
 
-def recall(name: str) -> dict[str, Any]:
-    """All that the file `name` of the cache folder says, by key; nothing where it is absent or damaged."""
+def load_cached(name: str) -> dict[str, Any]:
+    """The figures in the file `name` of the cache folder, by key; none where it is absent or damaged."""
     path = settings().cache / name
     try:
         figures = json.loads(path.read_bytes())
@@ -39,12 +43,19 @@ def recall(name: str) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
-def remember(name: str, key: str, figure: object, what: str) -> None:
-    """Keep a figure (plain JSON) in the file `name`; `what` says in the log's warning what is not kept."""
+def save_cached(name: str, key: str, figure: object, what: str) -> None:
+    """Write a figure into a file of the cache folder, beside those that are there.
+
+    Args:
+        name: The file's name.
+        key: What `machine_key` gives.
+        figure: The measurement, as JSON values.
+        what: Names the figure in the warning that is logged where it cannot be written.
+    """
     path = settings().cache / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures = {**recall(name), key: figure}
+        figures = {**load_cached(name), key: figure}
         with write_atomically(path, durable=False) as stream:
             stream.write(json.dumps(figures, indent=1).encode())
     except OSError as error:

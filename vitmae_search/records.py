@@ -1,9 +1,8 @@
-"""The frozen objects that cross rooms. They hold values, and no behaviour beyond a derived figure.
+"""Records: the frozen objects that pass between the packages of this project.
 
-Paths are absolute `str` as the operating system gives them (`os.fsdecode`: bytes that are not UTF-8
-come through as surrogates). Show them with `errors.display_path`.
-
-What lists of models and plugins hold: the frozen objects that `records` has from here.
+They hold values, and no behaviour beyond a derived figure. Paths are absolute `str` as the operating system
+gives them (`os.fsdecode`: bytes that are not UTF-8 become surrogates); show them with `errors.display_path`.
+Times of `created_at`, `started_at` and `ended_at` are in UTC.
 """
 
 from __future__ import annotations
@@ -16,70 +15,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class ModelListing:
-    """A model that can be named: where it is, what it has, and how fast it is here.
-
-    `source`: "bundled", "trained" (a training run's folder on this machine), "cached" (from the hub), or
-    "hub" (to be downloaded). `dimension` is the length of the vectors that are searched without a word of
-    layers, pooling and projection. `bytes` and `parameters` are those of its weights. `decoder` says
-    whether it can reconstruct, `projection` whether one comes with it; None where that is not known.
-
-    The host fills in the rest: the `plugin` that named it, and what `models --speed` found on this machine,
-    `images_per_second` through its encoder on `measured_on`, a device and a precision.
-    """
-
-    name: str
-    source: str
-    path: str | None
-    dimension: int | None
-    image_size: int | None
-    parameters: int | None
-    bytes: int | None
-    note: str = ""
-    decoder: bool | None = None
-    projection: bool | None = None
-    plugin: str = ""
-    images_per_second: float | None = None
-    measured_on: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexListing:
-    """What a space is searched with: `kind` is "exact" or the name of an approximate index, whose `recall`
-    (of the ten best, 0 to 1) was measured. `vectors` and `bytes` are those of its files; `reason` says why.
-    """
-
-    kind: str
-    vectors: int
-    bytes: int
-    recall: float | None
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class PluginListing:
-    """A plugin as discovery found it; `error` is set where it did not load."""
-
-    name: str
-    title: str
-    origin: str
-    api_version: int | None
-    vector_revision: int | None
-    capabilities: tuple[str, ...]
-    options: Mapping[str, object]
-    error: str | None = None
+# Photos and folders
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `stat` says of a file; equal stamps mean that it need not be read again.
+    """What `stat` says of a file; a file whose stamp is unchanged need not be read again.
 
-    `mtime_ns` in nanoseconds since the epoch, `device` is `st_dev`.
+    Attributes:
+        path: The file.
+        size: In bytes.
+        mtime_ns: When it was last modified, in nanoseconds since the epoch.
+        device: `st_dev`, the file system; it is not compared.
     """
 
     path: str
@@ -89,19 +36,17 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class ScanProblem:
-    """A folder or entry that the walk could not look into."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class PhotoMetadata:
-    """What belongs to a content: `width` and `height` in pixels as shown (after orientation).
+    """What a photo's content says of itself; copies of a content share it.
 
-    `taken_at` is the camera's local time, without a zone. Latitude and longitude in degrees, north and
-    east positive.
+    Attributes:
+        width: In pixels, as shown (after orientation).
+        height: In pixels, as shown.
+        format: Pillow's name of the file format, "JPEG".
+        taken_at: The camera's local time, without a zone.
+        camera: The camera's model.
+        latitude: In degrees, north positive.
+        longitude: In degrees, east positive.
     """
 
     width: int
@@ -115,7 +60,18 @@ class PhotoMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A file in the catalogue, with the metadata of its content. `digest` is SHA-256 in hex."""
+    """A file in the catalogue.
+
+    Attributes:
+        photo_id: Its number in the catalogue.
+        path: The file.
+        size: In bytes.
+        mtime_ns: When it was last modified, in nanoseconds since the epoch.
+        missing: Whether the last walk found it gone.
+        content_id: The number of its content; copies have the same.
+        digest: SHA-256 of the content, in hex.
+        metadata: That of the content.
+    """
 
     photo_id: int
     path: str
@@ -129,7 +85,15 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file without a vector in one space, and why."""
+    """A file without a vector in one space.
+
+    Attributes:
+        path: The file.
+        reason: A short phrase, without the path.
+        size: In bytes, when it was tried.
+        mtime_ns: When it was last modified, in nanoseconds since the epoch; an unchanged file is not tried
+            again.
+    """
 
     path: str
     reason: str
@@ -138,12 +102,55 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """One embedding space: vectors that may be compared with each other.
+class ScanProblem:
+    """A folder or entry that a walk could not read, and why."""
 
-    `identity` is what `fingerprint` hashes; `provenance` (device, precision, batch size, versions) is
-    recorded and not hashed. `options` reopen the embedder. The vectors of a derived space are a projection
-    (its digest) of its parent's, the features.
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder that the person has indexed.
+
+    Attributes:
+        root_id: Its number in the catalogue.
+        path: The folder.
+        device: `st_dev`, the file system that it was on; None where that is not known.
+        offline: Whether the last run found it away: absent, empty or on another file system.
+        photos: How many photos on disk lie under it.
+    """
+
+    root_id: int
+    path: str
+    device: int | None
+    offline: bool
+    photos: int
+
+
+# Embedding spaces and searching
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space: vectors that may be compared with each other.
+
+    Attributes:
+        space_id: Its number in the catalogue.
+        fingerprint: SHA-256 of `identity`, in hex.
+        plugin: The name of the plugin that embeds.
+        model: The name of its model.
+        dimension: The length of a vector.
+        decode: "scaled" or "exact", how photos are decoded.
+        options: The plugin's options, with which the embedder opens again.
+        identity: What decides the vectors, as JSON values.
+        provenance: Device, precision, batch size and versions: recorded, and no part of the identity.
+        revision: Counts the changes to its vectors.
+        vectors: How many it has.
+        current: Whether it is the one that is searched by default.
+        created_at: When it was made.
+        parent_id: Of a derived space, the space that has its features; None for one of features.
+        projection: Of a derived space, the digest of the projection that made its vectors of the features.
     """
 
     space_id: int
@@ -175,10 +182,15 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
-    """Which photos may be hits. `under` is a folder; dates are compared with `taken_at`, inclusive.
+    """Which photos may be hits; a field at its default excludes none.
 
-    `tag` is a whole tag, written as the classifier writes it; `min_confidence` (0 to 1) is that of the
-    tag, and filters nothing without one.
+    Attributes:
+        under: A folder that they lie in, at any depth.
+        after: The first `taken_at`, inclusive.
+        before: The last `taken_at`, inclusive.
+        camera: Part of the camera's name, in upper or lower case.
+        tag: A whole tag, written as the classifier writes it.
+        min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
     """
 
     under: str | None = None
@@ -190,23 +202,19 @@ class SearchFilter:
 
     @property
     def empty(self) -> bool:
+        """Whether it excludes nothing."""
         return self == SearchFilter()
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
-    """A word that a classifier gave a content. `confidence` is 0 to 1, `classifier` the model's name."""
-
-    name: str
-    confidence: float
-    classifier: str
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
-    """One content found. `score` is the cosine, -1 to 1, higher is better; `rank` starts at 1.
+    """One content that a search found.
 
-    `photo` is the first of its photos on disk, `copies` the paths of the others.
+    Attributes:
+        rank: From 1, the best.
+        score: The cosine of its vector and the query's, -1 to 1; higher is more similar.
+        photo: The first of its photos on disk.
+        copies: Paths of the others.
     """
 
     rank: int
@@ -217,7 +225,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """`known` says that the query's digest was in the catalogue, so that no model ran."""
+    """What a search found.
+
+    Attributes:
+        hits: Best first.
+        space: The space that was searched.
+        known: Whether the query's vector was in the catalogue, so that no model ran.
+        seconds: Wall-clock time.
+    """
 
     hits: tuple[Hit, ...]
     space: Space
@@ -226,10 +241,35 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """A moment of a run that indexes, classifies, evaluates or adapts. `phase` names the step.
+class Tag:
+    """A label that a classifier gave a content.
 
-    Counts are files; those of "training" are passes over the photos.
+    Attributes:
+        name: The label.
+        confidence: Its probability, 0 to 1.
+        classifier: The name of the model.
+    """
+
+    name: str
+    confidence: float
+    classifier: str
+
+
+# Long jobs and their reports
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """The progress of a run that indexes, classifies, evaluates or adapts.
+
+    Attributes:
+        phase: The step that it is at.
+        done: Files that are finished; in "training", passes over the photos.
+        total: All there are, None while that is not known.
+        failed: Files among `done` that failed.
+        seconds: Since the run began.
+        photos_per_second: The rate of this phase, 0 where it does not work on photos.
+        current: A file that is being worked on.
     """
 
     phase: Literal[
@@ -245,10 +285,23 @@ class IndexProgress:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an index run did. `failed` counts every file of the walk without a vector, tried now or known.
+    """What an index run did: found = added + updated + moved + unchanged + failed.
 
-    found = added + updated + moved + unchanged + failed. `missing` counts photos that this run found gone;
-    `offline` holds the roots that are away. `interrupted` is true after Ctrl-C or a cancellation.
+    Attributes:
+        found: Files of the walk.
+        added: New photos, embedded.
+        updated: Photos whose content changed, embedded.
+        moved: Photos that were found under another path, by their content.
+        unchanged: Photos that had their vector.
+        missing: Photos that this run found gone.
+        failed: Files of the walk without a vector, whether they failed in this run or before.
+        offline: Roots that are away; nothing under them changed.
+        failures: The files that failed.
+        problems: Folders and entries that could not be read.
+        seconds: Wall-clock time.
+        model: The name of the model.
+        space: The space that the vectors went to, None where there is none yet.
+        interrupted: Whether Ctrl-C or a cancellation ended it.
     """
 
     found: int
@@ -268,15 +321,23 @@ class IndexReport:
 
     @property
     def photos_per_second(self) -> float:
-        """Photos that got their vector in this run, a second of wall-clock time."""
+        """Photos that got their vector in this run, per second of wall-clock time."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyReport:
-    """What a classifying run did. Counts are distinct pictures on disk: copies share their tags.
+    """What a classifying run did. Counts are of distinct contents on disk: copies share their tags.
 
-    `unchanged` had been classified by this very classifier before. `labels` are all that it can say.
+    Attributes:
+        classified: Contents that got their tags.
+        unchanged: Contents that this classifier had classified before.
+        failed: Contents that could not be classified.
+        failures: The files that failed.
+        labels: All labels that the classifier has.
+        seconds: Wall-clock time.
+        model: The name of the classifier.
+        interrupted: Whether Ctrl-C or a cancellation ended it.
     """
 
     classified: int
@@ -289,21 +350,34 @@ class ClassifyReport:
     interrupted: bool = False
 
 
-RunState = Literal["running", "done", "failed", "cancelled", "interrupted"]
+JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
+"""The state of a job; "interrupted" means that its process ended without saying how."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A long job as the catalogue has it. `interrupted` means that its process is gone without a word.
+class JobRecord:
+    """A long job as the catalogue has it.
 
-    `pid` is a process of the machine called `host`.
+    Attributes:
+        run_id: Its number in the catalogue.
+        key: A random name that its process was started with.
+        kind: Its command, "index".
+        arguments: What the command was given, as JSON values.
+        state: How far it came.
+        host: The machine that it runs on.
+        pid: Its process there.
+        started_at: When it began.
+        ended_at: When it ended, None while it runs.
+        progress: The last `IndexProgress` or training progress, as JSON values.
+        report: What it did, as JSON values, once it has ended.
+        error: The message of the error that ended it.
     """
 
     run_id: int
     key: str
     kind: str
     arguments: Mapping[str, object]
-    state: RunState
+    state: JobState
     host: str
     pid: int
     started_at: datetime
@@ -313,20 +387,22 @@ class Run:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A folder that the person asked to index. `offline` as the last run found it."""
-
-    root_id: int
-    path: str
-    device: int | None
-    offline: bool
-    photos: int
+# The library as a whole
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryStatus:
-    """Counts for `status`: `photos` on disk, `missing`, and files that failed in the current space."""
+    """What a library holds.
+
+    Attributes:
+        library: Its folder.
+        photos: Photos on disk.
+        contents: Distinct contents among them.
+        missing: Photos that are gone.
+        failed: Files that failed in the current space.
+        roots: The folders that were indexed.
+        spaces: The embedding spaces.
+    """
 
     library: str
     photos: int
@@ -337,15 +413,130 @@ class LibraryStatus:
     spaces: tuple[Space, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found, in sentences.
+
+    Attributes:
+        checked: What was looked at.
+        problems: What was wrong.
+        repaired: What `--repair` mended, one sentence for each of `problems` that it could.
+    """
+
+    checked: tuple[str, ...]
+    problems: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return len(self.problems) == len(self.repaired)
+
+
+# Models, plugins and indexes in lists
+
+
+@dataclass(frozen=True, slots=True)
+class ModelListing:
+    """A model that can be named; None and "" stand for what is not known.
+
+    Attributes:
+        name: What `--model` takes.
+        source: "bundled", "trained" (a training run's folder on this machine), "cached" (from the hub), or
+            "hub" (to be downloaded).
+        path: Its folder or weights file.
+        dimension: The length of its vectors, with the default layers and pooling and its own projection.
+        image_size: The side of its input, in pixels.
+        parameters: How many numbers its weights have.
+        bytes: The size of its weights files.
+        note: A sentence for people.
+        decoder: Whether it can reconstruct.
+        projection: Whether a projection comes with it.
+        plugin: The plugin that lists it; the host fills it in, and the two below.
+        images_per_second: Through its encoder, measured on this machine by `models --speed`.
+        measured_on: The device and precision of that measurement.
+    """
+
+    name: str
+    source: str
+    path: str | None
+    dimension: int | None
+    image_size: int | None
+    parameters: int | None
+    bytes: int | None
+    note: str = ""
+    decoder: bool | None = None
+    projection: bool | None = None
+    plugin: str = ""
+    images_per_second: float | None = None
+    measured_on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginListing:
+    """A plugin as discovery found it.
+
+    Attributes:
+        name: What `--embedder` takes.
+        title: A few words for people.
+        origin: The file, folder or package that it comes from.
+        api_version: The version of the plugin contract that it is for; None where it did not load.
+        vector_revision: Raised by its author when its vectors change; None where it did not load.
+        capabilities: What else than embedding it does, "reconstruct".
+        options: Its options with their defaults.
+        error: Why it did not load.
+    """
+
+    name: str
+    title: str
+    origin: str
+    api_version: int | None
+    vector_revision: int | None
+    capabilities: tuple[str, ...]
+    options: Mapping[str, object]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexListing:
+    """The vector index that a space is searched with.
+
+    Attributes:
+        kind: "exact", or the name of an approximate index.
+        vectors: How many it holds.
+        bytes: The size of its files.
+        recall: The measured share of the ten best that an approximate index finds, 0 to 1.
+        reason: A phrase that says why it is of this kind.
+    """
+
+    kind: str
+    vectors: int
+    bytes: int
+    recall: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+# Reconstructions
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
-    """What the decoder makes of the visible patches.
+    """What a masked autoencoder makes of a photo's visible patches.
 
-    The four panels are (H, W, 3) uint8. `mask` is (gh, gw) bool, True where a patch was removed.
-    `error` is (gh, gw) float32, the mean squared error of each patch in the loss's own units.
-    `loss` is its mean over the removed patches, None where nothing was removed.
-    `statistics` says whose mean and deviation brought a norm_pix_loss prediction back to pixels:
-    "none" (not needed) or "visible" (the neighbouring visible patches').
+    Attributes:
+        original: (H, W, 3) uint8, the photo at the model's size.
+        masked: (H, W, 3) uint8, with the removed patches grey.
+        reconstruction: (H, W, 3) uint8, all patches as the decoder predicts them.
+        pasted: (H, W, 3) uint8, the prediction with the visible patches of the original.
+        mask: (gh, gw) bool, True where a patch was removed.
+        error: (gh, gw) float32, each patch's mean squared error in the units of the loss.
+        loss: The mean of `error` over the removed patches; None where none was removed.
+        mask_ratio: The share of patches that was removed, 0 to 1.
+        statistics: Whose mean and deviation brought a prediction of a norm_pix_loss model back to pixels:
+            "none" (not needed) or "visible" (the visible patches nearby).
     """
 
     original: NDArray[np.uint8]
@@ -357,16 +548,3 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What `check` looked at, what was wrong, and what `--repair` mended, in sentences."""
-
-    checked: tuple[str, ...]
-    problems: tuple[str, ...]
-    repaired: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return len(self.problems) == len(self.repaired)

@@ -1,12 +1,13 @@
-"""The only reader of the environment.
+"""Settings from environment variables, which are read here alone.
 
-- `VITMAE_SEARCH_DATA`: the folder for what is kept of yours (default: the platform's user-data folder).
+- `VITMAE_SEARCH_DATA`: the folder for a person's own data (default: the platform's user-data folder).
 - `VITMAE_SEARCH_CACHE`: the folder for what can be made again (default: the platform's user-cache folder).
 - `VITMAE_SEARCH_LIBRARY`: the library's folder (default: `library` in the data folder).
-- `VITMAE_SEARCH_PLUGINS`: a folder of your own plugins (default: `plugins` in the data folder).
-- `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, comma-separated, that may ask the app beside this machine's own.
+- `VITMAE_SEARCH_PLUGINS`: a folder of the person's own plugins (default: `plugins` in the data folder).
+- `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, separated by commas, under which the app may be opened beside
+  those of this machine.
 - `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
-- `VITMAE_SEARCH_IDLE_MINUTES`: after how long without a use the app's model gives a GPU's memory back
+- `VITMAE_SEARCH_IDLE_MINUTES`: minutes without use after which the app's model leaves the GPU's memory
   (default: 10; 0 is never).
 """
 
@@ -31,7 +32,17 @@ IDLE_MINUTES = "VITMAE_SEARCH_IDLE_MINUTES"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says, with the defaults filled in. Folders need not exist."""
+    """The settings, with defaults filled in. The folders are absolute and need not exist.
+
+    Attributes:
+        data: The person's own data.
+        cache: What can be made again.
+        library: The library.
+        plugins: The person's own plugins.
+        allowed_hosts: Host names in lower case, beside this machine's own.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        idle_minutes: Without use, until the app's model leaves the GPU's memory; 0 is never.
+    """
 
     data: Path
     cache: Path
@@ -43,12 +54,12 @@ class Settings:
 
 
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the environment afresh. Raises `ConfigError` for minutes that are no number."""
-    data = _folder(environ.get(DATA) or _of_user("user_data_dir"))
+    """Read the environment, anew at each call. Raises `ConfigError` for minutes that are no number."""
+    data = _folder(environ.get(DATA) or _user_folder("user_data_dir"))
     hosts = (host.strip().lower() for host in environ.get(ALLOWED_HOSTS, "").split(","))
     return Settings(
         data=data,
-        cache=_folder(environ.get(CACHE) or _of_user("user_cache_dir")),
+        cache=_folder(environ.get(CACHE) or _user_folder("user_cache_dir")),
         library=_folder(environ.get(LIBRARY) or data / "library"),
         plugins=_folder(environ.get(PLUGINS) or data / "plugins"),
         allowed_hosts=tuple(host for host in hosts if host),
@@ -67,8 +78,9 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _of_user(kind: str) -> str:
-    import platformdirs  # a machine that only trains may lack it, and names both folders
+def _user_folder(kind: str) -> str:
+    """The platform's folder of this kind, by the name of the function of platformdirs that gives it."""
+    import platformdirs  # here, since a machine that only trains may lack it where both variables are set
 
     folder: str = getattr(platformdirs, kind)("vitmae-search", appauthor=False)
     return folder

@@ -1,13 +1,13 @@
 """The masked autoencoder as an embedding plugin: features of whole images, reconstructions, and classes.
 
-Torch and weights are loaded in `open`; `preparing` runs in worker processes and needs neither.
+Torch and weights are loaded in `open`; `preprocess` runs in worker processes and needs neither.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitmae_search.embedding.plugin import Options, PluginInfo
+from vitmae_search.embedding import EmbedderPlugin, Options, PluginInfo
 from vitmae_search.records import ModelListing
 
 from .model_list import DEFAULT_MODEL, list_models
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from .embedder import ViTMAEEmbedder
 
 
-class ViTMAEPlugin:
-    """Options:
+class ViTMAEPlugin(EmbedderPlugin):
+    """ViTMAE and ViT checkpoints, bundled, on disk or on the hub.
 
-    `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
-    `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer. "auto" are those
-    that the model's own projection was fitted to; the last where it has none, or other features are chosen.
-    `pooling`: cls, mean, gem or moments (mean and standard deviation) of the patch tokens, or several with
-    a plus sign, such as cls+moments. gem has the signed power `gem_power`. auto as for layers, or mean.
-    `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the middle, each
-    four fifths of the side. Several take as many times as long, and their vectors are averaged.
-    `image_size`: the side in pixels to look at; 0 is the model's own, others stretch its positions.
-    `runtime`: what computes the layers: torch, or openvino, which is optional and for a CPU. It changes no
-    space.
+    Its options:
+
+    - `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
+    - `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer. "auto": those
+      that the model's projection was fitted to; the last where there is none, or other features are chosen.
+    - `pooling`: cls, mean, gem or moments (mean and standard deviation) of the patch tokens, or several with
+      a plus sign, such as cls+moments. "auto": as for layers, else mean.
+    - `gem_power`: the signed power of gem.
+    - `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the center, each
+      four fifths of the side. The views' vectors are averaged, and the time grows with their number.
+    - `image_size`: the input's side in pixels; 0 is the model's own, for others positions are interpolated.
+    - `runtime`: what computes the layers: torch, or openvino (optional, CPU only). Both belong to one space.
     """
 
     info = PluginInfo(
@@ -49,18 +51,41 @@ class ViTMAEPlugin:
     )
 
     def open(self, options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
+        """Load the model that the options name.
+
+        Args:
+            options: All of `info.options`.
+            device: auto, cpu, cuda, cuda:N or mps.
+            precision: auto, fp32 or bf16.
+
+        Raises:
+            PluginOptionError: For options that no model, or not this one, can satisfy.
+            ModelError: Where the model is not found, or cannot be loaded.
+            DeviceError: Where device or precision are not available.
+        """
         check_options(options)
         from .embedder import open_vitmae  # torch comes with it
 
         return open_vitmae(options, device=device, precision=precision)
 
     def open_classifier(self, model: str, *, device: str, precision: str) -> ViTClassifier:
-        """A `ViTForImageClassification` checkpoint: what fine-tuning writes, or any other of the kind."""
+        """Load a `ViTForImageClassification` checkpoint: what fine-tuning writes, or any other of the kind.
+
+        Args:
+            model: As the option `model`.
+            device: As for `open`.
+            precision: As for `open`.
+
+        Raises:
+            ModelError: Where the model is not found, cannot be loaded, or has no classifier.
+            DeviceError: Where device or precision are not available.
+        """
         from .classifier import open_vit_classifier
 
         return open_vit_classifier(model, device=device, precision=precision)
 
     def models(self) -> list[ModelListing]:
+        """The bundled, trained and cached models, and the authors' own on the hub."""
         return list_models()
 
 

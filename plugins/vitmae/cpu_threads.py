@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig
 
 from .devices import remember_precision
@@ -124,7 +124,7 @@ class SplitWork:
         shape = (tokens, config.hidden_size, config.intermediate_size)
         self._key = machine_key(torch.__version__, self._cores, precision, shape)
         self._ways = [only] if only else candidates(self._cores)
-        known = None if only else recall(SPLITS_NAME).get(self._key)
+        known = None if only else load_cached(SPLITS_NAME).get(self._key)
         if known in [list(way) for way in self._ways]:
             self._ways = [Split(*known)]
         self._seconds: dict[Split, list[float]] = defaultdict(list)
@@ -175,7 +175,7 @@ class SplitWork:
         least = min(medians.values())
         best = next(way for way in self._ways if medians[way] <= _CLOSE * least)
         log.info("%d workers of %d threads encode best here", *best)
-        remember(SPLITS_NAME, self._key, list(best), "how to share the cores")
+        save_cached(SPLITS_NAME, self._key, list(best), "how to share the cores")
         remember_precision()
         for one in set(self._open) - {best}:
             self._open.pop(one).close()

@@ -8,6 +8,7 @@ Which precision "auto" is: bf16 where the hardware multiplies in it and was not 
 from __future__ import annotations
 
 import gc
+import logging
 import statistics
 import threading
 import time
@@ -18,8 +19,10 @@ import torch
 from torch.nn import functional
 
 from vitmae_search.errors import DeviceError
-from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.vitmae import multiplies_in_bf16
+
+log = logging.getLogger(__name__)
 
 CAPTURING = threading.Lock()
 """One CUDA graph is made at a time: not while another thread compiles, or waits for the whole device."""
@@ -110,20 +113,22 @@ _WORTH = 1.2
 def choose_precision(wanted: str, device: torch.device) -> str:
     """fp32 or bf16. "auto" is told from what the hardware says of itself, and what is remembered of it."""
     if wanted != "auto":
+        if wanted == "bf16" and device.type == "cpu" and not multiplies_in_bf16(device):
+            log.warning("This CPU has no bf16 instructions, so bf16 is slower here than fp32")
         return wanted
     if not multiplies_in_bf16(device):
         return "fp32"
-    slower = device.type == "cpu" and recall(PRECISION_NAME).get(_key()) == "fp32"
+    slower = device.type == "cpu" and load_cached(PRECISION_NAME).get(_key()) == "fp32"
     return "fp32" if slower else "bf16"
 
 
 def remember_precision() -> None:
     """Measure once, some hundredths of a second, which precision is the faster one on this CPU."""
-    if not multiplies_in_bf16(torch.device("cpu")) or _key() in recall(PRECISION_NAME):
+    if not multiplies_in_bf16(torch.device("cpu")) or _key() in load_cached(PRECISION_NAME):
         return
     times = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     precision = "bf16" if times >= _WORTH else "fp32"
-    remember(PRECISION_NAME, _key(), precision, "the precision that is fastest here")
+    save_cached(PRECISION_NAME, _key(), precision, "the precision that is fastest here")
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

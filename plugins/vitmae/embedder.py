@@ -1,7 +1,4 @@
-"""An open ViTMAE: photos' pixels through the whole encoder, pooled to one vector each.
-
-The files that an embedder was read from.
-"""
+"""An open ViTMAE: photos through the whole encoder, pooled to one vector each, and reconstructions."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import Embedder, Options
 from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
@@ -32,47 +29,43 @@ from vitmae_search.vitmae.checkpoint.weights import shards
 
 from .devices import choose_precision, computing, device_name, prepacks
 from .engine import engine_for
-from .features import features_of
-from .identity import identity_of, weights_digest
-from .model_list import locate
+from .features import resolve_features
+from .identity import embedder_identity, weights_digest
+from .model_list import locate_model
 from .networks import UnitVectors, levels_of, preparing_of, processor_of, require_rgb
 from .openvino import OpenVINOEncoder, runtime_name
 
 
-def source_files(files: CheckpointFiles) -> tuple[str, ...]:
-    """Absolute paths: the files, and the folder, in which another file may come to lie.
-
-    In the hub's cache also the note that says which revision the model's name means.
-    """
-    folder = files.weights.parent
-    paths = {folder, files.weights, *shards(files.weights)}
-    paths.update(path for path in (files.config, files.preprocessor, files.projection) if path is not None)
-    if folder.parent.name == "snapshots":
-        paths.add(folder.parent.parent / "refs" / "main")
-    return tuple(sorted(os.path.abspath(path) for path in paths))
-
-
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
-    """Load the model that `options` name. Raises `ModelError`, `DeviceError`, `PluginOptionError`."""
-    chosen = choose_device(device)
+    """Load the model that the options name.
+
+    Args:
+        options: The plugin's, checked by `check_options`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        PluginOptionError: For options that this model cannot satisfy.
+        ModelError: Where the model is not found, or cannot be loaded.
+        DeviceError: Where device, precision or runtime are not available.
+    """
+    torch_device = choose_device(device)
     if options["runtime"] == "openvino":
-        runtime_name(chosen)  # told before anything is loaded
-    source, name = locate(str(options["model"]))
+        runtime_name(torch_device)  # fails before anything is loaded
+    source, name = locate_model(str(options["model"]))
     checkpoint = read_checkpoint(find_checkpoint(source))
     embedder = ViTMAEEmbedder(
-        name, checkpoint, options, device=chosen, precision=choose_precision(precision, chosen)
+        name, checkpoint, options, device=torch_device, precision=choose_precision(precision, torch_device)
     )
-    embedder.source_files = source_files(checkpoint.files)
+    embedder.source_files = _source_files(checkpoint.files)
     return embedder
 
 
-class ViTMAEEmbedder:
-    """See `contract.Embedder`, and of its optional protocols `Reconstructor`, `Untrained`, `Projecting`,
-    `Choosing`, `FromFiles`, `Batching` and `Resting`.
+class ViTMAEEmbedder(Embedder):
+    """An open ViTMAE.
 
     `embed` takes what `prepare` gives, (N, H, W, 3) or, of five crops, (N, 5, H, W, 3) uint8. Nothing is
-    masked, so nothing is random. The decoder is read when the first reconstruction is asked for. `encoder`
-    stands in for the checkpoint's own.
+    masked, so nothing is random. The decoder is loaded for the first reconstruction.
     """
 
     def __init__(
@@ -85,23 +78,32 @@ class ViTMAEEmbedder:
         precision: str,
         encoder: ViTMAEModel | None = None,
     ) -> None:
+        """Put the weights on the device.
+
+        Args:
+            name: For people.
+            checkpoint: Configuration and weights.
+            options: The plugin's.
+            device: Where it computes.
+            precision: fp32 or bf16.
+            encoder: Used in place of the checkpoint's, for the network before training.
+        """
         config = checkpoint.config
         require_rgb(checkpoint, name)
         self._has_decoder = checkpoint.has_decoder
-        self._described = replace(checkpoint, state={})  # its weights would be in memory twice
+        self._checkpoint = replace(checkpoint, state={})  # the weights would be in memory twice
         self._device, self._precision = device, precision
-        features = features_of(
+        features = resolve_features(
             options, config.num_hidden_layers, config.hidden_size, checkpoint.files.projection
         )
-        self.chosen_options = features.chosen_options
-        self._options = {**options, **self.chosen_options}
+        self.resolved_options = features.resolved_options
+        self._options = {**options, **self.resolved_options}
         gem_power, views = float(options["gem_power"]), str(options["views"])
-        self.projection: str | None = features.projection
+        self.projection = features.projection
         self._processor = processor_of(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
-        self.source_files: tuple[str, ...] | None = None
-        self.identity: dict[str, Any] = identity_of(
+        self.identity: dict[str, Any] = embedder_identity(
             encoder,
             self._processor,
             layers=features.layers,
@@ -118,7 +120,6 @@ class ViTMAEEmbedder:
         if openvino:
             self.provenance["runtime"] = runtime_name(device)
         self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
-        self.input_size: int | None
         self.prepare, self.input_size = preparing_of(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
@@ -134,20 +135,21 @@ class ViTMAEEmbedder:
         )
         self._engine = engine_for(network, self._config, size, device=device, precision=precision)
         self.batch_size = self._engine.batch_size
-        self._whole: ViTMAEForPreTraining | None = None
+        self._pretraining_model: ViTMAEForPreTraining | None = None
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, H, W, 3) or (N, 5, H, W, 3) uint8 to (N, dimension) unit rows."""
         return self._engine.run(batch)
 
-    def untrained(self, seed: int) -> ViTMAEEmbedder:
-        """Its twin with the encoder that `pretrain` with this seed begins with; it cannot reconstruct."""
+    def random_init(self, seed: int) -> ViTMAEEmbedder:
+        """The same embedder with the encoder that `pretrain` with this seed starts from; no decoder."""
         assert self._encoder is not None, "closed"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ViTMAEModel(self._config).eval()
         return ViTMAEEmbedder(
             f"{self.model} untrained",
-            replace(self._described, files=replace(self._described.files, projection=None)),
+            replace(self._checkpoint, files=replace(self._checkpoint.files, projection=None)),
             self._options,
             device=self._device,
             precision=self._precision,
@@ -162,34 +164,60 @@ class ViTMAEEmbedder:
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
     ) -> Reconstruction:
-        """At the model's own size, in fp32. Raises `NoDecoder`, `ConfigError`."""
-        whole = self._with_decoder()
+        """Hide patches and fill them in again, at the model's own size, in fp32.
 
-        def work() -> Reconstruction:
-            whole.to(self._device)  # where it is, unless it rests
+        Args:
+            image: RGB.
+            mask_ratio: The fraction of patches to hide, 0 ≤ r < 1.
+            seed: Decides which.
+            mask: (gh, gw), True = hidden; overrides `mask_ratio` and `seed`.
+
+        Raises:
+            NoDecoder: Where the checkpoint is an encoder alone.
+            ConfigError: For a mask or ratio that does not fit.
+            CheckpointError: Where the file has changed since it was opened.
+        """
+        model = self._with_decoder()
+
+        def compute() -> Reconstruction:
+            model.to(self._device)  # it may have been offloaded
             with computing(self._device, "fp32"):
-                return reconstruct(whole, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+                return reconstruct(model, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
-        return self._engine.run_alone(work)
+        return self._engine.run_alone(compute)
 
-    def rest(self) -> None:
-        """See `contract.Resting`."""
-        self._engine.rest(*([] if self._whole is None else [self._whole]))
+    def offload(self) -> None:
+        """Move the weights to the host's memory until the next call."""
+        self._engine.rest(*([] if self._pretraining_model is None else [self._pretraining_model]))
 
     def close(self) -> None:
-        self._encoder = self._whole = None
+        """Release the weights."""
+        self._encoder = self._pretraining_model = None
         self._engine.close()
 
     def _with_decoder(self) -> ViTMAEForPreTraining:
-        """The encoder that embeds, and the decoder from the same file, which must not have changed."""
+        """Encoder and decoder. The decoder is loaded from the same file, which must not have changed."""
         assert self._encoder is not None, "closed"
         if not self._has_decoder:
             raise NoDecoder(f"{self.model} is an encoder alone, so it cannot reconstruct")
-        if self._whole is None:
-            whole = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._described.files))
-            if weights_digest(whole.vit.state_dict()) != self.identity["weights"]:
+        if self._pretraining_model is None:
+            model = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._checkpoint.files))
+            if weights_digest(model.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
             if isinstance(self._encoder, ViTMAEModel) and not prepacks(self._device, self._precision):
-                whole.vit = self._encoder  # others reconstruct in fp32, and so have weights of their own
-            self._whole = whole.eval()
-        return self._whole
+                model.vit = self._encoder  # shared; other encoders are not in fp32, as reconstructing needs
+            self._pretraining_model = model.eval()
+        return self._pretraining_model
+
+
+def _source_files(files: CheckpointFiles) -> tuple[str, ...]:
+    """Absolute paths of all that decides what is loaded: the files, and the folder, which may get new ones.
+
+    In the hub's cache also the file that says which revision the model's name means.
+    """
+    folder = files.weights.parent
+    paths = {folder, files.weights, *shards(files.weights)}
+    paths.update(path for path in (files.config, files.preprocessor, files.projection) if path is not None)
+    if folder.parent.name == "snapshots":
+        paths.add(folder.parent.parent / "refs" / "main")
+    return tuple(sorted(os.path.abspath(path) for path in paths))

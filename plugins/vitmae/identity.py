@@ -1,4 +1,4 @@
-"""What decides the vectors, as plain JSON."""
+"""The identity of a model as plain JSON: everything that decides its vectors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from vitmae_search.vitmae import ViTConfig, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
-_CONFIG = (
+_CONFIG_FIELDS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("layer_norm_eps", "patch_size", "num_channels", "qkv_bias"),
 )
-"""The fields that reach the encoder's output at mask_ratio 0 without dropout; `image_size` is added."""
+"""The fields that affect the encoder's output at mask_ratio 0 without dropout; `image_size` is added."""
 
 
-def identity_of(
+def embedder_identity(
     encoder: ViTMAEModel,
     processor: ViTImageProcessor,
     *,
@@ -28,24 +28,32 @@ def identity_of(
     gem_power: float,
     views: str,
 ) -> dict[str, Any]:
-    """Weights, configuration, preprocessing, layers, pooling and views; no paths, no device.
+    """Weights, configuration, preprocessing, layers, pooling and views; no paths, no device, no decoder.
 
-    `processor.size` is what is looked at. The decoder is left out: it takes no part. What is newer than a
-    space that a library may hold is named only where it is not the default, so that the space stays valid.
+    Options that are newer than spaces in existing libraries are included only where they are not the default,
+    so that those spaces stay valid.
+
+    Args:
+        encoder: Its weights in fp32.
+        processor: `processor.size` is the model's input size.
+        layers: Numbers, 0 (the embeddings) to the model's depth.
+        pooling: One or more of the poolings, with plus signs.
+        gem_power: The power of "gem"; counts only where that is among the poolings.
+        views: 1, flip or five.
     """
     parts = [{"gem": gem_power} if part == "gem" else part for part in pooling.split("+")]
     identity = {
         "weights": weights_digest(encoder.state_dict()),
-        "config": config_of(encoder.config),
-        "preprocessing": preprocessing_of(processor),
+        "config": config_identity(encoder.config),
+        "preprocessing": preprocessing_identity(processor),
         "layers": list(layers),
         "pooling": parts[0] if len(parts) == 1 else parts,
     }
     return identity if views == "1" else {**identity, "views": views}
 
 
-def preprocessing_of(processor: ViTImageProcessor) -> dict[str, Any]:
-    """What happens to a photo before the model sees it. `processor.size` is what is looked at."""
+def preprocessing_identity(processor: ViTImageProcessor) -> dict[str, Any]:
+    """What happens to a photo before the model. `processor.size` is the model's input size."""
     return {
         "size": list(processor.height_width),
         "resample": processor.resample,
@@ -55,16 +63,16 @@ def preprocessing_of(processor: ViTImageProcessor) -> dict[str, Any]:
     }
 
 
-def config_of(config: ViTMAEConfig | ViTConfig) -> dict[str, Any]:
-    """The fields of `_CONFIG`, and the size."""
-    fields = {name: getattr(config, name) for name in _CONFIG}
+def config_identity(config: ViTMAEConfig | ViTConfig) -> dict[str, Any]:
+    """The fields of the configuration that affect the encoder's output."""
+    fields = {name: getattr(config, name) for name in _CONFIG_FIELDS}
     return {**fields, "layer_norm_eps": float(config.layer_norm_eps), "image_size": list(config.image_shape)}
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and fp32 values, in hex: the same for every layout, file and file dtype."""
     names = sorted(state)
-    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         digests = list(pool.map(lambda name: _tensor_digest(state[name]), names))
     lines = [f"{n} {list(state[n].shape)} {digest}\n" for n, digest in zip(names, digests, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

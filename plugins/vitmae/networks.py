@@ -27,10 +27,10 @@ from vitmae_search.vitmae import (
     pool_layers,
 )
 
-from .features import Features
+from .features import FeatureSpec
 from .openvino import OpenVINOEncoder
 from .options import NAME
-from .preprocess import CROP, FiveCrops, Resize
+from .preprocess import CROP_FRACTION, FiveCrops, Resize
 
 
 def require_rgb(checkpoint: Checkpoint, name: str) -> None:
@@ -56,13 +56,13 @@ def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | Fiv
     height, width = processor.height_width
     resize = Resize(height, width, processor.resample)
     side = max(height, width)
-    return (FiveCrops(resize), math.ceil(side / CROP)) if views == "five" else (resize, side)
+    return (FiveCrops(resize), math.ceil(side / CROP_FRACTION)) if views == "five" else (resize, side)
 
 
 def levels_of(processor: ViTImageProcessor) -> Tensor:
     """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
     values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    return torch.from_numpy(processor.normalise(values).reshape(3, 256).astype(np.float32))
+    return torch.from_numpy(processor.rescale_and_normalize(values).reshape(3, 256).astype(np.float32))
 
 
 @fused
@@ -108,7 +108,7 @@ class UnitVectors(Network):
         levels: Tensor,
         width: int,
         *,
-        features: Features,
+        features: FeatureSpec,
         gem_power: float,
         views: str,
     ) -> None:
@@ -133,7 +133,9 @@ class Probabilities(Network):
 
     def __init__(self, model: ViTForImageClassification, levels: Tensor, pooled: str) -> None:
         super().__init__(model.vit, levels, model.num_labels)
-        self.head, self._pooled = model.classifier, pooled
+        head: nn.Module = model.classifier
+        self.head = head if model.fc_norm is None else nn.Sequential(model.fc_norm, head)
+        self._pooled = pooled
 
     def forward(self, batch: Tensor) -> Tensor:
         encoder = cast(ViTModel, self.encoder)

@@ -1,8 +1,8 @@
-"""What the options may be. Needs no torch, so that a slip is told at once."""
+"""The values that the plugin's options may have. Needs no torch, so that a mistake is reported at once."""
 
 from __future__ import annotations
 
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import Options
 from vitmae_search.errors import PluginOptionError
 
 NAME = "vitmae"
@@ -13,11 +13,11 @@ RUNTIMES = ("torch", "openvino")
 
 
 def check_options(options: Options) -> None:
-    """Raise `PluginOptionError` for what no model could satisfy."""
+    """Raise `PluginOptionError` for values that fit no model at all."""
     if options["pooling"] != AUTO:
         check_pooling(str(options["pooling"]))
     if options["layers"] != AUTO:
-        _numbers(str(options["layers"]))
+        _layer_numbers(str(options["layers"]))
     if float(options["gem_power"]) <= 0:
         raise PluginOptionError(NAME, f"gem_power={options['gem_power']} must be above 0")
     if int(options["image_size"]) < 0:
@@ -29,7 +29,7 @@ def check_options(options: Options) -> None:
 
 
 def check_pooling(text: str) -> None:
-    """Raise `PluginOptionError` for what is no pooling."""
+    """Raise `PluginOptionError` for an unknown pooling, or one that is named twice."""
     parts = text.split("+")
     if not set(parts) <= set(POOLINGS):
         rule = f"must be one of {', '.join(POOLINGS)}, or several with a plus sign, or auto"
@@ -39,12 +39,18 @@ def check_pooling(text: str) -> None:
 
 
 def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
-    """ "last", "-1" or "3,6,9" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
+    """The option "layers" as layer numbers, 0 (the embeddings) to `depth`, in the order given.
 
-    Raises `PluginOptionError` for anything else, for a layer named twice, and for layer 0 with "cls".
+    Args:
+        text: "last", "-1" or "3,6,9".
+        depth: The model's number of layers.
+        pooling: The option "pooling": the CLS token has no layer 0.
+
+    Raises:
+        PluginOptionError: For anything else, for a layer named twice, and for layer 0 with "cls".
     """
-    layers = tuple(number + depth + 1 if number < 0 else number for number in _numbers(text))
-    for number, layer in zip(_numbers(text), layers, strict=True):
+    layers = tuple(number + depth + 1 if number < 0 else number for number in _layer_numbers(text))
+    for number, layer in zip(_layer_numbers(text), layers, strict=True):
         if not 0 <= layer <= depth:
             rule = f"there is no layer {number}; the model has {depth}"
             raise PluginOptionError(NAME, f"layers={text!r}: {rule}")
@@ -56,7 +62,7 @@ def parse_layers(text: str, depth: int, pooling: str) -> tuple[int, ...]:
     return layers
 
 
-def _numbers(text: str) -> list[int]:
+def _layer_numbers(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     try:
         return [-1 if word == "last" else int(word) for word in words]

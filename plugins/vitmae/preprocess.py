@@ -1,4 +1,4 @@
-"""From a photo to the pixels that the model looks at. Runs in worker processes, without torch."""
+"""From a photo to the pixels that the model takes. Runs in worker processes, without torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CROP = 0.8
-"""The side of each of the five crops, as a share of the photo's."""
+CROP_FRACTION = 0.8
+"""The side of each of the five crops, as a fraction of the photo's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
     """RGB image to (height, width, 3) uint8, exactly as `ViTImageProcessor` resizes it.
 
-    The whole picture, whatever its aspect. `resample` is the number of Pillow's filter. Rescaling and
-    normalisation wait for the device: a quarter of the bytes has to be carried there.
+    The whole image is used, whatever its aspect ratio. Rescaling and normalization are left to the device:
+    the pixels are a quarter of the bytes.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        resample: The number of Pillow's filter.
     """
 
     height: int
@@ -25,10 +30,16 @@ class Resize:
     resample: int
 
     def __call__(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        return self.part(image, (0, 0, *image.size))
+        """The whole image, resized."""
+        return self.resize_box(image, (0, 0, *image.size))
 
-    def part(self, image: Image.Image, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-        """The same of what lies in `box`: left, top, right and bottom in pixels, fractions too."""
+    def resize_box(self, image: Image.Image, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+        """A part of the image, resized to the same (height, width, 3).
+
+        Args:
+            image: RGB.
+            box: Left, top, right and bottom in pixels, fractions included.
+        """
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         size = self.width, self.height
         return np.array(rgb.resize(size, Image.Resampling(self.resample), box=box))
@@ -36,13 +47,17 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class FiveCrops:
-    """RGB image to (5, height, width, 3) uint8: the four corners and the middle, each `CROP` of the side."""
+    """RGB image to (5, height, width, 3) uint8: its four corners and its center.
+
+    Each crop has `CROP_FRACTION` of the image's width and height.
+    """
 
     resize: Resize
 
     def __call__(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """The five crops, resized."""
         width, height = image.size
-        x, y = (1 - CROP) * width, (1 - CROP) * height
-        places = ((0, 0), (x, 0), (0, y), (x, y), (x / 2, y / 2))
-        boxes = [(left, top, left + width - x, top + height - y) for left, top in places]
-        return np.stack([self.resize.part(image, box) for box in boxes])
+        x, y = (1 - CROP_FRACTION) * width, (1 - CROP_FRACTION) * height
+        corners = ((0, 0), (x, 0), (0, y), (x, y), (x / 2, y / 2))
+        boxes = [(left, top, left + width - x, top + height - y) for left, top in corners]
+        return np.stack([self.resize.resize_box(image, box) for box in boxes])

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.embedding_options import Choice, Parts, measured, open_all, table
+from benchmarks.embedding_options import (
+    FeatureOptions,
+    FeatureSlices,
+    evaluate_options,
+    open_with_all_features,
+    table,
+)
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
 
@@ -37,9 +43,9 @@ def views(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def parts(model: str, batch: np.ndarray, views: str) -> Parts:
-    with open_all(model, views) as together:
-        return Parts(together.embed(batch), depth=5)
+def parts(model: str, batch: np.ndarray, views: str) -> FeatureSlices:
+    with open_with_all_features(model, views) as together:
+        return FeatureSlices(together.embed(batch), depth=5)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +53,9 @@ def parts(model: str, batch: np.ndarray, views: str) -> Parts:
     [((5,), "cls"), ((2,), "moments"), ((5, 3), "gem"), ((2, 4, 5), "cls+moments"), ((4,), "moments+mean")],
 )
 def test_a_choice_is_what_the_plugin_gives(
-    model: str, batch: np.ndarray, parts: Parts, views: str, layers: tuple[int, ...], pooling: str
+    model: str, batch: np.ndarray, parts: FeatureSlices, views: str, layers: tuple[int, ...], pooling: str
 ) -> None:
-    cut = parts.of(Choice(layers, pooling, views))
+    cut = parts.of(FeatureOptions(layers, pooling, views))
     options = {"model": model, "layers": ",".join(map(str, layers)), "pooling": pooling, "views": views}
     with open_embedder(PluginHost().get("vitmae"), options) as plugin:
         expected = plugin.embed(batch)
@@ -58,10 +64,10 @@ def test_a_choice_is_what_the_plugin_gives(
     assert np.abs(np.roll(cut, 1, axis=0) - expected).max() > 1e-3
 
 
-def test_the_table_has_a_row_for_each_choice(parts: Parts, batch: np.ndarray, views: str) -> None:
+def test_the_table_has_a_row_for_each_choice(parts: FeatureSlices, batch: np.ndarray, views: str) -> None:
     labels = np.arange(len(batch)) % 2
-    choices = [Choice((5,), "mean", views), Choice((2, 5), "cls+moments", views)]
-    results = [one for choice in choices for one in measured(choice, parts, labels)]
+    choices = [FeatureOptions((5,), "mean", views), FeatureOptions((2, 5), "cls+moments", views)]
+    results = [one for choice in choices for one in evaluate_options(choice, parts, labels)]
     text = "\n".join(table(results, len(batch)))
     assert f"| 5 | mean | {views} | 16 |" in text
     assert f"| 2, 5 | cls+moments | {views} | 96 |" in text

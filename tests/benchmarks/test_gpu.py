@@ -1,4 +1,4 @@
-"""The benchmarks of a GPU, tried on the CPU with a minute model: all rows are there, and right."""
+"""The benchmarks of a GPU, tried on the CPU with a very small model: all rows are there, and right."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import FIELDS
-from benchmarks.gpu import PARTS, ROOT, Part, environment, run_all
-from benchmarks.gpu_encoding import operations
-from benchmarks.gpu_ours import VARIANTS
-from benchmarks.gpu_profile import IDLE, Kernel, by
+from benchmarks.encoder_cases import MODEL_CONFIGS
+from benchmarks.gpu import BENCHMARKS, ROOT, Benchmark, environment, run_all
+from benchmarks.gpu_encoding import forward_operations
+from benchmarks.gpu_plugin_variants import VARIANTS
+from benchmarks.gpu_profile import IDLE, Kernel, time_shares
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEModel
 
 NOT_ON_EVERY_GPU_BOX = ("sqlalchemy", "faiss", "streamlit", "pillow_heif")
@@ -39,20 +39,22 @@ def cells(printed: str) -> dict[str, list[str]]:
 def test_encoding_has_every_row_and_right_vectors_without_what_a_gpu_box_may_lack() -> None:
     blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_EVERY_GPU_BOX!r}))"  # importing raises
     words = ["gpu_encoding", "--device", "cpu", "--only", "base", "--rounds", "1"]
-    code = f"{blocked}; from benchmarks import gpu_ceilings, gpu_encoding; sys.argv = {words!r}"
-    done = run("-c", f"{code}; gpu_encoding.main(); del sys.argv[3:]; gpu_ceilings.main()")
+    code = f"{blocked}; from benchmarks import gpu_peak_rates, gpu_encoding; sys.argv = {words!r}"
+    done = run("-c", f"{code}; gpu_encoding.main(); del sys.argv[3:]; gpu_peak_rates.main()")
     assert done.returncode == 0, done.stderr
     rows = cells(done.stdout)
-    ways = {"HF ViTMAE", "HF ViT", "ours, photos on the device", "ours"}
-    assert ways | (VARIANTS.keys() - CUDAS) | {"fp32"} <= rows.keys()
+    compared = {"HF ViTMAE", "HF ViT", "ours, photos on the device", "ours"}
+    assert compared | (VARIANTS.keys() - CUDAS) | {"fp32"} <= rows.keys()
     least = {
-        name: float(rows[name][4 if name in ways else 2]) for name in rows if name in ways | VARIANTS.keys()
+        name: float(rows[name][4 if name in compared else 2])
+        for name in rows
+        if name in compared | VARIANTS.keys()
     }
     assert min(least.values()) > 0.9995, least
     assert rows["fp32"][2] == "1.000000"
     assert {"products", "attention", IDLE} <= rows.keys()
     ceilings = {
-        "ViT-L/16, narrowing",
+        "ViT-L/16, fc2",
         "ViT-L/16, compiled",
         "ViT-B/16, flash",
         "to the device, from pinned memory",
@@ -62,14 +64,14 @@ def test_encoding_has_every_row_and_right_vectors_without_what_a_gpu_box_may_lac
 
 @pytest.mark.parametrize(("name", "giga"), [("base", 35.1), ("large", 123.1)])
 def test_operations_are_those_that_are_counted(name: str, giga: float) -> None:
-    config = ViTMAEConfig(**FIELDS[name])
+    config = ViTMAEConfig(**MODEL_CONFIGS[name])
     with torch.device("meta"):
         model = (
             ViTMAEModel(config, attn_implementation="eager").eval().to("meta")
         )  # tables are made on the CPU
         with FlopCounterMode(display=False) as counter:
             model.encode(torch.empty(1, 3, 224, 224), [config.num_hidden_layers])
-    assert operations(config) == counter.get_total_flops() == pytest.approx(giga * 1e9, rel=0.002)
+    assert forward_operations(config) == counter.get_total_flops() == pytest.approx(giga * 1e9, rel=0.002)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_kernels_are_told_by_their_names(name: str, kind: str) -> None:
 
 def test_shares_of_time_sum_to_one_where_kernels_overlap_and_where_none_runs() -> None:
     ran = [Kernel("a", 10, 20), Kernel("b", 15, 30), Kernel("a", 16, 18), Kernel("b", 40, 50)]
-    assert by(ran, lambda kernel: kernel.name) == {"a": 0.25, "b": 0.5, IDLE: 0.25}
+    assert time_shares(ran, lambda kernel: kernel.name) == {"a": 0.25, "b": 0.5, IDLE: 0.25}
 
 
 def test_without_a_gpu_it_is_one_sentence() -> None:
@@ -129,10 +131,10 @@ def test_one_that_fails_and_one_that_hangs_are_said_and_the_next_runs() -> None:
     assert "['--device', 'cuda:1']" in text
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_has_its_program_which_takes_a_device(name: str) -> None:
-    program = ROOT / f"{PARTS[name].words[1].replace('.', '/')}.py"
-    options = {f'"{word}"' for word in PARTS[name].words if word.startswith("--")}
+    program = ROOT / f"{BENCHMARKS[name].words[1].replace('.', '/')}.py"
+    options = {f'"{word}"' for word in BENCHMARKS[name].words if word.startswith("--")}
     source = program.read_text("utf-8")
     assert all(f"add_argument({option}" in source for option in options | {'"--device"'})
 
@@ -144,5 +146,5 @@ def test_nothing_is_started_that_there_is_no_time_for() -> None:
     assert "ran" not in told
 
 
-def part(code: str, minutes: float = 10) -> Part:
-    return Part(("-c", code), minutes)
+def part(code: str, minutes: float = 10) -> Benchmark:
+    return Benchmark(("-c", code), minutes)

@@ -1,11 +1,11 @@
-"""The rows of the pretraining benchmark, tried on the CPU with a minute model: they compute the same."""
+"""The rows of the pretraining benchmark, tried on the CPU with a very small model: they compute the same."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from benchmarks.pretraining import SIZES, _made, measure_cpu, measure_gpu, step_operations
+from benchmarks.pretraining import SIZES, measure_cpu, measure_gpu, start_all, step_operations
 from vitmae_search.vitmae import ViTMAEConfig
 
 CPU = torch.device("cpu")
@@ -22,28 +22,28 @@ def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpus_rows_compute_the_same_step() -> None:
-    rows = cells(measure_gpu("minute", CPU, None, 1))
+    rows = cells(measure_gpu("debug", CPU, None, 1))
     assert {"transformers", "ours", "ours, as pretrain does it"} <= rows.keys()
     assert float(rows["ours"][-1]) > 0.999
     assert float(rows["ours"][-2]) == pytest.approx(float(rows["transformers"][-2]), rel=1e-2)
     assert 0.5 < float(rows["ours, as pretrain does it"][-2]) < 3
 
 
-def test_a_way_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    class Way:
+def test_a_variant_that_fails_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    class Variant:
         def first(self) -> None:
             pass
 
-    def fail() -> Way:
+    def fail() -> Variant:
         raise RuntimeError("Failed to find C compiler.")
 
-    steps, memory = _made({"compiled": fail, "plain": Way}, CPU)
+    steps, memory = start_all({"compiled": fail, "plain": Variant}, CPU)
     assert list(steps) == list(memory) == ["plain"]
     assert capsys.readouterr().out == "left out: compiled; RuntimeError: Failed to find C compiler.\n"
 
 
 def test_a_cpus_rows_compute_the_same_step() -> None:
-    rows = cells(measure_cpu("minute", CPU, None, 1))
+    rows = cells(measure_cpu("debug", CPU, None, 1))
     assert {"transformers", "transformers, bf16", "ours", "ours, bf16", "ours, bf16, compiled"} <= rows.keys()
     assert float(rows["ours"][-1]) == pytest.approx(1, abs=1e-5)
     assert float(rows["ours, bf16"][-1]) > 0.999

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import reindexing, starting
+from benchmarks import reindexing, startup
 from benchmarks.large_library import make_library, make_photos
 
 
@@ -33,16 +33,19 @@ def test_each_run_finds_what_it_should(folder: Path) -> None:
 
 
 def test_searches_are_told_beside_torch(folder: Path) -> None:
-    table = starting.report(starting.measure(folder, 1, warm_up=0))
+    table = startup.report(startup.measure(folder, 1, warm_up=0))
     told = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in table.splitlines()[2:]}
-    assert [way for way, above in told.items() if above] == ["search, a known photo", "search, another photo"]
+    assert [name for name, above in told.items() if above] == [
+        "search, a known photo",
+        "search, another photo",
+    ]
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
-        starting.run((sys.executable, "-c", "raise SystemExit('no such thing')"), {})
+        startup.run_process((sys.executable, "-c", "raise SystemExit('no such thing')"), {})
 
 
 def test_without_photos_it_says_how_to_make_some(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"benchmarks\.large_library"):
-        starting.count_photos(tmp_path / "library")
+        startup.count_photos(tmp_path / "library")

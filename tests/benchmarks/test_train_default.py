@@ -24,7 +24,7 @@ def command(
     for i in range(10):
         folder = "data/train/n1/images" if i < 6 else "cifar/train/cat"
         write_photo(tmp_path / folder / f"{i}.jpg", i)
-    monkeypatch.setattr(train_default, "PRESETS", {"tiny": minute})
+    monkeypatch.setattr(train_default, "PRESETS", {"tiny": DEBUG_CONFIG})
     find = train_default.importlib.util.find_spec
     monkeypatch.setattr(
         train_default.importlib.util, "find_spec", lambda name, *_: None if name == "faiss" else find(name)
@@ -44,7 +44,7 @@ def command(
     return run
 
 
-minute = {
+DEBUG_CONFIG = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
@@ -92,9 +92,9 @@ def test_no_photos_are_one_clear_sentence(command: Command, tmp_path: Path) -> N
 def test_weights_are_cut_to_files_of_sixteen_mebibytes(tmp_path: Path) -> None:
     from vitmae_search.vitmae import ViTMAEConfig
 
-    large = {**minute, "hidden_size": 512, "num_hidden_layers": 4, "intermediate_size": 2048}
+    large = {**DEBUG_CONFIG, "hidden_size": 512, "num_hidden_layers": 4, "intermediate_size": 2048}
     model = ViTMAEForPreTraining(ViTMAEConfig(**large, image_size=64, patch_size=8))
-    model.save_pretrained(tmp_path, max_shard_size=train_default.SHARD)
+    model.save_pretrained(tmp_path, max_shard_size=train_default.SHARD_BYTES)
     sizes = [path.stat().st_size for path in tmp_path.glob("*.safetensors")]
     assert len(sizes) > 2
     assert max(sizes) <= 16 * 2**20

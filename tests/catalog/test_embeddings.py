@@ -134,7 +134,7 @@ class CatchingUp(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("chunk", [1, 4096])
 def test_catching_up_from_any_revision(make, monkeypatch, chunk):
-    monkeypatch.setattr(embeddings, "VECTORS_A_CHUNK", chunk)
+    monkeypatch.setattr(embeddings, "CHUNK_VECTORS", chunk)
     CatchingUp.make = make
     CatchingUp.TestCase.settings = settings(
         max_examples=6,

@@ -1,4 +1,4 @@
-"""`evaluate`: its words, what it writes, and its mistakes."""
+"""`evaluate`: its output, its files, and its errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_options_of_the_plugin_and_a_broken_photo(vitmae_search: Any, colours: P
 
 def test_a_terminal_gets_tables(vitmae_search: Any, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("vitmae_search.cli.evaluate._on_a_terminal", lambda: True)
+    monkeypatch.setattr("vitmae_search.cli.evaluate._is_terminal", lambda: True)
     (colours / "red/broken.jpg").write_bytes(b"no picture")
     done = vitmae_search("evaluate", colours, "--embedder", "color_layout", "--instances", "0")
     assert done.code == 0, done.err

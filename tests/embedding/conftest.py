@@ -10,14 +10,14 @@ import pytest
 
 TEMPLATE = """
 import numpy as np
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
 
 def prepare(image, /):
     return np.array(image.convert("RGB").resize((8, 8)))
 
 
-class Embedder:
+class MeanColour(Embedder):
     model = "mean-colour"
     identity = {"side": 8}
     provenance = {"precision": "fp32"}
@@ -36,7 +36,7 @@ class Embedder:
         pass
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(
         name="NAME",
         title="Mean colour",
@@ -44,7 +44,7 @@ class Plugin:
     )
 
     def open(self, options, *, device, precision):
-        return Embedder(options)
+        return MeanColour(options)
 
 
 plugin = Plugin()

@@ -19,10 +19,10 @@ from vitmae_search.embedding.testing import ConformanceError, check_classifier, 
 from vitmae_search.errors import DeviceError, ModelNotFound, PluginBroken, PluginError
 
 CLASSIFIER = '''
-from vitmae_search.errors import ModelNotFound
+from vitmae_search.embedding import Classifier, ModelNotFound
 
 
-class Classifier:
+class Brightness(Classifier):
     """Dark, or bright: shares of the mean level."""
 
     model = "brightness"
@@ -43,13 +43,13 @@ class Classifier:
         self.labels = None
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
 '''
 OPEN = """
     def open_classifier(self, model, *, device, precision):
         if model != "brightness":
             raise ModelNotFound("there is brightness only")
-        return Classifier()
+        return Brightness()
 
 
 plugin = Plugin()
@@ -62,7 +62,7 @@ def write_classifier(write_plugin) -> Write:
     """`write_classifier(old, new)`: the plugin with a classifier, with one piece replaced."""
 
     def write(old: str = "", new: str = "") -> Path:
-        path: Path = write_plugin("mine", old="class Plugin:\n", new=CLASSIFIER)
+        path: Path = write_plugin("mine", old="class Plugin(EmbedderPlugin):\n", new=CLASSIFIER)
         text = path.read_text().replace("\nplugin = Plugin()\n", OPEN)
         text = text.replace("title=", "capabilities=frozenset({'embed', 'classify'}), title=")
         assert old in text
@@ -120,6 +120,16 @@ def test_what_breaks_the_contract_names_the_plugin(opened, new: str, reason: str
         classifier.classify(batch_of(classifier))
 
 
+def test_probabilities_that_were_returned_survive_a_plugin_that_fills_its_buffer_again(opened) -> None:
+    reuses = "self.rows = getattr(self, 'rows', np.empty((3, 2), np.float32)); self.rows[:] = found; "
+    with opened(FOUND, f"{reuses}return self.rows") as classifier:
+        batch = batch_of(classifier)
+        first = classifier.classify(batch)
+        kept = first.copy()
+        np.testing.assert_array_equal(classifier.classify(batch[::-1]), kept[::-1])
+        np.testing.assert_array_equal(first, kept)
+
+
 def test_memory_that_runs_out_is_the_callers_to_deal_with(opened) -> None:
     with opened(FOUND, "raise MemoryError") as classifier, pytest.raises(MemoryError):
         classifier.classify(batch_of(classifier))
@@ -163,8 +173,12 @@ def test_the_kit_passes_a_good_one(write_classifier) -> None:
         (FOUND, "found = found[::-1] if len(found) > 1 else found; "
          "return np.ascontiguousarray(found, np.float32)", "alone has other probabilities"),
         (FOUND, "batch[:] = 0; return found.astype(np.float32)", "changes the batch"),
-        ("    def close(self):", "    def rest(self):\n        self.classify = lambda batch: "
-         "np.full((len(batch), 2), 0.5, np.float32)\n\n    def close(self):", "after a rest"),
+        (FOUND, "batch.sort(axis=1) if not batch.flags.writeable else None; return found.astype(np.float32)",
+         "fails on a read-only batch"),
+        (FOUND, "self.rows = getattr(self, 'rows', np.empty((99, 2), np.float32)); "
+         "self.rows[: len(found)] = found; return self.rows[: len(found)]", "returned before"),
+        ("    def close(self):", "    def offload(self):\n        self.classify = lambda batch: "
+         "np.full((len(batch), 2), 0.5, np.float32)\n\n    def close(self):", "after offload"),
         ('identity = {"revision": 1}', "identity = property(lambda self: {'now': id(self)})", "identity"),
     ],
 )  # fmt: skip

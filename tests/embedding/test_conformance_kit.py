@@ -67,9 +67,9 @@ def reconstructing(seed: str, mask: str) -> Changes:
     return CLAIM | {"    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)}
 
 
-def choosing(identity: str, mode: str) -> Changes:
+def resolving(identity: str, mode: str) -> Changes:
     """A plugin that chooses one of its options itself."""
-    chosen = f"self.identity, self.chosen_options = {identity}, {{'mode': {mode}}}"
+    chosen = f"self.identity, self.resolved_options = {identity}, {{'mode': {mode}}}"
     return {"        self.options = options\n": f"        self.options = options\n        {chosen}\n"}
 
 
@@ -80,40 +80,40 @@ def made():
     return str(Projection([WEIGHT], [np.zeros(3)], "head").store(tempfile.mkdtemp()).resolve())
 
 
-class Embedder:
+class MeanColour(Embedder):
 """
 
 
 def projecting(weight: str) -> Changes:
     """A plugin with a projection of its own."""
     return {
-        "class Embedder:\n": PROJECTION.replace("WEIGHT", weight),
+        "class MeanColour(Embedder):\n": PROJECTION.replace("WEIGHT", weight),
         "    input_size = 8": "    input_size = 8\n    projection = made()",
     }
 
 
-TWIN = """    def untrained(self, seed):
-        twin = Embedder(self.options)
-        twin.identity, drawn = IDENTITY, np.random.default_rng(SEED).random(192)
-        embed = twin.embed
-        twin.embed = lambda batch: (rows := embed(batch) + drawn.astype(np.float32)) / np.linalg.norm(
+RANDOM_INIT = """    def random_init(self, seed):
+        other = MeanColour(self.options)
+        other.identity, drawn = IDENTITY, np.random.default_rng(SEED).random(192)
+        embed = other.embed
+        other.embed = lambda batch: (rows := embed(batch) + drawn.astype(np.float32)) / np.linalg.norm(
             rows, axis=1, keepdims=True
         )
-        return twin
+        return other
 
     def close(self):
 """
 
 
 def untrained(seed: str, identity: str) -> Changes:
-    """A plugin with a twin: its vectors lean away by what `seed` draws."""
-    return {"    def close(self):\n": TWIN.replace("SEED", seed).replace("IDENTITY", identity)}
+    """A plugin with a random initialization: its vectors lean away by what `seed` draws."""
+    return {"    def close(self):\n": RANDOM_INIT.replace("SEED", seed).replace("IDENTITY", identity)}
 
 
-def resting(body: str) -> Changes:
-    """A plugin that can rest; its vectors lean away by `self.tired`."""
-    rest = f"    tired = 0\n\n    def rest(self):\n        {body}\n\n    def close(self):\n"
-    return {"    def close(self):\n": rest} | embedding("flat = flat + np.arange(192) * self.tired")
+def offloading(body: str) -> Changes:
+    """A plugin that can offload; its vectors lean away by `self.error`."""
+    offload = f"    error = 0\n\n    def offload(self):\n        {body}\n\n    def close(self):\n"
+    return {"    def close(self):\n": offload} | embedding("flat = flat + np.arange(192) * self.error")
 
 
 BROKEN: dict[str, dict[str, Changes]] = {
@@ -133,6 +133,11 @@ BROKEN: dict[str, dict[str, Changes]] = {
     "check_prepare_leaves_the_image": {"draws": preparing("image.putpixel((0, 0), (1, 2, 3))")},
     "check_prepare_travels": {
         "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
+        "a method of the embedder": {
+            "self.prepare = prepare": "self.prepare = self.shrink",
+            "    def close(self):\n": "    def shrink(self, image):\n        return prepare(image)\n\n"
+            "    def close(self):\n",
+        },
         "needs torch": preparing("import torch"),
         "another in each process": {PREPARED: "    import os\n    return os.getpid() % 199 + np.array("},
     },
@@ -141,11 +146,23 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "not unit": embedding("return flat.astype(np.float32)"),
         "odd row dropped": embedding("flat = flat[: len(flat) // 2 * 2]"),
     },
-    "check_results_are_new": {
+    "check_batches_may_be_read_only": {
         "writes to the batch": embedding("batch[0] = 0"),
-        "one buffer": {EMBEDDED: RESULT_BUFFER},
+        "other vectors": leaning("(not batch.flags.writeable)"),
     },
-    "check_batch_mates_do_not_matter": {
+    "check_batches_stay_as_they_are": {
+        "writes to the batch": embedding("batch[0] = 0"),
+        "where it can": embedding("if batch.flags.writeable: batch[0] = 0"),
+    },
+    "check_results_are_new": {
+        "a buffer for each size": {EMBEDDED: RESULT_BUFFER},
+        "one buffer": {
+            EMBEDDED: RESULT_BUFFER.replace("{len(batch)}", "")
+            .replace("(len(batch)", "(99")
+            .replace("out[:]", "out = out[: len(batch)]; out[:]")
+        },
+    },
+    "check_batch_composition_does_not_matter": {
         "statistics of the batch": leaning("flat.mean()"),
         "random": leaning("np.random.default_rng().random()"),
     },
@@ -166,8 +183,8 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "device": {'{"side": 8}': '{"device": "cpu"}'},
     },
     "check_options": {
-        "another identity": choosing("{'side': options['mode']}", "'b'"),
-        "another choice": choosing("{'side': 8}", "options['mode'] + 'b'"),
+        "another identity": resolving("{'side': options['mode']}", "'b'"),
+        "another choice": resolving("{'side': 8}", "options['mode'] + 'b'"),
     },
     "check_reconstruction": {
         "none": CLAIM,
@@ -189,21 +206,21 @@ BROKEN: dict[str, dict[str, Changes]] = {
         },
         "no paths": {"    input_size = 8": "    input_size, source_files = 8, ['weights']"},
     },
-    "check_untrained": {
+    "check_random_init": {
         "random": untrained("None", "{'seed': seed}"),
         "the model's identity": untrained("seed", "self.identity"),
-        "none": {"    def close(self):\n": "    def untrained(self, seed): pass\n\n    def close(self):\n"},
+        "none": {"    def close(self):\n": "    def random_init(self, seed): pass\n\n    def close(self):\n"},
     },
-    "check_rest": {
-        "other vectors": resting("self.tired = 1"),
-        "other vectors after the second": resting("self.tired, self.slept = getattr(self, 'slept', 0), 1"),
-        "for all": resting("Embedder.tired = 1"),
-        "once only": resting("del self.options"),
+    "check_offload": {
+        "other vectors": offloading("self.error = 1"),
+        "other vectors after the second": offloading("self.error, self.once = getattr(self, 'once', 0), 1"),
+        "for all": offloading("MeanColour.error = 1"),
+        "once only": offloading("del self.options"),
     },
     "check_close": {
         "once only": {"        pass": "        del self.options"},
-        "for all": {"        pass": "        Embedder.closed = True"}
-        | embedding("flat = flat + np.arange(192) * getattr(Embedder, 'closed', 0)"),
+        "for all": {"        pass": "        MeanColour.closed = True"}
+        | embedding("flat = flat + np.arange(192) * getattr(MeanColour, 'closed', 0)"),
     },
 }
 FAILS = (AssertionError, VitmaeSearchError, AttributeError, ValueError)
@@ -238,15 +255,15 @@ def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Pa
         sys.modules.pop("good_plugin_module", None)
 
 
-def test_a_plugin_with_an_untrained_twin_passes(write_plugin) -> None:
+def test_a_plugin_with_a_random_initialization_passes(write_plugin) -> None:
     ((old, new),) = untrained("seed", "{'seed': seed}").items()
     check_embedder(write_plugin("good", old=old, new=new))
 
 
-def test_a_plugin_that_rests_passes(write_plugin) -> None:
+def test_a_plugin_that_offloads_passes(write_plugin) -> None:
     path = write_plugin("good")
     text = path.read_text()
-    for old, new in resting("self.slept = True").items():
+    for old, new in offloading("self.once = True").items():
         text = text.replace(old, new)
     path.write_text(text)
     check_embedder(path)

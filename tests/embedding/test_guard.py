@@ -50,15 +50,17 @@ def test_a_good_plugin(opened: Opened) -> None:
         assert (embedder.shape, embedder.dtype) == ((8, 8, 3), np.uint8)
         assert vectors.shape == (3, 192)
         assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "a"}
-        assert embedder.left_options == {}
+        assert embedder.unresolved_options == {}
         assert embedder.embed(batch_of(embedder)[:0]).shape == (0, 192)
         assert len(embedder.fingerprint("exact")) == 64
 
 
 def test_what_an_embedder_chose_is_among_its_options(opened: Opened) -> None:
-    embedder = opened("input_size = 8", "input_size, chosen_options = 8, {'mode': 'b', 'size': 16}", size="4")
+    embedder = opened(
+        "input_size = 8", "input_size, resolved_options = 8, {'mode': 'b', 'size': 16}", size="4"
+    )
     assert embedder.options == {"size": 16, "deep": False, "power": 1.5, "mode": "b"}
-    assert embedder.left_options == {"size": 4, "mode": "a"}
+    assert embedder.unresolved_options == {"size": 4, "mode": "a"}
 
 
 RETURN = "        return (flat"
@@ -136,13 +138,23 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
         ),
         (
             "input_size = 8",
-            "input_size, chosen_options = 8, {'depth': 2}",
-            "chosen_options=.* no options of it",
+            "input_size, resolved_options = 8, {'depth': 2}",
+            "resolved_options=.* no options of it",
         ),
-        ("input_size = 8", "input_size, chosen_options = 8, {'size': 'big'}", "chosen_options=.* no options"),
-        ("input_size = 8", "input_size, chosen_options = 8, 'big'", "chosen_options='big' are no options"),
-        ("return Embedder(options)", "raise OSError('gone')", "open failed: OSError: gone"),
-        ("return Embedder(options)", "return None", "no attribute 'model'"),
+        (
+            "input_size = 8",
+            "input_size, resolved_options = 8, {'size': 'big'}",
+            "resolved_options=.* no options",
+        ),
+        (
+            "input_size = 8",
+            "input_size, resolved_options = 8, 'big'",
+            "resolved_options='big' are no options",
+        ),
+        ("class MeanColour(Embedder):", "class MeanColour:", "is a MeanColour; its class must subclass"),
+        ("    def embed(", "    def encode(", "open failed: TypeError: .*abstract"),
+        ("return MeanColour(options)", "raise OSError('gone')", "open failed: OSError: gone"),
+        ("return MeanColour(options)", "return None", "the embedder is a NoneType; its class must subclass"),
     ],
 )
 def test_embedders_that_break_the_contract_when_opened(opened: Opened, old, new, reason) -> None:
@@ -218,11 +230,11 @@ def test_a_batch_that_prepare_did_not_make_is_the_callers_fault(opened: Opened) 
 def test_errors_meant_for_a_person_pass(opened: Opened) -> None:
     new = "from vitmae_search.errors import ModelNotFound; raise ModelNotFound('no such model')"
     with pytest.raises(Exception, match=r"^no such model$"):
-        opened("return Embedder(options)", new)
+        opened("return MeanColour(options)", new)
 
 
 def test_options_devices_and_precisions_are_checked_before_the_plugin_sees_them(write_plugin) -> None:
-    plugin = load_drop_in(write_plugin("mine", old="return Embedder(options)", new="raise AssertionError"))
+    plugin = load_drop_in(write_plugin("mine", old="return MeanColour(options)", new="raise AssertionError"))
     with pytest.raises(PluginOptionError):
         open_embedder(plugin, {"nothing": "1"})
     with pytest.raises(DeviceError, match="no device 'gpu'"):
@@ -239,6 +251,31 @@ def test_close_reaches_the_plugin_once_and_ends_embedding(opened: Opened) -> Non
     assert embedder._embedder.closed == 1  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="closed"):
         embedder.embed(batch)
+
+
+def test_vectors_that_were_returned_survive_a_plugin_that_fills_its_buffer_again(opened: Opened) -> None:
+    reuses = (
+        "        rows = self.__dict__.setdefault('rows', np.empty((8, 192), np.float32))[: len(batch)]\n"
+        "        rows[:] = flat / np.linalg.norm(flat, axis=1, keepdims=True)\n        return rows\n"
+    )
+    embedder = opened(RETURN, f"{reuses}        return (flat")
+    batch = batch_of(embedder)
+    first = embedder.embed(batch)
+    kept = first.copy()
+    second = embedder.embed(batch[::-1])
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(second, kept[::-1])
+    assert not np.shares_memory(second, embedder._embedder.rows)  # type: ignore[attr-defined]
+
+
+def test_the_plugin_cannot_change_the_pixels_of_the_batch(opened: Opened) -> None:
+    embedder = opened(RETURN, "        batch[0] = 0\n        return (flat")
+    batch = batch_of(embedder)
+    kept = batch.copy()
+    with pytest.raises(PluginBroken, match="embed failed: ValueError: assignment destination is read-only"):
+        embedder.embed(batch)
+    np.testing.assert_array_equal(batch, kept)
+    batch[0] = 1  # the caller's own array is as writable as before
 
 
 def test_one_embed_at_a_time(opened: Opened) -> None:
@@ -263,83 +300,83 @@ def test_one_embed_at_a_time(opened: Opened) -> None:
     assert failed == []
 
 
-RESTING = {
-    "        self.options = options\n": "        self.options, self.rests = options, 0\n",
-    "    def close(self):\n": "    def rest(self):\n        self.rests += 1\n\n    def close(self):\n",
+OFFLOAD = {
+    "        self.options = options\n": "        self.options, self.offloads = options, 0\n",
+    "    def close(self):\n": "    def offload(self):\n        self.offloads += 1\n\n    def close(self):\n",
 }
 
 
 @pytest.fixture
-def resting(write_plugin) -> GuardedEmbedder:
-    """A plugin that counts how often it is sent to rest."""
+def offloadable(write_plugin) -> GuardedEmbedder:
+    """A plugin that counts how often it is offloaded."""
     path = write_plugin("mine")
     text = path.read_text()
-    for old, new in RESTING.items():
+    for old, new in OFFLOAD.items():
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
     return open_embedder(load_drop_in(path))
 
 
-def test_a_plugin_that_cannot_rest_is_left_alone(opened: Opened) -> None:
+def test_a_plugin_that_cannot_offload_is_left_alone(opened: Opened) -> None:
     embedder = opened()
-    assert not embedder.rest()
-    assert not embedder.resting
+    assert not embedder.offload()
+    assert not embedder.offloaded
 
 
-def test_it_rests_until_the_next_call(resting: GuardedEmbedder) -> None:
-    batch = batch_of(resting)
-    assert resting.rest()
-    assert resting.resting
-    assert not resting.rest(), "it rests already"
-    assert resting._embedder.rests == 1  # type: ignore[attr-defined]
-    resting.embed(batch)
-    assert not resting.resting
-    assert not resting.rest(after=60), "it was used a moment ago"
-    assert resting.rest()
-    resting.close()
-    assert not resting.rest()
-    assert resting._embedder.rests == 2  # type: ignore[attr-defined]
+def test_it_is_offloaded_until_the_next_call(offloadable: GuardedEmbedder) -> None:
+    batch = batch_of(offloadable)
+    assert offloadable.offload()
+    assert offloadable.offloaded
+    assert not offloadable.offload(), "it is offloaded already"
+    assert offloadable._embedder.offloads == 1  # type: ignore[attr-defined]
+    offloadable.embed(batch)
+    assert not offloadable.offloaded
+    assert not offloadable.offload(idle_seconds=60), "it was used a moment ago"
+    assert offloadable.offload()
+    offloadable.close()
+    assert not offloadable.offload()
+    assert offloadable._embedder.offloads == 2  # type: ignore[attr-defined]
 
 
 def test_it_counts_from_the_end_of_the_last_call(
-    resting: GuardedEmbedder, monkeypatch: pytest.MonkeyPatch
+    offloadable: GuardedEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic() + 1000
     monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now))
-    resting.embed(batch_of(resting))
+    offloadable.embed(batch_of(offloadable))
     now += 59
-    assert not resting.rest(after=60)
+    assert not offloadable.offload(idle_seconds=60)
     now += 1
-    assert resting.rest(after=60)
+    assert offloadable.offload(idle_seconds=60)
 
 
-def test_what_is_at_work_does_not_rest_and_nobody_waits(resting: GuardedEmbedder) -> None:
-    batch, at_work, finish = batch_of(resting), threading.Event(), threading.Event()
-    inner = resting._embedder.embed
+def test_a_running_call_prevents_offloading_and_nobody_waits(offloadable: GuardedEmbedder) -> None:
+    batch, at_work, finish = batch_of(offloadable), threading.Event(), threading.Event()
+    inner = offloadable._embedder.embed
 
     def slow(rows: np.ndarray) -> np.ndarray:
         at_work.set()
         assert finish.wait(60)
         return inner(rows)
 
-    resting._embedder.embed = slow  # type: ignore[method-assign]
-    thread = threading.Thread(target=resting.embed, args=(batch,))
+    offloadable._embedder.embed = slow  # type: ignore[method-assign]
+    thread = threading.Thread(target=offloadable.embed, args=(batch,))
     thread.start()
     assert at_work.wait(60)
-    assert not resting.rest()
+    assert not offloadable.offload()
     finish.set()
     thread.join()
-    assert not resting.rest(after=60)
-    assert resting.rest()
+    assert not offloadable.offload(idle_seconds=60)
+    assert offloadable.offload()
 
 
-def test_a_rest_that_fails_is_the_plugins_fault(opened: Opened) -> None:
-    fails = "    def rest(self):\n        raise RuntimeError('no bed')\n\n    def close(self):\n"
+def test_an_offload_that_fails_is_the_plugins_fault(opened: Opened) -> None:
+    fails = "    def offload(self):\n        raise RuntimeError('no bed')\n\n    def close(self):\n"
     embedder = opened("    def close(self):\n", fails)
-    with pytest.raises(PluginBroken, match="'mine': rest failed: RuntimeError: no bed"):
-        embedder.rest()
-    assert not embedder.resting
+    with pytest.raises(PluginBroken, match="'mine': offload failed: RuntimeError: no bed"):
+        embedder.offload()
+    assert not embedder.offloaded
     assert embedder.embed(batch_of(embedder)).shape == (3, 192)
 
 
@@ -381,25 +418,25 @@ def test_plugin_errors_survive_pickling() -> None:
     assert (type(error), error.plugin, str(error)) == (PluginBroken, "mine", "plugin 'mine': broke")
 
 
-TWIN = "    def untrained(self, seed): {}\n\n    def close(self):\n"
+RANDOM_INIT = "    def random_init(self, seed): {}\n\n    def close(self):\n"
 
 
-def test_a_plugin_without_an_untrained_twin(opened: Opened) -> None:
-    assert opened().untrained() is None
+def test_a_plugin_without_random_initialization(opened: Opened) -> None:
+    assert opened().random_init() is None
 
 
-def test_the_untrained_twin_is_guarded_too(opened: Opened) -> None:
-    seeded = "twin = Embedder(self.options); twin.model = f'{self.model} {seed}'; return twin"
-    with opened("    def close(self):\n", TWIN.format(seeded)) as embedder:
-        twin = embedder.untrained(seed=3)
-        assert twin is not None
-        assert (twin.model, twin.dimension) == ("mean-colour 3", embedder.dimension)
-        twin.close()
+def test_the_randomly_initialized_network_is_guarded_too(opened: Opened) -> None:
+    seeded = "new = MeanColour(self.options); new.model = f'{self.model} {seed}'; return new"
+    with opened("    def close(self):\n", RANDOM_INIT.format(seeded)) as embedder:
+        untrained = embedder.random_init(seed=3)
+        assert untrained is not None
+        assert (untrained.model, untrained.dimension) == ("mean-colour 3", embedder.dimension)
+        untrained.close()
         assert len(embedder.embed(batch_of(embedder))) == 3
 
 
 @pytest.mark.parametrize("code", ["return None", "raise KeyError(seed)"])
-def test_an_untrained_twin_that_breaks_the_contract(opened: Opened, code: str) -> None:
-    embedder = opened("    def close(self):\n", TWIN.format(code))
+def test_a_random_initialization_that_breaks_the_contract(opened: Opened, code: str) -> None:
+    embedder = opened("    def close(self):\n", RANDOM_INIT.format(code))
     with pytest.raises(PluginBroken, match="plugin 'mine'"):
-        embedder.untrained()
+        embedder.random_init()

@@ -84,6 +84,17 @@ def test_broken_plugins_are_listed_and_the_others_load(tmp_path: Path, write_plu
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
+        (
+            "class Plugin(EmbedderPlugin):",
+            "class Plugin:",
+            "instance of a subclass of vitmae_search.embedding.",
+        ),
+        (
+            "plugin = Plugin()",
+            "plugin = Plugin",
+            "instance of a subclass of vitmae_search.embed",
+        ),
+        ("    def open(", "    def load(", "abstract method"),
         ("title=", "api_version=2, title=", "plugin API 2; this host has 1"),
         ("title=", "vector_revision=0, title=", "vector_revision=0"),
         ("title=", "capabilities=frozenset({'fly', 'embed'}), title=", "unknown capability 'fly'"),

@@ -155,21 +155,21 @@ def test_a_stored_file_is_named_by_its_digest_and_kept(tmp_path: Path) -> None:
     before = path.stat().st_mtime_ns
     os.utime(path, ns=(before - 10**9, before - 10**9))
     assert made.store(folder).stat().st_mtime_ns == before - 10**9
-    assert Projection.stored(folder, made.digest).digest == made.digest
+    assert Projection.read_stored(folder, made.digest).digest == made.digest
 
 
 def test_storing_mends_a_damaged_file(tmp_path: Path) -> None:
     path = head().store(tmp_path)
     path.write_bytes(path.read_bytes()[:-5])
     head().store(tmp_path)
-    assert Projection.stored(tmp_path, head().digest).digest == head().digest
+    assert Projection.read_stored(tmp_path, head().digest).digest == head().digest
 
 
 def test_a_file_under_another_ones_name_is_not_taken(tmp_path: Path) -> None:
     path = head(1).store(tmp_path)
     head(2).save(path)
     with pytest.raises(CheckpointError, match="holds another projection"):
-        Projection.stored(tmp_path, head(1).digest)
+        Projection.read_stored(tmp_path, head(1).digest)
 
 
 def _flip(content: bytes) -> bytes:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vitmae_search.evaluation import colour_histogram, figure, interval, perceptual_hash, raw_pixels
+from vitmae_search.evaluation import color_histogram, figure, interval, perceptual_hash, raw_pixels
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +25,15 @@ def test_raw_pixels_ignore_brightness_and_see_places(photo: Image.Image) -> None
 
 
 def test_a_histogram_sees_colours_and_no_places(photo: Image.Image) -> None:
-    ours = colour_histogram(photo)
+    ours = color_histogram(photo)
     assert ours.shape == (512,)
     assert np.linalg.norm(ours) == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(ours, colour_histogram(ImageOps.mirror(photo)))
-    assert cosine(ours, colour_histogram(ImageOps.invert(photo))) < 0.5
-    assert colour_histogram(Image.new("RGB", (3, 3), "white"))[-1] == 1
+    np.testing.assert_allclose(ours, color_histogram(ImageOps.mirror(photo)))
+    assert cosine(ours, color_histogram(ImageOps.invert(photo))) < 0.5
+    assert color_histogram(Image.new("RGB", (3, 3), "white"))[-1] == 1
 
 
-def test_the_hash_is_the_well_known_one(photo: Image.Image) -> None:
+def test_the_hash_is_that_of_the_definition(photo: Image.Image) -> None:
     """DCT-II of the grey 32 × 32 picture without scale, its 8 × 8 lowest frequencies against their median."""
     from scipy.fft import dct
 

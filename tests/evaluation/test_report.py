@@ -1,4 +1,4 @@
-"""What an evaluation says: as JSON, as tables, and as a picture."""
+"""The result of an evaluation: as JSON, as tables, and as a plot."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from vitmae_search.evaluation import (
     duplicate_figures,
     instance_figures,
 )
+from vitmae_search.evaluation.plot import save_plot
 from vitmae_search.records import Failure
 
 
@@ -116,7 +117,7 @@ def test_the_plot_opens_and_shows_what_was_measured(
 ) -> None:
     empty = {"neighbours": {}, "instances": {}, "duplicates": None}
     methods = tuple(replace(one, **{name: empty[name] for name in without}) for one in found.methods)
-    replace(found, methods=methods).save_plot(tmp_path / "plot.png")
+    save_plot(replace(found, methods=methods), tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as opened:
         assert opened.format == "PNG"
         picture = np.asarray(opened.convert("RGB")).astype(int)
@@ -128,4 +129,4 @@ def test_the_plot_opens_and_shows_what_was_measured(
 
 def test_a_plot_that_cannot_be_written_says_so(found: Evaluation, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
-        found.save_plot(tmp_path)
+        save_plot(found, tmp_path)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitmae_search.bundled import bundled
-from vitmae_search.embedding import load_drop_in
-from vitmae_search.embedding.plugin import Options
+from vitmae_search.embedding import EmbedderPlugin, Options, load_drop_in
 
 SOUND = Path(__file__).with_name("sound")
 FATAL = 3
@@ -22,7 +21,7 @@ FATAL = 3
 _vitmae: Any = load_drop_in(bundled("plugins") / "vitmae")
 
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = replace(_vitmae.info, name="lost", title="Lost", capabilities=frozenset({"embed"}))
 
     def open(self, options: Options, *, device: str, precision: str) -> Any:

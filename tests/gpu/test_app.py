@@ -59,11 +59,11 @@ def test_the_model_wakes_for_a_search_and_rests_when_idle(
     used = on_device(device)
     assert used > before or device == "cpu"
     stopped = threading.Event()
-    idle = threading.Thread(target=lifespan.rest_when_idle, args=(0.2, stopped))
+    idle = threading.Thread(target=lifespan.offload_when_idle, args=(0.2, stopped))
     idle.start()
     try:
         deadline = time.monotonic() + 60
-        while not embedder.resting:
+        while not embedder.offloaded:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
@@ -74,4 +74,4 @@ def test_the_model_wakes_for_a_search_and_rests_when_idle(
     assert left <= before + WORKSPACES
     assert left < used or device == "cpu"
     assert "a fingerprint made just now" in said("coffee", real_photos)
-    assert not embedder.resting
+    assert not embedder.offloaded

@@ -73,7 +73,7 @@ def prepared(embedder: GuardedEmbedder, samples: Path, count: int) -> list[np.nd
 def room(device: str, embedder: GuardedEmbedder, size: int) -> Iterator[None]:
     """Memory for no more than `size` bytes beside what is there; on a CPU for a photo a megabyte."""
     if device == "cuda":
-        embedder.rest()
+        embedder.offload()
         total = torch.cuda.mem_get_info()[1]
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + size) / total)
         try:

@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from vitmae_search.catalog import CatalogWriter, Derivation
-from vitmae_search.embedding import PluginInfo, Projection, derived_fingerprint, open_embedder
+from vitmae_search.embedding import (
+    Embedder,
+    EmbedderPlugin,
+    PluginInfo,
+    Projection,
+    derived_fingerprint,
+    open_embedder,
+)
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing import Target, batcher, index_folders
 from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
@@ -32,7 +39,7 @@ def shrink(image):
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
 
 
-class TinyEmbedder:
+class TinyEmbedder(Embedder):
     """The picture at 6×6 as its vector. Counts the rows that it was given."""
 
     model = "tiny"
@@ -57,7 +64,7 @@ class TinyEmbedder:
         pass
 
 
-class TinyPlugin:
+class TinyPlugin(EmbedderPlugin):
     info = PluginInfo(name="tiny", title="Tiny", options={"revision": 1})
 
     def __init__(self):

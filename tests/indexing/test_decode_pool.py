@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import traceback
-from contextlib import closing
+from contextlib import closing, nullcontext
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from PIL import Image
 from vitmae_search.embedding import GuardedPrepare
 from vitmae_search.embedding.guard_prepare import guard_prepare
 from vitmae_search.errors import PhotoError, PluginBroken, StorageError
-from vitmae_search.indexing import decode_pool, index_folders, reader
-from vitmae_search.indexing.decode_pool import DecodingProcess, DecodingProcesses, ProcessDied
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import PhotoReader, bundles
+from vitmae_search.indexing import index_folders, reader
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import PhotoReader, group_files, read_ahead
 from vitmae_search.library import Library
-from vitmae_search.photos import PhotoDecoder, ThumbnailStore, digest
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_pool, digest
+from vitmae_search.photos.decode_pool import DecodePool, WorkerDied, WorkerProcess
+from vitmae_search.photos.decode_worker import DecodeHandler
 from vitmae_search.records import Stamp
 
 LIMIT = 30
@@ -33,7 +35,7 @@ PLUGIN = """
 import os
 import numpy as np
 from PIL import Image
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 HOST = os.environ["TEST_HOST"]
 def prepare(image):
     print("a word that is no answer")
@@ -41,14 +43,14 @@ def prepare(image):
     if os.environ.get("TEST_CRASH") == str(image.size) and str(os.getpid()) != HOST:
         os._exit(1)
     return pixels
-class Odd:
+class Odd(Embedder):
     model, dimension, input_size, identity, provenance = "odd", 48, 8, {}, {}
     prepare = staticmethod(prepare)
     def embed(self, batch):
         rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
     def close(self): pass
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="odd", title="Odd")
     def open(self, options, *, device, precision): return Odd()
 plugin = Plugin()
@@ -60,12 +62,12 @@ def started(monkeypatch):
     """The processes that were started."""
     found = []
 
-    class Counted(decode_pool.DecodingProcess):
+    class Counted(decode_pool.WorkerProcess):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             found.append(self._process)
 
-    monkeypatch.setattr(decode_pool, "DecodingProcess", Counted)
+    monkeypatch.setattr(decode_pool, "WorkerProcess", Counted)
     return found
 
 
@@ -121,14 +123,14 @@ def test_processes_make_the_same_library(bench, new_bench, fill, jpegs, started)
     (5, 20, 4_900_000, None, 0), (1, 1, 0, True, 1), (64, 10_000, 0, False, 0),
 ])  # fmt: skip
 def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size, wanted, number):
-    class Stand:
-        shape, dtype = (6, 6, 3), "uint8"
-
     made = []
-    monkeypatch.setattr(reader, "DecodingProcesses", lambda *arguments: made.append(arguments))
-    jobs = [Job(Stamp("", size, 0, 0))] * files
-    reader.Reading(None, Stand, workers, 32, wanted)._processes(jobs)
-    assert len(made) == number
+    monkeypatch.setattr(reader, "DecodePool", lambda handler, processes: made.append(processes))
+    monkeypatch.setattr(reader, "PhotoReader", lambda lookup, pool: None)
+    monkeypatch.setattr(reader, "prefetch", lambda *arguments, **options: iter(()))
+    monkeypatch.setattr(reader, "closing", nullcontext)
+    pending = [PendingFile(Stamp("", size, 0, 0))] * files
+    assert list(read_ahead(pending, None, None, workers=workers, batch_size=32, processes=wanted)) == []
+    assert made == [bool(number)]
 
 
 def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
@@ -150,22 +152,22 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs,
     """Though others have taken its content for one that is still to come."""
     for name in ("a.jpg", "b.jpg"):
         (bench.photos / name).write_bytes(jpegs(0))
-    claim, decode = reader.PhotoReader._claim, decode_pool.DecodingProcess.decode
+    claim, call = reader.PhotoReader._claim, decode_pool.WorkerProcess.call
     waits = threading.Event()
 
     def claimed(self, name, names):
         first = claim(self, name, names)
         return first or bool(waits.set())
 
-    def dies(self, wanted):
-        if any(wanted):
+    def dies(self, method, arguments):
+        if method == "decode" and any(arguments):
             assert waits.wait(LIMIT), "the other one waits for this content"
             self._process.kill()
             self._process.wait()
-        return decode(self, wanted)
+        return call(self, method, arguments)
 
     monkeypatch.setattr(reader.PhotoReader, "_claim", claimed)
-    monkeypatch.setattr(decode_pool.DecodingProcess, "decode", dies)
+    monkeypatch.setattr(decode_pool.WorkerProcess, "call", dies)
     report = bench.index(processes=True)
     assert [Path(failure.path).name for failure in report.failures] == ["a.jpg", "b.jpg"]
     assert all("no memory" in failure.reason for failure in report.failures)
@@ -175,18 +177,18 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs,
 
 
 def test_a_process_that_is_killed_between_photos_costs_none(bench, fill, monkeypatch):
-    """As the system does where memory is short; each bundle is one photo here."""
+    """As the system does where memory is short; each group is one photo here."""
     fill(12)
-    read, killed, calls = decode_pool.DecodingProcess.read, [], count()
+    call, killed, calls = decode_pool.WorkerProcess.call, [], count()
 
-    def killed_before(self, paths):
-        if next(calls) % 4 == 2:
+    def killed_before(self, method, arguments):
+        if method == "read" and next(calls) % 4 == 2:
             killed.append(self._process)
             self._process.kill()
             self._process.wait()
-        return read(self, paths)
+        return call(self, method, arguments)
 
-    monkeypatch.setattr(decode_pool.DecodingProcess, "read", killed_before)
+    monkeypatch.setattr(decode_pool.WorkerProcess, "call", killed_before)
     report = bench.index(workers=1, processes=True)
     assert killed
     assert (report.added, report.failed) == (12, 0)
@@ -286,24 +288,24 @@ def test_half_a_photo_is_none(tmp_path):
     shape, dtype = (800, 800, 3), np.dtype(np.uint8)
     Image.new("RGB", (800, 800), "red").save(tmp_path / "large.png")
     decoder = PhotoDecoder(GuardedPrepare("large", np.asarray, shape, dtype), None, None)
-    with closing(DecodingProcess(pickle.dumps(decoder), shape, dtype)) as process:
-        process.read([os.fspath(tmp_path / "large.png")])
-        process.decode([True])
-        assert process._receive().width == 800, "its pixels are on their way"
-        process._process.kill()
-        process._process.wait()
-        with pytest.raises(ProcessDied):
-            process._pixels()
+    with closing(WorkerProcess(pickle.dumps(partial(DecodeHandler, decoder)))) as worker:
+        worker.call("read", [os.fspath(tmp_path / "large.png")])
+        worker._send(pickle.dumps(("decode", ([True],))))
+        assert worker._answers.peek(1), "its pixels are on their way"
+        worker._process.kill()
+        worker._process.wait()
+        with pytest.raises(WorkerDied):
+            worker._receive()
 
 
 def test_threads_that_nobody_waits_for_start_no_more_processes(started):
     """As after Ctrl-C, and again, and again: `close` comes while they read."""
     decoder = PhotoDecoder(guard_prepare("tiny", np.asarray), None, None)
-    all_of_them = DecodingProcesses(decoder, (32, 48, 3), np.dtype(np.uint8))
-    all_of_them.own()
-    all_of_them.close()
-    with pytest.raises(ProcessDied):
-        all_of_them.own()
+    pool = DecodePool(partial(DecodeHandler, decoder), processes=True)
+    pool.worker()
+    pool.close()
+    with pytest.raises(WorkerDied):
+        pool.worker()
     assert [process.poll() for process in started] == [-signal.SIGKILL]
 
 
@@ -328,8 +330,9 @@ def test_what_failed_holds_no_photo_in_memory(jpegs, tmp_path, data):
     whole = jpegs(0)
     path.write_bytes(whole if data is None else whole[: len(whole) // 2] if data == b"damaged" else data)
     decoder = PhotoDecoder(GuardedPrepare("odd", prepare, (1,), np.dtype(np.uint8)), None, None)
-    job = Job(Stamp(os.fspath(path), 1, 0, 0))
-    error = PhotoReader(lambda digests: {}, decoder)([job])[0].error
+    file = PendingFile(Stamp(os.fspath(path), 1, 0, 0))
+    pool = DecodePool(partial(DecodeHandler, decoder), processes=False)
+    error = PhotoReader(lambda digests: {}, pool)([file])[0].error
     assert isinstance(error, PluginBroken if data is None else PhotoError)
     frames = []
     while error is not None:
@@ -339,8 +342,9 @@ def test_what_failed_holds_no_photo_in_memory(jpegs, tmp_path, data):
     assert [frame.f_locals for frame in frames if frame.f_locals] == []
 
 
-def test_bundles_keep_the_order_and_to_the_limits():
-    jobs = [Job(Stamp(f"{number}", size, 0, 0)) for number, size in enumerate([3, 3, 3, 99, 1, 1, 1, 1, 1])]
-    found = [[job.stamp.size for job in bundle] for bundle in bundles(jobs, 4, 8)]
+def test_groups_keep_the_order_and_to_the_limits():
+    sizes = [3, 3, 3, 99, 1, 1, 1, 1, 1]
+    files = [PendingFile(Stamp(f"{number}", size, 0, 0)) for number, size in enumerate(sizes)]
+    found = [[file.stamp.size for file in group] for group in group_files(files, 4, 8)]
     assert found == [[3, 3], [3], [99], [1, 1, 1, 1], [1]]
-    assert list(bundles([], 4)) == []
+    assert list(group_files([], 4)) == []

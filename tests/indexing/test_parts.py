@@ -15,11 +15,11 @@ from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import progress
-from vitmae_search.indexing import reader as prefetching
 from vitmae_search.indexing.batcher import batch_size_for, embed_rows, rows_alone, still_works
-from vitmae_search.indexing.plan import Job, make_plan
+from vitmae_search.indexing.plan import PendingFile, make_plan
 from vitmae_search.indexing.progress import ProgressTeller
-from vitmae_search.indexing.reader import default_workers, prefetch
+from vitmae_search.photos import prefetch as prefetching
+from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
 
 stamps = st.builds(
@@ -56,16 +56,16 @@ failed = st.builds(
 def test_each_file_of_the_walk_is_in_one_place(seen, known, failures, retry):
     table = {row.stamp.path: row for row in known}
     plan = make_plan(seen, table, {failure.path: failure for failure in failures}, retry_failed=retry)
-    jobs = [job.stamp.path for job in plan.jobs]
+    pending = [file.stamp.path for file in plan.pending]
     told = [failure.path for failure in plan.failed]
-    assert len(jobs) + len(told) + plan.unchanged == len(seen)
-    assert jobs == [stamp.path for stamp in seen if stamp.path in set(jobs)], "the order of the walk"
+    assert len(pending) + len(told) + plan.unchanged == len(seen)
+    assert pending == [stamp.path for stamp in seen if stamp.path in set(pending)], "the order of the walk"
     assert {row.stamp.path for row in plan.unseen} == table.keys() - {stamp.path for stamp in seen}
-    assert set(plan.forgotten) == {f.path for f in failures} - {stamp.path for stamp in seen}
+    assert set(plan.unseen_failures) == {f.path for f in failures} - {stamp.path for stamp in seen}
     if retry:
         assert not told
-    for job in plan.jobs:
-        assert job.known is table.get(job.stamp.path)
+    for file in plan.pending:
+        assert file.known is table.get(file.stamp.path)
 
 
 def test_what_makes_a_job():
@@ -77,16 +77,16 @@ def test_what_makes_a_job():
     def plan(rows, failures=(), **options):
         return make_plan([here], rows, {f.path: f for f in failures}, **options)
 
-    assert plan({}).jobs == [Job(here)]
+    assert plan({}).pending == [PendingFile(here)]
     assert plan(known()).unchanged == 1
     assert plan(known(missing=True)).returned == [7]
     assert plan(known(Stamp("a", 1, 1, 9))).renumbered == {1: [7]}
-    assert plan(known(Stamp("a", 2, 1, 1))).jobs
-    assert plan(known(Stamp("a", 1, 2, 1))).jobs
-    assert plan(known(embedded=False)).jobs
-    assert plan({}, [Failure("a", "bad", 1, 1)]).jobs == []
-    assert plan({}, [Failure("a", "bad", 1, 2)]).jobs
-    assert plan({}, [Failure("a", "bad", 1, 1)], retry_failed=True).jobs
+    assert plan(known(Stamp("a", 2, 1, 1))).pending
+    assert plan(known(Stamp("a", 1, 2, 1))).pending
+    assert plan(known(embedded=False)).pending
+    assert plan({}, [Failure("a", "bad", 1, 1)]).pending == []
+    assert plan({}, [Failure("a", "bad", 1, 2)]).pending
+    assert plan({}, [Failure("a", "bad", 1, 1)], retry_failed=True).pending
 
 
 @given(

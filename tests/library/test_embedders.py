@@ -1,4 +1,4 @@
-"""What an embedder is, is remembered: where nothing is new no model is opened, and a change is noticed."""
+"""Cached descriptions of embedders: without changes no model is opened, and every change is noticed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vitmae_search.settings import settings
 PLUGIN = '''
 import os
 import numpy as np
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
 def prepare(image, /):
     return np.array(image.convert("RGB").resize((2, 2)))
 
-class Filed:
+class Filed(Embedder):
     """Its identity is what a file says. Each opening leaves a line in a log."""
 
     model, dimension, input_size, prepare = "filed", 12, 8, staticmethod(prepare)
@@ -44,7 +44,7 @@ class Filed:
     def close(self):
         pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo("filed", "Filed", options={"file": "", "log": "", "size": 1, "told": True})
 
     def open(self, options, *, device, precision):
@@ -59,7 +59,7 @@ Index = Callable[..., IndexReport]
 @pytest.fixture
 def home(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the plugin and the file that it is made from, which is taken to be old."""
-    monkeypatch.setattr(embedders, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(embedders, "MIN_FILE_AGE_SECONDS", 0.0)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "filed.py").write_text(PLUGIN)
     (tmp_path / "weights").write_text("one")
@@ -160,22 +160,22 @@ def test_other_options_and_another_device_are_noticed(home: Path, index: Index) 
 def test_a_file_that_has_just_changed_is_not_trusted(
     home: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedders, "SETTLED_SECONDS", 3600.0)
+    monkeypatch.setattr(embedders, "MIN_FILE_AGE_SECONDS", 3600.0)
     index()
     index()
     assert opened(home) == 2
 
 
-def test_who_tells_no_files_is_opened_each_time(home: Path, index: Index) -> None:
+def test_an_embedder_without_source_files_is_opened_each_time(home: Path, index: Index) -> None:
     index(told="no")
     index(told="no")
     assert opened(home) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"code": 1}', b"\xff\xfe", b"[]"])
-def test_a_damaged_memory_is_passed_over(home: Path, index: Index, damage: bytes) -> None:
+def test_a_damaged_cached_description_is_ignored(home: Path, index: Index, damage: bytes) -> None:
     index()
-    for path in (settings().cache / embedders.FOLDER_NAME).iterdir():
+    for path in (settings().cache / embedders.CACHE_FOLDER).iterdir():
         path.write_bytes(damage)
     assert index().unchanged == 12
     assert opened(home) == 2
@@ -186,8 +186,8 @@ def test_a_model_that_changes_while_it_is_loaded_is_refused(home: Path, photos: 
     with Library.open(home / "library", plugin_folders=[home / "plugins"]) as library:
         [space] = library.spaces()
         remembered_ones = [
-            library._embedders.known_of_space(space),
-            library._embedders.known(space.plugin, space.options),
+            library._embedders.lazy_for_space(space),
+            library._embedders.lazy(space.plugin, space.options),
         ]
         assert opened(home) == 1
         rewrite_with_size_and_date(home / "weights")
@@ -199,7 +199,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_refused(home: Path, photos: 
 def run_here(*words: object) -> list[str]:
     """Run one command in a process of its own; what it loaded of all that is heavy."""
     code = (
-        "import sys; from vitmae_search.library import embedders; embedders.SETTLED_SECONDS = 0.0; "
+        "import sys; from vitmae_search.library import embedders; embedders.MIN_FILE_AGE_SECONDS = 0.0; "
         "from vitmae_search.cli.main import run; assert run(sys.argv[1:]) == 0; "
         "print(*sorted({'torch', 'transformers', 'streamlit'} & set(sys.modules)))"
     )

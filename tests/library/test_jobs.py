@@ -1,4 +1,4 @@
-"""Indexing in a child process: its row tells of it, it can be cancelled, and it fails in words."""
+"""Indexing in a child process: its row in the catalogue, cancelling it, and its errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 
 WAIT = 60.0
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)
@@ -39,7 +39,7 @@ def many(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> Path:
 
 def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(photos, "--embedder", "color_layout")
+        key = library.start_job("index", photos, "--embedder", "color_layout")
         run = wait_until(library, key, lambda run: run.state != "running")
         assert run.state == "done"
         assert run.report is not None
@@ -51,19 +51,19 @@ def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> No
             library.cancel_run("nonsense")
 
 
-def test_nothing_in_the_current_folder_stands_in_for_a_module(
+def test_no_file_in_the_current_folder_is_imported_in_place_of_a_module(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "numpy.py").write_text("raise SystemExit('a stranger ran')", "utf-8")
     monkeypatch.chdir(photos)
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(photos, "--embedder", "color_layout")
+        key = library.start_job("index", photos, "--embedder", "color_layout")
         assert wait_until(library, key, lambda run: run.state != "running").state == "done"
 
 
 def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gate: Path) -> None:
     with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
-        key = starter.start_index(many, "--embedder", "gated", "--batch-size", "1")
+        key = starter.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         wait_until(watcher, key, lambda run: watcher.status().photos >= 3)
         watcher.cancel_run(key)
         gate.touch()
@@ -78,7 +78,7 @@ def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gat
 
 def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path, gate: Path) -> None:
     with Library.open(tmp_path / "new") as library:
-        key = library.start_index(many, "--embedder", "gated", "--batch-size", "1")
+        key = library.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         run = wait_until(library, key, lambda run: library.status().photos >= 3)
         os.kill(run.pid, signal.SIGKILL)
         assert wait_until(library, key, lambda run: run.state != "running").state == "interrupted"
@@ -101,13 +101,13 @@ def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -
         assert bystander.wait() == -signal.SIGKILL
 
 
-def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:
+def test_a_child_that_cannot_start_reports_the_reason(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
         with pytest.raises(LibraryError, match="not a folder"):
-            library.start_index(tmp_path / "nowhere")
-        key = library.start_index(photos, "--embedder", "no-such-plugin")
+            library.start_job("index", tmp_path / "nowhere")
+        key = library.start_job("index", photos, "--embedder", "no-such-plugin")
         failed = wait_until(library, key, lambda run: run.state != "running")
         assert failed.state == "failed"
         assert "no-such-plugin" in (failed.error or "")
         with CatalogWriter.open_writer(tmp_path / "new"), pytest.raises(LibraryError, match=str(os.getpid())):
-            library.start_index(photos)
+            library.start_job("index", photos)

@@ -1,4 +1,4 @@
-"""How fast models are here: measured when asked, remembered by model and machine, never in the way."""
+"""The speeds of models: measured on demand, stored by model and machine, never an obstacle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import GuardedEmbedder, load_drop_in, open_embedder
 from vitmae_search.library import Library
-from vitmae_search.library.model_speeds import SPEEDS_NAME, measure_speed, remember_speed, with_speeds
+from vitmae_search.library.model_speeds import SPEEDS_NAME, measure_speed, store_speed, with_speeds
 from vitmae_search.records import ModelListing
 from vitmae_search.settings import settings
 from vitmae_search.training_runs import remember_run
@@ -23,14 +23,14 @@ from vitmae_search.training_runs import remember_run
 LISTING = ModelListing("small", "bundled", "/models/small", 32, 32, 1000, 4000, plugin="vitmae")
 
 
-def test_a_figure_is_remembered_for_its_model_on_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_speed_is_stored_by_model_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_speeds([LISTING]) == [LISTING]
-    remember_speed(LISTING, 12.5, "cpu, fp32")
-    remember_speed(replace(LISTING, path="/models/other"), 99.0, "cuda, bf16")
+    store_speed(LISTING, 12.5, "cpu, fp32")
+    store_speed(replace(LISTING, path="/models/other"), 99.0, "cuda, bf16")
     known = with_speeds([LISTING])[0]
     assert (known.images_per_second, known.measured_on) == (12.5, "cpu, fp32")
     assert replace(known, images_per_second=None, measured_on="") == LISTING
-    remember_speed(LISTING, 13.0, "cpu, bf16")
+    store_speed(LISTING, 13.0, "cpu, bf16")
     assert with_speeds([LISTING])[0].images_per_second == 13.0
     for another in ({"bytes": 4001}, {"image_size": 64}, {"plugin": "mine"}, {"path": "/elsewhere"}):
         assert with_speeds([replace(LISTING, **another)])[0].images_per_second is None, another
@@ -39,21 +39,21 @@ def test_a_figure_is_remembered_for_its_model_on_its_machine(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff"])
-def test_a_damaged_file_says_nothing_and_is_replaced(damage: bytes) -> None:
+def test_a_damaged_speed_file_is_ignored_and_replaced(damage: bytes) -> None:
     path = settings().cache / SPEEDS_NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(damage)
     assert with_speeds([LISTING]) == [LISTING]
-    remember_speed(LISTING, 3.0, "cpu")
+    store_speed(LISTING, 3.0, "cpu")
     assert with_speeds([LISTING])[0].images_per_second == 3.0
     path.write_text(path.read_text().replace("3.0", '"soon"'))
     assert with_speeds([LISTING]) == [LISTING]
 
 
-def test_what_cannot_be_kept_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_speed_that_cannot_be_stored_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     settings().cache.write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
-        remember_speed(LISTING, 3.0, "cpu")
+        store_speed(LISTING, 3.0, "cpu")
     assert "the speed of small is not kept" in caplog.text
     assert with_speeds([LISTING]) == [LISTING]
 

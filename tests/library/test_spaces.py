@@ -1,4 +1,4 @@
-"""Which space is used, and that spaces never mix."""
+"""Which space is used, and that vectors of different spaces are never compared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vitmae_search.library import Library
 
 PLUGIN = """
 import numpy as np
-from vitmae_search.embedding import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
-class Embedder:
+class MeanColour(Embedder):
     model, provenance, dimension, input_size = "mean-colour", {}, 3, 8
     def __init__(self, power): self.identity, self._power = {"power": POWER}, power
     def prepare(self, image): return np.asarray(image.resize((8, 8)))
@@ -24,9 +24,9 @@ class Embedder:
         return np.ascontiguousarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
     def close(self): pass
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="mean_colour", title="Mean colour", options={"power": 1.0})
-    def open(self, options, *, device, precision): return Embedder(options["power"])
+    def open(self, options, *, device, precision): return MeanColour(options["power"])
 
 plugin = Plugin()
 """
@@ -70,9 +70,9 @@ def test_a_changed_model_is_never_compared_with_old_vectors(photos: Path, tmp_pa
 
 FILE_PLUGIN = """
 import numpy as np
-from vitmae_search.embedding import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
-class Embedder:
+class FromFile(Embedder):
     model, provenance, dimension, input_size = "from-file", {}, 3, 8
     def __init__(self, weight):
         self.weight, self.identity = weight, {"weight": weight}
@@ -82,11 +82,11 @@ class Embedder:
         return np.ascontiguousarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
     def close(self): self.weight = None
 
-class Plugin:
+class Plugin(EmbedderPlugin):
     info = PluginInfo(name="from_file", title="Weights from a file", options={"model": ""})
     def open(self, options, *, device, precision):
         with open(options["model"]) as file:
-            return Embedder(float(file.read()))
+            return FromFile(float(file.read()))
 
 plugin = Plugin()
 """
@@ -156,7 +156,7 @@ def test_a_plugin_that_fails_does_not_hide_the_others_models(tmp_path: Path, fil
 CLOSING_PLUGIN = FILE_PLUGIN.replace("self.weight = None", "raise RuntimeError('will not')")
 
 
-def test_a_model_that_does_not_close_leaves_nothing_else_open(
+def test_a_model_that_cannot_be_closed_does_not_keep_others_open(
     photos: Path, tmp_path: Path, file_plugin: Path
 ) -> None:
     (file_plugin / "from_file.py").write_text(CLOSING_PLUGIN, "utf-8")

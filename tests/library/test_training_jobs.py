@@ -1,4 +1,4 @@
-"""Pretraining in a child process: the library tells of it, is free meanwhile, and can stop it."""
+"""Pretraining in a child process: the library records it, is unlocked meanwhile, and can stop it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
-from vitmae_search.records import Run
-from vitmae_search.training_runs import read_training_run, trained_runs
+from vitmae_search.records import JobRecord
+from vitmae_search.training_runs import list_training_runs, read_training_run
 
 WAIT = 120.0
 QUICK = (
@@ -31,7 +31,7 @@ QUICK = (
 )
 
 
-def wait_until(library: Library, key: str, done: Callable[[Run], bool]) -> Run:
+def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         run = library.run(key)
@@ -51,7 +51,7 @@ def none_left(library: Library) -> Iterator[None]:
             os.kill(run.pid, signal.SIGKILL)
 
 
-def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
+def test_a_pretraining_is_recorded_leaves_the_library_unlocked_and_can_be_stopped(
     library: Library, photos: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "trained here"
@@ -59,7 +59,7 @@ def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
     begun = wait_until(library, key, lambda run: bool(output.exists() and read_training_run(output).lines))
     assert (begun.kind, begun.state) == ("pretrain", "running")
     assert begun.arguments == {"folder": str(photos), "output": str(output)}
-    assert trained_runs() == [output]
+    assert list_training_runs() == [output]
     assert read_training_run(output).state == "running"
     library.index(photos)  # nothing holds the lock
 
@@ -73,7 +73,9 @@ def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
     assert stopped.checkpoint == output
 
 
-def test_an_end_is_told_once_the_library_is_free(library: Library, photos: Path, tmp_path: Path) -> None:
+def test_the_end_of_a_training_is_recorded_once_the_lock_is_free(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "run"
     quick = ("--max-minutes", "0.0001", *QUICK)
     key = library.start_job("pretrain", photos, "-o", str(output), *quick)
@@ -88,7 +90,9 @@ def test_an_end_is_told_once_the_library_is_free(library: Library, photos: Path,
     assert read_training_run(output).state == "finished"
 
 
-def test_a_pretraining_that_cannot_begin_says_why(library: Library, photos: Path, tmp_path: Path) -> None:
+def test_a_pretraining_that_cannot_start_reports_the_reason(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     key = library.start_job("pretrain", empty, "-o", str(tmp_path / "run"), *QUICK)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 
 from vitmae_search.photos import square_crops as squares_module
+from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, WorkerProcess
 from vitmae_search.photos.square_crops import Square, square, squares
 
 
@@ -19,8 +18,8 @@ def paths(
     tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """Seven photos, the fourth damaged; processes are used for as few."""
-    monkeypatch.setattr(squares_module, "_MANY", 2)
-    monkeypatch.setattr(squares_module, "_AT_ONCE", 2)
+    monkeypatch.setattr(squares_module, "_PROCESSES_FROM", 2)
+    monkeypatch.setattr(squares_module, "_CHUNK", 2)
     made = [write_photo(tmp_path / f"{i}.jpg", i) for i in range(7)]
     made[3].write_bytes(made[3].read_bytes()[:40])
     return [str(path) for path in made]
@@ -47,26 +46,43 @@ def test_a_process_that_dies_or_never_starts_loses_nothing(
 ) -> None:
     here = [square(path, 16) for path in paths]
     started: list[int] = []
-    ask = squares_module._Processes.ask
+    call = WorkerProcess.call
 
-    def killed(self: squares_module._Processes, request: object) -> list[Square] | None:
-        process = self._process()
-        started.append(process.pid)
-        os.kill(process.pid, signal.SIGKILL)
-        return ask(self, request)  # type: ignore[arg-type]
+    def killed(self: WorkerProcess, method: str, chunk: list[str]) -> list[Square]:
+        started.append(self._process.pid)
+        if len(chunk) > 1:  # not the second time, when each photo comes alone
+            self._process.kill()
+        return call(self, method, chunk)
 
     with monkeypatch.context() as patch:
-        patch.setattr(squares_module._Processes, "ask", killed)
+        patch.setattr(WorkerProcess, "call", killed)
         assert same(list(squares(paths, 16, workers=2)), here)
     assert started
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     assert same(list(squares(paths, 16, workers=2)), here)
 
 
+def test_a_photo_at_which_its_process_dies_costs_no_other(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = [square(path, 16) for path in paths]
+    call = WorkerProcess.call
+
+    def crashes(self: WorkerProcess, method: str, chunk: list[str]) -> list[Square]:
+        if paths[5] in chunk:
+            self._process.kill()
+        return call(self, method, chunk)
+
+    monkeypatch.setattr(WorkerProcess, "call", crashes)
+    found = list(squares(paths, 16, workers=2))
+    assert found[5] == WORKER_DIED_REASON
+    assert same(found[:5] + found[6:], here[:5] + here[6:])
+
+
 def test_whoever_stops_in_the_middle_leaves_no_process(paths: list[str]) -> None:
     some = squares(paths * 20, 16, workers=2)
     next(some)
-    own = some.gi_frame.f_locals["own"]  # type: ignore[attr-defined]
-    assert own._all
-    some.close()  # type: ignore[attr-defined]
-    assert all(process.poll() is not None for process in own._all)
+    pool = some.gi_frame.f_locals["pool"]
+    assert pool._started
+    some.close()
+    assert all(process._process.poll() is not None for process in pool._started)

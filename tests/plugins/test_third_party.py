@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitmae_search.embedding.plugin import PluginInfo
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 
 from .sizes import SIDE
 
@@ -45,7 +45,7 @@ class Shrink:
         return np.array(image.convert("L").resize((self.side, self.side)))
 
 
-class Embedder:
+class Brightness(Embedder):
     model = "brightness"
     provenance = {"device": "cpu", "precision": "fp32"}
 
@@ -57,16 +57,13 @@ class Embedder:
         flat = batch.reshape(len(batch), -1) + np.float64(1)
         return (flat / np.linalg.norm(flat, axis=1, keepdims=True)).astype(np.float32)
 
-    def close(self):
-        pass
 
-
-class Plugin:
+class Plugin(EmbedderPlugin):
     def __init__(self, name):
         self.info = PluginInfo(name=name, title="Brightness", options={"side": SIDE})
 
     def open(self, options, *, device, precision):
-        return Embedder(options["side"])
+        return Brightness(options["side"])
 
 
 plugin = Plugin("NAME")

@@ -14,8 +14,8 @@ import torch
 
 from vitmae_search.errors import ConfigError, DeviceError
 from vitmae_search.training import pretrain
-from vitmae_search.training.distributed import Processes, join_processes
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.distributed import DistributedContext, init_distributed
+from vitmae_search.training.log import PretrainLog
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, Any] = {
@@ -31,7 +31,7 @@ LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 
 
 
 def curve(output: Path) -> list[tuple[float, ...]]:
-    lines = RunLog(output / "log.jsonl").read()
+    lines = PretrainLog(output / "log.jsonl").read()
     return [(x.step, x.loss, x.contrastive or 0.0, x.rate, x.gradient_norm) for x in lines]
 
 
@@ -61,19 +61,19 @@ def test_two_processes_go_on_with_the_curve_of_one(
 
 
 def test_every_process_has_its_part_of_a_batch_and_none_is_left() -> None:
-    parts = [Processes(CPU, index, 3).share(12) for index in range(3)]
+    parts = [DistributedContext(CPU, index, 3).local_slice(12) for index in range(3)]
     assert [row for part in parts for row in range(12)[part]] == list(range(12))
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):
-        Processes(CPU, 0, 3).share(10)
+        DistributedContext(CPU, 0, 3).local_slice(10)
 
 
-def test_a_process_alone_speaks_to_nobody() -> None:
-    alone = join_processes("cpu")
-    assert (alone.device, alone.main, alone.count) == (CPU, True, 1)
+def test_collectives_of_one_process_do_nothing() -> None:
+    alone = init_distributed("cpu")
+    assert (alone.device, alone.is_main, alone.world_size) == (CPU, True, 1)
     rows = torch.ones(2, 3)
-    assert alone.gather(rows) is rows
-    assert alone.total([1.5, 2.0]) == [1.5, 2.0]
-    with alone.main_first():
-        alone.wait()
+    assert alone.all_gather(rows) is rows
+    assert alone.sum([1.5, 2.0]) == [1.5, 2.0]
+    with alone.main_process_first():
+        alone.barrier()
     with pytest.raises(DeviceError):
-        join_processes("cuda:99")
+        init_distributed("cuda:99")

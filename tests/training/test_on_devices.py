@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from vitmae_search.training import FinetuneOptions, finetune, pretrain
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.packed_photos import PackedPhotos, pack
-from vitmae_search.training.data.sampler import Normalisation
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.finetuning.report import LOG_FILE, EpochLog
-from vitmae_search.training.log import RunLog
-from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.log import PretrainLog
+from vitmae_search.training.pretraining.batches import BatchLoader
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.trainer import PretrainState
 from vitmae_search.training.run_folder import load_state
 from vitmae_search.vitmae import ViTMAEConfig
 from vitmae_search.vitmae.masking import mask_by_noise
@@ -39,7 +40,7 @@ RECIPES: list[dict[str, Any]] = [
 
 
 def losses(output: Path) -> list[tuple[float, ...]]:
-    lines = RunLog(output / "log.jsonl").read()
+    lines = PretrainLog(output / "log.jsonl").read()
     return [(x.step, x.loss, x.gradient_norm, x.contrastive or 0.0) for x in lines]
 
 
@@ -77,7 +78,10 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     assert len(whole) == STEPS // 3
     for theirs, ours in zip(whole, parts, strict=True):
         assert ours == (theirs if exact else pytest.approx(theirs, rel=1e-2))
-    first, second = load_state(tmp_path / "whole"), load_state(tmp_path / "parts")
+    first, second = (
+        load_state(PretrainState, tmp_path / "whole"),
+        load_state(PretrainState, tmp_path / "parts"),
+    )
     assert first is not None
     assert second is not None
     for name, value in first.model.items():
@@ -116,14 +120,14 @@ def test_photos_crops_and_masks_are_the_cpus(
     assert float(pixels["cpu"].std()) > 0.2
 
 
-def _batches(photos: PackedPhotos, device: str, **options: Any) -> Batches:
-    return Batches(
+def _batches(photos: PackedPhotos, device: str, **options: Any) -> BatchLoader:
+    return BatchLoader(
         photos,
         PretrainOptions(batch_size=8, contrastive=1.0, **options),
         image_size=16,
         num_patches=ViTMAEConfig(image_size=16, patch_size=4).num_patches,
-        normalise=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-        processes=Processes(torch.device(device)),
+        normalize=Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        distributed=DistributedContext(torch.device(device)),
     )
 
 

@@ -4,32 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmae_search.training.optim import adamw, progress_at, rate_factor
+from vitmae_search.training.optim import adamw, training_progress, warmup_cosine
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
 
 def test_the_rate_rises_linearly_then_falls_along_a_cosine() -> None:
-    assert rate_factor(0.0, 0.1) == 0
-    assert rate_factor(0.05, 0.1) == pytest.approx(0.5)
-    assert rate_factor(0.1, 0.1) == pytest.approx(1.0)
-    assert rate_factor(0.55, 0.1) == pytest.approx(0.5)
-    assert rate_factor(1.0, 0.1) == pytest.approx(0.0, abs=1e-12)
+    assert warmup_cosine(0.0, 0.1) == 0
+    assert warmup_cosine(0.05, 0.1) == pytest.approx(0.5)
+    assert warmup_cosine(0.1, 0.1) == pytest.approx(1.0)
+    assert warmup_cosine(0.55, 0.1) == pytest.approx(0.5)
+    assert warmup_cosine(1.0, 0.1) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_without_a_warm_up_it_starts_at_the_peak() -> None:
-    assert rate_factor(0.0, 0.0) == 1.0
+    assert warmup_cosine(0.0, 0.0) == 1.0
 
 
 @given(st.floats(0, 1), st.floats(0, 0.99))
 def test_the_rate_stays_within_bounds(progress: float, warmup: float) -> None:
-    assert 0 <= rate_factor(progress, warmup) <= 1
+    assert 0 <= warmup_cosine(progress, warmup) <= 1
 
 
 def test_progress_follows_steps_or_time_whichever_is_further() -> None:
-    assert progress_at(25, 100, 900.0, None) == 0.25
-    assert progress_at(25, 100, 30.0, 60.0) == 0.5
-    assert progress_at(75, 100, 30.0, 60.0) == 0.75
-    assert progress_at(5, 100, 61.0, 60.0) == 1.0
+    assert training_progress(25, 100, 900.0, None) == 0.25
+    assert training_progress(25, 100, 30.0, 60.0) == 0.5
+    assert training_progress(75, 100, 30.0, 60.0) == 0.75
+    assert training_progress(5, 100, 61.0, 60.0) == 1.0
 
 
 def test_norms_biases_and_tokens_do_not_decay(tiny_model: dict[str, object]) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
-from vitmae_search.training.devices import compiles, computing, pick_attention, settled
+from vitmae_search.training.devices import precision_context, resolve_attention, resolve_auto, should_compile
 from vitmae_search.training.plots import draw_curves, draw_sheet
 from vitmae_search.training.run_folder import replace_files
-from vitmae_search.training.shared_options import resumed
+from vitmae_search.training.shared_options import resume_options
 from vitmae_search.vitmae import ViTMAEConfig
 
 
@@ -33,20 +33,20 @@ def test_the_rate_grows_with_the_batch() -> None:
 
 def test_a_resumed_run_may_change_how_it_runs_and_not_what_it_learns() -> None:
     saved = PretrainOptions(seed=3)
-    assert resumed(saved, {"threads": 2, "seed": 3}, "here") == replace(saved, threads=2)
+    assert resume_options(saved, {"threads": 2, "seed": 3}, "here") == replace(saved, threads=2)
     with pytest.raises(TrainingError, match=r"here holds a run with seed=3, and 4"):
-        resumed(saved, {"seed": 4}, "here")
+        resume_options(saved, {"seed": 4}, "here")
 
 
 def test_a_resumed_run_keeps_the_precision_that_it_began_in() -> None:
     saved = PretrainOptions(precision="fp32")
-    assert resumed(saved, {"precision": "auto"}, "here") == saved
+    assert resume_options(saved, {"precision": "auto"}, "here") == saved
     with pytest.raises(TrainingError, match="precision='fp32'"):
-        resumed(saved, {"precision": "bf16"}, "here")
+        resume_options(saved, {"precision": "bf16"}, "here")
     kept = PretrainOptions(attention="eager")
-    assert resumed(kept, {"attention": "auto"}, "here") == kept
+    assert resume_options(kept, {"attention": "auto"}, "here") == kept
     with pytest.raises(TrainingError, match="attention='eager'"):
-        resumed(kept, {"attention": "sdpa"}, "here")
+        resume_options(kept, {"attention": "sdpa"}, "here")
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -56,25 +56,25 @@ def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
 ) -> None:
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions, raising=False)
-    options = settled(PretrainOptions(device="cpu"))
+    options = resolve_auto(PretrainOptions(device="cpu"))
     assert options.precision == ("bf16" if has else "fp32")
-    with computing(torch.device("cpu"), "auto"):
+    with precision_context(torch.device("cpu"), "auto"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has else torch.float32)
     asked = PretrainOptions(device="cpu", precision="fp32", attention="sdpa")
-    assert settled(asked) == asked
+    assert resolve_auto(asked) == asked
 
 
 def test_auto_is_the_fused_attention_everywhere_but_on_a_cpu() -> None:
-    assert settled(PretrainOptions(device="cpu")).attention == "eager"
-    assert pick_attention("auto", torch.device("cuda")) == "sdpa"
-    assert pick_attention("eager", torch.device("cuda")) == "eager"
+    assert resolve_auto(PretrainOptions(device="cpu")).attention == "eager"
+    assert resolve_attention("auto", torch.device("cuda")) == "sdpa"
+    assert resolve_attention("eager", torch.device("cuda")) == "eager"
 
 
 def test_layers_are_compiled_unasked_only_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for found in (None, object()):
         monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
-        assert compiles(torch.device("cuda")) == (found is not None)
-        assert not compiles(torch.device("cpu"))
+        assert should_compile(torch.device("cuda")) == (found is not None)
+        assert not should_compile(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vitmae_search.training import finetune, pretrain
-from vitmae_search.training_runs import read_training_run, trained_runs
+from vitmae_search.training_runs import list_training_runs, read_training_run
 
 
 def test_a_pretraining_is_read_as_it_went(
@@ -18,15 +18,15 @@ def test_a_pretraining_is_read_as_it_went(
     report = pretrain(photo_folder, output, model=tiny_model, options=options, stop=lambda: True)
     run = read_training_run(output)
     assert (run.state, run.kind, run.photos_folder) == ("interrupted", "pretrain", str(photo_folder))
-    assert run.share == pytest.approx(report.epochs / 4, abs=1e-4)
+    assert run.fraction == pytest.approx(report.epochs / 4, abs=1e-4)
     assert run.checkpoint == output
 
     report = pretrain(photo_folder, output)
     run = read_training_run(output)
-    assert (run.state, run.share) == ("finished", 1.0)
+    assert (run.state, run.fraction) == ("finished", 1.0)
     assert run.lines[-1]["step"] == report.steps
     assert {"epoch", "loss", "rate", "seconds", "images_per_second"} <= set(run.lines[-1])
-    assert trained_runs() == [output]
+    assert list_training_runs() == [output]
 
 
 def test_a_fine_tuning_is_read_as_it_went(tmp_path: Path, coloured_folder: Path, start_model: Path) -> None:

@@ -27,8 +27,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     """The CPU is made to pack the bytes as for a GPU, in memory that is not pinned."""
     if request.param == "cpu":
         monkeypatch.setattr(transfer, "_pinned", lambda size: torch.empty(size, dtype=torch.uint8))
-        in_one_copy = transfer._in_one_copy
-        monkeypatch.setattr(transfer, "_in_one_copy", lambda tensors, _: in_one_copy(tensors, device_here))
+        packed_copy = transfer._packed_copy
+        monkeypatch.setattr(transfer, "_packed_copy", lambda tensors, _: packed_copy(tensors, device_here))
     device_here = torch.device(request.param)
     return device_here
 
@@ -43,7 +43,7 @@ def test_every_type_and_shape_arrives(device: torch.device) -> None:
         torch.zeros(0, 2),
         torch.randn(5).double(),
     ]
-    sent = transfer._in_one_copy(sources, device)
+    sent = transfer._packed_copy(sources, device)
     for there, here in zip(sent, sources, strict=True):
         assert there.device.type == device.type
         assert torch.equal(there.cpu(), here)
@@ -52,9 +52,9 @@ def test_every_type_and_shape_arrives(device: torch.device) -> None:
 def test_records_keep_their_form_and_what_is_there_stays(device: torch.device) -> None:
     there = torch.arange(3, device=device)
     record = Record(torch.tensor([True, False]), (torch.arange(4), there))
-    flags, rest = (lambda sent: (sent.flags, sent.rest))(transfer.send(record, device))
+    flags, rest = (lambda sent: (sent.flags, sent.rest))(transfer.to_device(record, device))
     assert torch.equal(flags.cpu(), record.flags)
     assert rest is not None
     assert torch.equal(rest[0].cpu(), torch.arange(4))
     assert rest[1] is there
-    assert transfer.send(Record(there, None), device).rest is None
+    assert transfer.to_device(Record(there, None), device).rest is None

@@ -12,7 +12,7 @@ import pytest
 
 from vitmae_search.settings import settings
 from vitmae_search.training import pretrain
-from vitmae_search.training_runs import remember_run, trained_runs
+from vitmae_search.training_runs import list_training_runs, remember_run
 from vitmae_search.training_runs.registry import REGISTRY_NAME
 
 
@@ -27,12 +27,12 @@ def folder(path: Path) -> Path:
 
 
 def test_runs_come_back_the_newest_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trained_runs() == []
+    assert list_training_runs() == []
     first, second = folder(tmp_path / "first"), folder(tmp_path / "second")
     monkeypatch.chdir(tmp_path)
     for path in (first, "second", Path("first")):
         remember_run(path)
-    assert trained_runs() == [first, second]
+    assert list_training_runs() == [first, second]
 
 
 def test_a_run_that_is_gone_is_left_out_and_comes_back_with_its_drive(tmp_path: Path) -> None:
@@ -40,15 +40,15 @@ def test_a_run_that_is_gone_is_left_out_and_comes_back_with_its_drive(tmp_path: 
     remember_run(away)
     away.rename(tmp_path / "elsewhere")
     remember_run(here)
-    assert trained_runs() == [here]
+    assert list_training_runs() == [here]
     (tmp_path / "elsewhere").rename(away)
-    assert trained_runs() == [here, away]
+    assert list_training_runs() == [here, away]
 
 
 def test_a_name_that_is_not_text_is_remembered(tmp_path: Path) -> None:
     odd = folder(tmp_path / os.fsdecode(b"caf\xe9 \xf0\x9f\x90\x88 'q\"\n"))
     remember_run(odd)
-    assert trained_runs() == [odd]
+    assert list_training_runs() == [odd]
 
 
 def test_runs_that_begin_at_once_are_all_remembered(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_runs_that_begin_at_once_are_all_remembered(tmp_path: Path) -> None:
     )
     children = [subprocess.Popen([sys.executable, "-c", code, *map(str, folders[i::3])]) for i in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
-    assert sorted(trained_runs()) == sorted(folders)
+    assert sorted(list_training_runs()) == sorted(folders)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_runs_that_begin_at_once_are_all_remembered(tmp_path: Path) -> None:
 def test_a_damaged_file_says_nothing_and_is_replaced(tmp_path: Path, registry: Path, damage: bytes) -> None:
     registry.parent.mkdir()
     registry.write_bytes(damage)
-    assert trained_runs() == []
+    assert list_training_runs() == []
     run = folder(tmp_path / "run")
     remember_run(run)
-    assert trained_runs() == [run]
+    assert list_training_runs() == [run]
 
 
 def test_what_cannot_be_remembered_is_a_warning(
@@ -81,7 +81,7 @@ def test_what_cannot_be_remembered_is_a_warning(
     with caplog.at_level(logging.WARNING):
         remember_run(folder(tmp_path / "run"))
     assert "will not be listed" in caplog.text
-    assert trained_runs() == []
+    assert list_training_runs() == []
 
 
 def test_nothing_half_written_is_left_when_the_disk_refuses(
@@ -104,5 +104,5 @@ def test_a_training_is_remembered_when_it_begins(tmp_path: Path, real_photos: di
     photos, output = tmp_path / "photos", tmp_path / "run"
     photos.mkdir()
     (photos / "cat.png").write_bytes(real_photos["chelsea"].read_bytes())
-    pretrain(photos, output, stop=lambda: trained_runs() == [output])
-    assert trained_runs() == [output]
+    pretrain(photos, output, stop=lambda: list_training_runs() == [output])
+    assert list_training_runs() == [output]

@@ -37,13 +37,13 @@ def write_run(
 def test_a_run_without_a_process_is_interrupted_until_it_says_that_it_is_over(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert read_training_run(run).state == "interrupted"
-    assert read_training_run(run).share == 0.4
+    assert read_training_run(run).fraction == 0.4
     assert read_training_run(run).remaining is None
     write_run(run, report={"interrupted": True, "steps": 4})
     assert read_training_run(run).state == "interrupted"
     write_run(run, report={"interrupted": False, "steps": 4})
     assert read_training_run(run).state == "finished"
-    assert read_training_run(run).share == 1.0
+    assert read_training_run(run).fraction == 1.0
     # Resumed for longer, and killed.
     write_run(run, steps=6, report={"interrupted": False, "steps": 4})
     assert read_training_run(run).state == "interrupted"
@@ -54,7 +54,7 @@ def test_a_run_goes_on_while_its_lock_is_held(tmp_path: Path) -> None:
     with FileLock(run / LOCK_FILE):
         read = read_training_run(run)
         assert read.state == "running"
-        assert read.share == 0.4
+        assert read.fraction == 0.4
         assert read.remaining == pytest.approx(120 / 0.4 * 0.6)
     assert read_training_run(run).state == "finished"
 
@@ -87,7 +87,7 @@ def test_photos_that_are_still_being_read_are_a_run_that_has_just_begun(tmp_path
     run.mkdir()
     with FileLock(run / LOCK_FILE):
         read = read_training_run(run)
-        assert (read.state, read.kind, read.share, read.remaining) == ("running", "", 0.0, None)
+        assert (read.state, read.kind, read.fraction, read.remaining) == ("running", "", 0.0, None)
         assert read.photos_folder is None
     with pytest.raises(TrainingError, match="no training run"):
         read_training_run(run)
@@ -95,11 +95,11 @@ def test_photos_that_are_still_being_read_are_a_run_that_has_just_begun(tmp_path
 
 def test_time_counts_where_it_is_limited(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", options={"epochs": 10.0, "max_minutes": 4.0})
-    assert read_training_run(run).share == 0.5
+    assert read_training_run(run).fraction == 0.5
     run = write_run(tmp_path / "run", options={"epochs": 5.0, "max_minutes": 4.0})
-    assert read_training_run(run).share == 0.8
+    assert read_training_run(run).fraction == 0.8
     run = write_run(tmp_path / "run", options={"epochs": 1.0, "max_minutes": 1.0})
-    assert read_training_run(run).share == 1.0
+    assert read_training_run(run).fraction == 1.0
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
         f'{{"step": 1, "loss": NaN, "rate": 1e999, "seconds": {huge}, "best": true}}\n'
     )
     assert [dict(line) for line in read_training_run(run).lines] == [{"step": 1.0}]
-    assert read_training_run(run).share == 0.0
+    assert read_training_run(run).fraction == 0.0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
 )
 def test_options_that_make_no_sense_are_no_progress(tmp_path: Path, options: Any) -> None:
     run = write_run(tmp_path / "run", options=options)
-    assert read_training_run(run).share == 0.0
+    assert read_training_run(run).fraction == 0.0
 
 
 @pytest.mark.parametrize("said", [b"", b"{", b"[]", b"\xff", b"null"])

@@ -9,10 +9,22 @@ import pytest
 
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors import ExactIndex, Policy, SpaceIndex, VectorCache
-from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Cancelled, Measured, kinds
+from vitmae_search.vectors.approximate import (
+    CANDIDATE_COUNTS,
+    ApproximateIndex,
+    BuildCancelled,
+    Measurement,
+    factory_strings,
+)
 from vitmae_search.vectors.exact import exact_seconds
-from vitmae_search.vectors.protocols import never
-from vitmae_search.vectors.tune import build, improved, kth_scores, noisy, recall_of
+from vitmae_search.vectors.protocols import never_cancel
+from vitmae_search.vectors.tune import (
+    build,
+    kth_scores,
+    measure_recall,
+    perturbed_queries,
+    updated_approximate,
+)
 
 DIMENSION = 32
 COUNT = 6000
@@ -30,7 +42,7 @@ def clusters(count: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def exact() -> ExactIndex:
     ids = np.random.default_rng(3).permutation(3 * COUNT)[:COUNT]
-    return ExactIndex.of(ids, clusters(COUNT))
+    return ExactIndex.from_arrays(ids, clusters(COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +64,22 @@ def test_the_fewest_candidates_that_reach_the_recall_are_taken(exact, index):
     assert measured.recall >= POLICY.recall
     assert measured.queries == POLICY.queries
     assert recall(index) >= 0.97
-    queries = noisy(exact, POLICY.queries, POLICY.noise)
-    kth = kth_scores(exact, queries, never)
-    assert recall_of(index, queries, kth, never) == measured.recall
-    for candidates in CANDIDATES[: CANDIDATES.index(measured.candidates)]:
-        weaker = SpaceIndex(exact, index.approximate.measured_as(Measured(candidates)))
-        assert recall_of(weaker, queries, kth, never) < POLICY.recall
+    queries = perturbed_queries(exact, POLICY.queries, POLICY.noise)
+    kth = kth_scores(exact, queries, never_cancel)
+    assert measure_recall(index, queries, kth, never_cancel) == measured.recall
+    for candidates in CANDIDATE_COUNTS[: CANDIDATE_COUNTS.index(measured.candidates)]:
+        weaker = SpaceIndex(exact, index.approximate.with_measurement(Measurement(candidates)))
+        assert measure_recall(weaker, queries, kth, never_cancel) < POLICY.recall
 
 
 def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact, monkeypatch):
-    monkeypatch.setattr("vitmae_search.vectors.tune.CANDIDATES", (400,))
-    monkeypatch.setattr("vitmae_search.vectors.approximate._PRINCIPAL", 2)
-    first, second = kinds(DIMENSION)
-    short = ApproximateIndex.build(exact, first).measured_as(Measured(400))
-    queries = noisy(exact, 30, 0.5)
-    kth = kth_scores(exact, queries, never)
-    assert recall_of(SpaceIndex(exact, short), queries, kth, never) < 0.95
+    monkeypatch.setattr("vitmae_search.vectors.tune.CANDIDATE_COUNTS", (400,))
+    monkeypatch.setattr("vitmae_search.vectors.approximate._PCA_DIMENSIONS", 2)
+    first, second = factory_strings(DIMENSION)
+    short = ApproximateIndex.build(exact, first).with_measurement(Measurement(400))
+    queries = perturbed_queries(exact, 30, 0.5)
+    kth = kth_scores(exact, queries, never_cancel)
+    assert measure_recall(SpaceIndex(exact, short), queries, kth, never_cancel) < 0.95
     made = build(exact, Policy(queries=60, recall=0.95))
     assert made.kind == second
     assert made.measured.recall >= 0.95
@@ -78,27 +90,27 @@ def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact,
 def test_vectors_far_from_the_origin_are_told_apart():
     """Raw features share a large mean: inner products after PCA would order them wrongly."""
     rows = clusters(COUNT) + np.float32(3 / DIMENSION**0.5)
-    exact = ExactIndex.of(np.arange(COUNT), rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    exact = ExactIndex.from_arrays(np.arange(COUNT), rows / np.linalg.norm(rows, axis=1, keepdims=True))
     made = build(exact, Policy(queries=60, noise=0.1))
-    assert made.kind == kinds(DIMENSION)[0]
+    assert made.kind == factory_strings(DIMENSION)[0]
     assert made.measured.recall >= 0.99
-    assert made.measured.candidates == CANDIDATES[0]
+    assert made.measured.candidates == CANDIDATE_COUNTS[0]
 
 
 def test_recall_is_measured_against_the_truth(exact, index):
-    queries = noisy(exact, 30, 0.5)
-    kth = kth_scores(exact, queries, never)
+    queries = perturbed_queries(exact, 30, 0.5)
+    kth = kth_scores(exact, queries, never_cancel)
     assert kth.tolist() == pytest.approx([found.scores[-1] for found in exact.search(queries, 10)], abs=1e-6)
-    assert recall_of(SpaceIndex(exact, None), queries, kth, never) == 1.0
-    blind = SpaceIndex(exact, index.approximate.measured_as(Measured(1)))
-    assert recall_of(blind, queries, kth, never) == pytest.approx(0.1, abs=0.02)
+    assert measure_recall(SpaceIndex(exact, None), queries, kth, never_cancel) == 1.0
+    blind = SpaceIndex(exact, index.approximate.with_measurement(Measurement(1)))
+    assert measure_recall(blind, queries, kth, never_cancel) == pytest.approx(0.1, abs=0.02)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
 @pytest.mark.parametrize("few", [0, 1 << 20])
 def test_filters_keep_the_recall(index, monkeypatch, share, few):
     """Searched exactly where few are left, and among the proposals where many are."""
-    monkeypatch.setattr("vitmae_search.vectors.space_index.GATHERED_BYTES", few)
+    monkeypatch.setattr("vitmae_search.vectors.space_index.EXACT_FILTER_BYTES", few)
     ids = index.exact.ids
     drawn = np.random.default_rng(1).choice(ids, max(1, int(share * len(ids))), replace=False)
     assert recall(index, allowed=drawn) >= 0.97
@@ -145,8 +157,8 @@ def test_what_came_later_is_found_and_what_is_gone_is_not(index):
 
 
 def test_stored_and_read_it_proposes_the_same(exact, index):
-    payload, more = index.approximate.stored()
-    read = ApproximateIndex.read(payload.tobytes(), more)
+    payload, more = index.approximate.serialize()
+    read = ApproximateIndex.deserialize(payload.tobytes(), more)
     assert read.measured == index.approximate.measured
     assert read.kind == index.approximate.kind
     queries = clusters(20, seed=4)
@@ -157,30 +169,30 @@ def test_stored_and_read_it_proposes_the_same(exact, index):
 
 @pytest.mark.parametrize("change", [{"kind": None}, {"count": 10**9}, {"measured": {"other": 1}}])
 def test_what_another_version_stored_is_refused(index, change):
-    payload, more = index.approximate.stored()
+    payload, more = index.approximate.serialize()
     changed = {key: value for key, value in (more | change).items() if value is not None}
     with pytest.raises(VectorCacheDamaged, match="of another kind"):
-        ApproximateIndex.read(payload.tobytes(), changed)
+        ApproximateIndex.deserialize(payload.tobytes(), changed)
     with pytest.raises(VectorCacheDamaged, match="of another kind"):
-        ApproximateIndex.read(payload[:-50].tobytes(), more)
+        ApproximateIndex.deserialize(payload[:-50].tobytes(), more)
 
 
 def test_it_joins_what_is_little_and_begins_anew_where_it_is_much(exact, index):
     held = index.approximate
     grown = exact.copy()
-    assert improved(grown, held, POLICY) is held
+    assert updated_approximate(grown, held, POLICY) is held
     grown.add(np.arange(10**6, 10**6 + 30), clusters(30, seed=20))
-    assert improved(grown, held, POLICY) is held, "half a per cent is searched exactly"
+    assert updated_approximate(grown, held, POLICY) is held, "half a per cent is searched exactly"
     grown = grown.copy()
     grown.add(np.arange(2 * 10**6, 2 * 10**6 + 300), clusters(300, seed=21))
-    joined = improved(grown, held, POLICY)
+    joined = updated_approximate(grown, held, POLICY)
     assert joined.trained_on == COUNT
     assert joined.ids.tolist() == grown.ids.tolist()
     assert joined.measured.recall >= POLICY.recall
-    assert len(joined.lacks(grown)) == 0
+    assert len(joined.missing_ids(grown)) == 0
     grown = grown.copy()
     grown.remove(grown.ids[:4000])
-    anew = improved(grown, joined, POLICY)
+    anew = updated_approximate(grown, joined, POLICY)
     assert anew.trained_on == len(grown)
     assert anew.ids.tolist() == grown.ids.tolist()
 
@@ -190,7 +202,7 @@ def test_exact_search_stays_while_it_is_fast(exact, tmp_path, big):
     assert exact_seconds(ExactIndex(3)) == 0
     cache = VectorCache(tmp_path, Policy(exact_seconds=60))
     cache.save(big)
-    cache.look_after(big)
+    cache.maintain(big)
     assert cache.open(big).approximate is None
     assert not cache.approximate_path(big.key).exists()
     assert cache.describe(big).kind == "exact"
@@ -209,14 +221,14 @@ def test_one_number_a_vector_is_searched_exactly(tmp_path, new_source):
     source = new_source(1)
     source.add(np.ones((50, 1), np.float32))
     cache = VectorCache(tmp_path, POLICY)
-    cache.look_after(source)
+    cache.maintain(source)
     assert cache.open(source).approximate is None
     assert len(cache.open(source).search(np.ones((1, 1), np.float32), 3)[0]) == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 100])
 def test_however_few_there_are(count):
-    exact = ExactIndex.of(np.arange(count), clusters(count))
+    exact = ExactIndex.from_arrays(np.arange(count), clusters(count))
     made = build(exact, POLICY)
     assert made.measured.recall == 1.0
     assert recall(SpaceIndex(exact, made)) == 1.0
@@ -237,12 +249,12 @@ def test_building_can_be_given_up_at_any_moment(exact, index):
         return cancelled
 
     for calls in (0, 1, 3, 20):
-        with pytest.raises(Cancelled):
+        with pytest.raises(BuildCancelled):
             build(exact, POLICY, after(calls))
     grown = exact.copy()
     grown.add(np.arange(10**6, 10**6 + 900), clusters(900, seed=20))
-    with pytest.raises(Cancelled):
-        improved(grown, index.approximate, POLICY, after(0))
+    with pytest.raises(BuildCancelled):
+        updated_approximate(grown, index.approximate, POLICY, after(0))
 
 
 @pytest.fixture
@@ -255,7 +267,7 @@ def big(new_source):
 def assert_found(index: SpaceIndex, source) -> None:
     """The truth's scores, and nearly all of the truth's best."""
     ids = np.array(sorted(source.rows), np.int64)
-    truth = ExactIndex.of(ids, np.array([source.rows[i][1] for i in ids.tolist()]))
+    truth = ExactIndex.from_arrays(ids, np.array([source.rows[i][1] for i in ids.tolist()]))
     queries = clusters(20, seed=5)
     hits = 0
     for query, found in zip(queries, index.search(queries, 10), strict=True):
@@ -285,7 +297,7 @@ def test_a_new_process_finds_the_approximate_index_and_follows_the_source(tmp_pa
 
 
 def test_nothing_is_read_where_the_approximate_index_is_of_the_last_revision(tmp_path, big, monkeypatch):
-    VectorCache(tmp_path, POLICY).look_after(big)
+    VectorCache(tmp_path, POLICY).maintain(big)
     cache = VectorCache(tmp_path, POLICY)
     monkeypatch.setattr(cache, "_current", None)  # calling it would raise a TypeError
     assert cache.save(big)
@@ -295,11 +307,11 @@ def test_nothing_is_read_where_the_approximate_index_is_of_the_last_revision(tmp
 def test_an_index_that_does_not_reach_the_recall_is_not_searched(tmp_path, big):
     hopeless = Policy(exact_seconds=0.0, queries=20, recall=1.01)
     cache = VectorCache(tmp_path, hopeless)
-    cache.look_after(big)
+    cache.maintain(big)
     assert cache.open(big).approximate is None
     assert cache.approximate_path(big.key).is_file(), "it is not tried again each time"
     before = cache.approximate_path(big.key).stat().st_mtime_ns
-    VectorCache(tmp_path, hopeless).look_after(big)
+    VectorCache(tmp_path, hopeless).maintain(big)
     assert cache.approximate_path(big.key).stat().st_mtime_ns == before
     assert VectorCache(tmp_path, hopeless).open(big).approximate is None
     assert_found(VectorCache(tmp_path, hopeless).open(big), big)
@@ -307,7 +319,7 @@ def test_an_index_that_does_not_reach_the_recall_is_not_searched(tmp_path, big):
 
 def test_each_damage_to_the_approximate_file_leaves_searches_exact_until_it_is_made_again(tmp_path, big):
     cache = VectorCache(tmp_path, POLICY)
-    cache.look_after(big)
+    cache.maintain(big)
     path = cache.approximate_path(big.key)
     whole = path.read_bytes()
     places = [*range(0, 500, 9), *np.random.default_rng(0).integers(4096, len(whole), 20).tolist()]
@@ -322,13 +334,13 @@ def test_each_damage_to_the_approximate_file_leaves_searches_exact_until_it_is_m
         path.write_bytes(whole[:length])
         assert VectorCache(tmp_path, POLICY).open(big).approximate is None
     mended = VectorCache(tmp_path, POLICY)
-    mended.look_after(big)
+    mended.maintain(big)
     assert mended.open(big).approximate is not None
     assert VectorCache(tmp_path, POLICY).open(big).approximate is not None
 
 
 def test_a_file_of_another_catalogue_is_not_used(tmp_path, big, new_source):
-    VectorCache(tmp_path, POLICY).look_after(big)
+    VectorCache(tmp_path, POLICY).maintain(big)
     other = new_source(DIMENSION, history="2")
     other.add(clusters(COUNT, seed=1))
     cache = VectorCache(tmp_path, POLICY)
@@ -344,7 +356,7 @@ def test_a_damaged_vector_is_found_while_searches_go_on(tmp_path, big):
     path.write_bytes(whole)
     cache = VectorCache(tmp_path, POLICY)
     assert_found(cache.open(big), big)
-    cache.look_after(big)
+    cache.maintain(big)
     ids = np.array(sorted(big.rows), np.int64)
     assert np.array_equal(
         cache.open(big).exact.vectors(ids), np.array([big.rows[i][1] for i in ids.tolist()])
@@ -376,7 +388,7 @@ def test_searches_go_on_while_the_indexes_are_made_and_swapped(tmp_path, big):
             big.add(clusters(200, seed=40 + step))
             big.remove(sorted(big.rows)[:50])
             cache.save(big)
-        cache.look_after(big)
+        cache.maintain(big)
     stop.set()
     for thread in threads:
         thread.join()

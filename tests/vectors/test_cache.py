@@ -25,7 +25,7 @@ from vitmae_search.vectors import ExactIndex, VectorCache
 from vitmae_search.vectors.file import Origin, VectorsFile, write_vectors_file
 
 
-def origin_of(source, revision=0) -> Origin:
+def origin(source, revision=0) -> Origin:
     return Origin(source.key, source.history, source.dimension, revision)
 
 
@@ -109,7 +109,7 @@ class CacheModel(RuleBasedStateMachine):
             data[int(place * (len(data) - 1))] ^= 1 << bit
             path.write_bytes(data)
             self.cache = VectorCache(self.folder)
-            self.cache.look_after(self.source)
+            self.cache.maintain(self.source)
 
     @invariant()
     def holds_what_the_source_holds(self):
@@ -131,10 +131,10 @@ def test_each_flipped_bit_is_seen(tmp_path, new_source, unit):
     seen_later = 0
     for place in [*range(600), *range(600, 4096, 97), *range(4096, path.stat().st_size)]:
         with flipped(path, place), suppress(VectorCacheDamaged):
-            assert not VectorsFile(path, origin_of(source)).intact()
+            assert not VectorsFile(path, origin(source)).verify_checksum()
             seen_later += 1
     assert seen_later == 3 * 4 * 4
-    assert VectorsFile(path, origin_of(source)).intact()
+    assert VectorsFile(path, origin(source)).verify_checksum()
 
 
 @contextmanager
@@ -156,10 +156,10 @@ def test_each_truncation_and_an_extra_byte_is_seen(tmp_path, source):
     for length in [*range(0, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(VectorCacheDamaged):
-            VectorsFile(path, origin_of(source))
+            VectorsFile(path, origin(source))
     path.write_bytes(whole + b"x")
     with pytest.raises(VectorCacheDamaged):
-        VectorsFile(path, origin_of(source))
+        VectorsFile(path, origin(source))
     assert_holds(VectorCache(tmp_path).open(source), source)
 
 
@@ -386,7 +386,7 @@ def test_whoever_reads_while_it_is_replaced_finds_a_whole_file(saving):
     for _ in range(150):
         file = VectorsFile(path, Origin("space", "1", 64, 0))
         assert file.ids[0] == file.origin.revision
-        assert file.intact()
+        assert file.verify_checksum()
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4])
@@ -402,7 +402,7 @@ def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(saving, milliseconds)
     revision = file.origin.revision
     assert revision >= told
     assert file.ids.tolist() == list(range(revision, revision + 3000))
-    assert file.intact()
+    assert file.verify_checksum()
 
 
 def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):
@@ -458,7 +458,7 @@ def test_the_file_takes_an_empty_index(tmp_path):
     origin = Origin("x", "1", 5, 0)
     write_vectors_file(path, origin, [])
     file = VectorsFile(path, origin)
-    assert file.intact()
-    index = ExactIndex.of(file.ids, file.vectors)
+    assert file.verify_checksum()
+    index = ExactIndex.from_arrays(file.ids, file.vectors)
     assert len(index) == 0
     assert len(index.search(np.eye(1, 5, dtype=np.float32), 3)[0]) == 0

@@ -87,7 +87,7 @@ class IndexModel(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 9))
     def store_in_any_order_and_load(self, seed):
         ids = np.random.default_rng(seed).permutation(self.index.ids)
-        self.index = ExactIndex.of(ids, self.index.vectors(ids))
+        self.index = ExactIndex.from_arrays(ids, self.index.vectors(ids))
 
     @rule()
     def copy(self):

@@ -67,7 +67,7 @@ def test_the_tuple_has_the_reference_order(
     for a, b in zip(mine, theirs, strict=True):
         assert distance(a, b) <= TOLERANCE
     named, their_named = both(ours, reference, flat, **options, return_dict=True)
-    assert named.keys() == tuple(their_named.keys())
+    assert tuple(named.keys()) == tuple(their_named.keys())
     assert list(named) == list(their_named)
     assert all(distance(value, named[key]) == 0 for key, value in named.items())
     assert distance(named.to_tuple(), mine) == 0
@@ -78,7 +78,7 @@ def test_outputs_are_read_as_a_dict(random_model: Models, flat: Tensor) -> None:
     assert "loss" in output
     assert "attentions" not in output
     assert len(output) == 4
-    assert dict(output.items())["logits"] is output.values()[1] is output[1]
+    assert dict(output.items())["logits"] is list(output.values())[1] is output[1]
 
 
 @CLASSES
@@ -126,7 +126,7 @@ def test_the_reference_s_shuffled_order_at_mask_ratio_0(name: str, pair: Pair, p
         assert distance(in_order.logits, theirs.logits) <= TOLERANCE
         assert mine.loss is None
         assert torch.isnan(theirs.loss)
-        assert mine.keys() == ("logits", "mask", "ids_restore", "hidden_states")
+        assert tuple(mine.keys()) == ("logits", "mask", "ids_restore", "hidden_states")
 
 
 def test_a_chosen_mask_is_the_noise_that_would_choose_it(pair: Pair, pixels: Pixels) -> None:

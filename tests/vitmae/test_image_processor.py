@@ -166,8 +166,9 @@ def test_rgb_is_not_touched(photos: dict[str, Image.Image]) -> None:
 def test_what_is_no_picture_is_refused(bad: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match=r"axes|axis"):
         to_rgb(bad)
-    with pytest.raises(TypeError, match="not str"):
-        ViTImageProcessor()("photo.jpg")  # type: ignore[arg-type]
+    for thing, kind in ((b"photo.jpg", "bytes"), (3, "int"), ([None], "NoneType")):
+        with pytest.raises(TypeError, match=f"not {kind}"):
+            ViTImageProcessor()(thing)  # type: ignore[arg-type]
 
 
 def test_different_sizes_make_no_batch(photos: dict[str, Image.Image]) -> None:
@@ -178,9 +179,11 @@ def test_different_sizes_make_no_batch(photos: dict[str, Image.Image]) -> None:
 def test_pixels_come_back_exactly(photos: dict[str, Image.Image]) -> None:
     processor = ViTImageProcessor(**IMAGENET)
     resized = processor.resize(photos["chelsea"])
-    assert np.array_equal(processor.denormalise(processor.normalise(resized)), resized)
+    assert np.array_equal(processor.denormalize(processor.rescale_and_normalize(resized)), resized)
     batch = np.stack([resized, resized[:, ::-1]])
-    assert np.array_equal(processor.normalise(batch)[1], processor.normalise(resized[:, ::-1]))
+    assert np.array_equal(
+        processor.rescale_and_normalize(batch)[1], processor.rescale_and_normalize(resized[:, ::-1])
+    )
 
 
 def test_a_file_of_2022_is_read(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_outputs_are_read_by_name_key_and_place(random_model: Models, pixels: Pi
     model, noise = random_model(), torch.rand(2, 16)
     output = model(pixels(32, 32), noise)
     assert output[0] is output.loss is output["loss"]
-    assert output.keys() == ("loss", "logits", "mask", "ids_restore")
+    assert tuple(output.keys()) == ("loss", "logits", "mask", "ids_restore")
     as_tuple = model(pixels(32, 32), noise, return_dict=False)
     assert isinstance(as_tuple, tuple)
     assert len(as_tuple) == len(output.to_tuple()) == 4

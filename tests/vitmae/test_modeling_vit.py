@@ -78,7 +78,7 @@ def test_classification_and_all_its_gradients(variant: str, pair: Pair, pixels: 
     labels = torch.tensor([4, 1])
     mine = ours(pictures, labels, interpolate)
     theirs = reference(pictures, labels=labels, interpolate_pos_encoding=interpolate)
-    assert mine.keys() == tuple(theirs.keys()) == ("loss", "logits")
+    assert tuple(mine.keys()) == tuple(theirs.keys()) == ("loss", "logits")
     assert distance(mine.to_tuple(), theirs.to_tuple()) <= TOLERANCE
     mine.loss.backward()
     theirs.loss.backward()

@@ -26,8 +26,18 @@ from vitmae_search.vitmae import (
 from vitmae_search.vitmae.config import activation_function
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+NEEDS_BF16_CPU = pytest.mark.skipif(
+    torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="oneDNN's bf16 products need AVX512, which this CPU lacks",
+)
 EVERYWHERE = pytest.mark.parametrize(
-    "place", ["oneDNN", "plain", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
+    "place",
+    [
+        pytest.param("oneDNN", marks=NEEDS_BF16_CPU),
+        "plain",
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ],
+    indirect=True,
 )
 """oneDNN's products on the CPU, then torch's own, which are CUDA's: on the CPU, and there."""
 FIELDS: list[dict[str, Any]] = [
@@ -229,11 +239,28 @@ def test_nothing_of_it_is_on_another_device_or_of_another_type(fields: dict[str,
             assert state.is_contiguous()
 
 
+@NEEDS_BF16_CPU
 def test_here_oneDNN_s_operations_are_found() -> None:  # noqa: N802
     """Were they renamed, the plain products would take their place, and nobody would notice."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
     assert products.can_prepack()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive"), AttributeError("no op")])
+def test_where_oneDNN_cannot_torch_s_own_products_take_its_place(  # noqa: N802
+    pair: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """As on a CPU without AVX512, where a person asks for bf16."""
+
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(products, "can_prepack", products.can_prepack.__wrapped__)
+    monkeypatch.setattr(products.CPUProduct, "__init__", fail)
+    plain, packed = pair(torch.device("cpu"))
+    assert isinstance(packed.encoder.layer[0].query_key_value, products.PlainProduct)
+    assert cosines(plain.encode(PIXELS, (2,))[0], packed.encode(PIXELS, (2,))[0]).min() > 0.9995
 
 
 def test_here_torch_has_GELU_in_the_product() -> None:  # noqa: N802

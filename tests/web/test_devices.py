@@ -1,4 +1,4 @@
-"""A device that is not here, or was lost: the pages say so in one sentence, and known photos are found."""
+"""A device that is missing or lost: the pages say so in one sentence, and known photos are still found."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_a_device_that_was_lost(
     )
 
 
-def test_a_lost_device_leaves_library_and_training_pages_alone(
+def test_a_lost_device_does_not_affect_library_and_training_pages(
     app: Callable[[], Library], photos: Path, failing: Path, tmp_path: Path
 ) -> None:
     (failing / "lost").write_text("0")
     with Library.open(tmp_path / "library", plugin_folders=[failing]) as library:
-        key = library.start_index(photos, "--embedder", "failing")
+        key = library.start_job("index", photos, "--embedder", "failing")
         while (run := library.run(key)) is None or run.state == "running":
             pass
     app()

@@ -1,9 +1,7 @@
-"""What may be wrong with a catalogue, looked for one thing at a time.
+"""Checks and repairs of a catalogue, one kind of damage at a time.
 
-Setting right what `check` finds, as far as the rest of the catalogue tells how.
-
-What cannot be trusted is deleted, never guessed: a photo or vector that is gone is made anew by the next
-index run, from the file itself. Derived vectors alone are made here, from their features.
+What cannot be trusted is deleted, never guessed: the next index run makes a photo's row and vector again
+from the file itself. Only derived vectors are computed here, from their features.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from sqlalchemy import Connection, delete, exists, func, select, update
 
 from vitmae_search.catalog import derived_spaces, spaces
 from vitmae_search.catalog.derived_spaces import Projects
-from vitmae_search.catalog.embeddings import STORED, UNIT_TOLERANCE, VECTORS_A_CHUNK
+from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
@@ -37,7 +35,12 @@ _EXAMPLES = 5
 
 
 def problems(connection: Connection, projects: Projects) -> list[str]:
-    """See `Catalog.check`."""
+    """Return what is wrong with the catalogue, one sentence each; see `Catalog.check`.
+
+    Args:
+        connection: A connection in a transaction.
+        projects: The projections of derived spaces, by digest.
+    """
     looks: list[Callable[[Connection], Iterator[str]]] = [
         _pages,
         _references,
@@ -83,33 +86,38 @@ def contents_without_photo(connection: Connection) -> Sequence[int]:
 
 def without_parent(connection: Connection) -> list[Space]:
     """Derived spaces whose features are gone."""
-    there = spaces.listing(connection)
+    there = spaces.list_spaces(connection)
     return [space for space in there if space.features_id not in {other.space_id for other in there}]
 
 
 def with_parent(connection: Connection) -> list[Space]:
     """Derived spaces whose features are there."""
     lost = {space.space_id for space in without_parent(connection)}
-    there = spaces.listing(connection)
+    there = spaces.list_spaces(connection)
     return [space for space in there if space.parent_id is not None and space.space_id not in lost]
 
 
-def undead_vectors(connection: Connection) -> Sequence[int]:
+def tombstoned_but_present(connection: Connection) -> Sequence[int]:
     """The ids of vectors that have a tombstone and are there."""
     lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
     return connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
 
 
 def wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
-    """What is wrong with a space's vectors, and the ids of those (maybe none) for which it is so."""
+    """Yield problems of stored vectors, each with the ids of the embeddings that have it.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+    """
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
     statement = statement.where(EmbeddingRow.space_id == space.space_id)
-    length = space.dimension * STORED.itemsize
-    for rows in connection.execute(statement).partitions(VECTORS_A_CHUNK):
+    length = space.dimension * STORED_DTYPE.itemsize
+    for rows in connection.execute(statement).partitions(CHUNK_VECTORS):
         yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
         fit = [row for row in rows if len(row[1]) == length]
         ids = np.array([row[0] for row in fit], dtype=np.int64)
-        vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED)
+        vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED_DTYPE)
         vectors = vectors.reshape(len(fit), space.dimension)
         finite = np.isfinite(vectors).all(axis=1)
         yield "with a value that is not finite", ids[~finite].tolist()
@@ -130,7 +138,7 @@ def _contents(connection: Connection) -> Iterator[str]:
 
 
 def _spaces(connection: Connection) -> Iterator[str]:
-    there = spaces.listing(connection)
+    there = spaces.list_spaces(connection)
     if there and not any(space.current for space in there):
         yield "No space is the current one: choose one with `vitmae-search spaces use`."
     for space in there:
@@ -143,13 +151,13 @@ def _spaces(connection: Connection) -> Iterator[str]:
 
 
 def _tombstones(connection: Connection) -> Iterator[str]:
-    undead = undead_vectors(connection)
+    undead = tombstoned_but_present(connection)
     if undead:
         yield f"{_some('vector', undead)} both deleted and there."
 
 
 def _vectors(connection: Connection) -> Iterator[str]:
-    for space in spaces.listing(connection):
+    for space in spaces.list_spaces(connection):
         wrong: dict[str, list[int]] = {}
         for kind, numbers in wrong_vectors(connection, space):
             wrong.setdefault(kind, []).extend(numbers)
@@ -179,7 +187,12 @@ def _some(noun: str, numbers: Sequence[int]) -> str:
 
 
 def repair(connection: Connection, projects: Projects) -> list[str]:
-    """See `CatalogWriter.repair`."""
+    """Mend what `problems` finds, and return a sentence for each; see `CatalogWriter.repair`.
+
+    Args:
+        connection: A connection in a transaction.
+        projects: The projections of derived spaces, by digest.
+    """
     before = problems(connection, projects)
     if not before:
         return []
@@ -187,13 +200,13 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     _remove_what_belongs_to_nothing(connection)
     for space in without_parent(connection):
         spaces.drop(connection, space.space_id)
-    for space in spaces.listing(connection):
+    for space in spaces.list_spaces(connection):
         wrong = [number for _, numbers in wrong_vectors(connection, space) for number in numbers]
-        _bury(connection, space.space_id, [*wrong, *undead_vectors(connection)])
+        _delete_with_tombstones(connection, space.space_id, [*wrong, *tombstoned_but_present(connection)])
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
     _derive_again(connection, projects)
-    left = spaces.listing(connection)
+    left = spaces.list_spaces(connection)
     if left and not any(space.current for space in left):
         spaces.use(connection, left[-1].space_id)
     after = set(problems(connection, projects))
@@ -216,26 +229,30 @@ def _remove_what_belongs_to_nothing(connection: Connection) -> None:
     for number, space_id in lost:
         by_space.setdefault(space_id, []).append(number)
     for space_id, numbers in by_space.items():
-        _bury(connection, space_id, numbers)
+        _delete_with_tombstones(connection, space_id, numbers)
 
 
 def _derive_again(connection: Connection, projects: Projects) -> None:
     for space in with_parent(connection):
-        _bury(connection, space.space_id, derived_spaces.vectors_without_features(connection, space))
+        _delete_with_tombstones(
+            connection, space.space_id, derived_spaces.vectors_without_features(connection, space)
+        )
         project = projects.get(space.projection or "")
         if project is not None:
-            _bury(connection, space.space_id, list(derived_spaces.wrong_vectors(connection, space, project)))
-            derived_spaces.complete(connection, space, project)
+            _delete_with_tombstones(
+                connection, space.space_id, list(derived_spaces.wrong_vectors(connection, space, project))
+            )
+            derived_spaces.derive_missing(connection, space, project)
 
 
-def _bury(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
+def _delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
     """Delete vectors; a tombstone that one has already is renewed, so that every index hears of it."""
     for some in chunks(numbers):
         which = EmbeddingRow.embedding_id.in_(some)
         connection.execute(
             delete(TombstoneRow).where(TombstoneRow.embedding_id.in_(some), TombstoneRow.space_id == space_id)
         )
-        spaces.bury(connection, space_id, which, spaces.next_revision(connection, space_id))
+        spaces.tombstone(connection, space_id, which, spaces.next_revision(connection, space_id))
 
 
 def _raise_revision(connection: Connection, space_id: int) -> None:

@@ -1,7 +1,7 @@
-"""Derived spaces: each vector is a projection of the one that the parent has of the same content.
+"""Derived spaces: each vector is a projection of the parent's vector of the same content.
 
-A derived space is complete at the end of every transaction: it has a vector of each content that its
-parent has one of, and of no other. The projection itself comes from outside, as a function.
+At the end of every transaction a derived space is complete: it has a vector of each content that its parent
+has one of, and no others. The projection is passed in as a function.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sqlalchemy import Connection, exists, insert, select
 from sqlalchemy.orm import aliased
 
 from vitmae_search.catalog import embeddings, spaces
-from vitmae_search.catalog.embeddings import STORED, UNIT_TOLERANCE
+from vitmae_search.catalog.embeddings import STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow
-from vitmae_search.catalog.spaces import Outline
+from vitmae_search.catalog.spaces import SpaceSummary
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
 
@@ -27,17 +27,23 @@ Project = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, F) float32 features to (N, D) float32 vectors of unit length, row by row."""
 
 Projects = Mapping[str, Project]
-"""By the projection's digest."""
+"""Projections by their digest."""
 
 TOLERANCE = 1e-5
-"""How far a number of a stored vector may lie from the projection's, which another machine may round so."""
+"""Tolerance of a stored number against its projection, which another machine may round differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What a derived space is, beside the features that it is derived from.
+    """What a derived space is made with, besides its features.
 
-    `projection` is the digest of `project`, and `dimension` the length of what that gives.
+    Attributes:
+        fingerprint: Digest of `identity`.
+        projection: Digest of the projection.
+        project: The projection itself.
+        dimension: Numbers in a projected vector.
+        identity: What the vectors depend on; JSON.
+        provenance: How the projection was made; JSON.
     """
 
     fingerprint: str
@@ -48,9 +54,15 @@ class Derivation:
     provenance: Mapping[str, Any]
 
 
-def make(connection: Connection, parent_id: int, derivation: Derivation) -> Space:
-    """See `CatalogWriter.derive_space`."""
-    parent = spaces.of_features(connection, parent_id)
+def derive_space(connection: Connection, parent_id: int, derivation: Derivation) -> Space:
+    """Make a derived space complete, and the space itself if there is none; see `CatalogWriter.derive_space`.
+
+    Args:
+        connection: A connection in a transaction.
+        parent_id: The space of features.
+        derivation: What the new space is.
+    """
+    parent = spaces.get_features_space(connection, parent_id)
     shared = {name: getattr(parent, name) for name in ("plugin", "model", "decode", "options")}
     own = {
         "parent_id": parent_id,
@@ -60,16 +72,29 @@ def make(connection: Connection, parent_id: int, derivation: Derivation) -> Spac
         "provenance": dict(derivation.provenance),
     }
     space = spaces.ensure(connection, derivation.fingerprint, {**shared, **own})
-    complete(connection, space, derivation.project)
-    return spaces.one(connection, space.space_id)
+    derive_missing(connection, space, derivation.project)
+    return spaces.get(connection, space.space_id)
 
 
-def follow(
+def derive_for_contents(
     connection: Connection, parent_id: int, content_ids: Sequence[int], projects: Projects
 ) -> dict[int, int]:
-    """Derive what the parent has just got in all its children; the revisions that this began, by space."""
+    """Derive the vectors of contents in all spaces that are derived from this one.
+
+    Args:
+        connection: A connection in a transaction.
+        parent_id: The space of features.
+        content_ids: Contents that the parent has just got features of.
+        projects: The projections of derived spaces, by digest.
+
+    Returns:
+        The revisions that this began, by space id.
+
+    Raises:
+        SpaceError: The projection of a derived space is not among `projects`.
+    """
     revisions: dict[int, int] = {}
-    for child in spaces.outlines_of_children(connection, parent_id):
+    for child in spaces.child_summaries(connection, parent_id):
         project = projects.get(child.projection or "")
         if project is None:
             raise SpaceError(f"Space {child.space_id} would fall behind: its projection was not given.")
@@ -77,15 +102,26 @@ def follow(
     return revisions
 
 
-def complete(connection: Connection, space: Space, project: Project) -> None:
-    """Derive the vectors that a derived space lacks."""
+def derive_missing(connection: Connection, space: Space, project: Project) -> None:
+    """Derive the vectors that a derived space does not have yet.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        project: The projection: (N, F) float32 features to (N, D) unit vectors.
+    """
     lacking = contents_without_vector(connection, space)
     if lacking:
         _derive(connection, space, project, lacking)
 
 
 def contents_without_vector(connection: Connection, space: Space) -> Sequence[int]:
-    """The contents that have features, and no vector in this derived space."""
+    """Return contents that have features but no vector in this derived space.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+    """
     mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
     has_one = exists().where(mine.content_id == features.content_id, mine.space_id == space.space_id)
     statement = select(features.content_id).where(features.space_id == space.parent_id, ~has_one)
@@ -93,7 +129,12 @@ def contents_without_vector(connection: Connection, space: Space) -> Sequence[in
 
 
 def vectors_without_features(connection: Connection, space: Space) -> Sequence[int]:
-    """The ids of vectors in this derived space whose content has no features."""
+    """Return ids of vectors in this derived space whose content has no features.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+    """
     mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
     has_some = exists().where(features.content_id == mine.content_id, features.space_id == space.parent_id)
     statement = select(mine.embedding_id).where(mine.space_id == space.space_id, ~has_some)
@@ -101,30 +142,35 @@ def vectors_without_features(connection: Connection, space: Space) -> Sequence[i
 
 
 def wrong_vectors(connection: Connection, space: Space, project: Project) -> Iterator[int]:
-    """The ids of vectors in this derived space that are not the projection of their features.
+    """Yield ids of vectors in this derived space that differ from the projection of their features.
 
-    One of another length than its space's is passed over: that is looked for in every space.
+    Vectors of a wrong length are skipped: the check of all spaces reports them.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        project: The projection: (N, F) float32 features to (N, D) unit vectors.
     """
     mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
     statement = select(mine.embedding_id, mine.vector, features.vector)
     statement = statement.join(features, features.content_id == mine.content_id)
     statement = statement.where(mine.space_id == space.space_id, features.space_id == space.parent_id)
     dimension = _dimension(connection, space)
-    fit = (space.dimension * STORED.itemsize, dimension * STORED.itemsize)
-    for rows in connection.execute(statement).partitions(embeddings.VECTORS_A_CHUNK):
+    fit = (space.dimension * STORED_DTYPE.itemsize, dimension * STORED_DTYPE.itemsize)
+    for rows in connection.execute(statement).partitions(embeddings.CHUNK_VECTORS):
         rows = [row for row in rows if (len(row[1]), len(row[2])) == fit]
         if rows:
             stored = embeddings.decode([row[1] for row in rows], space.dimension)
             with np.errstate(all="ignore"):  # damaged features may be anything
                 due = project(embeddings.decode([row[2] for row in rows], dimension))
-            same = (np.abs(stored - due) <= TOLERANCE).all(axis=1)  # so written, NaN is another
+            same = (np.abs(stored - due) <= TOLERANCE).all(axis=1)  # written this way, NaN differs
             yield from (row[0] for row, right in zip(rows, same, strict=True) if not right)
 
 
 def _derive(
-    connection: Connection, space: Space | Outline, project: Project, content_ids: Iterable[int]
+    connection: Connection, space: Space | SpaceSummary, project: Project, content_ids: Iterable[int]
 ) -> int:
-    """Make the vectors of these contents, in place of any that are there; the revision that this began."""
+    """Replace the vectors of these contents by new projections, and return the revision of the change."""
     revision = spaces.next_revision(connection, space.space_id)
     dimension = _dimension(connection, space)
     statement = select(EmbeddingRow.content_id, EmbeddingRow.vector)
@@ -132,7 +178,7 @@ def _derive(
     for some in chunks(content_ids):
         rows = connection.execute(statement.where(EmbeddingRow.content_id.in_(some))).all()
         vectors = _projected(space, project, embeddings.decode([row.vector for row in rows], dimension))
-        spaces.bury(connection, space.space_id, EmbeddingRow.content_id.in_(some), revision)
+        spaces.tombstone(connection, space.space_id, EmbeddingRow.content_id.in_(some), revision)
         place = {"space_id": space.space_id, "revision": revision}
         pairs = zip(rows, vectors, strict=True)
         made = [place | {"content_id": row.content_id, "vector": embeddings.encode(v)} for row, v in pairs]
@@ -140,20 +186,20 @@ def _derive(
     return revision
 
 
-def _dimension(connection: Connection, space: Space | Outline) -> int:
-    """The length of the features."""
+def _dimension(connection: Connection, space: Space | SpaceSummary) -> int:
+    """Return the dimension of the features."""
     statement = select(SpaceRow.dimension).where(SpaceRow.space_id == space.parent_id)
     return connection.execute(statement).scalar_one()
 
 
 def _projected(
-    space: Space | Outline, project: Project, features: NDArray[np.float32]
+    space: Space | SpaceSummary, project: Project, features: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     vectors = project(features)
     if vectors.shape != (len(features), space.dimension):
         due = (len(features), space.dimension)
         raise SpaceError(f"The projection of space {space.space_id} gave {vectors.shape} numbers, not {due}.")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if not (np.abs(lengths - 1) <= UNIT_TOLERANCE).all():  # so written, NaN is refused too
+    if not (np.abs(lengths - 1) <= UNIT_TOLERANCE).all():  # written this way, NaN is refused too
         raise SpaceError(f"The projection of space {space.space_id} gave vectors whose length is not 1.")
     return vectors

@@ -1,4 +1,4 @@
-"""A space's vectors: as stored, by id, and in the order of its revisions."""
+"""The table of embeddings: encoding, lookup, and `SpaceVectors`, the feed that vector indexes follow."""
 
 from __future__ import annotations
 
@@ -14,40 +14,63 @@ from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
 
-STORED = np.dtype("<f4")
+STORED_DTYPE = np.dtype("<f4")
 """Little-endian float32 on every machine, so that a library can be carried to another."""
 
-VECTORS_A_CHUNK = 4096
+CHUNK_VECTORS = 4096
 
 UNIT_TOLERANCE = 1e-3
-"""How far a vector's length may lie from 1: rounding is 1e-7, a forgotten normalisation is far off."""
+"""Tolerance of a vector's length: rounding is 1e-7, a missing normalisation is far off."""
 
 
 def encode(vector: NDArray[np.float32]) -> bytes:
-    """A (D,) vector as it is stored."""
-    return np.ascontiguousarray(vector, dtype=STORED).tobytes()
+    """Return a (D,) vector as it is stored."""
+    return np.ascontiguousarray(vector, dtype=STORED_DTYPE).tobytes()
 
 
 def decode(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
-    """Stored vectors as (N, D) float32. `LibraryDamaged` where one has another length."""
-    if any(len(blob) != dimension * STORED.itemsize for blob in blobs):
+    """Return stored vectors as (N, D) float32.
+
+    Args:
+        blobs: Vectors as stored.
+        dimension: Numbers in a vector.
+
+    Raises:
+        LibraryDamaged: A vector has another length.
+    """
+    if any(len(blob) != dimension * STORED_DTYPE.itemsize for blob in blobs):
         raise LibraryDamaged("A stored vector has the wrong length: run `vitmae-search check` to see which.")
-    return np.frombuffer(b"".join(blobs), dtype=STORED).reshape(len(blobs), dimension).astype(np.float32)
+    return (
+        np.frombuffer(b"".join(blobs), dtype=STORED_DTYPE).reshape(len(blobs), dimension).astype(np.float32)
+    )
 
 
 def of_content(connection: Connection, space_id: int, content_id: int) -> NDArray[np.float32] | None:
-    """See `Catalog.vector`."""
+    """Return the vector of a content, or None; see `Catalog.vector`.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        content_id: The content.
+    """
     statement = select(EmbeddingRow.vector).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id == content_id
     )
     blob = connection.execute(statement).scalar_one_or_none()
-    return None if blob is None else decode([blob], len(blob) // STORED.itemsize)[0]
+    return None if blob is None else decode([blob], len(blob) // STORED_DTYPE.itemsize)[0]
 
 
 def of_ids(
     connection: Connection, space_id: int, dimension: int, embedding_ids: Sequence[int]
 ) -> NDArray[np.float32]:
-    """See `Catalog.vectors`."""
+    """Return the vectors of these ids; see `Catalog.vectors`.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        dimension: Numbers in a vector.
+        embedding_ids: The embeddings.
+    """
     found = _blobs(connection, space_id, embedding_ids)
     absent = next((number for number in embedding_ids if number not in found), None)
     if absent is not None:
@@ -56,7 +79,7 @@ def of_ids(
 
 
 def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) -> dict[int, bytes]:
-    """The stored vectors of those of the ids that are there."""
+    """Return the stored vectors of those ids that exist."""
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
     statement = statement.where(EmbeddingRow.space_id == space_id)
     found: dict[int, bytes] = {}
@@ -67,11 +90,15 @@ def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) 
 
 
 class SpaceVectors:
-    """One space's vectors, for an index to catch up from.
+    """One space's vectors in the order of its revisions, for a vector index to catch up from.
 
-    Each read is a short transaction of its own, also each chunk, so that a slow reader keeps nobody
-    waiting. While a writer is at work a chunk may therefore hold what came after `revision()` was asked;
-    it is given again by a catch-up from there. `key` is the space's fingerprint.
+    Each read is a short transaction, and so is each chunk, so a slow reader blocks nobody. While a writer
+    is at work a chunk may hold vectors added after `revision()` was read; a catch-up from there gives them
+    again.
+
+    Attributes:
+        key: The space's fingerprint.
+        dimension: Numbers in a vector.
     """
 
     def __init__(self, database: Database, space_id: int, key: str, dimension: int) -> None:
@@ -82,19 +109,19 @@ class SpaceVectors:
 
     @property
     def history(self) -> str:
-        """When the space was made: ids and revisions of another catalogue's space mean other things."""
+        """When the space was made; it tells the space from that of another catalogue."""
         statement = select(SpaceRow.created_at).where(SpaceRow.space_id == self._space_id)
         with self._database.reading() as connection:
             return connection.execute(statement).scalar_one().isoformat()
 
     def revision(self) -> int:
-        """The revision of the last change; 0 before the first."""
+        """Return the revision of the last change; 0 before the first."""
         statement = select(SpaceRow.revision).where(SpaceRow.space_id == self._space_id)
         with self._database.reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """What was added after `revision` and is still there: chunks of (n,) ids and (n, D) vectors."""
+        """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""
         last = (revision + 1, -1)
         position = tuple_(EmbeddingRow.revision, EmbeddingRow.embedding_id)
         statement = select(EmbeddingRow.embedding_id, EmbeddingRow.revision, EmbeddingRow.vector)
@@ -102,7 +129,7 @@ class SpaceVectors:
         statement = statement.order_by(EmbeddingRow.revision, EmbeddingRow.embedding_id)
         while True:
             with self._database.reading() as connection:
-                rows = connection.execute(statement.where(position > last).limit(VECTORS_A_CHUNK)).all()
+                rows = connection.execute(statement.where(position > last).limit(CHUNK_VECTORS)).all()
             if not rows:
                 return
             last = (rows[-1].revision, rows[-1].embedding_id)
@@ -110,7 +137,7 @@ class SpaceVectors:
             yield ids, decode([row.vector for row in rows], self.dimension)
 
     def removed_since(self, revision: int) -> NDArray[np.int64]:
-        """(N,) ids, ascending, that were removed after `revision`, whenever they had been added."""
+        """Return the ids that were removed after `revision`, whenever they were added: (N,), ascending."""
         statement = select(TombstoneRow.embedding_id).where(
             TombstoneRow.space_id == self._space_id, TombstoneRow.revision > revision
         )
@@ -119,7 +146,7 @@ class SpaceVectors:
             return np.fromiter(rows.scalars(), dtype=np.int64)
 
     def stored(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of `ids` that are still there, and their (n, D) vectors, row by row."""
+        """Return those of `ids` that are still stored, and their (n, D) vectors, row by row."""
         with self._database.reading() as connection:
             found = _blobs(connection, self._space_id, ids.tolist())
         here = np.array([i for i in ids.tolist() if i in found], dtype=np.int64)

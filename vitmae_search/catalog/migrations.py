@@ -1,7 +1,7 @@
-"""How the catalogue's file came to be what it is, step by step.
+"""The steps that bring a catalogue's file from one schema version to the next.
 
-A step, once released, is never edited: a change of the schema is a new step at the end. Each runs in one
-transaction together with its number (`PRAGMA user_version`), so a crash leaves the step before it.
+A released step is never edited: a change of the schema is a new step at the end. Each step runs in one
+transaction together with its number (`PRAGMA user_version`), so a crash leaves the file at the step before.
 """
 
 from __future__ import annotations
@@ -173,9 +173,15 @@ NEWEST = len(STEPS)
 
 
 def version_of(connection: Connection, name: str) -> int:
-    """The version of the file behind `connection`; 0 where it is empty. `name` is for messages.
+    """Return the version of the file's schema; 0 for an empty file.
 
-    Raises `LibraryDamaged` for another program's file, `LibraryTooNew` for one that is newer than we are.
+    Args:
+        connection: A connection in a transaction.
+        name: The file's name for messages.
+
+    Raises:
+        LibraryDamaged: It is another program's file.
+        LibraryTooNew: A newer version of vitmae-search wrote it.
     """
     application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
     version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
@@ -196,7 +202,13 @@ def version_of(connection: Connection, name: str) -> int:
 
 
 def migrate(connection: Connection, version: int, steps: Steps = STEPS) -> None:
-    """Bring a file of `version` up to the last step. Each step is a transaction of its own."""
+    """Bring a file up to the last step. Each step is a transaction of its own.
+
+    Args:
+        connection: A connection in a transaction.
+        version: The version that the file has.
+        steps: The steps; step i makes version i + 1.
+    """
     for number, statements in enumerate(steps[version:], start=version + 1):
         with connection.begin():
             for statement in statements:

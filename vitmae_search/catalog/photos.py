@@ -29,7 +29,7 @@ from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, S
 
 T = TypeVar("T")
 
-IDS_A_QUERY = 1000
+MAX_IDS_PER_QUERY = 1000
 
 _PHOTO: Any = select(
     PhotoRow.photo_id,
@@ -57,7 +57,7 @@ _CONTENTS = (
     .where(ContentRow.digest.in_(bindparam("digests", expanding=True)))
 )
 _CONTENT_ID = select(ContentRow.content_id).where(ContentRow.digest == bindparam("digest"))
-"""Made once: it is asked for every file that is read."""
+"""Built once, because it runs for every file that is read."""
 
 _FAILURE = select(FailureRow.path, FailureRow.reason, FailureRow.size, FailureRow.mtime_ns)
 
@@ -66,8 +66,12 @@ _FAILURE = select(FailureRow.path, FailureRow.reason, FailureRow.size, FailureRo
 class KnownFile:
     """A photo row, as the indexer compares it with the disk.
 
-    `stamp` is what `stat` said when it was last read; `embedded` is true where its content has a vector
-    in the space that was asked for.
+    Attributes:
+        photo_id: The row.
+        stamp: Path, size and time when the file was last read.
+        content_id: Its content.
+        missing: Whether it was not on disk at the last run.
+        embedded: Whether its content has a vector in the space that was asked for.
     """
 
     photo_id: int
@@ -77,33 +81,43 @@ class KnownFile:
     embedded: bool
 
 
-def chunks(items: Iterable[T], size: int = IDS_A_QUERY) -> Iterator[list[T]]:
-    """`items` in lists of at most `size`: SQLite limits the variables of one statement."""
+def chunks(items: Iterable[T], size: int = MAX_IDS_PER_QUERY) -> Iterator[list[T]]:
+    """Yield `items` in lists of at most `size`: SQLite limits the variables of one statement.
+
+    Args:
+        items: What to split.
+        size: Most items in a list.
+    """
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
 
 
 def folder_range(folder: str) -> tuple[bytes, bytes]:
-    """All paths inside `folder` are ≥ the first and < the second, and no others are."""
+    """Return bounds of a folder's paths: all paths inside are ≥ the first and < the second, no others are."""
     path = os.fsencode(os.path.abspath(folder))
     separator = os.sep.encode()
-    # POSIX lets a path begin with two slashes; the walk never gives one.
+    # POSIX allows a path with two leading slashes; the walk gives one only.
     inside = (separator + path.lstrip(separator) if path.startswith(separator) else path).rstrip(separator)
     return inside + separator, inside + bytes([separator[0] + 1])
 
 
-def inside(folder: str) -> ColumnElement[bool]:
-    """The condition that a photo lies inside `folder`, at any depth."""
+def in_folder(folder: str) -> ColumnElement[bool]:
+    """Return the condition that a photo is inside a folder, at any depth."""
     low, high = folder_range(folder)
     return and_(PhotoRow.path >= low, PhotoRow.path < high)
 
 
-def passing(connection: Connection, where: SearchFilter) -> list[ColumnElement[bool]]:
-    """The conditions of a filter, on photos joined with contents. Empty texts do not filter."""
+def filter_conditions(connection: Connection, where: SearchFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter, for photos joined with contents. Empty texts do not filter.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+    """
     conditions: list[ColumnElement[bool]] = []
     if where.under:
-        conditions.append(inside(where.under))
+        conditions.append(in_folder(where.under))
     if where.after is not None:
         conditions.append(ContentRow.taken_at >= where.after.replace(tzinfo=None))
     if where.before is not None:
@@ -121,39 +135,68 @@ def passing(connection: Connection, where: SearchFilter) -> list[ColumnElement[b
     return conditions
 
 
-def one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
-    """The one photo that a condition allows."""
+def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
+    """Return the photo that meets a condition which at most one photo can meet, or None.
+
+    Args:
+        connection: A connection in a transaction.
+        condition: An SQL condition.
+    """
     row = connection.execute(_PHOTO.where(condition)).one_or_none()
     return None if row is None else _as_photo(row)
 
 
-def listing(
+def list_photos(
     connection: Connection, where: SearchFilter, offset: int, limit: int | None, missing: bool | None
 ) -> list[Photo]:
-    """See `Catalog.photos`."""
+    """Return photos, newest first; see `Catalog.photos`.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+        offset: Rows to skip.
+        limit: Most rows to return; None for all.
+        missing: False for photos on disk, True for missing ones, None for both.
+    """
     newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
     chosen = _joined(select(PhotoRow.photo_id), where).correlate(None)
     chosen = _filtered(chosen, connection, where, missing).order_by(*newest_first)
-    # The rows that are passed over are counted in the index alone, and never read.
+    # Skipped rows are counted in the index only, without reading them.
     page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
     return [_as_photo(row) for row in connection.execute(_PHOTO.where(page).order_by(*newest_first))]
 
 
 def count(connection: Connection, where: SearchFilter, missing: bool | None) -> int:
-    """See `Catalog.count_photos`."""
+    """Count photos; see `Catalog.count_photos`.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+        missing: False for photos on disk, True for missing ones, None for both.
+    """
     statement = _joined(select(func.count()).select_from(PhotoRow), where)
     return int(connection.execute(_filtered(statement, connection, where, missing)).scalar_one())
 
 
 def copies(connection: Connection, content_id: int) -> list[Photo]:
-    """See `Catalog.copies`."""
+    """Return all photos of a content; see `Catalog.copies`.
+
+    Args:
+        connection: A connection in a transaction.
+        content_id: The content.
+    """
     statement = _PHOTO.where(PhotoRow.content_id == content_id)
     rows = connection.execute(statement.order_by(PhotoRow.missing, PhotoRow.path))
     return [_as_photo(row) for row in rows]
 
 
-def of_embeddings(connection: Connection, embedding_ids: Sequence[int]) -> dict[int, list[Photo]]:
-    """See `Catalog.photos_of`."""
+def by_embedding(connection: Connection, embedding_ids: Sequence[int]) -> dict[int, list[Photo]]:
+    """Return the photos of embeddings; see `Catalog.photos_of`.
+
+    Args:
+        connection: A connection in a transaction.
+        embedding_ids: The embeddings.
+    """
     found: dict[int, list[Photo]] = {}
     statement = _PHOTO.join(EmbeddingRow, EmbeddingRow.content_id == PhotoRow.content_id)
     statement = statement.add_columns(EmbeddingRow.embedding_id)
@@ -164,8 +207,16 @@ def of_embeddings(connection: Connection, embedding_ids: Sequence[int]) -> dict[
     return {number: found[number] for number in embedding_ids if number in found}
 
 
-def searchable(where: SearchFilter, space_id: int, conditions: list[ColumnElement[bool]]) -> Select[Any]:
-    """Embeddings with at least one photo on disk that meets the conditions of `passing`."""
+def with_photo_on_disk(
+    where: SearchFilter, space_id: int, conditions: list[ColumnElement[bool]]
+) -> Select[Any]:
+    """Return a query for embeddings with at least one photo on disk that passes the filter.
+
+    Args:
+        where: The filter.
+        space_id: The space.
+        conditions: The conditions of `filter_conditions`.
+    """
     contents = _joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
     statement = select(EmbeddingRow.embedding_id).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
@@ -173,9 +224,9 @@ def searchable(where: SearchFilter, space_id: int, conditions: list[ColumnElemen
     return statement.order_by(EmbeddingRow.embedding_id)
 
 
-def hidden(space_id: int) -> Select[Any]:
-    """Embeddings with no photo on disk."""
-    # The missing are few, so they come first; those with a copy on disk are shown.
+def without_photo_on_disk(space_id: int) -> Select[Any]:
+    """Return a query for embeddings without a photo on disk."""
+    # Missing photos are few, so start from them; contents with a copy on disk are not hidden.
     missing = select(PhotoRow.content_id).where(PhotoRow.missing == true())
     on_disk = exists().where(PhotoRow.content_id == EmbeddingRow.content_id, PhotoRow.missing == false())
     statement = select(EmbeddingRow.embedding_id).where(
@@ -184,18 +235,34 @@ def hidden(space_id: int) -> Select[Any]:
     return statement.order_by(EmbeddingRow.embedding_id)
 
 
-def ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:
-    """The one column of `statement`."""
+def fetch_ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:
+    """Run a query and return its only column: (N,) int64.
+
+    Args:
+        connection: A connection in a transaction.
+        statement: A query with one integer column.
+    """
     return np.fromiter(connection.execute(statement).scalars(), dtype=np.int64)
 
 
 def content_id(connection: Connection, digest: str) -> int | None:
-    """See `Catalog.content_id`."""
+    """Return the id of a content by its digest, or None.
+
+    Args:
+        connection: A connection in a transaction.
+        digest: SHA-256, hex.
+    """
     return connection.execute(_CONTENT_ID, {"digest": digest}).scalar_one_or_none()
 
 
 def contents(connection: Connection, digests: Iterable[str], space_id: int) -> dict[str, tuple[int, bool]]:
-    """See `Catalog.contents`."""
+    """Return ids of known digests, and whether each has a vector; see `Catalog.contents`.
+
+    Args:
+        connection: A connection in a transaction.
+        digests: SHA-256 digests, hex.
+        space_id: The space.
+    """
     return {
         digest: (number, embedded is not None)
         for some in chunks(digests)
@@ -204,7 +271,13 @@ def contents(connection: Connection, digests: Iterable[str], space_id: int) -> d
 
 
 def known_rows(connection: Connection, root: str, space_id: int | None) -> CursorResult[Any]:
-    """The rows of `Catalog.known_files`, not yet fetched, for `as_known`."""
+    """Run the query of `Catalog.known_files`; `to_known_file` converts its rows.
+
+    Args:
+        connection: A connection in a transaction.
+        root: The folder.
+        space_id: The space that `embedded` is about; None makes it false.
+    """
     embedded: ColumnElement[bool] = false()
     if space_id is not None:
         embedded = exists().where(
@@ -220,18 +293,24 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
         PhotoRow.missing,
         embedded.label("embedded"),
     )
-    return connection.execute(statement.where(inside(root)).order_by(PhotoRow.path))
+    return connection.execute(statement.where(in_folder(root)).order_by(PhotoRow.path))
 
 
-def as_known(row: Any) -> KnownFile:
-    """One of `known_rows`."""
+def to_known_file(row: Any) -> KnownFile:
+    """Convert one row of `known_rows`."""
     photo_id, path, size, mtime_ns, device, content_id, missing, embedded = row
     stamp = Stamp(os.fsdecode(path), size, mtime_ns, device)
     return KnownFile(photo_id, stamp, content_id, missing, bool(embedded))
 
 
 def failures(connection: Connection, space_id: int | None, under: str | None) -> list[Failure]:
-    """See `Catalog.failures`."""
+    """Return failures by path; see `Catalog.failures`.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space; None for all, each file once.
+        under: Only files inside this folder.
+    """
     statement = _FAILURE.order_by(FailureRow.path, FailureRow.failure_id)
     if space_id is not None:
         statement = statement.where(FailureRow.space_id == space_id)
@@ -243,7 +322,7 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
 
 
 def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
-    """With the contents, where the filter asks about them."""
+    """Join the contents if the filter needs them."""
     if where.after is None and where.before is None and not where.camera:
         return statement
     return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
@@ -252,7 +331,7 @@ def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
 def _filtered(statement: Any, connection: Connection, where: SearchFilter, missing: bool | None) -> Any:
     if missing is not None:
         statement = statement.where(PhotoRow.missing == missing)
-    return statement.where(*passing(connection, where))
+    return statement.where(*filter_conditions(connection, where))
 
 
 def _as_photo(row: Any) -> Photo:

@@ -21,7 +21,7 @@ from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
-from vitmae_search.records import Failure, LibraryStatus, Photo, Root, Run, SearchFilter, Space, Tag
+from vitmae_search.records import Failure, JobRecord, LibraryStatus, Photo, Root, SearchFilter, Space, Tag
 
 EVERYTHING = SearchFilter()
 
@@ -41,9 +41,14 @@ class Catalog:
     def open(cls, folder: Path) -> Catalog:
         """Open `<folder>/catalogue.sqlite3` read-only; nothing is created.
 
-        A file of an older version is brought up to date first, through the writer's lock. Raises
-        `LibraryEmpty` where there is no file, `LibraryDamaged` for a file that is not ours or not
-        readable, `LibraryTooNew`, `LibraryBusy` or `StorageError` where it cannot be brought up to date.
+        A file of an older version is migrated first, under the writer's lock.
+
+        Raises:
+            LibraryEmpty: There is no file.
+            LibraryDamaged: The file is another program's, or cannot be read.
+            LibraryTooNew: A newer version wrote it.
+            LibraryBusy: It cannot be migrated while another process writes.
+            StorageError: It cannot be migrated on this disk.
         """
         folder = Path(folder)
         if cls._needs_migration(folder):
@@ -85,20 +90,20 @@ class Catalog:
         return self._database.replaced
 
     def close(self) -> None:
-        """Give the connections back. Using the catalogue afterwards raises `LibraryError`."""
+        """Close the connections. Later calls raise `LibraryError`."""
         self._database.close()
 
     # Photos ---------------------------------------------------------------------------------------
 
     def photo(self, photo_id: int) -> Photo | None:
-        """The photo with this id, missing or not; None where there is none."""
+        """Return the photo with this id, missing or not, or None."""
         with self._database.reading() as connection:
-            return photos.one(connection, PhotoRow.photo_id == photo_id)
+            return photos.find_one(connection, PhotoRow.photo_id == photo_id)
 
     def photo_at(self, path: str) -> Photo | None:
-        """The photo with exactly this path; None where there is none."""
+        """Return the photo with exactly this path, or None."""
         with self._database.reading() as connection:
-            return photos.one(connection, PhotoRow.path == os.fsencode(path))
+            return photos.find_one(connection, PhotoRow.path == os.fsencode(path))
 
     def photos(
         self,
@@ -108,52 +113,76 @@ class Catalog:
         limit: int | None = None,
         missing: bool | None = False,
     ) -> list[Photo]:
-        """Photos that pass the filter, newest first (when taken, else when the file changed).
+        """Return photos that pass the filter, newest first: by the time taken, else by the file's time.
 
-        `missing`: False for those on disk, True for those that are not, None for both.
+        Args:
+            where: The filter.
+            offset: Rows to skip.
+            limit: Most rows to return; None for all.
+            missing: False for photos on disk, True for missing ones, None for both.
         """
         with self._database.reading() as connection:
-            return photos.listing(connection, where, offset, limit, missing)
+            return photos.list_photos(connection, where, offset, limit, missing)
 
     def count_photos(self, where: SearchFilter = EVERYTHING, *, missing: bool | None = False) -> int:
-        """How many `photos` would give without a limit."""
+        """Return how many photos `photos` would give without a limit.
+
+        Args:
+            where: The filter.
+            missing: False for photos on disk, True for missing ones, None for both.
+        """
         with self._database.reading() as connection:
             return photos.count(connection, where, missing)
 
     def copies(self, content_id: int) -> list[Photo]:
-        """All photos of one content: those on disk first, then by path."""
+        """Return all photos of a content: those on disk first, then by path."""
         with self._database.reading() as connection:
             return photos.copies(connection, content_id)
 
     def content_id(self, digest: str) -> int | None:
-        """The content with this SHA-256 in hex; None where it is not known."""
+        """Return the id of the content with this SHA-256 (hex), or None."""
         with self._database.reading() as connection:
             return photos.content_id(connection, digest)
 
     def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
-        """Of the digests that are known: the content's id, and whether it has a vector in that space."""
+        """Look up digests.
+
+        Args:
+            digests: SHA-256 digests, hex.
+            space_id: The space.
+
+        Returns:
+            For each known digest its content id, and whether it has a vector in the space.
+        """
         with self._database.reading() as connection:
             return photos.contents(connection, digests, space_id)
 
     def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
-        """Every photo row under the folder `root`, by path, as it was when the iteration began.
+        """Yield every photo row in a folder, by path, as it was when the iteration began.
 
-        `embedded` is about `space_id`; with None it is false everywhere. Recording batches meanwhile is
-        fine.
+        Batches may be recorded meanwhile.
+
+        Args:
+            root: The folder.
+            space_id: The space that `embedded` is about; None makes it false.
         """
         with self._database.streaming() as connection:
             if self._database.logs_ahead(connection):
-                yield from map(photos.as_known, photos.known_rows(connection, root, space_id))
+                yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
                 return
         # With a rollback journal a reader holds up the writer, which may be the one who asks.
         with self._database.reading() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
-        yield from map(photos.as_known, rows)
+        yield from map(photos.to_known_file, rows)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
-        """Files that failed in a space, by path; of all spaces, each file once, where it is None.
+        """Return files that failed, by path.
 
         A file without features fails in all spaces that are derived from them.
+
+        Args:
+            space_id: The space; None for all, each file once.
+            under: Only files inside this folder.
         """
         with self._database.reading() as connection:
             if space_id is not None:
@@ -163,122 +192,154 @@ class Catalog:
     # Tags -----------------------------------------------------------------------------------------
 
     def tags(self, content_id: int) -> list[Tag]:
-        """What classifiers say of a content: one classifier after the other, each with its surest first."""
+        """Return a content's tags: one classifier after the other, the most confident tag first."""
         with self._database.reading() as connection:
             return tags.of_content(connection, content_id)
 
     def tag_counts(self) -> dict[str, int]:
-        """Every tag of a photo on disk, and how many photos have it: the most frequent first, then A to Z."""
+        """Return every tag of photos on disk with its number of photos, most frequent first, then A to Z."""
         return dict(self._database.remembered("tags", tags.counts))
 
     def taggable(
         self, classifier_id: int, under: str | None = None, *, again: bool = False
     ) -> list[Taggable]:
-        """Contents with a photo on disk (in `under`) that this classifier has not seen; or all, `again`."""
+        """Return contents with a photo on disk that this classifier has not seen.
+
+        Args:
+            classifier_id: The classifier.
+            under: Only photos inside this folder, at any depth.
+            again: Include contents that this classifier has seen.
+        """
         with self._database.reading() as connection:
             return tags.taggable(connection, classifier_id, under, seen=again)
 
     def count_classified(self, classifier_id: int, under: str | None = None) -> int:
-        """How many contents with a photo on disk (in `under`) this classifier has seen."""
+        """Count contents with a photo on disk that this classifier has seen.
+
+        Args:
+            classifier_id: The classifier.
+            under: Only photos inside this folder, at any depth.
+        """
         with self._database.reading() as connection:
             return tags.count_tagged(connection, classifier_id, under)
 
     # Vectors --------------------------------------------------------------------------------------
 
     def vector(self, space_id: int, content_id: int) -> NDArray[np.float32] | None:
-        """The (D,) float32 vector of a content; None where it has none in this space."""
+        """Return the (D,) float32 vector of a content, or None if it has none in this space.
+
+        Args:
+            space_id: The space.
+            content_id: The content.
+        """
         with self._database.reading() as connection:
             return embeddings.of_content(connection, space_id, content_id)
 
     def vectors(self, space_id: int, embedding_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """(N, D) float32, row i for id i. `SpaceError` where the space has no such id."""
+        """Return (N, D) float32, row i for id i.
+
+        Args:
+            space_id: The space.
+            embedding_ids: The embeddings.
+
+        Raises:
+            SpaceError: The space has no such id.
+        """
         with self._database.reading() as connection:
-            dimension = spaces.one(connection, space_id).dimension
+            dimension = spaces.get(connection, space_id).dimension
             return embeddings.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
 
     def photos_of(self, embedding_ids: Sequence[int] | NDArray[np.int64]) -> dict[int, list[Photo]]:
-        """For each embedding all its photos: those on disk first, then by path.
+        """Return for each embedding all its photos: those on disk first, then by path.
 
-        In the order of `embedding_ids`; an id that has been deleted is left out.
+        The order is that of `embedding_ids`; deleted ids are left out.
         """
         with self._database.reading() as connection:
-            return photos.of_embeddings(connection, [int(i) for i in embedding_ids])
+            return photos.by_embedding(connection, [int(i) for i in embedding_ids])
 
     def searchable_ids(self, space_id: int, where: SearchFilter = EVERYTHING) -> NDArray[np.int64]:
-        """(N,) int64, ascending: embeddings with at least one photo on disk that passes the filter."""
+        """Return embeddings with at least one photo on disk that passes the filter: (N,) int64, ascending.
+
+        Args:
+            space_id: The space.
+            where: The filter.
+        """
         with self._database.reading() as connection:
-            statement = photos.searchable(where, space_id, photos.passing(connection, where))
-            return photos.ids(connection, statement)
+            statement = photos.with_photo_on_disk(
+                where, space_id, photos.filter_conditions(connection, where)
+            )
+            return photos.fetch_ids(connection, statement)
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
-        """(N,) int64, ascending: embeddings with no photo on disk."""
+        """Return embeddings without a photo on disk: (N,) int64, ascending."""
         with self._database.reading() as connection:
-            return photos.ids(connection, photos.hidden(space_id))
+            return photos.fetch_ids(connection, photos.without_photo_on_disk(space_id))
 
     def vector_source(self, space_id: int) -> SpaceVectors:
-        """The space's vectors in the order of its revisions, for an index to catch up from."""
+        """Return the space's vectors in the order of its revisions, for a vector index to catch up from."""
         space = self.space(space_id)
         return SpaceVectors(self._database, space.space_id, space.fingerprint, space.dimension)
 
     # Spaces ---------------------------------------------------------------------------------------
 
     def spaces(self) -> list[Space]:
-        """All spaces, oldest first."""
-        return list(self._database.remembered("spaces", spaces.listing))
+        """Return all spaces, oldest first."""
+        return list(self._database.remembered("spaces", spaces.list_spaces))
 
     def space(self, space_id: int) -> Space:
-        """One space. `SpaceError` says which there are."""
+        """Return a space; the `SpaceError` for an unknown one lists those that exist."""
         found = next((space for space in self.spaces() if space.space_id == space_id), None)
         if found is not None:
             return found
         with self._database.reading() as connection:
-            return spaces.one(connection, space_id)
+            return spaces.get(connection, space_id)
 
     def current_space(self) -> Space | None:
-        """The space that searches use unless told otherwise; None where there is no space."""
+        """Return the space that searches use by default, or None."""
         return next((space for space in self.spaces() if space.current), None)
 
     def features_space(self, space_id: int) -> Space:
-        """One space of features. `SpaceError` for one that is derived, or not there."""
+        """Return a space of features; raise `SpaceError` for one that is derived or does not exist."""
         with self._database.reading() as connection:
-            return spaces.of_features(connection, space_id)
+            return spaces.get_features_space(connection, space_id)
 
     def derived_spaces(self, space_id: int) -> list[Space]:
-        """The spaces that are derived from this one, oldest first."""
+        """Return the spaces that are derived from this one, oldest first."""
         with self._database.reading() as connection:
-            return spaces.children(connection, space_id)
+            return spaces.list_children(connection, space_id)
 
     def space_of(self, fingerprint: str) -> Space | None:
-        """The space with this fingerprint; None where there is none."""
+        """Return the space with this fingerprint, or None."""
         with self._database.reading() as connection:
-            return spaces.of_fingerprint(connection, fingerprint)
+            return spaces.by_fingerprint(connection, fingerprint)
 
     # The library ----------------------------------------------------------------------------------
 
     def roots(self) -> list[Root]:
-        """The folders that were indexed, by path; `photos` counts those on disk under each."""
+        """Return the folders that were indexed, by path; `photos` counts those on disk inside each."""
         with self._database.reading() as connection:
             return roots.listing(connection)
 
-    def runs(self, limit: int = 20) -> list[Run]:
-        """The latest long jobs, newest first. One whose process is gone reads as "interrupted"."""
+    def runs(self, limit: int = 20) -> list[JobRecord]:
+        """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
         with self._database.reading() as connection:
             return runs.latest(connection, limit)
 
-    def run(self, key: str) -> Run | None:
-        """The job with this key; None where there is none."""
+    def run(self, key: str) -> JobRecord | None:
+        """Return the job with this key, or None."""
         with self._database.reading() as connection:
             return runs.one(connection, key)
 
     def status(self) -> LibraryStatus:
-        """Counts; `failed` is of the current space, and `photos` are those on disk."""
+        """Return counts; `failed` is of the current space, `photos` are those on disk."""
         folder = os.fspath(self.folder)
         return self._database.remembered("status", lambda connection: roots.status(connection, folder))
 
     def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
-        """What is wrong with the catalogue, in sentences; empty where it is sound. Reads every vector.
+        """Return what is wrong with the catalogue, one sentence each; nothing if it is sound.
 
-        Derived vectors are compared with their features where `projects` has the projection, by its digest.
+        Every vector is read.         Derived vectors are compared with their features if `projects` has the
+        projection, by its digest.
         """
         with self._database.reading() as connection:
             return check.problems(connection, projects)

@@ -1,9 +1,7 @@
-"""How a batch is recorded: the steps of one transaction, in the order in which they depend on each other.
+"""Records a batch: the steps of one transaction, in the order in which they depend on each other.
 
-Contents come first, then the photo rows that point to them, then vectors and failures; last go the
-contents that lost their only photo row on the way.
-
-Which row a file that was read goes to: its own, one that moves to its path, or a new one.
+Contents come first, then the photo rows that point to them, then vectors and failures. Contents that lost
+their last photo on the way are deleted at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
-from vitmae_search.catalog.spaces import Outline
+from vitmae_search.catalog.spaces import SpaceSummary
 from vitmae_search.errors import SpaceError, display_path
 from vitmae_search.records import Failure, PhotoMetadata, Stamp
 
@@ -33,9 +31,13 @@ from vitmae_search.records import Failure, PhotoMetadata, Stamp
 class Indexed:
     """A file that was read, ready to be recorded.
 
-    `digest` is SHA-256 in hex. `vector` is (D,) float32 of unit length, or None where the content has its
-    vector in the space already (a move, a copy). `metadata` may be None where the content is known.
-    `photo_id` is the row to update, or to move here; None finds the row by path, or makes one.
+    Attributes:
+        stamp: Path, size and time of the file.
+        digest: SHA-256 of its bytes, hex.
+        metadata: May be None if the content is known.
+        vector: (D,) float32 of unit length; None if the content has a vector in the space already (a moved
+            photo or a copy).
+        photo_id: The row to update, or to move to this path; None finds the row by path, or makes one.
     """
 
     stamp: Stamp
@@ -47,15 +49,15 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a photo row needs of its content."""
+    """The columns of a content that its photo rows need."""
 
     content_id: int
     taken_at: datetime | None
 
 
 @dataclass(slots=True)
-class _Places:
-    """What is to be written. `abandoned` are the contents that rows pointed to before."""
+class _RowAssignments:
+    """The rows to write; `abandoned` are the contents that changed rows pointed to before."""
 
     inserted: list[dict[str, Any]] = field(default_factory=list)
     updated: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -64,56 +66,65 @@ class _Places:
     abandoned: set[int] = field(default_factory=set)
 
 
-def place_photos(
+def assign_rows(
     connection: Connection, items: Sequence[Indexed], contents: Mapping[str, Content]
 ) -> set[int]:
-    """Give each item its photo row; returns the contents that may have lost one."""
-    places = _find_places(items, contents, _rows_there(connection, items))
-    for some in chunks(places.overwritten):
+    """Give each photo its row: its own, one that moves to its path, or a new one.
+
+    Args:
+        connection: A connection in a transaction.
+        items: The photos of the batch.
+        contents: Their contents, by digest.
+
+    Returns:
+        Contents that may have lost a photo.
+    """
+    assignments = _find_assignments(items, contents, _rows_there(connection, items))
+    for some in chunks(assignments.overwritten):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(some)))
     mine = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
-    if places.moving:  # photos may swap their paths, which are unique at every moment
-        parked = [{"row": photo_id, "parking": b"\0%d" % photo_id} for photo_id in places.moving]
+    if assignments.moving:  # photos may swap their paths, which are unique at every moment
+        parked = [{"row": photo_id, "parking": b"\0%d" % photo_id} for photo_id in assignments.moving]
         connection.execute(mine.values(path=bindparam("parking")), parked)
-    if places.updated:
-        names = next(iter(places.updated.values()))
+    if assignments.updated:
+        names = next(iter(assignments.updated.values()))
         rows = [
             {"row": photo_id, **{f"new_{name}": value for name, value in values.items()}}
-            for photo_id, values in places.updated.items()
+            for photo_id, values in assignments.updated.items()
         ]
         connection.execute(mine.values({name: bindparam(f"new_{name}") for name in names}), rows)
-    if places.inserted:
-        connection.execute(insert(PhotoRow), places.inserted)
-    return places.abandoned
+    if assignments.inserted:
+        connection.execute(insert(PhotoRow), assignments.inserted)
+    return assignments.abandoned
 
 
-def _find_places(
+def _find_assignments(
     items: Sequence[Indexed], contents: Mapping[str, Content], there: Mapping[int, Any]
-) -> _Places:
+) -> _RowAssignments:
     at_path = {row.path: photo_id for photo_id, row in there.items()}
     claimed = {item.photo_id for item in items} & there.keys()
-    places = _Places()
+    assignments = _RowAssignments()
     for item in items:
         values = _photo_values(item, contents[item.digest])
         resident = at_path.get(values["path"])
         if resident in claimed and resident != item.photo_id:
-            resident = None  # it moves away in this very batch
+            resident = None  # its photo moves away in this batch
         photo_id = item.photo_id if item.photo_id in there else resident
         if photo_id is None:
-            places.inserted.append(values)
+            assignments.inserted.append(values)
             continue
         if resident is not None and resident != photo_id:
-            places.overwritten.add(resident)
-            places.abandoned.add(there[resident].content_id)
+            assignments.overwritten.add(resident)
+            assignments.abandoned.add(there[resident].content_id)
         if there[photo_id].path != values["path"]:
-            places.moving.append(photo_id)
-        places.abandoned.add(there[photo_id].content_id)
-        places.updated[photo_id] = values
-    return places
+            assignments.moving.append(photo_id)
+        assignments.abandoned.add(there[photo_id].content_id)
+        assignments.updated[photo_id] = values
+    return assignments
 
 
 def _rows_there(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
-    """The rows that the items name, and those at the items' paths."""
+    """Return the rows that the items name, and those at the items' paths."""
     there: dict[int, Any] = {}
     statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
     for some in chunks(items):
@@ -140,18 +151,26 @@ def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
 
 def record(
     connection: Connection,
-    space: Outline,
+    space: SpaceSummary,
     batch: Sequence[Indexed],
     failures: Sequence[Failure],
     projects: Projects,
 ) -> tuple[Indexed, ...]:
-    """See `CatalogWriter.record_batch`."""
+    """Record a batch in one transaction; see `CatalogWriter.record_batch`.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        batch: The photos that were read.
+        failures: Files that could not be used.
+        projects: The projections of derived spaces, by digest.
+    """
     # A path that comes twice (roots that overlap) is one file: the last reading counts.
     items = list({item.stamp.path: item for item in batch}.values())
     _check_vectors(space, items)
     items, refused = _usable(connection, space.space_id, items)
     contents = _ensure_contents(connection, items)
-    abandoned = place_photos(connection, items, contents)
+    abandoned = assign_rows(connection, items, contents)
     revisions = _add_vectors(connection, space, items, contents, projects)
     _clear_failures(connection, space.space_id, items)
     abandoned |= _record_failures(connection, space.space_id, failures)
@@ -160,7 +179,12 @@ def record(
 
 
 def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
-    """See `CatalogWriter.remove_photos`."""
+    """Delete photos; see `CatalogWriter.remove_photos`.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The photos.
+    """
     abandoned: set[int] = set()
     for ids in chunks(photo_ids):
         which = PhotoRow.photo_id.in_(ids)
@@ -170,9 +194,12 @@ def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
 
 
 def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
-    """Delete those contents that no photo row has any more, with their vectors in all spaces.
+    """Delete those contents that have no photo left, with their vectors in all spaces.
 
-    `revisions` are the spaces' revisions that this transaction has begun already.
+    Args:
+        connection: A connection in a transaction.
+        content_ids: The contents.
+        revisions: Revisions that this transaction has begun, by space id; it is changed.
     """
     orphans = ~exists().where(PhotoRow.content_id == ContentRow.content_id)
     for ids in chunks(content_ids):
@@ -180,16 +207,16 @@ def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions
         gone = connection.execute(statement).scalars().all()
         if not gone:
             continue
-        buried = EmbeddingRow.content_id.in_(gone)
-        where = select(EmbeddingRow.space_id).where(buried).distinct()
+        removed = EmbeddingRow.content_id.in_(gone)
+        where = select(EmbeddingRow.space_id).where(removed).distinct()
         for space_id in connection.execute(where).scalars().all():
             if space_id not in revisions:
                 revisions[space_id] = spaces.next_revision(connection, space_id)
-            spaces.bury(connection, space_id, buried, revisions[space_id])
+            spaces.tombstone(connection, space_id, removed, revisions[space_id])
         connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))
 
 
-def _check_vectors(space: Outline, items: Sequence[Indexed]) -> None:
+def _check_vectors(space: SpaceSummary, items: Sequence[Indexed]) -> None:
     claimed = [item.photo_id for item in items if item.photo_id is not None]
     if len(claimed) != len(set(claimed)):
         raise ValueError("two items of a batch name the same photo_id")
@@ -203,14 +230,14 @@ def _check_vectors(space: Outline, items: Sequence[Indexed]) -> None:
                 f"{space.space_id}, whose vectors have length {space.dimension}."
             )
         length = float(np.linalg.norm(item.vector.astype(np.float64)))
-        if not abs(length - 1) <= UNIT_TOLERANCE:  # so written, NaN is refused too
+        if not abs(length - 1) <= UNIT_TOLERANCE:  # written this way, NaN is refused too
             raise SpaceError(f"{name}: the vector's length is {length}, not 1, so it cannot be compared.")
 
 
 def _usable(
     connection: Connection, space_id: int, items: Sequence[Indexed]
 ) -> tuple[list[Indexed], list[Indexed]]:
-    """Split off the items whose content has no vector here, or is neither known nor described."""
+    """Split off the items whose content has no vector in this space, or is unknown and without metadata."""
     digests = {item.digest for item in items}
     described = {item.digest for item in items if item.metadata is not None}
     embedded = {item.digest for item in items if item.vector is not None}
@@ -255,15 +282,12 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
 
 def _add_vectors(
     connection: Connection,
-    space: Outline,
+    space: SpaceSummary,
     items: Sequence[Indexed],
     contents: dict[str, Content],
     projects: Projects,
 ) -> dict[int, int]:
-    """Store the vectors of contents that have none, here and in the spaces derived from this one.
-
-    Returns the revisions that this began, by space.
-    """
+    """Store new vectors in this space and in those derived from it; return the revisions begun, by space."""
     space_id = space.space_id
     offered = {contents[i.digest].content_id: i.vector for i in items if i.vector is not None}
     statement = select(EmbeddingRow.content_id).where(EmbeddingRow.space_id == space_id)
@@ -283,11 +307,13 @@ def _add_vectors(
         for number, vector in offered.items()
     ]
     connection.execute(insert(EmbeddingRow), rows)
-    return {space_id: revision} | derived_spaces.follow(connection, space_id, list(offered), projects)
+    return {space_id: revision} | derived_spaces.derive_for_contents(
+        connection, space_id, list(offered), projects
+    )
 
 
 def _clear_failures(connection: Connection, space_id: int, items: Sequence[Indexed]) -> None:
-    """A file that was recorded has no failure here; nor elsewhere, if it changed since it failed there."""
+    """Delete failures of recorded files: in this space, and elsewhere if the file changed since."""
     for some in chunks(items):
         stamps = {os.fsencode(i.stamp.path): (i.stamp.size, i.stamp.mtime_ns) for i in some}
         columns = (FailureRow.failure_id, FailureRow.path, FailureRow.space_id, FailureRow.size)
@@ -302,7 +328,7 @@ def _clear_failures(connection: Connection, space_id: int, items: Sequence[Index
 
 
 def _record_failures(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
-    """Write failure rows; returns the contents that lost a photo row to them."""
+    """Write failure rows, and return the contents that lost a photo to them."""
     if not failures:
         return set()
     rows = [
@@ -325,7 +351,7 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
 def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
     """Delete failed files' photo rows, save of unchanged files that another space has features of."""
     stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
-    here = [space_id, *(child.space_id for child in spaces.outlines_of_children(connection, space_id))]
+    here = [space_id, *(child.space_id for child in spaces.child_summaries(connection, space_id))]
     elsewhere = exists().where(
         EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id.not_in(here)
     )

@@ -14,13 +14,19 @@ from vitmae_search.records import LibraryStatus, Root
 
 
 def listing(connection: Connection) -> list[Root]:
-    """See `Catalog.roots`."""
+    """Return the folders that were indexed, by path; see `Catalog.roots`."""
     rows = connection.execute(select(*RootRow.__table__.columns).order_by(RootRow.path)).all()
     return [_as_root(connection, row) for row in rows]
 
 
 def add(connection: Connection, path: str, device: int | None) -> Root:
-    """See `CatalogWriter.add_root`."""
+    """Record a folder; see `CatalogWriter.add_root`.
+
+    Args:
+        connection: A connection in a transaction.
+        path: Absolute path.
+        device: The file system's device number (`st_dev`).
+    """
     stored = os.fsencode(os.path.abspath(path))
     statement = select(*RootRow.__table__.columns).where(RootRow.path == stored)
     if connection.execute(statement).one_or_none() is None:
@@ -29,7 +35,14 @@ def add(connection: Connection, path: str, device: int | None) -> Root:
 
 
 def change(connection: Connection, root_id: int, offline: bool, device: int | None) -> None:
-    """See `CatalogWriter.set_root`."""
+    """Change a folder's state; see `CatalogWriter.set_root`.
+
+    Args:
+        connection: A connection in a transaction.
+        root_id: The root.
+        offline: Whether the root is not reachable now.
+        device: The file system's device number (`st_dev`).
+    """
     values = {"offline": offline} if device is None else {"offline": offline, "device": device}
     changed = connection.execute(update(RootRow).where(RootRow.root_id == root_id).values(values))
     if changed.rowcount == 0:
@@ -37,8 +50,13 @@ def change(connection: Connection, root_id: int, offline: bool, device: int | No
 
 
 def status(connection: Connection, library: str) -> LibraryStatus:
-    """See `Catalog.status`."""
-    there = spaces.listing(connection)
+    """Count photos and more; see `Catalog.status`.
+
+    Args:
+        connection: A connection in a transaction.
+        library: The library's folder.
+    """
+    there = spaces.list_spaces(connection)
     current = next((space.features_id for space in there if space.current), None)
     failed = select(func.count()).select_from(FailureRow).where(FailureRow.space_id == current)
     return LibraryStatus(
@@ -55,7 +73,7 @@ def status(connection: Connection, library: str) -> LibraryStatus:
 def _as_root(connection: Connection, row: Row[Any]) -> Root:
     path = os.fsdecode(row.path)
     # Paths are counted in an index alone; whether a photo is missing is in none that begins with the path.
-    here = select(func.count()).select_from(PhotoRow).where(photos.inside(path))
+    here = select(func.count()).select_from(PhotoRow).where(photos.in_folder(path))
     on_disk = _count(connection, here) - _count(connection, here.where(PhotoRow.missing == true()))
     return Root(row.root_id, path, row.device, row.offline, on_disk)
 

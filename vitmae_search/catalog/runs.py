@@ -1,4 +1,4 @@
-"""Long jobs: their rows, and whether their process still lives."""
+"""The table of jobs (`runs`), and whether a job's process is still alive."""
 
 from __future__ import annotations
 
@@ -13,29 +13,47 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from vitmae_search.catalog.schema import RunRow
 from vitmae_search.errors import LibraryError
-from vitmae_search.records import Run, RunState
+from vitmae_search.records import JobRecord, JobState
 
-SILENCE = timedelta(minutes=5)
-"""A job on another machine, whose processes cannot be seen from here, is gone after this much silence."""
+STALE_AFTER = timedelta(minutes=5)
+"""A job on another machine, whose processes cannot be seen from here, counts as interrupted after this time
+without a heartbeat."""
 
-_SAME_PROCESS_SECONDS = 2.0
-"""How far two readings of a process's creation may lie apart: the clock is set now and then."""
+_CREATION_TOLERANCE_SECONDS = 2.0
+"""Two readings of a process's creation time may differ by this much when the clock is adjusted."""
 
 
-def latest(connection: Connection, limit: int) -> list[Run]:
-    """See `Catalog.runs`."""
+def latest(connection: Connection, limit: int) -> list[JobRecord]:
+    """Return the latest jobs, newest first; see `Catalog.runs`.
+
+    Args:
+        connection: A connection in a transaction.
+        limit: Most rows to return; None for all.
+    """
     rows = connection.execute(select(*_COLUMNS).order_by(RunRow.run_id.desc()).limit(limit))
     return [_as_run(row) for row in rows]
 
 
-def one(connection: Connection, key: str) -> Run | None:
-    """See `Catalog.run`."""
+def one(connection: Connection, key: str) -> JobRecord | None:
+    """Return the job with this key, or None; see `Catalog.run`.
+
+    Args:
+        connection: A connection in a transaction.
+        key: The job's key.
+    """
     row = connection.execute(select(*_COLUMNS).where(RunRow.key == key)).one_or_none()
     return None if row is None else _as_run(row)
 
 
-def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
-    """See `CatalogWriter.start_run`."""
+def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
+    """Record that this process began a job; see `CatalogWriter.start_run`.
+
+    Args:
+        connection: A connection in a transaction.
+        key: The job's key.
+        kind: The job's kind, such as "index".
+        arguments: What the job was started with; JSON.
+    """
     if one(connection, key) is not None:
         raise LibraryError(f"There is a run {key} already.")
     now = datetime.now(UTC)
@@ -58,7 +76,16 @@ def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, A
 
 
 def change(connection: Connection, key: str, **values: Any) -> None:
-    """Change a run's row, and its heartbeat with it. `LibraryError` where there is no such run."""
+    """Change a job's row and its heartbeat.
+
+    Args:
+        connection: A connection in a transaction.
+        key: The job's key.
+        values: Columns and their new values.
+
+    Raises:
+        LibraryError: There is no such job.
+    """
     statement = update(RunRow).where(RunRow.key == key)
     if connection.execute(statement.values(heartbeat_at=datetime.now(UTC), **values)).rowcount == 0:
         raise LibraryError(f"There is no run {key}.")
@@ -67,14 +94,14 @@ def change(connection: Connection, key: str, **values: Any) -> None:
 _COLUMNS = tuple(RunRow.__table__.columns)
 
 
-def _as_run(row: Row[Any]) -> Run:
-    state: RunState = row.state
-    return Run(
+def _as_run(row: Row[Any]) -> JobRecord:
+    state: JobState = row.state
+    return JobRecord(
         run_id=row.run_id,
         key=row.key,
         kind=row.kind,
         arguments=row.arguments,
-        state="interrupted" if state == "running" and not _lives(row) else state,
+        state="interrupted" if state == "running" and not _is_alive(row) else state,
         host=row.host,
         pid=row.pid,
         started_at=row.started_at,
@@ -85,12 +112,12 @@ def _as_run(row: Row[Any]) -> Run:
     )
 
 
-def _lives(row: Row[Any]) -> bool:
+def _is_alive(row: Row[Any]) -> bool:
     if row.host != socket.gethostname():
-        return bool(datetime.now(UTC) - row.heartbeat_at < SILENCE)
+        return bool(datetime.now(UTC) - row.heartbeat_at < STALE_AFTER)
     try:
         process = psutil.Process(row.pid)
-        same = abs(process.create_time() - row.process_created) < _SAME_PROCESS_SECONDS
+        same = abs(process.create_time() - row.process_created) < _CREATION_TOLERANCE_SECONDS
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -45,9 +45,21 @@ class WideInteger(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        """Convert an integer for SQLite.
+
+        Args:
+            value: The value.
+            dialect: SQLAlchemy's dialect.
+        """
         return value if value is None or -_INT64 <= value < _INT64 else f"n{value}"
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        """Convert a value from SQLite.
+
+        Args:
+            value: The value.
+            dialect: SQLAlchemy's dialect.
+        """
         return int(value[1:]) if isinstance(value, str) else value
 
 
@@ -58,9 +70,21 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC without a zone.
+
+        Args:
+            value: The value.
+            dialect: SQLAlchemy's dialect.
+        """
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Attach the UTC zone.
+
+        Args:
+            value: The value.
+            dialect: SQLAlchemy's dialect.
+        """
         return None if value is None else value.replace(tzinfo=UTC)
 
 

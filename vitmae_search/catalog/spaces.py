@@ -28,8 +28,8 @@ from vitmae_search.records import Space
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """What recording needs of a space. Each batch asks for it, so nothing is counted."""
+class SpaceSummary:
+    """The columns of a space that recording a batch needs. Nothing is counted, as each batch reads it."""
 
     space_id: int
     dimension: int
@@ -37,59 +37,103 @@ class Outline:
     projection: str | None
 
 
-def listing(connection: Connection) -> list[Space]:
-    """All spaces, oldest first."""
+def list_spaces(connection: Connection) -> list[Space]:
+    """Return all spaces, oldest first."""
     rows = connection.execute(_spaces().order_by(SpaceRow.created_at, SpaceRow.space_id))
     return [_as_space(row) for row in rows]
 
 
-def one(connection: Connection, space_id: int) -> Space:
-    """One space. `SpaceError` says which there are."""
+def get(connection: Connection, space_id: int) -> Space:
+    """Return a space.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+
+    Raises:
+        SpaceError: There is no such space; the message lists those that exist.
+    """
     found = _first(connection, SpaceRow.space_id == space_id)
     if found is None:
-        raise SpaceError(f"There is no space {space_id}. {_those_there_are(connection)}")
+        raise SpaceError(f"There is no space {space_id}. {_existing_spaces(connection)}")
     return found
 
 
 def features_id(connection: Connection, space_id: int) -> int:
-    """The space that has the features of this one: its parent, or itself (also where there is none)."""
+    """Return the id of the space with this space's features: its parent, or itself.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
     found = select(SpaceRow.parent_id).where(SpaceRow.space_id == space_id)
     return connection.execute(found).scalar_one_or_none() or space_id
 
 
-def of_features(connection: Connection, space_id: int) -> Space:
-    """One space that holds features. `SpaceError` for one that is derived, or not there."""
-    found = one(connection, space_id)
+def get_features_space(connection: Connection, space_id: int) -> Space:
+    """Return a space that holds features.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+
+    Raises:
+        SpaceError: The space is derived, or does not exist.
+    """
+    found = get(connection, space_id)
     if found.parent_id is not None:
         raise SpaceError(f"Space {space_id} is derived itself; its features are in space {found.parent_id}.")
     return found
 
 
-def outline_of_features(connection: Connection, space_id: int) -> Outline:
-    """As `of_features`."""
-    found = _outlines(connection, SpaceRow.space_id == space_id)
+def features_summary(connection: Connection, space_id: int) -> SpaceSummary:
+    """Return the summary of a space that holds features.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+
+    Raises:
+        SpaceError: The space is derived, or does not exist.
+    """
+    found = _summaries(connection, SpaceRow.space_id == space_id)
     if not found or found[0].parent_id is not None:
-        of_features(connection, space_id)  # says why not
+        get_features_space(connection, space_id)  # says why not
     return found[0]
 
 
-def outlines_of_children(connection: Connection, space_id: int) -> list[Outline]:
-    """As `children`."""
-    return _outlines(connection, SpaceRow.parent_id == space_id)
+def child_summaries(connection: Connection, space_id: int) -> list[SpaceSummary]:
+    """Return summaries of the spaces that are derived from this one.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    return _summaries(connection, SpaceRow.parent_id == space_id)
 
 
 def current(connection: Connection) -> Space | None:
-    """The space that searches use unless told otherwise."""
+    """Return the space that searches use by default, or None."""
     return _first(connection, SpaceRow.current == true())
 
 
-def of_fingerprint(connection: Connection, fingerprint: str) -> Space | None:
-    """The space with this fingerprint."""
+def by_fingerprint(connection: Connection, fingerprint: str) -> Space | None:
+    """Return the space with this fingerprint, or None.
+
+    Args:
+        connection: A connection in a transaction.
+        fingerprint: The fingerprint, hex.
+    """
     return _first(connection, SpaceRow.fingerprint == fingerprint)
 
 
-def children(connection: Connection, space_id: int) -> list[Space]:
-    """The spaces that are derived from this one, oldest first."""
+def list_children(connection: Connection, space_id: int) -> list[Space]:
+    """Return the spaces that are derived from this one, oldest first.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
     rows = connection.execute(_spaces().where(SpaceRow.parent_id == space_id).order_by(SpaceRow.space_id))
     return [_as_space(row) for row in rows]
 
@@ -97,9 +141,17 @@ def children(connection: Connection, space_id: int) -> list[Space]:
 def ensure(
     connection: Connection, fingerprint: str, values: Mapping[str, Any], *, current_if_first: bool = True
 ) -> Space:
-    """See `CatalogWriter.ensure_space`. A dropped space comes back with its number, and empty.
+    """Return the space with this fingerprint, and make it if there is none; see `CatalogWriter.ensure_space`.
 
-    One that is there takes the `model` and `options` given, and so do those derived from it.
+    A dropped space comes back with its id, empty. An existing one takes the `model` and `options` given,
+    and so do those
+    derived from it.
+
+    Args:
+        connection: A connection in a transaction.
+        fingerprint: The fingerprint, hex.
+        values: The other columns.
+        current_if_first: Make the first space the current one.
     """
     statement = select(SpaceRow.space_id, SpaceRow.dimension, SpaceRow.dropped)
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
@@ -109,11 +161,11 @@ def ensure(
             f"{values['dimension']}: its plugin must raise its vector_revision."
         )
     if row is not None and not row.dropped:
-        # The same weights may have moved: these opened the embedder just now, the old ones may not.
+        # The same weights may lie elsewhere now: the new model and options opened the embedder just now.
         reopening = {name: values[name] for name in ("model", "options")}
         family = (SpaceRow.space_id == row.space_id) | (SpaceRow.parent_id == row.space_id)
         connection.execute(update(SpaceRow).where(family).values(reopening))
-        return one(connection, row.space_id)
+        return get(connection, row.space_id)
     fresh = {
         **values,
         "dropped": False,
@@ -124,48 +176,70 @@ def ensure(
         connection.execute(update(SpaceRow).where(SpaceRow.space_id == row.space_id).values(fresh))
     else:
         connection.execute(insert(SpaceRow).values(fingerprint=fingerprint, revision=0, **fresh))
-    made = of_fingerprint(connection, fingerprint)
+    made = by_fingerprint(connection, fingerprint)
     assert made is not None
     return made
 
 
 def use(connection: Connection, space_id: int) -> None:
-    """Make a space the current one."""
-    one(connection, space_id)
+    """Make a space the current one.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    get(connection, space_id)
     connection.execute(update(SpaceRow).where(SpaceRow.current == true()).values(current=False))
     connection.execute(update(SpaceRow).where(SpaceRow.space_id == space_id).values(current=True))
 
 
 def drop(connection: Connection, space_id: int) -> None:
-    """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`."""
-    gone = one(connection, space_id)
-    derived = [str(space.space_id) for space in children(connection, space_id)]
+    """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    gone = get(connection, space_id)
+    derived = [str(space.space_id) for space in list_children(connection, space_id)]
     if derived:
         them = f"space {derived[0]}" if len(derived) == 1 else f"spaces {', '.join(derived)}"
         raise SpaceError(f"Space {space_id} holds the features of {them}; drop {them} first.")
-    bury(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
+    tombstone(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
     connection.execute(delete(FailureRow).where(FailureRow.space_id == space_id))
     mine = update(SpaceRow).where(SpaceRow.space_id == space_id)
     connection.execute(mine.values(current=False, dropped=True))
-    others = listing(connection)
+    others = list_spaces(connection)
     if gone.current and others:
         of_same = [other for other in others if other.features_id == gone.features_id]
         use(connection, (of_same or others)[-1].space_id)
 
 
 def next_revision(connection: Connection, space_id: int) -> int:
-    """Begin a change of a space's vectors: its revision goes up."""
+    """Begin a change of a space's vectors: increase its revision and return it.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
     mine = SpaceRow.space_id == space_id
     connection.execute(update(SpaceRow).where(mine).values(revision=SpaceRow.revision + 1))
     return int(connection.execute(select(SpaceRow.revision).where(mine)).scalar_one())
 
 
-def bury(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:
-    """Delete a space's embeddings, each leaving its tombstone."""
-    buried = select(EmbeddingRow.embedding_id, EmbeddingRow.space_id, literal(revision))
-    buried = buried.where(EmbeddingRow.space_id == space_id, which)
+def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:
+    """Delete embeddings of a space and leave a tombstone for each.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        which: Condition on the embeddings to delete.
+        revision: The revision of this change.
+    """
+    removed = select(EmbeddingRow.embedding_id, EmbeddingRow.space_id, literal(revision))
+    removed = removed.where(EmbeddingRow.space_id == space_id, which)
     columns = ["embedding_id", "space_id", "revision"]
-    connection.execute(insert(TombstoneRow).from_select(columns, buried))
+    connection.execute(insert(TombstoneRow).from_select(columns, removed))
     connection.execute(delete(EmbeddingRow).where(EmbeddingRow.space_id == space_id, which))
 
 
@@ -180,16 +254,16 @@ def _first(connection: Connection, condition: ColumnElement[bool]) -> Space | No
     return None if row is None else _as_space(row)
 
 
-def _outlines(connection: Connection, condition: ColumnElement[bool]) -> list[Outline]:
+def _summaries(connection: Connection, condition: ColumnElement[bool]) -> list[SpaceSummary]:
     columns = (SpaceRow.space_id, SpaceRow.dimension, SpaceRow.parent_id, SpaceRow.projection)
     statement = select(*columns).where(SpaceRow.dropped == false(), condition)
-    return [Outline(*row) for row in connection.execute(statement.order_by(SpaceRow.space_id))]
+    return [SpaceSummary(*row) for row in connection.execute(statement.order_by(SpaceRow.space_id))]
 
 
 def _as_space(row: Row[Any]) -> Space:
     return Space(**row._mapping)
 
 
-def _those_there_are(connection: Connection) -> str:
-    there = [f"{space.space_id} ({space.plugin}, {space.model})" for space in listing(connection)]
+def _existing_spaces(connection: Connection) -> str:
+    there = [f"{space.space_id} ({space.plugin}, {space.model})" for space in list_spaces(connection)]
     return f"There are: {', '.join(there)}." if there else "None has been made yet: index a folder first."

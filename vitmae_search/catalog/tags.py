@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, false, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from vitmae_search.catalog.photos import chunks, inside
+from vitmae_search.catalog.photos import chunks, in_folder
 from vitmae_search.catalog.schema import ClassifiedRow, ClassifierRow, ContentRow, PhotoRow, TagRow
 from vitmae_search.records import Stamp, Tag
 
 Tagged = tuple[int, Sequence[tuple[str, float]]]
-"""A content's id, and its tags with their confidence, the surest first. No tag is an answer too."""
+"""A content id and its tags with their confidence, the most confident first; there may be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,15 @@ class Taggable:
 
 
 def ensure_classifier(connection: Connection, fingerprint: str, source: str, model: str) -> int:
-    """See `CatalogWriter.ensure_classifier`."""
-    # A folder's name need not be valid text, which SQLite insists on.
+    """Return the classifier with this fingerprint; see `CatalogWriter.ensure_classifier`.
+
+    Args:
+        connection: A connection in a transaction.
+        fingerprint: The fingerprint, hex.
+        source: Where the classifier came from: a path or a name.
+        model: The model's name for people.
+    """
+    # SQLite stores valid text only, and a folder's name may be anything.
     values = {"source": source.encode("utf-8", "backslashreplace").decode("utf-8"), "model": model}
     statement = upsert(ClassifierRow).values(fingerprint=fingerprint, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["fingerprint"], set_=values))
@@ -38,14 +45,20 @@ def ensure_classifier(connection: Connection, fingerprint: str, source: str, mod
 
 
 def record(connection: Connection, classifier_id: int, batch: Sequence[Tagged]) -> None:
-    """See `CatalogWriter.record_tags`."""
-    said = dict(batch)
-    _check(said)
+    """Record a classifier's tags; see `CatalogWriter.record_tags`.
+
+    Args:
+        connection: A connection in a transaction.
+        classifier_id: The classifier.
+        batch: Contents with their tags.
+    """
+    tags_by_content = dict(batch)
+    _check(tags_by_content)
     there: list[int] = []
-    for ids in chunks(said):
+    for ids in chunks(tags_by_content):
         here = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids))
         there += connection.execute(here).scalars()
-        _forget(connection, _of_same_source(classifier_id), ids)
+        _delete_tags(connection, _of_same_source(classifier_id), ids)
     rows = [
         {
             "content_id": content_id,
@@ -55,7 +68,7 @@ def record(connection: Connection, classifier_id: int, batch: Sequence[Tagged]) 
             "confidence": float(confidence),
         }
         for content_id in there
-        for rank, (tag, confidence) in enumerate(said[content_id], start=1)
+        for rank, (tag, confidence) in enumerate(tags_by_content[content_id], start=1)
     ]
     if there:
         seen = [{"content_id": number, "classifier_id": classifier_id} for number in there]
@@ -65,7 +78,12 @@ def record(connection: Connection, classifier_id: int, batch: Sequence[Tagged]) 
 
 
 def of_content(connection: Connection, content_id: int) -> list[Tag]:
-    """See `Catalog.tags`."""
+    """Return the tags of a content; see `Catalog.tags`.
+
+    Args:
+        connection: A connection in a transaction.
+        content_id: The content.
+    """
     statement = select(TagRow.tag, TagRow.confidence, ClassifierRow.model)
     statement = statement.join(ClassifierRow, ClassifierRow.classifier_id == TagRow.classifier_id)
     statement = statement.where(TagRow.content_id == content_id)
@@ -74,7 +92,7 @@ def of_content(connection: Connection, content_id: int) -> list[Tag]:
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """See `Catalog.tag_counts`."""
+    """Return every tag and its number of photos; see `Catalog.tag_counts`."""
     number = func.count(PhotoRow.photo_id.distinct())
     statement = select(TagRow.tag, number).join(PhotoRow, PhotoRow.content_id == TagRow.content_id)
     statement = statement.where(PhotoRow.missing == false()).group_by(TagRow.tag)
@@ -83,24 +101,37 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def taggable(connection: Connection, classifier_id: int, under: str | None, *, seen: bool) -> list[Taggable]:
-    """See `Catalog.taggable`."""
+    """Return contents for a classifier; see `Catalog.taggable`.
+
+    Args:
+        connection: A connection in a transaction.
+        classifier_id: The classifier.
+        under: Only photos inside this folder, at any depth.
+        seen: Include contents that this classifier has seen.
+    """
     columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device)
     statement = select(PhotoRow.content_id, ContentRow.digest, *columns)
     statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
     statement = statement.where(PhotoRow.missing == false())
     if under:
-        statement = statement.where(inside(under))
+        statement = statement.where(in_folder(under))
     if not seen:
         statement = statement.where(~_seen_by(classifier_id))
     return _grouped(connection, statement.order_by(PhotoRow.content_id, PhotoRow.path))
 
 
 def count_tagged(connection: Connection, classifier_id: int, under: str | None) -> int:
-    """See `Catalog.count_classified`."""
+    """Count contents that a classifier has seen; see `Catalog.count_classified`.
+
+    Args:
+        connection: A connection in a transaction.
+        classifier_id: The classifier.
+        under: Only photos inside this folder, at any depth.
+    """
     statement = select(func.count(PhotoRow.content_id.distinct()))
     statement = statement.where(PhotoRow.missing == false(), _seen_by(classifier_id))
     if under:
-        statement = statement.where(inside(under))
+        statement = statement.where(in_folder(under))
     return int(connection.execute(statement).scalar_one())
 
 
@@ -122,14 +153,14 @@ def _of_same_source(classifier_id: int) -> Select[Any]:
     return select(ClassifierRow.classifier_id).where(ClassifierRow.source == source.scalar_subquery())
 
 
-def _forget(connection: Connection, classifiers: Select[Any], content_ids: Sequence[int]) -> None:
+def _delete_tags(connection: Connection, classifiers: Select[Any], content_ids: Sequence[int]) -> None:
     for row in (TagRow, ClassifiedRow):
         mine = row.classifier_id.in_(classifiers)
         connection.execute(delete(row).where(row.content_id.in_(content_ids), mine))
 
 
-def _check(said: Mapping[int, Sequence[tuple[str, float]]]) -> None:
-    for tags in said.values():
+def _check(tags_by_content: Mapping[int, Sequence[tuple[str, float]]]) -> None:
+    for tags in tags_by_content.values():
         if len({tag for tag, _ in tags}) != len(tags):
             raise ValueError("a content has the same tag twice")
         if not all(tag and 0 <= confidence <= 1 for tag, confidence in tags):

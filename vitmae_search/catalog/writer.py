@@ -22,7 +22,7 @@ from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
-from vitmae_search.records import Failure, Root, Run, Space
+from vitmae_search.records import Failure, JobRecord, Root, Space
 
 
 class CatalogWriter(Catalog):
@@ -38,20 +38,38 @@ class CatalogWriter(Catalog):
 
     @classmethod
     def open_writer(cls, folder: Path, *, wait: float = WAIT_SECONDS) -> CatalogWriter:
-        """Take the writer's lock and open the catalogue, which is made or brought up to date if need be.
+        """Take the writer's lock and open the catalogue; it is made or migrated if need be.
 
-        `wait`: how many seconds to wait for another writer. Raises `LibraryBusy` naming its process,
-        `LibraryDamaged`, `LibraryTooNew`, or `StorageError` where the folder cannot be written.
+        Args:
+            folder: The library's folder; it is made if it does not exist.
+            wait: Seconds to wait for another writer.
+
+        Raises:
+            LibraryBusy: Another process holds the lock; the message names it.
+            LibraryDamaged: The file is another program's, or cannot be read.
+            LibraryTooNew: A newer version wrote it.
+            StorageError: The folder cannot be written.
         """
         return cls(WritableDatabase(Path(folder), wait))
 
     def add_root(self, path: str, device: int | None) -> Root:
-        """Remember a folder; one that is known is returned as it is. `device` is its `st_dev`."""
+        """Record a folder that the person asked to index; a known one is returned unchanged.
+
+        Args:
+            path: Absolute path.
+            device: The file system's device number (`st_dev`).
+        """
         with self._changing() as connection:
             return roots.add(connection, path, device)
 
     def set_root(self, root_id: int, *, offline: bool, device: int | None = None) -> None:
-        """Record how a run found the root. With None the device stays as it was."""
+        """Record whether a root could be reached.
+
+        Args:
+            root_id: The root.
+            offline: Whether the root is not reachable now.
+            device: The root's device number; None keeps it.
+        """
         with self._changing() as connection:
             roots.change(connection, root_id, offline, device)
 
@@ -68,10 +86,23 @@ class CatalogWriter(Catalog):
         provenance: Mapping[str, Any],
         derivation: Derivation | None = None,
     ) -> Space:
-        """The space of features with this fingerprint, made where there is none; the first becomes current.
+        """Return the space of features with this fingerprint, and make it if there is none.
 
-        With `derivation` the space that is derived from it so, and that takes its place as the first; see
-        `derive_space`. Raises `SpaceError` where a space with this fingerprint has another dimension.
+        The first space becomes the current one. With `derivation` the derived space is returned.
+
+        Args:
+            fingerprint: Digest of `identity`.
+            plugin: The plugin's name.
+            model: The model's name for people.
+            dimension: Numbers in a vector.
+            decode: The decoding mode.
+            options: The plugin's options.
+            identity: What the vectors depend on; JSON.
+            provenance: How the space was made; JSON.
+            derivation: Also make the space that is derived from it, which becomes current in its place.
+
+        Raises:
+            SpaceError: A space with this fingerprint has another dimension.
         """
         values = {
             "plugin": plugin,
@@ -87,20 +118,27 @@ class CatalogWriter(Catalog):
             return (
                 features
                 if derivation is None
-                else derived_spaces.make(connection, features.space_id, derivation)
+                else derived_spaces.derive_space(connection, features.space_id, derivation)
             )
 
     def derive_space(self, parent_id: int, derivation: Derivation, *, use: bool = False) -> Space:
-        """The space whose vectors are projections of those of space `parent_id`, made where there is none.
+        """Return the space of projections of the vectors of `parent_id`, and make it if there is none.
 
-        Its vectors are made from the stored ones, all in one transaction. It becomes current if there is
-        none, or to `use` it. Raises `SpaceError` where the parent is derived itself, or not there.
+        Its vectors are computed from the stored ones in one transaction. It becomes current if no space is.
+
+        Args:
+            parent_id: The space of features.
+            derivation: What the new space is.
+            use: Make it the current space.
+
+        Raises:
+            SpaceError: The parent is derived itself, or does not exist.
         """
         with self._changing() as connection:
-            made = derived_spaces.make(connection, parent_id, derivation)
+            made = derived_spaces.derive_space(connection, parent_id, derivation)
             if use:
                 spaces.use(connection, made.space_id)
-            return spaces.one(connection, made.space_id)
+            return spaces.get(connection, made.space_id)
 
     def record_batch(
         self,
@@ -109,89 +147,130 @@ class CatalogWriter(Catalog):
         failures: Sequence[Failure] = (),
         projects: Projects = MappingProxyType({}),
     ) -> tuple[Indexed, ...]:
-        """Record what was read, in one transaction, and return what could not be.
+        """Record what was read, in one transaction, and return what could not be recorded.
 
-        A file that is recorded loses its failure; one that fails gets it, and its photo row goes, unless
-        the file has not changed and has a vector in another space. A content whose last row goes is
-        deleted with its vectors in all spaces. The space's revision goes up where its vectors change.
+        A recorded file loses its failure. A failed file gets one, and its photo row is deleted unless the
+        file has not
+        changed and has a vector in another space. A content that loses its last photo is deleted with its
+        vectors in all
+        spaces. Spaces that are derived from this one get their vectors in the same transaction.
 
-        Returned, and not recorded: items that came without a vector (or metadata) though the content has
-        none in this space — it may have been deleted since it was looked up. Read and embed them anew.
+        Args:
+            space_id: The space of features.
+            batch: The photos that were read.
+            failures: Files that could not be used.
+            projects: The projections of derived spaces, by digest.
 
-        Spaces that are derived from this one get their vectors in the same transaction: `projects` holds
-        their projections, by digest.
+        Returns:
+            Items that were not recorded: they came without a vector (or metadata) and their content has
+            none in this
+            space, because it was deleted since it was looked up. Read and embed them again.
 
-        Raises `SpaceError` for vectors that do not belong: another length, not finite, not unit length; for
-        a derived space; and where a projection was not given. `ValueError` where two items name one
-        photo_id. `StorageError` where the disk is full.
+        Raises:
+            SpaceError: A vector has another length, is not finite or not of unit length; the space is
+                derived; or a
+                projection is missing.
+            ValueError: Two items name one photo_id.
+            StorageError: The disk is full.
         """
         with self._changing() as connection:
-            space = spaces.outline_of_features(connection, space_id)
+            space = spaces.features_summary(connection, space_id)
             return batches.record(connection, space, batch, failures, projects)
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:
-        """These files are gone from disk: they keep row and vector, and are left out of searches."""
+        """Mark photos that are not on disk: they keep row and vector, and searches leave them out."""
         self._update_photos(photo_ids, missing=True)
 
     def mark_found(self, photo_ids: Sequence[int]) -> None:
-        """These files are back, unchanged."""
+        """Mark photos that are on disk again, unchanged."""
         self._update_photos(photo_ids, missing=False)
 
     def mark_on_device(self, photo_ids: Sequence[int], device: int) -> None:
-        """These unchanged files are now on another device (`st_dev`): the system numbered it anew."""
+        """Record a new device number of unchanged files: the operating system numbered the device anew.
+
+        Args:
+            photo_ids: The photos.
+            device: The file system's device number (`st_dev`).
+        """
         self._update_photos(photo_ids, device=device)
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
-        """Forget these files, and contents (with their vectors) that no other file has."""
+        """Delete photos, and contents (with their vectors) that no other photo has."""
         with self._changing() as connection:
             batches.remove_photos(connection, photo_ids)
 
     def clear_failures(self, paths: Sequence[str]) -> None:
-        """Forget the failures of these files, in all spaces: they are gone from disk."""
+        """Delete the failures of these files in all spaces: the files are gone from disk."""
         with self._changing() as connection:
             for some in chunks(os.fsencode(path) for path in paths):
                 connection.execute(delete(FailureRow).where(FailureRow.path.in_(some)))
 
     def use_space(self, space_id: int) -> None:
-        """Make a space the current one. `SpaceError` says which there are."""
+        """Make a space the current one; raise `SpaceError` if it does not exist."""
         with self._changing() as connection:
             spaces.use(connection, space_id)
 
     def drop_space(self, space_id: int) -> None:
         """Delete a space with its vectors and failures.
 
-        If it was current, the newest of the others becomes current: of those with the same features, if
-        there are any. `SpaceError` says which there are, or which are derived from it and have to go first.
+        If it was current, the newest of the others becomes current, preferably one with the same features.
+
+        Raises:
+            SpaceError: It does not exist, or other spaces are derived from it.
         """
         with self._changing() as connection:
             spaces.drop(connection, space_id)
 
     def ensure_classifier(self, *, fingerprint: str, source: str, model: str) -> int:
-        """The id of the classifier with this fingerprint, made where there is none.
+        """Return the id of the classifier with this fingerprint, and make it if there is none.
 
-        The fingerprint is of all that decides its tags; `source` says where it came from (a path, a name),
-        so that one that was trained anew takes the place of what it was. `model` is its name for people.
+        The fingerprint covers all that decides its tags. A classifier from the same `source`, trained anew,
+        replaces the
+        earlier one.
+
+        Args:
+            fingerprint: The fingerprint, hex.
+            source: Where the classifier came from: a path or a name.
+            model: The model's name for people.
         """
         with self._changing() as connection:
             return tags.ensure_classifier(connection, fingerprint, source, model)
 
     def record_tags(self, classifier_id: int, batch: Sequence[Tagged]) -> None:
-        """Record what a classifier says of some contents, in one transaction.
+        """Record a classifier's tags of some contents, in one transaction.
 
-        It takes the place of what this classifier, or another one from its source, said of them before;
-        contents without a tag count as seen. A content that has been deleted meanwhile is passed over.
-        Raises `ValueError` for a confidence outside 0 to 1, and for a tag that is empty or comes twice.
+        They replace the tags of this classifier, or of another one from its source. A content without a tag
+        counts as
+        seen; one that was deleted meanwhile is skipped.
+
+        Args:
+            classifier_id: The classifier.
+            batch: Contents with their tags.
+
+        Raises:
+            ValueError: A confidence is outside 0 to 1, or a tag is empty or comes twice.
         """
         with self._changing() as connection:
             tags.record(connection, classifier_id, batch)
 
-    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> Run:
-        """Record that this process began a long job. `LibraryError` where the key is taken."""
+    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
+        """Record that this process began a job; raise `LibraryError` if the key is taken.
+
+        Args:
+            key: The job's key.
+            kind: The job's kind, such as "index".
+            arguments: What the job was started with; JSON.
+        """
         with self._changing() as connection:
             return runs.start(connection, key, kind, arguments)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
-        """Say how far the job is, and that it lives."""
+        """Record a job's progress, and that it is alive.
+
+        Args:
+            key: The job's key.
+            progress: How far it is; JSON.
+        """
         with self._changing() as connection:
             runs.change(connection, key, progress=dict(progress))
 
@@ -202,7 +281,14 @@ class CatalogWriter(Catalog):
         report: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
-        """Say how the job ended. `report` is JSON; `error` a sentence."""
+        """Record how a job ended.
+
+        Args:
+            key: The job's key.
+            state: How it ended.
+            report: What it came to; JSON.
+            error: Why it failed, a sentence.
+        """
         values = {
             "state": state,
             "report": None if report is None else dict(report),
@@ -213,11 +299,12 @@ class CatalogWriter(Catalog):
             runs.change(connection, key, **values)
 
     def repair(self, projects: Projects = MappingProxyType({})) -> list[str]:
-        """Set right what `check` finds, and say what was mended: a sentence for each of its problems.
+        """Mend what `check` finds, and return a sentence for each problem.
 
-        What cannot be trusted is deleted: the next index run makes it anew. Derived vectors are made anew
-        at once, where `projects` has their projection by its digest. Damaged pages of the file itself are
-        beyond repair; then nothing is changed and nothing said.
+        What cannot be trusted is deleted, and the next index run makes it again. Derived vectors are
+        computed again at once if
+        `projects` has their projection. If pages of the file itself are damaged, nothing is changed and
+        nothing returned.
         """
         try:
             with self._changing() as connection:

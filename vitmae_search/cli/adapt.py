@@ -1,4 +1,4 @@
-"""`vitmae-search adapt`."""
+"""The command `vitmae-search adapt`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from vitmae_search.library import Library
     from vitmae_search.library.adapt.adaptation import AdaptReport
 
-_LEARNING = (
+_ADAPT_OPTIONS = (
     *("photos", "views", "held_out", "minutes", "method", "dimension", "epochs", "neighbours", "seed"),
 )
-_PROJECTION_ALONE = {
+_PROJECTION_OPTIONS = {
     *("photos", "views", "held_out", "method", "dimension", "neighbours"),
     *("embedder", "projection", "decode", "batch_size"),
 }
@@ -111,9 +111,9 @@ def command(
     vitmae-search adapt ~/Pictures --minutes 5
     vitmae-search adapt ~/Pictures --encoder --minutes 60 --output runs/mine
     """
-    learning = {name: chosen.pop(name) for name in _LEARNING}
+    learning = {name: chosen.pop(name) for name in _ADAPT_OPTIONS}
     if encoder:
-        _refuse(given_options(ctx) & _PROJECTION_ALONE)
+        _refuse_projection_options(given_options(ctx) & _PROJECTION_OPTIONS)
         with open_library(library, **chosen) as opened:
             model = _encoder_model(opened, chosen)
         options = {
@@ -125,7 +125,7 @@ def command(
         }
         return _adapt_encoder(folder, output or _ENCODER_FOLDER, options, library, run_key, as_json)
     from vitmae_search.cli.progress import index_progress
-    from vitmae_search.cli.stopping import StopOnSignal, ending
+    from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
     from vitmae_search.library.adapt.fit import AdaptOptions
 
     with (
@@ -138,22 +138,22 @@ def command(
             AdaptOptions(**{name: value for name, value in learning.items() if value is not None}),
             output=output,
             on_progress=on_progress,
-            cancelled=stop.asked,
+            cancelled=stop.requested,
             run_key=run_key,
         )
     if as_json:
         print_json(report_json(report))
     elif not report.interrupted:
         _print(report)
-    return ending(report.interrupted)
+    return exit_code(report.interrupted)
 
 
 def report_json(report: AdaptReport) -> dict[str, object]:
     """The keys of `adapt --json`. Figures are shares from 0 to 1 with the ends of their 95 % interval."""
-    told = asdict(report)
-    told["seconds"] = round(report.seconds, 3)
-    told["failures"] = [{"path": failure.path, "reason": failure.reason} for failure in report.failures]
-    return told
+    values = asdict(report)
+    values["seconds"] = round(report.seconds, 3)
+    values["failures"] = [{"path": failure.path, "reason": failure.reason} for failure in report.failures]
+    return values
 
 
 def _print(report: AdaptReport) -> None:
@@ -164,7 +164,7 @@ def _print(report: AdaptReport) -> None:
     )
     assert report.before is not None
     assert report.after is not None
-    click.echo(f"{'recall@1':20s} {_named(report.before_kind):>15s} {_named(report.kind):>15s}")
+    click.echo(f"{'recall@1':20s} {_kind_text(report.before_kind):>15s} {_kind_text(report.kind):>15s}")
     for kind, before in report.before.items():
         click.echo(f"{kind:20s} {before.value:15.1%} {report.after[kind].value:15.1%}")
     click.echo(f"{'difference':20s} {_points(report)}")
@@ -173,7 +173,7 @@ def _print(report: AdaptReport) -> None:
     click.echo(_verdict(report))
 
 
-def _named(kind: str | None) -> str:
+def _kind_text(kind: str | None) -> str:
     return kind or "no projection"
 
 
@@ -192,7 +192,7 @@ def _verdict(report: AdaptReport) -> str:
     return f"space {report.space} was made of the library's features, and searches use it now"
 
 
-def _refuse(names: set[str]) -> None:
+def _refuse_projection_options(names: set[str]) -> None:
     if names:
         option = "--" + min(names).replace("_", "-")
         raise click.UsageError(f"{option} is for a projection; --encoder goes on with the pretraining")
@@ -206,8 +206,8 @@ def _adapt_encoder(
     run_key: str | None,
     as_json: bool,
 ) -> int:
-    """Pretrain on, from the chosen model's encoder and decoder, and say how to index with what came of it."""
-    from vitmae_search.cli.stopping import StopOnSignal
+    """Go on pretraining the selected model, and print the command to index with the result."""
+    from vitmae_search.cli.stop_signal import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.library.jobs import recorded_training
     from vitmae_search.training import PretrainReport, pretrain
@@ -219,7 +219,7 @@ def _adapt_encoder(
             options=options,
             on_packed=progress.packed,
             on_progress=progress.trained,
-            stop=stop.asked,
+            stop=stop.requested,
         )
 
     arguments = {"folder": folder, "output": str(output), "options": options}
@@ -236,7 +236,7 @@ def _adapt_encoder(
 
 
 def _encoder_model(library: Library, opening: dict[str, Any]) -> str:
-    """The model that was named, else the current space's, else the bundled one."""
+    """The named model, else the current space's, else the bundled one."""
     from vitmae_search.library.embedders import DEFAULT_PLUGIN
     from vitmae_search.training.finetuning.model import DEFAULT_MODEL
 

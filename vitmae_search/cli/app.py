@@ -1,4 +1,4 @@
-"""`vitmae-search app`."""
+"""The command `vitmae-search app`."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def command(library: Path | None, port: int | None, browser: bool) -> int:
     """Open the library in the browser. It listens on this machine only."""
     from vitmae_search.web.server.launch import launch
 
-    found = settings()  # what is wrong in the environment is said here, and not by the server
-    return launch(library or found.library, port, browser)
+    environment = settings()  # read here, so that an error in it is the command's and not the server's
+    return launch(library or environment.library, port, browser)

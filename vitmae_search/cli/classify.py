@@ -1,4 +1,4 @@
-"""`vitmae-search classify`."""
+"""The command `vitmae-search classify`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def command(
     vitmae-search search holiday.jpg --tag dog --min-confidence 0.8
     """
     from vitmae_search.cli.progress import index_progress
-    from vitmae_search.cli.stopping import StopOnSignal, ending
+    from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     opening = {"device": device, "precision": precision, "batch_size": batch_size}
     with (
@@ -86,7 +86,7 @@ def command(
             under=None if under is None else os.path.expanduser(under),
             again=again,
             on_progress=on_progress,
-            cancelled=stop.asked,
+            cancelled=stop.requested,
             run_key=run_key,
         )
         tags = {} if as_json else opened.tag_counts()
@@ -94,7 +94,7 @@ def command(
         print_json(report_json(report))
     else:
         _print(report, tags)
-    return ending(report.interrupted)
+    return exit_code(report.interrupted)
 
 
 def report_json(report: ClassifyReport) -> dict[str, object]:

@@ -61,26 +61,30 @@ def device_options(command: F) -> F:
 
 @contextmanager
 def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
-    """The library that the options and the environment name. Creates nothing.
+    """Open the library that the options and the environment name. Creates nothing on disk.
 
-    Inside the block stdout goes to stderr: what a plugin prints must not spoil `--json`.
+    Inside the block stdout goes to stderr, so that nothing that a plugin prints is mixed into `--json`.
+
+    Args:
+        folder: What `--library` names; None is the environment's.
+        **options: Those of `Library.open`.
     """
     from vitmae_search.library import Library
 
-    found = settings()
+    environment = settings()
     if options.get("device") is None:
-        options["device"] = found.device
-    opening = Library.open(folder or found.library, plugin_folders=[found.plugins], **options)
-    with redirect_stdout(sys.stderr), opening as library:
+        options["device"] = environment.device
+    opened = Library.open(folder or environment.library, plugin_folders=[environment.plugins], **options)
+    with redirect_stdout(sys.stderr), opened as library:
         yield library
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """One object on stdout. Bytes of a path that are not UTF-8 come out as escaped surrogates."""
-    click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_plain))
+    """Print one JSON object on stdout. Bytes of a path that are not UTF-8 become escaped surrogates."""
+    click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_to_json))
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if isinstance(value, Path):
@@ -89,7 +93,16 @@ def _plain(value: Any) -> Any:
 
 
 def key_values(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """`-o KEY=VALUE ...` as a dict; usage error otherwise."""
+    """A callback of click that turns `-o KEY=VALUE ...` into a dict.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        values: What was given.
+
+    Raises:
+        click.BadParameter: A value is not KEY=VALUE.
+    """
     pairs = {}
     for text in values:
         key, separator, value = text.partition("=")
@@ -100,7 +113,7 @@ def key_values(ctx: click.Context, parameter: click.Parameter, values: tuple[str
 
 
 def size_text(count: float) -> str:
-    """Bytes for people: 1.2 MB."""
+    """A size in bytes as people read it: 1.2 MB."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

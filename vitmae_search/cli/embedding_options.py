@@ -1,4 +1,4 @@
-"""The options that say what to embed with, for the commands that embed."""
+"""The options that select what to embed with, for the commands that embed."""
 
 from __future__ import annotations
 

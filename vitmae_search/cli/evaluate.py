@@ -1,4 +1,4 @@
-"""`vitmae-search evaluate`."""
+"""The command `vitmae-search evaluate`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from vitmae_search.library import Evaluation
 
 
-def _writable(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """A file in a folder that is there: told now, and not when everything has been measured."""
+def _check_folder(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a file in a folder that is not there, before anything is measured."""
     if value is not None and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no folder {display_path(value.parent)}", ctx, parameter)
     return value
@@ -53,14 +53,14 @@ def _writable(ctx: click.Context, parameter: click.Parameter, value: Path | None
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.md",
-    callback=_writable,
+    callback=_check_folder,
     help="Write the tables as Markdown, too.",
 )
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
-    callback=_writable,
+    callback=_check_folder,
     help="Draw them, too.",
 )
 @library_option
@@ -91,6 +91,7 @@ def command(
     vitmae-search evaluate photos/labels.csv --model facebook/vit-mae-base --output base.md
     """
     from vitmae_search.cli.progress import index_progress
+    from vitmae_search.library.evaluation import save_plot
 
     if labels is None and not os.path.isdir(folder):
         labels, folder = folder, os.path.dirname(os.path.abspath(folder))
@@ -109,7 +110,7 @@ def command(
         click.echo("interrupted; an evaluation keeps nothing, and begins anew", err=True)
         return 130
     _write(output, lambda path: path.write_text(found.markdown(), encoding="utf-8"))
-    _write(plot, found.save_plot)
+    _write(plot, lambda path: save_plot(found, path))
     if as_json:
         print_json(found.as_json())
     else:
@@ -127,13 +128,13 @@ def _write(path: Path | None, write: Callable[[Path], object]) -> None:
             ) from error
 
 
-def _on_a_terminal() -> bool:
+def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
 def _print(found: Evaluation) -> None:
-    """Tables on a terminal, Markdown for anything else."""
-    if not _on_a_terminal():
+    """Print tables on a terminal, Markdown to anything else."""
+    if not _is_terminal():
         click.echo(found.markdown(), nl=False)
         return
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""`vitmae-search finetune`."""
+"""The command `vitmae-search finetune`."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def command(
     vitmae-search finetune ~/Pictures/sorted
     vitmae-search finetune ~/Pictures --labels labels.csv --mode full -o runs/mine
     """
-    from vitmae_search.cli.stopping import StopOnSignal
+    from vitmae_search.cli.stop_signal import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.training import FinetuneHooks, finetune
 
@@ -149,7 +149,7 @@ def command(
             val=val,
             model=model,
             options={name: value for name, value in chosen.items() if name in given},
-            hooks=FinetuneHooks(progress.packed, progress.encoded, progress.tuned, stop.asked),
+            hooks=FinetuneHooks(progress.packed, progress.encoded, progress.tuned, stop.requested),
         )
     if as_json:
         print_json(asdict(report))

@@ -1,4 +1,4 @@
-"""`vitmae-search index`."""
+"""The command `vitmae-search index`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(
     vitmae-search index ~/Pictures --embedder color_layout
     """
     from vitmae_search.cli.progress import index_progress
-    from vitmae_search.cli.stopping import StopOnSignal, ending
+    from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     with (
         open_library(library, **opening) as opened,
@@ -63,7 +63,7 @@ def command(
             exclude=exclude,
             retry_failed=retry_failed,
             on_progress=on_progress,
-            cancelled=stop.asked,
+            cancelled=stop.requested,
             run_key=run_key,
         )
         current = next((space.space_id for space in opened.spaces() if space.current), None)
@@ -75,7 +75,7 @@ def command(
             click.echo(
                 f"searches use space {current}; `vitmae-search spaces use {report.space}` changes that"
             )
-    return ending(report.interrupted)
+    return exit_code(report.interrupted)
 
 
 def report_json(report: IndexReport) -> dict[str, object]:

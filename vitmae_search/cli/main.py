@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 import vitmae_search
 from vitmae_search.errors import VitmaeSearchError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "index": ("index", "Index photo folders, or bring them up to date."),
@@ -34,25 +38,57 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports `vitmae_search.cli.<name>` when the command is asked for."""
+    """A group that imports `vitmae_search.cli.<name>` only when that command or its options are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names, as the help lists them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command.
+
+        Args:
+            ctx: click's context.
+            cmd_name: The command's name.
+
+        Returns:
+            The command, None where there is none of this name.
+        """
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"vitmae_search.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name or an option, without importing the commands.
+
+        Args:
+            ctx: click's context.
+            incomplete: What was typed of the word.
+        """
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help's list of commands, without importing them.
+
+        Args:
+            ctx: click's context.
+            formatter: Where it is written to.
+        """
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
-    if asked:
+def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
         click.echo(f"vitmae-search, version {vitmae_search.__version__}")
         ctx.exit()
 
@@ -81,13 +117,13 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code. Errors for people are one line on stderr."""
+    """Run one command and return its exit code. An error that a person can act on is one line on stderr."""
     try:
         result = cli.main(args=arguments, prog_name="vitmae-search", standalone_mode=False)
     except click.exceptions.Abort:
-        return _stopped()
+        return _interrupted()
     except KeyboardInterrupt:
-        return _stopped()
+        return _interrupted()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -95,12 +131,13 @@ def run(arguments: list[str]) -> int:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         return 1
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: not an error, and nothing more to say to it.
+        # The reader of our output (head, less) has ended, which is no error. Without stdout Python flushes
+        # nothing to it at exit.
         sys.stdout = None
         return 0
     return result if isinstance(result, int) else 0
 
 
-def _stopped() -> int:
+def _interrupted() -> int:
     click.echo("interrupted; what was done is kept", err=True)
     return 130

@@ -1,4 +1,4 @@
-"""`vitmae-search models`."""
+"""The command `vitmae-search models`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(library: Path | None, speed: bool, device: str | None, precision: st
     A speed counts the encoder alone: photos are decoded beside it.
     """
     with open_library(library, device=device, precision=precision) as opened:
-        models = opened.measure_models(_tell) if speed else opened.models()
+        models = opened.measure_models(_announce) if speed else opened.models()
     if as_json:
         print_json({"models": [dataclasses.asdict(model) for model in models]})
         return
@@ -41,7 +41,7 @@ def command(library: Path | None, speed: bool, device: str | None, precision: st
         click.echo(f"{model.name:32s} {model.source:8s} {', '.join(_facts(model))}")
 
 
-def _tell(name: str) -> None:
+def _announce(name: str) -> None:
     click.echo(f"measuring {name} ...", err=True)
 
 

@@ -1,4 +1,4 @@
-"""`vitmae-search pretrain`."""
+"""The command `vitmae-search pretrain`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vitmae_search.cli.training_options import (
     device_option,
     folder_argument,
     given_options,
-    run_row_options,
+    run_options,
     save_minutes_option,
     seed_option,
     stored_side_option,
@@ -188,7 +188,7 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
 @click.option(
     "--log-every", metavar="STEPS", type=click.IntRange(1), default=20, show_default=True, help="In the log."
 )
-@run_row_options
+@run_options
 @json_option
 @click.pass_context
 def command(
@@ -213,7 +213,7 @@ def command(
     vitmae-search pretrain ~/Pictures --init vitmae-tiny-patch8-64 --epochs 20
     vitmae-search pretrain ~/Pictures --max-minutes 60 --learning-rate 1e-3 -o runs/hour
     """
-    from vitmae_search.cli.stopping import StopOnSignal
+    from vitmae_search.cli.stop_signal import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
     from vitmae_search.library.jobs import recorded_training
 
@@ -222,36 +222,36 @@ def command(
         _refuse_architecture(given)
 
     def run() -> PretrainReport:
-        from vitmae_search.training import pretrain  # loads torch: the library tells of the run by then
+        from vitmae_search.training import pretrain  # loads torch, after the run is recorded in the library
 
         return pretrain(
             folder,
             output,
-            model=_described(model, chosen, given),
+            model=_architecture(model, chosen, given),
             options={name: v for name, v in chosen.items() if name in given and name not in _MODEL_FIELDS},
             on_packed=progress.packed,
             on_compiled=progress.compiled,
             on_progress=progress.trained,
-            stop=stop.asked,
+            stop=stop.requested,
         )
 
     arguments = {"folder": os.path.abspath(folder), "output": os.path.abspath(output)}
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
         report = recorded_training(library, run_key, "pretrain", arguments, run)
-    if _tells():
+    if _is_reporting_process():
         (print_json if as_json else _print_report)(asdict(report))
     return 130 if report.interrupted else 0
 
 
-def _tells() -> bool:
-    """Of several processes that train together, one tells."""
+def _is_reporting_process() -> bool:
+    """Of several processes that train together, only one prints."""
     from vitmae_search.training import is_main_process
 
     return is_main_process()
 
 
-def _described(model: str, chosen: Mapping[str, Any], given: set[str]) -> dict[str, Any] | None:
-    """The architecture's fields; with --init those that differ from its; None where nobody asked for any."""
+def _architecture(model: str, chosen: Mapping[str, Any], given: set[str]) -> dict[str, Any] | None:
+    """The fields of the architecture; with --init those that differ from it; None where none was given."""
     from vitmae_search.training import model_config
 
     fields = {name: chosen[name] for name in _MODEL_FIELDS if chosen[name] is not None}

@@ -1,4 +1,4 @@
-"""The progress of indexing, classifying and evaluating: a bar on a terminal, else lines; on stderr."""
+"""Progress of indexing, classifying, evaluating and adapting, on stderr: a bar on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 
 from vitmae_search.records import IndexProgress
 
-PLAIN_EVERY = 5.0
-"""Seconds between plain lines."""
+LINE_INTERVAL = 5.0
+"""Seconds between lines."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def index_progress() -> Iterator[Callable[[IndexProgress], None]]:
         with _bar() as callback:
             yield callback
     else:
-        yield _plain_lines()
+        yield _lines()
 
 
 @contextmanager
@@ -46,44 +46,44 @@ def _bar() -> Iterator[Callable[[IndexProgress], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]} failed"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scanning", total=None, rate=0.0, failed=0)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("scanning", total=None, rate=0.0, failed=0)
 
-        def show(moment: IndexProgress) -> None:
-            progress.update(
+        def show(progress: IndexProgress) -> None:
+            bar.update(
                 task,
-                description=moment.phase,
-                completed=moment.done,
-                total=moment.total,
-                rate=moment.photos_per_second,
-                failed=moment.failed,
+                description=progress.phase,
+                completed=progress.done,
+                total=progress.total,
+                rate=progress.photos_per_second,
+                failed=progress.failed,
             )
 
         yield show
 
 
-def _plain_lines() -> Callable[[IndexProgress], None]:
+def _lines() -> Callable[[IndexProgress], None]:
     last_time, last_phase = 0.0, ""
 
-    def show(moment: IndexProgress) -> None:
+    def show(progress: IndexProgress) -> None:
         nonlocal last_time, last_phase
         now = time.monotonic()
-        if moment.phase == last_phase and now - last_time < PLAIN_EVERY:
+        if progress.phase == last_phase and now - last_time < LINE_INTERVAL:
             return
-        last_time, last_phase = now, moment.phase
-        click.echo(plain_line(moment), err=True)
+        last_time, last_phase = now, progress.phase
+        click.echo(progress_line(progress), err=True)
 
     return show
 
 
-def plain_line(moment: IndexProgress) -> str:
+def progress_line(progress: IndexProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
-    total = "" if moment.total is None else f" of {moment.total}"
-    counted = "passes" if moment.phase == "training" else "photos"
-    line = f"{moment.phase}: {moment.done}{total} {counted}"
-    if moment.phase not in ("indexing", "classifying", "evaluating", "encoding"):
+    total = "" if progress.total is None else f" of {progress.total}"
+    counted = "passes" if progress.phase == "training" else "photos"
+    line = f"{progress.phase}: {progress.done}{total} {counted}"
+    if progress.phase not in ("indexing", "classifying", "evaluating", "encoding"):
         return line
-    line += f", {moment.photos_per_second:.1f} photos/s, {moment.failed} failed"
-    if moment.total is not None and moment.photos_per_second > 0:
-        line += f", {(moment.total - moment.done) / moment.photos_per_second:.0f} s left"
+    line += f", {progress.photos_per_second:.1f} photos/s, {progress.failed} failed"
+    if progress.total is not None and progress.photos_per_second > 0:
+        line += f", {(progress.total - progress.done) / progress.photos_per_second:.0f} s left"
     return line

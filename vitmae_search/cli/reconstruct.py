@@ -1,4 +1,4 @@
-"""`vitmae-search reconstruct`."""
+"""The command `vitmae-search reconstruct`."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def command(
     Writes one picture: the original, what the model saw, its reconstruction, and the reconstruction with
     the visible patches pasted back.
     """
-    from vitmae_search.library import save_panels
+    from vitmae_search.library import save_reconstruction
 
     output = output or f"{os.path.splitext(os.path.basename(image))[0]}-reconstruction.png"
     with open_library(library, model=model, device=device, precision=precision) as opened:
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
-    save_panels(made, output)
+    save_reconstruction(made, output)
     masked = int(made.mask.sum())
     if as_json:
         print_json(

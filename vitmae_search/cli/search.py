@@ -1,4 +1,4 @@
-"""`vitmae-search search`."""
+"""The command `vitmae-search search`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def command(
 
 
 def _known_tag(library: Library, text: str) -> str:
-    """The library's tag that `text` means, whatever its case; else `text`, after a word on stderr."""
+    """The library's tag that equals `text`, whatever its case; else `text`, with a message on stderr."""
     tags = library.tag_counts()
     if text in tags:
         return text
@@ -103,7 +103,7 @@ def _known_tag(library: Library, text: str) -> str:
 
 
 def _end_of_day(date: datetime | None) -> datetime | None:
-    """`--before 2020-05-01` includes that day: a date without a time means its last moment."""
+    """`--before 2020-05-01` includes that day: a date without a time becomes its last second."""
     if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
         return date.replace(hour=23, minute=59, second=59)
     return date

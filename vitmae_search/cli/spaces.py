@@ -1,4 +1,4 @@
-"""`vitmae-search spaces`."""
+"""The command `vitmae-search spaces`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def derive(
 
 
 def _inherited(ctx: click.Context, library: Path | None, as_json: bool) -> tuple[Path | None, bool]:
-    """The options may stand before or after the subcommand."""
+    """The values of the options, which may stand before or after the subcommand."""
     outer = ctx.parent.params if ctx.parent else {}
     return library or outer.get("library"), as_json or bool(outer.get("as_json"))
 
@@ -97,13 +97,18 @@ def _show(library: Path | None, as_json: bool) -> None:
         mark = "*" if space.current else " "
         options = " ".join(f"{key}={value}" for key, value in space.options.items() if key != "model")
         click.echo(
-            f"{mark} {space.space_id:3d}  {space.plugin}  {space.model}  {making(space, spaces)}  "
+            f"{mark} {space.space_id:3d}  {space.plugin}  {space.model}  {derivation_text(space, spaces)}  "
             f"{space.vectors} vectors of {space.dimension}  decode={space.decode} {options}"
         )
 
 
-def making(space: Space, spaces: Sequence[Space]) -> str:
-    """For people: what a space is derived from, or what is derived from it."""
+def derivation_text(space: Space, spaces: Sequence[Space]) -> str:
+    """What a space is derived from, or what is derived from it, as text.
+
+    Args:
+        space: The space.
+        spaces: All spaces of the library.
+    """
     if space.projection is not None:
         return f"{space.kind} {space.projection[:12]} of space {space.parent_id}"
     derived = [str(other.space_id) for other in spaces if other.parent_id == space.space_id]

@@ -1,4 +1,4 @@
-"""`vitmae-search status`."""
+"""The command `vitmae-search status`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
-from vitmae_search.cli.spaces import making, space_json
+from vitmae_search.cli.spaces import derivation_text, space_json
 from vitmae_search.errors import display_path
 from vitmae_search.records import Failure, IndexListing, LibraryStatus
 
@@ -25,7 +25,7 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     with open_library(library) as opened:
         status = opened.status()
         tags = opened.tag_counts()
-        indexes = {space.space_id: opened.index_of(space.space_id) for space in status.spaces}
+        indexes = {space.space_id: opened.index_info(space.space_id) for space in status.spaces}
         failures = opened.failures() if list_failures else []
     if as_json:
         listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
@@ -35,7 +35,12 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
 
 
 def status_json(status: LibraryStatus, indexes: Mapping[int, IndexListing]) -> dict[str, object]:
-    """The keys of `status --json`, but for the tags and the failures."""
+    """The keys of `status --json`, without the tags and the failures.
+
+    Args:
+        status: What the library holds.
+        indexes: What each space is searched with, by the space's id.
+    """
     return {
         "library": status.library,
         "photos": status.photos,
@@ -65,9 +70,9 @@ def _print(
             f"folder   {display_path(root.path)}: {root.photos} photos{' (offline)' if root.offline else ''}"
         )
     for space in status.spaces:
-        current = " (current)" if space.current else ""
+        current, origin = " (current)" if space.current else "", derivation_text(space, status.spaces)
         click.echo(
-            f"space    {space.space_id}: {space.plugin} {space.model}, {making(space, status.spaces)}, "
+            f"space    {space.space_id}: {space.plugin} {space.model}, {origin}, "
             f"{space.vectors} vectors{current}"
         )
         click.echo(f"index    {space.space_id}: {indexes[space.space_id]}")

@@ -1,4 +1,4 @@
-"""Options that every training command has, and which of them a person gave."""
+"""Options that every training command has, and which of them were given."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ save_minutes_option = click.option(
 )
 
 
-def run_row_options(command: F) -> F:
-    """Add --library and --run-key, with which the app starts a training that its library tells of."""
+def run_options(command: F) -> F:
+    """Add the hidden --library and --run-key, with which the app starts a training and follows it."""
     command = click.option("--library", type=click.Path(path_type=Path), hidden=True)(command)
     return click.option("--run-key", hidden=True)(command)
 
 
 def given_options(ctx: click.Context) -> set[str]:
-    """The names of the options that were on the command line; a resumed run keeps its own for the others."""
+    """The names of the options on the command line; for the others, a resumed run keeps its own values."""
     return {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}

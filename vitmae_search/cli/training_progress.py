@@ -1,4 +1,4 @@
-"""The progress of a training: a bar on a terminal, plain lines otherwise. Always on stderr."""
+"""Progress of a training, on stderr: bars on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,37 @@ if TYPE_CHECKING:
 
     from vitmae_search.training import FinetuneProgress, PretrainProgress
 
-PLAIN_EVERY = 15.0
-"""Seconds between plain lines."""
+LINE_INTERVAL = 15.0
+"""Seconds between lines."""
 
 
 class TrainingProgress(Protocol):
-    """What to tell: photos packed or encoded of all, and a moment of the training."""
+    """The callbacks of a training."""
 
-    def packed(self, done: int, total: int) -> None: ...
-    def encoded(self, done: int, total: int) -> None: ...
-    def compiled(self, seconds: float) -> None: ...
-    def trained(self, moment: PretrainProgress) -> None: ...
-    def tuned(self, moment: FinetuneProgress) -> None: ...
+    def packed(self, done: int, total: int) -> None:
+        """Photos were packed.
+
+        Args:
+            done: How many so far.
+            total: Of how many.
+        """
+
+    def encoded(self, done: int, total: int) -> None:
+        """Views were encoded.
+
+        Args:
+            done: How many so far.
+            total: Of how many.
+        """
+
+    def compiled(self, seconds: float) -> None:
+        """The layers were compiled, in so many seconds."""
+
+    def trained(self, progress: PretrainProgress) -> None:
+        """A step of the pretraining was logged."""
+
+    def tuned(self, progress: FinetuneProgress) -> None:
+        """A step of the fine-tuning was logged."""
 
 
 @contextmanager
@@ -60,11 +79,11 @@ class _Bars:
     def compiled(self, seconds: float) -> None:
         self._show("compiling", 1.0, 1.0, f"{seconds:.0f} seconds")
 
-    def trained(self, moment: PretrainProgress) -> None:
-        self._show("training", moment.share, 1.0, describe(moment))
+    def trained(self, progress: PretrainProgress) -> None:
+        self._show("training", progress.fraction, 1.0, pretrain_text(progress))
 
-    def tuned(self, moment: FinetuneProgress) -> None:
-        self._show("training", moment.share, 1.0, describe_tuning(moment))
+    def tuned(self, progress: FinetuneProgress) -> None:
+        self._show("training", progress.fraction, 1.0, finetune_text(progress))
 
     def _show(self, what: str, done: float, total: float, text: str) -> None:
         if what not in self._tasks:
@@ -77,38 +96,42 @@ class _Lines:
         self._last = -math.inf
 
     def packed(self, done: int, total: int) -> None:
-        self._say(f"packing: {done} of {total} photos", always=done == total)
+        self._print(f"packing: {done} of {total} photos", always=done == total)
 
     def encoded(self, done: int, total: int) -> None:
-        self._say(f"encoding: {done} of {total} views", always=done == total)
+        self._print(f"encoding: {done} of {total} views", always=done == total)
 
     def compiled(self, seconds: float) -> None:
-        self._say(f"compiling: {seconds:.0f} seconds", always=True)
+        self._print(f"compiling: {seconds:.0f} seconds", always=True)
 
-    def trained(self, moment: PretrainProgress) -> None:
-        self._say(f"training: {moment.share:.1%}, {describe(moment)}", always=moment.share >= 1)
+    def trained(self, progress: PretrainProgress) -> None:
+        self._print(
+            f"training: {progress.fraction:.1%}, {pretrain_text(progress)}", always=progress.fraction >= 1
+        )
 
-    def tuned(self, moment: FinetuneProgress) -> None:
-        self._say(f"training: {moment.share:.1%}, {describe_tuning(moment)}", always=moment.share >= 1)
+    def tuned(self, progress: FinetuneProgress) -> None:
+        self._print(
+            f"training: {progress.fraction:.1%}, {finetune_text(progress)}", always=progress.fraction >= 1
+        )
 
-    def _say(self, text: str, *, always: bool) -> None:
+    def _print(self, text: str, *, always: bool) -> None:
         now = time.monotonic()
-        if always or now - self._last >= PLAIN_EVERY:
-            self._last = -math.inf if always else now  # what comes after the end of a phase is news
+        if always or now - self._last >= LINE_INTERVAL:
+            self._last = -math.inf if always else now  # the next phase begins with a line
             click.echo(text, err=True)
 
 
-def describe(moment: PretrainProgress) -> str:
-    """Epoch, loss, rate and remaining time in a line."""
-    line = moment.line
-    left = timedelta(seconds=round(moment.remaining))
+def pretrain_text(progress: PretrainProgress) -> str:
+    """Epoch, loss, images a second and remaining time, on one line."""
+    line = progress.line
+    left = timedelta(seconds=round(progress.remaining))
     terms = "" if line.contrastive is None else f" (contrastive {line.contrastive:.4f})"
     speed = f"{line.images_per_second:.0f} images/s"
     return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}{terms}, {speed}, {left} left"
 
 
-def describe_tuning(moment: FinetuneProgress) -> str:
-    """Epoch, loss, accuracy on the photos held out, and remaining time in a line."""
-    accuracy = "" if moment.accuracy is None else f", accuracy {moment.accuracy:.1%}"
-    left = timedelta(seconds=round(moment.remaining))
-    return f"epoch {moment.epoch:.2f}, loss {moment.loss:.4f}{accuracy}, {left} left"
+def finetune_text(progress: FinetuneProgress) -> str:
+    """Epoch, loss, accuracy on the photos held out and remaining time, on one line."""
+    accuracy = "" if progress.accuracy is None else f", accuracy {progress.accuracy:.1%}"
+    left = timedelta(seconds=round(progress.remaining))
+    return f"epoch {progress.epoch:.2f}, loss {progress.loss:.4f}{accuracy}, {left} left"

@@ -1,9 +1,11 @@
-"""What an embedding plugin is: the contract, finding plugins, and the guard around them.
+"""What an embedding plugin is: the contract, the host that finds plugins, and the guard around them.
 
-`PluginHost` lists and gets plugins; `open_embedder`, and `open_classifier` for those that have one, open
-one with everything checked; `fingerprint` says which vectors may be compared. A `Projection` makes the
-vectors of another space from the features that a plugin gives.
-`vitmae_search.embedding.testing` lets a plugin's author check their own.
+For the author of a plugin: subclass `EmbedderPlugin` and `Embedder` (and `Classifier`), describe it with a
+`PluginInfo`, raise the errors that are here, and check it with `vitmae_search.embedding.testing`.
+
+For the host: `PluginHost` lists and loads plugins; `open_embedder` and `open_classifier` open their models
+with everything checked; `fingerprint` says which vectors may be compared. A `Projection` makes the vectors
+of another space from the features that a plugin gives.
 """
 
 from vitmae_search.embedding.fingerprint import (
@@ -13,67 +15,73 @@ from vitmae_search.embedding.fingerprint import (
     derived_identity,
     fingerprint,
 )
-from vitmae_search.embedding.guard import GuardedClassifier, GuardedEmbedder, open_classifier, open_embedder
-from vitmae_search.embedding.guard_prepare import GuardedPrepare, enough_memory
+from vitmae_search.embedding.guard import (
+    GuardedClassifier,
+    GuardedEmbedder,
+    ProjectedEmbedder,
+    open_classifier,
+    open_embedder,
+)
+from vitmae_search.embedding.guard_prepare import GuardedPrepare
 from vitmae_search.embedding.options import resolve_options
 from vitmae_search.embedding.plugin import (
     API_VERSION,
     CAPABILITIES,
-    Batching,
-    Choosing,
     Classifier,
-    ClassifierOpener,
     Embedder,
     EmbedderPlugin,
-    FromFiles,
-    ModelLister,
+    OpenModel,
     Options,
     PluginInfo,
     Prepare,
-    Projecting,
-    Reconstructor,
-    Resting,
-    Untrained,
 )
-from vitmae_search.embedding.plugin_host import ENTRY_POINTS, PluginHost, code_digest, load_drop_in, stamp
-from vitmae_search.embedding.projection import ProjectedEmbedder, Projection, projection_path
+from vitmae_search.embedding.plugin_errors import translate_memory_errors
+from vitmae_search.embedding.plugin_host import (
+    ENTRY_POINTS,
+    PluginHost,
+    code_digest,
+    file_stamp,
+    load_drop_in,
+)
+from vitmae_search.embedding.projection import Projection, projection_path
+from vitmae_search.errors import CheckpointError, DeviceError, ModelNotFound, NoDecoder, PluginOptionError
+from vitmae_search.records import ModelListing, Reconstruction
 
 __all__ = [
     "API_VERSION",
     "CAPABILITIES",
     "ENTRY_POINTS",
-    "Batching",
-    "Choosing",
+    "CheckpointError",
     "Classifier",
-    "ClassifierOpener",
+    "DeviceError",
     "Embedder",
     "EmbedderDescription",
     "EmbedderPlugin",
-    "FromFiles",
     "GuardedClassifier",
     "GuardedEmbedder",
     "GuardedPrepare",
-    "ModelLister",
+    "ModelListing",
+    "ModelNotFound",
+    "NoDecoder",
+    "OpenModel",
     "Options",
     "PluginHost",
     "PluginInfo",
+    "PluginOptionError",
     "Prepare",
     "ProjectedEmbedder",
-    "Projecting",
     "Projection",
-    "Reconstructor",
-    "Resting",
-    "Untrained",
+    "Reconstruction",
     "canonical_json",
     "code_digest",
     "derived_fingerprint",
     "derived_identity",
-    "enough_memory",
+    "file_stamp",
     "fingerprint",
     "load_drop_in",
     "open_classifier",
     "open_embedder",
     "projection_path",
     "resolve_options",
-    "stamp",
+    "translate_memory_errors",
 ]

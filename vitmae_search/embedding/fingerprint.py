@@ -1,6 +1,6 @@
-"""One digest for everything that decides a vector, so that vectors of different making never mix.
+"""Fingerprints: one digest for everything that decides a vector, so that only comparable vectors are mixed.
 
-What is known of an embedder without embedding: enough to say which space its vectors belong to.
+`EmbedderDescription` is what is known of an embedder in plain values, enough to tell its fingerprint.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import ModelError, display_path
 
 
-def canonical_json(value: object) -> str:
-    """`value` as JSON in one spelling: keys sorted, no spaces, ASCII, floats exact (shortest repr).
-
-    Plain values only: dict with str keys, list or tuple, str, int, finite float, bool, None. Raises
-    TypeError or ValueError that names the place of anything else, a NumPy number for one.
-    """
-    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def fingerprint(identity: Mapping[str, object], info: PluginInfo, decode: str) -> str:
-    """SHA-256 in hex of an embedder's identity, its plugin's name and vector revision, and the decode mode.
+    """The fingerprint of an embedder's space: SHA-256 in hex.
 
-    Raises TypeError or ValueError where `identity` is not plain JSON (see `canonical_json`).
+    Args:
+        identity: The embedder's, plain JSON (see `canonical_json`).
+        info: Its plugin's; name and vector revision count.
+        decode: How photos are decoded for it.
+
+    Raises:
+        TypeError: Where `identity` is not plain JSON.
+        ValueError: Where a number in it is not finite.
     """
     space = {
         "plugin": info.name,
@@ -42,14 +40,33 @@ def fingerprint(identity: Mapping[str, object], info: PluginInfo, decode: str) -
 
 
 def derived_identity(features: str, projection: str) -> dict[str, str]:
-    """What decides the vectors of a derived space: its features' fingerprint and its projection's digest."""
+    """What decides the vectors of a derived space.
+
+    Args:
+        features: The fingerprint of the space that the features are from.
+        projection: The digest of the projection.
+    """
     return {"features": features, "projection": projection}
 
 
 def derived_fingerprint(features: str, projection: str) -> str:
-    """SHA-256 in hex of `derived_identity`."""
+    """The fingerprint of a derived space: SHA-256 in hex of its `derived_identity`.
+
+    Args:
+        features: The fingerprint of the space that the features are from.
+        projection: The digest of the projection.
+    """
     identity = canonical_json(derived_identity(features, projection))
     return hashlib.sha256(identity.encode("ascii")).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """`value` as JSON in one spelling: keys sorted, no spaces, ASCII, floats exact (shortest repr).
+
+    Plain values only: dict with str keys, list or tuple, str, int, finite float, bool, None. Raises
+    TypeError or ValueError that names the place of anything else, such as a NumPy number.
+    """
+    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: object, place: str) -> object:
@@ -82,7 +99,7 @@ class EmbedderDescription:
     provenance: Mapping[str, Any]
     dimension: int
     options: Mapping[str, OptionValue]
-    left_options: Mapping[str, OptionValue]
+    unresolved_options: Mapping[str, OptionValue]
     projection: str | None
 
     def fingerprint(self, decode: str) -> str:
@@ -90,10 +107,12 @@ class EmbedderDescription:
         return fingerprint(self.identity, self.info, decode)
 
     def own_projection(self) -> Projection | None:
-        """The projection that belongs to the model; None where it has none.
+        """The projection that comes with the model; None where it has none.
 
-        Raises, naming the file, `ModelNotFound`, `CheckpointError`, and `ModelError` for one that takes
-        features of another length.
+        Raises:
+            ModelNotFound: Where its file is not there.
+            CheckpointError: Where its file is damaged.
+            ModelError: Where it takes features of another length.
         """
         if self.projection is None:
             return None

@@ -1,10 +1,8 @@
-"""The guard between host and plugins: opens an embedder, and checks whatever comes back from it.
+"""The guard between host and plugins: opens their models, and checks whatever comes back from them.
 
 What breaks the contract is raised as `PluginBroken`, with the plugin's name and what it should have been.
-
-What the guards of embedders and of classifiers have in common.
-
-The guard around classifiers, the optional half of a plugin.
+Batches are handed over read-only, and results are copied, so that a plugin can change neither the pixels of
+a batch that may be tried again nor vectors that it has already returned.
 """
 
 from __future__ import annotations
@@ -24,137 +22,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding.fingerprint import EmbedderDescription, canonical_json
-from vitmae_search.embedding.guard_prepare import GuardedPrepare, blame, enough_memory, guard_prepare
+from vitmae_search.embedding.guard_prepare import GuardedPrepare, guard_prepare
 from vitmae_search.embedding.options import OptionValue, resolve_options
 from vitmae_search.embedding.plugin import (
-    Batching,
-    Choosing,
     Classifier,
-    ClassifierOpener,
     Embedder,
     EmbedderPlugin,
-    FromFiles,
+    OpenModel,
     PluginInfo,
-    Projecting,
-    Reconstructor,
-    Resting,
-    Untrained,
+    overrides,
 )
+from vitmae_search.embedding.plugin_errors import translate_memory_errors, wrap_plugin_errors
 from vitmae_search.embedding.projection import Projection
 from vitmae_search.errors import DeviceError, NoDecoder, PluginBroken, PluginError, PluginOptionError
 from vitmae_search.records import Reconstruction
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-
-
-def check_device(device: str, precision: str) -> None:
-    """Raise `DeviceError` for a device or a precision that there is no such word for."""
-    if not _DEVICE.fullmatch(device):
-        raise DeviceError(f"no device {device!r}; choose auto, cpu, cuda, cuda:N or mps")
-    if precision not in ("auto", "fp32", "bf16"):
-        raise DeviceError(f"no precision {precision!r}; choose auto, fp32 or bf16")
-
-
-def positive(value: object) -> bool:
-    """Whether it is a whole number above 0, and no bool."""
-    return type(value) is int and value > 0
-
-
-class Guarded:
-    """An open model of a plugin: the attributes that all have, checked, and its end.
-
-    `kind` is what it is called in messages. `shape` and `dtype` are those of what `prepare` gives.
-    `batch_size` is `Batching`'s, None where the plugin does not say.
-    """
-
-    def __init__(self, info: PluginInfo, opened: Embedder | Classifier, kind: str) -> None:
-        self.info, self._opened, self._kind = info, opened, kind
-        self._lock, self._closed = threading.Lock(), False
-        self._resting, self._used_at = False, time.monotonic()
-        with blame(info.name, f"reading the {kind}'s attributes"):
-            model, identity, provenance = opened.model, opened.identity, opened.provenance
-            input_size, prepare = opened.input_size, opened.prepare
-            batch_size = opened.batch_size if isinstance(opened, Batching) else None
-        self.model: str = self._expect(type(model) is str and model != "", "model", model, "text")
-        self.identity: dict[str, Any] = self._plain("identity", identity)
-        self.provenance: dict[str, Any] = self._plain("provenance", provenance)
-        fits = input_size is None or positive(input_size)
-        self.input_size: int | None = self._expect(fits, "input_size", input_size, "None or an int above 0")
-        fits = batch_size is None or positive(batch_size)
-        self.batch_size: int | None = self._expect(fits, "batch_size", batch_size, "an int above 0")
-        self.prepare: GuardedPrepare = guard_prepare(info.name, prepare)
-        self.shape, self.dtype = self.prepare.shape, self.prepare.dtype
-
-    @property
-    def resting(self) -> bool:
-        """Whether it gave its device's memory back, and nobody has asked it anything since."""
-        return self._resting
-
-    def rest(self, *, after: float = 0.0) -> bool:
-        """Give the device's memory back until the next call, where the plugin can (`contract.Resting`).
-
-        Only if nothing was asked of it for `after` seconds, and nothing is at work; it never waits. Returns
-        whether it did, which a second time it does not. Raises `PluginBroken`.
-        """
-        if not isinstance(self._opened, Resting) or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            idle = time.monotonic() - self._used_at >= after
-            if self._closed or self._resting or not idle:
-                return False
-            with blame(self.info.name, "rest"):
-                self._opened.rest()
-            self._resting = True
-            return True
-        finally:
-            self._lock.release()
-
-    def close(self) -> None:
-        """Give the model's memory back. A second call does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                with blame(self.info.name, "close"):
-                    self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _check_batch(self, batch: NDArray[Any]) -> None:
-        if batch.shape[1:] != self.shape or batch.dtype != self.dtype:
-            raise ValueError(f"the batch is {batch.dtype} {batch.shape}, not {self.dtype} (N, *{self.shape})")
-
-    @contextmanager
-    def _at_work(self, doing: str) -> Iterator[None]:
-        """One call of the plugin: alone, of an open model, and blamed on the plugin."""
-        with self._lock:
-            if self._closed:
-                raise ValueError(f"the {self._kind} of plugin {self.info.name!r} is closed")
-            self._resting = False
-            try:
-                with blame(self.info.name, doing):
-                    yield
-            finally:
-                self._used_at = time.monotonic()
-
-    def _expect(self, holds: bool, name: str, value: Any, rule: str) -> Any:
-        if not holds:
-            raise PluginBroken(self.info.name, f"{name}={value!r} must be {rule}")
-        return value
-
-    def _plain(self, name: str, value: object) -> dict[str, Any]:
-        self._expect(isinstance(value, Mapping), name, value, "a dict")
-        try:
-            plain: dict[str, Any] = json.loads(canonical_json(value))
-        except (TypeError, ValueError) as error:
-            raise PluginBroken(self.info.name, f"{name} must be plain JSON: {error}") from error
-        return plain
-
-
-_UNIT_LENGTH = 1e-3
+_UNIT_LENGTH_TOLERANCE = 1e-3
+_SUM_TOLERANCE = 1e-3
+"""How far a row of probabilities may sum from 1; rounding over thousands of classes stays below."""
 
 
 def open_embedder(
@@ -165,47 +50,230 @@ def open_embedder(
 ) -> GuardedEmbedder:
     """Open the plugin's model, checked.
 
-    `options` holds values or strings (see `resolve_options`); the others take their defaults. `device` is
-    auto, cpu, cuda, cuda:N or mps, `precision` auto, fp32 or bf16. Raises `PluginOptionError`,
-    `DeviceError`, `PluginBroken`, and what the plugin raises for a person (`ModelNotFound`, ...).
+    Args:
+        plugin: From `PluginHost.get` or `load_drop_in`.
+        options: Values or strings (see `resolve_options`); the options left out take their defaults.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        PluginOptionError: For an option that the plugin does not have, or a bad value.
+        DeviceError: Where device or precision do not exist, or memory is too small.
+        PluginBroken: Where the plugin fails, or breaks the contract.
+        VitmaeSearchError: What the plugin raises for a person (`ModelNotFound`, `CheckpointError`, ...).
     """
-    check_device(device, precision)
+    _check_device(device, precision)
     info = plugin.info
     resolved = resolve_options(info, options or {})
-    with enough_memory("open the model"), blame(info.name, "open"):
+    with translate_memory_errors("open the model"), wrap_plugin_errors(info.name, "open"):
         embedder = plugin.open(dict(resolved), device=device, precision=precision)
-    try:
+    with _closed_on_failure(embedder):
         return GuardedEmbedder(info, resolved, embedder)
+
+
+def open_classifier(
+    plugin: EmbedderPlugin, model: str, device: str = "auto", precision: str = "auto"
+) -> GuardedClassifier:
+    """Open a classifier of the plugin, checked.
+
+    Args:
+        plugin: One with the capability "classify".
+        model: A name or path.
+        device: As for `open_embedder`.
+        precision: As for `open_embedder`.
+
+    Raises:
+        PluginError: Where the plugin has no classifiers. Otherwise as `open_embedder`.
+    """
+    _check_device(device, precision)
+    info = plugin.info
+    if "classify" not in info.capabilities:
+        raise PluginError(info.name, "it cannot classify photos; see `vitmae-search plugins`")
+    with translate_memory_errors("open the model"), wrap_plugin_errors(info.name, "open_classifier"):
+        classifier = plugin.open_classifier(model, device=device, precision=precision)
+    with _closed_on_failure(classifier):
+        return GuardedClassifier(info, classifier)
+
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def _check_device(device: str, precision: str) -> None:
+    if not _DEVICE.fullmatch(device):
+        raise DeviceError(f"no device {device!r}; choose auto, cpu, cuda, cuda:N or mps")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise DeviceError(f"no precision {precision!r}; choose auto, fp32 or bf16")
+
+
+@contextmanager
+def _closed_on_failure(opened: OpenModel) -> Iterator[None]:
+    """Close the model where it fails the guard's checks."""
+    try:
+        yield
     except PluginBroken:
         with contextlib.suppress(Exception):
-            embedder.close()
+            opened.close()
         raise
 
 
-class GuardedEmbedder(Guarded):
-    """An open embedder whose every answer is checked. Satisfies `contract.Embedder`.
+class GuardedModel:
+    """An open model of a plugin: the attributes that all have, checked, and its end.
 
-    One `embed`, `reconstruct`, `rest` or `close` runs at a time, behind a lock; `prepare` whenever it likes.
-    `shape` and `dtype` are those of what `prepare` gives. `options` open it again as it is; `left_options`
-    are those among them that had left a choice to it, as they were given. `source_files` are `FromFiles`'.
+    One call of the plugin runs at a time, behind a lock; `prepare` runs at any time. `shape` and `dtype` are
+    those of what `prepare` returns. `batch_size` is None where the plugin names none.
+    """
+
+    def __init__(self, info: PluginInfo, opened: OpenModel, base: type[OpenModel]) -> None:
+        """Check the attributes.
+
+        Args:
+            info: The plugin's.
+            opened: What the plugin returned; closed by `close`.
+            base: The class of the contract that it must be an instance of.
+
+        Raises:
+            PluginBroken: Where it is something else, or an attribute breaks the contract.
+        """
+        self._kind = base.__name__.lower()
+        if not isinstance(opened, base):
+            it_is = f"the {self._kind} is a {type(opened).__name__}"
+            raise PluginBroken(
+                info.name, f"{it_is}; its class must subclass vitmae_search.embedding.{base.__name__}"
+            )
+        self.info, self._opened = info, opened
+        self._lock, self._closed = threading.Lock(), False
+        self._offloaded, self._used_at = False, time.monotonic()
+        with self._reading_attributes():
+            model, identity, provenance = opened.model, opened.identity, opened.provenance
+            input_size, prepare, batch_size = opened.input_size, opened.prepare, opened.batch_size
+        self.model: str = self._expect(type(model) is str and model != "", "model", model, "text")
+        self.identity: dict[str, Any] = self._plain_json("identity", identity)
+        self.provenance: dict[str, Any] = self._plain_json("provenance", provenance)
+        fits = input_size is None or _is_positive_int(input_size)
+        self.input_size: int | None = self._expect(fits, "input_size", input_size, "None or an int above 0")
+        fits = batch_size is None or _is_positive_int(batch_size)
+        self.batch_size: int | None = self._expect(fits, "batch_size", batch_size, "an int above 0")
+        self.prepare: GuardedPrepare = guard_prepare(info.name, prepare)
+        self.shape, self.dtype = self.prepare.shape, self.prepare.dtype
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether it gave its device's memory back, and has not been called since."""
+        return self._offloaded
+
+    def offload(self, *, idle_seconds: float = 0.0) -> bool:
+        """Give the device's memory back until the next call, where the plugin can (`OpenModel.offload`).
+
+        Only if it has been idle for `idle_seconds`; it never waits for a call to end. Returns whether it did:
+        False where it is offloaded already. Raises `PluginBroken`.
+        """
+        if not overrides(self._opened, OpenModel, "offload") or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            idle = time.monotonic() - self._used_at >= idle_seconds
+            if self._closed or self._offloaded or not idle:
+                return False
+            with wrap_plugin_errors(self.info.name, "offload"):
+                self._opened.offload()
+            self._offloaded = True
+            return True
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Give the model's memory back. A second call does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                with wrap_plugin_errors(self.info.name, "close"):
+                    self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _exclusive_call(self, action: str) -> Iterator[None]:
+        """One call of the open model: alone, with the plugin's errors wrapped."""
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the {self._kind} of plugin {self.info.name!r} is closed")
+            self._offloaded = False
+            try:
+                with wrap_plugin_errors(self.info.name, action):
+                    yield
+            finally:
+                self._used_at = time.monotonic()
+
+    def _read_only(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """The batch as the plugin gets it. Raises ValueError for one that `prepare` did not make."""
+        if batch.shape[1:] != self.shape or batch.dtype != self.dtype:
+            raise ValueError(f"the batch is {batch.dtype} {batch.shape}, not {self.dtype} (N, *{self.shape})")
+        view = batch.view()
+        view.flags.writeable = False
+        return view
+
+    def _reading_attributes(self) -> contextlib.AbstractContextManager[None]:
+        return wrap_plugin_errors(self.info.name, f"reading the {self._kind}'s attributes")
+
+    def _expect(self, holds: bool, name: str, value: Any, rule: str) -> Any:
+        if not holds:
+            raise PluginBroken(self.info.name, f"{name}={value!r} must be {rule}")
+        return value
+
+    def _plain_json(self, name: str, value: object) -> dict[str, Any]:
+        self._expect(isinstance(value, Mapping), name, value, "a dict")
+        try:
+            plain: dict[str, Any] = json.loads(canonical_json(value))
+        except (TypeError, ValueError) as error:
+            raise PluginBroken(self.info.name, f"{name} must be plain JSON: {error}") from error
+        return plain
+
+
+def _is_positive_int(value: object) -> bool:
+    """Whether it is a whole number above 0, and no bool."""
+    return type(value) is int and value > 0
+
+
+class GuardedEmbedder(GuardedModel):
+    """An open embedder whose every answer is checked; its members are those of `plugin.Embedder`.
+
+    `options` open it again as it is. `unresolved_options` are those among them whose value the embedder found
+    itself, as they were given ("auto").
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
-        super().__init__(info, embedder, "embedder")
+        """Check the attributes.
+
+        Args:
+            info: The plugin's.
+            options: Those that it was opened with, every one of the plugin's.
+            embedder: What the plugin returned; closed by `close`.
+
+        Raises:
+            PluginBroken: Where it breaks the contract.
+        """
+        super().__init__(info, embedder, Embedder)
         self._embedder = embedder
-        with blame(info.name, "reading the embedder's attributes"):
-            dimension = embedder.dimension
-            chosen = embedder.chosen_options if isinstance(embedder, Choosing) else {}
-            projection = embedder.projection if isinstance(embedder, Projecting) else None
-        self.dimension: int = self._expect(positive(dimension), "dimension", dimension, "an int above 0")
-        fits = projection is None or (type(projection) is str and os.path.isabs(projection))
+        with self._reading_attributes():
+            dimension, projection = embedder.dimension, embedder.projection
+            resolved, source_files = embedder.resolved_options, embedder.source_files
+        fits = _is_positive_int(dimension)
+        self.dimension: int = self._expect(fits, "dimension", dimension, "an int above 0")
+        fits = projection is None or _is_absolute(projection)
         self.projection: str | None = self._expect(fits, "projection", projection, "None or an absolute path")
+        fits = source_files is None or (
+            isinstance(source_files, list | tuple) and all(map(_is_absolute, source_files))
+        )
+        self._expect(fits, "source_files", source_files, "None or a list of absolute paths")
+        self.source_files = None if source_files is None else tuple(source_files)
         try:
-            self.options = resolve_options(info, {**options, **chosen})
+            self.options = resolve_options(info, {**options, **resolved})
         except (PluginOptionError, TypeError) as error:
-            raise PluginBroken(info.name, f"chosen_options={chosen!r} are no options of it") from error
-        self.left_options = {name: options[name] for name in chosen}
-        self.source_files: tuple[str, ...] | None = self._source_files()
+            raise PluginBroken(info.name, f"resolved_options={resolved!r} are no options of it") from error
+        self.unresolved_options = {name: options[name] for name in resolved}
 
     @property
     def description(self) -> EmbedderDescription:
@@ -217,13 +285,13 @@ class GuardedEmbedder(Guarded):
             self.provenance,
             self.dimension,
             self.options,
-            self.left_options,
+            self.unresolved_options,
             self.projection,
         )
 
     @property
     def can_reconstruct(self) -> bool:
-        """Whether `reconstruct` may be asked of it. A checkpoint may still turn out to lack the decoder."""
+        """Whether the plugin offers `reconstruct`. A checkpoint may still turn out to lack the decoder."""
         return "reconstruct" in self.info.capabilities
 
     def fingerprint(self, decode: str) -> str:
@@ -240,13 +308,13 @@ class GuardedEmbedder(Guarded):
         N may be 0. Raises `PluginBroken`; MemoryError where the batch is too large; ValueError for a batch
         that `prepare` did not make.
         """
-        self._check_batch(batch)
+        batch = self._read_only(batch)
         if len(batch) == 0:
             return np.empty((0, self.dimension), np.float32)
-        with self._at_work("embed"):
+        with self._exclusive_call("embed"):
             vectors = self._embedder.embed(batch)
-        check_vectors(self.info.name, vectors, len(batch), self.dimension)
-        return vectors
+            check_vectors(self.info.name, vectors, len(batch), self.dimension)
+            return np.array(vectors)  # a copy: the plugin may fill its buffer again
 
     def reconstruct(
         self,
@@ -256,58 +324,81 @@ class GuardedEmbedder(Guarded):
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
     ) -> Reconstruction:
-        """As `contract.Reconstructor.reconstruct`.
+        """Hide patches of an image and fill them in again.
 
-        Raises `NoDecoder` where the plugin cannot do it, and `DeviceError` where its memory is too small.
+        Args:
+            image: RGB.
+            mask_ratio: The share of patches to hide, 0 ≤ r < 1.
+            seed: Decides which.
+            mask: (gh, gw), True = hidden; overrides `mask_ratio` and `seed`.
+
+        Raises:
+            NoDecoder: Where the plugin or its checkpoint cannot do it.
+            DeviceError: Where memory is too small.
+            PluginBroken: Where the plugin fails, or what it returns breaks the contract.
         """
         if not self.can_reconstruct:
             raise NoDecoder(f"plugin {self.info.name!r} makes no reconstructions; use a ViTMAE model")
-        if not isinstance(self._embedder, Reconstructor):
+        if not overrides(self._embedder, Embedder, "reconstruct"):
             raise PluginBroken(self.info.name, "it says that it reconstructs, but has no reconstruct()")
-        with enough_memory("reconstruct a photo"), self._at_work("reconstruct"):
+        with translate_memory_errors("reconstruct a photo"), self._exclusive_call("reconstruct"):
             result = self._embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
         check_reconstruction(self.info.name, result)
         return result
 
-    def untrained(self, seed: int = 0) -> GuardedEmbedder | None:
+    def random_init(self, seed: int = 0) -> GuardedEmbedder | None:
         """The same network before any training, for the caller to close; None where the plugin has none."""
-        if not isinstance(self._embedder, Untrained):
+        if not overrides(self._embedder, Embedder, "random_init"):
             return None
-        with enough_memory("open the untrained model"), self._at_work("untrained"):
-            twin = self._embedder.untrained(seed)
-        return GuardedEmbedder(self.info, self.options, twin)
+        with translate_memory_errors("open the untrained model"), self._exclusive_call("random_init"):
+            untrained = self._embedder.random_init(seed)
+        with _closed_on_failure(untrained):
+            return GuardedEmbedder(self.info, self.options, untrained)
 
-    def _source_files(self) -> tuple[str, ...] | None:
-        with blame(self.info.name, "reading the embedder's attributes"):
-            files = self._embedder.source_files if isinstance(self._embedder, FromFiles) else None
-        if files is None:
-            return None
-        fits = isinstance(files, list | tuple) and all(type(f) is str and os.path.isabs(f) for f in files)
-        return tuple(self._expect(fits, "source_files", files, "None or a list of absolute paths"))
+
+def _is_absolute(path: object) -> bool:
+    return type(path) is str and os.path.isabs(path)
 
 
 def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> None:
-    """Raise `PluginBroken` unless `vectors` is what `embed` must give for `rows` images."""
-    if not isinstance(vectors, np.ndarray):
-        raise PluginBroken(plugin, f"embed gave a {type(vectors).__name__}; it must be a NumPy array")
-    if vectors.dtype != np.float32:
-        raise PluginBroken(plugin, f"embed gave {vectors.dtype}; it must be float32")
-    if vectors.shape != (rows, dimension):
-        raise PluginBroken(plugin, f"embed gave shape {vectors.shape}; it must be {(rows, dimension)}")
-    if not vectors.flags.c_contiguous:
-        raise PluginBroken(plugin, "embed gave an array that is not C-contiguous")
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+    """Raise `PluginBroken` unless `vectors` is what `embed` must return.
+
+    Args:
+        plugin: The plugin's name.
+        vectors: What it returned.
+        rows: The length of the batch.
+        dimension: The length of a vector.
+    """
+    array = _check_array(plugin, "embed", vectors, (rows, dimension))
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise PluginBroken(plugin, f"embed gave NaN or infinity in row {row} of {rows}")
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    wrong = np.flatnonzero(np.abs(lengths - 1) > _UNIT_LENGTH)
+    lengths = np.linalg.norm(array.astype(np.float64), axis=1)
+    wrong = np.flatnonzero(np.abs(lengths - 1) > _UNIT_LENGTH_TOLERANCE)
     if wrong.size:
         row = int(wrong[0])
         raise PluginBroken(plugin, f"embed gave row {row} of {rows} with length {lengths[row]:.4g}, not 1")
 
 
+def _check_array(plugin: str, method: str, found: object, shape: tuple[int, int]) -> NDArray[np.float32]:
+    if not isinstance(found, np.ndarray):
+        raise PluginBroken(plugin, f"{method} gave a {type(found).__name__}; it must be a NumPy array")
+    if found.dtype != np.float32:
+        raise PluginBroken(plugin, f"{method} gave {found.dtype}; it must be float32")
+    if found.shape != shape:
+        raise PluginBroken(plugin, f"{method} gave shape {found.shape}; it must be {shape}")
+    if not found.flags.c_contiguous:
+        raise PluginBroken(plugin, f"{method} gave an array that is not C-contiguous")
+    return found
+
+
 def check_reconstruction(plugin: str, result: object) -> None:
-    """Raise `PluginBroken` unless `result` is a `Reconstruction` whose arrays fit each other."""
+    """Raise `PluginBroken` unless `result` is a `Reconstruction` whose arrays fit each other.
+
+    Args:
+        plugin: The plugin's name.
+        result: What `reconstruct` returned.
+    """
     if not isinstance(result, Reconstruction):
         raise PluginBroken(plugin, f"reconstruct gave a {type(result).__name__}, not a Reconstruction")
     panels = (result.original, result.masked, result.reconstruction, result.pasted)
@@ -318,42 +409,51 @@ def check_reconstruction(plugin: str, result: object) -> None:
         raise PluginBroken(plugin, "reconstruct must give mask and error of one shape (gh, gw)")
 
 
-_SUM = 1e-3
-"""How far a row's sum may lie from 1: rounding over thousands of classes stays below."""
+class ProjectedEmbedder:
+    """An embedder whose vectors are the projection of another one's. `close` closes the other one."""
+
+    def __init__(self, embedder: GuardedEmbedder, projection: Projection) -> None:
+        """Put them together.
+
+        Args:
+            embedder: Makes the features.
+            projection: Takes features of the embedder's dimension.
+
+        Raises:
+            ModelError: Where the two do not fit.
+        """
+        projection.check_fits(embedder.dimension)
+        self._embedder, self._projection = embedder, projection
+        self.model, self.provenance = embedder.model, embedder.provenance
+        self.identity = {"features": embedder.identity, "projection": projection.digest}
+        self.dimension = projection.dimension
+        self.input_size, self.prepare = embedder.input_size, embedder.prepare
+
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """As `GuardedEmbedder.embed`."""
+        return self._projection(self._embedder.embed(batch))
+
+    def close(self) -> None:
+        """Close the embedder."""
+        self._embedder.close()
 
 
-def open_classifier(
-    plugin: EmbedderPlugin, model: str, device: str = "auto", precision: str = "auto"
-) -> GuardedClassifier:
-    """Open a classifier of the plugin, checked. `device` and `precision` are as for `open_embedder`.
-
-    Raises `PluginError` where the plugin has none, `PluginBroken`, `DeviceError`, and what the plugin
-    raises for a person (`ModelNotFound`, `CheckpointError`, ...).
-    """
-    check_device(device, precision)
-    info = plugin.info
-    if "classify" not in info.capabilities or not isinstance(plugin, ClassifierOpener):
-        raise PluginError(info.name, "it cannot classify photos; see `vitmae-search plugins`")
-    with enough_memory("open the model"), blame(info.name, "open_classifier"):
-        opened = plugin.open_classifier(model, device=device, precision=precision)
-    try:
-        return GuardedClassifier(info, opened)
-    except PluginBroken:
-        with contextlib.suppress(Exception):
-            opened.close()
-        raise
-
-
-class GuardedClassifier(Guarded):
-    """An open classifier whose every answer is checked. Satisfies `contract.Classifier`.
-
-    One `classify`, `rest` or `close` runs at a time, behind a lock; `prepare` runs whenever it likes.
-    """
+class GuardedClassifier(GuardedModel):
+    """An open classifier whose every answer is checked; its members are those of `plugin.Classifier`."""
 
     def __init__(self, info: PluginInfo, classifier: Classifier) -> None:
-        super().__init__(info, classifier, "classifier")
+        """Check the attributes.
+
+        Args:
+            info: The plugin's.
+            classifier: What the plugin returned; closed by `close`.
+
+        Raises:
+            PluginBroken: Where it breaks the contract.
+        """
+        super().__init__(info, classifier, Classifier)
         self._classifier = classifier
-        with blame(info.name, "reading the classifier's attributes"):
+        with self._reading_attributes():
             labels = list(classifier.labels)
         fits = bool(labels) and all(_is_text(label) for label in labels)
         self.labels: tuple[str, ...] = tuple(self._expect(fits, "labels", labels, "one text or more"))
@@ -364,31 +464,13 @@ class GuardedClassifier(Guarded):
         N may be 0. Raises `PluginBroken`; MemoryError where the batch is too large; ValueError for a batch
         that `prepare` did not make.
         """
-        self._check_batch(batch)
+        batch = self._read_only(batch)
         if len(batch) == 0:
             return np.empty((0, len(self.labels)), np.float32)
-        with self._at_work("classify"):
+        with self._exclusive_call("classify"):
             probabilities = self._classifier.classify(batch)
-        check_probabilities(self.info.name, probabilities, len(batch), len(self.labels))
-        return probabilities
-
-
-def check_probabilities(plugin: str, found: object, rows: int, labels: int) -> None:
-    """Raise `PluginBroken` unless `found` is what `classify` must give for `rows` images."""
-    if not isinstance(found, np.ndarray):
-        raise PluginBroken(plugin, f"classify gave a {type(found).__name__}; it must be a NumPy array")
-    if found.dtype != np.float32:
-        raise PluginBroken(plugin, f"classify gave {found.dtype}; it must be float32")
-    if found.shape != (rows, labels):
-        raise PluginBroken(plugin, f"classify gave shape {found.shape}; it must be {(rows, labels)}")
-    if not found.flags.c_contiguous:
-        raise PluginBroken(plugin, "classify gave an array that is not C-contiguous")
-    sums = found.sum(axis=1, dtype=np.float64)
-    right = np.isfinite(found).all(axis=1) & (found >= 0).all(axis=1) & (np.abs(sums - 1) <= _SUM)
-    if not right.all():
-        row = int(np.flatnonzero(~right)[0])
-        rule = "they must be finite, not negative, and sum to 1"
-        raise PluginBroken(plugin, f"classify gave no probabilities in row {row} of {rows}: {rule}")
+            check_probabilities(self.info.name, probabilities, len(batch), len(self.labels))
+            return np.array(probabilities)  # a copy: the plugin may fill its buffer again
 
 
 def _is_text(label: object) -> bool:
@@ -396,3 +478,21 @@ def _is_text(label: object) -> bool:
         return type(label) is str and bool(label.strip()) and bool(label.encode("utf-8"))
     except UnicodeEncodeError:
         return False
+
+
+def check_probabilities(plugin: str, found: object, rows: int, labels: int) -> None:
+    """Raise `PluginBroken` unless `found` is what `classify` must return.
+
+    Args:
+        plugin: The plugin's name.
+        found: What it returned.
+        rows: The length of the batch.
+        labels: The number of classes.
+    """
+    array = _check_array(plugin, "classify", found, (rows, labels))
+    sums = array.sum(axis=1, dtype=np.float64)
+    right = np.isfinite(array).all(axis=1) & (array >= 0).all(axis=1) & (np.abs(sums - 1) <= _SUM_TOLERANCE)
+    if not right.all():
+        row = int(np.flatnonzero(~right)[0])
+        rule = "they must be finite, not negative, and sum to 1"
+        raise PluginBroken(plugin, f"classify gave no probabilities in row {row} of {rows}: {rule}")

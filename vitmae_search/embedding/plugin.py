@@ -1,17 +1,23 @@
-"""What an embedding plugin is.
+"""The plugin contract: all that an embedding plugin is, and all that it may offer.
 
-A plugin is a module (a file or a folder with `__init__.py`) that has an attribute `plugin`, an object
-with `.info` and `.open()`. It needs nothing but this file; `plugins/color_layout` is a worked example,
-and `vitmae_search.embedding.testing` checks a plugin of your own.
+A plugin is a module (a `.py` file, or a folder with `__init__.py`) with an attribute `plugin`, an instance of
+a subclass of `EmbedderPlugin`. Its `open` returns an instance of a subclass of `Embedder`. Whatever has a
+value or a body here is optional: override it to offer more. `docs/plugins.md` is a tutorial,
+`plugins/color_layout` a complete example, and `vitmae_search.embedding.testing` checks a plugin.
 
 Importing a plugin must stay cheap: torch and weights are loaded in `open`, never before.
+
+Plugins inherit, and are not recognized by their methods' names, so that every optional member has its default
+in one place, a missing method is reported when the plugin is loaded, and type checkers see the signatures.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +26,10 @@ from PIL import Image
 from vitmae_search.records import ModelListing, Reconstruction
 
 API_VERSION = 1
-"""Goes up when a plugin that is written for it would no longer work. What is added and optional leaves it."""
+"""Goes up when existing plugins would stop working. A new optional member leaves it as it is."""
 
-CAPABILITIES = frozenset({"embed", "reconstruct", "patch_tokens", "classify"})
-"""What a plugin may say that it can do; "embed" always."""
+CAPABILITIES = frozenset({"embed", "reconstruct", "classify"})
+"""What `PluginInfo.capabilities` may contain; "embed" always."""
 
 Options = Mapping[str, str | int | float | bool]
 """Plugin options: names to plain values. A value has the type of its default."""
@@ -33,9 +39,13 @@ Options = Mapping[str, str | int | float | bool]
 class PluginInfo:
     """What a plugin says of itself without loading anything heavy.
 
-    `vector_revision` goes up whenever the same weights and options would give other vectors.
-    `capabilities` is a subset of `CAPABILITIES`.
-    `options` maps each option to its default, whose type is the option's type.
+    Attributes:
+        name: Letters, digits, `_`, `-` and `.`; what `--embedder` takes.
+        title: One line for people.
+        api_version: The `API_VERSION` that the plugin is written for.
+        vector_revision: From 1; goes up whenever the same weights and options would give other vectors.
+        capabilities: A subset of `CAPABILITIES`.
+        options: Each option's name and default, whose type is the option's type.
     """
 
     name: str
@@ -46,76 +56,139 @@ class PluginInfo:
     options: Options = field(default_factory=dict)
 
 
+class EmbedderPlugin(ABC):
+    """A plugin: opens embedders, and perhaps classifiers. The module's attribute `plugin` is one."""
+
+    info: PluginInfo
+
+    @abstractmethod
+    def open(self, options: Options, *, device: str, precision: str) -> Embedder:
+        """Load the model.
+
+        Args:
+            options: Every key of `info.options`, with values that the host has checked.
+            device: auto, cpu, cuda, cuda:N or mps.
+            precision: auto, fp32 or bf16.
+
+        Raises:
+            VitmaeSearchError: For what a person can mend; see `vitmae_search.errors`.
+        """
+
+    def models(self) -> list[ModelListing]:
+        """The models that a person may choose for the option `model`. Opens and downloads none."""
+        return []
+
+    def open_classifier(self, model: str, *, device: str, precision: str) -> Classifier:
+        """Load a classifier. Override it with the capability "classify".
+
+        Args:
+            model: A name or path.
+            device: As for `open`.
+            precision: As for `open`.
+
+        Raises:
+            VitmaeSearchError: For what a person can mend, such as a model without a classifier.
+        """
+        raise NotImplementedError
+
+
 class Prepare(Protocol):
     """RGB image to an array of one fixed shape, uint8 or float32. Picklable, torch-free, thread-safe.
 
-    A function of the plugin's module, or an instance of a class of it; a lambda or closure does not pickle.
-    It must not change `image`. Drop-in plugins pickle too: the host sends their path along.
+    It runs in many threads and in processes without torch, so it must not carry the network: use a function
+    of the plugin's module, or an instance of a class of it. A method of the embedder would pickle the
+    embedder, and a lambda or closure does not pickle at all. It must not change `image`.
     """
 
-    def __call__(self, image: Image.Image, /) -> NDArray[Any]: ...
+    def __call__(self, image: Image.Image, /) -> NDArray[Any]:
+        """Prepare one image."""
+        ...
 
 
-class Embedder(Protocol):
-    """An open model. `embed` is called by one thread at a time, `prepare` by many.
+class OpenModel(ABC):
+    """What open embedders and classifiers have in common. The attributes may be properties."""
 
-    The properties may be plain attributes.
+    model: str
+    """A short name for people."""
+
+    identity: Mapping[str, Any]
+    """JSON: everything that decides the vectors, or probabilities, and nothing that does not.
+
+    The weights' digest, config, preprocessing, layers, pooling; not paths, device or batch size. The host
+    adds the plugin's name and vector revision, and hashes it.
     """
 
-    @property
-    def model(self) -> str:
-        """A short name for people."""
-        ...
+    prepare: Prepare
+    """From an image to the array of which batches are made. In a class body: `prepare = staticmethod(f)`."""
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """JSON: everything that decides the vectors, and nothing that does not.
+    input_size: int | None = None
+    """The side in pixels that `prepare` needs at least, so that the decoder may scale photos down before it.
 
-        The weights' digest, config, preprocessing, layers, pooling; not paths, device or batch size. The
-        host adds the plugin's name and vector revision and hashes it.
+    None means that it needs the whole photo.
+    """
+
+    provenance: Mapping[str, Any] = MappingProxyType({})
+    """JSON: how it runs ("device", "precision", library versions). Recorded with the vectors, not hashed."""
+
+    batch_size: int | None = None
+    """How many photos of one call suit the device. None: small batches, which do not fill a GPU.
+
+    The host takes fewer at the end of a run, and where that many would take too much of its memory.
+    """
+
+    def offload(self) -> None:
+        """Give the device's memory back until the next call of another method, which takes it again.
+
+        Results are the same afterwards. The host calls it between other calls, never beside one, perhaps
+        several times in a row, and not after `close`. `prepare` continues to work.
         """
-        ...
+        raise NotImplementedError
 
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """JSON: how it runs ("device", "precision", library versions). Recorded, not hashed."""
-        ...
+    def close(self) -> None:  # noqa: B027 - nothing to do is a good default
+        """Give memory back. It may be called twice; nothing else is called afterwards."""
 
-    @property
-    def dimension(self) -> int:
-        """The length of a vector."""
-        ...
 
-    @property
-    def input_size(self) -> int | None:
-        """The side in pixels that `prepare` needs at least, so that the decoder may scale down first.
+class Embedder(OpenModel):
+    """An open model that turns photos into vectors. One thread at a time calls it, many call `prepare`."""
 
-        None means that it needs the whole picture.
-        """
-        ...
+    dimension: int
+    """The length of a vector."""
 
-    @property
-    def prepare(self) -> Prepare:
-        """From image to array."""
-        ...
-
+    @abstractmethod
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length.
 
-        Row i belongs to batch[i] and does not depend on the others. The array is new at every call, and
-        `batch` stays as it was until the call returns; then the host may use its memory again. Raises
-        MemoryError where the batch is too large for the device.
+        `batch` may be read-only, and its memory is used again after the call. Row i belongs to batch[i] and
+        does not depend on the others. The array is new at every call. Raises MemoryError where the batch is
+        too large for the device; the host then tries a smaller one.
         """
-        ...
 
-    def close(self) -> None:
-        """Give memory back. The embedder is not used again."""
-        ...
+    source_files: Sequence[str] | None = None
+    """Absolute paths of all files and folders that its attributes were read from; they need not exist.
 
+    Give them where options, code and these files alone decide the embedder. The host then remembers what it
+    is, and passes over unchanged photos without opening it. None: it is opened each time.
+    """
 
-@runtime_checkable
-class Reconstructor(Protocol):
-    """An embedder that can also show what it sees (capability "reconstruct")."""
+    resolved_options: Options = MappingProxyType({})
+    """The values that the embedder found for options such as "auto"; with them it opens as it is.
+
+    The host keeps them with the vectors, so that a space goes on with the features that it has.
+    """
+
+    projection: str | None = None
+    """The absolute path of a file that `Projection.save` wrote, for a model that comes with a projection.
+
+    It takes the vectors of `embed`, which the host stores, and is no part of `identity`.
+    """
+
+    def random_init(self, seed: int) -> Embedder:
+        """The same network before training: new random weights, drawn with `seed` alone.
+
+        `evaluate` measures with it what the training is worth. Layers, pooling, preprocessing, device and
+        precision are the same. This embedder stays open; the caller closes the other one.
+        """
+        raise NotImplementedError
 
     def reconstruct(
         self,
@@ -125,178 +198,40 @@ class Reconstructor(Protocol):
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
     ) -> Reconstruction:
-        """Hide patches of an RGB image and fill them in again.
+        """Hide patches of an image and fill them in again. Override it with the capability "reconstruct".
 
-        `mask` (gh, gw), True = removed, overrides `mask_ratio` (0 ≤ r < 1) and `seed`.
-        Raises `errors.NoDecoder` where the checkpoint is an encoder alone.
+        Args:
+            image: RGB.
+            mask_ratio: The share of patches to hide, 0 ≤ r < 1.
+            seed: Decides which.
+            mask: (gh, gw), True = hidden; overrides `mask_ratio` and `seed`.
+
+        Raises:
+            NoDecoder: Where the checkpoint is an encoder alone.
         """
-        ...
+        raise NotImplementedError
 
 
-@runtime_checkable
-class Untrained(Protocol):
-    """An embedder that also has a twin from before any training, which says what the training is worth."""
+class Classifier(OpenModel):
+    """An open model that puts photos into classes. One thread at a time calls it, many call `prepare`."""
 
-    def untrained(self, seed: int) -> Embedder:
-        """The same network and preprocessing with the weights that a training would begin with.
+    labels: Sequence[str]
+    """The names of the classes, in the order of the columns. A name may come more than once."""
 
-        Layers, pooling, device and precision are its own too. `seed` alone decides the weights. The
-        embedder stays open and as it was; the caller closes the twin.
-        """
-        ...
-
-
-@runtime_checkable
-class Choosing(Protocol):
-    """An embedder some of whose options may leave a choice to it, or to the model's files ("auto")."""
-
-    @property
-    def chosen_options(self) -> Options:
-        """What was chosen, by option: with these it opens as it is, whatever comes to lie beside the model.
-
-        The host keeps them with the vectors, so that a space goes on with the features that it has. Once the
-        model itself has changed, what was left to it is left to it again.
-        """
-        ...
-
-
-@runtime_checkable
-class Projecting(Protocol):
-    """An embedder whose model comes with a projection: a whitening, or a head that was trained for it.
-
-    `embed` gives features as ever. The host stores them, applies the projection, and searches among what
-    it gives; a person may choose another one, or none, and nothing is embedded again.
-    """
-
-    @property
-    def projection(self) -> str | None:
-        """The absolute path of a file that `Projection.save` wrote; None where these options have none.
-
-        It takes features of the embedder's dimension. It is no part of `identity`, which is the features'.
-        """
-        ...
-
-
-@runtime_checkable
-class FromFiles(Protocol):
-    """An embedder that its options, its plugin's code and some files decide, and nothing else.
-
-    The host then remembers what it is. While code and files are as they were, it knows which space the
-    vectors belong to without opening it: photos that have not changed are passed over in seconds.
-    """
-
-    @property
-    def source_files(self) -> Sequence[str] | None:
-        """Absolute paths of all that its attributes were read from; of folders that were looked into, too.
-
-        A path may lead nowhere, which is what it stands for then. None where it cannot tell, and is opened
-        each time.
-        """
-        ...
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """An embedder or classifier that knows how many photos one call of it should have.
-
-    Without it, and where the person does not say, calls are small: few photos lose little when a run is
-    killed, but do not fill a GPU.
-    """
-
-    @property
-    def batch_size(self) -> int:
-        """How many photos of one `embed` or `classify` suit the device, above 0.
-
-        The host keeps to it, but for a run's last photos, and where so many prepared photos would take too
-        much of its memory.
-        """
-        ...
-
-
-@runtime_checkable
-class Resting(Protocol):
-    """An embedder or classifier that can do without its device's memory while nobody asks it anything."""
-
-    def rest(self) -> None:
-        """Give the device's memory back until the next call of another method, which takes it again.
-
-        Vectors, reconstructions and probabilities are the same afterwards. It comes between other calls,
-        never beside one, perhaps several times in a row, and not after `close`. `prepare` goes on.
-        """
-        ...
-
-
-class Classifier(Protocol):
-    """An open classifier. `classify` is called by one thread at a time, `prepare` by many.
-
-    What it shares with `Embedder` means the same: model, provenance, input_size, prepare, close.
-    """
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """JSON: everything that decides the probabilities, and nothing that does not."""
-        ...
-
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The names of the classes, in the order of the columns. A name may come more than once."""
-        ...
-
-    @property
-    def input_size(self) -> int | None: ...
-
-    @property
-    def prepare(self) -> Prepare: ...
-
+    @abstractmethod
     def classify(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, *shape of prepare) to (N, len(labels)) float32 probabilities: each row is ≥ 0 and sums to 1.
 
-        C-contiguous and new at every call. Row i belongs to batch[i] and does not depend on the others.
-        Raises MemoryError where the batch is too large for the device.
+        C-contiguous; all else as for `Embedder.embed`.
         """
-        ...
-
-    def close(self) -> None: ...
 
 
-@runtime_checkable
-class ClassifierOpener(Protocol):
-    """A plugin that can also put photos into classes (capability "classify")."""
+def overrides(instance: object, base: type, method: str) -> bool:
+    """Whether an instance of `base` has its own version of an optional method.
 
-    def open_classifier(self, model: str, *, device: str, precision: str) -> Classifier:
-        """Load a classifier: `model` is a name or path, the others as for `EmbedderPlugin.open`.
-
-        Raises `errors.VitmaeSearchError` for what a person can mend, such as a model that is none.
-        """
-        ...
-
-
-class EmbedderPlugin(Protocol):
-    """What the module's attribute `plugin` must be."""
-
-    @property
-    def info(self) -> PluginInfo: ...
-
-    def open(self, options: Options, *, device: str, precision: str) -> Embedder:
-        """Load the model.
-
-        `options` has every key of `info.options`, checked by the host. `device` is auto, cpu, cuda,
-        cuda:N or mps; `precision` is auto, fp32 or bf16. Raises `errors.VitmaeSearchError` for what a
-        person can mend.
-        """
-        ...
-
-
-@runtime_checkable
-class ModelLister(Protocol):
-    """A plugin that can name models for its option `model`."""
-
-    def models(self) -> list[ModelListing]:
-        """The models that a person may choose, without opening or downloading any."""
-        ...
+    Args:
+        instance: An `EmbedderPlugin`, `Embedder` or `Classifier`.
+        base: The class of the contract that defines the method.
+        method: The method's name.
+    """
+    return getattr(getattr(instance, method), "__func__", None) is not getattr(base, method)

@@ -3,8 +3,6 @@
 Features are the unit vectors that a plugin's `embed` gives. A projection is a few affine maps with ReLU
 between them (whitening is one map, a head is two), applied by the host for any plugin. In its file each map
 is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest and provenance.
-
-An embedder and a projection, taken together.
 """
 
 from __future__ import annotations
@@ -24,25 +22,29 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from vitmae_search.atomic import write_atomically
-from vitmae_search.embedding.plugin import Embedder
 from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, display_path
 
 _FORMAT = "vitmae-search projection 1"
-_LONGEST_HEADER = 1 << 20
-_LARGEST = 1e150
-"""The bound on what unit features can become on the way, so that not even squares overflow float64."""
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_NORM = 1e150
+"""The bound on the norm of unit features after any map, so that not even its square overflows float64."""
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Affine maps with ReLU between them, then rows to unit length. Thread-safe, and never changed.
+    """Affine maps with ReLU between them, then rows to unit length. Immutable and thread-safe.
 
-    `weights` are (out, in) and `biases` (out,), float32, finite, each map taking what the one before gives.
-    `kind` is a word for people ("whitening", "head"); `provenance` says how it was made. `digest` is SHA-256
-    in hex over shapes and values alone: equal digests give equal vectors. Raises `ModelError` for arrays
-    that do not fit.
+    Attributes:
+        weights: (out, in) float32, finite; each map takes what the one before gives.
+        biases: (out,) float32, finite.
+        kind: A word for people: "whitening", "head".
+        provenance: How it was made.
+        digest: SHA-256 in hex over shapes and values alone: equal digests give equal vectors.
+
+    Raises:
+        ModelError: For arrays that do not fit.
     """
 
     weights: Sequence[NDArray[np.float32]]
@@ -52,7 +54,7 @@ class Projection:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        weights, biases = tuple(map(_frozen, self.weights)), tuple(map(_frozen, self.biases))
+        weights, biases = tuple(map(_read_only_copy, self.weights)), tuple(map(_read_only_copy, self.biases))
         _check_maps(weights, biases)
         values = {"weights": weights, "biases": biases, "digest": _digest(weights, biases)}
         for name, value in (values | {"provenance": dict(self.provenance)}).items():
@@ -65,7 +67,7 @@ class Projection:
 
     @property
     def dimension(self) -> int:
-        """The length of a vector that it gives."""
+        """The length of a vector that comes out."""
         return int(self.weights[-1].shape[0])
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,7 +78,7 @@ class Projection:
         another length.
         """
         self.check_fits(features.shape[1])
-        # In float64: whitening amplifies small differences, and what rounding makes of them.
+        # In float64, because whitening amplifies small differences, rounding errors included.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T.astype(np.float64) + bias
@@ -102,7 +104,7 @@ class Projection:
             file.write(safetensors.numpy.save(tensors, metadata))
 
     def store(self, folder: PathLike) -> Path:
-        """Save it in `folder` (made where it is not there) under its digest; a sound file there is kept."""
+        """Save it in `folder`, which is created if needed, under its digest. A sound file there is kept."""
         path = projection_path(folder, self.digest)
         with suppress(ModelError):
             if Projection.read(path).digest == self.digest:
@@ -113,11 +115,15 @@ class Projection:
 
     @classmethod
     def read(cls, path: PathLike) -> Self:
-        """The projection in a file. Raises `ModelNotFound` where there is none, `CheckpointError` where it
-        is something else, damaged, or its values are not those of its digest."""
+        """The projection in a file.
+
+        Raises:
+            ModelNotFound: Where there is no such file.
+            CheckpointError: Where it is something else, damaged, or its values do not match its digest.
+        """
         where = display_path(path)
         try:
-            metadata, content = _read(path)
+            metadata, content = _read_file(path)
             tensors = safetensors.numpy.load(content)
             maps = range(len(tensors) // 2)
             weights, biases = [tensors[f"{i}.weight"] for i in maps], [tensors[f"{i}.bias"] for i in maps]
@@ -135,8 +141,17 @@ class Projection:
         return found
 
     @classmethod
-    def stored(cls, folder: PathLike, digest: str) -> Self:
-        """What `store` put into `folder` under `digest`. Raises as `read`, and where it is another one."""
+    def read_stored(cls, folder: PathLike, digest: str) -> Self:
+        """The projection that `store` saved.
+
+        Args:
+            folder: Where it was stored.
+            digest: Its digest.
+
+        Raises:
+            ModelNotFound: Where there is no such file.
+            CheckpointError: Where it is damaged, or another projection.
+        """
         path = projection_path(folder, digest)
         found = cls.read(path)
         if found.digest != digest:
@@ -145,11 +160,16 @@ class Projection:
 
 
 def projection_path(folder: PathLike, digest: str) -> Path:
-    """Where `store` puts the projection with this digest."""
+    """Where `Projection.store` saves a projection.
+
+    Args:
+        folder: The folder that it is stored in.
+        digest: Its digest.
+    """
     return Path(folder) / f"{digest}.safetensors"
 
 
-def _frozen(array: NDArray[Any]) -> NDArray[np.float32]:
+def _read_only_copy(array: NDArray[Any]) -> NDArray[np.float32]:
     copy = np.array(array, np.float32, order="C")
     copy.flags.writeable = False
     return copy
@@ -168,7 +188,7 @@ def _check_maps(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray
         bound = bound * float(np.linalg.norm(weight.astype(np.float64))) + float(
             np.linalg.norm(bias.astype(np.float64))
         )
-        if not bound < _LARGEST:  # NaN too
+        if not bound < _MAX_NORM:  # NaN too
             raise ModelError(f"Map {i} of the projection has values that are not finite, or too large.")
 
 
@@ -180,37 +200,16 @@ def _digest(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.
     return digest.hexdigest()
 
 
-def _read(path: PathLike) -> tuple[dict[str, str], bytes]:
-    """Metadata and content. Raises ValueError before a large file that is something else is read."""
+def _read_file(path: PathLike) -> tuple[dict[str, str], bytes]:
+    """Metadata and content. Raises ValueError before it reads a large file that is something else."""
     with open(path, "rb") as file:
-        length = int.from_bytes(start := file.read(8), "little")
-        if length > _LONGEST_HEADER:
+        size = file.read(8)
+        length = int.from_bytes(size, "little")
+        if length > _MAX_HEADER_BYTES:
             raise ValueError("no header")
         header = file.read(length)
-        described = json.loads(header)
-        metadata = described.get("__metadata__") if isinstance(described, dict) else None
+        tensors = json.loads(header)
+        metadata = tensors.get("__metadata__") if isinstance(tensors, dict) else None
         if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
             raise ValueError("no projection")
-        return metadata, start + header + file.read()
-
-
-class ProjectedEmbedder:
-    """An embedder whose vectors are the projection of another one's. Satisfies `contract.Embedder`.
-
-    `close` closes the other one. Raises `ModelError` where the two do not fit.
-    """
-
-    def __init__(self, embedder: Embedder, projection: Projection) -> None:
-        projection.check_fits(embedder.dimension)
-        self._embedder, self._projection = embedder, projection
-        self.model, self.provenance = embedder.model, embedder.provenance
-        self.identity = {"features": embedder.identity, "projection": projection.digest}
-        self.dimension = projection.dimension
-        self.input_size, self.prepare = embedder.input_size, embedder.prepare
-
-    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """As `contract.Embedder.embed`."""
-        return self._projection(self._embedder.embed(batch))
-
-    def close(self) -> None:
-        self._embedder.close()
+        return metadata, size + header + file.read()

@@ -1,9 +1,9 @@
-"""How good the searches are: what is measured of vectors, with intervals, and simple baselines beside.
+"""How good searches are: what is measured of vectors, with confidence intervals, and simple baselines.
 
-Torch-free: it works on vectors and pictures, whichever model made them.
+It works on vectors and pictures, whichever model made them, and needs no torch.
 """
 
-from vitmae_search.evaluation.baselines import colour_histogram, perceptual_hash, raw_pixels
+from vitmae_search.evaluation.baselines import color_histogram, perceptual_hash, raw_pixels
 from vitmae_search.evaluation.bootstrap import Figure, figure, interval
 from vitmae_search.evaluation.duplicates import DuplicateScores, duplicate_scores
 from vitmae_search.evaluation.instances import (
@@ -40,7 +40,7 @@ __all__ = [
     "Subject",
     "Table",
     "class_figures",
-    "colour_histogram",
+    "color_histogram",
     "draw",
     "duplicate_figures",
     "duplicate_scores",

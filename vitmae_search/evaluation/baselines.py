@@ -1,4 +1,4 @@
-"""Simple features that a model has to beat: raw pixels, a colour histogram, and a perceptual hash."""
+"""Simple features that a model has to beat: raw pixels, a color histogram, and a perceptual hash."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from PIL import Image
 
 
 def raw_pixels(image: Image.Image, side: int = 32, *, grey: bool = False) -> NDArray[np.float32]:
-    """The picture at side × side, flattened, less its own mean: (side²·3,), or (side²,) if `grey`.
+    """The picture's pixels at a small size, less their mean.
 
-    Without its mean, because the cosine between raw pictures says little but how bright both are.
+    The cosine between pictures with their mean says little but how bright both are.
+
+    Args:
+        image: The picture.
+        side: Its side after scaling, in pixels.
+        grey: One channel in place of three.
+
+    Returns:
+        (side²·3,) float32, or (side²,) if `grey`.
     """
     small = image.convert("L" if grey else "RGB").resize((side, side), Image.Resampling.BICUBIC)
     pixels = np.asarray(small, np.float32).reshape(-1)
@@ -18,8 +26,16 @@ def raw_pixels(image: Image.Image, side: int = 32, *, grey: bool = False) -> NDA
     return centred
 
 
-def colour_histogram(image: Image.Image, bins: int = 8) -> NDArray[np.float32]:
-    """The square root of the joint RGB histogram, (bins³,): its cosine is the Bhattacharyya coefficient."""
+def color_histogram(image: Image.Image, bins: int = 8) -> NDArray[np.float32]:
+    """The square root of the joint RGB histogram: the cosine of two is the Bhattacharyya coefficient.
+
+    Args:
+        image: The picture.
+        bins: Bins of each channel.
+
+    Returns:
+        (bins³,) float32 of unit length.
+    """
     pixels = np.asarray(image.convert("RGB"), np.int64).reshape(-1, 3) * bins // 256
     codes = (pixels[:, 0] * bins + pixels[:, 1]) * bins + pixels[:, 2]
     counts = np.bincount(codes, minlength=bins**3)
@@ -28,7 +44,7 @@ def colour_histogram(image: Image.Image, bins: int = 8) -> NDArray[np.float32]:
 
 
 def perceptual_hash(image: Image.Image) -> NDArray[np.float32]:
-    """pHash as ±1, (64,): the cosine of two is 1 − 2·h/64 where h bits differ, so it ranks as Hamming does.
+    """The bits of pHash as ±1, (64,): where h bits differ the cosine is 1 − 2·h/64, so it ranks as Hamming.
 
     The grey picture at 32 × 32, its cosine transform, and whether each of the 8 × 8 lowest frequencies is
     above their median (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010).

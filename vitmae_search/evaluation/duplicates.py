@@ -1,7 +1,7 @@
-"""Near-duplicates: how well a score tells copies of a photo from other photos.
+"""Near-duplicates: how well a threshold on the score separates copies of a photo from other photos.
 
-Every pair of a changed photo and an original is judged. It is right to call it a duplicate where the
-original is its own.
+Every pair of a changed photo and an original is judged; it is a duplicate if the photo was made from that
+original.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vitmae_search.evaluation.knn import unit_rows
 
 PRECISE = 0.99
 THRESHOLDS = 1000
-"""At most so many scores are tried as thresholds; between two of them lies 0.1 % of the recall."""
+"""How many scores are tried as thresholds, at most: 0.1 % of the recall lies between two of them."""
 _CHUNK = 256  # queries compared at a time
-_TOGETHER = 50  # bootstrap samples at a time
-_DECIMALS = 6  # of a score: what differs by less differs by rounding
+_SAMPLES_AT_A_TIME = 50  # of the bootstrap
+_DECIMALS = 6  # of a score: smaller differences are rounding errors
 
 _Counts = NDArray[np.float64]
 
@@ -48,10 +48,18 @@ class DuplicateScores:
 def duplicate_scores(
     gallery: NDArray[np.float32], queries: NDArray[np.float32], *, seed: int = 0
 ) -> DuplicateScores:
-    """Judge `queries` (K, N, D), the K views of N photos, against their originals `gallery` (N, D).
+    """Precision and recall of duplicates, over thresholds on the cosine.
 
     There are K·N right pairs among K·N², so the precision is that of a search through N photos. Intervals
-    are over photos. Raises `ValueError` for shapes that do not fit, and for a single photo.
+    are over photos.
+
+    Args:
+        gallery: (N, D), the originals.
+        queries: (K, N, D), K views of each original.
+        seed: What the bootstrap draws.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is a single photo.
     """
     if queries.ndim != 3 or queries.shape[1:] != gallery.shape or len(gallery) < 2 or not len(queries):
         raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be (K, N, D) and (N, D)")
@@ -83,19 +91,19 @@ def _counts(
     rising = np.unique(own)
     if len(rising) > THRESHOLDS:
         rising = rising[np.linspace(0, len(rising) - 1, THRESHOLDS).round().astype(int)]
-    right = np.sum([_tally(scores[:, None], rising) for scores in own], axis=0)
+    right = np.sum([_count_by_threshold(scores[:, None], rising) for scores in own], axis=0)
     wrong = np.zeros((len(originals), len(rising)))
     for view in views:
         for start in range(0, len(view), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(view)))
             scores = (view[rows] @ originals.T).round(_DECIMALS)
             scores[np.arange(len(rows)), rows] = -np.inf
-            wrong[rows] += _tally(scores, rising)
+            wrong[rows] += _count_by_threshold(scores, rising)
     falling = rising[::-1].astype(np.float64)
     return falling, np.cumsum(right[:, ::-1], axis=1), np.cumsum(wrong[:, ::-1], axis=1)
 
 
-def _tally(scores: NDArray[np.float32], rising: NDArray[np.float32]) -> NDArray[np.float64]:
+def _count_by_threshold(scores: NDArray[np.float32], rising: NDArray[np.float32]) -> NDArray[np.float64]:
     """(n, M) scores to (n, T): how many lie from each threshold to below the next."""
     rows, columns = np.nonzero(scores >= rising[0])
     places = np.searchsorted(rising, scores[rows, columns], side="right") - 1
@@ -104,7 +112,7 @@ def _tally(scores: NDArray[np.float32], rising: NDArray[np.float32]) -> NDArray[
 
 
 def _curve(right: _Counts, wrong: _Counts) -> tuple[_Counts, _Counts]:
-    """(B, T) pairs from each threshold on to precision and recall."""
+    """(B, T) right and wrong pairs from each threshold on, to precision and recall, (B, T) each."""
     return right / np.maximum(right + wrong, 1), right / right[:, -1:]
 
 
@@ -123,8 +131,10 @@ def _read_off(precision: _Counts, recall: _Counts) -> NDArray[np.float64]:
 
 
 def _samples(right: _Counts, wrong: _Counts, seed: int) -> Iterator[NDArray[np.float64]]:
-    """What is read off after drawing the photos anew: (3, _TOGETHER) at a time."""
+    """What is read off after drawing the photos anew: (3, _SAMPLES_AT_A_TIME) at a time."""
     draws, count = np.random.default_rng(seed), len(right)
-    for _ in range(SAMPLES // _TOGETHER):
-        times = draws.multinomial(count, np.full(count, 1 / count), size=_TOGETHER).astype(np.float64)
+    for _ in range(SAMPLES // _SAMPLES_AT_A_TIME):
+        times = draws.multinomial(count, np.full(count, 1 / count), size=_SAMPLES_AT_A_TIME).astype(
+            np.float64
+        )
         yield _read_off(*_curve(times @ right, times @ wrong))

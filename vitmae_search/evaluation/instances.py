@@ -1,6 +1,6 @@
-"""Finding a photo again after a change that a person would make: no labels are needed.
+"""Instance retrieval: finding a photo again after a change that people make. No labels are needed.
 
-The kinds of change are fixed, and only their place and direction are drawn, from a seed of the photo's own.
+The kinds of change are fixed; only where and in which direction they act is drawn, from a seed of each photo.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from vitmae_search.evaluation.knn import unit_rows
 from vitmae_search.photos import views
 
 InstanceView = Callable[[Image.Image, Generator], Image.Image]
-"""An RGB image, and what is drawn from, to a new RGB image."""
+"""Makes a new RGB image of an RGB image, with random numbers from the generator."""
 
 _CHUNK = 1024  # queries compared at a time
-_SAME_SCORE = 1e-6  # cosines that differ by less differ by rounding
+_TIE_TOLERANCE = 1e-6  # smaller differences of cosines are rounding errors
 
 
 def _crop(image: Image.Image, draws: Generator, *, area: float) -> Image.Image:
@@ -60,11 +60,16 @@ edges.
 """
 
 SAME_PHOTO = ("crop-80", "recoloured", "grey", "jpeg-20", "screenshot")
-"""The kinds that a person would call the same photo, when looking for near-duplicates."""
+"""The kinds of change after which people call it the same photo: those of near-duplicates."""
 
 
 def instance_views(image: Image.Image, seed: int | Sequence[int]) -> Iterator[tuple[str, Image.Image]]:
-    """Each of `INSTANCE_VIEWS` of an RGB image, by name. Equal seeds give equal pictures."""
+    """Each of `INSTANCE_VIEWS` of an image, by name.
+
+    Args:
+        image: An RGB image.
+        seed: Equal seeds give equal pictures.
+    """
     seeds = np.random.SeedSequence(seed).spawn(len(INSTANCE_VIEWS))
     for (name, view), own in zip(INSTANCE_VIEWS, seeds, strict=True):
         yield name, view(image, np.random.default_rng(own))
@@ -82,7 +87,7 @@ class InstanceRanks:
     equal: NDArray[np.int64]
 
     def hits(self, k: int) -> NDArray[np.float64]:
-        """For each query how likely its original is among the first `k`, 0 to 1: a fraction only in a tie."""
+        """(N,): the probability that each query's original is in the first `k`; a fraction only in a tie."""
         return np.clip((k - self.better) / (1 + self.equal), 0.0, 1.0)
 
     def recall(self, k: int) -> float:
@@ -91,22 +96,26 @@ class InstanceRanks:
 
 
 def instance_recall(gallery: NDArray[np.float32], queries: NDArray[np.float32]) -> InstanceRanks:
-    """Rank for each query row its original, which is the gallery's row of the same number, by cosine.
+    """The rank of each query's original among the gallery, by cosine.
 
-    `gallery` is (M, D) and `queries` (N, D), N ≤ M: the rows beyond N only stand in the way. Vectors need
-    not have unit length. Raises `ValueError` for shapes that do not fit, and for no query.
+    Args:
+        gallery: (M, D), of any length. Row i is the original of query i; rows beyond N are distractors.
+        queries: (N, D), 0 < N ≤ M, of any length.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is no query.
     """
     if gallery.ndim != 2 or queries.ndim != 2 or gallery.shape[1] != queries.shape[1]:
         raise ValueError(f"gallery {gallery.shape} and queries {queries.shape} must be (M, D) and (N, D)")
     if not 0 < len(queries) <= len(gallery):
         raise ValueError(f"{len(queries)} queries for {len(gallery)} originals: each query has its own")
-    originals, asked = unit_rows(gallery), unit_rows(queries)
-    better = np.empty(len(asked), np.int64)
-    equal = np.empty(len(asked), np.int64)
-    for start in range(0, len(asked), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(asked)))
-        scores = asked[rows] @ originals.T
+    originals, units = unit_rows(gallery), unit_rows(queries)
+    better = np.empty(len(units), np.int64)
+    equal = np.empty(len(units), np.int64)
+    for start in range(0, len(units), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(units)))
+        scores = units[rows] @ originals.T
         own = scores[np.arange(len(rows)), rows][:, None]
-        better[rows] = (scores > own + _SAME_SCORE).sum(axis=1)
-        equal[rows] = (np.abs(scores - own) <= _SAME_SCORE).sum(axis=1) - 1  # less itself
+        better[rows] = (scores > own + _TIE_TOLERANCE).sum(axis=1)
+        equal[rows] = (np.abs(scores - own) <= _TIE_TOLERANCE).sum(axis=1) - 1  # less itself
     return InstanceRanks(better, equal)

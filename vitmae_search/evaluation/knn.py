@@ -1,4 +1,4 @@
-"""How well nearest neighbours share a label: leave-one-out, exact, in bounded memory."""
+"""k nearest neighbours: how often they share a label. Leave-one-out, exact, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,19 @@ class NeighbourScores:
 
 
 def neighbours(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` most similar other rows of each row, best first: ids (N, k) and cosines (N, k).
+    """The most similar other rows of each row, best first.
 
-    `vectors` (N, D) need not have unit length; a row of zeros is similar to nothing (cosine 0). A row is
-    never its own neighbour, and its exact copies are; equal cosines come in the order of the rows. Raises
-    `ValueError` unless 0 < k < N.
+    A row is never its own neighbour, but its exact copies are. Equal cosines come in the order of the rows.
+
+    Args:
+        vectors: (N, D), of any length; a row of zeros has cosine 0 to all.
+        k: Neighbours of each row, 0 < k < N.
+
+    Returns:
+        Row numbers (N, k) and cosines (N, k).
+
+    Raises:
+        ValueError: k is out of range.
     """
     count = len(vectors)
     if not 0 < k < count:
@@ -57,33 +65,42 @@ def score_neighbours(
 ) -> NeighbourScores:
     """How well the neighbours of each photo share its label, leaving the photo itself out.
 
-    `vectors` (N, D), `labels` (N,) integers from 0. Where there are fewer other photos than `k`, `votes` or
-    `depth`, all of them count. A photo whose class has no other is nobody's right answer and asks nothing.
-    Average precision is that of the Google Landmarks benchmarks, mAP@100: the precision at each right
-    neighbour among the first `depth`, summed and divided by the right ones there could be. In the vote each
-    neighbour counts with its cosine above that of the farthest voter, so that no temperature has to be
-    chosen and the unit of the cosines does not matter; equal sums go to the label that is met first. Raises
-    `ValueError` where no two photos share a label.
+    Where there are fewer other photos than `k`, `votes` or `depth`, all of them count. A photo that is alone
+    in its class is no query. Average precision is that of the Google Landmarks benchmarks, mAP@100: the
+    precision at each right neighbour among the first `depth`, summed and divided by the number of right ones
+    that there could be. In the vote each neighbour counts with its cosine above that of the farthest voter,
+    so that no temperature has to be chosen and the scale of the cosines does not matter; of equal sums the
+    label that comes first wins.
+
+    Args:
+        vectors: (N, D), of any length.
+        labels: (N,) integers from 0.
+        k: Neighbours for the precision.
+        votes: Neighbours that vote.
+        depth: Neighbours for the average precision.
+
+    Raises:
+        ValueError: No two photos share a label, or the shapes do not fit.
     """
     if labels.shape != (len(vectors),):
         raise ValueError(f"labels must be ({len(vectors)},), not {labels.shape}")
     others = np.bincount(labels)[labels] - 1
-    asking = np.flatnonzero(others)
-    if not len(asking):
+    queries = np.flatnonzero(others)
+    if not len(queries):
         raise ValueError("no two photos share a label")
     ids, scores = neighbours(vectors, min(max(k, votes, depth), len(vectors) - 1))
-    found, scores, own = labels[ids[asking]], scores[asking], labels[asking]
+    found, scores, own = labels[ids[queries]], scores[queries], labels[queries]
     right = found == own[:, None]
     return NeighbourScores(
         first=right[:, 0].astype(np.float64),
         precision=right[:, :k].mean(axis=1),
-        average_precision=_average_precision(right[:, :depth], others[asking]),
+        average_precision=_average_precision(right[:, :depth], others[queries]),
         correct=(vote(found[:, :votes], scores[:, :votes]) == own).astype(np.float64),
     )
 
 
 def _average_precision(right: NDArray[np.bool_], relevant: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(Q, depth) hits in order, and how many there could be (Q,), to (Q,)."""
+    """(Q, depth) whether each neighbour is right, and how many right ones there are (Q,), to (Q,)."""
     ranks = np.arange(1, right.shape[1] + 1)
     precisions = np.cumsum(right, axis=1) / ranks
     possible = np.minimum(relevant, right.shape[1])
@@ -92,7 +109,15 @@ def _average_precision(right: NDArray[np.bool_], relevant: NDArray[np.int64]) ->
 
 
 def vote(labels: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(N, votes) labels and scores, best first, to the winning label of each row, (N,)."""
+    """The label that wins each row's vote.
+
+    Args:
+        labels: (N, votes), of the neighbours, best first.
+        scores: (N, votes), their cosines.
+
+    Returns:
+        (N,).
+    """
     floor = scores[:, -1:]
     spread = np.maximum(scores[:, :1] - floor, np.finfo(np.float32).eps)
     weights = 1e-3 + (scores - floor) / spread  # the farthest still breaks ties

@@ -1,4 +1,4 @@
-"""From vectors to figures: everything that is measured of one method."""
+"""Everything that is measured of one method, from its vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitmae_search.evaluation.instances import INSTANCE_VIEWS, SAME_PHOTO, insta
 from vitmae_search.evaluation.knn import score_neighbours
 
 ALL_KINDS = "all"
-"""Beside the kinds of change: the mean over them."""
+"""The name of the mean over the kinds of change, beside them."""
 
 Figures = Mapping[str, Figure]
 
@@ -35,7 +35,12 @@ class MethodScores:
 
 
 def class_figures(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Figure]:
-    """As `score_neighbours`, over the photos that have another of their class."""
+    """The means of `score_neighbours`, with intervals, by the measure's name.
+
+    Args:
+        vectors: (N, D).
+        labels: (N,) integers from 0.
+    """
     scores = score_neighbours(vectors, labels)
     columns = {
         "P@1": scores.first,
@@ -49,7 +54,12 @@ def class_figures(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> di
 def instance_figures(
     gallery: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> dict[str, dict[str, Figure]]:
-    """Recall by kind. `gallery` (N, D), `queries` (kinds, N, D) in the order of `INSTANCE_VIEWS`."""
+    """Recall@1 and recall@10, by the kind of change.
+
+    Args:
+        gallery: (N, D), the originals.
+        queries: (kinds, N, D), their views in the order of `INSTANCE_VIEWS`.
+    """
     ranks = [instance_recall(gallery, views) for views in queries]
     hits = {k: np.stack([rank.hits(k) for rank in ranks]) for k in (1, 10)}
     names = [name for name, _ in INSTANCE_VIEWS]
@@ -62,6 +72,11 @@ def instance_figures(
 
 
 def duplicate_figures(gallery: NDArray[np.float32], queries: NDArray[np.float32]) -> DuplicateScores:
-    """As `duplicate_scores`, over the kinds of `SAME_PHOTO`; arguments as in `instance_figures`."""
+    """As `duplicate_scores`, over the kinds of change in `SAME_PHOTO`.
+
+    Args:
+        gallery: (N, D), the originals.
+        queries: (kinds, N, D), their views in the order of `INSTANCE_VIEWS`.
+    """
     same = [kind for kind, (name, _) in enumerate(INSTANCE_VIEWS) if name in SAME_PHOTO]
     return duplicate_scores(gallery, queries[same])

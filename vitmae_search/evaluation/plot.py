@@ -1,4 +1,4 @@
-"""An evaluation as a picture: neighbours, recall by kind of change, and the near-duplicates' curves."""
+"""An evaluation as a plot: neighbours, recall by kind of change, and the near-duplicates' curves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from vitmae_search.evaluation.report import Evaluation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = ("#1f62ad", "#c85200", "#2e7d32", "#7b2c8b", "#b8860b", "#00838f", "#ad1457", "#616161", "#4e342e")
+_COLORS = ("#1f62ad", "#c85200", "#2e7d32", "#7b2c8b", "#b8860b", "#00838f", "#ad1457", "#616161", "#4e342e")
 _MARKS = "osD^vPX*h"
 
 _Styles = Mapping[str, Mapping[str, Any]]
-"""Colour and marker of each method."""
+"""Color and marker of each method."""
 
 
-def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
-    """Draw what was measured, with its intervals, as a PNG. Raises OSError."""
+def save_plot(found: Evaluation, path: str | os.PathLike[str]) -> None:
+    """Draw what was measured, with its intervals, as a PNG file.
+
+    Args:
+        found: The evaluation.
+        path: The file; one that is there is replaced.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
 
@@ -30,7 +38,7 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
     drawing = Drawing(figsize=(2 + 5 * len(panels), 6), layout="constrained")
     FigureCanvasAgg(drawing)
     styles = {
-        method.name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKS[i % len(_MARKS)]}
+        method.name: {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
         for i, method in enumerate(found.methods)
     }
     lines: dict[str, Any] = {}
@@ -90,10 +98,10 @@ def _duplicates(axes: Axes, found: Evaluation, styles: _Styles) -> None:
     for method in found.methods:
         if method.duplicates is not None:
             curve = method.duplicates
-            colour = styles[method.name]["color"]
-            axes.plot(100 * curve.recall, 100 * curve.precision, color=colour, label=method.name)
+            color = styles[method.name]["color"]
+            axes.plot(100 * curve.recall, 100 * curve.precision, color=color, label=method.name)
     axes.set(xlabel="recall, %", ylabel="precision, %", xlim=(0, 101), ylim=(0, 101))
 
 
 _PANELS = (("neighbours", _neighbours), ("instances", _recall), ("duplicates", _duplicates))
-"""What draws which field of `MethodScores`, where it was measured."""
+"""The fields of `MethodScores` and the functions that draw them, where they were measured."""

@@ -1,8 +1,7 @@
-"""What an evaluation found, as JSON and as tables."""
+"""The result of an evaluation, as JSON and as tables."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,12 +28,22 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good searches are on one set of photos, method by method; the method that was asked about first.
+    """How good searches are on one set of photos, method by method.
 
-    `photos` counts distinct pictures that could be read; `copies` of them and `failures` take no part.
-    `unlabelled` photos take no part in what needs classes, and of the rest the `queries` have another photo
-    of their class. `instances` is how many photos were changed and looked for. `notes` are sentences about
-    what could not be measured.
+    Attributes:
+        folder: Where the photos are.
+        photos: Distinct pictures that could be read.
+        classes: How many classes they have.
+        queries: Photos that have another one of their class.
+        unlabelled: Photos without a class, which are left out of what needs classes.
+        instances: Photos that were changed and looked for.
+        copies: Files with the same content as another, which are left out.
+        failures: Files that could not be read.
+        notes: Sentences about what could not be measured.
+        methods: The scores of each method, the evaluated model first.
+        decode: How the photos were decoded.
+        seed: What was drawn.
+        seconds: How long it took.
     """
 
     folder: str
@@ -73,7 +82,7 @@ class Evaluation:
         return [table for table in shown if table is not None]
 
     def markdown(self) -> str:
-        """The tables, with what they were measured on and what was not."""
+        """The summary, the notes, the tables and the failures, as Markdown."""
         parts = ["# Evaluation", self.summary]
         parts += [f"- {note}" for note in self.notes]
         for table in self.tables():
@@ -103,12 +112,6 @@ class Evaluation:
             "seconds": round(self.seconds, 3),
             "methods": [_method_json(method) for method in self.methods],
         }
-
-    def save_plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw it as a PNG (see `plot.draw`). Raises OSError."""
-        from vitmae_search.evaluation.plot import draw
-
-        draw(self, path)
 
 
 def _neighbour_table(found: Evaluation) -> Table | None:
@@ -161,7 +164,12 @@ def _duplicate_table(found: Evaluation) -> Table | None:
 
 
 def percent(figure: Figure, digits: int = 1) -> str:
-    """In per cent, with its interval: "12.3 (11.8–12.9)"."""
+    """A share in per cent, with its interval: "12.3 (11.8–12.9)".
+
+    Args:
+        figure: The share, 0 to 1.
+        digits: Decimal places.
+    """
     value, low, high = (f"{100 * share:.{digits}f}" for share in (figure.value, figure.low, figure.high))
     return f"{value} ({low}–{high})"
 

@@ -1,4 +1,4 @@
-"""What is measured on: photos, and the classes that they belong to."""
+"""The photos that are measured on, and the classes that they belong to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitmae_search.errors import EvaluationError, display_path
 from vitmae_search.photos import folder_label, labels_of_csv, scan
 from vitmae_search.records import ScanProblem, Stamp
 
-_VOTES = 20  # the most neighbours that a measure looks at, but for mAP@100
+_VOTES = 20  # neighbours that the measures use, except mAP@100
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,30 @@ class Subject:
     problems: tuple[ScanProblem, ...] = ()
 
     def drawn(self, count: int, seed: int) -> Subject:
-        """At most `count` of them."""
+        """A random sample.
+
+        Args:
+            count: How many files, at most.
+            seed: What is drawn.
+        """
         rows = draw(len(self.files), count, seed)
         files = tuple(self.files[row] for row in rows)
         return replace(self, files=files, labels=tuple(self.labels[row] for row in rows))
 
 
 def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> Subject:
-    """The photos under `folder`, sorted by path, each with its first folder as its label.
+    """The photos under a folder with their labels, sorted by path.
 
-    Those without a label come last, so that of copies the one with a label counts. With a CSV file in
-    `table`, the photos that it lists (see `photos.labels_of_csv`). Raises `LabelsError` for what is wrong in
-    it, and `EvaluationError` where there are no photos.
+    Those without a label come last, so that of copies the one with a label counts.
+
+    Args:
+        folder: The photos; the first folder below it is a photo's label.
+        table: A CSV file of labels in place of folders (see `photos.labels_of_csv`); only the photos that it
+            lists are taken.
+
+    Raises:
+        LabelsError: The CSV file is wrong.
+        EvaluationError: There are no photos.
     """
     root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if table is not None:
@@ -53,7 +65,13 @@ def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] |
 
 
 def draw(count: int, wanted: int, seed: int) -> list[int]:
-    """`wanted` of the numbers below `count`, or all, rising."""
+    """A random sample of the numbers below `count`, rising.
+
+    Args:
+        count: How many numbers there are.
+        wanted: How many to draw, at most.
+        seed: What is drawn.
+    """
     drawn: list[int] = sorted(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
     return drawn
 
@@ -75,18 +93,18 @@ class Classes:
         return cls(rows, numbers.astype(np.int64), np.bincount(numbers, minlength=len(names)))
 
     @property
-    def asking(self) -> int:
-        """How many photos have another one of their class, if there is another class to take them for."""
+    def queries(self) -> int:
+        """How many photos have another one of their class; 0 if there is a single class."""
         return int(self.sizes[self.sizes > 1].sum()) if len(self.sizes) > 1 else 0
 
     def notes(self) -> Iterator[str]:
-        """Sentences about what is not, or not quite, measured."""
+        """Sentences about what could not be measured, or not fully."""
         if not len(self.sizes):
             yield "There are no classes: the photos lie in no folders of their own, and no CSV file has any."
-        elif not self.asking:
+        elif not self.queries:
             yield "Classes are not measured: that takes two classes, and two photos of one of them."
         elif len(self.rows) <= _VOTES:
             yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are looked at."
         alone = int((self.sizes == 1).sum())
-        if alone and self.asking:
+        if alone and self.queries:
             yield f"{alone} photos are alone in their class: they can be found, and ask nothing."

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, enough_memory
+from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, translate_memory_errors
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
 LEAST_BATCH = 32
@@ -67,7 +67,7 @@ def rows_alone(run: Run, rows: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Ou
         return list(run(rows if isinstance(rows, np.ndarray) else np.stack(rows)))
     except MemoryError:
         if len(rows) == 1:
-            with enough_memory("look at a single photo"):
+            with translate_memory_errors("look at a single photo"):
                 raise
         size = -(-len(rows) // 2)
     except DeviceError:

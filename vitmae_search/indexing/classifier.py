@@ -21,12 +21,12 @@ from vitmae_search.errors import (
     PluginError,
     UnreadablePhoto,
     VitmaeSearchError,
-    let_go,
+    clear_frames,
 )
 from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
-from vitmae_search.indexing.reader import default_workers, prefetch
 from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
 
 
@@ -117,7 +117,7 @@ class _Reader:
     def __call__(self, job: Taggable) -> _Read:
         read = self._read(job)
         if read.error is not None:
-            let_go(read.error)
+            clear_frames(read.error)
         return read
 
     def _read(self, job: Taggable) -> _Read:

@@ -12,12 +12,13 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.moved_photos import GoneRows
-from vitmae_search.indexing.plan import Job, Plan, make_plan
+from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
-from vitmae_search.indexing.reader import Reading, default_workers
+from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.indexing.recorder import Counts, OpenTarget, Recorder, Target
 from vitmae_search.indexing.walk import FolderWalk, Walked, check_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
+from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexProgress, IndexReport, Space
 from vitmae_search.vectors import VectorCache
 
@@ -135,14 +136,14 @@ class _IndexRun:
         )
         self._settle_known(plan)
         gone = GoneRows(self._catalog, plan.unseen, self._options.folders)
-        if plan.jobs:
-            self._index_all(plan.jobs, gone, target)
+        if plan.pending:
+            self._index_all(plan.pending, gone, target)
         left = gone.left()
         if left:
             self._catalog.mark_missing(left)
         self._missing = len(left)
-        if plan.forgotten:
-            self._catalog.clear_failures(plan.forgotten)
+        if plan.unseen_failures:
+            self._catalog.clear_failures(plan.unseen_failures)
 
     def _settle_known(self, plan: Plan) -> None:
         """What needs no reading."""
@@ -153,40 +154,48 @@ class _IndexRun:
         for device, photo_ids in plan.renumbered.items():
             self._catalog.mark_on_device(photo_ids, device)
 
-    def _index_all(self, jobs: Sequence[Job], gone: GoneRows, target: Target) -> None:
+    def _index_all(self, files: Sequence[PendingFile], gone: GoneRows, target: Target) -> None:
         embedder = target.open_embedder()
-        size = self._options.batch_size or batch_size_for(embedder)
+        batch_size = self._options.batch_size or batch_size_for(embedder)
         shrink_to = decode_target(target.features.decode, embedder.input_size)
         decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
-        options = self._options
-        reading = Reading(decoder, embedder, options.workers, size, options.processes)
-        with closing(Recorder(self._catalog, target, embedder, gone, self._counts, size)) as recorder:
+        with closing(Recorder(self._catalog, target, embedder, gone, self._counts, batch_size)) as recorder:
             try:
-                while jobs:
-                    self._index(jobs, recorder, reading)
-                    jobs, recorder.again = recorder.again, []
+                while files:
+                    self._index(files, recorder, decoder, batch_size)
+                    files, recorder.again = recorder.again, []
             except Cancelled:
                 recorder.finish()
                 raise
 
-    def _index(self, jobs: Sequence[Job], recorder: Recorder, reading: Reading) -> None:
-        with closing(reading.fetch(jobs, recorder.lookup)) as fetched:
+    def _index(
+        self, files: Sequence[PendingFile], recorder: Recorder, decoder: PhotoDecoder, batch_size: int
+    ) -> None:
+        fetched = read_ahead(
+            files,
+            recorder.lookup,
+            decoder,
+            workers=self._options.workers,
+            batch_size=batch_size,
+            processes=self._options.processes,
+        )
+        with closing(fetched):
             for one in fetched:
                 self._stop_if_asked()
                 recorder.take(one)
-                self._tell(one.job, recorder.waiting)
+                self._tell(one.file, recorder.waiting)
                 if time.monotonic() - self._saved_at >= _SAVE_EVERY:
                     self._save()
         recorder.flush()
 
-    def _tell(self, job: Job, waiting: int) -> None:
+    def _tell(self, file: PendingFile, waiting: int) -> None:
         counts = self._counts
         self._teller.tell(
             "indexing",
             counts.done + waiting,
             len(self._walked.stamps),
             failed=len(counts.failures),
-            current=job.stamp.path,
+            current=file.stamp.path,
         )
 
     def _save(self) -> None:

@@ -1,4 +1,7 @@
-"""What a walk means for the catalogue. Pure: it looks at no disk."""
+"""Compare what a walk saw with the catalogue: which files are new, changed, unchanged or gone.
+
+Pure: it reads neither files nor the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from vitmae_search.records import Failure, Stamp
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PendingFile:
     """A file to read. `known` is its row in the catalogue, None for a path that has none."""
 
     stamp: Stamp
@@ -19,23 +22,26 @@ class Job:
 
 @dataclass(slots=True)
 class Plan:
-    """The files of a walk, each in one place, and the rows that it did not see.
+    """What to do with each file and each row; a file is in exactly one of the first three.
 
-    `jobs` are new, changed, or without a vector in this space, in the order of the walk. `returned` are
-    ids of rows that were missing and are here again as they were, whatever this space has of them.
-    `failed` are known failures whose file has not changed. `renumbered` are ids of unchanged rows by
-    the device that they are now on, where the system has numbered it anew. `unseen` are the rows of the
-    walked folders that the walk did not come by, missing before or not; `forgotten` the paths of such
-    failures.
+    Attributes:
+        pending: Files to read, in the order of the walk: new, changed, or without a vector in this space.
+        unchanged: Number of files that need nothing.
+        failed: Known failures whose file has not changed.
+        returned: Ids of rows that were missing and whose file is back as it was. Such a file is counted
+            above as well.
+        renumbered: Ids of unchanged rows, by the device number that the system has given their drive now.
+        unseen: Rows under the walked folders whose file the walk did not see, missing before or not.
+        unseen_failures: Paths of failures whose file the walk did not see.
     """
 
-    jobs: list[Job] = field(default_factory=list)
+    pending: list[PendingFile] = field(default_factory=list)
     unchanged: int = 0
-    returned: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)
     renumbered: dict[int, list[int]] = field(default_factory=dict)
     unseen: list[KnownFile] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    unseen_failures: list[str] = field(default_factory=list)
 
 
 def make_plan(
@@ -45,29 +51,36 @@ def make_plan(
     *,
     retry_failed: bool = False,
 ) -> Plan:
-    """Compare the files of a walk with the rows and failures under the folders walked, both by path."""
+    """Compare the files of a walk with the rows and failures under the walked folders.
+
+    Args:
+        stamps: The files that the walk saw.
+        known: Rows of the catalogue by path.
+        failures: Recorded failures by path.
+        retry_failed: Whether to read files again that failed and have not changed since.
+    """
     plan = Plan()
     seen: set[str] = set()
     for stamp in stamps:
         seen.add(stamp.path)
-        _place(plan, stamp, known.get(stamp.path), failures.get(stamp.path), retry_failed)
+        _plan_file(plan, stamp, known.get(stamp.path), failures.get(stamp.path), retry_failed)
     plan.unseen = [row for path, row in known.items() if path not in seen]
-    plan.forgotten = [path for path in failures if path not in seen]
+    plan.unseen_failures = [path for path in failures if path not in seen]
     return plan
 
 
-def _place(
+def _plan_file(
     plan: Plan, stamp: Stamp, row: KnownFile | None, failure: Failure | None, retry_failed: bool
 ) -> None:
     if row is not None and row.missing and row.stamp == stamp:
         plan.returned.append(row.photo_id)
     if failure is not None and (failure.size, failure.mtime_ns) == (stamp.size, stamp.mtime_ns):
         if retry_failed:
-            plan.jobs.append(Job(stamp, row))
+            plan.pending.append(PendingFile(stamp, row))
         else:
             plan.failed.append(failure)
     elif row is None or row.stamp != stamp or not row.embedded:
-        plan.jobs.append(Job(stamp, row))
+        plan.pending.append(PendingFile(stamp, row))
     else:
         plan.unchanged += 1
         if row.stamp.device != stamp.device:

@@ -19,8 +19,8 @@ from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batches, Outcome
 from vitmae_search.indexing.moved_photos import GoneRows, KeptVectors
-from vitmae_search.indexing.plan import Job
-from vitmae_search.indexing.reader import Fetched, Known
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.reader import FetchedFile, KnownContent
 from vitmae_search.indexing.walk import is_gone
 from vitmae_search.records import Failure, PhotoMetadata, Space
 
@@ -85,18 +85,20 @@ class Recorder:
         self._gone = gone
         self._counts = counts
         self._kept = KeptVectors(catalog, self._space_id)
-        self._batches = Batches[Fetched](embedder, embedder.embed, batch_size)
+        self._batches = Batches[FetchedFile](embedder, embedder.embed, batch_size)
         self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
-        self.again: list[Job] = []
+        self.again: list[PendingFile] = []
 
-    def lookup(self, digests: Sequence[str]) -> dict[str, Known]:
+    def lookup(self, digests: Sequence[str]) -> dict[str, KnownContent]:
         """What is known of digests; called by the reading threads."""
         contents = self._catalog.contents(digests, self._space_id)
-        known = {digest: Known(content_id, embedded) for digest, (content_id, embedded) in contents.items()}
+        known = {
+            digest: KnownContent(content_id, embedded) for digest, (content_id, embedded) in contents.items()
+        }
         for digest in digests:
             if digest not in known or not known[digest].embedded:
                 content_id = known[digest].content_id if digest in known else None
-                known[digest] = Known(content_id, self._kept.get(digest) is not None)
+                known[digest] = KnownContent(content_id, self._kept.get(digest) is not None)
         return known
 
     @property
@@ -104,7 +106,7 @@ class Recorder:
         """Files that were taken and are not recorded yet."""
         return self._batches.waiting
 
-    def take(self, fetched: Fetched) -> None:
+    def take(self, fetched: FetchedFile) -> None:
         """Add a file. Where a batch is due, it is begun, and the one before recorded; see `flush`."""
         broken = None if isinstance(fetched.error, PhotoError) else fetched.error
         self._batches.add(replace(fetched, pixels=None), fetched.pixels, broken)
@@ -128,10 +130,10 @@ class Recorder:
         """Wait for the batch that is being embedded, and forget what is not recorded."""
         self._batches.close()
 
-    def _record(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> None:
+    def _record(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> None:
         """A batch that was embedded: one transaction."""
         contents = self._contents(batch)
-        items: list[tuple[Fetched, Indexed, _Kind]] = []
+        items: list[tuple[FetchedFile, Indexed, _Kind]] = []
         failures: list[Failure] = []
         promised: set[int] = set()
         for one, _ in batch:
@@ -141,11 +143,11 @@ class Recorder:
             elif one.known.embedded or one.digest in self._reasons:
                 items.append(self._item(one, contents, promised))
             else:
-                self.again.append(one.job)
+                self.again.append(one.file)
         if items or failures:
             self._write(items, failures)
 
-    def _contents(self, batch: Sequence[tuple[Fetched, Outcome | None]]) -> dict[str, _Content]:
+    def _contents(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> dict[str, _Content]:
         """The new contents of the batch by digest; the reasons of those that failed are remembered."""
         contents: dict[str, _Content] = {}
         for one, outcome in batch:
@@ -160,25 +162,25 @@ class Recorder:
                 contents[one.digest] = (one.metadata, outcome)
         return contents
 
-    def _reason(self, one: Fetched) -> str | None:
+    def _reason(self, one: FetchedFile) -> str | None:
         """Why this file has no vector; None where it has, or will."""
         if one.error is not None:
             return _said(one.error)
         return self._reasons.get(one.digest) if one.digest is not None else None
 
-    def _failure(self, one: Fetched, reason: str) -> list[Failure]:
-        stamp = one.job.stamp
+    def _failure(self, one: FetchedFile, reason: str) -> list[Failure]:
+        stamp = one.file.stamp
         if isinstance(one.error, UnreadablePhoto) and is_gone(stamp.path):
             self._counts.vanished += 1  # since the walk: the next run sees where it went
             return []
-        if one.job.known is not None:
-            self._kept.keep(one.job.known.photo_id)
+        if one.file.known is not None:
+            self._kept.keep(one.file.known.photo_id)
         return [Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)]
 
     def _item(
-        self, one: Fetched, contents: Mapping[str, _Content], promised: set[int]
-    ) -> tuple[Fetched, Indexed, _Kind]:
-        digest, known, row = one.digest, one.known, one.job.known
+        self, one: FetchedFile, contents: Mapping[str, _Content], promised: set[int]
+    ) -> tuple[FetchedFile, Indexed, _Kind]:
+        digest, known, row = one.digest, one.known, one.file.known
         assert digest is not None
         metadata, vector = contents.get(digest) or self._kept.get(digest) or (None, None)
         if row is None:
@@ -193,15 +195,17 @@ class Recorder:
                 kind = "updated"
             else:
                 kind = "unchanged" if row.embedded else "added"
-        return one, Indexed(one.job.stamp, digest, metadata, vector, photo_id), kind
+        return one, Indexed(one.file.stamp, digest, metadata, vector, photo_id), kind
 
-    def _write(self, items: Sequence[tuple[Fetched, Indexed, _Kind]], failures: Sequence[Failure]) -> None:
+    def _write(
+        self, items: Sequence[tuple[FetchedFile, Indexed, _Kind]], failures: Sequence[Failure]
+    ) -> None:
         rows = [row for _, row, _ in items]
         refused = self._catalog.record_batch(self._space_id, rows, failures, self._projections)
         left = {row.stamp.path for row in refused}
         for one, row, kind in items:
             if row.stamp.path in left:
-                self.again.append(one.job)
+                self.again.append(one.file)
                 continue
             setattr(self._counts, kind, getattr(self._counts, kind) + 1)
             if kind == "moved" and row.photo_id is not None and one.known.content_id is not None:

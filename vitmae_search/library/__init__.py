@@ -1,12 +1,21 @@
-"""The front door: `Library` puts the rooms together. Command line and web app use nothing below it."""
+"""The public API: `Library`. Command line and web app use nothing below it.
+
+`reconstruction_sheet` and `save_reconstruction` make one picture of what `Library.reconstruct` returns.
+"""
 
 from typing import TYPE_CHECKING
 
 from vitmae_search.library.library import Library
 from vitmae_search.library.samples import is_sample_folder, write_samples
-from vitmae_search.photos.reconstruction_sheet import panels_png, save_panels
+from vitmae_search.photos.reconstruction_sheet import reconstruction_sheet, save_reconstruction
 
 if TYPE_CHECKING:
     from vitmae_search.evaluation import Evaluation as Evaluation
 
-__all__ = ["Library", "is_sample_folder", "panels_png", "save_panels", "write_samples"]
+__all__ = [
+    "Library",
+    "is_sample_folder",
+    "reconstruction_sheet",
+    "save_reconstruction",
+    "write_samples",
+]

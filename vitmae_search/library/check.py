@@ -1,4 +1,4 @@
-"""`check`: what may be wrong with a library, and how it is mended."""
+"""`Library.check`: look for damage in a library, and mend it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ class _Findings:
 def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, repair: bool) -> CheckReport:
     """Check projections, the catalogue and each space's index file.
 
-    With `repair` a projection is restored from its model, derived vectors are derived again, and what else
-    is damaged is rebuilt or dropped.
+    Args:
+        catalog: The library's catalogue.
+        vectors: Its index files.
+        spaces: Its spaces and projections.
+        repair: Restore a projection from its model, derive derived vectors again, and rebuild or drop what
+            else is damaged.
     """
     found = _Findings()
     projections = _check_projections(catalog, spaces, found, repair=repair)
@@ -40,7 +44,7 @@ def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, rep
 def _check_projections(
     catalog: Catalog, spaces: Spaces, found: _Findings, *, repair: bool
 ) -> dict[str, Projection]:
-    """Those that are sound, by digest."""
+    """The undamaged projections, by digest."""
     sound = {}
     for space in catalog.spaces():
         if space.projection is None:

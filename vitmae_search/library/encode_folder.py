@@ -17,8 +17,8 @@ from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
 from vitmae_search.evaluation import INSTANCE_VIEWS, instance_views
 from vitmae_search.indexing.batcher import LEAST_BATCH, Outcome, batch_size_for, embed_rows, still_works
-from vitmae_search.indexing.reader import default_workers, prefetch
 from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
 
 OnDone = Callable[[int, int], None]

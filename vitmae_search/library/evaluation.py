@@ -1,4 +1,4 @@
-"""`evaluate`: how good the searches of an embedder are on a folder of photos, beside simple baselines."""
+"""`Library.evaluate`: how good the searches of an embedder are on a folder of photos, beside baselines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitmae_search.evaluation import (
     MethodScores,
     Subject,
     class_figures,
-    colour_histogram,
+    color_histogram,
     draw,
     duplicate_figures,
     find_subject,
@@ -29,14 +29,17 @@ from vitmae_search.evaluation import (
     perceptual_hash,
     raw_pixels,
 )
+from vitmae_search.evaluation.plot import save_plot
 from vitmae_search.indexing.progress import ProgressTeller
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.records import IndexProgress
 
+__all__ = ["Candidate", "evaluate_folder", "save_plot"]
+
 _HASH = "perceptual hash, 64 bits"
 _BASELINES = (
-    Method.of_features("colour histogram, 8³ bins", colour_histogram),
+    Method.of_features("colour histogram, 8³ bins", color_histogram),
     Method.of_features("raw pixels, 32 × 32", raw_pixels),
     Method.of_features("raw grey pixels, 32 × 32", partial(raw_pixels, grey=True)),
     Method.of_features(_HASH, perceptual_hash),
@@ -46,7 +49,7 @@ _BASELINE_PLUGIN = "color_layout"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is to be measured: an open embedder, and the projection that a search would put behind it."""
+    """What is measured: an open embedder, and the projection that a search would apply to its features."""
 
     name: str
     embedder: GuardedEmbedder
@@ -54,9 +57,14 @@ class Candidate:
 
     @classmethod
     def of(cls, embedder: GuardedEmbedder, projection: Projection | None = None) -> Candidate:
-        """Named after its model, and the options that are not the plugin's defaults.
+        """A candidate named after its model and the options that are not the plugin's defaults.
 
-        Raises `ModelError` for a projection that does not fit.
+        Args:
+            embedder: The embedder.
+            projection: The projection.
+
+        Raises:
+            ModelError: The projection does not fit the embedder's features.
         """
         if projection is not None:
             projection.check_fits(embedder.dimension)
@@ -82,13 +90,27 @@ def evaluate_folder(
     host: PluginHost | None = None,
     on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Evaluation:
-    """Measure the candidates, the first one's untrained twin, and the baselines on the photos under `folder`.
+    """Measure candidates, the first one's network untrained, and simple baselines on a folder's photos.
 
-    The first folder below it is a photo's class, or the CSV file `labels` says it (`labels_of_csv`; photos
-    that it does not list take no part). At most `instances` of the photos, drawn by `seed`, are changed and
-    looked for among each other; `limit` draws the photos themselves. Copies count once. What cannot be read
-    is reported. The candidates, whose names differ, stay open. Raises `LabelsError`, `PluginError`, and
-    `EvaluationError` where nothing can be measured.
+    Copies of a photo count once. Photos that cannot be read are reported.
+
+    Args:
+        folder: The photos; the first folder below it is a photo's class.
+        candidates: What is measured, with different names. They stay open.
+        labels: A CSV file of classes (`labels_of_csv`) in place of folders; photos that it does not list
+            are left out.
+        instances: How many photos are changed and looked for among each other, at most.
+        limit: Draw so many of the photos. None takes all.
+        decode: How photos are decoded, "scaled" or "exact".
+        batch_size: Photos embedded at once. None is what suits each method.
+        seed: What is drawn.
+        host: Finds the plugin of a baseline.
+        on_progress: Called at each step.
+
+    Raises:
+        LabelsError: The CSV file is wrong.
+        PluginError: A plugin does not work.
+        EvaluationError: Nothing can be measured.
     """
     teller = ProgressTeller(on_progress, lambda progress: None)
     teller.tell("scanning", 0)
@@ -115,7 +137,7 @@ def evaluate_folder(
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """A method, and what is made of its vectors: other rows of the table, by name, or themselves."""
+    """A method, and the rows that it has in the table: its vectors, or projections of them, by name."""
 
     method: Method
     rows: Mapping[str, Projection | None]
@@ -124,12 +146,12 @@ class _Compared:
 
 
 def _compared(candidates: Sequence[Candidate], host: PluginHost, closing: ExitStack) -> Iterator[_Compared]:
-    """The candidates, and what always stands beside them. What is opened here is closed with `closing`."""
+    """The candidates and the baselines. Embedders that are opened here are closed with `closing`."""
     for candidate in candidates:
         yield _by_plugin(candidate.name, candidate.embedder, candidate.projection)
-    twin = candidates[0].embedder.untrained()
-    if twin is not None:
-        yield _by_plugin(f"{candidates[0].name}, untrained", closing.enter_context(twin))
+    untrained = candidates[0].embedder.random_init()
+    if untrained is not None:
+        yield _by_plugin(f"{candidates[0].name}, untrained", closing.enter_context(untrained))
     if all(candidate.embedder.info.name != _BASELINE_PLUGIN for candidate in candidates):
         with suppress(PluginError):  # it is a plugin like any other, and may be missing
             opened = open_embedder(host.get(_BASELINE_PLUGIN), device="cpu")
@@ -147,7 +169,7 @@ def _by_plugin(name: str, embedder: GuardedEmbedder, projection: Projection | No
 
 
 def _shrink_to(decode: str, compared: Sequence[_Compared]) -> int | None:
-    """What the decoder may scale down to: as a library would for the one that needs the most."""
+    """The side that the decoder may scale down to: what a library would use for the most demanding method."""
     sizes = [one.input_size for one in compared]
     return decode_target(decode, None if None in sizes else max(size for size in sizes if size))
 
@@ -155,24 +177,26 @@ def _shrink_to(decode: str, compared: Sequence[_Compared]) -> int | None:
 def _measured(
     subject: Subject, encoded: Encoded, compared: Sequence[_Compared], teller: ProgressTeller, **where: Any
 ) -> Evaluation:
-    """What was found; `where` says how. Raises `EvaluationError` where nothing can be measured."""
+    """The evaluation; `where` are further fields. Raises `EvaluationError` if nothing can be measured."""
     classes = Classes.of([subject.labels[row] for row in encoded.rows])
     instances = len(encoded.sample) if len(encoded.sample) > 1 else 0
-    if not (classes.asking or instances):
+    if not (classes.queries or instances):
         first = [f"{display_path(one.path)}: {one.reason}" for one in encoded.failures[:1]]
         reason = "; ".join([*classes.notes(), *first])
         raise EvaluationError(f"nothing can be measured on {len(encoded.rows)} photos: {reason}")
-    unseen = [f"{display_path(one.path)} could not be looked into: {one.reason}." for one in subject.problems]
+    unreadable = [
+        f"{display_path(one.path)} could not be looked into: {one.reason}." for one in subject.problems
+    ]
     return Evaluation(
         **where,
         photos=len(encoded.rows),
         classes=len(classes.sizes),
-        queries=classes.asking,
+        queries=classes.queries,
         unlabelled=len(encoded.rows) - len(classes.rows),
         instances=instances,
         copies=encoded.copies,
         failures=encoded.failures,
-        notes=(*unseen, *classes.notes()),
+        notes=(*unreadable, *classes.notes()),
         methods=tuple(_scores(encoded, compared, classes)),
         seconds=teller.seconds,
     )
@@ -181,15 +205,15 @@ def _measured(
 def _scores(encoded: Encoded, compared: Sequence[_Compared], classes: Classes) -> Iterator[MethodScores]:
     own = np.searchsorted(encoded.rows, encoded.sample)
     for one, features, views in zip(compared, encoded.vectors, encoded.views, strict=True):
-        asked = classes.asking and one.classes
+        has_classes = classes.queries and one.classes
         for name, projection in one.rows.items():
             vectors = features if projection is None else projection(features)
             queries = views if projection is None else _projected(views, projection)
-            if asked or len(own) > 1:
+            if has_classes or len(own) > 1:
                 yield MethodScores(
                     name=name,
                     dimension=vectors.shape[1],
-                    neighbours=class_figures(vectors[classes.rows], classes.numbers) if asked else {},
+                    neighbours=class_figures(vectors[classes.rows], classes.numbers) if has_classes else {},
                     instances=instance_figures(vectors[own], queries) if len(own) > 1 else {},
                     duplicates=duplicate_figures(vectors[own], queries) if len(own) > 1 else None,
                 )

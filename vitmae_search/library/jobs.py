@@ -1,8 +1,7 @@
-"""Long jobs as child processes that run the same command a person would type.
+"""Long jobs: child processes that run a command, and the `runs` rows that say how they go.
 
-A child writes its own progress into the catalogue's `runs` row, so it outlives the page that started it.
-
-The `runs` rows of trainings, which leave the library to others: its lock is held only to write the row.
+A child runs the same command that a person would type, and writes its own progress into the catalogue's
+`runs` row, so it outlives the page or program that started it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,37 +23,50 @@ from typing import Any, Literal, TypeVar
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.progress import Report, recorded
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.settings import settings
 
-START_SECONDS = 20.0
-"""How long a child may take until its row is in the catalogue: it imports, and waits for the lock."""
+START_TIMEOUT = 20.0
+"""Seconds until a child's row should be in the catalogue: the child imports, and waits for the lock."""
 
-# Our own import path, and not the folder that this process happens to be in, as `-m` would have it.
-_COMMAND = (
+FINISH_TIMEOUT = 3600.0
+"""Seconds that a finished training waits for the library's lock, to record how it ended."""
+
+# With our own import path; `python -m` would put the current folder first.
+_CHILD_CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "from vitmae_search.cli.main import main; main()"
 )
 
+log = logging.getLogger(__name__)
 
-def log_path(library: Path, key: str) -> Path:
-    """Where the child's stderr goes."""
-    return library / "runs" / f"{key}.log"
+R = TypeVar("R", bound=Report)
 
 
 def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start `vitmae-search COMMAND` on `library` and return its run key and process at once.
+    """Start `vitmae-search COMMAND` in a child process, and return at once.
 
-    The child is in a session of its own: closing the terminal or the app does not end it.
+    The child has a session of its own, so closing the terminal or the app does not end it.
+
+    Args:
+        library: The folder of the library that it works on.
+        command: The command's name, such as "index".
+        arguments: The further words of its command line.
+
+    Returns:
+        The key of its run, and its process.
+
+    Raises:
+        StorageError: The log file cannot be written, or the process cannot be started.
     """
     key = uuid.uuid4().hex
-    log = log_path(library, key)
+    log_file = log_path(library, key)
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with log_file.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  our own command, arguments as a list
                 [
-                    *(sys.executable, "-P", "-c", _COMMAND, json.dumps(_import_path())),
+                    *(sys.executable, "-P", "-c", _CHILD_CODE, json.dumps(_import_path())),
                     *(command, "--library", os.fspath(library), "--run-key", key),
                     *arguments,
                 ],
@@ -64,17 +77,39 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
             )
     except OSError as error:
         raise StorageError(f"cannot start a job in {display_path(library)}: {error.strerror}") from error
-    # Reap it when it ends, so that a finished child does not stay as a zombie that looks alive.
+    # Reap it when it ends: a zombie would look like a process that is still running.
     threading.Thread(target=process.wait, name=f"run-{key[:8]}", daemon=True).start()
     return key, process
 
 
-def _import_path() -> list[str]:
-    return [os.path.abspath(entry) for entry in sys.path]
+def wait_until_recorded(
+    library: Path, key: str, process: subprocess.Popen[bytes], is_recorded: Callable[[], bool]
+) -> None:
+    """Wait until a child's row is in the catalogue, `START_TIMEOUT` seconds at most.
+
+    Args:
+        library: The library's folder.
+        key: The key of the child's run.
+        process: The child.
+        is_recorded: Whether the row is there.
+
+    Raises:
+        LibraryError: The child failed before that, with the last line of its log.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while not is_recorded() and time.monotonic() < deadline:
+        if process.poll() not in (None, 0):
+            raise LibraryError(last_log_line(library, key))
+        time.sleep(0.05)
 
 
-def last_words(library: Path, key: str) -> str:
-    """The last line that the child wrote, for a child that ended before its row was there."""
+def last_log_line(library: Path, key: str) -> str:
+    """The last line that a child wrote to stderr, which says why it failed.
+
+    Args:
+        library: The library's folder.
+        key: The key of the child's run.
+    """
     try:
         lines = log_path(library, key).read_text("utf-8", "replace").strip().splitlines()
     except OSError:
@@ -82,14 +117,25 @@ def last_words(library: Path, key: str) -> str:
     return lines[-1].removeprefix("error: ") if lines else "the job ended without a word"
 
 
-def cancel(run: Run) -> None:
+def log_path(library: Path, key: str) -> Path:
+    """The file that a child's stderr goes to.
+
+    Args:
+        library: The library's folder.
+        key: The key of the child's run.
+    """
+    return library / "runs" / f"{key}.log"
+
+
+def cancel(run: JobRecord) -> None:
     """Ask a running job to stop after its batch. What is finished is kept.
 
-    Raises `LibraryError` where it has ended, or is another machine's or another user's.
+    Raises:
+        LibraryError: It has ended, or is another machine's or another user's.
     """
     if run.state != "running":
         raise LibraryError(f"this run is {run.state} already")
-    if run.host != socket.gethostname():  # the number is another process's here
+    if run.host != socket.gethostname():  # its process id means another process on this machine
         raise LibraryError(f"this run is on the machine {run.host}; stop it there")
     try:
         os.kill(run.pid, signal.SIGTERM)
@@ -99,25 +145,32 @@ def cancel(run: Run) -> None:
         raise LibraryError("this run belongs to another user of this machine") from None
 
 
-log = logging.getLogger(__name__)
-
-END_SECONDS = 3600.0
-"""How long a training that is over waits for whoever writes, to say so."""
-
-R = TypeVar("R", bound=Report)
-
-
 def recorded_training(
     library: Path | None, run_key: str | None, kind: str, arguments: Mapping[str, Any], run: Callable[[], R]
 ) -> R:
-    """What `run` returns; with a key a row of `library` (default: the environment's) tells how it went.
+    """Call `run`, and record how it went in a `runs` row of the library.
 
-    Raises what `run` does, and `LibraryBusy` where another process writes as it begins.
+    The library's lock is held only while the row is written, so that others can write to it meanwhile.
+
+    Args:
+        library: The library's folder; None is the environment's.
+        run_key: The row's key. None records nothing.
+        kind: What is run, such as "pretrain".
+        arguments: What it was given, as plain JSON.
+        run: The training.
+
+    Returns:
+        What `run` returns.
+
+    Raises:
+        LibraryBusy: Another process writes to the library as the training begins.
     """
-    return recorded(_BriefRows(library or settings().library), run_key, kind, arguments, run)
+    return recorded(_TrainingRows(library or settings().library), run_key, kind, arguments, run)
 
 
-class _BriefRows:
+class _TrainingRows:
+    """The `runs` rows of trainings: opens the catalogue anew for each change of a row."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -133,7 +186,11 @@ class _BriefRows:
         error: str | None = None,
     ) -> None:
         try:
-            with CatalogWriter.open_writer(self._folder, wait=END_SECONDS) as writer:
+            with CatalogWriter.open_writer(self._folder, wait=FINISH_TIMEOUT) as writer:
                 writer.finish_run(key, state, report, error)
-        except LibraryError as unsaid:  # the training itself is done, and its folder tells of it
-            log.warning("the library does not know how the training ended: %s", unsaid)
+        except LibraryError as failed:  # the training itself is done, and its folder says so
+            log.warning("the library does not know how the training ended: %s", failed)
+
+
+def _import_path() -> list[str]:
+    return [os.path.abspath(entry) for entry in sys.path]

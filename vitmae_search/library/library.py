@@ -1,13 +1,4 @@
-"""`Library`, the front door: it puts the rooms together and owns what is open.
-
-One `Library` serves many threads. The catalogue is read by anyone at any time; it is written only inside
-`index`, `classify`, `adapt`, `derive_space`, `use_space`, `drop_space` and a repairing `check`, each of which
-holds the writer's lock. A model is loaded when something first needs it.
-
-What the catalogue of a library tells by itself: photos, tags, failures, spaces, runs.
-
-Everything that a library answers without writing to its catalogue. Any thread may ask at any time.
-"""
+"""`Library`: the one object that command line, web app and Python users work with."""
 
 from __future__ import annotations
 
@@ -40,13 +31,13 @@ from vitmae_search.library import jobs
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
-    EmbedderChoice,
     Embedders,
+    EmbedderSelection,
     absolute_model,
-    chosen_projection,
+    read_projection_option,
 )
 from vitmae_search.library.model_speeds import measure_models, with_speeds
-from vitmae_search.library.spaces import Projections, Spaces
+from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, digest, encode_thumbnail, read_photo
 from vitmae_search.records import (
     CheckReport,
@@ -55,12 +46,12 @@ from vitmae_search.records import (
     IndexListing,
     IndexProgress,
     IndexReport,
+    JobRecord,
     LibraryStatus,
     ModelListing,
     Photo,
     PluginListing,
     Reconstruction,
-    Run,
     SearchFilter,
     SearchResult,
     Space,
@@ -82,330 +73,49 @@ if TYPE_CHECKING:
     from vitmae_search.library.adapt.adaptation import AdaptReport
     from vitmae_search.library.adapt.fit import AdaptOptions
 
-
 EVERYTHING = SearchFilter()
 
 
-class LibraryListing:
-    """Lists and counts, and the handles that they are read by. An absent library answers as an empty one."""
+class Library:
+    """A photo library: a folder with a catalogue (SQLite), vector indexes (FAISS) and thumbnails.
 
-    def __init__(
-        self, folder: Path, choice: EmbedderChoice, embedders: Embedders, *, background: bool = False
-    ) -> None:
-        self.folder = folder
-        self.thumbnails = ThumbnailStore(folder / "thumbnails")
-        self._choice = choice
-        self._embedders = embedders
-        self._projections = Projections(folder / "projections")
-        self._spaces = Spaces(embedders, self._projections)
-        self._vectors = VectorCache(folder / "vectors", background=background)
-        self._embedded = Embedded()
-        self._lock = threading.Lock()
-        self._reader: Catalog | None = None
+    Open one with `Library.open`, best in a `with` block. Opening creates nothing on disk; the first `index`
+    does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
-    def status(self) -> LibraryStatus:
-        """Counts, folders and spaces; all zero for a library that is not there yet."""
-        catalog = self._catalog_or_none()
-        if catalog is None:
-            return LibraryStatus(os.fspath(self.folder), 0, 0, 0, 0, (), ())
-        return catalog.status()
+    One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
+    `derive_space`, `use_space`, `drop_space` and a repairing `check` write to the catalogue, and each holds
+    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
 
-    def photo(self, photo_id: int) -> Photo | None:
-        """The photo with this id."""
-        catalog = self._catalog_or_none()
-        return catalog.photo(photo_id) if catalog else None
+    Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
-    def photos(
-        self, where: SearchFilter = EVERYTHING, *, offset: int = 0, limit: int | None = None
-    ) -> list[Photo]:
-        """Photos on disk, newest first."""
-        catalog = self._catalog_or_none()
-        return catalog.photos(where, offset=offset, limit=limit) if catalog else []
-
-    def count_photos(self, where: SearchFilter = EVERYTHING) -> int:
-        """How many photos on disk pass the filter."""
-        catalog = self._catalog_or_none()
-        return catalog.count_photos(where) if catalog else 0
-
-    def tags(self, photo_id: int) -> list[Tag]:
-        """What classifiers say of the photo: one classifier after the other, each with its surest first."""
-        return self._catalog().tags(self._photo(photo_id).content_id)
-
-    def tag_counts(self) -> dict[str, int]:
-        """Every tag of a photo on disk, and how many photos have it, the most frequent first."""
-        catalog = self._catalog_or_none()
-        return catalog.tag_counts() if catalog else {}
-
-    def failures(self, space: int | None = None) -> list[Failure]:
-        """Files without a vector in this space (default: the current one), with reasons."""
-        catalog = self._catalog_or_none()
-        if catalog is None or not catalog.spaces():
-            return []
-        return catalog.failures(self._space(space).space_id)
-
-    def thumbnail(self, photo_id: int) -> bytes | None:
-        """JPEG bytes: from the cache, else made from the file. None where neither can be had."""
-        photo = self._photo(photo_id)
-        stored = self.thumbnails.get(photo.digest)
-        if stored is not None:
-            return stored
-        try:
-            data = read_photo(photo.path)
-            image = decode(data, path=photo.path, shrink_to=THUMBNAIL_SIDE).image
-        except PhotoError:
-            return None
-        name = digest(data)  # of what was read: the file may have changed since it was indexed
-        with suppress(StorageError):
-            self.thumbnails.put(name, image)
-        return self.thumbnails.get(name) or encode_thumbnail(image)
-
-    def index_of(self, space: int | None = None) -> IndexListing:
-        """Which index a space (default: the current one) is searched with, and why."""
-        return self._vectors.describe(self._catalog().vector_source(self._space(space).space_id))
-
-    def spaces(self) -> list[Space]:
-        """The embedding spaces, oldest first."""
-        catalog = self._catalog_or_none()
-        return catalog.spaces() if catalog else []
-
-    def runs(self, limit: int = 20) -> list[Run]:
-        """The newest long jobs, from any process."""
-        catalog = self._catalog_or_none()
-        return catalog.runs(limit) if catalog else []
-
-    def run(self, key: str) -> Run | None:
-        """The job with this key, once it has begun."""
-        catalog = self._catalog_or_none()
-        return catalog.run(key) if catalog else None
-
-    def close(self) -> None:
-        """Give the models' memory and the catalogue back."""
-        try:
-            self._vectors.close()
-            self._embedders.close()
-        finally:
-            with self._lock:
-                reader, self._reader = self._reader, None
-            if reader is not None:
-                reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _catalog(self) -> Catalog:
-        with self._lock:
-            if self._reader is not None and self._reader.replaced:
-                replaced, self._reader = self._reader, None
-                replaced.close()
-                self._vectors = self._vectors.renewed()
-            if self._reader is None:
-                self._reader = Catalog.open(self.folder)
-            return self._reader
-
-    def _catalog_or_none(self) -> Catalog | None:
-        try:
-            return self._catalog()
-        except LibraryEmpty:
-            return None
-
-    def _current_space_or_none(self) -> Space | None:
-        catalog = self._catalog_or_none()
-        return catalog.current_space() if catalog else None
-
-    def _space(self, space_id: int | None) -> Space:
-        catalog = self._catalog()
-        if space_id is not None:
-            return catalog.space(space_id)
-        chosen = self._spaces.chosen(self._choice, catalog) or catalog.current_space()
-        if chosen is None:
-            raise LibraryEmpty("nothing is indexed yet; begin with `vitmae-search index FOLDER`")
-        return chosen
-
-    def _photo(self, photo_id: int) -> Photo:
-        photo = self._catalog().photo(photo_id)
-        if photo is None:
-            raise LibraryError(f"the library has no photo with id {photo_id}")
-        return photo
-
-
-class LibraryReader(LibraryListing):
-    """The reading half of `Library`. A library that is not there yet answers as an empty one."""
-
-    def search(
-        self,
-        query: Query,
-        *,
-        k: int = 10,
-        space: int | None = None,
-        where: SearchFilter = EVERYTHING,
-        offset: int = 0,
-    ) -> SearchResult:
-        """The `k` photos most like `query` (a path, a file's bytes, or a PIL image), best first.
-
-        A file whose digest the catalogue knows is found by its stored vector, without a model. Raises
-        `LibraryEmpty`, `SpaceError`, `PhotoError`, `PluginError`, `ModelError`.
-        """
-        started = time.perf_counter()
-        catalog = self._catalog()
-        chosen = self._space(space)
-        asked = query_vector(
-            query, catalog, chosen, lambda: self._spaces.embedder(catalog, chosen), self._embedded
-        )
-        hits = retrieve(
-            catalog,
-            self._index(chosen),
-            chosen,
-            asked.vector,
-            k=k,
-            where=where,
-            offset=offset,
-            own=asked.content_id,
-        )
-        return SearchResult(hits, chosen, asked.known, time.perf_counter() - started)
-
-    def similar(
-        self,
-        photo_id: int,
-        *,
-        k: int = 10,
-        space: int | None = None,
-        where: SearchFilter = EVERYTHING,
-        offset: int = 0,
-    ) -> SearchResult:
-        """The `k` photos most like one of the library's, which is itself left out. No model runs."""
-        started = time.perf_counter()
-        catalog = self._catalog()
-        chosen = self._space(space)
-        photo = self._photo(photo_id)
-        vector = catalog.vector(chosen.space_id, photo.content_id)
-        if vector is None:
-            raise SpaceError(
-                f"{display_path(photo.path)} has no vector in space {chosen.space_id} yet; "
-                "index its folder again"
-            )
-        hits = retrieve(
-            catalog,
-            self._index(chosen),
-            chosen,
-            vector,
-            k=k,
-            where=where,
-            offset=offset,
-            without=photo.content_id,
-        )
-        return SearchResult(hits, chosen, True, time.perf_counter() - started)
-
-    def warm(self, *, model: bool = False) -> None:
-        """Open what the first search would: the vector index, and with `model` the model, which runs once.
-
-        Does nothing in an empty library. Raises what `search` raises.
-        """
-        if self._current_space_or_none() is None:
-            return
-        space = self._space(None)
-        self._index(space)
-        if model:
-            embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
-
-    def rest(self, *, after: float = 0.0) -> int:
-        """Let open models give their device's memory back until they are asked again.
-
-        Those that were asked nothing for `after` seconds, whose plugins can (`Resting`); what is at work goes
-        on. Returns how many did.
-        """
-        return self._embedders.rest(after=after)
-
-    def reconstruct(
-        self,
-        query: Query | int,
-        *,
-        mask_ratio: float = 0.75,
-        seed: int = 0,
-        mask: NDArray[np.bool_] | None = None,
-    ) -> Reconstruction:
-        """Hide patches of a picture, or of the photo with this id, and let the model fill them in.
-
-        `mask_ratio` 0 ≤ r < 1 and `seed` choose the patches, or `mask` (gh, gw) bool, True = hidden.
-        The model is the chosen one, else the current space's if it can, else the bundled one.
-        """
-        picture = require_file(self._photo(query).path) if isinstance(query, int) else query
-        reconstructor = self._embedders.reconstructor(self._choice, self._current_space_or_none())
-        return reconstructor.reconstruct(query_image(picture), mask_ratio=mask_ratio, seed=seed, mask=mask)
-
-    def evaluate(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        labels: str | os.PathLike[str] | None = None,
-        instances: int = 1000,
-        limit: int | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
-    ) -> Evaluation:
-        """How good searches are on the photos of `folder`, with what `index` would embed with now.
-
-        The photos need not be in the library, which is not written to. See `evaluating.evaluate_folder`.
-        """
-        from vitmae_search.library.evaluation import Candidate, evaluate_folder
-
-        chosen = self._spaces.features(self._choice, self._catalog_or_none())
-        return evaluate_folder(
-            folder,
-            [Candidate.of(chosen.embedder, chosen.projection)],
-            labels=labels,
-            instances=instances,
-            limit=limit,
-            decode=chosen.decode,
-            batch_size=batch_size,
-            seed=seed,
-            host=self._embedders.host,
-            on_progress=on_progress,
-        )
-
-    def plugins(self) -> list[PluginListing]:
-        """Every plugin found, broken ones with their error."""
-        return self._embedders.host.listings()
-
-    def models(self) -> list[ModelListing]:
-        """Every model that a plugin can name, with the speed that this machine remembers of it."""
-        return with_speeds(self._embedders.models())
-
-    def measure_models(self, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
-        """As `models`, but measure first how fast each one on this machine embeds, and remember it.
-
-        On the library's device and in its precision. `on_model` is told each one's name before its turn of
-        a few seconds. One that does not open says why in its note. Raises `DeviceError` where that is why
-        none was measured.
-        """
-        return measure_models(self._embedders, on_model)
-
-    def _index(self, space: Space) -> VectorIndex:
-        return self._vectors.open(self._catalog().vector_source(space.space_id))
-
-
-class Library(LibraryReader):
-    """A folder with a catalogue (SQLite), vector indexes (FAISS) and thumbnails.
-
-    Open it with `Library.open`; it is a context manager. Opening creates nothing on disk.
+    Attributes:
+        folder: The library's folder, absolute.
+        thumbnails: The small JPEGs that the app shows, by content digest.
     """
 
     def __init__(
         self,
         folder: Path,
-        choice: EmbedderChoice,
+        selection: EmbedderSelection,
         embedders: Embedders,
-        batch_size: int | None,
+        batch_size: int | None = None,
         *,
         background: bool = False,
     ) -> None:
-        super().__init__(folder, choice, embedders, background=background)
+        """Put the parts together; `Library.open` is the way to make one."""
+        self.folder = folder
+        self.thumbnails = ThumbnailStore(folder / "thumbnails")
+        self._selection = selection
+        self._embedders = embedders
+        self._projections = ProjectionFiles(folder / "projections")
+        self._spaces = Spaces(embedders, self._projections)
+        self._vectors = VectorCache(folder / "vectors", background=background)
+        self._embedded = Embedded()
         self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._reader: Catalog | None = None
+
+    # Opening and closing
 
     @classmethod
     def open(
@@ -423,25 +133,72 @@ class Library(LibraryReader):
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
         background: bool = False,
     ) -> Self:
-        """Open the library in folder `path` (default: the environment's, see `settings`).
+        """Open the library in a folder, which need not exist yet.
 
-        `embedder`, `model`, `options` and `decode` choose what `index` embeds with and `search` searches
-        in; without any of them that is the library's current space, or the bundled model in a new library.
-        `projection` is a file (or what was read from it), "none" to search in the features themselves, or
-        None: the current space's where nothing else is chosen, and otherwise the model's own if it has one.
-        A batch has `batch_size` photos; None is what suits the model and its device, 32 or more.
-        With `background`, as in the app, a thread checks the indexes that are searched and makes faster
-        ones, until `close`; without it `index` does.
-        Raises `ModelError` for a file that is no projection.
+        `embedder`, `model`, `options` and `decode` select what `index` embeds with and what `search` searches
+        in. Without any of them that is the library's current space, or the bundled model in a new library.
+
+        Args:
+            path: The library's folder. None is the environment's (`VITMAE_SEARCH_LIBRARY`), else the one in
+                the user-data folder.
+            embedder: The name of an embedding plugin, such as "vitmae" or "color_layout".
+            model: A bundled model's name, a folder or weights file, or a hub id.
+            options: Further options of the plugin, by name.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            precision: The encoder's arithmetic: "auto", "fp32" or "bf16".
+            decode: "scaled" lets the JPEG decoder scale large photos down, "exact" decodes every pixel.
+                None is the current space's mode, else "scaled".
+            projection: A projection or its file, which turns features into the vectors that are searched;
+                "none" searches the features themselves. None or "auto" is the current space's projection
+                where nothing else is selected, else the model's own if it has one.
+            batch_size: Photos that are encoded and recorded at once. None is what suits the model and its
+                device, 32 or more.
+            plugin_folders: Folders with plugins of your own.
+            background: Let a thread check vector indexes and build faster ones until `close`, as the app
+                does; without it, `index` does this.
+
+        Returns:
+            The open library; it is a context manager that closes itself.
+
+        Raises:
+            ModelError: `projection` is a file that is none.
+
+        Examples:
+            >>> from vitmae_search import Library
+            >>> with Library.open("a-new-folder", embedder="color_layout") as library:
+            ...     library.status().photos
+            0
         """
         if path is None:
             from vitmae_search.settings import settings
 
             path = settings().library
-        folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
-        choice = EmbedderChoice(embedder, model, dict(options or {}), decode, chosen_projection(projection))
+        selection = EmbedderSelection(
+            embedder, model, dict(options or {}), decode, read_projection_option(projection)
+        )
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
-        return cls(folder, choice, embedders, batch_size, background=background)
+        return cls(Path(_absolute(path)), selection, embedders, batch_size, background=background)
+
+    def close(self) -> None:
+        """Free the models' memory, stop the background thread, and close the catalogue."""
+        try:
+            self._vectors.close()
+            self._embedders.close()
+        finally:
+            with self._lock:
+                reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Index, classify, adapt
 
     def index(
         self,
@@ -454,22 +211,56 @@ class Library(LibraryReader):
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> IndexReport:
-        """Bring the catalogue up to date with what is in `folders` (one, or several).
+        """Bring the library up to date with the photos in one or several folders.
 
-        `workers` photos are read at a time (default: one for each core). To run again is to resume. Raises
-        `LibraryBusy` while another process writes, and `LibraryError` for a folder that is not there and
-        never was.
+        Only new and changed photos are read and embedded. To run it again is to resume: whatever was
+        finished is kept. A photo that cannot be used is reported with its reason and stops no other.
+
+        Args:
+            folders: A folder, or several. Those inside them are included, hidden ones are not.
+            exclude: Glob patterns of names or paths to skip.
+            retry_failed: Try files again that failed before and have not changed since.
+            workers: Photos that are read and decoded at a time. None is one for each core.
+            on_progress: Called at each step.
+            cancelled: Asked again and again; once it returns True the run ends after its batch.
+            run_key: The name of the run in `runs`. None makes a new one.
+
+        Returns:
+            Counts of what was found and done, and the failures with their reasons.
+
+        Raises:
+            LibraryBusy: Another process writes to the library.
+            LibraryError: A folder is not there and never was.
+            StorageError: The disk is full, or the library's folder cannot be written.
+            PluginError: The embedder is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     first, second = library.index(photos), library.index(photos)
+            >>> first.added, second.added, second.unchanged
+            (3, 0, 3)
+            >>> temporary.cleanup()
         """
-        if isinstance(folders, str | os.PathLike):
-            folders = [folders]
-        paths = [os.path.abspath(os.path.expanduser(os.fspath(folder))) for folder in folders]
+        paths = [_absolute(folder) for folder in _listed(folders)]
         if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
-            self._spaces.features(self._choice, None).known.open()  # what fails leaves no empty library
+            # Load the model before the catalogue is made: if that fails, no empty library stays behind.
+            self._spaces.resolve(self._selection, None).lazy.open()
         with CatalogWriter.open_writer(self.folder) as catalog:
             return index_folders(
                 catalog,
                 paths,
-                open_target=lambda: self._spaces.target(self._choice, catalog),
+                open_target=lambda: self._spaces.target(self._selection, catalog),
                 vectors=self._vectors,
                 thumbnails=self.thumbnails,
                 batch_size=self._batch_size,
@@ -494,11 +285,32 @@ class Library(LibraryReader):
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> ClassifyReport:
-        """Give the photos on disk (in the folder `under`) tags, with the classifier that `model` names.
+        """Give the library's photos tags, with a classifier.
 
-        At most `k` tags a photo, none below `min_confidence`. Photos that this classifier has seen, asked
-        for the same, are passed over; `again` classifies them anew. To run again is to resume. Raises
-        `LibraryEmpty`, `LibraryBusy`, `PluginError`, `ModelError`, `DeviceError`.
+        Photos that this classifier has seen with the same `k` and `min_confidence` are passed over, so to
+        run it again is to resume.
+
+        Args:
+            model: A folder that `vitmae-search finetune` wrote, any `ViTForImageClassification` checkpoint,
+                or a hub id.
+            plugin: The name of the plugin that opens the model.
+            k: Tags a photo gets at most.
+            min_confidence: Least confidence of a tag, 0 to 1.
+            under: Only photos in this folder. None is all.
+            again: Classify photos anew that this classifier has seen.
+            on_progress: Called at each step.
+            cancelled: Asked again and again; once it returns True the run ends after its batch.
+            run_key: The name of the run in `runs`. None makes a new one.
+
+        Returns:
+            Counts of what was done, and the failures with their reasons.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            PluginError: The plugin is not there, or cannot classify.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
         """
         self._catalog()
         source = absolute_model(os.fspath(model))
@@ -506,9 +318,9 @@ class Library(LibraryReader):
             source,
             top=k,
             min_confidence=min_confidence,
-            under=None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under))),
+            under=None if under is None else _absolute(under),
             again=again,
-            decode=self._choice.decode or DEFAULT_DECODE,
+            decode=self._selection.decode or DEFAULT_DECODE,
             batch_size=self._batch_size,
         )
         with CatalogWriter.open_writer(self.folder) as catalog:
@@ -531,20 +343,40 @@ class Library(LibraryReader):
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> AdaptReport:
-        """Learn a projection from photos of `folder`, and use it if it finds photos held out better.
+        """Learn a projection from a folder's photos, and use it if it finds photos held out better.
 
-        Only a sample of the folder is read, and none of the library's photos: the new space is made of its
-        stored features. With `output` the projection is written to that file instead, and no library is
-        needed. Raises `TrainingError` for too few photos, `ConfigError`, `LibraryEmpty`, `LibraryBusy`,
-        `SpaceError` where nothing is indexed with the model, `PluginError`, `ModelError`, `DeviceError`.
+        Only a sample of the folder is read. The new space is made of the library's stored features, so none
+        of the library's own photos is read.
+
+        Args:
+            folder: Photos to learn from, without labels. They need not be in the library.
+            options: How much to learn and how. None is the defaults.
+            output: Write the projection to this file instead; then no library is needed, and none changes.
+            on_progress: Called at each step.
+            cancelled: Asked again and again; once it returns True the run ends and changes nothing.
+            run_key: The name of the run in `runs`. None makes a new one.
+
+        Returns:
+            What was learned from, and how often changed photos were found before and after.
+
+        Raises:
+            TrainingError: The folder has too few photos.
+            ConfigError: An option is out of range.
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: Nothing is indexed with this model.
+            LibraryBusy: Another process writes to the library.
+            StorageError: `output` cannot be written.
+            PluginError: The embedder is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
         """
         from vitmae_search.library.adapt.fit import AdaptOptions
         from vitmae_search.library.adapt.save import AdaptJob, adapt_library, adapt_to_file
 
         job = AdaptJob(
-            os.path.abspath(os.path.expanduser(os.fspath(folder))),
+            _absolute(folder),
             options or AdaptOptions(),
-            self._choice,
+            self._selection,
             self._spaces,
             self._embedders.device,
             self._batch_size or LEAST_BATCH,
@@ -552,38 +384,244 @@ class Library(LibraryReader):
             cancelled,
         )
         if output is not None:
-            return adapt_to_file(job, self._catalog_or_none(), Path(os.path.expanduser(output)).absolute())
+            file = Path(os.path.expanduser(output)).absolute()
+            return adapt_to_file(job, self._catalog_or_none(), file)
         self._catalog()
         with CatalogWriter.open_writer(self.folder) as catalog:
             return adapt_library(job, catalog, self._vectors, run_key or uuid.uuid4().hex)
 
-    def start_index(self, folder: str | os.PathLike[str], *options: str) -> str:
-        """Index `folder` in a child process; see `start_job`."""
-        return self.start_job("index", folder, *options)
+    # Search
 
-    def start_job(self, command: str, folder: str | os.PathLike[str], *options: str) -> str:
-        """Run `vitmae-search COMMAND FOLDER` in a child process, and return its run key.
+    def search(
+        self,
+        query: Query,
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+    ) -> SearchResult:
+        """The photos that look most like a picture, best first.
 
-        It returns as soon as the job's `runs` row is there. `options` are those of the command. Raises
-        `LibraryError` with the child's own words if it ends before that.
+        A file whose digest the catalogue knows is found by its stored vector, and no model runs.
+
+        Args:
+            query: A file's path, a file's bytes, or a PIL image.
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page.
+
+        Returns:
+            Up to `k` hits with scores (cosines, 1 is the same picture), one for each distinct content.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or its model has changed since.
+            PhotoError: The query cannot be read or decoded.
+            PluginError: The embedder is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     hits = library.search(Image.new("RGB", (32, 32), "crimson"), k=2).hits
+            >>> [(hit.rank, Path(hit.photo.path).name) for hit in hits][0]
+            (1, 'red.png')
+            >>> temporary.cleanup()
         """
-        path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
-        if not os.path.isdir(path):
-            raise LibraryError(f"{display_path(path)} is not a folder on this machine")
-        key, process = jobs.start(self.folder, command, ["--json", *options, "--", path])
-        deadline = time.monotonic() + jobs.START_SECONDS
-        while self.run(key) is None and time.monotonic() < deadline:
-            if process.poll() not in (None, 0):
-                raise LibraryError(jobs.last_words(self.folder, key))
-            time.sleep(0.05)
-        return key
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), self._space(space)
+        found = query_vector(
+            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._embedded
+        )
+        index, own = self._vector_index(searched), found.content_id
+        hits = retrieve(catalog, index, searched, found.vector, k=k, where=where, offset=offset, own=own)
+        return SearchResult(hits, searched, found.known, time.perf_counter() - started)
 
-    def cancel_run(self, key: str) -> None:
-        """Ask a running job to stop after its batch; what is finished is kept. Raises `LibraryError`."""
-        run = self.run(key)
-        if run is None:
-            raise LibraryError("there is no such run")
-        jobs.cancel(run)
+    def similar(
+        self,
+        photo_id: int,
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+    ) -> SearchResult:
+        """The photos that look most like one of the library's, which is itself left out. No model runs.
+
+        Args:
+            photo_id: The photo's id.
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page.
+
+        Returns:
+            Up to `k` hits, as from `search`.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: The library has no photo with this id.
+            SpaceError: There is no such space, or the photo has no vector in it.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "tomato", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     red = next(photo for photo in library.photos() if photo.path.endswith("red.png"))
+            ...     hits = library.similar(red.photo_id).hits
+            >>> [Path(hit.photo.path).name for hit in hits]
+            ['tomato.png', 'blue.png']
+            >>> temporary.cleanup()
+        """
+        started = time.perf_counter()
+        catalog, searched, photo = self._catalog(), self._space(space), self._photo(photo_id)
+        vector = catalog.vector(searched.space_id, photo.content_id)
+        if vector is None:
+            raise SpaceError(
+                f"{display_path(photo.path)} has no vector in space {searched.space_id} yet; "
+                "index its folder again"
+            )
+        index, without = self._vector_index(searched), photo.content_id
+        hits = retrieve(catalog, index, searched, vector, k=k, where=where, offset=offset, without=without)
+        return SearchResult(hits, searched, True, time.perf_counter() - started)
+
+    # Browse
+
+    def status(self) -> LibraryStatus:
+        """Counts, folders and spaces; all zero for a library that is not there yet."""
+        catalog = self._catalog_or_none()
+        if catalog is None:
+            return LibraryStatus(os.fspath(self.folder), 0, 0, 0, 0, (), ())
+        return catalog.status()
+
+    def photo(self, photo_id: int) -> Photo | None:
+        """The photo with this id, None where there is none."""
+        catalog = self._catalog_or_none()
+        return catalog.photo(photo_id) if catalog else None
+
+    def photos(
+        self, where: SearchFilter = EVERYTHING, *, offset: int = 0, limit: int | None = None
+    ) -> list[Photo]:
+        """The photos on disk, newest first.
+
+        Args:
+            where: Which of them.
+            offset: Photos to skip, for the next page.
+            limit: Photos to list at most. None is all.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.photos(where, offset=offset, limit=limit) if catalog else []
+
+    def count_photos(self, where: SearchFilter = EVERYTHING) -> int:
+        """How many photos on disk pass the filter."""
+        catalog = self._catalog_or_none()
+        return catalog.count_photos(where) if catalog else 0
+
+    def thumbnail(self, photo_id: int) -> bytes | None:
+        """A photo as a small JPEG: from the cache, else made from its file.
+
+        Returns:
+            The JPEG's bytes, or None where the cache has none and the file cannot be read.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        photo = self._photo(photo_id)
+        stored = self.thumbnails.get(photo.digest)
+        if stored is not None:
+            return stored
+        try:
+            data = read_photo(photo.path)
+            image = decode(data, path=photo.path, shrink_to=THUMBNAIL_SIDE).image
+        except PhotoError:
+            return None
+        name = digest(data)  # of what was read: the file may have changed since it was indexed
+        with suppress(StorageError):
+            self.thumbnails.put(name, image)
+        return self.thumbnails.get(name) or encode_thumbnail(image)
+
+    def tags(self, photo_id: int) -> list[Tag]:
+        """A photo's tags, classifier by classifier, each with its surest first.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        return self._catalog().tags(self._photo(photo_id).content_id)
+
+    def tag_counts(self) -> dict[str, int]:
+        """Every tag of a photo on disk, and how many photos have it, the most frequent first."""
+        catalog = self._catalog_or_none()
+        return catalog.tag_counts() if catalog else {}
+
+    def failures(self, space: int | None = None) -> list[Failure]:
+        """Files without a vector in a space (its id; None is the selected or current one), with reasons.
+
+        Raises:
+            SpaceError: There is no such space.
+        """
+        catalog = self._catalog_or_none()
+        if catalog is None or not catalog.spaces():
+            return []
+        return catalog.failures(self._space(space).space_id)
+
+    # Spaces
+
+    def spaces(self) -> list[Space]:
+        """The embedding spaces, oldest first; one of them is current.
+
+        A space holds the vectors that one model with one set of options made. Vectors of different spaces
+        are never compared.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> Image.new("RGB", (64, 48), "red").save(photos / "red.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     spaces = library.spaces()
+            >>> [(space.space_id, space.plugin, space.vectors, space.current) for space in spaces]
+            [(1, 'color_layout', 1, True)]
+            >>> temporary.cleanup()
+        """
+        catalog = self._catalog_or_none()
+        return catalog.spaces() if catalog else []
+
+    def use_space(self, space_id: int) -> None:
+        """Make a space the current one, which searches use.
+
+        Raises:
+            SpaceError: There is no such space.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            catalog.use_space(space_id)
 
     def derive_space(
         self,
@@ -592,12 +630,22 @@ class Library(LibraryReader):
         parent: int | None = None,
         use: bool = True,
     ) -> Space:
-        """The space that a projection makes of stored features, made where there is none. No photo is read.
+        """Make a space of stored features by a projection; no photo is read.
 
-        `projection` is one, or its file; None is the model's own, for which alone the model is opened.
-        `parent` is the space of features (default: those of the current space). The new space becomes the
-        current one, unless `use` is false. Raises `ModelError` for a projection that is none or does not
-        fit, `SpaceError`, `LibraryEmpty`, `LibraryBusy`, `StorageError`.
+        Args:
+            projection: A projection, or its file. None is the model's own, for which the model is opened.
+            parent: The id of the space of features. None is the one that the current space comes from.
+            use: Make the new space the current one.
+
+        Returns:
+            The space, which may have been there before.
+
+        Raises:
+            ModelError: The file is no projection, or does not fit the features.
+            SpaceError: There is no such space of features, or its model has no projection of its own.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The disk is full, or the library's folder cannot be written.
         """
         features = self._catalog().features_space(self._space(None).features_id if parent is None else parent)
         if projection is None:
@@ -612,14 +660,14 @@ class Library(LibraryReader):
             self._vectors.speed_up(source)
         return made
 
-    def use_space(self, space_id: int) -> None:
-        """Make this the current space. Raises `SpaceError`."""
-        self._catalog()
-        with CatalogWriter.open_writer(self.folder) as catalog:
-            catalog.use_space(space_id)
-
     def drop_space(self, space_id: int) -> None:
-        """Delete a space and its vectors; photos stay. Raises `SpaceError`, for features in use as well."""
+        """Delete a space with its vectors, and its projection if no other space has it. Photos stay.
+
+        Raises:
+            SpaceError: There is no such space, or another one is derived from it.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
         space = self._catalog().space(space_id)
         with CatalogWriter.open_writer(self.folder) as catalog:
             catalog.drop_space(space_id)
@@ -628,8 +676,269 @@ class Library(LibraryReader):
                 self._projections.discard(space.projection)
         self._vectors.discard(space.fingerprint)
 
+    def index_info(self, space: int | None = None) -> IndexListing:
+        """Which kind of vector index a space (its id; None is the current one) is searched with, and why.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        return self._vectors.describe(self._catalog().vector_source(self._space(space).space_id))
+
+    # Jobs
+
+    def start_job(self, command: str, folder: str | os.PathLike[str], *options: str) -> str:
+        """Run `vitmae-search COMMAND FOLDER` on this library in a child process.
+
+        The child goes on when this process ends. It reports through its row in `runs`; `cancel_run` stops it.
+
+        Args:
+            command: "index", "adapt", "classify" or "pretrain".
+            folder: The folder that the command works on.
+            *options: Further words of its command line.
+
+        Returns:
+            The key of its run, as soon as its row is in `runs`.
+
+        Raises:
+            LibraryError: The folder is not there, or the child ended before its row was; then the message is
+                the child's own.
+            StorageError: The child could not be started.
+        """
+        path = _absolute(folder)
+        if not os.path.isdir(path):
+            raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+        key, process = jobs.start(self.folder, command, ["--json", *options, "--", path])
+        jobs.wait_until_recorded(self.folder, key, process, lambda: self.run(key) is not None)
+        return key
+
+    def runs(self, limit: int = 20) -> list[JobRecord]:
+        """The newest long jobs of any process, at most `limit`."""
+        catalog = self._catalog_or_none()
+        return catalog.runs(limit) if catalog else []
+
+    def run(self, key: str) -> JobRecord | None:
+        """The job with this key, None before it has begun."""
+        catalog = self._catalog_or_none()
+        return catalog.run(key) if catalog else None
+
+    def cancel_run(self, key: str) -> None:
+        """Ask a running job to stop after its batch; what is finished is kept.
+
+        Raises:
+            LibraryError: There is no such job, it has ended, or it is another machine's or user's.
+        """
+        run = self.run(key)
+        if run is None:
+            raise LibraryError("there is no such run")
+        jobs.cancel(run)
+
+    # Inspect
+
+    def reconstruct(
+        self,
+        query: Query | int,
+        *,
+        mask_ratio: float = 0.75,
+        seed: int = 0,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Reconstruction:
+        """Hide patches of a picture and let the model fill them in.
+
+        The model is the selected one, else the current space's if it can reconstruct, else the bundled one.
+
+        Args:
+            query: A file's path, a file's bytes, a PIL image, or the id of a photo of the library.
+            mask_ratio: The share of patches to hide, 0 ≤ r < 1.
+            seed: Which ones are hidden; equal seeds hide the same.
+            mask: (gh, gw) bool, True where a patch is hidden, in place of `mask_ratio` and `seed`.
+
+        Returns:
+            The original, masked and reconstructed pictures, (H, W, 3) uint8 at the model's size, with the
+            error of each patch.
+
+        Raises:
+            PhotoError: The picture cannot be read or decoded.
+            NoDecoder: The model is an encoder alone.
+            PluginError: The plugin is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+
+        Examples:
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> with Library.open("a-new-folder") as library:
+            ...     made = library.reconstruct(Image.new("RGB", (64, 64), "red"), mask_ratio=0.5, seed=0)
+            >>> made.reconstruction.shape, made.mask.shape, int(made.mask.sum())
+            ((64, 64, 3), (8, 8), 32)
+        """
+        picture = require_file(self._photo(query).path) if isinstance(query, int) else query
+        reconstructor = self._embedders.reconstructor(self._selection, self._current_space_or_none())
+        return reconstructor.reconstruct(query_image(picture), mask_ratio=mask_ratio, seed=seed, mask=mask)
+
+    # Evaluate
+
+    def evaluate(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        labels: str | os.PathLike[str] | None = None,
+        instances: int = 1000,
+        limit: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+    ) -> Evaluation:
+        """Measure how good searches are on a folder of photos, with what `index` would embed with now.
+
+        The photos need not be in the library, which is not written to.
+
+        Args:
+            folder: The photos; the first folder below it is a photo's class.
+            labels: A CSV file with the columns path and label, in place of folders as classes.
+            instances: How many photos are changed and looked for, at most; 0 measures classes alone.
+            limit: Draw so many of the photos. None takes all.
+            seed: What is drawn.
+            batch_size: Photos embedded at once. None is what suits the model.
+            on_progress: Called at each step.
+
+        Returns:
+            The scores of the model and of simple baselines, each with its 95 % interval.
+
+        Raises:
+            EvaluationError: Nothing can be measured on these photos.
+            LabelsError: The CSV file is wrong.
+            PluginError: The embedder is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+        """
+        from vitmae_search.library.evaluation import Candidate, evaluate_folder
+
+        selected = self._spaces.resolve(self._selection, self._catalog_or_none())
+        return evaluate_folder(
+            folder,
+            [Candidate.of(selected.embedder, selected.projection)],
+            labels=labels,
+            instances=instances,
+            limit=limit,
+            decode=selected.decode,
+            batch_size=batch_size,
+            seed=seed,
+            host=self._embedders.host,
+            on_progress=on_progress,
+        )
+
+    # Plugins and models
+
+    def plugins(self) -> list[PluginListing]:
+        """Every plugin that was found, broken ones with their error."""
+        return self._embedders.host.listings()
+
+    def models(self) -> list[ModelListing]:
+        """Every model that a plugin can name, with its speed where `measure_models` measured it."""
+        return with_speeds(self._embedders.models())
+
+    def measure_models(self, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
+        """As `models`, but first measure how fast each one on this machine embeds, and store the figure.
+
+        Each takes a few seconds, on the library's device and in its precision.
+
+        Args:
+            on_model: Called with each model's name before it is measured.
+
+        Returns:
+            The models; one that could not be opened says why in its note.
+
+        Raises:
+            DeviceError: None could be measured, because of the device.
+        """
+        return measure_models(self._embedders, on_model)
+
+    # Maintenance
+
     def check(self, *, repair: bool = False) -> CheckReport:
-        """Look for damage in the catalogue, projections and index files, and mend what can be mended."""
+        """Look for damage in the catalogue, projections and index files; with `repair`, mend what can be.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryDamaged: The catalogue cannot be read at all.
+            LibraryBusy: Another process writes to the library, and there is something to mend.
+        """
         from vitmae_search.library.check import check_library
 
         return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)
+
+    def preload(self, *, model: bool = False) -> None:
+        """Open the vector index that the first search would, and with `model` load and run the model once.
+
+        Does nothing in an empty library. Raises what `search` raises.
+        """
+        if self._current_space_or_none() is None:
+            return
+        space = self._space(None)
+        self._vector_index(space)
+        if model:
+            embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
+
+    def offload(self, *, after: float = 0.0) -> int:
+        """Move open models out of their device's memory until they are next used.
+
+        Args:
+            after: Only those that were not used for so many seconds.
+
+        Returns:
+            How many were offloaded. A model at work, or whose plugin cannot offload, stays.
+        """
+        return self._embedders.offload(after=after)
+
+    # Helpers
+
+    def _catalog(self) -> Catalog:
+        """The catalogue for reading, opened anew where its file was replaced. Raises `LibraryEmpty`."""
+        with self._lock:
+            if self._reader is not None and self._reader.replaced:
+                replaced, self._reader = self._reader, None
+                replaced.close()
+                self._vectors = self._vectors.reopened()
+            if self._reader is None:
+                self._reader = Catalog.open(self.folder)
+            return self._reader
+
+    def _catalog_or_none(self) -> Catalog | None:
+        try:
+            return self._catalog()
+        except LibraryEmpty:
+            return None
+
+    def _space(self, space_id: int | None) -> Space:
+        """The space with this id; None is the selected one, else the current one."""
+        catalog = self._catalog()
+        if space_id is not None:
+            return catalog.space(space_id)
+        selected = self._spaces.selected(self._selection, catalog) or catalog.current_space()
+        if selected is None:
+            raise LibraryEmpty("nothing is indexed yet; begin with `vitmae-search index FOLDER`")
+        return selected
+
+    def _current_space_or_none(self) -> Space | None:
+        catalog = self._catalog_or_none()
+        return catalog.current_space() if catalog else None
+
+    def _photo(self, photo_id: int) -> Photo:
+        photo = self._catalog().photo(photo_id)
+        if photo is None:
+            raise LibraryError(f"the library has no photo with id {photo_id}")
+        return photo
+
+    def _vector_index(self, space: Space) -> VectorIndex:
+        return self._vectors.open(self._catalog().vector_source(space.space_id))
+
+
+def _listed(
+    folders: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+) -> Sequence[str | os.PathLike[str]]:
+    return [folders] if isinstance(folders, str | os.PathLike) else folders
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))

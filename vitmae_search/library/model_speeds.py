@@ -1,7 +1,7 @@
-"""How many images a second a model embeds on this machine: measured when a person asks, then remembered.
+"""How many images a second each model embeds on this machine: measured on demand, then cached.
 
-The figures are a convenience of lists. They lie in the user's cache folder, by model and machine: two
-machines may share that folder, and a model's path, size and shape say which model it is without opening it.
+The figures are shown in lists of models. They lie in the user's cache folder, by model and machine, since two
+machines may share that folder. A model is known by its path, size and shape, so it need not be opened.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from PIL import Image
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 from vitmae_search.library.embedders import Embedders
-from vitmae_search.measurement_cache import machine_key, recall, remember
+from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.records import ModelListing
 
 SPEEDS_NAME = "model-speeds.json"
 _BATCHES = 5
 _WARM_UP = 8
-"""An embedder may try several ways of sharing the cores on its first batches."""
+"""Batches before the measured ones: an embedder may tune itself on its first ones."""
 _BATCH_SECONDS = 0.25
 _LARGEST_BATCH = 64
 
 
 def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None = None) -> list[ModelListing]:
-    """See `Library.measure_models`."""
+    """See `Library.measure_models`.
+
+    Args:
+        embedders: The library's embedders.
+        on_model: Called with each model's name before it is measured.
+    """
     notes: dict[str, str] = {}
     missing: list[DeviceError] = []
     measured = 0
@@ -43,7 +48,7 @@ def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None 
             on_model(listing.name)
         try:
             with embedders.load(listing.plugin, {"model": listing.path}) as embedder:
-                remember_speed(listing, *measure_speed(embedder))
+                store_speed(listing, *measure_speed(embedder))
             measured += 1
         except (VitmaeSearchError, MemoryError) as error:
             notes[listing.path] = str(error)
@@ -56,8 +61,8 @@ def measure_models(embedders: Embedders, on_model: Callable[[str], None] | None 
 def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
     """Images a second through `embed`, and on what: the median of several batches, after some to warm up.
 
-    Batches are as large as a quarter of a second allows. Photos are decoded and made ready beside the
-    encoder, so that is not counted. Takes a few seconds; raises what `embed` raises.
+    Batches are as large as a quarter of a second allows. Decoding and `prepare` are not counted: in an index
+    run they happen in parallel. Takes a few seconds; raises what `embed` raises.
     """
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     ready = embedder.prepare(Image.fromarray(noise))[None]
@@ -67,28 +72,34 @@ def measure_speed(embedder: GuardedEmbedder) -> tuple[float, str]:
     for _ in range(_WARM_UP):
         embedder.embed(batch)
     rate = rows / statistics.median(_seconds(embedder, batch) for _ in range(_BATCHES))
-    said = (embedder.provenance.get(key) for key in ("device", "precision"))
-    return rate, ", ".join(str(word) for word in said if word)
+    places = (embedder.provenance.get(key) for key in ("device", "precision"))
+    return rate, ", ".join(str(word) for word in places if word)
 
 
-def remember_speed(listing: ModelListing, images_per_second: float, measured_on: str) -> None:
-    """Keep a model's figure in the user's cache folder. Failure is a warning in the log."""
+def store_speed(listing: ModelListing, images_per_second: float, measured_on: str) -> None:
+    """Store a model's figure in the user's cache folder. Failure is a warning in the log.
+
+    Args:
+        listing: The model.
+        images_per_second: The figure.
+        measured_on: The device and precision, as text.
+    """
     figure = {"images_per_second": images_per_second, "measured_on": measured_on}
-    remember(SPEEDS_NAME, _key(listing), figure, f"the speed of {listing.name}")
+    save_cached(SPEEDS_NAME, _key(listing), figure, f"the speed of {listing.name}")
 
 
 def with_speeds(listings: Sequence[ModelListing]) -> list[ModelListing]:
-    """The listings with the figures that this machine remembers of them."""
-    known = recall(SPEEDS_NAME)
+    """The listings with the figures that are stored for this machine."""
+    known = load_cached(SPEEDS_NAME)
     return [_with(listing, known.get(_key(listing))) for listing in listings]
 
 
 def _with(listing: ModelListing, figure: Any) -> ModelListing:
     try:
-        speed, place = float(figure["images_per_second"]), str(figure["measured_on"])
-    except (KeyError, TypeError, ValueError):  # none, or of another version
+        speed, measured_on = float(figure["images_per_second"]), str(figure["measured_on"])
+    except (KeyError, TypeError, ValueError):  # none, or another version's
         return listing
-    return replace(listing, images_per_second=speed, measured_on=place)
+    return replace(listing, images_per_second=speed, measured_on=measured_on)
 
 
 def _seconds(embedder: GuardedEmbedder, batch: NDArray[Any]) -> float:

@@ -1,13 +1,15 @@
-"""Pictures as a browser can show them."""
+"""Pictures as a browser can show them: photos of any format, and panels of reconstructions."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 
 from PIL import Image
 
 from vitmae_search.photos import MEDIA_TYPES, decode, read_photo
+from vitmae_search.photos.reconstruction_sheet import Panel, encode_png, enlarge, titled_sheet
 from vitmae_search.records import Photo
 
 SHOWN_BY_BROWSERS = frozenset(
@@ -22,9 +24,14 @@ def media_type(photo: Photo) -> str:
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:
-    """A file, or a file's bytes, of any format decoded here as upright WebP.
+    """A picture of any format that is decoded here, as upright WebP.
 
-    The longer side is `side` pixels at most. Raises `PhotoError`.
+    Args:
+        picture: A file's path, or a file's bytes.
+        side: Pixels of the longer side at most.
+
+    Raises:
+        PhotoError: It cannot be read or decoded.
     """
     data = picture if isinstance(picture, bytes) else read_photo(picture)
     path = None if isinstance(picture, bytes) else os.fspath(picture)
@@ -33,3 +40,13 @@ def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
     return buffer.getvalue()
+
+
+def panel_png(panel: Panel) -> bytes:
+    """A reconstruction's panel, (H, W, 3) uint8, enlarged by a whole factor, as the bytes of a PNG file."""
+    return encode_png(enlarge(panel))
+
+
+def sheet_png(panels: Sequence[tuple[str, Panel]]) -> bytes:
+    """Titled panels, left to right on white, as the bytes of a PNG file."""
+    return encode_png(titled_sheet(panels))

@@ -17,13 +17,15 @@ from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.photos.views import VIEWS
 
 MARKER = "ABOUT-THESE-SAMPLES.txt"
-"""Lies in a sample folder, so that the app can say what it is looking at."""
+"""The file in a sample folder by which the app knows it."""
 
 
 def write_samples(folder: Path) -> int:
-    """Write the sample photos into `folder` and return how many there are. Files that are there stay.
+    """Write the sample photos into `folder`, except those that are there, and return how many there are.
 
-    Raises `LibraryError` where the packages of the `demo` extra are not installed.
+    Raises:
+        LibraryError: The packages of the `demo` extra are not installed.
+        StorageError: The folder cannot be written.
     """
     listed = json.loads(bundled("data/samples.json").read_text("utf-8"))
     try:

@@ -1,6 +1,8 @@
-"""Which space a choice means, to index in and to search in, and how one is derived from another.
+"""A library's embedding spaces: which one a selection means, and how one is derived from another.
 
-The projections of a library's derived spaces: files in a folder of it, read when they are needed.
+A space of features holds what an embedder gives. A derived space holds a projection of another one's
+features; the projection's file lies in the library's folder. `Spaces` puts embedders, projections and the
+catalogue's spaces together.
 """
 
 from __future__ import annotations
@@ -9,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
 from vitmae_search.embedding import (
-    Embedder,
     EmbedderDescription,
     GuardedEmbedder,
     ProjectedEmbedder,
@@ -35,16 +36,19 @@ from vitmae_search.indexing import Target
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
-    EmbedderChoice,
     Embedders,
-    KnownEmbedder,
+    EmbedderSelection,
+    LazyEmbedder,
     made_features,
     space_fingerprint,
 )
 from vitmae_search.records import Space
 
+LEFT_OPTIONS: Final = "left_options"
+"""In a space's provenance: the options whose values the embedder chose itself, as they were given."""
 
-class Projections:
+
+class ProjectionFiles:
     """The folder `<library>/projections/`, whose files are named by their digest. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
@@ -52,12 +56,16 @@ class Projections:
         self._read: dict[str, Projection] = {}
 
     def of(self, space: Space) -> Projection:
-        """The projection of a derived space. Raises `SpaceError` where its file is missing or damaged."""
+        """The projection of a derived space.
+
+        Raises:
+            SpaceError: Its file is missing or damaged.
+        """
         digest = space.projection
         assert digest is not None
         if digest not in self._read:
             try:
-                self._read[digest] = Projection.stored(self.folder, digest)
+                self._read[digest] = Projection.read_stored(self.folder, digest)
             except ModelError as error:
                 raise SpaceError(
                     f"Space {space.space_id} lacks its projection: {error} `vitmae-search check --repair` "
@@ -66,8 +74,12 @@ class Projections:
                 ) from error
         return self._read[digest]
 
-    def keep(self, projection: Projection) -> None:
-        """Store it, in place of a damaged one. Raises `StorageError`."""
+    def store(self, projection: Projection) -> None:
+        """Write a projection's file, in place of a damaged one.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         try:
             projection.store(self.folder)
         except OSError as error:
@@ -76,24 +88,25 @@ class Projections:
         self._read[projection.digest] = projection
 
     def discard(self, digest: str) -> None:
-        """Delete its file, if that can be done."""
+        """Delete a projection's file, if that can be done."""
         self._read.pop(digest, None)
         with suppress(OSError):
             projection_path(self.folder, digest).unlink()
 
 
-_LEFT = "left_options"
-"""In a space's provenance: the options that left a choice to the embedder, where there were any."""
-
-
 @dataclass(frozen=True, slots=True)
-class Features:
-    """What a choice means to embed with: a model, how photos are decoded for it, and what comes after it.
+class ResolvedSelection:
+    """What a selection means to embed with in this library.
 
-    `space` is the library's space of these features, None where it has none.
+    Attributes:
+        lazy: The embedder, which need not be open.
+        decode: How photos are decoded for it, "scaled" or "exact".
+        fingerprint: That of the space of its features.
+        projection: What comes after it, None for nothing.
+        space: The library's space of these features, None where it has none yet.
     """
 
-    known: KnownEmbedder
+    lazy: LazyEmbedder
     decode: str
     fingerprint: str
     projection: Projection | None
@@ -101,33 +114,57 @@ class Features:
 
     @property
     def embedder(self) -> GuardedEmbedder:
-        """The model, which is loaded if it is not open yet."""
-        return self.known.open()
+        """The embedder, which is loaded if it is not open yet."""
+        return self.lazy.open()
 
 
 class Spaces:
-    """Puts a library's embedders, projections and spaces together."""
+    """Resolves selections to embedders and spaces, and derives spaces by projections."""
 
-    def __init__(self, embedders: Embedders, projections: Projections) -> None:
+    def __init__(self, embedders: Embedders, projections: ProjectionFiles) -> None:
         self._embedders, self._projections = embedders, projections
 
-    def target(self, choice: EmbedderChoice, catalog: CatalogWriter) -> Target:
-        """What `index` embeds with, and its spaces, made if they are new."""
-        wanted = self.features(choice, catalog)
-        # A new space tells how it came about, from the embedder itself.
-        embedder = wanted.known.description if wanted.space else wanted.embedder.description
+    def resolve(self, selection: EmbedderSelection, catalog: Catalog | None) -> ResolvedSelection:
+        """What `index` would embed with now. Nothing is written.
+
+        Args:
+            selection: What was chosen; the current space fills in what it leaves open.
+            catalog: The library's catalogue, None for a library that is not there yet.
+
+        Raises:
+            SpaceError: The current space's projection is missing or damaged.
+            PluginError: The plugin is not there or does not work.
+            ModelError: The model cannot be loaded.
+        """
+        current = None if catalog is None else catalog.current_space()
+        lazy, decode = self._resolve_embedder(selection, current, catalog)
+        fingerprint = space_fingerprint(lazy.description, decode)
+        space = None if catalog is None else catalog.space_of(fingerprint)
+        projection = self._resolve_projection(selection, current, lazy.description, space)
+        return ResolvedSelection(lazy, decode, fingerprint, projection, space)
+
+    def target(self, selection: EmbedderSelection, catalog: CatalogWriter) -> Target:
+        """What `index` embeds with and writes to; its spaces are made if they are new.
+
+        Args:
+            selection: What was chosen to embed with.
+            catalog: The library's catalogue.
+        """
+        resolved = self.resolve(selection, catalog)
+        # A new space records the provenance of the embedder as it is opened now, not as it was cached.
+        embedder = resolved.lazy.description if resolved.space else resolved.embedder.description
         derivation = None
         provenance = dict(embedder.provenance)
-        if embedder.left_options:
-            provenance[_LEFT] = embedder.left_options
-        if wanted.projection is not None:
-            derivation = self._derivation(wanted.fingerprint, embedder.dimension, wanted.projection)
+        if embedder.unresolved_options:
+            provenance[LEFT_OPTIONS] = embedder.unresolved_options
+        if resolved.projection is not None:
+            derivation = self._derivation(resolved.fingerprint, embedder.dimension, resolved.projection)
         searched = catalog.ensure_space(
-            fingerprint=wanted.fingerprint,
+            fingerprint=resolved.fingerprint,
             plugin=embedder.info.name,
             model=embedder.model,
             dimension=embedder.dimension,
-            decode=wanted.decode,
+            decode=resolved.decode,
             options=embedder.options,
             identity=embedder.identity,
             provenance=provenance,
@@ -136,38 +173,30 @@ class Spaces:
         derived = catalog.derived_spaces(searched.features_id)
         projections = [self._projections.of(space) for space in derived]
         features = catalog.space(searched.features_id)
-        return Target(wanted.known.open, features, searched, {one.digest: one for one in projections})
+        return Target(resolved.lazy.open, features, searched, {one.digest: one for one in projections})
 
-    def features(self, choice: EmbedderChoice, catalog: Catalog | None) -> Features:
-        """What `index` would embed with now; nothing is made. None is a library that is not there yet."""
-        current = None if catalog is None else catalog.current_space()
-        known, decode = self._wanted_embedder(choice, current, catalog)
-        fingerprint = space_fingerprint(known.description, decode)
-        space = None if catalog is None else catalog.space_of(fingerprint)
-        projection = self._wanted_projection(choice, current, known.description, space)
-        return Features(known, decode, fingerprint, projection, space)
+    def selected(self, selection: EmbedderSelection, catalog: Catalog) -> Space | None:
+        """The newest space that a selection means to search in; None if it says nothing of spaces.
 
-    def derive(
-        self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
-    ) -> Space:
-        """The space that the projection makes of `features`; see `CatalogWriter.derive_space`."""
-        derivation = self._derivation(features.fingerprint, features.dimension, projection)
-        return catalog.derive_space(features.space_id, derivation, use=use)
+        Args:
+            selection: What was chosen to search in.
+            catalog: The library's catalogue.
 
-    def chosen(self, choice: EmbedderChoice, catalog: Catalog) -> Space | None:
-        """The newest space that fits a choice; None without one. Raises `SpaceError`."""
+        Raises:
+            SpaceError: The library has spaces, but none that fits.
+        """
         spaces, current = catalog.spaces(), catalog.current_space()
-        if choice.explicit:
-            fitting = [space for space in spaces if self._fits(choice, space)]
+        if selection.explicit:
+            fitting = [space for space in spaces if self._fits(selection, space)]
             if spaces and not fitting:
-                # The weights may have another name by now, or the options change no vector.
-                fitting = self._of_same_making(choice, current, spaces)
-        elif choice.projection is not None and current is not None:
+                # The weights may have another name by now, or the options may not matter for the vectors.
+                fitting = self._made_by(selection, current, spaces)
+        elif selection.projection is not None and current is not None:
             fitting = [space for space in spaces if space.features_id == current.features_id]
         else:
             return None
-        if choice.projection is not None:
-            fitting = [space for space in fitting if space.projection == choice.digest]
+        if selection.projection is not None:
+            fitting = [space for space in fitting if space.projection == selection.digest]
         if spaces and not fitting:
             raise SpaceError(
                 "nothing is indexed with this model, these options and this projection yet; "
@@ -175,59 +204,113 @@ class Spaces:
             )
         return max(fitting, key=lambda space: space.space_id, default=None)
 
-    def embedder(self, catalog: Catalog, space: Space) -> Embedder:
-        """What makes the vectors of a space, a derived one too. Raises `SpaceError` where it cannot."""
+    def embedder(self, catalog: Catalog, space: Space) -> GuardedEmbedder | ProjectedEmbedder:
+        """An embedder that makes the vectors of a space, a derived one too.
+
+        Args:
+            catalog: The library's catalogue.
+            space: The space.
+
+        Raises:
+            SpaceError: The model has changed since, or the projection is missing or damaged.
+        """
         projection = None if space.projection is None else self._projections.of(space)
-        embedder = self._embedders.of_space(catalog.space(space.features_id))
+        embedder = self._embedders.for_space(catalog.space(space.features_id))
         return embedder if projection is None else ProjectedEmbedder(embedder, projection)
 
-    def own_projection(self, features: Space) -> Projection:
-        """The projection that came with the model that made the features; nothing is embedded.
+    def derive(
+        self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False
+    ) -> Space:
+        """The space that a projection makes of stored features; see `CatalogWriter.derive_space`.
 
-        Raises `SpaceError` where it has none, and what opening the model raises.
+        Args:
+            catalog: The library's catalogue.
+            features: A space of features.
+            projection: The projection, whose file is written.
+            use: Make the new space the current one.
         """
-        found = self._embedders.known_of_space(features).description.own_projection()
+        derivation = self._derivation(features.fingerprint, features.dimension, projection)
+        return catalog.derive_space(features.space_id, derivation, use=use)
+
+    def own_projection(self, features: Space) -> Projection:
+        """The projection that came with the model that made these features; nothing is embedded.
+
+        Raises:
+            SpaceError: The model has none.
+        """
+        found = self._embedders.lazy_for_space(features).description.own_projection()
         if found is None:
             own = f"the model {features.model!r} has no projection of its own for these features"
             raise SpaceError(f"{own}; name a file, or index with a model that has one")
         return found
 
     def read_projection(self, space: Space) -> Projection:
-        """The projection of a derived space as its file has it now. Raises `SpaceError`."""
-        return Projections(self._projections.folder).of(space)
+        """The projection of a derived space, read from its file anew.
+
+        Raises:
+            SpaceError: The file is missing or damaged.
+        """
+        return ProjectionFiles(self._projections.folder).of(space)
 
     def restore_projection(self, catalog: Catalog, space: Space) -> Projection | None:
-        """Store the projection of a derived space again; None where it is not its model's own."""
+        """Write the projection of a derived space again, from its model.
+
+        Args:
+            catalog: The library's catalogue.
+            space: The derived space.
+
+        Returns:
+            The projection, or None where it did not come with the model.
+        """
         try:
             own = self.own_projection(catalog.space(space.features_id))
         except VitmaeSearchError:
             return None
         if own.digest != space.projection:
             return None
-        self._projections.keep(own)
+        self._projections.store(own)
         return own
 
-    def _wanted_embedder(
-        self, choice: EmbedderChoice, current: Space | None, catalog: Catalog | None
-    ) -> tuple[KnownEmbedder, str]:
-        """What was asked for, and how photos are decoded for it; else what goes on with the current space.
+    def _resolve_embedder(
+        self, selection: EmbedderSelection, current: Space | None, catalog: Catalog | None
+    ) -> tuple[LazyEmbedder, str]:
+        """The selected embedder and how photos are decoded for it; by default those of the current space.
 
-        Where the model of that has changed, what had been left to it is left to it again.
+        Where the current space's model has changed, the options that it chose itself are left to it again.
         """
-        if current is None or catalog is None or choice.explicit:
-            plugin, options, decode = _wanted(choice, current)
-            return self._embedders.known(plugin, options), decode
+        if current is None or catalog is None or selection.explicit:
+            plugin, options, decode = _with_defaults(selection, current)
+            return self._embedders.lazy(plugin, options), decode
         features = catalog.space(current.features_id)
         try:
-            return self._embedders.known_of_space(features), features.decode
+            return self._embedders.lazy_for_space(features), features.decode
         except (SpaceError, PluginOptionError):
-            left = cast(Mapping[str, object], features.provenance.get(_LEFT, {}))
-            return self._embedders.known(features.plugin, {**features.options, **left}), features.decode
+            left = cast(Mapping[str, object], features.provenance.get(LEFT_OPTIONS, {}))
+            return self._embedders.lazy(features.plugin, {**features.options, **left}), features.decode
+
+    def _resolve_projection(
+        self,
+        selection: EmbedderSelection,
+        current: Space | None,
+        embedder: EmbedderDescription,
+        features: Space | None,
+    ) -> Projection | None:
+        """The selected projection; else the current space's, for its features; else the model's own."""
+        if selection.projection is not None:
+            return selection.projection if isinstance(selection.projection, Projection) else None
+        if current is None or selection.explicit:
+            return embedder.own_projection()
+        if features is None or features.space_id != current.features_id:  # the model has changed
+            return embedder.own_projection()
+        return None if current.projection is None else self._projections.of(current)
 
     def _derivation(self, features: str, dimension: int, projection: Projection) -> Derivation:
-        """How the projection makes a space of those features. It is kept first: a space is never without."""
+        """How the projection makes a space of the features with this fingerprint and dimension.
+
+        Its file is written first, so that no space is ever without its projection.
+        """
         projection.check_fits(dimension)
-        self._projections.keep(projection)
+        self._projections.store(projection)
         return Derivation(
             derived_fingerprint(features, projection.digest),
             projection.digest,
@@ -237,50 +320,37 @@ class Spaces:
             {**projection.provenance, "kind": projection.kind},
         )
 
-    def _wanted_projection(
-        self,
-        choice: EmbedderChoice,
-        current: Space | None,
-        embedder: EmbedderDescription,
-        features: Space | None,
-    ) -> Projection | None:
-        """The one that was asked for; else the current space's, for its features; else the model's own."""
-        if choice.projection is not None:
-            return choice.projection if isinstance(choice.projection, Projection) else None
-        if current is None or choice.explicit:
-            return embedder.own_projection()
-        if features is None or features.space_id != current.features_id:  # the model has changed
-            return embedder.own_projection()
-        return None if current.projection is None else self._projections.of(current)
-
-    def _fits(self, choice: EmbedderChoice, space: Space) -> bool:
-        named = choice.plugin or (DEFAULT_PLUGIN if choice.model else None)
-        if named not in (None, space.plugin) or choice.decode not in (None, space.decode):
+    def _fits(self, selection: EmbedderSelection, space: Space) -> bool:
+        """Whether the selection names the plugin, the decode mode and the options of a space."""
+        named = selection.plugin or (DEFAULT_PLUGIN if selection.model else None)
+        if named not in (None, space.plugin) or selection.decode not in (None, space.decode):
             return False
         try:
-            wanted = self._embedders.resolved(space.plugin, choice.all_options())
+            wanted = self._embedders.resolve_options(space.plugin, selection.all_options())
         except PluginError:
             return False
-        return all(space.options.get(key) == wanted[key] for key in choice.all_options())
+        return all(space.options.get(key) == wanted[key] for key in selection.all_options())
 
-    def _of_same_making(
-        self, choice: EmbedderChoice, current: Space | None, spaces: Sequence[Space]
+    def _made_by(
+        self, selection: EmbedderSelection, current: Space | None, spaces: Sequence[Space]
     ) -> list[Space]:
-        plugin, options, _ = _wanted(choice, current)
-        alike = [s for s in spaces if s.plugin == plugin and choice.decode in (None, s.decode)]
+        """The spaces that the selected embedder made, whatever it was called then, and those derived."""
+        plugin, options, _ = _with_defaults(selection, current)
+        alike = [s for s in spaces if s.plugin == plugin and selection.decode in (None, s.decode)]
         if not alike:
             return []
-        embedder = self._embedders.known(plugin, options).description
+        embedder = self._embedders.lazy(plugin, options).description
         made = {s.space_id for s in alike if s.parent_id is None and made_features(embedder, s)}
         return [space for space in alike if space.features_id in made]
 
 
-def _wanted(choice: EmbedderChoice, current: Space | None) -> tuple[str, dict[str, object], str]:
+def _with_defaults(selection: EmbedderSelection, current: Space | None) -> tuple[str, dict[str, object], str]:
     """Plugin, options and decode mode to index with.
 
-    A plugin or model that was named begins from that plugin's defaults; anything else from the current
-    space, so that `-o` and `--decode` alone change only what they say.
+    A selected plugin or model begins with that plugin's defaults; anything else with the current space's
+    options, so that `-o` and `--decode` alone change only what they name.
     """
-    if current is None or choice.plugin or choice.model:
-        return choice.plugin or DEFAULT_PLUGIN, choice.all_options(), choice.decode or DEFAULT_DECODE
-    return current.plugin, {**current.options, **choice.all_options()}, choice.decode or current.decode
+    options = selection.all_options()
+    if current is None or selection.plugin or selection.model:
+        return selection.plugin or DEFAULT_PLUGIN, options, selection.decode or DEFAULT_DECODE
+    return current.plugin, {**current.options, **options}, selection.decode or current.decode

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import Catalog
-from vitmae_search.embedding import Embedder, enough_memory
+from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
 from vitmae_search.records import Space
@@ -78,7 +78,7 @@ def query_vector(
     query: Query,
     catalog: Catalog,
     space: Space,
-    open_embedder: Callable[[], Embedder],
+    open_embedder: Callable[[], GuardedEmbedder | ProjectedEmbedder],
     embedded: Embedded | None = None,
 ) -> QueryVector:
     """The query's vector in `space`: stored, where the catalogue knows the digest; else embedded.
@@ -104,9 +104,9 @@ def query_vector(
     return QueryVector(vector)
 
 
-def embed_image(image: Image.Image, embedder: Embedder) -> NDArray[np.float32]:
+def embed_image(image: Image.Image, embedder: GuardedEmbedder | ProjectedEmbedder) -> NDArray[np.float32]:
     """(D,) float32 of unit length for one RGB image."""
-    with enough_memory("look at a single photo"):
+    with translate_memory_errors("look at a single photo"):
         vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
     return vector
 

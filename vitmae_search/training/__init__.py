@@ -1,7 +1,7 @@
-"""Training of the model on a folder of photos: pretraining without labels, fine-tuning with them.
+"""Training on a folder of photos: pretraining without labels, adaptation, and fine-tuning with labels.
 
-Packed data, recipes, loops, checkpoints, pictures. Everything random is a function of the seed and
-the step, so that a run stopped at any step goes on as if nothing had happened.
+Everything random is a function of the seed and the step, so that a run interrupted at any step resumes
+exactly where it was.
 """
 
 from vitmae_search.training.distributed import is_main_process

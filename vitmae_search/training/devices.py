@@ -1,4 +1,4 @@
-"""How a training runs on its device: precision, attention, and whether its layers are compiled."""
+"""How training runs on its device: precision, attention implementation, and compiled layers."""
 
 from __future__ import annotations
 
@@ -26,43 +26,59 @@ class _Options(Protocol):
 R = TypeVar("R", bound=_Options)
 
 
-def pick_precision(wanted: str, device: torch.device) -> str:
-    """ "auto" is bf16 where the device multiplies in it, and fp32 elsewhere."""
-    if wanted != "auto":
-        return wanted
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Replace "auto" by "bf16" where the device multiplies in bf16, else by "fp32".
+
+    Args:
+        precision: "auto", "bf16" or "fp32".
+        device: The device that trains.
+    """
+    if precision != "auto":
+        return precision
     return "bf16" if multiplies_in_bf16(device) else "fp32"
 
 
-def pick_attention(wanted: str, device: torch.device) -> str:
-    """ "auto" is the fused kernel, but on a CPU, where plain products train twice as fast in bf16."""
-    if wanted != "auto":
-        return wanted
+def resolve_attention(attention: str, device: torch.device) -> str:
+    """Replace "auto" by "eager" on a CPU, else by "sdpa".
+
+    On a CPU plain matrix products train twice as fast in bf16 as torch's fused kernel.
+
+    Args:
+        attention: "auto", "eager" or "sdpa".
+        device: The device that trains.
+    """
+    if attention != "auto":
+        return attention
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def settled(options: R) -> R:
-    """Options that say what "auto" is on their device, so that a run keeps what it began with."""
+def resolve_auto(options: R) -> R:
+    """The options with "auto" replaced by what it means on their device, so that a resumed run keeps it."""
     device = choose_device(options.device)
     return replace(
         options,
-        precision=pick_precision(options.precision, device),
-        attention=pick_attention(options.attention, device),
+        precision=resolve_precision(options.precision, device),
+        attention=resolve_attention(options.attention, device),
     )
 
 
-def compiles(device: torch.device) -> bool:
-    """Whether compiled layers are worth a minute's wait there: on a GPU for which torch has its compiler.
+def should_compile(device: torch.device) -> bool:
+    """Whether compiled layers are worth a minute of compiling: on a GPU where torch has its compiler.
 
-    Many of a layer's kernels only read and write tokens. Compiled, several of them are one.
+    Many kernels of a layer only read and write tokens; compiled, several of them become one.
     """
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 for matrix products; weights and the loss stay fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+def precision_context(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Autocast to bf16, or a context that does nothing.
 
+    Autocast multiplies matrices in bf16; weights and the loss stay fp32.
 
-def computing(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """`autocast` for "bf16", and nothing for "fp32"; "auto" as `pick_precision` has it."""
-    return autocast(device) if pick_precision(precision, device) == "bf16" else nullcontext()
+    Args:
+        device: The device that computes.
+        precision: "bf16", "fp32", or "auto" as in `resolve_precision`.
+    """
+    if resolve_precision(precision, device) == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

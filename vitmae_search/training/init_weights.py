@@ -1,4 +1,4 @@
-"""The checkpoint that a training starts from, and its name as run.json keeps it."""
+"""The checkpoint that a training starts from, and its name in run.json."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae import Checkpoint, find_checkpoint, read_checkpoint
 
 
-def start_name(model: str) -> str:
-    """The model to start from, as run.json keeps it: a bundled name, an absolute path, or a hub id."""
+def init_name(model: str) -> str:
+    """The name of an initial checkpoint as run.json has it: a bundled name, an absolute path or a hub id."""
     expanded = os.path.expanduser(model)
     is_path = not _is_bundled(model) and os.path.exists(expanded)
     return os.path.abspath(expanded) if is_path else model
 
 
-def read_start(model: str) -> Checkpoint:
-    """The checkpoint of that name. Raises `ConfigError` for one that is not square, or not RGB."""
-    place = bundled("data") / "models" / model if _is_bundled(model) else model
-    checkpoint = read_checkpoint(find_checkpoint(place))
+def read_init_checkpoint(model: str) -> Checkpoint:
+    """Read the checkpoint that `model` names: a bundled name, a path or a hub id.
+
+    Raises:
+        ConfigError: The model's images are not square, or not RGB.
+        ModelError: The checkpoint is missing or cannot be read.
+    """
+    name_or_path = bundled("data") / "models" / model if _is_bundled(model) else model
+    checkpoint = read_checkpoint(find_checkpoint(name_or_path))
     config = checkpoint.config
     if config.image_shape[0] != config.image_shape[1]:
         raise ConfigError("image_size", config.image_size, "must be a square to train on")
@@ -29,5 +34,5 @@ def read_start(model: str) -> Checkpoint:
 
 
 def _is_bundled(model: str) -> bool:
-    bare = os.path.basename(model) == model and model not in ("", ".", "..")
-    return bare and (bundled("data") / "models" / model).is_dir()
+    is_bare_name = os.path.basename(model) == model and model not in ("", ".", "..")
+    return is_bare_name and (bundled("data") / "models" / model).is_dir()

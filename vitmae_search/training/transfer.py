@@ -1,4 +1,4 @@
-"""From the host's memory to the device's, without waiting for it."""
+"""Copies of tensors from the host to the device that do not wait for the device."""
 
 from __future__ import annotations
 
@@ -11,34 +11,40 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-_AT_ONCE = {"cuda"}
-_ALIGNED = 16  # bytes that every tensor begins at a multiple of: enough for any type
+_PACKED_DEVICES = {"cuda"}
+"""Device types to which all tensors go in one copy from pinned memory."""
+_ALIGNMENT = 16
+"""Bytes: every tensor in the packed buffer starts at a multiple of it, enough for any dtype."""
 
 
-def send(tree: T, device: torch.device) -> T:
-    """Tensors in tuples and dataclasses within each other, all of them on the device.
+def to_device(tree: T, device: torch.device) -> T:
+    """Move tensors in nested tuples and dataclasses to the device.
 
-    To a CUDA device what is not there yet goes in one copy from pinned memory, which neither side waits
-    for: many small ones would each wait until the device has done all that was asked of it before.
+    On CUDA the tensors that are not there yet are packed into one pinned buffer and copied asynchronously.
+    Many small copies from pageable memory would each wait until the device has finished its queue.
+
+    Args:
+        tree: A tensor, or tuples and dataclasses of tensors; other values stay as they are.
+        device: Where to move them.
     """
-    away = [leaf for leaf in _leaves(tree) if leaf.device.type != device.type]
-    if not away:
+    on_host = [leaf for leaf in _leaves(tree) if leaf.device.type != device.type]
+    if not on_host:
         return tree
-    at_once = device.type in _AT_ONCE
-    sent = _in_one_copy(away, device) if at_once else [leaf.to(device) for leaf in away]
-    there = {id(leaf): copy for leaf, copy in zip(away, sent, strict=True)}
-    return cast(T, _replaced(tree, there))
+    packed = device.type in _PACKED_DEVICES
+    copies = _packed_copy(on_host, device) if packed else [leaf.to(device) for leaf in on_host]
+    by_id = {id(leaf): copy for leaf, copy in zip(on_host, copies, strict=True)}
+    return cast(T, _replace_leaves(tree, by_id))
 
 
 def _leaves(tree: object) -> Iterator[Tensor]:
     if isinstance(tree, Tensor):
         yield tree
     else:
-        for _, part in _parts(tree):
-            yield from _leaves(part)
+        for _, child in _children(tree):
+            yield from _leaves(child)
 
 
-def _parts(tree: object) -> Iterable[tuple[object, object]]:
+def _children(tree: object) -> Iterable[tuple[object, object]]:
     if isinstance(tree, tuple):
         return enumerate(tree)
     if is_dataclass(tree):
@@ -46,35 +52,35 @@ def _parts(tree: object) -> Iterable[tuple[object, object]]:
     return ()
 
 
-def _replaced(tree: Any, there: dict[int, Tensor]) -> Any:
+def _replace_leaves(tree: Any, by_id: dict[int, Tensor]) -> Any:
     if isinstance(tree, Tensor):
-        return there.get(id(tree), tree)
-    parts = [_replaced(part, there) for _, part in _parts(tree)]
+        return by_id.get(id(tree), tree)
+    children = [_replace_leaves(child, by_id) for _, child in _children(tree)]
     if isinstance(tree, tuple):
-        return tuple(parts)
-    kind: Any = type(tree)
-    return kind(*parts) if is_dataclass(tree) else tree
+        return tuple(children)
+    tree_type: Any = type(tree)
+    return tree_type(*children) if is_dataclass(tree) else tree
 
 
-def _in_one_copy(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    starts, end = [], 0
+def _packed_copy(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    offsets, end = [], 0
     for tensor in tensors:
-        starts.append(end)
-        end += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
-    host = _pinned(end)
-    for tensor, place in zip(tensors, _places(host, tensors, starts), strict=True):
-        place.copy_(tensor)
-    # torch's allocator keeps the pinned memory from others until the copy is over.
-    return _places(host.to(device, non_blocking=True), tensors, starts)
+        offsets.append(end)
+        end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+    buffer = _pinned(end)
+    for tensor, view in zip(tensors, _views(buffer, tensors, offsets), strict=True):
+        view.copy_(tensor)
+    # torch's allocator does not reuse the pinned memory until the copy is done.
+    return _views(buffer.to(device, non_blocking=True), tensors, offsets)
 
 
 def _pinned(size: int) -> Tensor:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
 
-def _places(buffer: Tensor, like: Sequence[Tensor], starts: Sequence[int]) -> list[Tensor]:
-    """Views of the bytes from each start on, of each tensor's type and shape."""
+def _views(buffer: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> list[Tensor]:
+    """Views into the buffer of bytes at the offsets, each with the dtype and shape of its tensor."""
     return [
-        buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        for tensor, start in zip(like, starts, strict=True)
+        buffer[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        for tensor, offset in zip(like, offsets, strict=True)
     ]

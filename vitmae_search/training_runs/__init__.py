@@ -1,9 +1,6 @@
-"""Training runs as they lie on this machine's disk: where they are, and how far each one is. Torch-free.
+"""Training runs on this machine: where they are and how far each is, without importing torch."""
 
-A run's folder is read while another process writes it, so what is half-written is passed over.
-"""
-
-from vitmae_search.training_runs.registry import remember_run, trained_runs
+from vitmae_search.training_runs.registry import list_training_runs, remember_run
 from vitmae_search.training_runs.run import (
     LOCK_FILE,
     LOG_FILE,
@@ -21,7 +18,7 @@ __all__ = [
     "RUN_FILE",
     "TrainingRun",
     "TrainingState",
+    "list_training_runs",
     "read_training_run",
     "remember_run",
-    "trained_runs",
 ]

@@ -1,4 +1,4 @@
-"""One training run, read from its folder: what it was told, its log, and whether it goes on."""
+"""One training run, read from its folder: its options, its log, and whether it is running."""
 
 from __future__ import annotations
 
@@ -21,47 +21,52 @@ LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.json"
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 
-_LOOKING = threading.Lock()
-"""To look is to hold a run's lock for a moment; two visitors must not take each other for a training."""
+_PROBE_LOCK = threading.Lock()
+"""A status check holds a run's lock briefly; two checks must not take each other for a training process."""
 
 TrainingState = Literal["running", "finished", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRun:
-    """What the folder of a run says at one moment.
+    """A snapshot of a run's folder.
 
-    `kind` is "pretrain", "finetune" or another command's name, "" while its photos are being read.
-    `described` is run.json (`options` among it), `lines` are the log's, each with finite numbers only:
-    `step`, `epoch` and `seconds` (of training, over all resumes), and whatever else was measured.
+    Attributes:
+        folder: Absolute.
+        kind: "pretrain", "finetune" or another command's name; "" while its photos are being read.
+        state: Whether it is running, finished, or interrupted.
+        metadata: The contents of run.json.
+        lines: The lines of the log, each with finite numbers only: `step`, `epoch`, `seconds` (training time
+            over all resumes), and what else was measured.
     """
 
     folder: Path
     kind: str
     state: TrainingState
-    described: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     lines: tuple[Mapping[str, float], ...]
 
     @property
     def options(self) -> Mapping[str, Any]:
-        options = self.described.get("options")
+        """The options of the command."""
+        options = self.metadata.get("options")
         return options if isinstance(options, dict) else {}
 
     @property
     def photos_folder(self) -> str | None:
-        """The folder that it trains on."""
-        folder = self.described.get("folder")
+        """The folder of photos that it trains on."""
+        folder = self.metadata.get("folder")
         return folder if isinstance(folder, str) else None
 
     @property
     def checkpoint(self) -> Path | None:
-        """The folder, once it can be given to `--model`."""
-        whole = all((self.folder / name).is_file() for name in CHECKPOINT_FILES)
-        return self.folder if whole else None
+        """The folder, once it holds a complete checkpoint."""
+        complete = all((self.folder / name).is_file() for name in CHECKPOINT_FILES)
+        return self.folder if complete else None
 
     @property
-    def share(self) -> float:
-        """How far the training is, 0 to 1: by epochs or, where time is limited, by time if that is more."""
+    def fraction(self) -> float:
+        """How far the training is, 0 to 1: by epochs, or by limited time if that is further."""
         if self.state == "finished":
             return 1.0
         last = self.lines[-1] if self.lines else {}
@@ -71,47 +76,55 @@ class TrainingRun:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that are left at the pace so far; None where that cannot be said."""
+        """Seconds left at the pace so far; None where that is unknown."""
         seconds = self.lines[-1].get("seconds") if self.lines else None
-        if self.state != "running" or seconds is None or self.share <= 0:
+        if self.state != "running" or seconds is None or self.fraction <= 0:
             return None
-        return seconds / self.share * (1 - self.share)
+        return seconds / self.fraction * (1 - self.fraction)
 
 
 def read_training_run(folder: str | os.PathLike[str]) -> TrainingRun:
-    """The run in `folder`. Raises `TrainingError` where the folder is gone or holds none."""
-    place = Path(os.path.abspath(folder))
-    if not place.is_dir():
-        raise TrainingError(f"{display_path(place)} is not a folder on this machine, or not any more")
-    running = _is_locked(place)
-    described = _json_object(place / RUN_FILE)
-    if described is None and not running:
-        raise TrainingError(f"{display_path(place)} holds no training run: it has no readable {RUN_FILE}")
-    lines = _log_lines(place / LOG_FILE)
-    kind = "" if described is None else str(described.get("kind", "pretrain"))
-    state: TrainingState = "running" if running else _how_it_ended(place, lines)
-    return TrainingRun(place, kind, state, described or {}, tuple(lines))
+    """Read the run in `folder`.
+
+    The folder may be written to at the same time; half-written files and lines are skipped.
+
+    Raises:
+        TrainingError: The folder does not exist or holds no training run.
+    """
+    run_folder = Path(os.path.abspath(folder))
+    if not run_folder.is_dir():
+        raise TrainingError(f"{display_path(run_folder)} is not a folder on this machine, or not any more")
+    running = _is_locked(run_folder)
+    metadata = _json_object(run_folder / RUN_FILE)
+    if metadata is None and not running:
+        raise TrainingError(
+            f"{display_path(run_folder)} holds no training run: it has no readable {RUN_FILE}"
+        )
+    lines = _log_lines(run_folder / LOG_FILE)
+    kind = "" if metadata is None else str(metadata.get("kind", "pretrain"))
+    state: TrainingState = "running" if running else _final_state(run_folder, lines)
+    return TrainingRun(run_folder, kind, state, metadata or {}, tuple(lines))
 
 
-def _how_it_ended(place: Path, lines: list[dict[str, float]]) -> TrainingState:
-    report = _json_object(place / REPORT_FILE) or {}
+def _final_state(folder: Path, lines: list[dict[str, float]]) -> TrainingState:
+    report = _json_object(folder / REPORT_FILE) or {}
     steps, logged = report.get("steps"), lines[-1].get("step", 0) if lines else 0
-    # A run that was resumed and then killed has logged more than its last report tells of.
-    whole = report.get("interrupted") is False and isinstance(steps, int | float) and steps >= logged
-    return "finished" if whole else "interrupted"
+    # A run that was resumed and then killed has logged more steps than its last report has.
+    finished = report.get("interrupted") is False and isinstance(steps, int | float) and steps >= logged
+    return "finished" if finished else "interrupted"
 
 
-def _is_locked(place: Path) -> bool:
-    """Whether a process is training here. The lock of one that is gone is free, however it ended."""
-    lock = place / LOCK_FILE
+def _is_locked(folder: Path) -> bool:
+    """Whether a process is training here. The operating system frees the lock of one that has ended."""
+    lock = folder / LOCK_FILE
     if not lock.is_file():
         return False
     try:
-        with _LOOKING, FileLock(lock, timeout=0):
+        with _PROBE_LOCK, FileLock(lock, timeout=0):
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that may only be read: nobody trains in it from here
+    except OSError:  # a read-only folder, in which no process of this user trains
         return False
 
 
@@ -124,7 +137,7 @@ def _json_object(path: Path) -> dict[str, Any] | None:
 
 
 def _log_lines(path: Path) -> list[dict[str, float]]:
-    """The log's whole lines, each with its finite numbers. One that is still being written is left out."""
+    """The complete lines of the log, each with its finite numbers."""
     try:
         text = path.read_text("utf-8", "replace")
     except OSError:
@@ -136,20 +149,20 @@ def _log_lines(path: Path) -> list[dict[str, float]]:
         except ValueError:
             continue
         values = value.items() if isinstance(value, dict) else ()
-        numbers = {name: number for name, said in values if (number := finite(said)) is not None}
+        numbers = {name: number for name, field in values if (number := finite_number(field)) is not None}
         if "step" in numbers:
             lines.append(numbers)
     return lines
 
 
-def finite(value: object) -> float | None:
-    """A number out of a JSON file; None for anything else, and for one that is not finite."""
+def finite_number(value: object) -> float | None:
+    """The value as a float if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _ratio(part: object, whole: object) -> float:
-    """`part / whole`, 0 where either is no number to divide by."""
-    above, below = finite(part), finite(whole)
-    return above / below if above is not None and below else 0.0
+    """`part / whole`, or 0 where that is undefined."""
+    numerator, denominator = finite_number(part), finite_number(whole)
+    return numerator / denominator if numerator is not None and denominator else 0.0

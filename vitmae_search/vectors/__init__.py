@@ -1,12 +1,12 @@
-"""Vector indexes behind a small interface: exact and approximate search, and caches of both on disk.
+"""Vector search: exact and approximate indexes (FAISS), and their files.
 
-The vectors' true home is a `VectorSource` (the catalogue has one); everything here can be made again.
-This room does not know the catalogue, photos or models.
+The catalogue owns the vectors (`VectorSource`); everything here can be rebuilt from it. This room does not
+know the catalogue, photos or models.
 """
 
 from vitmae_search.vectors.cache import VectorCache
 from vitmae_search.vectors.exact import ExactIndex
-from vitmae_search.vectors.protocols import Matches, Policy, VectorIndex, VectorSource, never
+from vitmae_search.vectors.protocols import Matches, Policy, VectorIndex, VectorSource, never_cancel
 from vitmae_search.vectors.space_index import SpaceIndex
 
 __all__ = [
@@ -17,5 +17,5 @@ __all__ = [
     "VectorCache",
     "VectorIndex",
     "VectorSource",
-    "never",
+    "never_cancel",
 ]

@@ -1,6 +1,7 @@
-"""Approximate search: FAISS proposes some hundreds of candidates, from codes of a few bytes a vector.
+"""Approximate search with FAISS: hundreds of candidates from codes of a few bytes a vector.
 
-The one place that knows the kind; `benchmarks/vector_search.py` has those that it was chosen from.
+This is the only file that knows which index type is used; `benchmarks/vector_search.py` compares it with
+others.
 """
 
 from __future__ import annotations
@@ -15,44 +16,54 @@ from numpy.typing import NDArray
 
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.exact import ExactIndex
-from vitmae_search.vectors.protocols import Asked, Ids, Vectors, never
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, never_cancel
 
-CANDIDATES = (200, 400, 1000, 2000)
-"""How many a search for ten may compare exactly, from the fastest to the most thorough."""
+CANDIDATE_COUNTS = (200, 400, 1000, 2000)
+"""How many candidates a search for ten may compare exactly, from the fastest to the most thorough."""
 
-_PRINCIPAL = 128
+_PCA_DIMENSIONS = 128
 
-_TRAINED_ON = 40_000
-_TRAINED_ON_AT_LEAST = 1024
-_ADDED_AT_ONCE = 16384
-_BITMAP_SPARSITY = 512  # bits of a bitmap for each id, above which a hash set is smaller
+_MAX_TRAINING_VECTORS = 40_000
+_MIN_TRAINING_VECTORS = 1024
+_ADD_CHUNK = 16384
+_BITMAP_SPARSITY = 512  # a bitmap with more bits than this for each id is larger than a hash set
 
 
-def kinds(dimension: int) -> list[str]:
-    """FAISS's names of the kinds to try for vectors of `dimension` ≥ 2, the fastest first.
+def factory_strings(dimension: int) -> list[str]:
+    """Return the FAISS factory strings to try, the fastest first.
 
-    First the principal dimensions, turned at random and taken two by two, each pair one of 16 places, 4 bits:
-    product quantisation (Jégou et al., 2011), whose tables SIMD registers hold (André et al., 2015). Then the
-    signs of all dimensions, turned at random: RaBitQ (Gao and Long, 2024). Both have one list, that is, none:
-    in FAISS, filters and removals come with lists.
+    First: PCA, a random rotation, and 4-bit product quantisation of pairs of dimensions (Jégou et al., 2011)
+    with tables in SIMD registers (André et al., 2015). Then: the signs of all dimensions after a random
+    rotation, RaBitQ (Gao and Long, 2024). Both are wrapped in an inverted file with a single list, because
+    FAISS offers filters and removals with lists only.
+
+    Args:
+        dimension: Numbers in a vector, at least 2.
     """
-    principal = min(_PRINCIPAL, dimension // 2 * 2)
+    principal = min(_PCA_DIMENSIONS, dimension // 2 * 2)
     return [f"PCAR{principal},IVF1,PQ{principal // 2}x4fs", "RR,IVF1,RaBitQfs"]
 
 
-class Cancelled(Exception):
-    """Building was given up."""
+class BuildCancelled(Exception):
+    """Building an index was cancelled."""
 
 
-def stop_if(cancelled: Asked) -> None:
-    """Raise `Cancelled` where that is asked for."""
+def raise_if_cancelled(cancelled: IsCancelled) -> None:
+    """Raise `BuildCancelled` if `cancelled` returns True."""
     if cancelled():
-        raise Cancelled
+        raise BuildCancelled
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What is known of an index: its recall@10 with so many candidates, over how many queries, and when."""
+class Measurement:
+    """What was measured of an index.
+
+    Attributes:
+        candidates: Candidates that a search for ten compares exactly.
+        recall: recall@10 with these, 0 to 1.
+        queries: Number of queries that it was measured with.
+        built_at: When, ISO 8601 in UTC.
+    """
 
     candidates: int
     recall: float = 0.0
@@ -61,42 +72,72 @@ class Measured:
 
 
 class ApproximateIndex:
-    """Short codes under ids: a search looks at all of them. Never changed once made; many may search it."""
+    """FAISS codes under ids. A search compares all codes. Immutable; many threads may search it."""
 
-    def __init__(self, kind: str, index: Any, ids: Ids, trained_on: int, measured: Measured) -> None:
-        """`index` is FAISS's, and holds the sorted `ids`; it was trained when there were `trained_on`."""
+    def __init__(self, kind: str, index: Any, ids: Ids, trained_on: int, measured: Measurement) -> None:
+        """Wrap a FAISS index.
+
+        Args:
+            kind: Its factory string.
+            index: The FAISS index, which holds `ids`.
+            ids: (N,) int64, sorted.
+            trained_on: Number of vectors that there were when it was trained.
+            measured: What is known of its recall.
+        """
         self.kind, self._index, self.ids = kind, index, ids
         self.trained_on, self.measured = trained_on, measured
-        self._later: tuple[ExactIndex | None, Ids] = (None, ids[:0])
+        self._missing: tuple[ExactIndex | None, Ids] = (None, ids[:0])
 
     @classmethod
-    def build(cls, exact: ExactIndex, kind: str, cancelled: Asked = never) -> ApproximateIndex:
-        """An index of all that `exact` holds, of one of `kinds`, to be measured yet. Raises `Cancelled`."""
-        stop_if(cancelled)
+    def build(cls, exact: ExactIndex, kind: str, cancelled: IsCancelled = never_cancel) -> ApproximateIndex:
+        """Train an index and add all vectors; its recall is not measured yet.
+
+        Args:
+            exact: The vectors.
+            kind: One of `factory_strings`.
+            cancelled: Stops the work.
+
+        Raises:
+            BuildCancelled: `cancelled` returned True.
+        """
+        raise_if_cancelled(cancelled)
         faiss.omp_set_num_threads(_threads())
-        ids = np.random.default_rng(0).permutation(exact.ids)[:_TRAINED_ON]
-        # Distances order unit vectors as cosines do, and still do where PCA has subtracted the mean.
+        ids = np.random.default_rng(0).permutation(exact.ids)[:_MAX_TRAINING_VECTORS]
+        # For unit vectors L2 distance and cosine give the same order, also after PCA subtracts the mean.
         index = faiss.index_factory(exact.dimension, kind, faiss.METRIC_L2)
-        index.train(exact.vectors(np.resize(ids, max(len(ids), _TRAINED_ON_AT_LEAST))))
-        return cls(kind, index, ids[:0], len(exact), Measured(CANDIDATES[-1])).joined_by(exact, cancelled)
+        index.train(exact.vectors(np.resize(ids, max(len(ids), _MIN_TRAINING_VECTORS))))
+        return cls(kind, index, ids[:0], len(exact), Measurement(CANDIDATE_COUNTS[-1])).with_added(
+            exact, cancelled
+        )
 
-    def joined_by(self, exact: ExactIndex, cancelled: Asked = never) -> ApproximateIndex:
-        """One that has what `exact` gained as well, to be measured yet. Raises `Cancelled`."""
+    def with_added(self, exact: ExactIndex, cancelled: IsCancelled = never_cancel) -> ApproximateIndex:
+        """Return a copy with the vectors added that only `exact` has; its recall is not measured yet.
+
+        Args:
+            exact: All vectors of the space.
+            cancelled: Stops the work.
+
+        Raises:
+            BuildCancelled: `cancelled` returned True.
+        """
         faiss.omp_set_num_threads(_threads())
-        index, later = faiss.clone_index(self._index), self.lacks(exact)
-        for start in range(0, len(later), _ADDED_AT_ONCE):
-            stop_if(cancelled)
-            some = later[start : start + _ADDED_AT_ONCE]
+        index, missing = faiss.clone_index(self._index), self.missing_ids(exact)
+        for start in range(0, len(missing), _ADD_CHUNK):
+            raise_if_cancelled(cancelled)
+            some = missing[start : start + _ADD_CHUNK]
             index.add_with_ids(exact.vectors(some), some)
-        ids = np.sort(np.concatenate([self.ids, later]))
-        return ApproximateIndex(self.kind, index, ids, self.trained_on, Measured(CANDIDATES[-1]))
+        ids = np.sort(np.concatenate([self.ids, missing]))
+        return ApproximateIndex(self.kind, index, ids, self.trained_on, Measurement(CANDIDATE_COUNTS[-1]))
 
-    def measured_as(self, measured: Measured) -> ApproximateIndex:
-        """The same index, of which this is known; a search compares as many candidates."""
+    def with_measurement(self, measured: Measurement) -> ApproximateIndex:
+        """Return the same index with this measurement; its searches compare that many candidates."""
         return ApproximateIndex(self.kind, self._index, self.ids, self.trained_on, measured)
 
-    def stored(self) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """The bytes, and what else `read` needs (JSON). FAISS's have no checksum: keep one beside them."""
+    def serialize(self) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Return the index as bytes, and the JSON object that `deserialize` needs as well.
+
+        FAISS's bytes have no checksum, so store one beside them.
+        """
         ids = self.ids.astype("<i8").view(np.uint8)
         more = {
             "kind": self.kind,
@@ -107,40 +148,52 @@ class ApproximateIndex:
         return np.concatenate([ids, faiss.serialize_index(self._index)]), more
 
     @classmethod
-    def read(cls, payload: bytes, more: dict[str, Any]) -> ApproximateIndex:
-        """What `stored` gave. Verify the bytes first: FAISS trusts them.
+    def deserialize(cls, payload: bytes, more: dict[str, Any]) -> ApproximateIndex:
+        """Restore what `serialize` returned. FAISS trusts the bytes, so verify their checksum first.
 
-        Raises `VectorCacheDamaged` where they hold anything else.
+        Args:
+            payload: The bytes.
+            more: The JSON object.
+
+        Raises:
+            VectorCacheDamaged: The bytes are not an index of this kind.
         """
         try:
             ids = np.frombuffer(payload, "<i8", int(more["count"])).astype(np.int64)
             index = faiss.deserialize_index(np.frombuffer(payload, np.uint8, offset=ids.nbytes))
-            return cls(more["kind"], index, ids, int(more["trained_on"]), Measured(**more["measured"]))
+            return cls(more["kind"], index, ids, int(more["trained_on"]), Measurement(**more["measured"]))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise VectorCacheDamaged(f"The stored approximate index is of another kind ({error}).") from error
 
-    def lacks(self, exact: ExactIndex) -> Ids:
-        """The ids that `exact` gained since this was built."""
-        known, later = self._later
+    def missing_ids(self, exact: ExactIndex) -> Ids:
+        """Return the ids that `exact` has and this index lacks, sorted."""
+        known, missing = self._missing
         if known is not exact:
-            later = np.setdiff1d(exact.ids, self.ids, assume_unique=True)
-            self._later = exact, later
-        return later
+            missing = np.setdiff1d(exact.ids, self.ids, assume_unique=True)
+            self._missing = exact, missing
+        return missing
 
-    def propose(
+    def candidates(
         self, query: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> Ids | None:
-        """The ids that a (1, D) query's k best should be among.
+        """Find candidates for a query's k nearest.
 
-        None where so many are asked for, or so few found, that an exact search is the better way.
+        Args:
+            query: (1, D) float32.
+            k: Matches that are asked for.
+            allowed: Propose these ids only; sorted.
+            excluded: Leave these ids out.
+
+        Returns:
+            (C,) int64 ids, or None where k is so large, or so few are left, that an exact search is better.
         """
         wanted = max(1, k // 10) * self.measured.candidates
         if wanted * 4 > len(self.ids):
             return None
         selector = _Selector(allowed, excluded)
-        # One query keeps one core busy: more threads would wait for each other. This thread's setting only.
+        # One query cannot use several threads well. The setting is this thread's only.
         faiss.omp_set_num_threads(1)
-        of_lists: Any = faiss.SearchParametersIVF  # their stubs have the C++ signatures
+        of_lists: Any = faiss.SearchParametersIVF  # FAISS's stubs have the C++ signatures
         of_whole: Any = faiss.SearchParametersPreTransform
         parameters = of_whole(index_params=of_lists(nprobe=1, sel=selector.faiss))
         found: Ids = self._index.search(query, wanted, params=parameters)[1][0]
@@ -148,12 +201,12 @@ class ApproximateIndex:
 
 
 def _threads() -> int:
-    """All cores but one, which is left to searches."""
+    """Return the number of cores without the one that is left to searches."""
     return max(1, (os.cpu_count() or 1) - 1)
 
 
 class _Selector:
-    """FAISS's selector for sets of ids; holds the SWIG objects that it points to."""
+    """A FAISS id selector that keeps the SWIG objects alive that it points to."""
 
     def __init__(self, allowed: Ids | None, excluded: Ids | None) -> None:
         self._parts: list[Any] = []

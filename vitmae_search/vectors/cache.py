@@ -1,10 +1,7 @@
-"""Indexes on disk and in memory that follow their sources. They can always be made again.
+"""`VectorCache`: index files of a library's spaces, kept in step with the catalogue.
 
-How an index follows its source: from the revision that it has to the last one.
-
-Which index a space is searched with, and why: from its files' first pages, without catching up.
-
-One thread that does what takes long, after and beside the searches.
+An index catches up from the revision that it has to the source's last one. Any file here can be rebuilt from
+the source, so a missing, damaged or unwritable one costs time only.
 """
 
 from __future__ import annotations
@@ -34,25 +31,33 @@ from vitmae_search.vectors.file import (
     write_payload_file,
     write_vectors_file,
 )
-from vitmae_search.vectors.protocols import Asked, Ids, Policy, Vectors, VectorSource, never
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Policy, Vectors, VectorSource, never_cancel
 from vitmae_search.vectors.space_index import SpaceIndex
 
 if TYPE_CHECKING:
     from vitmae_search.vectors.approximate import ApproximateIndex
 
-
 log = logging.getLogger(__name__)
 
+_SURELY_FAST_BYTES = 16 << 20
+"""Any machine scans this many bytes of vectors in a few milliseconds."""
 
-class Diverged(VectorIndexError):
-    """The cache and its source do not share a history (the catalogue was replaced, say)."""
+_NICE = 10
+
+
+class SourceDiverged(VectorIndexError):
+    """Cache and source do not share a history, for instance because the catalogue was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An index that nobody changes any more, what it has caught up with, and the file that it began as.
+    """An immutable index and the revision that it has caught up with.
 
-    Its approximate index may be older: an exact search covers what that lacks.
+    Attributes:
+        exact: All vectors of the space at `origin.revision`.
+        origin: The space and the revision.
+        file: The file that its first vectors are mapped from.
+        approximate: May be older than `exact`: what it lacks is searched exactly.
     """
 
     exact: ExactIndex
@@ -61,47 +66,65 @@ class Snapshot:
     approximate: ApproximateIndex | None = None
 
     @property
-    def saved(self) -> int:
-        """The revision of its file; -1 where it has none."""
+    def saved_revision(self) -> int:
+        """The file's revision, or -1 without a file."""
         return -1 if self.file is None else self.file.origin.revision
 
 
-def origin_of(source: VectorSource) -> Origin:
-    """The space of `source`, at its last revision."""
+def current_origin(source: VectorSource) -> Origin:
+    """Return the space of `source` at its last revision."""
     return Origin(source.key, source.history, source.dimension, source.revision())
 
 
-def caught_up(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
-    """`begun`, changed until it has what `source` has; None where it must be rebuilt.
+def sync_with_source(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
+    """Bring an index up to the source's revision.
 
-    It looks one revision back, at a chunk: where the catalogue was put back from a backup and then went
-    another way, the last change that both should have differs, though the revision may not.
+    The last revision is compared once more with the source: after a catalogue was put back from a backup and
+    changed differently, its revision may be the same while its last change is not.
+
+    Args:
+        begun: The index so far; it is not changed.
+        source: The vectors.
+        wanted: The revision to reach.
+
+    Returns:
+        A new snapshot, or None if the index must be rebuilt.
     """
     if wanted.revision < begun.origin.revision:
         return None
     exact, since = begun.exact.copy(), begun.origin.revision
     exact.remove(source.removed_since(max(0, since - 1)))
     try:
-        add_new(exact, islice(source.added_since(max(0, since - 1)), 1))
+        add_from_source(exact, islice(source.added_since(max(0, since - 1)), 1))
         if since < wanted.revision:
-            add_new(exact, source.added_since(since))
+            add_from_source(exact, source.added_since(since))
     except VectorIndexError as error:
         log.warning("The vector index is rebuilt from the catalogue: %s", error)
         return None
     return replace(begun, exact=exact, origin=wanted)
 
 
-def add_new(index: ExactIndex, chunks: Iterable[tuple[Ids, Vectors]]) -> Ids:
-    """Add what a source gives; return all of the (N,) ids.
+def add_from_source(index: ExactIndex, chunks: Iterable[tuple[Ids, Vectors]]) -> Ids:
+    """Add vectors of a source to an index.
 
-    An id that is there already must have the very same vector: it was read by an earlier catch-up that
-    ran beside the writer.
+    An id that is in the index must have the same vector, bit for bit: an earlier catch-up, beside a writer,
+    may have read it already.
+
+    Args:
+        index: The index, which is changed.
+        chunks: (n,) ids with (n, D) vectors.
+
+    Returns:
+        All ids of the chunks, (N,) int64.
+
+    Raises:
+        SourceDiverged: An id has another vector in the index.
     """
     seen = [np.empty(0, np.int64)]
     for ids, vectors in chunks:
         known = index.contains(ids)
         if known.any() and not _same(index.vectors(ids[known]), vectors[known]):
-            raise Diverged("an id has another vector than in the catalogue.")
+            raise SourceDiverged("an id has another vector than in the catalogue.")
         index.add(ids[~known], vectors[~known])
         seen.append(ids)
     return np.concatenate(seen)
@@ -111,8 +134,15 @@ def _same(a: Vectors, b: Vectors) -> bool:
     return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
 
 
-def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -> IndexListing:
-    """What the next search in this space would use."""
+def index_listing(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -> IndexListing:
+    """Say which index a space is searched with, and why, from the first pages of its files.
+
+    Args:
+        vectors: The vectors file.
+        approximate: The file of the approximate index.
+        wanted: The space at the source's last revision.
+        policy: Decides between the two.
+    """
     try:
         file = VectorsFile(vectors, wanted)
     except FileNotFoundError:
@@ -120,7 +150,7 @@ def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -
     except (OSError, VectorCacheDamaged) as error:
         return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}")
     count, size = len(file.ids), vectors.stat().st_size
-    known = _approximate(approximate, wanted)
+    known = _approximate_header(approximate, wanted)
     if known is not None and known["measured"]["recall"] >= policy.recall:
         measured = known["measured"]
         recall, queries, day = float(measured["recall"]), measured["queries"], measured["built_at"][:10]
@@ -129,7 +159,7 @@ def describe(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -
     return IndexListing("exact", count, size, None, _why_exact(file, known, policy))
 
 
-def _approximate(path: Path, wanted: Origin) -> dict[str, Any] | None:
+def _approximate_header(path: Path, wanted: Origin) -> dict[str, Any] | None:
     try:
         origin, more = read_origin(path, wanted)
         return more if origin.revision <= wanted.revision else None
@@ -138,9 +168,7 @@ def _approximate(path: Path, wanted: Origin) -> dict[str, Any] | None:
 
 
 def _why_exact(file: VectorsFile, known: dict[str, Any] | None, policy: Policy) -> str:
-    from vitmae_search.vectors.exact import ExactIndex, exact_seconds
-
-    seconds = exact_seconds(ExactIndex.of(file.ids, file.vectors))
+    seconds = exact_seconds(ExactIndex.from_arrays(file.ids, file.vectors))
     taking = f"{len(file.ids):,} vectors take about {max(1, round(1000 * seconds))} ms"
     if known is not None:
         recall = float(known["measured"]["recall"])
@@ -150,14 +178,11 @@ def _why_exact(file: VectorsFile, known: dict[str, Any] | None, policy: Policy) 
     return taking
 
 
-_NICE = 10
+class BackgroundWorker:
+    """One thread that calls `work(source, cancelled)` for each source that is added, one after the other.
 
-
-class Background:
-    """Calls `work(source, cancelled)` for each source it is told of, one at a time.
-
-    The thread begins with the first one, gives way to everything else (where the system knows priorities of
-    threads, which Linux does), and ends with `close`.
+    The thread starts with the first source and ends with `close`. It runs at a lower priority where the
+    operating system has priorities of threads, as Linux has.
     """
 
     def __init__(self, work: Callable[[VectorSource, Callable[[], bool]], None]) -> None:
@@ -168,7 +193,7 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def add(self, source: VectorSource) -> None:
-        """Look after this source soon; one of the same key that waits is replaced."""
+        """Schedule a source. One of the same key that still waits is replaced."""
         with self._changed:
             if self._closed.is_set():
                 return
@@ -179,7 +204,7 @@ class Background:
                 self._thread.start()
 
     def close(self) -> None:
-        """Give up what is being done, and wait until that has ended."""
+        """Cancel the current work and wait for its end."""
         with self._changed:
             self._closed.set()
             self._changed.notify()
@@ -198,60 +223,69 @@ class Background:
             try:
                 self._work(source, self._closed.is_set)
             except VitmaeSearchError as error:
-                log.warning("Looking after the vector index: %s", error)
-
-
-_SURELY_FAST = 16 << 20
-"""Bytes that any machine scans in a few milliseconds."""
+                log.warning("Maintaining the vector index: %s", error)
 
 
 class VectorCache:
-    """A vectors file a space in `folder`, `<library>/vectors/`, and an approximate index where that helps.
+    """The vector indexes of a library, in memory and as files in `<library>/vectors/`.
 
-    Safe to use from many threads. The folder need not be there, readable or writable: without it indexes
-    are rebuilt from their source and live in memory.
+    Each space has a vectors file, and an approximate index where that makes searches faster. Safe to use from
+    many threads. The folder need not exist or be readable or writable: indexes are then rebuilt from their
+    source and kept in memory.
+
+    Attributes:
+        folder: Where the files are.
+        policy: When a space gets an approximate index.
     """
 
     def __init__(self, folder: Path, policy: Policy | None = None, *, background: bool = False) -> None:
-        """With `background`, a thread looks after each space that is opened, until `close`."""
+        """Open a folder of indexes. Nothing is read or written yet.
+
+        Args:
+            folder: Where the files are.
+            policy: When a space gets an approximate index.
+            background: Run `maintain` in a thread for each space that is opened, until `close`.
+        """
         self.folder = Path(folder)
         self.policy = policy or Policy()
         self._lock = threading.Lock()
         self._snapshots: dict[str, Snapshot] = {}
-        self._seen: dict[str, Snapshot] = {}
-        self._background = Background(self.look_after) if background else None
+        self._maintained: dict[str, Snapshot] = {}
+        self._background = BackgroundWorker(self.maintain) if background else None
 
-    def renewed(self) -> VectorCache:
-        """Another one for the same folder, that knows nothing yet; this one is closed."""
+    def reopened(self) -> VectorCache:
+        """Close this cache and return a new one for the same folder, with nothing in memory."""
         self.close()
         return VectorCache(self.folder, self.policy, background=self._background is not None)
 
     def close(self) -> None:
-        """End the thread in the background, if there is one."""
+        """End the background thread, if there is one."""
         if self._background is not None:
             self._background.close()
 
     def path(self, key: str) -> Path:
-        """The file of the space `key`, whether or not it is there."""
+        """Return the path of the vectors file of space `key`, whether or not it exists."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", key):
             raise ValueError(f"{key!r} cannot name a file")
         return self.folder / f"{key}.vectors"
 
     def approximate_path(self, key: str) -> Path:
-        """The file of the space's approximate index, whether or not it is there."""
+        """Return the path of the space's approximate index, whether or not it exists."""
         return self.path(key).with_suffix(".approximate")
 
     def open(self, source: VectorSource) -> SpaceIndex:
-        """An index that has caught up with `source`: from memory, from its file, or rebuilt.
+        """Return an index that has caught up with `source`: from memory, from its file, or rebuilt.
 
-        What is returned is never changed: a later change is made to a copy, which takes its place, so
-        searches go on undisturbed. Raises `VectorIndexError` where the source itself holds vectors that
-        no index takes.
+        The returned index is immutable. Later changes are made to a copy, so running searches are not
+        disturbed.
+
+        Raises:
+            VectorIndexError: The source holds vectors that no index accepts.
         """
         with self._lock:
             snapshot = self._current(source)
-        if self._background is not None and self._seen.get(source.key) is not snapshot:
-            self._seen[source.key] = snapshot
+        if self._background is not None and self._maintained.get(source.key) is not snapshot:
+            self._maintained[source.key] = snapshot
             self._background.add(source)
         approximate = snapshot.approximate
         if approximate is not None and approximate.measured.recall < self.policy.recall:
@@ -259,20 +293,20 @@ class VectorCache:
         return SpaceIndex(snapshot.exact, approximate, source)
 
     def is_current(self, source: VectorSource) -> bool:
-        """Whether the file on disk is all that `source` has. Only the file's first page is read."""
-        wanted = origin_of(source)
+        """Return whether the file has the source's last revision. Only its first page is read."""
+        wanted = current_origin(source)
         try:
             return read_origin(self.path(source.key), wanted)[0] == wanted
         except (OSError, VectorCacheDamaged):
             return False
 
     def save(self, source: VectorSource) -> bool:
-        """Catch up and write the file if it is behind. False where the folder cannot be written."""
+        """Catch up and write the file if it is behind. Return False if it cannot be written."""
         if self.is_current(source):
             return True
         with self._lock:
             snapshot = self._current(source)
-            if snapshot.saved == snapshot.origin.revision and self.path(source.key).is_file():
+            if snapshot.saved_revision == snapshot.origin.revision and self.path(source.key).is_file():
                 return True  # it was written just now
             try:
                 write_vectors_file(self.path(source.key), snapshot.origin, snapshot.exact.chunks())
@@ -283,53 +317,63 @@ class VectorCache:
             self._snapshots[source.key] = replace(opened, approximate=snapshot.approximate)
             return True
 
-    def look_after(self, source: VectorSource, cancelled: Asked = never) -> None:
-        """Do what takes long: compare the file with its checksum, and make the approximate index.
+    def maintain(self, source: VectorSource, cancelled: IsCancelled = never_cancel) -> None:
+        """Verify the file's checksum, rebuild it if it is damaged, and then `speed_up`.
 
-        Searches go on meanwhile. A damaged file is rebuilt. Returns early once `cancelled` says so.
+        Searches continue meanwhile.
+
+        Args:
+            source: The vectors.
+            cancelled: Ends the work early.
         """
         with self._lock:
             held = self._current(source)
-        if held.file is not None and not held.file.intact(cancelled) and not cancelled():
+        if held.file is not None and not held.file.verify_checksum(cancelled) and not cancelled():
             log.warning("%s is damaged; it is rebuilt from the catalogue.", held.file.path)
-            rebuilt = self._rebuilt(source, origin_of(source))
+            rebuilt = self._rebuilt(source, current_origin(source))
             with self._lock:
                 self._snapshots[source.key] = rebuilt
         self.speed_up(source, cancelled)
 
-    def speed_up(self, source: VectorSource, cancelled: Asked = never) -> None:
-        """Make the approximate index, or bring it up to date, if `policy` wants it. Searches go on meanwhile.
+    def speed_up(self, source: VectorSource, cancelled: IsCancelled = never_cancel) -> None:
+        """Build or update the approximate index if the policy wants one. Searches continue meanwhile.
 
-        Returns early once `cancelled` says so.
+        Args:
+            source: The vectors.
+            cancelled: Ends the work early.
         """
-        if self._needs_nothing(source):
+        if self._is_fast_enough(source):
             return
         with self._lock:
             held = self._current(source)
         before = held.approximate or self._read_approximate(held.origin)
         if before is None and not self.policy.wants_faster(exact_seconds(held.exact), source.dimension):
             return
-        from vitmae_search.vectors.approximate import Cancelled
-        from vitmae_search.vectors.tune import improved
+        from vitmae_search.vectors.approximate import BuildCancelled
+        from vitmae_search.vectors.tune import updated_approximate
 
         try:
-            made = improved(held.exact, before, self.policy, cancelled)
-        except Cancelled:
+            made = updated_approximate(held.exact, before, self.policy, cancelled)
+        except BuildCancelled:
             return
         if made is not before:
             with suppress(OSError):
-                write_payload_file(self.approximate_path(source.key), held.origin, *made.stored())
+                write_payload_file(self.approximate_path(source.key), held.origin, *made.serialize())
         with self._lock:
             now = self._snapshots.get(source.key)
             if now is not None and now.origin.same_space(held.origin):
                 self._snapshots[source.key] = replace(now, approximate=made)
 
     def verify(self, source: VectorSource) -> bool:
-        """Read the files and compare the vectors with `source`. False where there are none.
+        """Read the files completely and compare the vectors with the source.
 
-        Raises `VectorCacheDamaged` where one is damaged, or holds what the source does not.
+        Returns:
+            False if there are no files.
+
+        Raises:
+            VectorCacheDamaged: A file is damaged, or holds what the source does not.
         """
-        path, wanted = self.path(source.key), origin_of(source)
+        path, wanted = self.path(source.key), current_origin(source)
         try:
             file = VectorsFile(path, wanted)
             with suppress(FileNotFoundError):
@@ -338,30 +382,30 @@ class VectorCache:
             return False
         except OSError as error:
             raise VectorCacheDamaged(f"{path}: {error.strerror}.") from error
-        if not file.intact():
+        if not file.verify_checksum():
             raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
         if file.origin.revision > source.revision():
             raise VectorCacheDamaged(f"{path}: newer than the catalogue.")
-        index = ExactIndex.of(file.ids, file.vectors)
+        index = ExactIndex.from_arrays(file.ids, file.vectors)
         index.remove(source.removed_since(file.origin.revision))
         try:
-            seen = add_new(index, source.added_since(0))
-        except Diverged as error:
+            seen = add_from_source(index, source.added_since(0))
+        except SourceDiverged as error:
             raise VectorCacheDamaged(f"{path}: {error}") from error
-        removed = source.removed_since(file.origin.revision)  # once more: a writer may be at work
+        removed = source.removed_since(file.origin.revision)  # again: a writer may have removed more
         index.remove(removed)
         if not np.array_equal(index.ids, np.setdiff1d(seen, removed)):
             raise VectorCacheDamaged(f"{path}: holds vectors that the catalogue lacks.")
         return True
 
     def describe(self, source: VectorSource) -> IndexListing:
-        """Which index the space is searched with, and why."""
-        return describe(
-            self.path(source.key), self.approximate_path(source.key), origin_of(source), self.policy
+        """Say which index the space is searched with, and why."""
+        return index_listing(
+            self.path(source.key), self.approximate_path(source.key), current_origin(source), self.policy
         )
 
     def discard(self, key: str) -> None:
-        """Forget the space `key` and delete its files, if that can be done."""
+        """Forget space `key` and delete its files, as far as they can be deleted."""
         with self._lock:
             self._snapshots.pop(key, None)
             for path in (self.path(key), self.approximate_path(key)):
@@ -370,34 +414,34 @@ class VectorCache:
                     sync_folder(self.folder)
 
     def keys(self) -> list[str]:
-        """The spaces that have a file, sorted."""
+        """Return the keys of spaces that have a file, sorted."""
         try:
             return sorted(path.stem for path in self.folder.glob("*.vectors"))
         except OSError:
             return []
 
     def _current(self, source: VectorSource) -> Snapshot:
-        """The snapshot that has caught up with `source`, kept for the next time."""
-        # Read first: what is written from now on is given again by the next catch-up, and tolerated there.
-        wanted = origin_of(source)
+        """Return a snapshot that has caught up with `source`, and keep it."""
+        # Read first: what is written from now on is given again by the next catch-up, which accepts it twice.
+        wanted = current_origin(source)
         held = self._snapshots.get(source.key)
         if held is not None and not held.origin.same_space(wanted):
             held = None
         if held is None or held.origin.revision != wanted.revision:
             begun = self._loaded(wanted, held) or held
-            held = (begun and caught_up(begun, source, wanted)) or self._rebuilt(source, wanted)
+            held = (begun and sync_with_source(begun, source, wanted)) or self._rebuilt(source, wanted)
             self._snapshots[source.key] = held
         return held
 
     def _opened(self, wanted: Origin) -> Snapshot:
         file = VectorsFile(self.path(wanted.key), wanted)
-        return Snapshot(ExactIndex.of(file.ids, file.vectors), file.origin, file)
+        return Snapshot(ExactIndex.from_arrays(file.ids, file.vectors), file.origin, file)
 
     def _loaded(self, wanted: Origin, held: Snapshot | None) -> Snapshot | None:
-        """From the files, unless what is `held` came from them; None where they cannot be used."""
+        """Load a snapshot from the files if they are newer than `held` and usable."""
         try:
             origin = read_origin(self.path(wanted.key), wanted)[0]
-            if held is not None and origin.revision <= held.saved:
+            if held is not None and origin.revision <= held.saved_revision:
                 return None
             return replace(self._opened(wanted), approximate=self._read_approximate(wanted))
         except FileNotFoundError:
@@ -407,29 +451,29 @@ class VectorCache:
             return None
 
     def _read_approximate(self, wanted: Origin) -> ApproximateIndex | None:
-        """From its file; None where there is none that fits."""
+        """Load the approximate index, or return None if there is none that fits."""
         try:
             origin, more, payload = read_payload_file(self.approximate_path(wanted.key), wanted)
             if origin.revision > wanted.revision:
                 return None
             from vitmae_search.vectors.approximate import ApproximateIndex
 
-            return ApproximateIndex.read(payload, more)
+            return ApproximateIndex.deserialize(payload, more)
         except FileNotFoundError:
             return None
         except (OSError, VectorIndexError) as error:
             log.warning("Searches are exact until the approximate index is made again: %s", error)
             return None
 
-    def _needs_nothing(self, source: VectorSource) -> bool:
-        """Whether exact searches are surely fast, or the approximate index on disk is of the last revision.
+    def _is_fast_enough(self, source: VectorSource) -> bool:
+        """Return whether exact searches are surely fast, or the approximate index has the last revision.
 
         Only the files' first pages are read.
         """
-        wanted, held = origin_of(source), self._snapshots.get(source.key)
+        wanted, held = current_origin(source), self._snapshots.get(source.key)
         with suppress(OSError, VectorCacheDamaged):
             count = read_origin(self.path(source.key), wanted)[1]["count"]
-            if self.policy.exact_seconds > 0 and 4 * count * source.dimension <= _SURELY_FAST:
+            if self.policy.exact_seconds > 0 and 4 * count * source.dimension <= _SURELY_FAST_BYTES:
                 return True
         if held is not None and held.approximate is None:
             return False
@@ -438,11 +482,11 @@ class VectorCache:
         return False
 
     def _rebuilt(self, source: VectorSource, wanted: Origin) -> Snapshot:
-        """All of `source`: by way of the file, or in memory where there can be none."""
+        """Build a snapshot from the source: in a file, or in memory if that cannot be written."""
         try:
             write_vectors_file(self.path(source.key), wanted, source.added_since(0))
             return self._opened(wanted)
         except OSError:
             exact = ExactIndex(source.dimension)
-            add_new(exact, source.added_since(0))
+            add_from_source(exact, source.added_since(0))
             return Snapshot(exact, wanted)

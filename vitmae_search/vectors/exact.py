@@ -1,4 +1,4 @@
-"""Exact search: every vector is compared with the query."""
+"""`ExactIndex`: compares the query with every vector."""
 
 from __future__ import annotations
 
@@ -12,51 +12,57 @@ from vitmae_search.errors import VectorIndexError
 from vitmae_search.vectors.protocols import Ids, Matches, Rows, Vectors
 
 UNIT_TOLERANCE = 1e-3
-_ROWS_AT_ONCE = 4096
-_PART_BYTES = 16 << 20
-"""A part smaller than this is joined with what is added next, so that there are few of them."""
+_CHUNK_ROWS = 4096
+_MIN_PART_BYTES = 16 << 20
+"""A smaller last part is joined with the vectors that are added next, so that there are few parts."""
 
-_TIMED_BYTES = 32 << 20
-_TIMES = 5
+_SAMPLE_BYTES = 32 << 20
+_REPEATS = 5
 
-_GATHERED_FLOATS = 1 << 18
-"""Picked rows are multiplied so many numbers at a time: they are in the cache still, and too few for BLAS to
-wake threads, which would wait for those of FAISS."""
+_GATHER_BLOCK_FLOATS = 1 << 18
+"""Numbers that are gathered at once: they stay in the CPU's cache, and a BLAS product of this size runs
+in one thread, which does not compete with FAISS's threads."""
 
-_GATHERING = 6
-"""Rows picked one by one cost about six times as much as rows in a row (measured at D = 192 and 768)."""
+_GATHER_COST = 6
+"""A gathered row costs about six times as much as a contiguous one (measured at D = 192 and 768)."""
 
 
 class ExactIndex:
-    """Vectors in a few float32 matrices, one below the other: each query is a matrix product.
+    """Unit vectors in a few float32 matrices: a query is one matrix product for each.
 
-    A product sums in an order that varies with the machine's threads, so equal vectors may get scores
-    that differ in the last bit. Here it only says who may be among the k best: all within the rounding
-    error of the k-th. Each of those is scored again in float64, rounded to float32, and ordered by score,
+    A product sums in an order that depends on the number of threads, so equal vectors may get scores that
+    differ in the last bit. The products therefore only select who can be among the k best, within the bound
+    of the rounding error. These are scored again in float64, rounded to float32, and sorted by score and
     then by id.
 
-    The first matrix may be a mapped file. No array is changed in place, so `copy` shares them all.
+    The first matrix may be a mapped file. No array is changed in place, so copies share them.
     """
 
     def __init__(self, dimension: int) -> None:
+        """Make an empty index for vectors of `dimension` ≥ 1 numbers."""
         if dimension < 1:
             raise VectorIndexError(f"A vector index needs a dimension of at least 1, not {dimension}.")
         self._dimension = dimension
         self._parts: tuple[Vectors, ...] = ()
         self._starts = np.zeros(1, np.int64)  # the first row of each part, and after the last one
         self._row_ids: Ids = np.empty(0, np.int64)
-        self._ids: Ids = np.empty(0, np.int64)  # sorted, without those that were removed
+        self._ids: Ids = np.empty(0, np.int64)  # sorted, without removed ones
         self._rows: Rows = np.empty(0, np.int64)  # the row of each of them
-        self._removed: Rows = np.empty(0, np.int64)  # rows that nobody has any more
+        self._removed: Rows = np.empty(0, np.int64)  # rows whose ids were removed
 
     @classmethod
-    def of(cls, ids: Ids, vectors: Vectors) -> ExactIndex:
-        """The index of (N,) ids and (N, D) float32 unit vectors, which is used as it is, not copied.
+    def from_arrays(cls, ids: Ids, vectors: Vectors) -> ExactIndex:
+        """Make an index of existing arrays without copying or checking the vectors.
 
-        Vectors are not looked at: they were when they were written. Raises `VectorIndexError` for wrong ids.
+        Args:
+            ids: (N,) int64, each once.
+            vectors: (N, D) float32 of unit length, checked when they were written.
+
+        Raises:
+            VectorIndexError: The ids do not fit.
         """
         index = cls(vectors.shape[1])
-        ids = checked_ids(ids)
+        ids = validated_ids(ids)
         index._rows = np.argsort(ids, kind="stable")
         index._row_ids, index._ids = ids, ids[index._rows]
         if len(ids) != len(vectors) or (np.diff(index._ids) == 0).any():
@@ -66,6 +72,7 @@ class ExactIndex:
 
     @property
     def dimension(self) -> int:
+        """Numbers in a vector."""
         return self._dimension
 
     def __len__(self) -> int:
@@ -78,16 +85,20 @@ class ExactIndex:
 
     @property
     def bytes_scanned(self) -> int:
-        """What one search reads."""
+        """Bytes that one search reads."""
         return int(self._starts[-1]) * self._dimension * np.dtype(np.float32).itemsize
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add (N,) ids with (N, D) vectors, all or none.
+        """Add vectors, all or none.
 
-        Raises `VectorIndexError` for an id that is negative, there already or given twice, and for
-        vectors that are not float32, finite and of unit length.
+        Args:
+            ids: (N,) int64 ≥ 0, none of them in the index.
+            vectors: (N, D) float32, finite, of unit length.
+
+        Raises:
+            VectorIndexError: An id is negative, in the index, or given twice; or a vector is not as above.
         """
-        ids = checked_ids(ids)
+        ids = validated_ids(ids)
         check_vectors(ids, vectors, self._dimension)
         if not len(ids):
             return
@@ -99,45 +110,52 @@ class ExactIndex:
         self._row_ids = np.concatenate([self._row_ids, ids])
         self._ids, self._rows = all_ids[order], np.concatenate([self._rows, rows])[order]
         parts = self._parts
-        if parts and parts[-1].nbytes < _PART_BYTES:
+        if parts and parts[-1].nbytes < _MIN_PART_BYTES:
             parts, vectors = parts[:-1], np.concatenate([parts[-1], vectors])
         self._set_parts((*parts, np.array(vectors, np.float32, order="C")))
 
     def remove(self, ids: Ids) -> int:
-        """Remove the ids that are there, and say how many they were."""
-        gone = np.isin(self._ids, checked_ids(ids))
+        """Remove those of `ids` that are in the index, and return how many these were."""
+        gone = np.isin(self._ids, validated_ids(ids))
         if gone.any():
             self._removed = np.concatenate([self._removed, self._rows[gone]])
             self._ids, self._rows = self._ids[~gone], self._rows[~gone]
         return int(gone.sum())
 
     def contains(self, ids: Ids) -> NDArray[np.bool_]:
-        """Which of (N,) ids are there: (N,) bool."""
-        return among_sorted(np.asarray(ids, np.int64), self._ids)
+        """Return which of (N,) ids are in the index: (N,) bool."""
+        return isin_sorted(np.asarray(ids, np.int64), self._ids)
 
     def vectors(self, ids: Ids) -> Vectors:
-        """The (N, D) float32 vectors of (N,) ids; `VectorIndexError` where one is not there."""
-        ids = checked_ids(ids)
+        """Return the (N, D) float32 vectors of (N,) ids; raise `VectorIndexError` if one is missing."""
+        ids = validated_ids(ids)
         if not self.contains(ids).all():
             raise VectorIndexError("An id is not in the vector index.")
-        return self._gathered(self._rows[np.searchsorted(self._ids, ids)])
+        return self._gather(self._rows[np.searchsorted(self._ids, ids)])
 
     def chunks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """All ids and vectors by id, in chunks of (n,) and (n, D)."""
-        for start in range(0, len(self._ids), _ROWS_AT_ONCE):
-            places = slice(start, start + _ROWS_AT_ONCE)
-            yield self._ids[places], self._gathered(self._rows[places])
+        """Yield all ids and vectors in the order of ids, in chunks of (n,) and (n, D)."""
+        for start in range(0, len(self._ids), _CHUNK_ROWS):
+            places = slice(start, start + _CHUNK_ROWS)
+            yield self._ids[places], self._gather(self._rows[places])
 
     def search(
         self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> list[Matches]:
-        """The k best of each of (Q, D) float32 queries; see `VectorIndex.search`."""
+        """Find the k nearest vectors of each query; see `VectorIndex.search`.
+
+        Args:
+            queries: (Q, D) float32.
+            k: Most matches of one query, at least 1.
+            allowed: Search these ids only.
+            excluded: Leave these ids out.
+        """
         check_queries(queries, k, self._dimension)
-        rows = self._chosen(allowed, excluded)
-        return [self._nearest(query, k, rows) for query in queries]
+        rows = self._selected_rows(allowed, excluded)
+        return [self._search_one(query, k, rows) for query in queries]
 
     def copy(self) -> ExactIndex:
-        """One that can be changed while this one is searched."""
+        """Return a copy that can be changed while this index is searched."""
         other = ExactIndex(self._dimension)
         other.__dict__.update(self.__dict__)
         return other
@@ -146,8 +164,8 @@ class ExactIndex:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
 
-    def _chosen(self, allowed: Ids | None, excluded: Ids | None) -> Rows | None:
-        """The rows to search; None for all."""
+    def _selected_rows(self, allowed: Ids | None, excluded: Ids | None) -> Rows | None:
+        """Return the rows to search; None means all."""
         if allowed is None and (excluded is None or not len(excluded)):
             return None
         rows = self._rows
@@ -157,36 +175,36 @@ class ExactIndex:
             rows = rows[np.searchsorted(self._ids, ids)]
         else:
             ids = self._ids
-        return rows if excluded is None else rows[~np.isin(ids, checked_ids(excluded))]
+        return rows if excluded is None else rows[~np.isin(ids, validated_ids(excluded))]
 
-    def _nearest(self, query: Vectors, k: int, rows: Rows | None) -> Matches:
-        if rows is not None and len(rows) * _GATHERING < self._starts[-1]:
-            found = rows[_best(self._products_of(rows, query), k, query)]
+    def _search_one(self, query: Vectors, k: int, rows: Rows | None) -> Matches:
+        if rows is not None and len(rows) * _GATHER_COST < self._starts[-1]:
+            found = rows[_candidate_rows(self._scores_of_rows(rows, query), k, query)]
         else:
-            scores = self._products(query)
+            scores = self._all_scores(query)
             if rows is None:
                 scores[self._removed] = -np.inf
             else:
                 others = np.ones(len(scores), np.bool_)
                 others[rows] = False
                 scores[others] = -np.inf
-            found = _best(scores, k, query)
-        return ordered(self._row_ids[found], self._gathered(found), query, k)
+            found = _candidate_rows(scores, k, query)
+        return top_k(self._row_ids[found], self._gather(found), query, k)
 
-    def _products(self, query: Vectors) -> Vectors:
+    def _all_scores(self, query: Vectors) -> Vectors:
         scores = np.empty(self._starts[-1], np.float32)
         for part, start in zip(self._parts, self._starts[:-1], strict=True):
             np.dot(part, query, out=scores[start : start + len(part)])
         return scores
 
-    def _products_of(self, rows: Rows, query: Vectors) -> Vectors:
-        scores, step = np.empty(len(rows), np.float32), 1 + _GATHERED_FLOATS // self._dimension
+    def _scores_of_rows(self, rows: Rows, query: Vectors) -> Vectors:
+        scores, step = np.empty(len(rows), np.float32), 1 + _GATHER_BLOCK_FLOATS // self._dimension
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
-            np.dot(self._gathered(rows[some]), query, out=scores[some])
+            np.dot(self._gather(rows[some]), query, out=scores[some])
         return scores
 
-    def _gathered(self, rows: Rows) -> Vectors:
+    def _gather(self, rows: Rows) -> Vectors:
         if len(self._parts) == 1:
             return self._parts[0][rows]
         vectors = np.empty((len(rows), self._dimension), np.float32)
@@ -198,31 +216,38 @@ class ExactIndex:
 
 
 def exact_seconds(exact: ExactIndex) -> float:
-    """How long an exact search takes here and now, judged by a part of the vectors."""
-    ids = exact.ids[: max(1, _TIMED_BYTES // (4 * exact.dimension))]
+    """Estimate the time of one exact search on this machine, from a sample of the vectors."""
+    ids = exact.ids[: max(1, _SAMPLE_BYTES // (4 * exact.dimension))]
     if not len(ids):
         return 0.0
-    sample = ExactIndex.of(ids, exact.vectors(ids))
+    sample = ExactIndex.from_arrays(ids, exact.vectors(ids))
     query, seconds = sample.vectors(ids[:1]), []
-    for _ in range(_TIMES):
+    for _ in range(_REPEATS):
         start = time.perf_counter()
         sample.search(query, 10)
         seconds.append(time.perf_counter() - start)
     return min(seconds) * exact.bytes_scanned / sample.bytes_scanned
 
 
-def ordered(ids: Ids, vectors: Vectors, query: Vectors, k: int) -> Matches:
-    """The k best of (n,) ids with (n, D) vectors: scored in float64, the smaller id first in a tie."""
+def top_k(ids: Ids, vectors: Vectors, query: Vectors, k: int) -> Matches:
+    """Score vectors in float64 and return the k best, the smaller id first in a tie.
+
+    Args:
+        ids: (n,) int64.
+        vectors: (n, D) float32.
+        query: (D,) float32.
+        k: Most matches.
+    """
     scores = np.empty(len(ids), np.float32)
-    for start in range(0, len(ids), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, len(ids), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
         scores[rows] = (vectors[rows].astype(np.float64) * query).sum(axis=1)
     order = np.lexsort((ids, -scores))[:k]
     return Matches(ids[order], scores[order])
 
 
-def checked_ids(ids: Ids) -> Ids:
-    """(N,) int64. Raises `VectorIndexError` for anything but whole numbers from 0 to 2^63 - 1."""
+def validated_ids(ids: Ids) -> Ids:
+    """Return (N,) int64; raise `VectorIndexError` for anything but integers from 0 to 2^63 - 1."""
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise VectorIndexError("Ids must be whole numbers in one dimension.")
@@ -232,13 +257,18 @@ def checked_ids(ids: Ids) -> Ids:
 
 
 def sorted_ids(ids: Ids) -> Ids:
-    """(N,) int64, each once and in order, as they usually come."""
-    ids = checked_ids(ids)
+    """Return (N,) int64, sorted and unique. Ids usually are, so that is checked first."""
+    ids = validated_ids(ids)
     return ids if (np.diff(ids) > 0).all() else np.unique(ids)
 
 
-def among_sorted(ids: Ids, others: Ids) -> NDArray[np.bool_]:
-    """Which of (N,) ids are among others, which are sorted: (N,) bool."""
+def isin_sorted(ids: Ids, others: Ids) -> NDArray[np.bool_]:
+    """Return which ids are among others: (N,) bool.
+
+    Args:
+        ids: (N,) int64.
+        others: (M,) int64, sorted.
+    """
     if not len(others):
         return np.zeros(len(ids), np.bool_)
     places = np.minimum(np.searchsorted(others, ids), len(others) - 1)
@@ -247,7 +277,13 @@ def among_sorted(ids: Ids, others: Ids) -> NDArray[np.bool_]:
 
 
 def check_vectors(ids: Ids, vectors: Vectors, dimension: int) -> None:
-    """Raise `VectorIndexError` unless there is one (D,) float32 vector of unit length for each id."""
+    """Raise `VectorIndexError` unless there is one unit vector for each id.
+
+    Args:
+        ids: (N,) int64.
+        vectors: (N, D) float32.
+        dimension: The D that is required.
+    """
     _check_rows(vectors, dimension)
     if len(vectors) != len(ids):
         raise VectorIndexError(f"{len(ids)} ids came with {len(vectors)} vectors.")
@@ -257,7 +293,13 @@ def check_vectors(ids: Ids, vectors: Vectors, dimension: int) -> None:
 
 
 def check_queries(queries: Vectors, k: int, dimension: int) -> None:
-    """Raise `VectorIndexError` for queries that are not (Q, D) float32, or k below 1."""
+    """Raise `VectorIndexError` unless the queries and k can be searched.
+
+    Args:
+        queries: (Q, D) float32.
+        k: At least 1.
+        dimension: The D that is required.
+    """
     _check_rows(queries, dimension)
     if k < 1:
         raise VectorIndexError(f"k must be at least 1, not {k}.")
@@ -274,11 +316,11 @@ def _check_rows(vectors: Vectors, dimension: int) -> None:
         raise VectorIndexError("A vector holds NaN or infinity.")
 
 
-def _best(scores: Vectors, k: int, query: Vectors) -> Rows:
-    """The places of all that may be among the k best, whatever rounding did to (N,) float32 scores.
+def _candidate_rows(scores: Vectors, k: int, query: Vectors) -> Rows:
+    """Return the places of all scores that can belong to the k best, given float32 rounding.
 
-    A sum of D products of unit vectors is off by at most D rounding errors; two scores may be off in
-    opposite directions. -inf is never among them.
+    A sum of D products of unit vectors is off by at most D rounding errors, and two scores may be off in
+    opposite directions. A score of -inf is never returned.
     """
     lowest = np.finfo(np.float32).min
     if len(scores) > k:

@@ -1,13 +1,13 @@
-"""Files of cached indexes: replaced as a whole, and looked at before anything trusts them.
+"""The index files: replaced atomically, and verified before they are used.
 
 ::
 
     page of 4096 bytes: magic (8) | length, uint32 LE | header, JSON | SHA-256 of all before (32) | zeros
     body
 
-The header says what the body holds, and how many bytes of it. In a vectors file these are (N, D) float32,
-little-endian, that are mapped and not read, and then N int64 ids, whose checksum is compared at once. The
-checksum of the vectors takes a second for a gigabyte: `VectorsFile.intact` compares it when there is time.
+The header says what the body holds and how many bytes it has. In a vectors file the body is (N, D) float32,
+little-endian, which is mapped instead of read, and then N int64 ids, whose checksum is verified on opening.
+Verifying the vectors takes a second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import numpy as np
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors.exact import check_vectors, checked_ids
-from vitmae_search.vectors.protocols import Asked, Ids, Vectors, never
+from vitmae_search.vectors.exact import check_vectors, validated_ids
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, never_cancel
 
 _MAGIC = b"VSVECT03"
 _PAGE = 4096
@@ -42,7 +42,14 @@ _STALE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which space of which catalogue a file was written for, and at which of its revisions."""
+    """What a file was written for: a space, a catalogue, and a revision.
+
+    Attributes:
+        key: The space's fingerprint.
+        history: Identifies the catalogue.
+        dimension: Numbers in a vector.
+        revision: The space's revision.
+    """
 
     key: str
     history: str
@@ -50,13 +57,13 @@ class Origin:
     revision: int
 
     def same_space(self, other: Origin) -> bool:
-        """Whether ids and revisions of the two mean the same things."""
+        """Return whether both are of one space in one catalogue, whatever their revisions."""
         return (self.key, self.history, self.dimension) == (other.key, other.history, other.dimension)
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """`more` is the reader's own; `body_bytes` follow the page."""
+    """The first page: `body_bytes` follow it; `more` is free for each kind of file."""
 
     origin: Origin
     body_bytes: int
@@ -64,15 +71,21 @@ class _Header:
 
 
 class VectorsFile:
-    """A vectors file that was opened: its ids, and its vectors, mapped.
+    """An open vectors file: ids in memory, vectors mapped.
 
-    What is mapped stays as it is when the file is replaced or deleted.
+    The mapping stays valid when the file is replaced or deleted.
     """
 
     def __init__(self, path: Path, wanted: Origin) -> None:
-        """Open the file at `path`, if it was written for the space of `wanted`, at whatever revision.
+        """Open a file and verify its header and ids.
 
-        Raises `FileNotFoundError` or another `OSError`, and `VectorCacheDamaged`.
+        Args:
+            path: The file.
+            wanted: The space that it must have been written for; the revision may differ.
+
+        Raises:
+            OSError: It is not there, or cannot be read.
+            VectorCacheDamaged: It is damaged, or belongs to another space.
         """
         self.path = path
         with open(path, "rb") as file:
@@ -87,15 +100,19 @@ class VectorsFile:
                 raise VectorCacheDamaged(f"{path}: the ids are damaged.")
             self.ids: Ids = np.frombuffer(ids, _ID).astype(np.int64)
             self.vectors: Vectors = np.empty(shape, np.float32)
-            if shape[0]:  # nothing cannot be mapped
+            if shape[0]:  # an empty range cannot be mapped
                 self.vectors = np.asarray(np.memmap(file, _FLOAT, "r", _PAGE, shape))
             self._handle = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._handle)
-            self._intact = False
+            self._verified = False
 
-    def intact(self, cancelled: Asked = never) -> bool:
-        """Read all vectors, once, and compare them with their checksum. False as well if `cancelled`."""
-        if self._intact:
+    def verify_checksum(self, cancelled: IsCancelled = never_cancel) -> bool:
+        """Read all vectors once and compare them with their checksum.
+
+        Returns:
+            True if they fit; False if they do not, or if `cancelled` returned True.
+        """
+        if self._verified:
             return True
         digest, place, end = hashlib.sha256(), _PAGE, _PAGE + self.vectors.nbytes
         while place < end:
@@ -104,25 +121,31 @@ class VectorsFile:
                 return False
             digest.update(block)
             place += len(block)
-        self._intact = digest.hexdigest() == self._digest
-        return self._intact
+        self._verified = digest.hexdigest() == self._digest
+        return self._verified
 
 
 def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, Vectors]]) -> None:
-    """Replace `path` atomically by what comes in chunks of (n,) ids and (n, D) vectors.
+    """Replace a vectors file atomically: a reader finds the old file or the new one, whole.
 
-    Whoever opens it finds the old file or the new one, whole. Raises `OSError`, and `VectorIndexError` for
-    vectors that are not float32, finite and of unit length; the old file is still there then.
+    Args:
+        path: The file.
+        origin: What it is written for.
+        chunks: (n,) ids with (n, D) vectors, float32, finite, of unit length.
+
+    Raises:
+        OSError: The file cannot be written; the old one is kept.
+        VectorIndexError: The vectors are not as above; the old file is kept.
     """
     digest, seen = hashlib.sha256(), [np.empty(0, _ID)]
-    with _replacing(path) as file:
+    with _open_replacement(path) as file:
         file.write(bytes(_PAGE))
         for ids, vectors in chunks:
             check_vectors(ids, vectors, origin.dimension)
             data = np.ascontiguousarray(vectors, _FLOAT).data
             digest.update(data)
             file.write(data)
-            seen.append(checked_ids(ids).astype(_ID))
+            seen.append(validated_ids(ids).astype(_ID))
         data = np.concatenate(seen).data
         file.write(data)
         more = {
@@ -135,19 +158,34 @@ def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, V
 
 
 def write_payload_file(path: Path, origin: Origin, payload: Any, more: dict[str, Any]) -> None:
-    """Replace `path` atomically by a header with `more` (JSON) in it, and the bytes of `payload`."""
+    """Replace a file atomically by a header and a payload.
+
+    Args:
+        path: The file.
+        origin: What it is written for.
+        payload: Any buffer of bytes.
+        more: A JSON object for the header.
+    """
     data = memoryview(payload).cast("B")
     more = more | {"payload_sha256": hashlib.sha256(data).hexdigest()}
-    with _replacing(path) as file:
+    with _open_replacement(path) as file:
         file.write(_page(_Header(origin, data.nbytes, more)))
         file.write(data)
 
 
 def read_payload_file(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any], bytes]:
-    """What `write_payload_file` wrote for the space of `wanted`: origin, `more`, and the payload.
+    """Read and verify what `write_payload_file` wrote.
 
-    Raises `FileNotFoundError` or another `OSError`, and `VectorCacheDamaged` for a file that is not, bit for
-    bit, one that was written.
+    Args:
+        path: The file.
+        wanted: The space that it must have been written for; the revision may differ.
+
+    Returns:
+        The origin, the header's JSON object, and the payload.
+
+    Raises:
+        OSError: It is not there, or cannot be read.
+        VectorCacheDamaged: It differs in any bit from what was written, or belongs to another space.
     """
     with open(path, "rb") as file:
         header = _read_header(file, path, wanted)
@@ -158,7 +196,19 @@ def read_payload_file(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any
 
 
 def read_origin(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any]]:
-    """What the header alone says; the body is not read. Raises as `VectorsFile` does."""
+    """Read and verify the header only.
+
+    Args:
+        path: The file.
+        wanted: The space that it must have been written for; the revision may differ.
+
+    Returns:
+        The origin, and the header's JSON object.
+
+    Raises:
+        OSError: It is not there, or cannot be read.
+        VectorCacheDamaged: The header is damaged, or belongs to another space.
+    """
     with open(path, "rb") as file:
         header = _read_header(file, path, wanted)
     return header.origin, header.more
@@ -171,7 +221,7 @@ def _page(header: _Header) -> bytes:
 
 
 def _read_header(file: IO[bytes], path: Path, wanted: Origin) -> _Header:
-    """The header, once it, the file's size and the space are right; `file` is at the body then."""
+    """Read the header and verify it, the file's size and the space. `file` then stands at the body."""
     page = file.read(_PAGE)
     length = int.from_bytes(page[len(_MAGIC) : _START], "little")
     if not page.startswith(_MAGIC) or _START + length + _DIGEST > len(page):
@@ -189,14 +239,14 @@ def _read_header(file: IO[bytes], path: Path, wanted: Origin) -> _Header:
     return header
 
 
-def _replacing(path: Path) -> Any:
+def _open_replacement(path: Path) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     return write_atomically(path)
 
 
 def _remove_stale(path: Path) -> None:
-    """Delete what killed processes left; a young file may be one that is being written."""
+    """Delete temporary files that killed processes left. Recent ones may still be written."""
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:

@@ -1,4 +1,4 @@
-"""What the rest of the application needs of vector indexes: a small set of verbs."""
+"""The interface of vector indexes and of the sources that they are built from."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ Ids = NDArray[np.int64]
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
-Asked = Callable[[], bool]
-"""Whether to give up what is being done."""
+IsCancelled = Callable[[], bool]
+"""Asked again and again during long work: True means stop."""
 
 
-def never() -> bool:
-    """Nobody asks to give up."""
+def never_cancel() -> bool:
+    """The default `IsCancelled`: go on to the end."""
     return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What one query found, best first: `ids` (m,) int64 and `scores` (m,) float32, cosine, m ≤ k."""
+    """The result of one query, best first.
+
+    Attributes:
+        ids: (m,) int64, m ≤ k.
+        scores: (m,) float32, cosine similarity in [-1, 1].
+    """
 
     ids: Ids
     scores: Vectors
@@ -37,11 +42,15 @@ class Matches:
 class Policy:
     """When a space gets an approximate index, and which one is good enough.
 
-    An exact search that takes no more than `exact_seconds` stays. An approximate index is searched if its
-    recall@10 is at least `recall`, over `queries` stored vectors to which noise of length `noise` was added
-    (0.5: a cosine of 0.89 to where they were). Vectors that it lacks are searched exactly, beside it, until
-    they are the share `added` of all; then they join it and it is measured again. It is made anew once
-    half of what it holds joined later or is gone.
+    Attributes:
+        exact_seconds: An exact search that takes no longer than this stays exact.
+        recall: The least recall@10 with which an approximate index is searched, 0 to 1.
+        queries: Number of queries that recall is measured with: stored vectors with noise added.
+        noise: Length of that noise, before the vector is scaled to unit length again; 0.5 turns a
+            vector by a cosine of 0.89.
+        added: Vectors that the approximate index lacks are searched exactly beside it, until they are this
+            share of all; then they are added to it, and its recall is measured again. It is rebuilt once
+            half of what it holds was added later or has been removed.
     """
 
     exact_seconds: float = 0.005
@@ -51,55 +60,73 @@ class Policy:
     added: float = 0.01
 
     def wants_faster(self, seconds: float, dimension: int) -> bool:
-        """Whether an exact search that takes so long is too slow. One number a vector has no codes."""
+        """Return whether an exact search is too slow.
+
+        Args:
+            seconds: Time of one exact search.
+            dimension: Numbers in a vector; with one number there are no codes to build.
+        """
         return seconds > self.exact_seconds and dimension > 1
 
 
 class VectorIndex(Protocol):
-    """Vectors of unit length under ids ≥ 0, to search. Many threads may search at once."""
+    """Unit vectors under ids ≥ 0 that can be searched. Many threads may search at once."""
 
     def __len__(self) -> int: ...
 
     def search(
         self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> list[Matches]:
-        """The k best of each of (Q, D) queries: highest score first, the smaller id first in a tie.
+        """Find the k nearest vectors of each query.
 
-        `allowed` keeps to these ids, `excluded` leaves these out. Fewer than k are returned where
-        there are fewer. Raises `VectorIndexError` for queries that are not float32 of D, or k below 1.
+        Args:
+            queries: (Q, D) float32.
+            k: Most matches of one query, at least 1.
+            allowed: Search these ids only.
+            excluded: Leave these ids out.
+
+        Returns:
+            One `Matches` for each query: highest score first, the smaller id first in a tie.
+
+        Raises:
+            VectorIndexError: The queries are not float32 of D, or k is below 1.
         """
         ...
 
 
 class VectorSource(Protocol):
-    """Where the vectors of one space truly are, in the order of its revisions.
+    """The authoritative vectors of one space, with a revision number for each change.
 
-    `key` names the space (its fingerprint). `history` tells it from a space of the same key in another
-    catalogue (when it was made, say): ids and revisions of the two have nothing in common. A revision
-    is a number that only goes up.
+    A revision only goes up, so an index at revision r catches up from what changed after r.
     """
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The space's fingerprint."""
+        ...
 
     @property
-    def history(self) -> str: ...
+    def history(self) -> str:
+        """Identifies the catalogue: ids and revisions of two histories have nothing in common."""
+        ...
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        ...
 
     def revision(self) -> int:
-        """The revision of the last change."""
+        """Return the revision of the last change."""
         ...
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
-        """What was added after `revision` and is still there: chunks of (n,) ids and (n, D) vectors."""
+        """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""
         ...
 
     def removed_since(self, revision: int) -> Ids:
-        """The ids that were removed after `revision`."""
+        """Return the ids that were removed after `revision`."""
         ...
 
     def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
-        """Those of `ids` that are still there, and their (n, D) vectors, row by row."""
+        """Return those of `ids` that are still stored, and their (n, D) vectors, row by row."""
         ...

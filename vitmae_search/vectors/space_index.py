@@ -1,4 +1,4 @@
-"""One space's index as it is searched: the exact one, an approximate one before it where there is one."""
+"""`SpaceIndex`: one space's index as it is searched, exact or approximate and then exact."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitmae_search.vectors.exact import ExactIndex, among_sorted, check_queries, ordered, sorted_ids
+from vitmae_search.vectors.exact import ExactIndex, check_queries, isin_sorted, sorted_ids, top_k
 from vitmae_search.vectors.protocols import Ids, Matches, Vectors, VectorSource
 
-if TYPE_CHECKING:  # FAISS is loaded where there is something for it to search
+if TYPE_CHECKING:  # FAISS is only loaded when there is an approximate index to search
     from vitmae_search.vectors.approximate import ApproximateIndex
 
-GATHERED_BYTES = 8 << 20
-"""A filter that leaves no more to compare is searched exactly: 2,700 vectors of 768, about 1.5 ms."""
+EXACT_FILTER_BYTES = 8 << 20
+"""A filter that leaves fewer bytes of vectors is searched exactly: 2,700 vectors of 768 take about 1.5 ms."""
 
 
 class SpaceIndex:
-    """Finds with what is there, and scores by the source's own vectors.
+    """Searches in two stages: candidates from an index, scores from the source's own vectors.
 
-    With an approximate index, a search is an exact one among what that proposes and what it does not hold
-    yet. Whatever it proposes, and whatever lies in a damaged file, scores and order are the truth's.
+    With an approximate index, an exact search runs over its candidates and over the vectors that it does not
+    hold yet. The final scores and their order come from the source, so neither an approximation nor a
+    damaged file can change them.
     """
 
     def __init__(
         self, exact: ExactIndex, approximate: ApproximateIndex | None, source: VectorSource | None = None
     ) -> None:
-        """Without a `source` scores are those of `exact`."""
+        """Combine the parts.
+
+        Args:
+            exact: All vectors of the space.
+            approximate: Finds candidates faster, if there is one.
+            source: Where the vectors that give the scores come from; None takes those of `exact`.
+        """
         self.exact, self.approximate, self._source = exact, approximate, source
 
     def __len__(self) -> int:
@@ -35,20 +42,30 @@ class SpaceIndex:
     def search(
         self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> list[Matches]:
-        """The k best of each of (Q, D) float32 queries; see `VectorIndex.search`."""
+        """Find the k nearest vectors of each query; see `VectorIndex.search`.
+
+        Args:
+            queries: (Q, D) float32.
+            k: Most matches of one query, at least 1.
+            allowed: Search these ids only.
+            excluded: Leave these ids out.
+        """
         check_queries(queries, k, self.exact.dimension)
         if allowed is not None:
             allowed = sorted_ids(allowed)
-        if self.approximate is None or self._few(allowed):
+        if self.approximate is None or self._is_small(allowed):
             found = self.exact.search(queries, k, allowed=allowed, excluded=excluded)
         else:
-            found = [self._near(self.approximate, query[None], k, allowed, excluded) for query in queries]
-        return [self._true(query, one, k) for query, one in zip(queries, found, strict=True)]
+            found = [
+                self._search_approximate(self.approximate, query[None], k, allowed, excluded)
+                for query in queries
+            ]
+        return [self._rescore(query, matches, k) for query, matches in zip(queries, found, strict=True)]
 
-    def _few(self, allowed: Ids | None) -> bool:
-        return allowed is not None and len(allowed) * self.exact.dimension * 4 <= GATHERED_BYTES
+    def _is_small(self, allowed: Ids | None) -> bool:
+        return allowed is not None and len(allowed) * self.exact.dimension * 4 <= EXACT_FILTER_BYTES
 
-    def _near(
+    def _search_approximate(
         self,
         approximate: ApproximateIndex,
         query: Vectors,
@@ -56,16 +73,16 @@ class SpaceIndex:
         allowed: Ids | None,
         excluded: Ids | None,
     ) -> Matches:
-        proposed = approximate.propose(query, k, allowed=allowed, excluded=excluded)
-        if proposed is None:
+        candidates = approximate.candidates(query, k, allowed=allowed, excluded=excluded)
+        if candidates is None:
             return self.exact.search(query, k, allowed=allowed, excluded=excluded)[0]
-        later = approximate.lacks(self.exact)
+        added = approximate.missing_ids(self.exact)
         if allowed is not None:
-            later = later[among_sorted(later, allowed)]
-        among = np.concatenate([proposed, later])
+            added = added[isin_sorted(added, allowed)]
+        among = np.concatenate([candidates, added])
         return self.exact.search(query, k, allowed=among, excluded=excluded)[0]
 
-    def _true(self, query: Vectors, found: Matches, k: int) -> Matches:
+    def _rescore(self, query: Vectors, found: Matches, k: int) -> Matches:
         if self._source is None:
             return found
-        return ordered(*self._source.stored(found.ids), query, k)
+        return top_k(*self._source.stored(found.ids), query, k)

@@ -1,4 +1,4 @@
-"""Which index a space is searched with: exact while that is fast, beyond it one that is measured."""
+"""Builds approximate indexes and tunes them by their measured recall@10."""
 
 from __future__ import annotations
 
@@ -6,61 +6,106 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from vitmae_search.vectors.approximate import CANDIDATES, ApproximateIndex, Measured, kinds, stop_if
+from vitmae_search.vectors.approximate import (
+    CANDIDATE_COUNTS,
+    ApproximateIndex,
+    Measurement,
+    factory_strings,
+    raise_if_cancelled,
+)
 from vitmae_search.vectors.exact import ExactIndex
-from vitmae_search.vectors.protocols import Asked, Policy, Vectors, never
+from vitmae_search.vectors.protocols import IsCancelled, Policy, Vectors, never_cancel
 from vitmae_search.vectors.space_index import SpaceIndex
 
 K = 10
-_SAME = 1e-6
+"""Recall is measured at this k."""
+
+_SCORE_TOLERANCE = 1e-6
 
 
-def improved(
-    exact: ExactIndex, held: ApproximateIndex | None, policy: Policy, cancelled: Asked = never
+def updated_approximate(
+    exact: ExactIndex, held: ApproximateIndex | None, policy: Policy, cancelled: IsCancelled = never_cancel
 ) -> ApproximateIndex:
-    """The approximate index that `exact` should have now: the one that is `held`, or another one.
+    """Return the approximate index that fits `exact` now: `held`, `held` with vectors added, or a new one.
 
-    Takes a minute for a million vectors where it has to be made; raises `Cancelled`.
+    Building one takes about a minute for a million vectors.
+
+    Args:
+        exact: All vectors of the space.
+        held: The approximate index so far.
+        policy: When to add, when to rebuild, and which recall is enough.
+        cancelled: Stops the work.
+
+    Raises:
+        BuildCancelled: `cancelled` returned True.
     """
     if held is None:
         return build(exact, policy, cancelled)
-    joined = len(held.ids) + len(held.lacks(exact))
-    gone = joined - len(exact)
-    if joined - held.trained_on + gone > len(exact) / 2:
+    total = len(held.ids) + len(held.missing_ids(exact))
+    removed = total - len(exact)
+    if total - held.trained_on + removed > len(exact) / 2:
         return build(exact, policy, cancelled)
-    if len(held.lacks(exact)) <= policy.added * len(exact):
+    if len(held.missing_ids(exact)) <= policy.added * len(exact):
         return held
-    return measured(held.joined_by(exact, cancelled), exact, policy, cancelled)
+    return tune_candidates(held.with_added(exact, cancelled), exact, policy, cancelled)
 
 
-def build(exact: ExactIndex, policy: Policy | None = None, cancelled: Asked = never) -> ApproximateIndex:
-    """An approximate index of all that `exact` holds, measured. Raises `Cancelled`.
+def build(
+    exact: ExactIndex, policy: Policy | None = None, cancelled: IsCancelled = never_cancel
+) -> ApproximateIndex:
+    """Build an approximate index of all vectors and measure its recall.
 
-    The first of `kinds` that reaches the recall; the last one where none does.
+    The first of `factory_strings` that reaches the recall is taken, or else the last.
+
+    Args:
+        exact: The vectors.
+        policy: The recall that is enough.
+        cancelled: Stops the work.
+
+    Raises:
+        BuildCancelled: `cancelled` returned True.
     """
     policy = policy or Policy()
-    for kind in kinds(exact.dimension):
-        made = measured(ApproximateIndex.build(exact, kind, cancelled), exact, policy, cancelled)
-        if made.measured.recall >= policy.recall:
+    for kind in factory_strings(exact.dimension):
+        built = tune_candidates(ApproximateIndex.build(exact, kind, cancelled), exact, policy, cancelled)
+        if built.measured.recall >= policy.recall:
             break
-    return made
+    return built
 
 
-def measured(made: ApproximateIndex, exact: ExactIndex, policy: Policy, cancelled: Asked) -> ApproximateIndex:
-    """`made` with the fewest candidates that reach the recall, or with the most where none do."""
-    queries = noisy(exact, policy.queries, policy.noise)
+def tune_candidates(
+    built: ApproximateIndex, exact: ExactIndex, policy: Policy, cancelled: IsCancelled
+) -> ApproximateIndex:
+    """Return `built` with the fewest candidates that reach the recall, or with the most if none do.
+
+    Args:
+        built: The index to tune.
+        exact: All vectors of the space.
+        policy: The recall that is enough, and the queries that measure it.
+        cancelled: Stops the work.
+    """
+    queries = perturbed_queries(exact, policy.queries, policy.noise)
     kth = kth_scores(exact, queries, cancelled)
-    for candidates in CANDIDATES:
-        trial = made.measured_as(Measured(candidates))
-        recall = recall_of(SpaceIndex(exact, trial), queries, kth, cancelled)
+    for candidates in CANDIDATE_COUNTS:
+        trial = built.with_measurement(Measurement(candidates))
+        recall = measure_recall(SpaceIndex(exact, trial), queries, kth, cancelled)
         if recall >= policy.recall:
             break
     built_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return made.measured_as(Measured(candidates, recall, len(queries), built_at))
+    return built.with_measurement(Measurement(candidates, recall, len(queries), built_at))
 
 
-def noisy(exact: ExactIndex, count: int, noise: float) -> Vectors:
-    """(Q, D) float32 of unit length: stored vectors, drawn and disturbed."""
+def perturbed_queries(exact: ExactIndex, count: int, noise: float) -> Vectors:
+    """Draw stored vectors and add noise; the same ones each time.
+
+    Args:
+        exact: The vectors to draw from.
+        count: Number of queries Q at most.
+        noise: Length of the noise.
+
+    Returns:
+        (Q, D) float32 of unit length.
+    """
     random = np.random.default_rng(1)
     drawn = random.choice(exact.ids, min(count, len(exact)), replace=False)
     change = random.standard_normal((len(drawn), exact.dimension), np.float32)
@@ -70,21 +115,39 @@ def noisy(exact: ExactIndex, count: int, noise: float) -> Vectors:
     return unit
 
 
-def kth_scores(exact: ExactIndex, queries: Vectors, cancelled: Asked) -> Vectors:
-    """(Q,) float32: the score of the last of the K that are truly nearest."""
+def kth_scores(exact: ExactIndex, queries: Vectors, cancelled: IsCancelled) -> Vectors:
+    """Compute the score of each query's true K-th neighbour.
+
+    Args:
+        exact: The vectors.
+        queries: (Q, D) float32.
+        cancelled: Stops the work.
+
+    Returns:
+        (Q,) float32.
+    """
     best = np.full((len(queries), K), -2, np.float32)
     for _, vectors in exact.chunks():
-        stop_if(cancelled)
+        raise_if_cancelled(cancelled)
         scores = np.concatenate([best, queries @ vectors.T], axis=1)
         best = np.partition(scores, scores.shape[1] - K, axis=1)[:, -K:]
     kth: Vectors = best.min(axis=1)
     return kth
 
 
-def recall_of(index: SpaceIndex, queries: Vectors, kth: Vectors, cancelled: Asked) -> float:
-    """The share of the K best that a search finds. What scores as high as they do is as good."""
+def measure_recall(index: SpaceIndex, queries: Vectors, kth: Vectors, cancelled: IsCancelled) -> float:
+    """Return recall@K: the share of the K nearest that a search finds.
+
+    A match that scores as high as the true K-th neighbour counts, so ties do not lower the recall.
+
+    Args:
+        index: The index to measure.
+        queries: (Q, D) float32.
+        kth: (Q,) float32, from `kth_scores`.
+        cancelled: Stops the work.
+    """
     hits = 0
     for query, least in zip(queries, kth, strict=True):
-        stop_if(cancelled)
-        hits += int((index.search(query[None], K)[0].scores >= least - _SAME).sum())
+        raise_if_cancelled(cancelled)
+        hits += int((index.search(query[None], K)[0].scores >= least - _SCORE_TOLERANCE).sum())
     return hits / (min(K, len(index)) * len(queries))

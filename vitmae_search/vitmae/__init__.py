@@ -8,7 +8,7 @@ It knows nothing of photos, plugins or search. Pure functions (`positions`, `mas
 
 from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, LoadingInfo, read_checkpoint
 from vitmae_search.vitmae.checkpoint.locate import CheckpointFiles, find_checkpoint
-from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
+from vitmae_search.vitmae.config import AttentionImplementation, ViTConfig, ViTMAEConfig
 from vitmae_search.vitmae.devices import choose_device, multiplies_in_bf16
 from vitmae_search.vitmae.fused import fused, fusing
 from vitmae_search.vitmae.image_processor import (
@@ -18,7 +18,7 @@ from vitmae_search.vitmae.image_processor import (
     BatchFeature,
     ViTImageProcessor,
 )
-from vitmae_search.vitmae.layers import AttentionImplementation, patchify, unpatchify
+from vitmae_search.vitmae.layers import patchify, unpatchify
 from vitmae_search.vitmae.loss import classification_loss, reconstruction_loss
 from vitmae_search.vitmae.modeling import (
     BaseModelOutputWithPooling,
@@ -28,11 +28,12 @@ from vitmae_search.vitmae.modeling import (
     ViTMAEForPreTrainingOutput,
     ViTMAEModel,
     ViTMAEModelOutput,
+    ViTMAEPreTrainedModel,
 )
-from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel
+from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel, ViTPreTrainedModel
 from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
 from vitmae_search.vitmae.prepacked import prepack
-from vitmae_search.vitmae.pretrained import NewParametersWarning
+from vitmae_search.vitmae.pretrained import NewParametersWarning, PreTrainedModel
 from vitmae_search.vitmae.reconstruction import reconstruct
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "LoadingInfo",
     "NewParametersWarning",
     "Pooling",
+    "PreTrainedModel",
     "ViTConfig",
     "ViTForImageClassification",
     "ViTImageProcessor",
@@ -57,7 +59,9 @@ __all__ = [
     "ViTMAEForPreTrainingOutput",
     "ViTMAEModel",
     "ViTMAEModelOutput",
+    "ViTMAEPreTrainedModel",
     "ViTModel",
+    "ViTPreTrainedModel",
     "choose_device",
     "classification_loss",
     "find_checkpoint",

@@ -1,17 +1,13 @@
-"""The shapes of the models, the rules they obey, and `config.json`.
-
-The rules that a configuration's fields obey, each with the words that say so.
-
-What `hidden_act` may be: a name, or a function.
-"""
+"""The architectures of the models: their fields, the rules that these obey, and `config.json`."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +15,15 @@ from torch.nn import functional
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.vitmae.checkpoint.locate import CONFIG_NAME, find_config
-from vitmae_search.vitmae.checkpoint.weights import read_json, write_json
+from vitmae_search.vitmae.checkpoint.weights import read_json
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
+
+AttentionImplementation = Literal["sdpa", "eager"]
+"""How attention is computed, with the same results.
+
+"sdpa" is torch's fused kernel; "eager" trains about twice as fast in bf16 on a CPU, and is the one that can
+return attention weights."""
 
 _TANH_GELU = partial(functional.gelu, approximate="tanh")
 
@@ -34,30 +36,38 @@ _FUNCTIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
 }
 ACTIVATIONS = tuple(_FUNCTIONS)
-"""The names. "gelu_new" and "gelu_pytorch_tanh" are one function: GELU in its tanh approximation."""
+"""Names of activations. "gelu_new" and "gelu_pytorch_tanh" are both GELU in its tanh approximation."""
 
 
 def is_activation(value: object) -> bool:
-    """Whether it is one of the names, or a function without parameters of its own."""
+    """Whether a value is the name of an activation, or a function or module without parameters."""
     if isinstance(value, nn.Module):
-        return not any(True for _ in value.parameters())  # they would be one set, shared by all layers
+        return not any(True for _ in value.parameters())  # all layers would share them
     return value in ACTIVATIONS if isinstance(value, str) else callable(value) and not isinstance(value, type)
 
 
 def activation_function(activation: str | Activation) -> Activation:
-    """The function of a name; a function is its own."""
+    """The function that a name stands for; a function is returned as it is."""
     return _FUNCTIONS[activation] if isinstance(activation, str) else activation
 
 
 def gelu_form(activation: Activation) -> Literal["none", "tanh"] | None:
-    """How `functional.gelu` names the GELU that this is: exact or approximate. None for another function."""
+    """Which GELU a function is, as `functional.gelu` names them; None where it is no GELU."""
     if activation is functional.gelu:
         return "none"
     return "tanh" if activation is _TANH_GELU else None
 
 
 def activation_name(field: str, activation: str | Activation) -> str:
-    """The name to write to JSON. Raises `ConfigError` for a function that has none here."""
+    """The name of an activation, for a file.
+
+    Args:
+        field: The configuration field that holds it, for the error.
+        activation: A name or a function.
+
+    Raises:
+        ConfigError: The function has no name here.
+    """
     if isinstance(activation, str):
         return activation
     for name, function in _FUNCTIONS.items():
@@ -67,6 +77,7 @@ def activation_name(field: str, activation: str | Activation) -> str:
 
 
 Rule = tuple[Callable[[Any], bool], str]
+"""A test of a field's value, and the sentence that says what the value must be."""
 
 
 def _is_int(value: object) -> bool:
@@ -98,11 +109,8 @@ FLAG: Rule = (lambda v: isinstance(v, bool), "must be true or false")
 SIZE: Rule = (_is_size, "must be a positive integer, or a pair of them: height, width")
 ACTIVATION: Rule = (is_activation, f"must be one of {', '.join(ACTIVATIONS)}, or a function of a tensor")
 
+GLOBAL_POOL: Rule = (lambda v: v in ("token", "avg"), 'must be "token" or "avg"')
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-PROBLEM_TYPE: Rule = (
-    lambda v: v is None or v in PROBLEM_TYPES,
-    f"must be null or one of {', '.join(PROBLEM_TYPES)}",
-)
 
 ENCODER_RULES: dict[str, Rule] = {
     "hidden_size": WIDTH,
@@ -124,29 +132,74 @@ OUTPUT_RULES: dict[str, Rule] = {
     "output_attentions": FLAG,
     "return_dict": FLAG,
 }
+COMMON_RULES: dict[str, Rule] = {
+    **OUTPUT_RULES,
+    "attn_implementation": (
+        lambda v: v is None or v in get_args(AttentionImplementation),
+        "must be sdpa or eager",
+    ),
+    "problem_type": (
+        lambda v: v is None or v in PROBLEM_TYPES,
+        f"must be null or one of {', '.join(PROBLEM_TYPES)}",
+    ),
+}
 OUTPUT_DEFAULTS = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
 
+_UNSET_DEFAULTS = {
+    "architectures": None,
+    "transformers_version": None,
+    "chunk_size_feed_forward": 0,
+    "is_encoder_decoder": False,
+}
+"""Attributes of the reference's base class that change nothing here, and their values until they are set."""
+_INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal", "_commit_hash")
+"""Keys that the reference ignores in files as well."""
 
 MODEL_TYPES = ("vit_mae", "vit")
-"""`model_type` of configurations whose encoder is this one."""
+"""`model_type` of the configurations whose encoder is this one."""
 
 Size = int | tuple[int, int]
 
 
-@dataclass
+@dataclass(init=False)
 class EncoderConfig:
-    """What every encoder here has; the defaults are those of facebook/vit-mae-base.
+    """The fields that every encoder has. The defaults are those of facebook/vit-mae-base.
 
-    `image_size` and `patch_size` are a side in pixels, or (height, width). `hidden_act` is a name or a
-    function. `output_hidden_states`, `output_attentions` and `return_dict` are what `forward` does unless
-    it is told otherwise. `extra` keeps whatever else a config.json had, so that nothing is lost on the
-    way through.
+    As in the reference, the constructor takes keyword arguments only, unknown ones are kept as attributes
+    and written to config.json, and assigned values are checked when a model is made (or by `validate`).
 
-    Raises `errors.ConfigError` with the field, its value and the rule it breaks.
+    Attributes:
+        hidden_size: Width D of the encoder; a multiple of 4.
+        num_hidden_layers: Number of layers.
+        num_attention_heads: Attention heads; they divide the width.
+        intermediate_size: Width of the MLP.
+        hidden_act: Activation of the MLP: a name of `ACTIVATIONS`, or a function of a tensor.
+        hidden_dropout_prob: Dropout after linear maps, in [0, 1).
+        attention_probs_dropout_prob: Dropout of attention weights, in [0, 1).
+        initializer_range: Standard deviation of new tokens and heads.
+        layer_norm_eps: Epsilon of layer norms.
+        image_size: A side in pixels, or (height, width).
+        patch_size: A side in pixels, or (height, width); patches tile the image.
+        num_channels: Channels of an image.
+        qkv_bias: Whether query, key and value have a bias.
+        output_hidden_states: Whether `forward` returns hidden states unless it is told otherwise.
+        output_attentions: Whether `forward` returns attention weights unless it is told otherwise.
+        return_dict: Whether `forward` returns an output object, not a tuple, unless it is told otherwise.
+        id2label: Names of a classifier's classes, counted from 0.
+        label2id: The inverse of `id2label`.
+        problem_type: Which loss a classifier has; None decides by the labels (`loss.classification_loss`).
+        attn_implementation: How models compute attention; None is "sdpa", or "eager" with
+            `output_attentions`. It is not written to files.
+        name_or_path: Where the configuration was read from. It is not written to files.
+        extra: All other keys, with their JSON values. They can be read and set as attributes too.
+
+    Raises:
+        ConfigError: A value breaks its rule.
     """
 
     model_type: ClassVar[str] = ""
     own_rules: ClassVar[dict[str, Rule]] = ENCODER_RULES
+    sub_configs: ClassVar[dict[str, Any]] = {}
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -164,17 +217,91 @@ class EncoderConfig:
     output_hidden_states: bool = field(default=False, repr=False, kw_only=True)
     output_attentions: bool = field(default=False, repr=False, kw_only=True)
     return_dict: bool = field(default=True, repr=False, kw_only=True)
+    id2label: dict[int, str] = field(default_factory=dict, repr=False, kw_only=True)
+    label2id: dict[str, int] = field(default_factory=dict, repr=False, kw_only=True)
+    problem_type: str | None = field(default=None, repr=False, kw_only=True)
+    attn_implementation: AttentionImplementation | None = field(
+        default=None, repr=False, compare=False, kw_only=True
+    )
+    name_or_path: str = field(default="", repr=False, compare=False, kw_only=True)
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
-    def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size"):
-            if isinstance(getattr(self, name), list):  # JSON has no tuples
-                setattr(self, name, tuple(getattr(self, name)))
+    def __init__(self, **values: Any) -> None:
+        values = {**values.pop("extra", {}), **values}
+        self.extra = {}
+        if "model_type" in values:
+            _check_model_type(values.pop("model_type"))
+        labels = {name: values.pop(name, None) for name in ("num_labels", "id2label", "label2id")}
+        for own in fields(self):
+            if own.name in values:
+                setattr(self, own.name, values.pop(own.name))
+            elif own.name not in (*labels, "extra"):
+                assert own.default is not MISSING
+                setattr(self, own.name, own.default)
+        for name, value in values.items():
+            if name not in _INTERNAL:
+                setattr(self, name, value)
+        self._set_labels(**labels)
         self.validate()
 
+    def _set_labels(
+        self, num_labels: int | None, id2label: Mapping[Any, str] | None, label2id: dict[str, int] | None
+    ) -> None:
+        """Set the classes: named, or as many as there are said to be, or two."""
+        if id2label is None:
+            self.num_labels = 2 if num_labels is None else num_labels
+        else:
+            self.id2label = dict(id2label)
+            self.label2id = {label: number for number, label in self.id2label.items()}
+            if num_labels not in (None, self.num_labels):
+                self._refuse_labels(num_labels)
+        if label2id is not None:
+            self.label2id = label2id
+
+    def _refuse_labels(self, num_labels: int | None) -> None:
+        rule = f"must name as many classes as num_labels={num_labels} says, counted from 0"
+        raise ConfigError("id2label", self.id2label, rule)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("image_size", "patch_size") and isinstance(value, list):
+            value = tuple(value)  # JSON has no tuples
+        elif name == "id2label":
+            value = {int(number): str(label) for number, label in value.items()}  # nor integer keys
+        cls = type(self)
+        if name in cls.__dataclass_fields__ or isinstance(getattr(cls, name, None), property):
+            object.__setattr__(self, name, value)
+        else:
+            self.extra[name] = value
+
+    if not TYPE_CHECKING:  # so that mypy goes on to report fields that do not exist
+
+        def __getattr__(self, name: str) -> Any:
+            """What `extra` keeps, as an attribute."""
+            extra = self.__dict__.get("extra", {})
+            if name in extra:
+                return extra[name]
+            if name in _UNSET_DEFAULTS:
+                return _UNSET_DEFAULTS[name]
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+        def __delattr__(self, name: str) -> None:
+            if name in self.extra:
+                del self.extra[name]
+            else:
+                object.__delattr__(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of all attributes, as in the reference."""
+        yield from (own.name for own in fields(self) if own.name != "extra")
+        yield from self.extra
+
     def validate(self) -> None:
-        """Check every field again, after one was assigned."""
-        for name, (holds, rule) in {**self.own_rules, **OUTPUT_RULES}.items():
+        """Check every field, also those that were assigned since.
+
+        Raises:
+            ConfigError: A field breaks its rule.
+        """
+        for name, (holds, rule) in {**self.own_rules, **COMMON_RULES}.items():
             value = getattr(self, name)
             if not holds(value):
                 raise ConfigError(name, value, rule)
@@ -182,6 +309,8 @@ class EncoderConfig:
         sides = zip(self.image_shape, self.patch_shape, strict=True)
         if any(side % patch for side, patch in sides):
             raise ConfigError("patch_size", self.patch_size, f"must tile image_size={self.image_size}")
+        if set(self.id2label) != set(range(self.num_labels)):
+            self._refuse_labels(self.num_labels)
 
     def _check_heads(self, heads: str, width: str) -> None:
         if getattr(self, width) % getattr(self, heads):
@@ -189,12 +318,12 @@ class EncoderConfig:
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Height and width of an image in pixels: (H, W)."""
         return _pair(self.image_size)
 
     @property
     def patch_shape(self) -> tuple[int, int]:
-        """A patch's height and width in pixels: (ph, pw)."""
+        """Height and width of a patch in pixels: (ph, pw)."""
         return _pair(self.patch_size)
 
     @property
@@ -205,14 +334,76 @@ class EncoderConfig:
 
     @property
     def num_patches(self) -> int:
-        """L = gh·gw."""
+        """Patches of an image: L = gh·gw."""
         gh, gw = self.grid_size
         return gh * gw
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: the fields, `model_type`, and what `extra` keeps.
+    @property
+    def num_labels(self) -> int:
+        """Number of classes. Another number, when it is assigned, names them LABEL_0, LABEL_1, ..."""
+        return len(self.id2label)
 
-        Raises `ConfigError` for a function that has no name.
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if not _is_int(count) or count < 0:
+            raise ConfigError("num_labels", count, "must be an integer, 0 or more")
+        if "id2label" not in self.__dict__ or count != self.num_labels:
+            self.id2label = _numbered_labels(count)
+            self.label2id = {label: number for number, label in self.id2label.items()}
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The weights' dtype as the file says it; None where it does not. A name may be assigned too."""
+        name = self.extra.get("dtype", self.extra.get("torch_dtype"))
+        return None if name is None else getattr(torch, name)
+
+    @dtype.setter
+    def dtype(self, dtype: torch.dtype | str | None) -> None:
+        self.extra.pop("torch_dtype", None)
+        self._set_dtype("dtype", dtype)
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        """The older name of `dtype`."""
+        return self.dtype
+
+    @torch_dtype.setter
+    def torch_dtype(self, dtype: torch.dtype | str | None) -> None:
+        self._set_dtype("torch_dtype", dtype)
+
+    def _set_dtype(self, key: str, dtype: torch.dtype | str | None) -> None:
+        """Keep a dtype in `extra` by its name, for JSON."""
+        self.extra.pop(key, None)
+        if dtype is None:
+            return
+        name = str(dtype).removeprefix("torch.")
+        if not isinstance(getattr(torch, name, None), torch.dtype):
+            raise ConfigError(key, dtype, "must be a torch dtype or the name of one")
+        self.extra[key] = name
+
+    @property
+    def _attn_implementation(self) -> AttentionImplementation:
+        """How a model of this configuration computes attention, under the reference's name."""
+        return self.attn_implementation or ("eager" if self.output_attentions else "sdpa")
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, implementation: AttentionImplementation | None) -> None:
+        self.attn_implementation = implementation
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Self:
+        """The configuration itself: there is no text model in it.
+
+        Args:
+            decoder: Ignored.
+            encoder: Ignored.
+        """
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the architecture, `model_type`, `extra`, and what is not the base class's default.
+
+        Raises:
+            ConfigError: A function is set that has no name.
         """
         values = {name: getattr(self, name) for name in self.own_rules}
         for name, rule in self.own_rules.items():
@@ -222,67 +413,210 @@ class EncoderConfig:
                 values[name] = activation_name(name, values[name])
             elif isinstance(values[name], tuple):
                 values[name] = list(values[name])
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if f.name in OUTPUT_RULES}
+        changed = {name: getattr(self, name) for name in OUTPUT_RULES}
         changed = {name: value for name, value in changed.items() if value != OUTPUT_DEFAULTS[name]}
+        if self.problem_type is not None:
+            changed["problem_type"] = self.problem_type
+        if self.id2label != _numbered_labels(2):
+            changed.update(self._labels_to_dict())
         return {**self.extra, **values, **changed, "model_type": self.model_type}
 
+    def _labels_to_dict(self) -> dict[str, Any]:
+        names = {str(number): label for number, label in self.id2label.items()}
+        return {"id2label": names, "label2id": dict(self.label2id)}
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As `to_dict`, which leaves out the base class's defaults already."""
+        return self.to_dict()
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """`to_dict` as the text of a config.json. `use_diff` changes nothing: see `to_diff_dict`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | os.PathLike[str], use_diff: bool = True) -> None:
+        """Write a config.json.
+
+        Args:
+            path: The file.
+            use_diff: Changes nothing: see `to_diff_dict`.
+        """
+        text = self.to_json_string(use_diff)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Assign several attributes."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    @overload
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Unknown keys go to `extra`; absent ones take their default."""
-        model_type = values.get("model_type", cls.model_type)
-        if model_type not in MODEL_TYPES:
-            raise ConfigError("model_type", model_type, f"must be one of {', '.join(MODEL_TYPES)}")
-        names = {f.name for f in fields(cls)} - {"extra"}
-        known = {name: value for name, value in values.items() if name in names}
-        extra = {k: v for k, v in values.items() if k not in known and k != "model_type"}
-        return cls(**known, extra=extra)
+    def from_dict(
+        cls, values: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: Any
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+    ) -> Any:
+        """The inverse of `to_dict`.
+
+        Args:
+            values: Fields and other keys; absent fields take their default.
+            return_unused_kwargs: Return a pair: the configuration, and the overrides that it has no
+                attribute for.
+            **overrides: Fields that replace those of `values`.
+
+        Raises:
+            ConfigError: Another kind of model, a value that breaks its rule, or an override that is no
+                attribute.
+        """
+        _check_model_type(values.get("model_type", cls.model_type))
+        config = cls(**values)
+        unused = {name: value for name, value in overrides.items() if not config._has(name)}
+        if not return_unused_kwargs:
+            return config.with_overrides(overrides)
+        return config.with_overrides({n: v for n, v in overrides.items() if n not in unused}), unused
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read a config.json. Raises `CheckpointError` where it is not a JSON object."""
         return cls.from_dict(read_json(path))
 
-    def to_json_file(self, path: str | os.PathLike[str]) -> None:
-        """Write a config.json."""
-        write_json(path, self.to_dict())
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        return_unused_kwargs: Literal[False] = False,
+        **options: Any,
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        return_unused_kwargs: Literal[True],
+        **options: Any,
+    ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str],
         *,
-        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
         local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        subfolder: str = "",
+        return_unused_kwargs: bool = False,
         **overrides: Any,
-    ) -> Self:
-        """Read config.json from a folder, a file, or a hub id; `overrides` replace fields.
+    ) -> Any:
+        """Read config.json from a folder, a file, or a hub id.
 
-        Raises `ModelNotFound` where there is none, `ConfigError` for an override that is no field.
+        Args:
+            pretrained_model_name_or_path: A folder, a file in it, a JSON file of any name, or a hub id.
+            cache_dir: The folder of the local cache; None is the hub client's own.
+            force_download: Download again what is cached.
+            local_files_only: Take the file from the cache alone.
+            token: The hub's access token; True for the stored one, False for none.
+            revision: The hub's branch, tag or commit; None is "main".
+            subfolder: The folder inside the folder or repository that holds the file.
+            return_unused_kwargs: Return a pair: the configuration, and the overrides that it has no
+                attribute for.
+            **overrides: Fields that replace the file's.
+
+        Raises:
+            ModelNotFound: There is no such folder, file or hub id, or no config.json in it.
+            ConfigError: A value breaks its rule, or an override is no attribute.
         """
-        path = find_config(name_or_path, revision=revision, local_files_only=local_files_only)
-        return cls.from_json_file(path).with_overrides(overrides)
+        path = find_config(
+            pretrained_model_name_or_path,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            revision=revision,
+            subfolder=subfolder,
+        )
+        overrides = {"name_or_path": os.fspath(pretrained_model_name_or_path), **overrides}
+        for name in ("trust_remote_code", "_from_auto", "_from_pipeline"):
+            overrides.pop(name, None)  # no code is ever loaded from a hub
+        values = read_json(path)
+        if return_unused_kwargs:
+            return cls.from_dict(values, return_unused_kwargs=True, **overrides)
+        return cls.from_dict(values, **overrides)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
-        """A copy with some fields replaced. Raises `ConfigError` for one that it does not have."""
-        names = {f.name for f in fields(self)} - {"extra"}
+        """A copy with some fields replaced.
+
+        Another number of classes, or other names of them, take the place of the old ones.
+
+        Raises:
+            ConfigError: An override is no attribute, or its value breaks its rule.
+        """
         for name, value in overrides.items():
-            if name not in names:
+            if not self._has(name):
                 raise ConfigError(name, value, f"is not a field of {type(self).__name__}")
-        current = {name: getattr(self, name) for name in names}
-        return type(self)(**{**current, **overrides}, extra=dict(self.extra))
+        current = {own.name: getattr(self, own.name) for own in fields(self)}
+        labels = ("id2label", "label2id")
+        if "id2label" in overrides or overrides.get("num_labels", self.num_labels) != self.num_labels:
+            current.update(dict.fromkeys(labels))
+        current.update({name: value for name, value in overrides.items() if value != "auto"})
+        return type(self)(**current)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json into a folder."""
-        os.makedirs(folder, exist_ok=True)
-        self.to_json_file(os.path.join(folder, CONFIG_NAME))
+    def _has(self, name: str) -> bool:
+        """Whether it is an attribute that may be set: a field, a property with a setter, or in `extra`."""
+        if name in self.__dataclass_fields__:
+            return name != "extra"
+        own = getattr(type(self), name, None)
+        settable = isinstance(own, property) and own.fset is not None
+        return settable or name in self.extra or name in _UNSET_DEFAULTS
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:
+        """Write config.json into a folder, which is made where it does not exist.
+
+        Args:
+            save_directory: The folder.
+            push_to_hub: Must be False: nothing is uploaded from here.
+
+        Raises:
+            ConfigError: A function is set that has no name, or `push_to_hub` is on.
+        """
+        if push_to_hub:
+            raise ConfigError("push_to_hub", push_to_hub, NO_UPLOADS)
+        self.to_json_string()  # raises before the folder is made
+        os.makedirs(save_directory, exist_ok=True)
+        self.to_json_file(os.path.join(save_directory, CONFIG_NAME))
 
 
-@dataclass
+NO_UPLOADS = (
+    "is not supported; save the model to a folder, and upload that with huggingface_hub's upload_folder"
+)
+
+
+@dataclass(init=False)
 class ViTMAEConfig(EncoderConfig):
     """The architecture of a ViTMAE: the encoder's fields, and the decoder's.
 
-    `mask_ratio` is the share of patches that the encoder does not see, 0 ≤ r < 1. `norm_pix_loss` trains
-    on patches brought to mean 0 and deviation 1.
+    Attributes:
+        decoder_num_attention_heads: Attention heads of the decoder; they divide its width.
+        decoder_hidden_size: Width of the decoder; a multiple of 4.
+        decoder_num_hidden_layers: Number of decoder layers.
+        decoder_intermediate_size: Width of the decoder's MLP.
+        mask_ratio: Share of patches that the encoder does not see, 0 ≤ r < 1.
+        norm_pix_loss: Train on patches normalised to mean 0 and deviation 1.
     """
 
     model_type: ClassVar[str] = "vit_mae"
@@ -304,17 +638,22 @@ class ViTMAEConfig(EncoderConfig):
     norm_pix_loss: bool = False
 
     def validate(self) -> None:
+        """As the base class, and the decoder's heads."""
         super().validate()
         self._check_heads("decoder_num_attention_heads", "decoder_hidden_size")
 
 
-@dataclass
+@dataclass(init=False)
 class ViTConfig(EncoderConfig):
-    """The architecture of a ViT encoder, with its pooler and the classes of its head.
+    """The architecture of a ViT encoder with a pooler, and the classes of its head.
 
-    `id2label` names the classes 0 to `num_labels` - 1; either follows from the other, and without both
-    there are two. `problem_type` chooses the loss; where it is None the labels tell (`classification_loss`).
-    `encoder_stride` is kept for files alone.
+    Attributes:
+        encoder_stride: Kept for files; nothing here uses it.
+        pooler_output_size: Width of the pooler's output; None, or not given, is `hidden_size`.
+        pooler_act: Activation of the pooler.
+        global_pool: What a classifier reads, in timm's words: "token", the CLS token after the final norm, or
+            "avg", the mean of the patch tokens after a layer norm of its own (`fc_norm`) and no final norm.
+            The reference has "token" alone.
     """
 
     model_type: ClassVar[str] = "vit"
@@ -328,50 +667,31 @@ class ViTConfig(EncoderConfig):
     encoder_stride: int = 16
     pooler_output_size: int | None = None
     pooler_act: str | Activation = "tanh"
-    num_labels: int | None = field(default=None, repr=False, kw_only=True)
-    id2label: dict[int, str] | None = field(default=None, repr=False, kw_only=True)
-    label2id: dict[str, int] | None = field(default=None, repr=False, kw_only=True)
-    problem_type: str | None = field(default=None, repr=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.pooler_output_size is None:
-            self.pooler_output_size = self.hidden_size
-        if self.id2label is None:
-            count = 2 if self.num_labels is None else self.num_labels
-            self.id2label = {number: f"LABEL_{number}" for number in range(count)}
-        self.id2label = {int(number): str(label) for number, label in self.id2label.items()}
-        if self.num_labels is None:
-            self.num_labels = len(self.id2label)
-        if self.label2id is None:
-            self.label2id = {label: number for number, label in self.id2label.items()}
-        super().__post_init__()
+    global_pool: str = field(default="token", repr=False, kw_only=True)
 
     def validate(self) -> None:
+        """As the base class; the pooler is as wide as the encoder unless its width is given."""
+        if self.pooler_output_size is None:
+            self.pooler_output_size = self.hidden_size
         super().validate()
-        assert self.id2label is not None
-        assert self.num_labels is not None
-        if set(self.id2label) != set(range(self.num_labels)):
-            rule = f"must name as many classes as num_labels={self.num_labels} says, counted from 0"
-            raise ConfigError("id2label", self.id2label, rule)
-        holds, rule = PROBLEM_TYPE
-        if not holds(self.problem_type):
-            raise ConfigError("problem_type", self.problem_type, rule)
+        holds, rule = GLOBAL_POOL
+        if not holds(self.global_pool):
+            raise ConfigError("global_pool", self.global_pool, rule)
 
     def to_dict(self) -> dict[str, Any]:
-        assert self.id2label is not None
-        values = {
-            **super().to_dict(),
-            "id2label": {str(number): label for number, label in self.id2label.items()},
-            "label2id": self.label2id,
-        }
-        return values if self.problem_type is None else {**values, "problem_type": self.problem_type}
+        """As the base class, and always with the classes."""
+        values = {**super().to_dict(), **self._labels_to_dict()}
+        return values if self.global_pool == "token" else {**values, "global_pool": self.global_pool}
 
-    def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
-        """As above; another number of labels, or other labels, take the place of those that were there."""
-        labels = {"num_labels", "id2label", "label2id"}
-        if "id2label" in overrides or overrides.get("num_labels", self.num_labels) != self.num_labels:
-            overrides = {**dict.fromkeys(labels), **overrides}
-        return super().with_overrides(overrides)
+
+def _check_model_type(model_type: str) -> None:
+    if model_type not in MODEL_TYPES:
+        raise ConfigError("model_type", model_type, f"must be one of {', '.join(MODEL_TYPES)}")
+
+
+def _numbered_labels(count: int) -> dict[int, str]:
+    """The names that the reference gives to classes without names."""
+    return {number: f"LABEL_{number}" for number in range(count)}
 
 
 def _pair(size: Size) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from functools import partial
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae.config import Activation, EncoderConfig, ViTMAEConfig, activation_function
-
-AttentionImplementation = Literal["sdpa", "eager"]
-"""Same results. "sdpa" is the fused kernel; "eager" trains about twice as fast in bf16 on a CPU, and is
-the one that can return attention weights."""
+from vitmae_search.vitmae.config import (
+    Activation,
+    AttentionImplementation,
+    EncoderConfig,
+    ViTMAEConfig,
+    activation_function,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class SelfAttention(nn.Module):
     def _project(self, tokens: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values, each (N, T, D)."""
         projections = (self.query, self.key, self.value)
-        if not self.training:
+        if not self.training or not all(_may_be_fused(project) for project in projections):
             return [project(tokens) for project in projections]
         weight = torch.cat(tuple(one.weight for one in projections))  # one product in place of three
         biases = tuple(one.bias for one in projections if one.bias is not None)
@@ -109,6 +112,16 @@ class SelfAttention(nn.Module):
     def _split_heads(self, tokens: Tensor) -> Tensor:
         batch, length, width = tokens.shape
         return tokens.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (N, heads, T, d)
+
+
+def _may_be_fused(linear: nn.Module) -> bool:
+    """Whether nothing but a plain product happens in a linear map, so that its weight may be read directly.
+
+    Adapters (LoRA) and parametrisations change the class; Accelerate's offloading replaces `forward`; others
+    register hooks.
+    """
+    hooked = linear._forward_hooks or linear._forward_pre_hooks or "forward" in linear.__dict__
+    return type(linear) is nn.Linear and not hooked
 
 
 class Dense(nn.Module):
@@ -139,6 +152,9 @@ class Attention(nn.Module):
         return self.output(mixed), weights
 
 
+_CHECKPOINT = partial(checkpoint, use_reentrant=False)
+
+
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -150,7 +166,8 @@ class Layer(nn.Module):
         self.layernorm_before = nn.LayerNorm(shape.width, eps=shape.eps)
         self.layernorm_after = nn.LayerNorm(shape.width, eps=shape.eps)
         self.activation = shape.activation
-        self.checkpointing = False
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Any] = _CHECKPOINT
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
         """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
@@ -169,11 +186,25 @@ def set_attention(model: nn.Module, implementation: AttentionImplementation) -> 
             module.implementation = implementation
 
 
-def set_checkpointing(model: nn.Module, enabled: bool) -> None:
-    """Choose whether every layer under `model` is computed again for its gradient, to save memory."""
-    for module in model.modules():
-        if isinstance(module, Layer):
-            module.checkpointing = enabled
+def set_checkpointing(
+    model: nn.Module,
+    enabled: bool,
+    checkpoint_function: Callable[..., Any] = _CHECKPOINT,
+    *,
+    every_n_layers: int = 1,
+) -> None:
+    """Choose whether layers under `model` are computed again for their gradient, to save memory.
+
+    Args:
+        model: The model, or a part of it.
+        enabled: Whether they are.
+        checkpoint_function: Called with a layer and its arguments, as `torch.utils.checkpoint.checkpoint` is.
+        every_n_layers: Do so for every n-th layer only.
+    """
+    layers = (module for module in model.modules() if isinstance(module, Layer))
+    for number, layer in enumerate(layers):
+        layer.gradient_checkpointing = enabled and number % every_n_layers == 0
+        layer._gradient_checkpointing_func = checkpoint_function
 
 
 def compile_layers(model: nn.Module, backend: str | Callable[..., Any] | None = "inductor") -> None:
@@ -192,8 +223,8 @@ def run_layer(
     layer: nn.Module, tokens: Tensor, output_attentions: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """One layer; in training with checkpointing, its activations are not kept."""
-    if layer.training and layer.checkpointing:
-        return checkpoint(layer, tokens, output_attentions, use_reentrant=False)  # type: ignore[no-any-return]
+    if layer.training and layer.gradient_checkpointing:
+        return layer._gradient_checkpointing_func(layer, tokens, output_attentions)  # type: ignore[no-any-return, operator]
     return layer(tokens, output_attentions)  # type: ignore[no-any-return]
 
 

@@ -12,18 +12,20 @@ The decoder: from the encoder's tokens to the pixels of every patch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import MappingKey, register_pytree_node
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.vitmae.config import EncoderConfig, ViTMAEConfig
+from vitmae_search.vitmae.config import AttentionImplementation, EncoderConfig, ViTMAEConfig
 from vitmae_search.vitmae.layers import (
-    AttentionImplementation,
     Layer,
     LayerShape,
     grid_of,
@@ -42,44 +44,81 @@ from vitmae_search.vitmae.masking import Masking, keep_all, mask_by_choice, mask
 from vitmae_search.vitmae.pretrained import PreTrainedModel
 
 
-@dataclass
-class ModelOutput:
-    """Fields that are not None are reachable as `out.name`, `out["name"]`, and by position.
+class ModelOutput(OrderedDict[str, Any]):
+    """A model's output: a dataclass, a dict of those fields that are not None, and a tuple of them.
 
-    As in a dict, iteration, `len` and `in` are over their names.
+    `out.logits`, `out["logits"]` and `out[1]` are the same tensor; slices give tuples, and `**out` works.
+    As in the reference, entries cannot be removed. Subclasses are dataclasses whose fields default to None;
+    a dict, or a sequence of pairs, may stand in the place of the first field. They are registered with
+    torch's pytrees, so that `torch.export`, `torch.vmap` and DistributedDataParallel look into them.
     """
+
+    def __init_subclass__(cls) -> None:
+        register_pytree_node(
+            cls,
+            _flatten_output,
+            partial(_unflatten_output, cls),
+            serialized_type_name=f"{cls.__module__}.{cls.__name__}",
+            flatten_with_keys_fn=_flatten_output_with_keys,
+        )
+
+    def __post_init__(self) -> None:
+        first = fields(self)[0].name  # type: ignore[arg-type]
+        pairs = _name_value_pairs(getattr(self, first))
+        if pairs is not None:
+            setattr(self, first, None)
+            for name, value in pairs:
+                setattr(self, name, value)
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in their order."""
-        return tuple(getattr(self, name) for name in self.keys())
+        return tuple(self.values())
 
-    def keys(self) -> tuple[str, ...]:
-        """Names of the fields that are not None."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
-    def values(self) -> tuple[Any, ...]:
-        """The fields that are not None."""
-        return self.to_tuple()
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        super().__setattr__(name, value)
 
-    def items(self) -> tuple[tuple[str, Any], ...]:
-        """Names and fields that are not None."""
-        return tuple(zip(self.keys(), self.to_tuple(), strict=True))
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not None and name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+            super().__setitem__(name, value)
+        elif name in self:
+            super().__delitem__(name)
+        super().__setattr__(name, value)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = self.__dataclass_fields__  # type: ignore[attr-defined]
+        return type(self), tuple(getattr(self, name) for name in names)
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
+        raise TypeError(f"entries of {type(self).__name__} cannot be removed, nor set but one by one")
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
+    __delitem__ = pop = popitem = setdefault = update = clear = _refuse
 
-    def __getitem__(self, key: str | int | slice) -> Any:
-        if isinstance(key, str):
-            if key not in self.keys():
-                raise KeyError(key)
-            return getattr(self, key)
-        return self.to_tuple()[key]
+
+def _name_value_pairs(value: Any) -> list[tuple[str, Any]] | None:
+    """The items of a dict or of a sequence of pairs of a name and a value; None for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, list | tuple | Iterator):
+        return None
+    items = list(value)
+    are_pairs = all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in items)
+    return items if items and are_pairs else None
+
+
+def _flatten_output(output: ModelOutput) -> tuple[list[Any], list[str]]:
+    return list(output.values()), list(output.keys())
+
+
+def _flatten_output_with_keys(output: ModelOutput) -> tuple[list[tuple[Any, Any]], list[str]]:
+    return [(MappingKey(name), value) for name, value in output.items()], list(output.keys())
+
+
+def _unflatten_output(cls: type[ModelOutput], values: Iterable[Any], names: list[str]) -> ModelOutput:
+    return cls(**dict(zip(names, values, strict=True)))
 
 
 @dataclass
@@ -194,23 +233,25 @@ class Embeddings(nn.Module):
         nn.init.zeros_(self.patch_embeddings.projection.bias)  # type: ignore[arg-type]
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """The whole image: (N, C, H, W) to (N, 1 + L, D), CLS first."""
+        """Embed whole images.
+
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+
+        Returns:
+            Tokens (N, 1 + L, D), CLS first.
+
+        Raises:
+            ValueError: Images of another shape.
+        """
         positions = self._positions(pixel_values, interpolate_pos_encoding)
         tokens = self.join(self.patch_embeddings(pixel_values), positions, self.cls_token)
         embedded: Tensor = self.dropout(tokens)
         return embedded
 
-    def patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """(N, C, H, W) to (N, L, D) with positions. Raises `ValueError` for a size that does not fit."""
-        positions = self._positions(pixel_values, interpolate_pos_encoding)
-        embedded: Tensor = self.patch_embeddings(pixel_values)
-        return embedded + positions[:, 1:]
-
-    def with_cls(self, patches: Tensor) -> Tensor:
-        """(N, K, D) to (N, 1 + K, D)."""
-        return _cls_first(self.cls_token + self.position_embeddings[:, :1], patches)
-
     def _positions(self, pixel_values: Tensor, interpolate: bool) -> Tensor:
+        """The table of an image's size, (1, 1 + L, D)."""
         height, width = pixel_values.shape[-2:]
         if (height, width) == self.config.image_shape:
             return self.position_embeddings
@@ -222,6 +263,72 @@ class Embeddings(nn.Module):
             )
         grid = grid_of(height, width, self.config.patch_size)
         return interpolate_grid(self.position_embeddings, self.config.grid_size, grid)
+
+
+class ViTMAEEmbeddings(Embeddings):
+    """The embeddings of a ViTMAE, which remove patches."""
+
+    config: ViTMAEConfig
+
+    def forward(  # type: ignore[override]
+        self,
+        pixel_values: Tensor,
+        noise: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        *,
+        mask: Tensor | None = None,
+        mask_ratio: float | None = None,
+        keep_order: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed images and remove patches; the arguments are those of `ViTMAEModel.forward`.
+
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            noise: (N, L); the patches with the lowest values are kept. None draws it.
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+            mask: (N, L) bool, True = removed; decides instead of noise.
+            mask_ratio: Replaces the configuration's.
+            keep_order: Keep patches in their order where none is removed.
+
+        Returns:
+            Tokens (N, 1 + K, D), CLS first; mask (N, L) float32, 1 = removed; ids_restore (N, L) int64.
+
+        Raises:
+            ValueError: Images, noise or a mask of another shape.
+            ConfigError: A mask ratio outside [0, 1).
+        """
+        positions = self._positions(pixel_values, interpolate_pos_encoding)
+        patches: Tensor = self.patch_embeddings(pixel_values)
+        masking = self._masking(patches, noise, mask, mask_ratio, keep_order)
+        if masking.in_order:
+            tokens = self.join(patches, positions, self.cls_token)
+        else:
+            kept = take_patches(patches + positions[:, 1:], masking.ids_keep)
+            tokens = _cls_first(self.cls_token + positions[:, :1], kept)
+        return tokens, masking.mask, masking.ids_restore
+
+    def _masking(
+        self,
+        patches: Tensor,
+        noise: Tensor | None,
+        mask: Tensor | None,
+        mask_ratio: float | None,
+        keep_order: bool,
+    ) -> Masking:
+        batch, count = patches.shape[:2]
+        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        given = mask if mask is not None else noise
+        if given is not None and given.shape != (batch, count):
+            raise ValueError(f"noise and mask must be ({batch}, {count}), not {tuple(given.shape)}")
+        if mask is not None:
+            if mask.dtype != torch.bool:
+                raise ValueError(f"mask must be bool, True where a patch is removed, not {mask.dtype}")
+            return mask_by_choice(mask.to(patches.device))
+        if ratio == 0 and keep_order:
+            return keep_all(batch, count, patches.device)
+        if noise is None:
+            noise = torch.rand(batch, count, device=patches.device)
+        return mask_by_noise(noise.to(patches.device), ratio, keep_order=keep_order)
 
 
 class Encoder(nn.Module):
@@ -239,16 +346,28 @@ class Encoder(nn.Module):
             yield tokens
 
 
+class ViTMAEPreTrainedModel(PreTrainedModel):
+    """The base class of ViTMAE models: for a head of your own, as in the reference.
+
+    A subclass makes `self.vit = ViTMAEModel(config)` and its head; `from_pretrained` then loads the encoder
+    and newly makes the head.
+    """
+
+    config: ViTMAEConfig
+    config_class = ViTMAEConfig
+    base_model_prefix = "vit"
+
+
 class EncoderModel(PreTrainedModel):
     """Embeddings, layers and a final norm, and what can be read from them without a mask."""
 
     state_prefix = "vit."
 
-    def __init__(self, config: EncoderConfig, embeddings: Embeddings) -> None:
+    def __init__(self, config: EncoderConfig, make_embeddings: Callable[[], Embeddings]) -> None:
         super().__init__(config)
-        self.embeddings = embeddings
+        self.embeddings = make_embeddings()
         self.encoder = Encoder(config)
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def encode(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
@@ -262,13 +381,18 @@ class EncoderModel(PreTrainedModel):
         depth = self.config.num_hidden_layers
         if not layers or any(not 0 <= layer <= depth for layer in layers):
             raise ConfigError("layers", tuple(layers), f"must be layers from 0 to {depth}")
-        tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
+        tokens = self._embed(pixel_values, interpolate_pos_encoding)
         after = enumerate(self.encoder.states(tokens, max(layers)), start=1)
         states = {0: tokens}
         states.update((number, state) for number, state in after if number in layers)
         if depth in layers:
             states[depth] = self.layernorm(states[depth])
         return tuple(states[layer] for layer in layers)
+
+    def _embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        """Tokens of whole images, (N, 1 + L, D), CLS first."""
+        tokens: Tensor = self.embeddings(pixel_values, interpolate_pos_encoding)
+        return tokens
 
     def feature_maps(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
@@ -282,7 +406,7 @@ class EncoderModel(PreTrainedModel):
         return tuple(state[:, 1:].transpose(1, 2).reshape(len(state), -1, *grid) for state in states)
 
 
-class ViTMAEModel(EncoderModel):
+class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
     """The encoder of a masked autoencoder (arXiv 2111.06377).
 
     `forward` removes patches as in pretraining; `encode` sees the whole image and is what embeddings
@@ -290,14 +414,12 @@ class ViTMAEModel(EncoderModel):
     attention weights.
     """
 
-    config: ViTMAEConfig
-
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
-        super().__init__(config, Embeddings(config))
+        super().__init__(config, lambda: ViTMAEEmbeddings(config))
         initialise_linears(self)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -323,42 +445,26 @@ class ViTMAEModel(EncoderModel):
         `return_dict=False` the tuple of its fields that are not None. Raises `ValueError` for pixels,
         noise or a mask of another shape, `ConfigError` for attention weights without eager attention.
         """
-        patches = self.embeddings.patches(pixel_values, interpolate_pos_encoding)
-        masking = self._masking(patches, noise, mask, mask_ratio, keep_order)
-        kept = patches if masking.in_order else take_patches(patches, masking.ids_keep)
+        embedded, mask, ids_restore = self.embeddings(
+            pixel_values,
+            noise,
+            bool(interpolate_pos_encoding),
+            mask=mask,
+            mask_ratio=mask_ratio,
+            keep_order=keep_order,
+        )
         tokens, states, attentions = run_layers(
             self.encoder.layer,
-            self.embeddings.with_cls(kept),
+            embedded,
             output_hidden_states=self._choice("output_hidden_states", output_hidden_states),
             output_attentions=self._choice("output_attentions", output_attentions),
         )
-        output = ViTMAEModelOutput(
-            self.layernorm(tokens), masking.mask, masking.ids_restore, states, attentions
-        )
+        output = ViTMAEModelOutput(self.layernorm(tokens), mask, ids_restore, states, attentions)
         return output if self._choice("return_dict", return_dict) else output.to_tuple()
 
-    def _masking(
-        self,
-        patches: Tensor,
-        noise: Tensor | None,
-        mask: Tensor | None,
-        mask_ratio: float | None,
-        keep_order: bool,
-    ) -> Masking:
-        batch, count = patches.shape[:2]
-        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
-        given = mask if mask is not None else noise
-        if given is not None and given.shape != (batch, count):
-            raise ValueError(f"noise and mask must be ({batch}, {count}), not {tuple(given.shape)}")
-        if mask is not None:
-            if mask.dtype != torch.bool:
-                raise ValueError(f"mask must be bool, True where a patch is removed, not {mask.dtype}")
-            return mask_by_choice(mask.to(patches.device))
-        if ratio == 0 and keep_order:
-            return keep_all(batch, count, patches.device)
-        if noise is None:
-            noise = torch.rand(batch, count, device=patches.device)
-        return mask_by_noise(noise.to(patches.device), ratio, keep_order=keep_order)
+    def _embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        tokens: Tensor = self.embeddings(pixel_values, None, interpolate_pos_encoding, mask_ratio=0.0)[0]
+        return tokens
 
 
 DecoderInterpolation = Literal["sequence", "grid"]
@@ -425,10 +531,9 @@ class ViTMAEDecoder(nn.Module):
         return interpolate_sequence(self.decoder_pos_embed, grid[0] * grid[1])
 
 
-class ViTMAEForPreTraining(PreTrainedModel):
+class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
     """Encoder and decoder, trained to fill in removed patches (arXiv 2111.06377)."""
 
-    config: ViTMAEConfig
     newly_made = ("decoder.",)
 
     def __init__(
@@ -437,7 +542,7 @@ class ViTMAEForPreTraining(PreTrainedModel):
         super().__init__(config)
         self.vit = ViTMAEModel(config)
         self.decoder = ViTMAEDecoder(config)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitmae_search.vitmae.config import ViTConfig, activation_function
-from vitmae_search.vitmae.layers import AttentionImplementation, initialise_linears, run_layers
+from vitmae_search.vitmae.config import AttentionImplementation, ViTConfig, activation_function
+from vitmae_search.vitmae.layers import initialise_linears, run_layers
 from vitmae_search.vitmae.loss import classification_loss
 from vitmae_search.vitmae.modeling import (
     BaseModelOutputWithPooling,
@@ -31,15 +31,21 @@ class Pooler(nn.Module):
         return self.activation(self.dense(tokens[:, 0]))
 
 
-class ViTModel(EncoderModel):
+class ViTPreTrainedModel(PreTrainedModel):
+    """The base class of ViT models: for a head of your own, as `ViTMAEPreTrainedModel`."""
+
+    config: ViTConfig
+    config_class = ViTConfig
+    base_model_prefix = "vit"
+
+
+class ViTModel(EncoderModel, ViTPreTrainedModel):
     """A ViT encoder (arXiv 2010.11929), with a pooler on the CLS token unless `add_pooling_layer` is off.
 
     A ViTMAE's weights fit; the pooler is then newly made. Positions are trained, as in the reference.
     `from_pretrained` takes `add_pooling_layer` too.
     """
 
-    config: ViTConfig
-    config_class = ViTConfig
     newly_made = ("vit.pooler.",)
     made_with = ("add_pooling_layer",)
 
@@ -50,10 +56,12 @@ class ViTModel(EncoderModel):
         *,
         attn_implementation: AttentionImplementation | None = None,
     ) -> None:
-        super().__init__(config, Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob))
+        super().__init__(
+            config, lambda: Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
+        )
         self.pooler = Pooler(config) if add_pooling_layer else None
         initialise_linears(self)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -82,27 +90,32 @@ class ViTModel(EncoderModel):
         return output if self._choice("return_dict", return_dict) else output.to_tuple()
 
 
-class ViTForImageClassification(PreTrainedModel):
+class ViTForImageClassification(ViTPreTrainedModel):
     """A ViT encoder and a linear map of its CLS token to `config.num_labels` logits.
 
-    A ViTMAE's checkpoint gives the encoder; the classifier is then newly made, and the decoder unused.
+    A ViTMAE's checkpoint gives the encoder; the classifier is then newly made, and the decoder unused. With
+    `config.global_pool="avg"` the linear map is of the mean of the patch tokens after `fc_norm`, as in the
+    authors' fine-tuning with `--global_pool` (`models_vit.py`) and in timm, and the encoder has no norm of
+    its own: `last_hidden_state` is what the last layer gives.
     """
 
-    config: ViTConfig
-    config_class = ViTConfig
-    newly_made = ("classifier.",)
+    newly_made = ("classifier.", "fc_norm.")
 
     def __init__(
         self, config: ViTConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels or 0
+        self.num_labels = config.num_labels
         self.vit = ViTModel(config, add_pooling_layer=False)
+        self.fc_norm: nn.LayerNorm | None = None
+        if config.global_pool == "avg":
+            self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.vit.layernorm = nn.Identity()
         self.classifier = nn.Linear(config.hidden_size, self.num_labels) if self.num_labels else nn.Identity()
         if isinstance(self.classifier, nn.Linear) and not self.classifier.weight.is_meta:
             nn.init.trunc_normal_(self.classifier.weight, std=config.initializer_range)
             nn.init.zeros_(self.classifier.bias)
-        self.set_attn_implementation(attn_implementation)
+        self.post_init(attn_implementation)
 
     def forward(
         self,
@@ -127,9 +140,13 @@ class ViTForImageClassification(PreTrainedModel):
             return_dict=True,
         )
         assert encoded.last_hidden_state is not None
-        logits = self.classifier(encoded.last_hidden_state[:, 0])
+        logits = self.classifier(self._pool(encoded.last_hidden_state))
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type)
         output = ImageClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
         return output if self._choice("return_dict", return_dict) else output.to_tuple()
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """(N, 1 + L, D), CLS first, to what the classifier reads, (N, D)."""
+        return tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens[:, 1:].mean(dim=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -31,11 +32,21 @@ def product(
     return kind(weight, bias, gelu)
 
 
+@cache
 def can_prepack() -> bool:
-    """Whether this torch has the operations of `CPUProduct`."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    here: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return here and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    """Whether `CPUProduct` works here: this torch has its operations, and oneDNN supports bf16 on this CPU.
+
+    oneDNN needs AVX512 or AVX-NE-CONVERT for bf16. Asking torch for CPU features is not enough, since their
+    names differ between versions, so a small product is tried, once in each process.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    ones = torch.ones(32, 32, dtype=torch.bfloat16, device="cpu")
+    try:
+        CPUProduct(ones, ones[0], "none")(ones)
+    except (AttributeError, RuntimeError):  # no such operation in this torch; no such instruction in this CPU
+        return False
+    return True
 
 
 class CPUProduct:

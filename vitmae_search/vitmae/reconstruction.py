@@ -111,7 +111,7 @@ def _panels(
 ) -> dict[str, Any]:
     """The four pictures, each (H, W, 3) uint8, from (1, 3, H, W) tensors and `removed` (gh, gw)."""
     original, reconstruction = (
-        np.moveaxis(processor.denormalise(image[0].numpy()), 0, -1) for image in (pixels, predicted)
+        np.moveaxis(processor.denormalize(image[0].numpy()), 0, -1) for image in (pixels, predicted)
     )
     ph, pw = original.shape[0] // removed.shape[0], original.shape[1] // removed.shape[1]
     hidden = removed.numpy().repeat(ph, axis=0).repeat(pw, axis=1)[..., None]

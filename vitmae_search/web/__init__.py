@@ -1,7 +1,11 @@
 """The browser app: Streamlit pages over one shared `Library`, and the routes that serve photos.
 
-`app.py` puts `server` together; `main.py` is the script that Streamlit runs for each visitor, with one
-file a page beside it. `launch` starts it all as a child process. Importing this package loads nothing.
+`app.py` in the top folder builds the server from `server.app`. For each visitor, Streamlit runs `main.py`,
+the frame that lists the pages. `pages/` has one file a page, `components/` the parts that they are made of,
+`assets/` their style sheets and scripts, and `server/` what is round them: routes, middleware, the open
+`Library`, and the launcher of `vitmae-search app`.
+
+Importing this package loads nothing. It uses `library` and below it nothing but settings, records and errors.
 """
 
 __all__: list[str] = []

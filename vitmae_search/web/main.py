@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for each visitor and each change: the frame round the pages."""
+"""The script that Streamlit runs for each visitor and each change: the list of pages and their frame."""
 
 from pathlib import Path
 
@@ -25,4 +25,4 @@ st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", la
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
 st.navigation(PAGES, position="top").run()
-lifespan.page_seen()
+lifespan.page_shown()

@@ -105,7 +105,7 @@ def test_only_the_photos_drawn_are_read(
 def test_the_new_space_holds_the_projections_of_the_stored_features(library: Library, pieces: Path) -> None:
     report = library.adapt(pieces, SMALL)
     assert report.digest is not None
-    projection = Projection.stored(library.folder / "projections", report.digest)
+    projection = Projection.read_stored(library.folder / "projections", report.digest)
     assert projection.provenance["plugin"] == "drowned"
     assert projection.provenance["photos"] == "72"  # the others were set aside, to choose by
     with CatalogWriter.open_writer(library.folder) as catalog:

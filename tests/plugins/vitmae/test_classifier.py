@@ -126,3 +126,27 @@ def test_classes_that_do_not_exclude_each_other_are_refused(classifier, tmp_path
     multi = change(classifier[1], tmp_path / "multi", problem_type="multi_label_classification")
     with pytest.raises(ModelError, match="multi_label_classification"):
         open_it(multi)
+
+
+def test_a_head_on_the_normed_mean_of_the_patches(
+    classifier, photos: list[Image.Image], tmp_path: Path
+) -> None:
+    """As in the authors' fine-tuning with `--global_pool`: fc_norm after the mean, and no final norm."""
+    from safetensors.torch import load_file, save_file
+
+    model, folder = classifier
+    pooled = change(folder, tmp_path / "pooled", global_pool="avg")
+    state = load_file(pooled / "model.safetensors")
+    renamed = {key.replace("vit.layernorm.", "fc_norm."): value for key, value in state.items()}
+    save_file(renamed, pooled / "model.safetensors")
+    with open_it(pooled) as opened, open_it(folder) as on_cls:
+        found = opened.classify(np.stack([opened.prepare(photo) for photo in photos]))
+        assert opened.identity != on_cls.identity
+    import transformers
+
+    processor = transformers.ViTImageProcessorPil.from_pretrained(folder)
+    with torch.no_grad():
+        inputs = processor(photos, return_tensors="pt")
+        last = model.vit(**inputs, output_hidden_states=True).hidden_states[-1]
+        expected = model.classifier(model.vit.layernorm(last[:, 1:].mean(dim=1))).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

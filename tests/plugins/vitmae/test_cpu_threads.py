@@ -36,7 +36,7 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture
 def splitting() -> ModuleType:
-    return module("splitting")
+    return module("cpu_threads")
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_what_is_tried(splitting, cores: int, expected: list[tuple[int, int]]) -
 
 
 def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatch) -> None:
-    precision, cpu = module("precision"), torch.device("cpu")
+    precision, cpu = module("devices"), torch.device("cpu")
     monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: False)
     precision.remember_precision()
     assert precision.choose_precision("auto", cpu) == "fp32"
@@ -174,7 +174,7 @@ def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatc
 
 
 def test_measuring_measures(monkeypatch) -> None:
-    precision = module("precision")
+    precision = module("devices")
     monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: True)
     precision.remember_precision()
     said = json.loads((settings().cache / precision.PRECISION_NAME).read_text())

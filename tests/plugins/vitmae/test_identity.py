@@ -84,7 +84,7 @@ def test_the_files_that_it_was_read_from(checkpoint: Path, open_model) -> None:
     there = [checkpoint, *(checkpoint / name for name in ("config.json", "model.safetensors"))]
     assert {*map(str, there)} < {*open_model().source_files}
     assert open_model(model=str(checkpoint / "model.safetensors")).source_files == open_model().source_files
-    twin = open_model().untrained(0)
+    twin = open_model().random_init(0)
     assert twin.source_files is None, "a seed decides its weights"
 
 

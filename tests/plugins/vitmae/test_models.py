@@ -26,9 +26,9 @@ def plugin() -> Any:
 
 
 @pytest.fixture
-def models(plugin: Any) -> Any:
-    """The plugin's own module of that name."""
-    return sys.modules[f"{type(plugin).__module__}.models"]
+def model_list(plugin: Any) -> Any:
+    """The plugin's module `model_list`."""
+    return sys.modules[f"{type(plugin).__module__}.model_list"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def bundle(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], Path]:
+def bundle(model_list: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], Path]:
     """`bundle(checkpoint, "small")`: copies of it are all the bundled models there are."""
-    monkeypatch.setattr(models, "bundled", lambda name: tmp_path / name)
+    monkeypatch.setattr(model_list, "bundled", lambda name: tmp_path / name)
 
     def copy(checkpoint: Path, name: str) -> Path:
         return shutil.copytree(checkpoint, tmp_path / "data" / "models" / name)
@@ -89,9 +89,8 @@ def test_models_that_are_not_there(open_model, tmp_path: Path) -> None:
 
 def test_models_are_listed_without_torch() -> None:
     code = (
-        "import sys; from vitmae_search.embedding import ModelLister, PluginHost\n"
+        "import sys; from vitmae_search.embedding import PluginHost\n"
         "plugin = PluginHost(packages=False).get('vitmae')\n"
-        "assert isinstance(plugin, ModelLister)\n"
         "print(*(m.name for m in plugin.models()), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,7 +108,7 @@ def numbers(folder: Path) -> int:
     return sum(t.numel() for file in files for t in safetensors.torch.load_file(file).values())
 
 
-def test_a_bundled_model_is_listed_with_its_numbers(plugin, models, checkpoint: Path, bundle) -> None:
+def test_a_bundled_model_is_listed_with_its_numbers(plugin, model_list, checkpoint: Path, bundle) -> None:
     folder = bundle(checkpoint, "small")
     listing = plugin.models()[0]
     assert (listing.name, listing.source, listing.path) == ("small", "bundled", str(folder))
@@ -117,7 +116,7 @@ def test_a_bundled_model_is_listed_with_its_numbers(plugin, models, checkpoint: 
     assert listing.bytes == (folder / "model.safetensors").stat().st_size
     assert listing.parameters == numbers(folder)
     assert (listing.decoder, listing.projection, listing.note) == (True, False, "")
-    assert models.locate("small") == (str(folder), "small")
+    assert model_list.locate_model("small") == (str(folder), "small")
 
     (folder / "projection.safetensors").write_bytes(b"")
     assert (plugin.models()[0].projection, plugin.models()[0].dimension) == (True, 32)
@@ -208,7 +207,7 @@ def test_models_in_the_hubs_cache_are_listed(plugin, checkpoint: Path, cache: Pa
 
 
 @pytest.mark.parametrize("name", ["facebook/vit-mae-base", "facebook/vit-mae-large", "facebook/vit-mae-huge"])
-def test_what_is_said_of_the_hubs_models_is_so(plugin, models, name: str) -> None:
+def test_what_is_said_of_the_hubs_models_is_so(plugin, model_list, name: str) -> None:
     """Their sizes are measured in tests/vitmae/test_named_sizes.py; here they are made without memory."""
     import torch
 

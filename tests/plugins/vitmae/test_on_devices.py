@@ -146,14 +146,14 @@ def test_probabilities_are_the_cpu_s_in_fp32(
             which = np.arange(size) % len(batch)
             limit = 1e-4 if precision == "fp32" else 0.02
             assert np.abs(other.classify(batch[which]) - expected[which]).max() <= limit
-        assert other.rest()
+        assert other.offload()
         assert np.abs(other.classify(batch) - expected).max() <= limit
 
 
 def test_an_untrained_twin_is_the_same_one(device, pieces) -> None:
     with open_default("cpu", "fp32") as exact, open_default(device, "bf16") as other:
         batch = np.stack([exact.prepare(piece) for piece in pieces])
-        with exact.untrained(3) as twin, other.untrained(3) as its:
+        with exact.random_init(3) as twin, other.random_init(3) as its:
             assert (twin.embed(batch) * its.embed(batch)).sum(axis=1).min() >= 0.9995
 
 
@@ -191,15 +191,15 @@ def test_a_rest_gives_the_memory_back_and_changes_nothing(place, precision: str,
         opened: Any = embedder._embedder
         batch = np.stack([embedder.prepare(piece) for piece in pieces])
         which = np.arange(max(sizes_for(embedder))) % len(batch)
-        assert embedder.rest()
+        assert embedder.offload()
         least = [on(place, word) for word in words]
         vectors, picture = embedder.embed(batch[which]), embedder.reconstruct(pieces[0], seed=1)
         for _ in range(2):
-            assert embedder.rest()
-            assert not embedder.rest(), "it does already"
+            assert embedder.offload()
+            assert not embedder.offload(), "it does already"
             for word, before in zip(words, least, strict=True):
                 assert on(place, word) <= before + KEPT
-            for module in (opened._engine._network, opened._whole):
+            for module in (opened._engine._network, opened._pretraining_model):
                 assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"cpu"}
             again = embedder.reconstruct(pieces[0], seed=1)
             assert np.array_equal(again.reconstruction, picture.reconstruction)
@@ -223,7 +223,7 @@ def test_two_models_at_a_time_do_not_disturb_each_other(device, pieces) -> None:
             for _ in range(3):
                 found = opened.embed(batch[which])
                 least[number].append(float((found * expected[number]).sum(axis=1).min()))
-                opened.rest()
+                opened.offload()
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
         for thread in threads:
@@ -278,7 +278,7 @@ for call in (embedder.embed, embedder.embed, lambda rows: embedder.embed(rows[:1
     except DeviceError as error:
         said.add(str(error))
 assert len(said) == 1, said
-embedder.rest()
+embedder.offload()
 embedder.close()
 print(said.pop())
 """

@@ -90,7 +90,7 @@ def test_it_reconstructs_and_has_a_twin_as_torch_does(openvino, real_photos: dic
         one, other = (opened.reconstruct(photo, seed=1) for opened in (full, embedder))
         assert np.array_equal(one.reconstruction, other.reconstruction)
         batch = full.prepare(photo)[None]
-        with full.untrained(3) as mine, embedder.untrained(3) as its:
+        with full.random_init(3) as mine, embedder.random_init(3) as its:
             assert (mine.embed(batch) * its.embed(batch)).sum() >= 0.9999
 
 
@@ -171,6 +171,6 @@ def test_runtimes_that_there_are_not() -> None:
 def test_it_is_for_the_cpu() -> None:
     plugin = load_drop_in(PLUGIN)
     plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()
-    runtime = sys.modules[f"{type(plugin).__module__}.ov_runtime"]
+    runtime = sys.modules[f"{type(plugin).__module__}.openvino"]
     with pytest.raises(DeviceError, match="on the CPU only; choose --device cpu, or runtime=torch"):
         runtime.runtime_name(torch.device("cuda"))

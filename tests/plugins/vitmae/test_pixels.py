@@ -18,7 +18,9 @@ BATCH = np.stack([PIXELS, 7 * PIXELS + 1, 11 * PIXELS + 5], axis=1).astype(np.ui
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_every_byte_is_the_processor_s_number(device: str, dtype: torch.dtype) -> None:
     assert all(len(np.unique(BATCH[..., channel])) == 256 for channel in range(3))
-    expected = torch.from_numpy(np.stack([PROCESSOR.normalise(image.transpose(2, 0, 1)) for image in BATCH]))
+    expected = torch.from_numpy(
+        np.stack([PROCESSOR.rescale_and_normalize(image.transpose(2, 0, 1)) for image in BATCH])
+    )
     levels = levels_of(PROCESSOR).to(device, dtype)
     with fusing():
         found = pixel_values(torch.from_numpy(BATCH).to(device), levels)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vitmae_search.bundled import bundled
-from vitmae_search.embedding import Projection, Untrained
+from vitmae_search.embedding import Projection
 from vitmae_search.embedding.testing import check_embedder
 from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
@@ -19,7 +19,7 @@ from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 def test_the_twin_is_the_network_that_a_training_begins_with(open_model, embed_all, checkpoint: Path) -> None:
     embedder = open_model(layers="2,last", pooling="cls+moments", views="flip")
     before, draw = embed_all(embedder), torch.random.get_rng_state()
-    twin = embedder.untrained(seed=3)
+    twin = embedder.random_init(seed=3)
     assert torch.equal(torch.random.get_rng_state(), draw), "the caller's random numbers are their own"
     assert twin.model == "tiny-reference untrained"
     assert (twin.shape, twin.dimension, twin.input_size) == (
@@ -41,17 +41,16 @@ def test_the_twin_is_the_network_that_a_training_begins_with(open_model, embed_a
 
 def test_the_seed_decides_the_twin(open_model) -> None:
     embedder = open_model()
-    digests = [embedder.untrained(seed).identity["weights"] for seed in (0, 0, 1)]
+    digests = [embedder.random_init(seed).identity["weights"] for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
     with pytest.raises(NoDecoder, match="untrained"):
-        embedder.untrained(0)._embedder._with_decoder()
+        embedder.random_init(0)._embedder._with_decoder()
 
 
 def test_a_bare_encoder_has_a_twin(open_model, checkpoint: Path, tmp_path: Path) -> None:
     ViTMAEModel.from_pretrained(checkpoint).save_pretrained(tmp_path / "bare")
     embedder = open_model(model=str(tmp_path / "bare"))
-    assert isinstance(embedder._embedder, Untrained)
-    assert embedder.untrained(5).dimension == 32
+    assert embedder.random_init(5).dimension == 32
 
 
 def projection(features: int, **said: str) -> Projection:
@@ -71,7 +70,7 @@ def test_the_projection_beside_a_checkpoint_is_found(open_model, checkpoint: Pat
     projection(32).save(path)
     embedder = open_model(model=str(folder))
     assert embedder.projection == str(path)
-    assert embedder.untrained(0).projection is None, "it was fitted to what the training learnt"
+    assert embedder.random_init(0).projection is None, "it was fitted to what the training learnt"
     assert embedder.fingerprint("exact") == open_model(model=str(checkpoint)).fingerprint("exact")
     assert open_model(model=str(folder / "model.safetensors")).projection == str(path)
     (folder / "model.safetensors").rename(folder / "mine.safetensors")
@@ -89,7 +88,7 @@ def test_auto_are_the_features_that_the_projection_was_fitted_to(open_model, fol
     embedder = open_model(model=str(folder))
     assert (embedder.identity["layers"], embedder.identity["pooling"]) == ([2, 4], "moments")
     assert embedder.own_projection().digest == projection(128).digest
-    twin = embedder.untrained(0)
+    twin = embedder.random_init(0)
     assert (twin.dimension, twin.identity["layers"]) == (128, [2, 4])
     same = open_model(model=str(folder), layers="2,-1", pooling="moments", views="flip")
     assert same.projection == str(path)
@@ -118,7 +117,7 @@ def test_a_damaged_projection_is_the_hosts_to_tell(open_model, folder: Path) -> 
 def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, checkpoint: Path) -> None:
     plain = open_model(model=str(folder))
     assert plain.options == open_model(layers="last", pooling="mean", model=str(folder)).options
-    assert plain.left_options == {"layers": "auto", "pooling": "auto"}
+    assert plain.unresolved_options == {"layers": "auto", "pooling": "auto"}
     assert open_model(model=str(folder), layers="-1").options["layers"] == "-1", "a person's own words"
     projection(128, layers="2,last", pooling="moments").save(folder / "projection.safetensors")
     fitted = open_model(model=str(folder))
@@ -127,7 +126,7 @@ def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, chec
     assert (again.identity, again.projection) == (plain.identity, None), "it goes on as it was"
     (folder / "projection.safetensors").unlink()
     assert open_model(**fitted.options).identity == fitted.identity
-    assert fitted.untrained(0).options == fitted.options
+    assert fitted.random_init(0).options == fitted.options
 
 
 @pytest.mark.parametrize(

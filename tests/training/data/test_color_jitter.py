@@ -10,16 +10,16 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from vitmae_search.training.data.color_jitter import Looks, look_at, random_looks
+from vitmae_search.training.data.color_jitter import ColorJitter, augment, random_color_jitter
 from vitmae_search.training.data.random_resized_crop import Crops, random_crops, resize_crops
 
 
-def looks(count: int, **changes: Tensor) -> Looks:
+def make_jitter(count: int, **changes: Tensor) -> ColorJitter:
     """No change but these."""
     one = torch.ones(count)
     still = {"angle": one * 0, "brightness": one, "contrast": one, "saturation": one}
-    still |= {"cast": torch.ones(count, 3), "grey": torch.zeros(count, dtype=torch.bool)}
-    return Looks(**{**still, **changes})
+    still |= {"channel_gain": torch.ones(count, 3), "grayscale": torch.zeros(count, dtype=torch.bool)}
+    return ColorJitter(**{**still, **changes})
 
 
 def whole(count: int, side: int, flipped: bool = False) -> Crops:
@@ -37,7 +37,7 @@ def image(photo: Image.Image) -> Tensor:
 def test_no_change_is_the_crop(image: Tensor) -> None:
     crops = random_crops(4, 64, 64, scale=(0.2, 1.0), flip=True, generator=torch.Generator().manual_seed(0))
     images = image.expand(4, -1, -1, -1)
-    torch.testing.assert_close(look_at(images, crops, looks(4), 32), resize_crops(images, crops, 32))
+    torch.testing.assert_close(augment(images, crops, make_jitter(4), 32), resize_crops(images, crops, 32))
 
 
 @pytest.mark.parametrize(
@@ -49,36 +49,36 @@ def test_no_change_is_the_crop(image: Tensor) -> None:
     ],
 )
 @pytest.mark.parametrize("factor", [0.6, 1.4])
-def test_colours_change_as_pillows_do(image: Tensor, name: str, enhance: type, factor: float) -> None:
-    out = look_at(image, whole(1, 64), looks(1, **{name: torch.tensor([factor])}), 64)
+def test_colors_change_as_pillows_do(image: Tensor, name: str, enhance: type, factor: float) -> None:
+    out = augment(image, whole(1, 64), make_jitter(1, **{name: torch.tensor([factor])}), 64)
     expected = np.asarray(enhance(Image.fromarray(image[0].numpy())).enhance(factor))
     assert np.abs(out[0].permute(1, 2, 0).numpy() - expected).max() <= 2  # Pillow rounds
 
 
-def test_grey_has_no_colours_whatever_else_is_done(image: Tensor) -> None:
+def test_grayscale_has_no_color_whatever_else_is_done(image: Tensor) -> None:
     g = torch.Generator().manual_seed(1)
-    many = random_looks(64, g)
-    out = look_at(image.expand(64, -1, -1, -1), whole(64, 64), many, 16)
-    coloured = (out.amax(1) - out.amin(1)).amax((1, 2)) > 0.01
-    assert torch.equal(coloured, ~many.grey)
-    assert 0 < int(many.grey.sum()) < 64
-    plain = look_at(image, whole(1, 64), looks(1, grey=torch.tensor([True])), 64)
+    many = random_color_jitter(64, g)
+    out = augment(image.expand(64, -1, -1, -1), whole(64, 64), many, 16)
+    colored = (out.amax(1) - out.amin(1)).amax((1, 2)) > 0.01
+    assert torch.equal(colored, ~many.grayscale)
+    assert 0 < int(many.grayscale.sum()) < 64
+    plain = augment(image, whole(1, 64), make_jitter(1, grayscale=torch.tensor([True])), 64)
     expected = np.asarray(Image.fromarray(image[0].numpy()).convert("L"))
     assert np.abs(plain[0, 0].numpy() - expected).max() <= 1
 
 
-def test_a_cast_is_a_factor_of_each_channel(image: Tensor) -> None:
-    cast = torch.tensor([[1.1, 1.0, 0.9]])
-    out = look_at(image, whole(1, 64), looks(1, cast=cast), 64)
-    torch.testing.assert_close(out, look_at(image, whole(1, 64), looks(1), 64) * cast[:, :, None, None])
+def test_a_gain_is_a_factor_of_each_channel(image: Tensor) -> None:
+    gain = torch.tensor([[1.1, 1.0, 0.9]])
+    out = augment(image, whole(1, 64), make_jitter(1, channel_gain=gain), 64)
+    torch.testing.assert_close(out, augment(image, whole(1, 64), make_jitter(1), 64) * gain[:, :, None, None])
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_turn_is_pillows_of_the_same_angle(image: Tensor, flipped: bool) -> None:
+def test_a_rotation_is_pillows_of_the_same_angle(image: Tensor, flipped: bool) -> None:
     angle = math.radians(12)
-    out = look_at(image, whole(1, 64, flipped), looks(1, angle=torch.tensor([angle])), 64)
-    turned = Image.fromarray(image[0].numpy()).rotate(12, Image.Resampling.BILINEAR)
-    expected = np.asarray(turned).astype(float)
+    out = augment(image, whole(1, 64, flipped), make_jitter(1, angle=torch.tensor([angle])), 64)
+    rotated = Image.fromarray(image[0].numpy()).rotate(12, Image.Resampling.BILINEAR)
+    expected = np.asarray(rotated).astype(float)
     ours = out[0].permute(1, 2, 0).numpy()
     if flipped:
         ours = ours[:, ::-1]
@@ -87,34 +87,34 @@ def test_a_turn_is_pillows_of_the_same_angle(image: Tensor, flipped: bool) -> No
     assert np.abs(ours[middle, middle] - image[0].numpy()[middle, middle]).mean() > 2
 
 
-def test_a_small_turn_moves_little_and_keeps_the_box(image: Tensor) -> None:
+def test_a_small_rotation_moves_little_and_keeps_the_box(image: Tensor) -> None:
     crops = random_crops(32, 64, 64, scale=(0.2, 1.0), flip=True, generator=torch.Generator().manual_seed(2))
     images = image.expand(32, -1, -1, -1)
-    turned = look_at(images, crops, looks(32, angle=torch.full((32,), 1e-4)), 32)
-    assert float((turned - resize_crops(images, crops, 32)).abs().mean()) < 2  # bilinear beside bicubic
+    rotated = augment(images, crops, make_jitter(32, angle=torch.full((32,), 1e-4)), 32)
+    assert float((rotated - resize_crops(images, crops, 32)).abs().mean()) < 2  # bilinear beside bicubic
 
 
-def test_an_image_does_not_know_its_neighbours(image: Tensor) -> None:
+def test_an_image_does_not_depend_on_the_others_of_its_batch(image: Tensor) -> None:
     g = torch.Generator().manual_seed(3)
     crops = random_crops(8, 64, 64, scale=(0.2, 1.0), flip=True, generator=g)
-    drawn = random_looks(8, g)
+    jitter = random_color_jitter(8, g)
     images = torch.randint(0, 256, (8, 64, 64, 3), generator=g, dtype=torch.uint8)
-    together = look_at(images, crops, drawn, 32)
+    together = augment(images, crops, jitter, 32)
     for i in range(8):
-        one = [type(r)(*(getattr(r, n)[i : i + 1] for n in r.__slots__)) for r in (crops, drawn)]
-        torch.testing.assert_close(look_at(images[i : i + 1], *one, 32), together[i : i + 1])
+        one = [type(r)(*(getattr(r, n)[i : i + 1] for n in r.__slots__)) for r in (crops, jitter)]
+        torch.testing.assert_close(augment(images[i : i + 1], *one, 32), together[i : i + 1])
 
 
-def test_the_shares_and_ranges_are_those_that_are_told() -> None:
-    drawn = random_looks(20_000, torch.Generator().manual_seed(0))
-    assert float((drawn.angle != 0).float().mean()) == pytest.approx(0.5, abs=0.02)
-    assert float(drawn.grey.float().mean()) == pytest.approx(0.2, abs=0.02)
-    assert float((drawn.contrast != 1).float().mean()) == pytest.approx(0.8, abs=0.02)
-    assert torch.equal(drawn.contrast != 1, drawn.brightness != 1)
-    for values, most in (
-        (drawn.angle, math.radians(15)),
-        (drawn.saturation - 1, 0.4),
-        (drawn.cast - 1, 0.1),
+def test_probabilities_and_ranges_are_those_of_the_docstring() -> None:
+    jitter = random_color_jitter(20_000, torch.Generator().manual_seed(0))
+    assert float((jitter.angle != 0).float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(jitter.grayscale.float().mean()) == pytest.approx(0.2, abs=0.02)
+    assert float((jitter.contrast != 1).float().mean()) == pytest.approx(0.8, abs=0.02)
+    assert torch.equal(jitter.contrast != 1, jitter.brightness != 1)
+    for values, greatest in (
+        (jitter.angle, math.radians(15)),
+        (jitter.saturation - 1, 0.4),
+        (jitter.channel_gain - 1, 0.1),
     ):
-        assert 0.95 * most < float(values.abs().max()) <= most + 1e-6
-        assert float(values.mean()) == pytest.approx(0, abs=0.02 * most)
+        assert 0.95 * greatest < float(values.abs().max()) <= greatest + 1e-6
+        assert float(values.mean()) == pytest.approx(0, abs=0.02 * greatest)

@@ -24,9 +24,9 @@ from vitmae_search.training import (
     pretrain,
 )
 from vitmae_search.training.finetuning.loop import FinetuneState
-from vitmae_search.training.finetuning.model import head_of
+from vitmae_search.training.finetuning.model import classifier_head
 from vitmae_search.training.finetuning.report import EpochLog
-from vitmae_search.training.run_folder import STATE_FILE, load_state_as
+from vitmae_search.training.run_folder import STATE_FILE, load_state
 from vitmae_search.vitmae import (
     NewParametersWarning,
     ViTForImageClassification,
@@ -79,17 +79,22 @@ def curve(output: Path) -> list[tuple[float, ...]]:
 
 
 def state_of(output: Path) -> FinetuneState:
-    state = load_state_as(FinetuneState, output)
+    state = load_state(FinetuneState, output)
     assert state is not None
     return state
 
 
 def held_out(folder: Path, output: Path) -> list[tuple[Path, str]]:
     """Files and labels of the photos that the run held out, from run.json and the same split."""
-    from vitmae_search.training.finetuning.data import Sources, gather
+    from vitmae_search.training.finetuning.data import DatasetPaths, load_labelled_photos
 
-    photos = gather(
-        Sources(str(folder)), output / "photos", side=16, resample=Image.Resampling(3), val_share=0.2, seed=0
+    photos = load_labelled_photos(
+        DatasetPaths(str(folder)),
+        output / "photos",
+        side=16,
+        resample=Image.Resampling(3),
+        val_share=0.2,
+        seed=0,
     )
     files = sorted(folder.rglob("*.png"))
     return [(files[row], photos.names[photos.labels[row]]) for row in photos.validation]
@@ -165,7 +170,7 @@ def test_a_mean_pooled_head_is_never_read_from_the_cls_token(run: Finetune, tmp_
     pixels = torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
         tokens = model.vit(pixels).last_hidden_state
-        torch.testing.assert_close(model(pixels).logits, head_of(model)(tokens[:, 1:].mean(dim=1)))
+        torch.testing.assert_close(model(pixels).logits, classifier_head(model)(tokens[:, 1:].mean(dim=1)))
     with pytest.warns(NewParametersWarning, match=r"classifier\.weight"):
         ViTForImageClassification.from_pretrained(tmp_path)
 

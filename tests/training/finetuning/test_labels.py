@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitmae_search.errors import TrainingError
-from vitmae_search.training.finetuning.labels import class_names, labels_of_folders, split
+from vitmae_search.training.finetuning.labels import class_names, labels_of_folders, train_val_split
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -49,18 +49,18 @@ def test_one_class_alone_is_refused() -> None:
 )
 def test_the_split_is_stratified_whole_and_repeatable(counts: list[int], share: float, seed: int) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    training, validation = split(labels, share, seed)
+    training, validation = train_val_split(labels, share, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([training, validation])), np.arange(len(labels)))
     for number, count in enumerate(counts):
         held = int((labels[validation] == number).sum())
         assert held == (0 if count == 1 else min(max(round(count * share), 1), count - 1))
-    again = split(labels, share, seed)
+    again = train_val_split(labels, share, seed)
     np.testing.assert_array_equal(again[0], training)
     np.testing.assert_array_equal(again[1], validation)
 
 
 def test_other_seeds_hold_out_others_and_nothing_to_hold_out_is_an_error() -> None:
     labels = np.repeat(np.arange(3), 20)
-    assert split(labels, 0.3, 0)[1].tolist() != split(labels, 0.3, 1)[1].tolist()
+    assert train_val_split(labels, 0.3, 0)[1].tolist() != train_val_split(labels, 0.3, 1)[1].tolist()
     with pytest.raises(TrainingError, match="one photo alone"):
-        split(np.arange(4), 0.5, 0)
+        train_val_split(np.arange(4), 0.5, 0)

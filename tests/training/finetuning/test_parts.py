@@ -14,24 +14,25 @@ from PIL import Image
 from torch import nn
 
 from vitmae_search.errors import ConfigError, TrainingError
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.random_resized_crop import resize_crops
 from vitmae_search.training.finetuning.confusion import confusion_matrix, draw_confusion
 from vitmae_search.training.finetuning.data import LabelledPhotos
 from vitmae_search.training.finetuning.features import cached_features
-from vitmae_search.training.finetuning.full import add_drop_path, drop_path, layer_groups
+from vitmae_search.training.finetuning.full import add_drop_path, drop_path, layer_decay_groups
 from vitmae_search.training.finetuning.mixup import (
     Mix,
-    draw_mix,
     mix_pixels,
+    sample_mix,
     soft_cross_entropy,
     soft_targets,
 )
 from vitmae_search.training.finetuning.model import fold_batch_norm
 from vitmae_search.training.finetuning.options import FinetuneOptions
-from vitmae_search.training.finetuning.probe import encode_views, view_rows
+from vitmae_search.training.finetuning.probe import encode_views, feature_rows
 from vitmae_search.training.finetuning.report import EpochLine, draw_log
-from vitmae_search.training.finetuning.task import Pixels, normalisation, whole_photos
-from vitmae_search.training.optim import set_rate
+from vitmae_search.training.finetuning.task import PixelLoader, full_frame_crops
+from vitmae_search.training.optim import set_learning_rate
 from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTModel
 
 CONFIG = {
@@ -52,7 +53,7 @@ def classifier() -> ViTForImageClassification:
 def test_layer_decay_reaches_every_parameter_once_with_its_layers_scale(
     classifier: ViTForImageClassification,
 ) -> None:
-    groups = layer_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
+    groups = layer_decay_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
     found = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(found) == sorted(id(parameter) for parameter in classifier.parameters())
     told = {id(p): (group["scale"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -71,15 +72,15 @@ def test_layer_decay_reaches_every_parameter_once_with_its_layers_scale(
 
 
 def test_a_rate_is_set_by_each_groups_scale(classifier: ViTForImageClassification) -> None:
-    groups = layer_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
+    groups = layer_decay_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
     optimizer = torch.optim.AdamW(groups)
-    set_rate(optimizer, 0.8)
+    set_learning_rate(optimizer, 0.8)
     assert {group["lr"] for group in optimizer.param_groups} == {0.8, 0.4, 0.2, 0.1, 0.05}
 
 
 def test_frozen_parameters_are_in_no_group(classifier: ViTForImageClassification) -> None:
     classifier.vit.requires_grad_(False)
-    groups = layer_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
+    groups = layer_decay_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == 2
 
 
@@ -92,8 +93,8 @@ def test_frozen_parameters_are_in_no_group(classifier: ViTForImageClassification
 def test_pixels_are_replaced_by_as_much_as_the_targets_are(
     seed: int, mixup: float, cutmix: float, side: int
 ) -> None:
-    mix = draw_mix(np.random.default_rng(seed), mixup=mixup, cutmix=cutmix, side=side)
-    assert 0 <= mix.share <= 1
+    mix = sample_mix(np.random.default_rng(seed), mixup=mixup, cutmix=cutmix, side=side)
+    assert 0 <= mix.lam <= 1
     assert mixup or cutmix or mix == Mix(1.0)
     pixels = torch.arange(4.0)[:, None, None, None].expand(4, 3, side, side)
     mixed = mix_pixels(pixels, mix)
@@ -101,19 +102,21 @@ def test_pixels_are_replaced_by_as_much_as_the_targets_are(
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
     if mix.box is not None:
         top, left, bottom, right = mix.box
-        assert (bottom - top) * (right - left) / side**2 == pytest.approx(1 - mix.share)
+        assert (bottom - top) * (right - left) / side**2 == pytest.approx(1 - mix.lam)
         assert (mixed[0, :, top:bottom, left:right] == 3).all()
-        assert float((mixed[0] == 0).double().mean()) == pytest.approx(mix.share)
-    kept = mix.share * torch.arange(4.0) + (1 - mix.share) * torch.arange(4.0).flip(0)
+        assert float((mixed[0] == 0).double().mean()) == pytest.approx(mix.lam)
+    kept = mix.lam * torch.arange(4.0) + (1 - mix.lam) * torch.arange(4.0).flip(0)
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), kept, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(targets[0, 0] - targets[0, 4], torch.tensor(0.9 * mix.share))
+    torch.testing.assert_close(targets[0, 0] - targets[0, 4], torch.tensor(0.9 * mix.lam))
 
 
 def test_both_mixes_come_up_where_both_are_on() -> None:
-    mixes = [draw_mix(np.random.default_rng(i), mixup=0.8, cutmix=1.0, side=32) for i in range(100)]
+    mixes = [sample_mix(np.random.default_rng(i), mixup=0.8, cutmix=1.0, side=32) for i in range(100)]
     assert 30 < sum(mix.box is None for mix in mixes) < 70
-    assert all(draw_mix(np.random.default_rng(i), mixup=0.0, cutmix=1.0, side=32).box for i in range(20))
-    assert not any(draw_mix(np.random.default_rng(i), mixup=0.8, cutmix=0.0, side=32).box for i in range(20))
+    assert all(sample_mix(np.random.default_rng(i), mixup=0.0, cutmix=1.0, side=32).box for i in range(20))
+    assert not any(
+        sample_mix(np.random.default_rng(i), mixup=0.8, cutmix=0.0, side=32).box for i in range(20)
+    )
 
 
 def test_soft_targets_and_their_loss_are_torchs_own() -> None:
@@ -177,7 +180,9 @@ def test_whole_photos_become_the_processors_own_pixels(fields: dict[str, object]
     processor = ViTImageProcessor(size=16, **fields)  # type: ignore[arg-type]
     stored = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     expected = processor([Image.fromarray(image) for image in stored], return_tensors="pt")["pixel_values"]
-    ours = normalisation(processor)(resize_crops(torch.from_numpy(stored), whole_photos(2, 16, 16), 16))
+    ours = Normalize.from_processor(processor)(
+        resize_crops(torch.from_numpy(stored), full_frame_crops(2, 16, 16), 16)
+    )
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -220,12 +225,12 @@ def test_curves_of_one_epoch_and_of_many_are_drawn(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_meant_are_refused_by_name(mode: str, name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
-        FinetuneOptions.of(mode, **{name: value})
+        FinetuneOptions.for_mode(mode, **{name: value})
 
 
 def test_the_recipes_come_back_from_json() -> None:
     for mode in ("probe", "full"):
-        options = FinetuneOptions.of(mode, seed=3, crop_scale=(0.3, 0.9))
+        options = FinetuneOptions.for_mode(mode, seed=3, crop_scale=(0.3, 0.9))
         assert FinetuneOptions.from_json(options.to_json()) == options
 
 
@@ -245,9 +250,9 @@ def test_each_views_features_are_those_of_its_photo(tmp_path: Path) -> None:
         signature="",
     )
     processor = ViTImageProcessor(size=16)
-    options = FinetuneOptions.of("probe", views=3, crop_scale=(0.9, 1.0), flip=False)
+    options = FinetuneOptions.for_mode("probe", views=3, crop_scale=(0.9, 1.0), flip=False)
     cpu = torch.device("cpu")
-    pixels = Pixels(images, processor, 16, cpu)
+    pixels = PixelLoader(images, processor, 16, cpu)
     features = encode_views(encoder, pixels, photos, tmp_path, options, device=cpu, signature="x")
     assert features is not None
     assert features.shape == (90 + 2 * 70, 16)
@@ -258,7 +263,7 @@ def test_each_views_features_are_those_of_its_photo(tmp_path: Path) -> None:
             return encoder(**batch).last_hidden_state[:, 0]
 
     places = rng.permutation(70)
-    whole, first, second = (features[view_rows(photos, places, places * 0 + view)] for view in range(3))
+    whole, first, second = (features[feature_rows(photos, places, places * 0 + view)] for view in range(3))
     chosen = images[training[places]]
     close = {"atol": 1e-4, "rtol": 1e-4}
     torch.testing.assert_close(torch.from_numpy(whole), expected(chosen), **close)
@@ -268,10 +273,10 @@ def test_each_views_features_are_those_of_its_photo(tmp_path: Path) -> None:
         distances = np.linalg.norm(whole[:, None] - cropped[None], axis=2)
         assert (distances.argmin(axis=1) == np.arange(70)).mean() > 0.5  # by chance 1 in 70
 
-    mirroring = FinetuneOptions.of("probe")
+    mirroring = FinetuneOptions.for_mode("probe")
     features = encode_views(encoder, pixels, photos, tmp_path, mirroring, device=cpu, signature="x")
     assert features is not None
-    mirrored = features[view_rows(photos, places, places * 0 + 1)]
+    mirrored = features[feature_rows(photos, places, places * 0 + 1)]
     torch.testing.assert_close(torch.from_numpy(mirrored), expected(chosen[:, :, ::-1]), **close)
 
 

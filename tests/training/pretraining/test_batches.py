@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.packed_photos import PackedPhotos
-from vitmae_search.training.data.sampler import Normalisation, step_seed
-from vitmae_search.training.distributed import Processes
-from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.data.sampler import step_seed
+from vitmae_search.training.distributed import DistributedContext
+from vitmae_search.training.pretraining.batches import BatchLoader
 from vitmae_search.training.pretraining.options import PretrainOptions
 
 
@@ -15,18 +16,18 @@ def numbered(count: int) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 8, 8, 3)).copy()
 
 
-def batches(count: int = 10, batch_size: int = 4, **options: object) -> Batches:
-    return Batches(
+def batches(count: int = 10, batch_size: int = 4, **options: object) -> BatchLoader:
+    return BatchLoader(
         PackedPhotos(numbered(count), "", ()),
         PretrainOptions(batch_size=batch_size, **options),  # type: ignore[arg-type]
         image_size=8,
         num_patches=16,
-        normalise=Normalisation((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
-        processes=Processes(torch.device("cpu")),
+        normalize=Normalize((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+        distributed=DistributedContext(torch.device("cpu")),
     )
 
 
-def seen(source: Batches, step: int) -> list[int]:
+def seen(source: BatchLoader, step: int) -> list[int]:
     pixels, _ = source.model_input(source.at(step))
     return [round(float(value)) for value in pixels.mean(dim=(1, 2, 3))]
 
@@ -67,6 +68,6 @@ def test_step_seeds_differ() -> None:
 
 
 def test_normalisation_brings_pixels_to_the_models_range() -> None:
-    normalise = Normalisation((0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
+    normalise = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     pixels = torch.full((1, 3, 2, 2), 255.0)
     torch.testing.assert_close(normalise(pixels)[0, :, 0, 0], torch.tensor([1.0, 3.0, 1.0]))

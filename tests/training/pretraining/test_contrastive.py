@@ -17,10 +17,11 @@ from torch.nn import functional
 from vitmae_search.cli import main
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PretrainReport, pretrain
-from vitmae_search.training.distributed import Processes
-from vitmae_search.training.log import RunLog
-from vitmae_search.training.pretraining.losses import Objective, contrast, info_nce
+from vitmae_search.training.distributed import DistributedContext
+from vitmae_search.training.log import PretrainLog
+from vitmae_search.training.pretraining.losses import Objective, info_nce, info_nce_gradients
 from vitmae_search.training.pretraining.options import PretrainOptions
+from vitmae_search.training.pretraining.trainer import PretrainState
 from vitmae_search.training.run_folder import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -52,7 +53,7 @@ def run(photo_folder: Path, tiny_model: dict[str, Any]) -> Run:
 
 
 def curve(output: Path) -> list[tuple[float | None, ...]]:
-    lines = RunLog(output / "log.jsonl").read()
+    lines = PretrainLog(output / "log.jsonl").read()
     return [(x.step, x.loss, x.reconstruction, x.contrastive, x.gradient_norm) for x in lines]
 
 
@@ -73,7 +74,9 @@ def test_the_gradient_for_the_parts_is_that_of_the_whole() -> None:
     whole = torch.randn(2, 5, 8, requires_grad=True)
     loss = info_nce(whole, 0.1)
     loss.backward()  # type: ignore[no-untyped-call]
-    value, gradients = contrast([whole[:, :2], whole[:, 2:]], 0.1, Processes(torch.device("cpu")))
+    value, gradients = info_nce_gradients(
+        [whole[:, :2], whole[:, 2:]], 0.1, DistributedContext(torch.device("cpu"))
+    )
     assert value == pytest.approx(loss.item())
     torch.testing.assert_close(torch.cat(gradients, dim=1), whole.grad)
 
@@ -106,7 +109,10 @@ def test_an_interrupted_run_goes_on_exactly(run: Run, tmp_path: Path, options: d
     whole = curve(tmp_path / "whole")
     assert len(whole) == STEPS // 2
     assert curve(tmp_path / "parts") == whole
-    first, second = load_state(tmp_path / "whole"), load_state(tmp_path / "parts")
+    first, second = (
+        load_state(PretrainState, tmp_path / "whole"),
+        load_state(PretrainState, tmp_path / "parts"),
+    )
     assert first is not None
     assert second is not None
     assert first.projector is not None
@@ -126,11 +132,11 @@ def test_the_loss_is_the_weighted_sum_and_every_term_is_drawn_and_told(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], photo_folder: Path
 ) -> None:
     run(tmp_path, contrastive=0.25, reconstruction=2.0)
-    for line in RunLog(tmp_path / "log.jsonl").read():
+    for line in PretrainLog(tmp_path / "log.jsonl").read():
         assert line.reconstruction is not None
         assert line.contrastive is not None
         assert line.loss == pytest.approx(2.0 * line.reconstruction + 0.25 * line.contrastive)
-    assert set(RunLog(tmp_path / "log.jsonl").curves()) == {"reconstruction", "contrastive"}
+    assert set(PretrainLog(tmp_path / "log.jsonl").curves()) == {"reconstruction", "contrastive"}
     with Image.open(tmp_path / "loss.png") as picture:
         pixels = np.asarray(picture)
     halves = np.split(pixels, 2)  # each term with axes of its own: their scales differ
@@ -149,8 +155,8 @@ def test_without_it_the_log_is_as_it_was_and_old_logs_are_read(run: Run, tmp_pat
     assert set(lines[0]) == {
         *("step", "epoch", "loss", "rate", "gradient_norm", "seconds", "images_per_second")
     }
-    assert RunLog(tmp_path / "log.jsonl").read()[0].contrastive is None
-    assert set(RunLog(tmp_path / "log.jsonl").curves()) == {""}
+    assert PretrainLog(tmp_path / "log.jsonl").read()[0].contrastive is None
+    assert set(PretrainLog(tmp_path / "log.jsonl").curves()) == {""}
 
 
 def test_the_checkpoint_is_a_plain_one_and_the_projector_is_left_out(run: Run, tmp_path: Path) -> None:
@@ -159,7 +165,7 @@ def test_the_checkpoint_is_a_plain_one_and_the_projector_is_left_out(run: Run, t
     assert model.loading_info is not None
     assert not model.loading_info.new
     assert not model.loading_info.unused
-    state = load_state(tmp_path)
+    state = load_state(PretrainState, tmp_path)
     assert state is not None
     assert set(state.model) == set(model.state_dict())
     assert state.projector
@@ -171,7 +177,7 @@ def test_it_learns_which_views_are_of_one_photo(photo_folder: Path, tmp_path: Pa
     model |= {"decoder_intermediate_size": 32, "image_size": 16, "patch_size": 4}
     options = {**OPTIONS, "epochs": 100.0, "batch_size": 12, "contrastive": 1.0, "reconstruction": 0.0}
     pretrain(photo_folder, tmp_path, model={**model, "mask_ratio": 0.5}, options=options)
-    values = [line.contrastive or 0.0 for line in RunLog(tmp_path / "log.jsonl").read()]
+    values = [line.contrastive or 0.0 for line in PretrainLog(tmp_path / "log.jsonl").read()]
     chance = np.log(23)
     assert abs(values[0] - chance) < 0.5
     assert np.mean(values[-10:]) < 0.85 * chance
@@ -179,7 +185,7 @@ def test_it_learns_which_views_are_of_one_photo(photo_folder: Path, tmp_path: Pa
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(run: Run, tmp_path: Path) -> None:
     run(tmp_path, stop_after(4))
-    state = load_state(tmp_path)
+    state = load_state(PretrainState, tmp_path)
     assert state is not None
     assert state.projector is not None
     state.projector["0.bias"][0] = float("nan")

@@ -12,7 +12,7 @@ import torch
 from vitmae_search.cli import main
 from vitmae_search.errors import ModelNotFound, TrainingError
 from vitmae_search.training import pretrain
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.log import PretrainLog
 from vitmae_search.training.run_folder import STATE_FILE
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 
@@ -21,7 +21,7 @@ STILL = {**OPTIONS, "learning_rate": 1e-30, "weight_decay": 0.0}
 
 
 def losses(output: Path) -> list[float]:
-    return [line.loss for line in RunLog(output / "log.jsonl").read()]
+    return [line.loss for line in PretrainLog(output / "log.jsonl").read()]
 
 
 def test_encoder_decoder_architecture_and_normalisation_are_the_checkpoints(

@@ -12,8 +12,8 @@ from torch import nn
 
 from vitmae_search.errors import ConfigError
 from vitmae_search.training import PretrainReport, pretrain
-from vitmae_search.training.log import RunLog
-from vitmae_search.training.pretraining.trainer import Average
+from vitmae_search.training.log import PretrainLog
+from vitmae_search.training.pretraining.trainer import EMA, PretrainState
 from vitmae_search.training.run_folder import load_state
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import Layer
@@ -38,7 +38,7 @@ def run(photo_folder: Path, tiny_model: dict[str, Any]) -> Run:
 
 
 def curve(output: Path) -> list[tuple[float, ...]]:
-    lines = RunLog(output / "log.jsonl").read()
+    lines = PretrainLog(output / "log.jsonl").read()
     return [(x.loss, x.gradient_norm, x.contrastive or 0.0) for x in lines]
 
 
@@ -108,7 +108,7 @@ def test_more_parts_than_photos_are_refused(run: Run, tmp_path: Path) -> None:
 def test_the_average_forgets_its_beginning_and_then_decays() -> None:
     model = nn.Linear(1, 1)
     nn.init.zeros_(model.weight)
-    average = Average(model, 0.5)
+    average = EMA(model, 0.5)
     nn.init.ones_(model.weight)
     expected, seen = 0.0, []
     for t in range(12):
@@ -124,7 +124,10 @@ def test_the_checkpoint_is_the_average_and_the_state_has_both(run: Run, tmp_path
     run(tmp_path / "plain")
     run(tmp_path / "averaged", ema=0.99)
     assert curve(tmp_path / "averaged") == curve(tmp_path / "plain")
-    state, plain = load_state(tmp_path / "averaged"), load_state(tmp_path / "plain")
+    state, plain = (
+        load_state(PretrainState, tmp_path / "averaged"),
+        load_state(PretrainState, tmp_path / "plain"),
+    )
     assert state is not None
     assert plain is not None
     assert state.average is not None

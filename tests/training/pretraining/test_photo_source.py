@@ -21,10 +21,10 @@ import torch
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PretrainReport, pretrain
 from vitmae_search.training.data.packed_photos import pack
-from vitmae_search.training.data.photo_files import LoosePhotos
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.data.photo_files import PhotoFilesDataset
+from vitmae_search.training.log import PretrainLog
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.photo_source import FilesSource, open_source
+from vitmae_search.training.pretraining.photo_source import FilesSource, open_photo_source
 
 OPTIONS: dict[str, Any] = {
     "epochs": 4.0,
@@ -46,32 +46,34 @@ def run(photo_folder: Path, tiny_model: dict[str, Any]) -> Run:
 
 
 def curve(output: Path) -> list[tuple[float, float]]:
-    return [(line.loss, line.gradient_norm) for line in RunLog(output / "log.jsonl").read()]
+    return [(line.loss, line.gradient_norm) for line in PretrainLog(output / "log.jsonl").read()]
 
 
-def rows_of(step: int) -> np.ndarray:
+def rows_of_step(step: int) -> np.ndarray:
     return np.array([(5 * step + i * i) % 12 for i in range(5)])
 
 
 @pytest.mark.parametrize("cache", ["auto", "host", "device", "none"])
 def test_every_source_gives_the_same_photos(photo_folder: Path, tmp_path: Path, cache: str) -> None:
     packed = pack(photo_folder, tmp_path, side=16)
-    photos = LoosePhotos.of_folder(photo_folder, 16) if cache == "none" else packed
-    source = open_source(photos, rows_of, PretrainOptions(cache=cache, workers=0), torch.device("cpu"))
+    photos = PhotoFilesDataset.of_folder(photo_folder, 16) if cache == "none" else packed
+    source = open_photo_source(
+        photos, rows_of_step, PretrainOptions(cache=cache, workers=0), torch.device("cpu")
+    )
     for step in (0, 1, 2, 7, 8, 3):
         seen = source.at(step)
         assert seen.dtype == torch.uint8
-        np.testing.assert_array_equal(seen.numpy(), packed.images[rows_of(step)])
+        np.testing.assert_array_equal(seen.numpy(), packed.images[rows_of_step(step)])
     source.close()
 
 
 def test_workers_decode_ahead_in_order_and_end_when_they_are_told(photo_folder: Path, tmp_path: Path) -> None:
     packed = pack(photo_folder, tmp_path, side=16)
-    source = FilesSource(LoosePhotos.of_folder(photo_folder, 16), rows_of, workers=2, pinned=False)
+    source = FilesSource(PhotoFilesDataset.of_folder(photo_folder, 16), rows_of_step, workers=2, pinned=False)
     with ThreadPoolExecutor(1) as pool:  # a run need not be in the main thread
         seen = list(pool.map(source.at, range(6)))
     for step, images in enumerate(seen):
-        np.testing.assert_array_equal(images.numpy(), packed.images[rows_of(step)])
+        np.testing.assert_array_equal(images.numpy(), packed.images[rows_of_step(step)])
     workers = multiprocessing.active_children()
     assert len(workers) == 2
     source.close()
@@ -99,9 +101,9 @@ def test_a_photo_that_cannot_be_decoded_is_listed_and_another_takes_its_place(
     files = sorted(damaged.rglob("*.jpg"))
     for i in (3, 4, 11):
         files[i].write_bytes(b"not a photo")
-    photos = LoosePhotos.of_folder(damaged, 16)
+    photos = PhotoFilesDataset.of_folder(damaged, 16)
     for row, instead in ((3, 5), (4, 5), (11, 0), (6, 6)):
-        np.testing.assert_array_equal(photos.picture(row), photos.picture(instead))
+        np.testing.assert_array_equal(photos.image(row), photos.image(instead))
     options = {**OPTIONS, "cache": "none", "workers": 0}
     report = pretrain(damaged, tmp_path / "run", model=tiny_model, options=options)
     assert (report.photos, report.failed) == (12, 3)

@@ -15,9 +15,10 @@ from PIL import Image
 
 from vitmae_search.errors import ConfigError, DeviceError, TrainingError
 from vitmae_search.training import PretrainReport, devices, pretrain
-from vitmae_search.training.log import RunLog
+from vitmae_search.training.log import PretrainLog
 from vitmae_search.training.pretraining import trainer
 from vitmae_search.training.pretraining.losses import Objective
+from vitmae_search.training.pretraining.trainer import PretrainState
 from vitmae_search.training.run_folder import STATE_FILE, load_state
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
@@ -46,11 +47,11 @@ def run(photo_folder: Path, tiny_model: dict[str, Any]) -> Callable[..., Pretrai
 
 
 def curve(output: Path) -> list[tuple[int, float, float, float]]:
-    return [(x.step, x.loss, x.rate, x.gradient_norm) for x in RunLog(output / "log.jsonl").read()]
+    return [(x.step, x.loss, x.rate, x.gradient_norm) for x in PretrainLog(output / "log.jsonl").read()]
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
-    state = load_state(output)
+    state = load_state(PretrainState, output)
     assert state is not None
     return state.model
 
@@ -176,7 +177,7 @@ def test_where_nobody_asked_a_model_that_cannot_be_compiled_trains_as_it_is(
 
     run(tmp_path / "plain")
     assert not caplog.records
-    monkeypatch.setattr(trainer, "compiles", lambda device: True)  # as on a GPU
+    monkeypatch.setattr(trainer, "should_compile", lambda device: True)  # as on a GPU
     monkeypatch.setattr(trainer, "compile_layers", lambda model, how=backend: compile_layers(model, how))
     run(tmp_path / "tried")
     assert "no compiler" in caplog.text
@@ -241,7 +242,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     run: Callable[..., PretrainReport], tmp_path: Path, log_every: int, steps: int
 ) -> None:
     run(tmp_path, StopAfter(4))
-    state = load_state(tmp_path)
+    state = load_state(PretrainState, tmp_path)
     assert state is not None
     state.model["vit.layernorm.weight"][0] = float("nan")
     torch.save({name: getattr(state, name) for name in state.__slots__}, tmp_path / STATE_FILE)

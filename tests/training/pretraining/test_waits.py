@@ -19,13 +19,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitmae_search.training import transfer
-from vitmae_search.training.data.color_jitter import Looks, Turns
+from vitmae_search.training.data.color_jitter import ColorJitter, RotationSplit
+from vitmae_search.training.data.normalize import Normalize
 from vitmae_search.training.data.packed_photos import PackedPhotos
-from vitmae_search.training.data.sampler import Normalisation
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.optim import adamw
 from vitmae_search.training.pretraining import trainer as trainer_module
-from vitmae_search.training.pretraining.batches import Batches
+from vitmae_search.training.pretraining.batches import BatchLoader
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.trainer import Trainer
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining
@@ -56,10 +56,10 @@ class Copies(TorchDispatchMode):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(transfer, "_AT_ONCE", {"meta"})
+    monkeypatch.setattr(transfer, "_PACKED_DEVICES", {"meta"})
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(trainer_module, "adamw", plain_adamw)
-    monkeypatch.setattr(Turns, "of", first_half_upright)
+    monkeypatch.setattr(RotationSplit, "of", first_half_unrotated)
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda self, _: self, raising=False)
     mode = FakeTensorMode()
     mode.allow_meta = True
@@ -79,12 +79,12 @@ def moved(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def first_half_upright(looks: Looks) -> Turns:
-    """How many are turned is a number, which the host knows and its stand-ins do not."""
-    assert looks.angle.device.type == "cpu"
-    rows = torch.arange(len(looks.angle))
+def first_half_unrotated(jitter: ColorJitter) -> RotationSplit:
+    """How many are rotated is a number, which the host knows and fake tensors do not."""
+    assert jitter.angle.device.type == "cpu"
+    rows = torch.arange(len(jitter.angle))
     half = len(rows) // 2
-    return Turns(rows[:half], rows[half:], torch.zeros(3))
+    return RotationSplit(rows[:half], rows[half:], torch.zeros(3))
 
 
 def plain_adamw(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
@@ -99,16 +99,16 @@ def new_trainer(model: dict[str, Any], **options: Any) -> Trainer:
     chosen = PretrainOptions(batch_size=6, precision="fp32", attention="sdpa", cache="device", **options)
     config = ViTMAEConfig(**model)
     images = np.zeros((10, 20, 20, 3), np.uint8)
-    processes = Processes(DEVICE)
-    batches = Batches(
+    distributed = DistributedContext(DEVICE)
+    batches = BatchLoader(
         PackedPhotos(images, "", ()),
         chosen,
         image_size=config.image_shape[0],
         num_patches=config.num_patches,
-        normalise=Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        processes=processes,
+        normalize=Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        distributed=distributed,
     )
-    return Trainer(ViTMAEForPreTraining(config), batches, chosen, processes)
+    return Trainer(ViTMAEForPreTraining(config), batches, chosen, distributed)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_step_waits_for_nothing(tiny_model: dict[str, Any], options: dict[str,
     assert copies.to_device == [True] * (1 + rounds)  # which photos; then crops, noise and looks of each part
     assert all(part.device == DEVICE for part, _ in unread.reconstruction)
     with pytest.raises(DataDependentOutputException):  # to read is to wait
-        trainer.read([first, unread])
+        trainer.fetch([first, unread])
 
 
 @pytest.mark.usefixtures("fake")
@@ -155,7 +155,7 @@ def test_the_stand_ins_notice_what_a_gpu_would_wait_for() -> None:
 def test_one_copy_takes_tensors_of_all_types(tmp_path: Path) -> None:
     tensors = (torch.zeros(3, dtype=torch.bool), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(4, 1))
     with Copies() as copies:
-        flags, (numbers, values), nothing = transfer.send((tensors[0], tensors[1:], None), DEVICE)
+        flags, (numbers, values), nothing = transfer.to_device((tensors[0], tensors[1:], None), DEVICE)
     assert copies.to_device == [True]
     assert nothing is None
     for there, here in zip((flags, numbers, values), tensors, strict=True):

@@ -31,7 +31,7 @@ Models = Callable[..., ViTMAEForPreTraining]
 Tiny = Callable[..., dict[str, Any]]
 State = dict[str, Tensor]
 
-# A width that has a name, so that weights alone tell the shape.
+# Widths of named models, so that the shape follows from the weights alone.
 NAMED = {
     "hidden_size": 192,
     "num_attention_heads": 3,
@@ -298,7 +298,7 @@ def test_half_a_decoder_is_refused(random_model: Models, tmp_path: Path) -> None
         ViTMAEForPreTraining.from_pretrained(write_folder(model, state, tmp_path / "half"))
 
 
-def test_a_head_is_left_aside(random_model: Models, tmp_path: Path) -> None:
+def test_a_head_that_is_not_needed_is_listed_as_unused(random_model: Models, tmp_path: Path) -> None:
     model = random_model()
     state = model.state_dict() | {"classifier.weight": torch.zeros(10, 32)}
     loaded = ViTMAEForPreTraining.from_pretrained(write_folder(model, state, tmp_path / "headed"))
@@ -321,7 +321,7 @@ def test_a_truncated_file_is_refused(share: float, suffix: str, random_model: Mo
 
 
 class Harmful:
-    """What runs when a pickle of it is opened."""
+    """An object whose pickle, when it is opened, creates the file `touched`."""
 
     def __init__(self, touched: Path) -> None:
         self.touched = touched
@@ -368,7 +368,7 @@ def test_other_weights_are_refused(content: State, message: str, tmp_path: Path)
         ViTMAEModel.from_pretrained(path)
 
 
-def test_weights_that_do_not_tell_their_shape_ask_for_it(random_model: Models, tmp_path: Path) -> None:
+def test_weights_of_an_unknown_width_ask_for_a_configuration(random_model: Models, tmp_path: Path) -> None:
     model = random_model()
     safetensors.torch.save_file(model.state_dict(), tmp_path / "lone.safetensors")
     with pytest.raises(CheckpointError, match=r"no config\.json beside it"):
@@ -407,7 +407,7 @@ def test_loading_draws_nothing(random_model: Models, tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_loaded_model_does_not_hang_on_its_file(random_model: Models, tmp_path: Path) -> None:
+def test_a_loaded_model_does_not_need_its_file(random_model: Models, tmp_path: Path) -> None:
     model = random_model()
     model.save_pretrained(tmp_path)
     loaded = ViTMAEForPreTraining.from_pretrained(tmp_path)

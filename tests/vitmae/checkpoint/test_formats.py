@@ -1,4 +1,4 @@
-"""Files that are no weights: each is named for what it is, in one sentence, and none is opened for it."""
+"""Files that are no weights: the error says in one sentence what they are, and nothing opens them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsiz
 
 @pytest.fixture(autouse=True)
 def no_warning() -> Iterator[None]:
-    """Nothing on stderr. Warnings are recorded, as one that is raised would be caught with the rest."""
+    """No test here may warn. Warnings are recorded: one that is raised would be caught as an error."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         yield
@@ -47,7 +47,7 @@ def no_warning() -> Iterator[None]:
 
 
 def refusal(path: Path, **options: Any) -> str:
-    """What the person reads: one line of one sentence that starts with the file."""
+    """The message after the path that it starts with; checked to be one sentence on one line."""
     with pytest.raises(CheckpointError) as caught:
         ViTMAEForPreTraining.from_pretrained(path, **options)
     message = str(caught.value)
@@ -113,7 +113,7 @@ def test_a_truncated_torch_file_says_that_alone(size: int, random_model: Models,
 
 
 def test_damage_anywhere_is_refused(random_model: Models, tmp_path: Path) -> None:
-    """Bytes of the pickle, changed at random, raise whatever they like in torch."""
+    """Bytes of the pickle, changed at random, make torch raise errors of many kinds."""
     path = tmp_path / "mae.pth"
     torch.save({"model": random_model().state_dict()}, path, _use_new_zipfile_serialization=False)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
@@ -135,7 +135,7 @@ def test_other_binary_files(real_photos: dict[str, Path], tmp_path: Path) -> Non
     assert "is a zip archive that torch.save did not write" in refusal(path)
 
 
-def test_torchscript_is_code(tmp_path: Path) -> None:
+def test_torchscript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scripted.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; its files are still about
@@ -153,14 +153,16 @@ def test_a_suffix_of_the_other_format(zipped: bool, tmp_path: Path) -> None:
     assert "is a safetensors file; name it .safetensors" in refusal(path)
 
 
-def test_names_that_are_no_text_are_left_aside(tmp_path: Path) -> None:
+def test_names_that_are_no_text_are_skipped(tmp_path: Path) -> None:
     torch.save({0: torch.zeros(3)}, tmp_path / "mae.pth")
     assert "holds no tensors" in refusal(tmp_path / "mae.pth")
 
 
 @pytest.mark.parametrize("decoder_width", [24, 512])
-def test_the_config_to_write_is_told(decoder_width: int, random_model: Models, tmp_path: Path) -> None:
-    """With its heads filled in, what the message says is the configuration."""
+def test_the_error_holds_the_config_to_write(
+    decoder_width: int, random_model: Models, tmp_path: Path
+) -> None:
+    """The JSON in the message, with the numbers of heads filled in, is the configuration."""
     heads = {24: 3, 512: 16}[decoder_width]
     model = random_model(decoder_hidden_size=decoder_width, decoder_num_attention_heads=heads)
     path = tmp_path / "mae.pth"

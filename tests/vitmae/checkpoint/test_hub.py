@@ -1,18 +1,21 @@
-"""Hub ids: the cache first, and one sentence where there is no network."""
+"""Hub ids: files come from the cache first, and an error of one sentence where there is no network."""
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
+import torch
 
-from vitmae_search.errors import ModelNotFound
+from vitmae_search.errors import ConfigError, ModelNotFound
 from vitmae_search.vitmae import (
     AutoImageProcessor,
     ViTImageProcessor,
@@ -20,6 +23,7 @@ from vitmae_search.vitmae import (
     ViTMAEForPreTraining,
     find_checkpoint,
 )
+from vitmae_search.vitmae.checkpoint.locate import find_config, find_preprocessor
 
 MODEL = "someone/small-vit-mae"
 COMMIT = "0" * 40
@@ -60,7 +64,7 @@ def closed_port() -> int:
     return port
 
 
-def test_no_network_is_one_sentence_and_soon(
+def test_no_network_is_an_error_within_seconds(
     closed_port: int, silent_port: int, endpoint: Callable[[str], None]
 ) -> None:
     for url in (f"http://127.0.0.1:{closed_port}", f"http://127.0.0.1:{silent_port}"):
@@ -98,15 +102,16 @@ def test_downloads_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["no spaces", "a--b/c..d", "-x"])
-def test_what_is_no_hub_id_is_said(name: str) -> None:
+def test_a_name_that_is_no_hub_id_is_refused(name: str) -> None:
     with pytest.raises(ModelNotFound, match="neither a file, a folder nor a hub id"):
         find_checkpoint(name)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download asks for, over a folder."""
+    """The part of the hub that downloads need, serving a folder."""
 
     folder: Path
+    tokens: set[str | None]
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -115,7 +120,8 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, body: bool) -> None:
-        path = self.folder / self.path.rsplit("/", 1)[-1]
+        path = self.folder / self.path.split("/resolve/main/")[-1].strip("/")
+        self.tokens.add(self.headers["Authorization"])
         known = self.path.startswith(f"/{MODEL}/")
         content = path.read_bytes() if known and path.is_file() else b""
         self.send_response(200 if content else 404)
@@ -133,18 +139,23 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path: Path, endpoint: Callable[[str], None]) -> Iterator[Path]:
+def hub_server(tmp_path: Path, endpoint: Callable[[str], None]) -> Iterator[type[Hub]]:
     folder = tmp_path / "on-the-hub"
     folder.mkdir()
-    handler = type("FolderHub", (Hub,), {"folder": folder})
+    handler = type("FolderHub", (Hub,), {"folder": folder, "tokens": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     endpoint(f"http://127.0.0.1:{server.server_port}")
-    yield folder
+    yield handler
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def hub(hub_server: type[Hub]) -> Path:
+    return hub_server.folder
 
 
 def test_a_download_is_kept(random_model: Callable[..., ViTMAEForPreTraining], hub: Path) -> None:
@@ -194,3 +205,91 @@ def test_a_processor_and_a_configuration_need_no_weights(hub: Path, empty_cache:
     assert AutoImageProcessor.from_pretrained(MODEL).height_width == (32, 32)
     assert ViTMAEConfig.from_pretrained(MODEL).mask_ratio == 0.6
     assert not [path for path in empty_cache.rglob("*") if "model.safetensors" in path.name]
+
+
+def test_a_cache_of_its_own(hub: Path, empty_cache: Path, tmp_path: Path) -> None:
+    ViTMAEConfig(mask_ratio=0.6).save_pretrained(hub)
+    found = find_config(MODEL, cache_dir=tmp_path / "elsewhere")
+    assert found.is_relative_to(tmp_path / "elsewhere")
+    assert not empty_cache.exists()
+    (hub / "config.json").unlink()
+    assert find_config(MODEL, cache_dir=tmp_path / "elsewhere", local_files_only=True) == found
+    with pytest.raises(ModelNotFound, match="not in the local cache"):
+        find_config(MODEL, local_files_only=True)
+
+
+def test_a_token_is_sent_to_the_hub(hub_server: type[Hub]) -> None:
+    ViTMAEConfig().save_pretrained(hub_server.folder)
+    find_config(MODEL, token="hf_secret")
+    assert "Bearer hf_secret" in hub_server.tokens
+    hub_server.tokens.clear()
+    find_config(MODEL, token=False, force_download=True)
+    assert hub_server.tokens == {None}
+
+
+def test_a_download_is_forced(
+    hub: Path, endpoint: Callable[[str], None], closed_port: int, random_model: Callable[..., Any]
+) -> None:
+    random_model(mask_ratio=0.6).save_pretrained(hub)
+    cached = find_checkpoint(MODEL).config
+    assert cached is not None
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[:9])
+    assert find_checkpoint(MODEL).config == cached
+    assert cached.read_bytes() == whole[:9]
+    assert find_checkpoint(MODEL, force_download=True).config == cached
+    assert cached.read_bytes() == whole
+    with pytest.raises(ConfigError, match="force_download=True: needs the network"):
+        find_checkpoint(MODEL, force_download=True, local_files_only=True)
+    endpoint(f"http://127.0.0.1:{closed_port}")
+    for find in (find_checkpoint, find_config, find_preprocessor):
+        with pytest.raises(ModelNotFound, match=r"is to be downloaded again and http.* cannot be reached"):
+            find(MODEL, force_download=True)
+
+
+def test_a_subfolder_of_the_repository_or_of_a_folder(
+    hub: Path, random_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    random_model().save_pretrained(hub / "large/v2", max_shard_size="20KB")
+    ViTImageProcessor(size=32).save_pretrained(hub / "large/v2")
+    with pytest.raises(ModelNotFound, match=r"in small, has no config\.json"):
+        find_checkpoint(MODEL, subfolder="small")
+    for place in (MODEL, hub):
+        files = find_checkpoint(place, subfolder="large/v2")
+        assert files.weights.name == "model.safetensors.index.json"
+        assert find_config(place, subfolder="large/v2") == files.config
+        assert find_preprocessor(place, subfolder="large/v2") == files.preprocessor
+        assert len(files.digest()) == 64
+    assert find_checkpoint(MODEL, subfolder="large/v2", local_files_only=True).preprocessor
+    with pytest.raises(ModelNotFound, match="small: no such folder"):
+        find_checkpoint(hub, subfolder="small")
+    (hub / "small").mkdir()
+    with pytest.raises(ModelNotFound, match=r"small has no config\.json"):
+        find_config(hub, subfolder="small")
+
+
+def test_the_kind_of_weights_can_be_chosen(hub: Path, random_model: Callable[..., Any]) -> None:
+    model = random_model()
+    model.save_pretrained(hub)
+    torch.save(model.state_dict(), hub / "pytorch_model.bin")
+    for place in (MODEL, hub):
+        names = {k: find_checkpoint(place, use_safetensors=k).weights.name for k in (None, True, False)}
+        assert names == {None: "model.safetensors", True: "model.safetensors", False: "pytorch_model.bin"}
+    (hub / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match=r"has no weights file; model\.safetensors is what is looked for"):
+        find_checkpoint(hub, use_safetensors=True)
+    with pytest.raises(ModelNotFound, match="is no safetensors file, and use_safetensors is True"):
+        find_checkpoint(hub / "pytorch_model.bin", use_safetensors=True)
+
+
+def test_what_is_missing_is_an_os_error_as_in_the_reference(tmp_path: Path) -> None:
+    for place in (MODEL, tmp_path, tmp_path / "gone"):
+        for load in (
+            ViTMAEForPreTraining.from_pretrained,
+            ViTMAEConfig.from_pretrained,
+            ViTImageProcessor.from_pretrained,
+        ):
+            with pytest.raises(OSError, match=r"cache|no such|has no") as caught:
+                load(place, local_files_only=True)  # type: ignore[operator]
+            assert isinstance(caught.value, ModelNotFound)
+            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -1,4 +1,4 @@
-"""Everything `from_pretrained` and `save_pretrained` can be told."""
+"""The arguments of `from_pretrained` and `save_pretrained`, one by one."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_another_image_size_makes_new_position_tables(saved: tuple[Any, Path], t
     assert torch.equal(model.decoder.decoder_pred.weight, saved[0].decoder.decoder_pred.weight)
 
 
-def test_nothing_to_tell_is_told(saved: tuple[Any, Path]) -> None:
+def test_a_complete_load_reports_nothing(saved: tuple[Any, Path]) -> None:
     model, info = ViTMAEForPreTraining.from_pretrained(saved[1], output_loading_info=True)
     assert info == {
         "missing_keys": set(),
@@ -188,17 +188,17 @@ def test_a_bad_value_leaves_what_was_there(saved: tuple[Any, Path]) -> None:
 
 
 @pytest.mark.parametrize(("text", "count"), [("5GB", 5 * 10**9), ("1 GiB", 2**30), ("7", 7), (9, 9)])
-def test_sizes_are_read(text: Any, count: int) -> None:
+def test_sizes_in_bytes_or_units(text: Any, count: int) -> None:
     assert parse_size(text) == count
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-3GB", "1TB2", "1.5GB"])
-def test_sizes_that_are_none_are_refused(text: str) -> None:
+def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="max_shard_size"):
         parse_size(text)
 
 
-def test_a_json_file_is_what_its_name_says(saved: tuple[Any, Path]) -> None:
+def test_a_json_file_is_found_from_any_file_beside_it(saved: tuple[Any, Path]) -> None:
     folder = saved[1]
     ViTImageProcessor(size=16).save_pretrained(folder)
     (folder / "config.json").rename(folder / "mine.json")

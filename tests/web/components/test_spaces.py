@@ -1,4 +1,4 @@
-"""Spaces on the Library page: features, what is made of them, and which one searches use."""
+"""Spaces on the Library page: features, derived spaces, and which one searches use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from vitmae_search.embedding import Projection
 from vitmae_search.library import Library
-from vitmae_search.web.components.spaces import in_families
+from vitmae_search.web.components.spaces import grouped_by_features
 from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.session import close_libraries, library
 
@@ -59,9 +59,9 @@ def keys(at: AppTest) -> set[str]:
     return {button.key for button in at.button if button.key and not button.disabled}
 
 
-def test_what_is_made_of_features_follows_them(derived: Library) -> None:
+def test_derived_spaces_follow_their_features(derived: Library) -> None:
     spaces = derived.spaces()
-    assert [(space.space_id, space.parent_id) for space in in_families(spaces)] == [
+    assert [(space.space_id, space.parent_id) for space in grouped_by_features(spaces)] == [
         (1, None),
         (3, 1),
         (5, 1),
@@ -70,7 +70,7 @@ def test_what_is_made_of_features_follows_them(derived: Library) -> None:
     ]
     shown = cards(visit())
     assert len(shown) == 5
-    for card, space in zip(shown, in_families(spaces), strict=True):
+    for card, space in zip(shown, grouped_by_features(spaces), strict=True):
         made = f"Made of the features of space {space.parent_id}:" if space.parent_id else "Features:"
         assert f"{space.space_id}. color_layout · {space.model}" in card
         assert f"{made} 3 pictures, {space.dimension} numbers each" in card

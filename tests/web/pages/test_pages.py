@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
-from vitmae_search.library.model_speeds import remember_speed
+from vitmae_search.library.model_speeds import store_speed
 from vitmae_search.library.samples import MARKER
 from vitmae_search.training_runs import remember_run
 from vitmae_search.web.server.app import MAIN_SCRIPT
@@ -69,6 +69,12 @@ def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
 @pytest.mark.parametrize("page", TITLES)
 def test_each_page_has_its_title(opened: Library, page: str) -> None:
     assert [title.value for title in visit(page).title] == [TITLES[page]]
+
+
+@pytest.mark.parametrize("page", [*TITLES, "pages/training.py"])
+def test_no_string_of_a_script_is_shown_on_its_page(opened: Library, page: str) -> None:
+    """Streamlit shows a lone string in a script as Markdown."""
+    assert not visit(page).markdown
 
 
 def test_search_offers_an_upload_and_the_librarys_photos(opened: Library) -> None:
@@ -227,7 +233,7 @@ def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) 
     assert newest.arguments
 
 
-def test_a_busy_library_is_a_sentence(two_spaces: Library) -> None:
+def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
     second = two_spaces.spaces()[1]
     at = visit("pages/library.py")
     with CatalogWriter.open_writer(two_spaces.folder):
@@ -247,7 +253,7 @@ def test_a_damaged_library_is_a_sentence_on_every_page(empty: Path, page: str) -
     assert "catalogue.sqlite3" in words(at)
 
 
-def test_sample_photos_invite_ones_own(opened: Library, small: Any) -> None:
+def test_a_library_of_samples_shows_the_banner(opened: Library, small: Any) -> None:
     assert "sample photos" not in words(visit())
     marker = small.photos / MARKER
     marker.write_text("samples")
@@ -315,7 +321,7 @@ def panels(at: AppTest) -> dict[str, Any]:
 def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
     remember_run(run)
-    remember_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
+    store_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
     text = words(visit("pages/plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
     for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):

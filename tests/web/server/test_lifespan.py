@@ -1,4 +1,4 @@
-"""What is made ready before anybody asks: the index as the server starts, the model once a page was seen."""
+"""What the server preloads, the index at its start and the model after the first page, and offloads."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from vitmae_search.web.server import lifespan, session
 def opens(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is opened, in order; the model's pause is left out."""
     opened: list[str] = []
-    warm = Library.warm
+    preload = Library.preload
 
-    def noted(library: Library, *, model: bool = False) -> None:
-        warm(library, model=model)
+    def recorded(library: Library, *, model: bool = False) -> None:
+        preload(library, model=model)
         opened.append("model" if model else "index")
 
-    monkeypatch.setattr(Library, "warm", noted)
-    monkeypatch.setattr(lifespan, "PAUSE", 0.0)
-    lifespan._seen.clear()
+    monkeypatch.setattr(Library, "preload", recorded)
+    monkeypatch.setattr(lifespan, "MODEL_DELAY", 0.0)
+    lifespan._page_shown.clear()
     yield opened
-    lifespan._seen.clear()
+    lifespan._page_shown.clear()
 
 
-def started() -> threading.Thread:
-    return next(thread for thread in threading.enumerate() if thread.name == "warm-up")
+def preload_thread() -> threading.Thread:
+    return next(thread for thread in threading.enumerate() if thread.name == "preload")
 
 
 def test_the_index_at_once_and_the_model_after_the_first_page(opened: Library, opens: list[str]) -> None:
     async def serve() -> None:
         async with lifespan.lifespan(None):
-            thread = started()
+            thread = preload_thread()
             while opens != ["index"]:
                 await asyncio.sleep(0.01)
             assert opened._embedders._open == {}
-            lifespan.page_seen()
+            lifespan.page_shown()
             await asyncio.to_thread(thread.join, 60)
             assert opens == ["index", "model"]
             assert len(opened._embedders._open) == 1
@@ -59,7 +59,7 @@ def test_without_a_visitor_no_model_is_loaded(opened: Library, opens: list[str])
         async with lifespan.lifespan(None):
             while opens != ["index"]:
                 await asyncio.sleep(0.01)
-            return started()
+            return preload_thread()
 
     thread = asyncio.run(serve())
     thread.join(60)
@@ -67,20 +67,20 @@ def test_without_a_visitor_no_model_is_loaded(opened: Library, opens: list[str])
     assert opens == ["index"]
 
 
-def test_a_library_that_is_not_there_is_no_reason_to_fail(empty: Path, opens: list[str]) -> None:
-    lifespan._seen.set()
-    lifespan.warm()
+def test_a_missing_library_is_not_an_error(empty: Path, opens: list[str]) -> None:
+    lifespan._page_shown.set()
+    lifespan.preload()
     assert not empty.exists()
 
 
-def test_what_goes_wrong_is_for_the_page_to_say(
+def test_errors_while_preloading_are_left_to_the_page(
     opened: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(Library, "warm", broken)
-    lifespan.warm()
+    monkeypatch.setattr(Library, "preload", broken)
+    lifespan.preload()
     assert [record.levelname for record in caplog.records] in ([], ["INFO"])
     assert session.library().status().photos
 
@@ -89,10 +89,10 @@ def test_what_goes_wrong_is_for_the_page_to_say(
 
 
 @pytest.fixture
-def resting(
+def idle_library(
     failing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_photo: Callable[[Path, int], Path]
 ) -> Iterator[Library]:
-    """The app's own library, of a plugin that counts its rests."""
+    """The app's own library, of a plugin that counts how often it is offloaded."""
     for seed in range(3):
         write_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
     with Library.open(tmp_path / "library", embedder="failing", plugin_folders=[failing]) as library:
@@ -102,29 +102,29 @@ def resting(
     session.close_libraries()
 
 
-def test_a_model_that_nobody_asks_rests_until_the_next_search(
-    resting: Library,
+def test_an_idle_model_is_offloaded_until_the_next_search(
+    idle_library: Library,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     write_photo: Callable[[Path, int], Path],
 ) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_IDLE_MINUTES", "0.002")
     other = write_photo(tmp_path / "other.jpg", 99)
-    first = resting.search(Image.open(other)).hits
-    (embedder,) = resting._embedders._open.values()
+    first = idle_library.search(Image.open(other)).hits
+    (embedder,) = idle_library._embedders._open.values()
 
-    async def rested(times: int) -> None:
+    async def offloaded(times: int) -> None:
         deadline = time.monotonic() + 60
-        while embedder._opened.rests < times:  # type: ignore[union-attr]
+        while embedder._opened.offloads < times:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
 
     async def serve() -> None:
         async with lifespan.lifespan(None):
-            await rested(1)
-            again = await asyncio.to_thread(resting.search, other)
+            await offloaded(1)
+            again = await asyncio.to_thread(idle_library.search, other)
             assert [(hit.photo, hit.score) for hit in again.hits] == [(hit.photo, hit.score) for hit in first]
-            await rested(2)
+            await offloaded(2)
             (thread,) = [thread for thread in threading.enumerate() if thread.name == "idle"]
         await asyncio.to_thread(thread.join, 60)
         assert not thread.is_alive(), "it ends with the server"
@@ -132,7 +132,7 @@ def test_a_model_that_nobody_asks_rests_until_the_next_search(
     asyncio.run(serve())
 
 
-def test_never_is_never(resting: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_minutes_never_offload(idle_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_IDLE_MINUTES", "0")
 
     async def serve() -> None:
@@ -142,35 +142,35 @@ def test_never_is_never(resting: Library, monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(serve())
 
 
-def test_what_is_used_now_and_then_does_not_rest(resting: Library) -> None:
-    assert resting.rest() == 0, "nothing is open"
-    resting.search(Image.new("RGB", (8, 8)))
-    assert resting.rest(after=600) == 0
-    assert resting.rest() == 1
-    assert resting.rest() == 0, "it does already"
+def test_a_model_in_use_is_not_offloaded(idle_library: Library) -> None:
+    assert idle_library.offload() == 0, "nothing is open"
+    idle_library.search(Image.new("RGB", (8, 8)))
+    assert idle_library.offload(after=600) == 0
+    assert idle_library.offload() == 1
+    assert idle_library.offload() == 0, "it is already"
 
 
-def test_a_rest_that_fails_leaves_the_model_as_it_was(
-    resting: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_failed_offload_leaves_the_model_as_it_was(
+    idle_library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    resting.search(Image.new("RGB", (8, 8)))
-    (embedder,) = resting._embedders._open.values()
+    idle_library.search(Image.new("RGB", (8, 8)))
+    (embedder,) = idle_library._embedders._open.values()
 
     def broken() -> None:
         raise RuntimeError("no bed")
 
-    monkeypatch.setattr(embedder._opened, "rest", broken)
-    assert resting.rest() == 0
+    monkeypatch.setattr(embedder._opened, "offload", broken)
+    assert idle_library.offload() == 0
     assert "no bed" in caplog.text
-    assert len(resting.search(Image.new("RGB", (8, 8))).hits) == 3
+    assert len(idle_library.search(Image.new("RGB", (8, 8))).hits) == 3
 
 
 @pytest.mark.parametrize("minutes", ["soon", "-1", "nan", "inf"])
-def test_minutes_that_are_none(minutes: str) -> None:
+def test_invalid_minutes_are_refused(minutes: str) -> None:
     with pytest.raises(ConfigError, match=r"_IDLE_MINUTES='.*': must be a number of minutes"):
         settings({"VITMAE_SEARCH_IDLE_MINUTES": minutes})
 
 
-def test_minutes() -> None:
-    asked = ["", "0", "2.5"]
-    assert [settings({"VITMAE_SEARCH_IDLE_MINUTES": one}).idle_minutes for one in asked] == [10, 0, 2.5]
+def test_valid_minutes() -> None:
+    values = ["", "0", "2.5"]
+    assert [settings({"VITMAE_SEARCH_IDLE_MINUTES": one}).idle_minutes for one in values] == [10, 0, 2.5]

@@ -1,4 +1,4 @@
-"""The conformance kit: whether a plugin of your own keeps the contract. Needs no pytest, but fits it.
+"""The conformance kit: checks whether a plugin keeps the contract. Works with pytest, and without it.
 
 All at once::
 
@@ -16,7 +16,7 @@ or each check as a test of its own::
     def test_my_plugin(check, subject):
         check(subject)
 
-A plugin that classifies as well: `check_classifier(Path("my_plugin.py"), "a model of mine")`.
+For a plugin that also classifies: `check_classifier(Path("my_plugin.py"), "a model of mine")`.
 """
 
 from vitmae_search.embedding.testing.checks import CHECKS, check_embedder

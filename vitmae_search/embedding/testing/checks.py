@@ -1,4 +1,4 @@
-"""The checks, in the order in which a plugin's author will want to mend what they find."""
+"""The checks of an embedder, in the order in which to fix what they find."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
-from vitmae_search.embedding.plugin import Resting
+from vitmae_search.embedding.plugin import OpenModel, overrides
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 from vitmae_search.errors import NoDecoder
 
 FP32_TOLERANCE = 1e-6
+"""How much a component of a vector in fp32 may change with the rest of the batch."""
 BF16_COSINE = 0.9999
-_DIFFERENT = 1e-5  # two pictures' vectors differ by more than this somewhere; rounding stays below
-_NOT_IDENTITY = {"device", "batch_size", "path", "file", "folder"}
+"""The least cosine between two vectors in bf16 of one image."""
+_DIFFERENT = 1e-5
+"""The vectors of two images differ by more than this in some component; rounding stays below."""
+
+_NOT_IN_IDENTITY = {"device", "batch_size", "path", "file", "folder"}
 
 
 def check_listing_is_cheap(subject: Subject) -> None:
-    """Importing the plugin and reading its `info` loads neither torch nor its like."""
+    """Importing the plugin and reading its `info` loads neither torch nor any other heavy package."""
     loaded = subject.in_fresh_process("loaded_by_listing")
     _require(not loaded, f"importing the plugin loads {', '.join(loaded)}; import it inside open()")
 
@@ -38,14 +42,14 @@ def check_opens(subject: Subject) -> None:
 
 
 def check_prepare_has_one_shape(subject: Subject) -> None:
-    """`prepare` gives one shape and dtype, finite, for a picture of any size, one pixel wide included."""
+    """`prepare` gives one shape and dtype, finite, for an image of any size, even one pixel wide."""
     for image in [*odd_images(), *sample_images()]:
         array = subject.guarded.prepare(image)
         _require(bool(np.isfinite(array).all()), f"prepare gives NaN or infinity for {image.size}")
 
 
 def check_prepare_leaves_the_image(subject: Subject) -> None:
-    """`prepare` does not change the picture that it is given."""
+    """`prepare` does not change its image."""
     for image in sample_images():
         before = image.tobytes()
         subject.embedder.prepare(image)
@@ -53,21 +57,27 @@ def check_prepare_leaves_the_image(subject: Subject) -> None:
 
 
 def check_prepare_travels(subject: Subject) -> None:
-    """`prepare` pickles, and gives the same in a process that has no torch."""
+    """`prepare` pickles without the embedder, and gives the same in a process that has no torch."""
+    owner = getattr(subject.embedder.prepare, "__self__", None)
+    _require(
+        owner is not subject.embedder,
+        "prepare is a method of the embedder, which would travel along with its network; make it a function "
+        "of the module (`prepare = staticmethod(f)`)",
+    )
     payload = pickle.dumps(subject.guarded.prepare)
     there = subject.in_fresh_process("prepare_without_torch", payload)
     for index, (a, b) in enumerate(zip(there, subject.batch, strict=True)):
-        _require(np.array_equal(a, b), f"prepare gives something else in another process for image {index}")
+        _require(np.array_equal(a, b), f"prepare gives another array in a fresh process for image {index}")
 
 
 def check_prepare_in_threads(subject: Subject) -> None:
-    """`prepare` in many threads at once gives what it gives in one, in memory of its own."""
+    """`prepare` in many threads at once gives the same as in one; no array is overwritten later."""
     images = sample_images() * 8
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(subject.embedder.prepare, images))
     for index, array in enumerate(together):
         same = np.array_equal(array, subject.batch[index % len(subject.batch)])
-        _require(same, f"prepare gives something else in threads for image {index}")
+        _require(same, f"prepare gives another array in threads for image {index}")
 
 
 def check_vectors(subject: Subject) -> None:
@@ -76,18 +86,38 @@ def check_vectors(subject: Subject) -> None:
         subject.guarded.embed(subject.batch[:rows])
 
 
+def check_batches_may_be_read_only(subject: Subject) -> None:
+    """`embed` takes a read-only batch, and gives the vectors that it gives of any other."""
+    assert not subject.batch.flags.writeable
+    writable = subject.embedder.embed(subject.batch.copy()).copy()
+    try:
+        read_only = subject.embedder.embed(subject.batch)
+    except Exception as error:
+        raise ConformanceError(
+            f"embed fails on a read-only batch: {type(error).__name__}: {error}; copy what you change"
+        ) from error
+    _require_same(subject, read_only, writable, "of a read-only batch")
+
+
+def check_batches_stay_as_they_are(subject: Subject) -> None:
+    """`embed` does not change its batch, which the host may hand over again."""
+    batch = subject.batch.copy()
+    subject.embedder.embed(batch)
+    _require(np.array_equal(batch, subject.batch), "embed changes the batch")
+
+
 def check_results_are_new(subject: Subject) -> None:
-    """`embed` leaves its batch alone, and an earlier result is not overwritten by a later call."""
+    """An earlier result is not overwritten by a later call, and shares no memory with it."""
     batch = subject.batch.copy()
     first = subject.embedder.embed(batch)
     kept = first.copy()
-    _require(np.array_equal(batch, subject.batch), "embed changes the batch")
-    subject.embedder.embed(batch[::-1].copy())
-    _require(np.array_equal(first, kept), "embed writes into an array that it gave back before")
+    second = subject.embedder.embed(batch[::-1].copy())
+    same_memory = np.shares_memory(first, second) or not np.array_equal(first, kept)
+    _require(not same_memory, "embed writes into an array that it returned before; return a new one")
 
 
-def check_batch_mates_do_not_matter(subject: Subject) -> None:
-    """A picture's vector is the same alone, among others, beside its own copies, and on the next call."""
+def check_batch_composition_does_not_matter(subject: Subject) -> None:
+    """An image's vector is the same alone, among others, beside its own copies, and on the next call."""
     together = subject.embedder.embed(subject.batch)
     _require_same(subject, subject.embedder.embed(subject.batch), together, "on the second call")
     for index, row in enumerate(subject.batch):
@@ -106,7 +136,7 @@ def check_rows_stay_aligned(subject: Subject) -> None:
 
 
 def check_different_images_differ(subject: Subject) -> None:
-    """Pictures unlike each other have different vectors."""
+    """Different images have different vectors."""
     _require_different(subject.embedder.embed(subject.batch))
 
 
@@ -115,7 +145,7 @@ def check_same_in_another_process(subject: Subject) -> None:
     vectors, identity = subject.in_fresh_process("embed")
     _require_same(subject, vectors, subject.embedder.embed(subject.batch), "in a fresh process")
     same = canonical_json(identity) == canonical_json(subject.guarded.identity)
-    _require(same, "identity is another in a fresh process")
+    _require(same, "identity changes in a fresh process")
 
 
 def check_identity(subject: Subject) -> None:
@@ -126,23 +156,23 @@ def check_identity(subject: Subject) -> None:
     private = {os.path.expanduser("~"), os.getcwd(), tempfile.gettempdir(), *_option_paths(subject)} - {"/"}
     for place, value in _leaves(identity, "identity"):
         name = place.rpartition(".")[2]
-        _require(name not in _NOT_IDENTITY, f"{place} does not belong to the identity; see provenance")
+        _require(name not in _NOT_IN_IDENTITY, f"{place} does not belong to the identity; see provenance")
         if isinstance(value, str):
             is_path = os.path.isabs(value) or any(path in value for path in private)
             _require(not is_path, f"{place} is a path: {value!r}")
 
 
 def check_options(subject: Subject) -> None:
-    """With the options that the host keeps, what the plugin chose among them, it opens as it was."""
+    """With the options that the host keeps, `resolved_options` among them, it opens as it was."""
     kept = subject.guarded.options
     with subject.open(kept) as again:
         _require(again.options == kept, f"opened with {kept} it has {again.options}")
         same = canonical_json(again.identity) == canonical_json(subject.guarded.identity)
-        _require(same, f"identity is another with {kept}, the options as the embedder tells them")
+        _require(same, f"identity changes with {kept}, the options that it resolved")
 
 
 def check_reconstruction(subject: Subject) -> None:
-    """A plugin that reconstructs gives fitting panels, the same for the same seed, and heeds the mask."""
+    """Reconstructions have fitting panels, are the same for the same seed, and use the given mask."""
     if not subject.guarded.can_reconstruct:
         return
     image = sample_images()[0]
@@ -152,62 +182,68 @@ def check_reconstruction(subject: Subject) -> None:
         return
     again = subject.guarded.reconstruct(image, mask_ratio=0.5, seed=3)
     _require(np.array_equal(first.mask, again.mask), "one seed gives two masks")
-    _require(np.array_equal(first.reconstruction, again.reconstruction), "one seed gives two pictures")
+    _require(np.array_equal(first.reconstruction, again.reconstruction), "one seed gives two reconstructions")
     painted = subject.guarded.reconstruct(image, mask=~first.mask)
     _require(np.array_equal(painted.mask, ~first.mask), "the given mask is not used")
 
 
 def check_projection(subject: Subject) -> None:
-    """A plugin with a projection names a sound file, which takes its features and keeps them apart."""
+    """A projection's file is sound, takes the embedder's vectors, and keeps different images apart."""
     projection = subject.guarded.own_projection()
     if projection is None:
         return
     _require_different(projection(subject.guarded.embed(subject.batch)), "after the projection, ")
     with subject.open() as again:
-        _require(again.projection == subject.guarded.projection, "projection is another at each opening")
+        _require(
+            again.projection == subject.guarded.projection, "projection changes from one opening to the next"
+        )
 
 
 def check_source_files(subject: Subject) -> None:
-    """A plugin that tells which files decide it tells the same ones at each opening."""
+    """`source_files` are the same at each opening."""
     with subject.open(subject.guarded.options) as again:
         same = again.source_files == subject.guarded.source_files
-        _require(same, "source_files are others at each opening")
+        _require(same, "source_files change from one opening to the next")
 
 
-def check_untrained(subject: Subject) -> None:
-    """A plugin with an untrained twin gives the same one for a seed, which looks at the same pictures."""
-    twin = subject.guarded.untrained(3)
-    if twin is None:
+def check_random_init(subject: Subject) -> None:
+    """A plugin with `random_init` gives the same network for a seed, which takes the same batches."""
+    untrained = subject.guarded.random_init(3)
+    if untrained is None:
         return
     before = subject.embedder.embed(subject.batch)
-    with twin:
-        _require(twin.identity != subject.guarded.identity, "the untrained twin has the model's identity")
-        vectors = twin.embed(subject.batch)
+    with untrained:
+        same = untrained.identity == subject.guarded.identity
+        _require(not same, "the randomly initialized network has the model's identity")
+        vectors = untrained.embed(subject.batch)
     with subject.open() as other:
-        again = other.untrained(3)
+        again = other.random_init(3)
         assert again is not None
-        _require_same(subject, again.embed(subject.batch), vectors, "untrained, with the same seed")
+        _require_same(subject, again.embed(subject.batch), vectors, "of random_init with the same seed")
         again.close()
-    _require_same(subject, subject.embedder.embed(subject.batch), before, "after its twin was closed")
+    after = subject.embedder.embed(subject.batch)
+    _require_same(subject, after, before, "after the network of random_init was closed")
 
 
-def check_rest(subject: Subject) -> None:
-    """A plugin that rests embeds and reconstructs as before; and may rest unused, twice, and last of all."""
+def check_offload(subject: Subject) -> None:
+    """A plugin with `offload` embeds and reconstructs as before, also after it is called unused or twice."""
     before = subject.embedder.embed(subject.batch)
     with subject.open() as guarded:
         other = guarded._embedder
-        if not isinstance(other, Resting):
+        if not overrides(other, OpenModel, "offload"):
             return
-        other.rest()
-        _require_same(subject, other.embed(subject.batch), before, "after a rest")
-        shown = _shown(guarded)
-        other.rest()
-        other.rest()
-        _require_same(subject, other.embed(subject.batch), before, "after a second rest")
-        other.rest()
-        _require(np.array_equal(shown, _shown(guarded)), "after a rest, one seed gives another picture")
-        other.rest()
-    _require_same(subject, subject.embedder.embed(subject.batch), before, "after another rested")
+        other.offload()
+        _require_same(subject, other.embed(subject.batch), before, "after offload")
+        reconstructed = _pasted(guarded)
+        other.offload()
+        other.offload()
+        _require_same(subject, other.embed(subject.batch), before, "after a second offload")
+        other.offload()
+        same = np.array_equal(reconstructed, _pasted(guarded))
+        _require(same, "after offload, one seed gives another picture")
+        other.offload()
+    after = subject.embedder.embed(subject.batch)
+    _require_same(subject, after, before, "after another embedder was offloaded")
 
 
 def check_close(subject: Subject) -> None:
@@ -229,8 +265,10 @@ CHECKS: tuple[Check, ...] = (
     check_prepare_travels,
     check_prepare_in_threads,
     check_vectors,
+    check_batches_may_be_read_only,
+    check_batches_stay_as_they_are,
     check_results_are_new,
-    check_batch_mates_do_not_matter,
+    check_batch_composition_does_not_matter,
     check_rows_stay_aligned,
     check_different_images_differ,
     check_same_in_another_process,
@@ -239,8 +277,8 @@ CHECKS: tuple[Check, ...] = (
     check_reconstruction,
     check_projection,
     check_source_files,
-    check_untrained,
-    check_rest,
+    check_random_init,
+    check_offload,
     check_close,
 )
 """Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
@@ -264,7 +302,17 @@ def check_embedder(
     device: str = "cpu",
     precision: str = "auto",
 ) -> None:
-    """Run every check (see `Subject` for the arguments). Raises `ConformanceError` with all failures."""
+    """Run every check.
+
+    Args:
+        source: As for `Subject`.
+        options: As for `Subject`.
+        device: As for `open_embedder`.
+        precision: As for `open_embedder`.
+
+    Raises:
+        ConformanceError: With all failures.
+    """
     with Subject(source, options, device=device, precision=precision) as subject:
         failed = failures(subject)
     if failed:
@@ -273,8 +321,8 @@ def check_embedder(
         raise error from next(iter(failed.values()))
 
 
-def _shown(guarded: GuardedEmbedder) -> NDArray[np.uint8]:
-    """What it paints in; nothing where it paints nothing."""
+def _pasted(guarded: GuardedEmbedder) -> NDArray[np.uint8]:
+    """A reconstruction with the visible patches pasted back; empty where there is no decoder."""
     try:
         return guarded.reconstruct(sample_images()[0], seed=3).pasted
     except NoDecoder:
@@ -290,10 +338,10 @@ def _require_same(subject: Subject, a: NDArray[np.float32], b: NDArray[np.float3
     _require(a.shape == b.shape, f"{when}, embed gives shape {a.shape}, not {b.shape}")
     if subject.guarded.provenance.get("precision", "fp32") == "fp32":
         worst = float(np.abs(a.astype(np.float64) - b).max())
-        _require(worst <= FP32_TOLERANCE, f"{when}, a vector is another by {worst:.2g}")
+        _require(worst <= FP32_TOLERANCE, f"{when}, a vector differs by {worst:.2g}")
     else:
         worst = float(np.einsum("nd,nd->n", a.astype(np.float64), b).min())
-        _require(worst >= BF16_COSINE, f"{when}, a vector is another: cosine {worst:.6f}")
+        _require(worst >= BF16_COSINE, f"{when}, a vector differs: cosine {worst:.6f}")
 
 
 def _require_different(vectors: NDArray[np.float32], when: str = "") -> None:

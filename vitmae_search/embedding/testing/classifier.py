@@ -1,4 +1,4 @@
-"""The checks for a plugin that can also classify (capability "classify")."""
+"""The checks of a plugin's classifiers (capability "classify")."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.embedding.testing.subject import ConformanceError, Subject
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
-"""How far a probability may move with its batch mates, by precision."""
+"""How much a probability may depend on the rest of the batch, by precision."""
 
 
 def check_classifier(
     source: str | os.PathLike[str], model: str, *, device: str = "cpu", precision: str = "auto"
 ) -> None:
-    """Open the plugin's classifier `model` and check it. `source` is as for `Subject`.
+    """Open one of the plugin's classifiers and check it.
 
-    Raises `ConformanceError`, or `PluginBroken` where the guard already refuses what comes back.
+    Args:
+        source: As for `Subject`.
+        model: The classifier's name or path, as for `open_classifier`.
+        device: As for `open_classifier`.
+        precision: As for `open_classifier`.
+
+    Raises:
+        ConformanceError: Where a check fails.
+        PluginBroken: Where the guard already refuses what the plugin returns.
     """
     subject = Subject(source, device=device, precision=precision)
     with open_classifier(subject.plugin, model, device, precision) as classifier:
         _check_prepare(subject, classifier)
+        _check_batches(classifier)
         _check_rows(classifier)
-        _check_rest(classifier)
+        _check_offload(classifier)
         with open_classifier(subject.plugin, model, device, precision) as again:
             _require(again.labels == classifier.labels, "labels change from one opening to the next")
             same = canonical_json(again.identity) == canonical_json(classifier.identity)
@@ -42,25 +51,46 @@ def _check_prepare(subject: Subject, classifier: GuardedClassifier) -> None:
         _require(np.array_equal(a, classifier.prepare(image)), "prepare gives something else without torch")
 
 
-def _check_rows(classifier: GuardedClassifier) -> None:
+def _check_batches(classifier: GuardedClassifier) -> None:
+    """It takes read-only batches, changes none, and returns a new array each time."""
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
-    kept = batch.copy()
+    inner = classifier._classifier  # the guard hands over read-only batches, and copies results
+    changed = batch.copy()
+    first = inner.classify(changed)
+    _require(np.array_equal(changed, batch), "classify changes the batch")
+    kept = first.copy()
+    inner.classify(batch[::-1].copy())
+    _require(np.array_equal(first, kept), "classify writes into an array that it returned before")
+    batch.flags.writeable = False
+    try:
+        read_only = inner.classify(batch)
+    except Exception as error:
+        raise ConformanceError(f"classify fails on a read-only batch: {error}") from error
+    difference = float(np.abs(read_only - kept).max())
+    _require(
+        difference <= _limit(classifier), f"a read-only batch has other probabilities, by {difference:.2g}"
+    )
+
+
+def _check_rows(classifier: GuardedClassifier) -> None:
+    """The probabilities of an image do not depend on the rest of the batch."""
+    batch = np.stack([classifier.prepare(image) for image in sample_images()])
     together = classifier.classify(batch)
-    _require(np.array_equal(batch, kept), "classify changes the batch")
-    before = together.copy()
     for number, row in enumerate(batch):
-        apart = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
-        _require(apart <= _limit(classifier), f"image {number} alone has other probabilities, by {apart:.2g}")
-    _require(np.array_equal(together, before), "classify writes into an array that it gave back before")
+        difference = float(np.abs(classifier.classify(row[None])[0] - together[number]).max())
+        _require(
+            difference <= _limit(classifier),
+            f"image {number} alone has other probabilities, by {difference:.2g}",
+        )
 
 
-def _check_rest(classifier: GuardedClassifier) -> None:
-    """Where the plugin can rest, its classes are the same afterwards."""
+def _check_offload(classifier: GuardedClassifier) -> None:
+    """Where the plugin can offload, its probabilities are the same afterwards."""
     batch = np.stack([classifier.prepare(image) for image in sample_images()])
     before = classifier.classify(batch)
-    if classifier.rest():
-        apart = float(np.abs(classifier.classify(batch) - before).max())
-        _require(apart <= _limit(classifier), f"after a rest probabilities are others, by {apart:.2g}")
+    if classifier.offload():
+        difference = float(np.abs(classifier.classify(batch) - before).max())
+        _require(difference <= _limit(classifier), f"probabilities differ by {difference:.2g} after offload")
 
 
 def _limit(classifier: GuardedClassifier) -> float:

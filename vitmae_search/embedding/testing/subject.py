@@ -1,4 +1,4 @@
-"""The plugin that is being checked, here and in fresh processes."""
+"""The plugin under test, in this process and in fresh ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding.guard import GuardedEmbedder, open_embedder
 from vitmae_search.embedding.plugin import Embedder, EmbedderPlugin, PluginInfo
-from vitmae_search.embedding.plugin_host import checked_plugin, load_drop_in
+from vitmae_search.embedding.plugin_host import load_drop_in, validate_plugin
 from vitmae_search.embedding.testing.images import sample_images
 
-_TIME_LIMIT = 600  # seconds for a fresh process; a large model on a slow disk takes a while to load
+_TIMEOUT = 600  # seconds for a fresh process; a large model on a slow disk takes a while to load
 
 
 class ConformanceError(AssertionError):
@@ -30,10 +30,9 @@ class ConformanceError(AssertionError):
 
 
 class Subject:
-    """A plugin, how to open it, and what the checks share, so that the model is loaded once.
+    """The plugin under test, how to open it, and what the checks share, so that the model is loaded once.
 
-    `source` is the path of a drop-in, or "module" or "module:attribute" of an installed package, so that a
-    fresh process can find it too. Use it as a context manager, or call `close`.
+    Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -44,6 +43,15 @@ class Subject:
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
+        """Load nothing yet.
+
+        Args:
+            source: The path of a drop-in as a `Path`, or "module" or "module:attribute" of an installed
+                package, so that a fresh process can find it too.
+            options: The plugin's options; those left out take their defaults.
+            device: As for `open_embedder`.
+            precision: As for `open_embedder`.
+        """
         self.source = source if isinstance(source, str) else Path(os.path.abspath(source))
         self.options = dict(options or {})
         self.device, self.precision = device, precision
@@ -55,6 +63,7 @@ class Subject:
 
     @property
     def info(self) -> PluginInfo:
+        """The plugin's info."""
         return self.plugin.info
 
     @cached_property
@@ -68,20 +77,28 @@ class Subject:
         return self.guarded._embedder
 
     def open(self, options: Mapping[str, object] | None = None) -> GuardedEmbedder:
-        """Another open embedder of the same making, or with other options."""
+        """Another embedder, opened in the same way, or with other options."""
         chosen = self.options if options is None else options
         return open_embedder(self.plugin, chosen, self.device, self.precision)
 
     @cached_property
     def batch(self) -> NDArray[Any]:
-        """(8, *shape): the sample images, prepared. Read-only, so that a plugin that writes to it is seen."""
-        # Copied at once: a plugin that gives one buffer again and again must not fill every row with it.
+        """(8, *shape): the sample images, prepared. Read-only, so that a plugin that writes to it fails."""
+        # Copied at once, in case `prepare` fills and returns the same buffer each time.
         batch = np.stack([self.embedder.prepare(image).copy() for image in sample_images()])
         batch.flags.writeable = False
         return batch
 
     def in_fresh_process(self, task: str, payload: bytes = b"") -> Any:
-        """The answer of `testing.child`'s function `task` in a new interpreter with our import path."""
+        """What a task gives in a new interpreter with our import path.
+
+        Args:
+            task: The name of a function in `testing.subprocess_tasks`.
+            payload: More for the task, pickled.
+
+        Raises:
+            ConformanceError: Where the task fails, or the process dies.
+        """
         request = {
             "task": task,
             "source": self.source,
@@ -91,15 +108,16 @@ class Subject:
             "payload": payload,
         }
         with tempfile.TemporaryDirectory(prefix="vitmae-search-") as folder:
-            question, answer = os.path.join(folder, "question"), os.path.join(folder, "answer")
-            Path(question).write_bytes(pickle.dumps(request))
-            _run_child(question, answer)
-            result = pickle.loads(Path(answer).read_bytes())  # noqa: S301 - our own child wrote it
-        if "error" in result:
-            raise ConformanceError(f"in a fresh process: {result['error']}")
-        return result["value"]
+            request_path, response_path = os.path.join(folder, "request"), os.path.join(folder, "response")
+            Path(request_path).write_bytes(pickle.dumps(request))
+            _run_subprocess(request_path, response_path)
+            response = pickle.loads(Path(response_path).read_bytes())  # noqa: S301 - our own child wrote it
+        if "error" in response:
+            raise ConformanceError(f"in a fresh process: {response['error']}")
+        return response["value"]
 
     def close(self) -> None:
+        """Close the embedder, where it is open."""
         if "guarded" in self.__dict__:
             self.guarded.close()
 
@@ -120,20 +138,20 @@ def load_source(source: str | Path) -> EmbedderPlugin:
     found: object = importlib.import_module(module)
     for name in filter(None, attribute.split(".")):
         found = getattr(found, name)
-    return checked_plugin(found)
+    return validate_plugin(found)
 
 
-def _run_child(question: str, answer: str) -> None:
-    path = [os.path.abspath(entry) for entry in sys.path]
+def _run_subprocess(request_path: str, response_path: str) -> None:
+    import_path = [os.path.abspath(entry) for entry in sys.path]
     code = (
-        f"import sys; sys.path[:] = {path!r}; "
-        "from vitmae_search.embedding.testing.child import main; main(*sys.argv[1:])"
+        f"import sys; sys.path[:] = {import_path!r}; "
+        "from vitmae_search.embedding.testing.subprocess_tasks import main; main(*sys.argv[1:])"
     )
     done = subprocess.run(  # noqa: S603 - this interpreter, our own module
-        [sys.executable, "-c", code, question, answer],
+        [sys.executable, "-c", code, request_path, response_path],
         capture_output=True,
         text=True,
-        timeout=_TIME_LIMIT,
+        timeout=_TIMEOUT,
         check=False,
     )
     if done.returncode != 0:

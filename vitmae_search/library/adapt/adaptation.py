@@ -30,7 +30,7 @@ from vitmae_search.evaluation import (
 from vitmae_search.indexing.progress import Cancelled, ProgressTeller
 from vitmae_search.library.adapt.fit import AdaptOptions, Fitting, set_aside
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
-from vitmae_search.library.spaces import Features
+from vitmae_search.library.spaces import ResolvedSelection
 from vitmae_search.photos import decode_target
 from vitmae_search.records import Failure, Stamp
 from vitmae_search.settings import settings
@@ -84,7 +84,7 @@ class Adaptation:
     """
 
     folder: str
-    features: Features
+    features: ResolvedSelection
     options: AdaptOptions
     teller: ProgressTeller
     stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None

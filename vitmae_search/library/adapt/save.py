@@ -18,10 +18,10 @@ from vitmae_search.errors import SpaceError, StorageError, display_path
 from vitmae_search.indexing.progress import ProgressTeller, record_in_run, recorded
 from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport
 from vitmae_search.library.adapt.fit import AdaptOptions
-from vitmae_search.library.embedders import EmbedderChoice
+from vitmae_search.library.embedders import EmbedderSelection
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import IndexProgress, Space
-from vitmae_search.vectors import VectorCache, never
+from vitmae_search.vectors import VectorCache, never_cancel
 
 _STORED = 200_000  # of a library's features, at most: whitening gains nothing from more
 
@@ -32,7 +32,7 @@ class AdaptJob:
 
     folder: str
     options: AdaptOptions
-    choice: EmbedderChoice
+    selection: EmbedderSelection
     spaces: Spaces
     device: str
     batch_size: int
@@ -49,7 +49,7 @@ class AdaptJob:
         """See `Adaptation.run`."""
         adaptation = Adaptation(
             self.folder,
-            self.spaces.features(self.choice, catalog),
+            self.spaces.resolve(self.selection, catalog),
             self.options,
             ProgressTeller(self.on_progress, record),
             stored=stored,
@@ -84,7 +84,7 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
     """
 
     def run() -> AdaptReport:
-        space = job.spaces.features(job.choice, catalog).space
+        space = job.spaces.resolve(job.selection, catalog).space
         if space is None:
             raise SpaceError(
                 "nothing is indexed with this model and these options yet: run `index` with them first, "
@@ -95,7 +95,7 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
             made = job.spaces.derive(catalog, space, projection, use=True)
             source = catalog.vector_source(made.space_id)
             vectors.save(source)
-            vectors.speed_up(source, job.cancelled or never)
+            vectors.speed_up(source, job.cancelled or never_cancel)
             return {"space": made.space_id}
 
         stored = partial(stored_features, catalog, space)

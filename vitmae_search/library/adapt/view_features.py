@@ -14,9 +14,9 @@ from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
-from vitmae_search.indexing.reader import default_workers, prefetch
 from vitmae_search.library.encode_folder import Method
 from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
 
 MakeViews = Callable[[Image.Image, str], Iterable[Image.Image]]

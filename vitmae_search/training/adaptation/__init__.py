@@ -1,4 +1,4 @@
-"""Projections learned without labels from a frozen encoder's features of photos and their views."""
+"""Projections learned without labels from a frozen encoder's features of photos and augmented views."""
 
 from vitmae_search.training.adaptation.discriminant import fit_discriminant
 from vitmae_search.training.adaptation.head import HeadOptions, HeadProgress, train_head

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training data: photos packed or decoded on demand, the sampling order, and augmentation on the device."""

@@ -1,7 +1,8 @@
-"""Random rotation and colours for whole batches, beside the crop: other looks of the same photo.
+"""Random rotations and color jitter of whole batches, combined with the crop.
 
-The colour changes are those of SimCLR (Chen et al. 2020, arXiv 2002.05709) without hue. All of them are
-affine maps of a pixel's three channels, so that together they are one matrix product an image.
+Brightness, contrast, saturation and grayscale are those of SimCLR (Chen et al. 2020, arXiv 2002.05709,
+appendix A), without hue; white balance is changed in its place. All color changes are affine maps of a
+pixel's three channels, so together they are one matrix product for each image.
 """
 
 from __future__ import annotations
@@ -13,86 +14,113 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitmae_search.training.data.random_resized_crop import Crops, resize_crops, rows_of
-from vitmae_search.training.transfer import send
+from vitmae_search.training.data.random_resized_crop import Crops, resize_crops, select_rows
+from vitmae_search.training.transfer import to_device
 
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
-_ANGLE = math.radians(15)
-_JITTER, _CAST = 0.4, 0.1
-_ROTATED, _COLOURED, _GREYED = 0.5, 0.8, 0.2  # shares of the images
+_LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grayscale, ITU-R BT.601."""
+_MAX_ANGLE = math.radians(15)
+_MAX_JITTER, _MAX_GAIN = 0.4, 0.1
+_P_ROTATE, _P_JITTER, _P_GRAYSCALE = 0.5, 0.8, 0.2
+"""Probabilities for each image."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """How each of N images is turned and coloured: float32 of shape (N,), and (N, 3) for `cast`.
+class ColorJitter:
+    """Rotation and color changes of N images.
 
-    `angle` in radians, 0 for none. `brightness`, `contrast`, `saturation` and the `cast` of each channel are
-    factors, 1 for none. `grey` bool of shape (N,) takes the colours away.
+    Attributes:
+        angle: (N,) float32, in radians; 0 for no rotation.
+        brightness: (N,) float32 factor; 1 for no change.
+        contrast: (N,) float32 factor.
+        saturation: (N,) float32 factor.
+        channel_gain: (N, 3) float32 factors of red, green and blue (white balance).
+        grayscale: (N,) bool.
     """
 
     angle: Tensor
     brightness: Tensor
     contrast: Tensor
     saturation: Tensor
-    cast: Tensor
-    grey: Tensor
+    channel_gain: Tensor
+    grayscale: Tensor
 
 
-def random_looks(count: int, generator: torch.Generator) -> Looks:
-    """Half of the images turned by up to 15°, four fifths in other colours, one fifth grey.
+def random_color_jitter(count: int, generator: torch.Generator) -> ColorJitter:
+    """Draw the changes of a batch.
 
-    Brightness, contrast and saturation change by up to 40 %, the channels' balance by up to 10 %.
+    Half of the images are rotated by up to 15°. Four fifths change brightness, contrast and saturation by
+    up to 40 % and each channel's gain by up to 10 %. One fifth become grayscale.
+
+    Args:
+        count: Images in the batch.
+        generator: Source of randomness, on the CPU.
     """
 
-    def chosen(share: float) -> Tensor:
-        return torch.rand(count, generator=generator) < share
+    def bernoulli(probability: float) -> Tensor:
+        return torch.rand(count, generator=generator) < probability
 
-    def evenly(most: float, channels: int = 1) -> Tensor:
-        return (torch.rand((count, channels), generator=generator) * 2 - 1).mul_(most).squeeze(1)
+    def uniform(greatest: float, channels: int = 1) -> Tensor:
+        return (torch.rand((count, channels), generator=generator) * 2 - 1).mul_(greatest).squeeze(1)
 
-    coloured = chosen(_COLOURED).to(torch.float32)
-    brightness, contrast, saturation = (1 + evenly(_JITTER) * coloured for _ in range(3))
-    cast = 1 + evenly(_CAST, 3) * coloured[:, None]
-    angle = torch.where(chosen(_ROTATED), evenly(_ANGLE), 0.0)
-    return Looks(angle, brightness, contrast, saturation, cast, chosen(_GREYED))
+    jittered = bernoulli(_P_JITTER).to(torch.float32)
+    brightness, contrast, saturation = (1 + uniform(_MAX_JITTER) * jittered for _ in range(3))
+    channel_gain = 1 + uniform(_MAX_GAIN, 3) * jittered[:, None]
+    angle = torch.where(bernoulli(_P_ROTATE), uniform(_MAX_ANGLE), 0.0)
+    return ColorJitter(angle, brightness, contrast, saturation, channel_gain, bernoulli(_P_GRAYSCALE))
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """Which of N images are turned, and which are not: int64 rows. `grey` (3,) are the weights of grey.
+class RotationSplit:
+    """Which of N images are rotated, and the weights of grayscale.
 
-    Made on the host, where that is known: a device would have to be waited for.
+    Computed on the host, where the angles are known: reading them from a device would wait for it.
+
+    Attributes:
+        unrotated: int64 rows.
+        rotated: int64 rows.
+        luma: (3,) float32, weights of the channels in grayscale.
     """
 
-    upright: Tensor
-    turned: Tensor
-    grey: Tensor
+    unrotated: Tensor
+    rotated: Tensor
+    luma: Tensor
 
     @classmethod
-    def of(cls, looks: Looks) -> Turns:
-        upright = looks.angle == 0
-        return cls(upright.nonzero().squeeze(1), (~upright).nonzero().squeeze(1), torch.tensor(_GREY))
+    def of(cls, jitter: ColorJitter) -> RotationSplit:
+        """The split of these images; `jitter` is on the CPU."""
+        unrotated = jitter.angle == 0
+        return cls(unrotated.nonzero().squeeze(1), (~unrotated).nonzero().squeeze(1), torch.tensor(_LUMA))
 
 
-def look_at(images: Tensor, crops: Crops, looks: Looks, size: int, turns: Turns | None = None) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255: cropped, turned, coloured.
+def augment(
+    images: Tensor, crops: Crops, jitter: ColorJitter, size: int, split: RotationSplit | None = None
+) -> Tensor:
+    """Crop, rotate and change the colors of a batch, on the images' device.
 
-    All of it where the images are. `turns` are those of `looks`, where these are not on the host.
+    Args:
+        images: (N, H, W, 3) uint8.
+        crops: A box for each image.
+        jitter: The changes of each image.
+        size: Height and width of the result, in pixels.
+        split: That of `jitter`; needed where `jitter` is not on the CPU.
+
+    Returns:
+        (N, 3, size, size) float32 in 0 to 255.
     """
-    crops, looks, turns = send((crops, looks, turns or Turns.of(looks)), images.device)
+    crops, jitter, split = to_device((crops, jitter, split or RotationSplit.of(jitter)), images.device)
     pixels = torch.empty((len(images), 3, size, size), device=images.device)
-    for rows, cut in ((turns.upright, _upright), (turns.turned, _turned)):
-        if len(rows):
-            pixels[rows] = cut(images[rows], rows_of(crops, rows), looks.angle[rows], size)
-    return _colour(pixels, looks, turns.grey)
+    if len(split.unrotated):
+        rows = split.unrotated
+        pixels[rows] = resize_crops(images[rows], select_rows(crops, rows), size)
+    if len(split.rotated):
+        rows = split.rotated
+        pixels[rows] = _rotated_crops(images[rows], select_rows(crops, rows), jitter.angle[rows], size)
+    return _change_colors(pixels, jitter, split.luma)
 
 
-def _upright(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
-    return resize_crops(images, crops, size)
-
-
-def _turned(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
-    """The crops' boxes turned about their middles; bilinear, mirrored where they stick out of the photo."""
+def _rotated_crops(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
+    """The boxes rotated about their centres: bilinear, with reflection outside the image."""
     height, width = images.shape[1:3]
     cos, sin = angle.cos(), angle.sin()
     across = torch.where(crops.flipped, -crops.width, crops.width)
@@ -106,21 +134,22 @@ def _turned(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
     return functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
 
 
-def _colour(pixels: Tensor, looks: Looks, grey: Tensor) -> Tensor:
-    """Brightness, then contrast about the mean grey, saturation about each pixel's own grey, and the cast.
+def _change_colors(pixels: Tensor, jitter: ColorJitter, luma: Tensor) -> Tensor:
+    """Brightness, contrast about the mean gray, saturation about each pixel's own gray, channel gains.
 
-    With g the weights of grey, μ the mean colour, K the cast's diagonal and S = s·I + (1 - s)·1gᵀ, which
-    leaves grey as it is, x becomes b·c·K·S·x + b·(1 - c)·(g·μ)·K·1. Grey images have 1gᵀ in place of K·S.
+    With g the luma weights, μ the mean color, K the diagonal of channel gains and
+    S = s·I + (1 - s)·1gᵀ, which leaves gray as it is, x becomes b·c·K·S·x + b·(1 - c)·(g·μ)·K·1.
+    Grayscale images have 1gᵀ in place of K·S.
     """
-    to_grey = grey.expand(3, 3)
-    saturated = torch.lerp(to_grey, torch.eye(3, device=grey.device), looks.saturation[:, None, None])
-    balanced = looks.cast[:, :, None] * saturated
-    mixed = torch.where(looks.grey[:, None, None], to_grey, balanced)
-    factor = (looks.brightness * looks.contrast)[:, None, None]
-    level = (looks.brightness * (1 - looks.contrast))[:, None]
-    lift = level * torch.where(looks.grey[:, None], 1.0, looks.cast)
+    to_gray = luma.expand(3, 3)
+    saturated = torch.lerp(to_gray, torch.eye(3, device=luma.device), jitter.saturation[:, None, None])
+    balanced = jitter.channel_gain[:, :, None] * saturated
+    matrix = torch.where(jitter.grayscale[:, None, None], to_gray, balanced)
+    factor = (jitter.brightness * jitter.contrast)[:, None, None]
+    level = (jitter.brightness * (1 - jitter.contrast))[:, None]
+    lift = level * torch.where(jitter.grayscale[:, None], 1.0, jitter.channel_gain)
     flat = pixels.flatten(2)
-    mean_grey = flat.mean(dim=2) @ grey
-    offset = (mean_grey[:, None] * lift)[:, :, None]
-    out = torch.baddbmm(offset, mixed * factor, flat)
+    mean_gray = flat.mean(dim=2) @ luma
+    offset = (mean_gray[:, None] * lift)[:, :, None]
+    out = torch.baddbmm(offset, matrix * factor, flat)
     return out.clamp_(0, 255).view_as(pixels)

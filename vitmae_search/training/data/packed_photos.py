@@ -22,18 +22,23 @@ from vitmae_search.photos import scan
 from vitmae_search.photos.square_crops import Square, squares
 from vitmae_search.records import ScanProblem, Stamp
 
-_TOLD = 512  # photos between two words about the progress
+_PIXELS_FILE, _DESCRIPTION_FILE = "images.u8", "images.json"
 _FORMAT = 1
+_PROGRESS_EVERY = 512
+"""Photos between two progress reports."""
 
 OnPacked = Callable[[int, int], None]
-"""Called with the photos done and the photos in all."""
+"""Called with the number of photos done and of all photos."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedPhotos:
-    """`images` (N, side, side, 3) uint8, memory-mapped, in the order of the sorted paths.
+    """The decoded photos of a folder.
 
-    `signature` stands for the files (names, sizes, times) and the side; `failures` are (path, reason).
+    Attributes:
+        images: (N, side, side, 3) uint8, memory-mapped, in the order of the sorted paths.
+        signature: Digest of the files' paths, sizes and times, and of the way they were decoded.
+        failures: (path, reason) of photos that could not be decoded and are left out.
     """
 
     images: NDArray[np.uint8]
@@ -43,10 +48,10 @@ class PackedPhotos:
     def __len__(self) -> int:
         return len(self.images)
 
-    def picture(self, row: int) -> NDArray[np.uint8]:
-        """(side, side, 3) uint8."""
-        picture: NDArray[np.uint8] = self.images[row]
-        return picture
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """The photo of this row, (side, side, 3) uint8."""
+        image: NDArray[np.uint8] = self.images[row]
+        return image
 
 
 def pack(
@@ -57,12 +62,20 @@ def pack(
     workers: int | None = None,
     on_progress: OnPacked | None = None,
 ) -> PackedPhotos:
-    """Decode every photo under `folder` to `side` × `side` pixels, or reuse `cache` if nothing changed.
+    """Decode every photo under `folder`, or reuse `cache` if nothing has changed.
 
-    A photo is scaled so that its shorter side fits and cropped in its middle. One that cannot be decoded
-    is left out and listed. `cache` is a folder; a half-made one is made again. `workers` decode, by
-    default one a core (see `photos.squares`).
-    Raises `TrainingError` where no photo is found, and where the disk has no room for them.
+    A photo is scaled until its shorter side fits, and its centre is cropped. Photos that cannot be decoded
+    are left out and listed.
+
+    Args:
+        folder: Searched recursively.
+        cache: Folder for the packed photos; an incomplete one is made again.
+        side: Height and width of the decoded photos, in pixels.
+        workers: Decoding processes; None for one on each core.
+        on_progress: Called while photos are decoded.
+
+    Raises:
+        TrainingError: There are no photos, the folder cannot be read, or the disk has too little room.
     """
     files = list_photos(folder)
     return pack_files(files, cache, side=side, workers=workers, on_progress=on_progress, source=folder)
@@ -74,24 +87,36 @@ def pack_files(
     *,
     side: int,
     source: str | os.PathLike[str],
-    whole: Image.Resampling | None = None,
+    whole_resample: Image.Resampling | None = None,
     workers: int | None = None,
     on_progress: OnPacked | None = None,
 ) -> PackedPhotos:
-    """As `pack`, for these files in their order; `source` is what an error names.
+    """As `pack`, for these files in their order.
 
-    With a filter in `whole` each photo is resized whole, whatever its aspect, as `ViTImageProcessor` does.
+    Args:
+        files: The photos.
+        cache: As for `pack`.
+        side: As for `pack`.
+        source: The folder that error messages name.
+        whole_resample: Resize the whole photo with this filter, whatever its aspect ratio, as
+            `ViTImageProcessor` does, in place of scaling and cropping it.
+        workers: As for `pack`.
+        on_progress: As for `pack`.
+
+    Raises:
+        TrainingError: No photo could be decoded, or the disk has too little room.
     """
-    signature = signature_of(files, side, "" if whole is None else f"whole {int(whole)}")
-    kept = _open(Path(cache), signature)
-    if kept is not None:
-        return kept
+    resample = None if whole_resample is None else int(whole_resample)
+    signature = files_signature(files, side, "" if resample is None else f"whole {resample}")
+    cached = _open_cache(Path(cache), signature)
+    if cached is not None:
+        return cached
     Path(cache).mkdir(parents=True, exist_ok=True)
     _require_room(cache, len(files), side)
-    with write_atomically(Path(cache) / "images.u8") as stream:
+    with write_atomically(Path(cache) / _PIXELS_FILE) as stream:
         paths = [stamp.path for stamp in files]
-        decoded = squares(paths, side, None if whole is None else int(whole), workers=workers)
-        failures = _write_all(paths, decoded, stream, on_progress)
+        decoded = squares(paths, side, resample, workers=workers)
+        failures = _write_pixels(paths, decoded, stream, on_progress)
     count = len(files) - len(failures)
     if count == 0:
         raise TrainingError(f"no photo could be read under {display_path(source)}")
@@ -101,12 +126,12 @@ def pack_files(
         "shape": [count, side, side, 3],
         "failures": failures,
     }
-    with write_atomically(Path(cache) / "images.json") as stream:
+    with write_atomically(Path(cache) / _DESCRIPTION_FILE) as stream:
         stream.write(json.dumps(description).encode())
-    opened = _open(Path(cache), signature)
-    if opened is None:
+    packed = _open_cache(Path(cache), signature)
+    if packed is None:
         raise TrainingError(f"the packed photos in {display_path(cache)} could not be read back")
-    return opened
+    return packed
 
 
 def _require_room(cache: str | os.PathLike[str], count: int, side: int) -> None:
@@ -122,8 +147,9 @@ def _require_room(cache: str | os.PathLike[str], count: int, side: int) -> None:
 def list_photos(folder: str | os.PathLike[str]) -> list[Stamp]:
     """The stamp of every photo under `folder`, sorted by path.
 
-    Raises `TrainingError` for none, and for a folder that cannot be entered: that would change the data
-    unseen.
+    Raises:
+        TrainingError: There are no photos, or a subfolder cannot be read, which would silently change the
+            training data.
     """
     problems: list[ScanProblem] = []
     found = sorted(scan(os.fspath(folder), on_problem=problems.append), key=lambda stamp: stamp.path)
@@ -134,36 +160,43 @@ def list_photos(folder: str | os.PathLike[str]) -> list[Stamp]:
     return found
 
 
-def signature_of(files: Sequence[Stamp], side: int, how: str = "") -> str:
-    """What stands for these files, decoded in this way."""
-    hashed = hashlib.sha256(f"{_FORMAT} {side}{how and ' ' + how}".encode())
+def files_signature(files: Sequence[Stamp], side: int, decode_mode: str = "") -> str:
+    """A digest of files and of the way they are decoded.
+
+    Args:
+        files: Their paths, sizes and times count.
+        side: Height and width of the decoded photos, in pixels.
+        decode_mode: Names any way of decoding but the default one.
+    """
+    suffix = f" {decode_mode}" if decode_mode else ""
+    digest = hashlib.sha256(f"{_FORMAT} {side}{suffix}".encode())
     for stamp in files:
-        hashed.update(os.fsencode(stamp.path) + f"\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
-    return hashed.hexdigest()
+        digest.update(os.fsencode(stamp.path) + f"\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
-def _open(cache: Path, signature: str) -> PackedPhotos | None:
-    """The packed photos, or None where they are missing, of other photos, or cut short."""
+def _open_cache(cache: Path, signature: str) -> PackedPhotos | None:
+    """The packed photos, or None where they are missing, truncated, or of other photos."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        described = json.loads((cache / "images.json").read_bytes())
-        if described["signature"] == signature:
-            shape = tuple(described["shape"])
-            images = np.memmap(cache / "images.u8", dtype=np.uint8, mode="r", shape=shape)
-            failures = tuple((path, reason) for path, reason in described["failures"])
+        description = json.loads((cache / _DESCRIPTION_FILE).read_bytes())
+        if description["signature"] == signature:
+            shape = tuple(description["shape"])
+            images = np.memmap(cache / _PIXELS_FILE, dtype=np.uint8, mode="r", shape=shape)
+            failures = tuple((path, reason) for path, reason in description["failures"])
             return PackedPhotos(images, signature, failures)
     return None
 
 
-def _write_all(
+def _write_pixels(
     paths: Sequence[str], decoded: Iterable[Square], stream: IO[bytes], on_progress: OnPacked | None
 ) -> list[tuple[str, str]]:
-    """Write the decoded photos to `stream` in order, and return those that failed."""
+    """Write the decoded photos in order, and return (path, reason) of those that failed."""
     failures: list[tuple[str, str]] = []
     for done, (path, result) in enumerate(zip(paths, decoded, strict=True), 1):
         if isinstance(result, str):
             failures.append((path, result))
         else:
             stream.write(result.tobytes())
-        if on_progress is not None and (done % _TOLD == 0 or done == len(paths)):
+        if on_progress is not None and (done % _PROGRESS_EVERY == 0 or done == len(paths)):
             on_progress(done, len(paths))
     return failures

@@ -1,4 +1,4 @@
-"""A folder of photos that are decoded whenever they are needed, where packing them all would be too much."""
+"""A folder of photos as a data set that decodes each photo when it is needed."""
 
 from __future__ import annotations
 
@@ -12,50 +12,66 @@ from torch.utils.data import Dataset
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos.square_crops import square
 from vitmae_search.records import Stamp
-from vitmae_search.training.data.packed_photos import list_photos, signature_of
+from vitmae_search.training.data.packed_photos import files_signature, list_photos
 
-Decoded = tuple[NDArray[np.uint8], dict[int, str]]
-"""A picture, and why which rows could not be decoded before it."""
+DecodedPhoto = tuple[NDArray[np.uint8], dict[int, str]]
+"""(side, side, 3) uint8, and the reason for each row that could not be decoded on the way to it."""
 
 
-class LoosePhotos(Dataset[Decoded]):
-    """`photos[i]` is photo i, (side, side, 3) uint8, and what could not be decoded on the way to it.
+class PhotoFilesDataset(Dataset[DecodedPhoto]):
+    """Photos decoded on demand, for folders too large to be packed.
 
-    In the place of a photo that cannot be decoded comes the next one that can, always the same. Such a
-    photo is known only once it was its turn: `failed` says which ones and why, as far as anyone noted it.
-    Can be sent to another process.
+    In place of a photo that cannot be decoded comes the next one that can. Such a photo is known only once
+    it was read; whoever reads collects the reasons in `failed`. The data set can be sent to other processes.
+
+    Args:
+        files: The photos, in the order of the rows.
+        side: Height and width in pixels to which each photo is scaled and cropped.
+        source: The folder, for error messages.
     """
 
     def __init__(self, files: Sequence[Stamp], side: int, source: str | os.PathLike[str]) -> None:
-        self.signature = signature_of(files, side, "loose")
+        self.signature = files_signature(files, side, "loose")
         self.failed: dict[int, str] = {}
         self._paths = [stamp.path for stamp in files]
         self._side, self._source = side, os.fspath(source)
 
     @classmethod
-    def of_folder(cls, folder: str | os.PathLike[str], side: int) -> LoosePhotos:
-        """Raises `TrainingError` as `list_photos` does."""
+    def of_folder(cls, folder: str | os.PathLike[str], side: int) -> PhotoFilesDataset:
+        """All photos under a folder.
+
+        Args:
+            folder: Searched recursively.
+            side: Height and width in pixels of the decoded photos.
+
+        Raises:
+            TrainingError: As `list_photos`.
+        """
         return cls(list_photos(folder), side, folder)
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, row: int) -> Decoded:
-        """Raises `TrainingError` where no photo can be decoded."""
+    def __getitem__(self, row: int) -> DecodedPhoto:
+        """The photo of this row.
+
+        Raises:
+            TrainingError: No photo of the folder can be decoded.
+        """
         failed: dict[int, str] = {}
         for i in range(len(self)):
-            place = (row + i) % len(self)
-            decoded = square(self._paths[place], self._side)
+            candidate = (row + i) % len(self)
+            decoded = square(self._paths[candidate], self._side)
             if not isinstance(decoded, str):
                 return decoded, failed
-            failed[place] = decoded
+            failed[candidate] = decoded
         raise TrainingError(f"no photo could be read under {display_path(self._source)}")
 
-    def picture(self, row: int) -> NDArray[np.uint8]:
-        """(side, side, 3) uint8."""
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """The photo of this row, (side, side, 3) uint8."""
         return self[row][0]
 
     @property
     def failures(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of what could not be decoded so far."""
+        """(path, reason) of the photos that could not be decoded so far."""
         return tuple((self._paths[row], reason) for row, reason in sorted(self.failed.items()))

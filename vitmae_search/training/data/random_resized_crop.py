@@ -1,8 +1,8 @@
-"""RandomResizedCrop and flip for whole uint8 batches, as two matrix products an image.
+"""Random resized crops and horizontal flips of whole uint8 batches, on any device.
 
-A crop and a resize are linear and separable, so each image gets a row matrix and a column matrix that
-hold the resampling filter. That is Pillow's antialiased bicubic resize (torchvision's, too) to within
-rounding, on any device, for a batch at once.
+A crop followed by a resize is linear and separable, so each image gets one matrix for its rows and one for
+its columns, which hold the weights of the resampling filter. The result is Pillow's (and torchvision's)
+antialiased bicubic resize to within rounding.
 """
 
 from __future__ import annotations
@@ -14,19 +14,28 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from vitmae_search.training.transfer import send
+from vitmae_search.training.transfer import to_device
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 R = TypeVar("R", bound="DataclassInstance")
 
-_ATTEMPTS = 10  # torchvision's number of tries before it falls back to the largest central crop
+_ATTEMPTS = 10
+"""As in torchvision, which then falls back to a central crop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """One box an image, int64 of shape (N,), in pixels; `flipped` bool of shape (N,)."""
+    """One box for each of N images.
+
+    Attributes:
+        top: (N,) int64, in pixels.
+        left: (N,) int64, in pixels.
+        height: (N,) int64, in pixels.
+        width: (N,) int64, in pixels.
+        flipped: (N,) bool, whether the crop is mirrored horizontally.
+    """
 
     top: Tensor
     left: Tensor
@@ -45,10 +54,19 @@ def random_crops(
     generator: torch.Generator,
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Crops:
-    """Boxes as torchvision's RandomResizedCrop draws them: area and aspect at random, tried ten times.
+    """Draw boxes as torchvision's `RandomResizedCrop` and `RandomHorizontalFlip` do.
 
-    `scale` is the area's range as a share of the picture, `ratio` the aspect's (width / height), drawn
-    evenly in its logarithm. Where all ten tries stick out, the box is the whole picture.
+    Area and aspect ratio are drawn until the box fits, ten times at most; after that the box is the whole
+    image.
+
+    Args:
+        count: Images in the batch.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        scale: Least and greatest area, as a share of the image's.
+        flip: Mirror half of the crops.
+        generator: Source of randomness, on the CPU.
+        ratio: Least and greatest width / height; its logarithm is drawn uniformly.
     """
     shape = (count, _ATTEMPTS)
     area = height * width * torch.empty(shape).uniform_(*scale, generator=generator)
@@ -56,32 +74,44 @@ def random_crops(
     aspect = torch.empty(shape).uniform_(log_low, log_high, generator=generator).exp()
     w = (area * aspect).sqrt().round().long()
     h = (area / aspect).sqrt().round().long()
+    # The first attempt that fits, or the whole image.
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.int().argmax(dim=1, keepdim=True)
     found = fits.any(dim=1)
     w = torch.where(found, w.gather(1, first).squeeze(1), width)
     h = torch.where(found, h.gather(1, first).squeeze(1), height)
-    place = torch.rand((2, count), generator=generator)
-    top = (place[0] * (height - h + 1)).long().clamp_(max=height - 1)
-    left = (place[1] * (width - w + 1)).long().clamp_(max=width - 1)
+    position = torch.rand((2, count), generator=generator)
+    top = (position[0] * (height - h + 1)).long().clamp_(max=height - 1)
+    left = (position[1] * (width - w + 1)).long().clamp_(max=width - 1)
     flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
     return Crops(top, left, h, w, flipped)
 
 
-def rows_of(record: R, rows: Tensor | slice) -> R:
-    """Some rows of a dataclass whose every field is a tensor with a row an image."""
+def select_rows(record: R, rows: Tensor | slice) -> R:
+    """Some images' entries of a dataclass of tensors.
+
+    Args:
+        record: Every field is a tensor whose first dimension is the image.
+        rows: int64 indices or a slice.
+    """
     return type(record)(*(getattr(record, field.name)[rows] for field in fields(record)))
 
 
 def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0 to 255, bicubic with antialiasing.
+    """Cut out the crops and resize them, bicubic with antialiasing, on the images' device.
 
-    All of it where the images are.
+    Args:
+        images: (N, H, W, 3) uint8.
+        crops: A box for each image.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        (N, 3, size, size) float32 in 0 to 255.
     """
     count, height, width, channels = images.shape
-    crops = send(crops, images.device)
-    rows = _resampling(crops.top, crops.height, height, size)  # (N, size, H)
-    columns = _resampling(crops.left, crops.width, width, size)
+    crops = to_device(crops, images.device)
+    rows = _resampling_matrix(crops.top, crops.height, height, size)  # (N, size, H)
+    columns = _resampling_matrix(crops.left, crops.width, width, size)
     columns = torch.where(crops.flipped[:, None, None], columns.flip(1), columns)  # (N, size, W)
     pixels = images.to(torch.float32)
     tall = torch.bmm(rows, pixels.reshape(count, height, width * channels))
@@ -90,7 +120,7 @@ def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
     return out.clamp_(0, 255)
 
 
-def _resampling(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+def _resampling_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
     """(N, size, source): row i weighs the source pixels that make output pixel i of the box."""
     begin = start.to(torch.float32)[:, None, None]
     extent = length.to(torch.float32)[:, None, None]
@@ -98,14 +128,14 @@ def _resampling(start: Tensor, length: Tensor, source: int, size: int) -> Tensor
     out = torch.arange(size, dtype=torch.float32, device=start.device)[None, :, None]
     pixel = torch.arange(source, dtype=torch.float32, device=start.device)[None, None, :]
     centre = begin + (out + 0.5) * scale
-    weight = _cubic((pixel + 0.5 - centre) / scale.clamp(min=1.0))
-    inside = (pixel >= begin) & (pixel < begin + extent)  # as if cropped first: nothing leaks in
+    weight = _bicubic_kernel((pixel + 0.5 - centre) / scale.clamp(min=1.0))
+    inside = (pixel >= begin) & (pixel < begin + extent)  # pixels outside the crop have no weight
     weight = weight * inside
     return weight / weight.sum(dim=2, keepdim=True)
 
 
-def _cubic(x: Tensor) -> Tensor:
-    """Keys's cubic convolution kernel with a = -0.5, Pillow's BICUBIC."""
+def _bicubic_kernel(x: Tensor) -> Tensor:
+    """Cubic convolution with a = -0.5 (Keys 1981), as in Pillow's BICUBIC."""
     x = x.abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

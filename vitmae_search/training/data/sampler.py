@@ -1,55 +1,52 @@
-"""Which photos a step sees: a function of the seed and the step.
+"""The order in which photos are seen: a function of the seed and the step.
 
-Nothing random is carried from step to step, so a run that resumes at a step goes on exactly.
+No random state is carried from step to step, so a run that resumes at any step continues exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 
-class Normalisation:
-    """Mean and deviation of each channel, for pixels in 0 to 1."""
+class EpochSampler:
+    """An endless sequence of the rows 0 to `count` - 1, shuffled anew in each epoch.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self._mean = torch.tensor(mean).view(-1, 1, 1) * 255
-        self._std = torch.tensor(std).view(-1, 1, 1) * 255
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 in 0 to 255, normalised."""
-        if self._mean.device != pixels.device:  # once: a copy to a GPU would wait for it at every call
-            self._mean, self._std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        return (pixels - self._mean) / self._std
-
-
-class EpochStream:
-    """`count` rows again and again, shuffled anew in each epoch."""
+    Args:
+        count: Rows of the data set.
+        seed: Determines every epoch's order.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self._seed = count, seed
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def rows(self, start: int, count: int) -> NDArray[np.int64]:
-        """Rows start … start + count of all epochs laid end to end, each shuffled in its own way."""
+        """A section of all epochs laid end to end.
+
+        Args:
+            start: Position of the first row in the sequence.
+            count: How many rows; they may span epochs.
+        """
         epochs, within = np.divmod(np.arange(start, start + count), self.count)
-        chosen = np.empty(count, np.int64)
+        rows = np.empty(count, np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            chosen[here] = self._epoch(int(epoch))[within[here]]
-        return chosen
+            rows[here] = self._epoch_order(int(epoch))[within[here]]
+        return rows
 
-    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
-            shuffle = np.random.default_rng((self._seed, epoch))
-            self._order = epoch, shuffle.permutation(self.count)
+            rng = np.random.default_rng((self._seed, epoch))
+            self._order = epoch, rng.permutation(self.count)
         return self._order[1]
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed of 63 bits for one step, unrelated to its neighbours'."""
+    """A seed of 63 bits for one step, independent of other steps' seeds.
+
+    Args:
+        seed: The run's seed.
+        step: The step's number.
+    """
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,1 +1,1 @@
-"""Fine-tuning a pretrained encoder into a classifier: a linear probe, or all of its weights."""
+"""Fine-tuning a pretrained encoder into a classifier: by linear probing, or of all weights."""

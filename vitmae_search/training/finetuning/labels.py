@@ -1,4 +1,4 @@
-"""The labels of a folder of photos, as classes, and the split. Torch-free."""
+"""Labels from folder names, the classes, and the training-validation split, without importing torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos import LabelledFiles, folder_label
 from vitmae_search.training.data.packed_photos import list_photos
 
-_TOLD = 3  # bad rows that an error spells out
+_MAX_LISTED = 3
+"""Unknown labels that an error message lists."""
 
 
 def labels_of_folders(folder: str | os.PathLike[str]) -> LabelledFiles:
-    """Every photo under `folder`, labelled with the name of the first folder below it.
+    """Label every photo under `folder` with the name of the first folder below it.
 
-    Photos that lie in `folder` itself have no label, and are only counted. Raises `TrainingError` where
-    there is no photo, or none in a folder of its own.
+    Photos directly in `folder` have no label and are only counted.
+
+    Raises:
+        TrainingError: There are no photos, or none in a subfolder.
     """
     root = os.path.abspath(os.fspath(folder))
     found = list_photos(root)
@@ -35,25 +38,37 @@ def labels_of_folders(folder: str | os.PathLike[str]) -> LabelledFiles:
 
 
 def class_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Distinct labels, sorted: class i is the i-th. Raises `TrainingError` for fewer than two."""
+    """The distinct labels, sorted; class i is the i-th. Raises `TrainingError` for fewer than two."""
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
         raise TrainingError(f"there is one class alone, {names[0]!r}: a classifier needs two or more")
     return names
 
 
-def split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows held out, each sorted: `share` of every class, drawn by `seed`.
+def train_val_split(
+    labels: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split rows into training and validation, stratified by class.
 
-    A class of two photos or more gives at least one and keeps at least one; a class of one photo is
-    trained on and never held out. Raises `TrainingError` where nothing can be held out.
+    A class of two photos or more has at least one in each part; a class of one photo is trained on.
+
+    Args:
+        labels: (N,), class numbers.
+        share: Of each class to validate on, in (0, 1).
+        seed: Determines the split.
+
+    Returns:
+        The rows to train on and those to validate on, both sorted.
+
+    Raises:
+        TrainingError: Every class has one photo only.
     """
-    held: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int64]] = []
     for number in np.unique(labels):
         rows = np.flatnonzero(labels == number)
         count = min(max(round(len(rows) * share), 1), len(rows) - 1)
-        held.append(np.random.default_rng((seed, int(number))).permutation(rows)[:count])
-    validation = np.sort(np.concatenate(held))
+        parts.append(np.random.default_rng((seed, int(number))).permutation(rows)[:count])
+    validation = np.sort(np.concatenate(parts))
     if not len(validation):
         raise TrainingError(
             "every class has one photo alone, so none can be held out: add photos, or give --val"
@@ -61,10 +76,18 @@ def split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[n
     return np.setdiff1d(np.arange(len(labels)), validation), validation
 
 
-def check_known(labels: Sequence[str], names: Sequence[str], folder: str) -> None:
-    """Raises `TrainingError` for labels of the validation that the training does not have."""
+def check_known_labels(labels: Sequence[str], names: Sequence[str], folder: str) -> None:
+    """Check that no validation label is missing from the training labels.
+
+    Args:
+        labels: The labels of the photos to validate on.
+        names: The classes to train on.
+        folder: The folder for validation, for the error message.
+
+    Raises:
+        TrainingError: A label is not among `names`.
+    """
     unknown = sorted(set(labels) - set(names))
     if unknown:
-        raise TrainingError(
-            f"{display_path(folder)} has classes without a photo to train on: {', '.join(unknown[:_TOLD])}"
-        )
+        listed = ", ".join(unknown[:_MAX_LISTED])
+        raise TrainingError(f"{display_path(folder)} has classes without a photo to train on: {listed}")

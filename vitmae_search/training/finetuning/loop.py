@@ -1,4 +1,4 @@
-"""Fine-tuning: the loop over a task's steps, the best model, and how it goes on after a stop."""
+"""The fine-tuning loop: steps, validation, the best model, and resuming."""
 
 from __future__ import annotations
 
@@ -25,17 +25,24 @@ from vitmae_search.training.finetuning.report import (
     FinetuneProgress,
     draw_log,
 )
-from vitmae_search.training.finetuning.task import StepRows, Task
-from vitmae_search.training.optim import progress_at, rate_factor, set_rate
-from vitmae_search.training.run_folder import load_state_as, replace_files, save_state
+from vitmae_search.training.finetuning.task import BatchSampler, Task
+from vitmae_search.training.optim import set_learning_rate, training_progress, warmup_cosine
+from vitmae_search.training.run_folder import load_state, replace_files, save_state
 from vitmae_search.vitmae import ViTImageProcessor
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneState:
-    """`step` steps are done; `losses` are those of the epoch that has begun.
+    """What a resume needs to continue a fine-tuning run exactly.
 
-    `best` is (epoch, accuracy) of the model that is in the folder, or None.
+    Attributes:
+        step: Steps done.
+        seconds: Training time so far.
+        losses: Of the steps of the current epoch.
+        best: (epoch, accuracy) of the model in the folder; None before the first epoch.
+        signature: Of the photos, their labels and the initial weights.
+        model: State dict of the trained module.
+        optimizer: The optimiser's state dict.
     """
 
     step: int
@@ -48,18 +55,29 @@ class FinetuneState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Best:
-    """A model that is better than the one in the folder, and the classes that it gave."""
+class _BestModel:
+    """The weights of a model that is better than the one in the folder, and its validation predictions."""
 
     state: dict[str, Any]
     predicted: Tensor
 
 
-class Finetuning:
-    """One run in one folder, which holds the best model so far, the log, pictures, and `state.pt`.
+class FinetuneLoop:
+    """One run in one folder, which holds the best model so far, the log, plots and the state.
 
-    Where there is a state, the run goes on from it, and ends as if it had never stopped. Raises
-    `TrainingError` if the state belongs to other photos, labels or starting weights (`signature`).
+    If there is a state, the run resumes from it, and ends exactly as without the interruption.
+
+    Args:
+        task: The mode.
+        processor: Saved with the model.
+        photos: The data set.
+        output: The run's folder.
+        options: The run's options.
+        signature: Of the photos, their labels and the initial weights.
+        device: The device that trains.
+
+    Raises:
+        TrainingError: The state has another signature.
     """
 
     def __init__(
@@ -76,54 +94,64 @@ class Finetuning:
         self._task, self._processor, self._photos = task, processor, photos
         self._output, self._options, self._signature = output, options, signature
         self._devices = [device] if device.type == "cuda" else []
-        self._per_epoch = StepRows(photos, options).steps_per_epoch
+        self._steps_per_epoch = BatchSampler(photos, options).steps_per_epoch
         self._parameters = [p for group in task.optimizer.param_groups for p in group["params"]]
         self._log = EpochLog(output / LOG_FILE)
         self.step, self.seconds = 0, 0.0
         self._losses: list[float] = []
         self.best: tuple[float, float] | None = None
-        self._unsaved: _Best | None = None
+        self._unsaved: _BestModel | None = None
         self.accuracy: float | None = None
         self._restore()
 
     @property
     def total_steps(self) -> int:
-        return max(1, math.ceil(self._options.epochs * self._per_epoch))
+        """Steps of the whole run."""
+        return max(1, math.ceil(self._options.epochs * self._steps_per_epoch))
 
     @property
     def epoch(self) -> float:
-        """Passes over the photos to train on."""
-        return round(self.step / self._per_epoch, 4)
+        """Passes over the training photos."""
+        return round(self.step / self._steps_per_epoch, 4)
 
     def run(
         self, *, on_progress: Callable[[FinetuneProgress], None] | None, stop: Callable[[], bool]
     ) -> bool:
-        """Train until the end or until `stop` says so, and save either way. Returns whether it is over.
+        """Train until the last step or until `stop` returns true, and save.
 
-        Raises `TrainingError` for a loss or gradient that is not finite; the best model so far is kept.
+        Args:
+            on_progress: Called after every step.
+            stop: Asked before every step.
+
+        Returns:
+            Whether the run is finished.
+
+        Raises:
+            TrainingError: A loss or gradient is not finite; the best model so far is kept.
         """
-        saved_at, began, begun_at = self.seconds, self.seconds, self.step
+        saved_at, start_seconds, start_step = self.seconds, self.seconds, self.step
         with torch.random.fork_rng(self._devices):
             while self.step < self.total_steps and not stop():
                 started = time.perf_counter()
                 self._losses.append(self._train_step())
                 self.step += 1
-                last = self._losses[-1]
-                if self.step % self._per_epoch == 0 or self.step == self.total_steps:
+                loss = self._losses[-1]
+                if self.step % self._steps_per_epoch == 0 or self.step == self.total_steps:
                     self._end_epoch(started)
                 self.seconds += time.perf_counter() - started
                 if self.seconds - saved_at >= self._options.save_minutes * 60:
                     self.save()
                     saved_at = self.seconds
                 if on_progress is not None:
-                    left = (self.seconds - began) / (self.step - begun_at) * (self.total_steps - self.step)
-                    share = self.step / self.total_steps
-                    on_progress(FinetuneProgress(share, self.epoch, last, self.accuracy, left))
+                    pace = (self.seconds - start_seconds) / (self.step - start_step)
+                    remaining = pace * (self.total_steps - self.step)
+                    fraction = self.step / self.total_steps
+                    on_progress(FinetuneProgress(fraction, self.epoch, loss, self.accuracy, remaining))
         self.save()
         return self.step >= self.total_steps
 
     def save(self) -> None:
-        """Write the best model, if it is a new one, then the state, then the curves."""
+        """Write the best model if there is a new one, then the state, then the plots."""
         self._save_best()
         save_state(
             self._output,
@@ -145,9 +173,9 @@ class Finetuning:
     def _save_best(self) -> None:
         if self._unsaved is None:
             return
-        held_out = self._photos.labels[self._photos.validation]
+        labels = self._photos.labels[self._photos.validation]
         names = self._photos.names
-        matrix = confusion_matrix(held_out, self._unsaved.predicted.numpy(), len(names))
+        matrix = confusion_matrix(labels, self._unsaved.predicted.numpy(), len(names))
         with replace_files(self._output) as folder:
             self._task.classifier(self._unsaved.state).save_pretrained(folder)
             self._processor.save_pretrained(folder)
@@ -155,28 +183,29 @@ class Finetuning:
         self._unsaved = None
 
     def _train_step(self) -> float:
-        """One update; its loss."""
+        """Run one step and return its loss."""
         options, optimizer = self._options, self._task.optimizer
-        progress = progress_at(self.step, self.total_steps, 0.0, None)
-        set_rate(optimizer, options.peak_rate * rate_factor(progress, options.warmup))
+        progress = training_progress(self.step, self.total_steps, 0.0, None)
+        set_learning_rate(optimizer, options.peak_rate * warmup_cosine(progress, options.warmup))
         optimizer.zero_grad(set_to_none=True)
         loss = self._task.loss(self.step)
         loss.backward()  # type: ignore[no-untyped-call]
-        gradient = nn.utils.clip_grad_norm_(self._parameters, options.clip_norm or math.inf)
-        both: list[float] = torch.stack([loss.detach().float(), gradient.float()]).tolist()  # in one wait
-        value, norm = both
+        gradient_norm = nn.utils.clip_grad_norm_(self._parameters, options.clip_norm or math.inf)
+        # Both in one copy from the device.
+        scalars: list[float] = torch.stack([loss.detach().float(), gradient_norm.float()]).tolist()
+        value, norm = scalars
         if not (math.isfinite(value) and math.isfinite(norm)):
-            self._stop(f"the loss is {value} and the gradient norm {norm} at step {self.step}")
+            self._fail(f"the loss is {value} and the gradient norm {norm} at step {self.step}")
         optimizer.step()
         return value
 
     def _end_epoch(self, started: float) -> None:
-        """Validate, write a line, and keep the model if it is the best so far."""
+        """Validate, log, and keep the weights if they are the best so far."""
         logits = self._task.validate()
         labels = torch.from_numpy(self._photos.labels[self._photos.validation])
         val_loss = functional.cross_entropy(logits, labels).item()
         if not math.isfinite(val_loss):
-            self._stop(f"the loss on the photos held out is {val_loss} after step {self.step}")
+            self._fail(f"the loss on the photos held out is {val_loss} after step {self.step}")
         predicted = logits.argmax(dim=1)
         self.accuracy = (predicted == labels).double().mean().item()
         line = EpochLine(
@@ -193,20 +222,20 @@ class Finetuning:
         if self.best is None or self.accuracy > self.best[1]:
             self.best = (self.epoch, self.accuracy)
             state = self._task.trained.state_dict()
-            copied = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
-            self._unsaved = _Best(copied, predicted)
+            weights = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+            self._unsaved = _BestModel(weights, predicted)
 
-    def _stop(self, why: str) -> None:
+    def _fail(self, reason: str) -> None:
         self._save_best()
         kept = "no model was good enough to keep" if self.best is None else "the best model so far is kept"
         raise TrainingError(
-            f"{why}: training stops. In {display_path(self._output)} {kept}; try a lower learning rate."
+            f"{reason}: training stops. In {display_path(self._output)} {kept}; try a lower learning rate."
         )
 
     def _restore(self) -> None:
-        state = load_state_as(FinetuneState, self._output)
+        state = load_state(FinetuneState, self._output)
         if state is None:
-            self._log.rewind(0)
+            self._log.truncate(0)
             return
         if state.signature != self._signature:
             raise TrainingError(
@@ -217,6 +246,6 @@ class Finetuning:
         self._task.optimizer.load_state_dict(state.optimizer)
         self.step, self.seconds = state.step, state.seconds
         self._losses, self.best = list(state.losses), state.best
-        self._log.rewind(self.step)
+        self._log.truncate(self.step)
         lines = self._log.read()
         self.accuracy = lines[-1].accuracy if lines else None

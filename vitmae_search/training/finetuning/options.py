@@ -1,4 +1,4 @@
-"""What a fine-tuning run is told: the authors' two recipes as defaults. Torch-free."""
+"""Options and recipes of fine-tuning, without importing torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitmae_search.errors import ConfigError
-from vitmae_search.training.shared_options import options_from_json, require, require_shared
+from vitmae_search.training.shared_options import check_shared_options, options_from_json, require
 
 PROBE = "probe"
 FULL = "full"
@@ -51,20 +51,42 @@ _FULL_ONLY = ("layer_decay", "drop_path", "mixup", "cutmix", "clip_norm")
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions:
-    """The recipe. `FinetuneOptions.of(mode, ...)` fills in what the mode decides.
+    """Options of a fine-tuning run. `FinetuneOptions.for_mode` fills in the recipe of a mode.
 
-    **probe**: the encoder is frozen; BatchNorm without affine, then a linear map, as `main_linprobe.py`.
-    SGD with momentum 0.9 in place of LARS, which is for batches of 16384. Features are computed once,
-    for `views` views of each photo: the whole, its mirror image, then random crops.
-    **full**: AdamW (0.9, 0.999), rates that shrink by `layer_decay` from layer to layer downwards,
-    crops and flips, label smoothing, stochastic depth up to `drop_path`, and mixup or cutmix, whose
-    numbers are the α of their Beta distribution, 0 for none. Without RandAugment and random erasing.
+    **probe**: the encoder is frozen; BatchNorm without affine, then a linear layer, as `main_linprobe.py` of
+    facebookresearch/mae. SGD with momentum 0.9 replaces LARS, which is for batches of 16384. Features are
+    computed once for several views of each photo.
 
-    `pooling` is "cls", or "mean" of the patches. The rate in use is `learning_rate · batch_size / 256`,
-    even where there are fewer photos than a batch, which then is all of them. `warmup` is a share of the
-    training. `val_share` of each class is held out where there is no folder for validation. The rest is
-    as in `PretrainOptions`. `precision` is the encoder's in training (or for the features); a
-    full fine-tuning is validated in fp32.
+    **full**: as `main_finetune.py`, without RandAugment and random erasing: AdamW (0.9, 0.999), layer-wise
+    learning-rate decay, random crops, label smoothing, stochastic depth, mixup and CutMix. Validation is in
+    fp32.
+
+    Attributes:
+        mode: "probe" or "full".
+        epochs: Passes over the training photos.
+        batch_size: Photos of a step; at most all of them.
+        learning_rate: The base rate; the peak rate is `learning_rate · batch_size / 256`, even where there
+            are fewer photos than a batch.
+        warmup: Share of the training in which the rate rises linearly.
+        weight_decay: On all weights but norms, biases, the CLS token and positions.
+        layer_decay: Full: a layer's rate as a share of that of the layer above it.
+        label_smoothing: The probability spread over all classes.
+        drop_path: Full: the last layer's rate of stochastic depth.
+        mixup: Full: α of mixup's Beta distribution; 0 for none.
+        cutmix: Full: α of CutMix's Beta distribution; 0 for none.
+        precision: "auto", "bf16" or "fp32", of the encoder in training or for the features.
+        pooling: "cls", or "mean" of the patch tokens.
+        views: Probe: views of each photo: the whole, its mirror image, then random crops.
+        clip_norm: Full: greatest gradient norm; 0 for no clipping.
+        crop_scale: Least and greatest area of a random crop, as a share of the photo's.
+        flip: Mirror half of the crops.
+        val_share: Share of each class to validate on, where there is no folder for validation.
+        stored_side: Side in pixels at which photos are packed; 0 for the model's image size.
+        attention: "auto", "eager" or "sdpa".
+        seed: Determines everything random.
+        device: As for `choose_device`.
+        threads: Torch's threads on a CPU; 0 for torch's default.
+        save_minutes: Between checkpoints.
     """
 
     mode: str
@@ -104,13 +126,18 @@ class FinetuneOptions:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         require(0 < self.val_share < 1, "val_share", self.val_share, "must be between 0 and 1")
         require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must be in (0, 1]")
-        require_shared(self)
+        check_shared_options(self)
 
     @classmethod
-    def of(cls, mode: str, **given: Any) -> FinetuneOptions:
-        """The mode's recipe with `given` over it.
+    def for_mode(cls, mode: str, **given: Any) -> FinetuneOptions:
+        """The recipe of a mode with some options changed.
 
-        Raises `ConfigError` for values out of range, and for options that the mode has no use for.
+        Args:
+            mode: "probe" or "full".
+            given: The changed options.
+
+        Raises:
+            ConfigError: A value is out of range, or an option belongs to the other mode.
         """
         require(mode in MODES, "mode", mode, "is probe or full")
         for name in _FULL_ONLY if mode == PROBE else _PROBE_ONLY:
@@ -120,13 +147,14 @@ class FinetuneOptions:
 
     @property
     def peak_rate(self) -> float:
-        """The learning rate after the warm-up."""
+        """The learning rate after the warm-up, by the linear scaling rule (Goyal et al. 2017)."""
         return self.learning_rate * self.batch_size / 256
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FinetuneOptions:
-        """Raises `TrainingError` for a key that this version does not know."""
+        """The options as `to_json` gave them. Raises `TrainingError` for an unknown field."""
         return options_from_json(cls, values)

@@ -1,4 +1,4 @@
-"""What a fine-tuning tells: a line an epoch, moments, pictures, and what it came to."""
+"""The log, progress, plots and report of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitmae_search.training.log import LineLog
+from vitmae_search.training.log import JsonLinesLog
 from vitmae_search.training.plots import draw_curves
 
 LOG_FILE = "log.jsonl"
@@ -17,10 +17,16 @@ CONFUSION_PICTURE = "confusion.png"
 
 @dataclass(frozen=True, slots=True)
 class EpochLine:
-    """One epoch. `loss` is the mean over its steps, with smoothed and mixed targets where there are any.
+    """One epoch.
 
-    `val_loss` is the cross-entropy and `accuracy` the share (0 to 1) of the photos held out that are
-    recognised; `rate` is the last step's greatest learning rate, `seconds` training over all resumes.
+    Attributes:
+        step: Steps done.
+        epoch: Passes over the training photos.
+        loss: Mean over the epoch's steps, with smoothed and mixed targets where the recipe has them.
+        val_loss: Cross-entropy of the validation photos.
+        accuracy: Share of the validation photos that are classified correctly, 0 to 1.
+        rate: The greatest learning rate of the last step.
+        seconds: Training time over all resumes.
     """
 
     step: int
@@ -32,8 +38,8 @@ class EpochLine:
     seconds: float
 
 
-class EpochLog(LineLog[EpochLine]):
-    """The log of a fine-tuning."""
+class EpochLog(JsonLinesLog[EpochLine]):
+    """The log of a fine-tuning run."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, EpochLine)
@@ -41,9 +47,17 @@ class EpochLog(LineLog[EpochLine]):
 
 @dataclass(frozen=True, slots=True)
 class FinetuneProgress:
-    """A moment. `share` is 0 to 1, `remaining` seconds; the last step's loss, the last epoch's accuracy."""
+    """The state of a run after a step.
 
-    share: float
+    Attributes:
+        fraction: How far the run is, 0 to 1.
+        epoch: Passes over the training photos.
+        loss: The last step's.
+        accuracy: The last epoch's; None before the first.
+        remaining: Seconds left at the pace so far.
+    """
+
+    fraction: float
     epoch: float
     loss: float
     accuracy: float | None
@@ -52,12 +66,27 @@ class FinetuneProgress:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneReport:
-    """What a run came to. `interrupted` says that it stopped early and can go on.
+    """The result of a run.
 
-    `accuracy` is that of the epoch whose model was kept, the best one on the photos held out (so a little
-    flattering), and `last_accuracy` the last epoch's; both None before the first. `not_validated` are
-    classes of which no photo was held out; `unlabelled` photos lay in no class's folder, `failed` could
-    not be read.
+    Attributes:
+        output: The run's folder.
+        mode: "probe" or "full".
+        pooling: "cls" or "mean".
+        model: The checkpoint that the run started from.
+        classes: Number of classes.
+        photos: Photos trained on.
+        validation_photos: Photos validated on.
+        failed: Photos that could not be decoded.
+        unlabelled: Photos without a class.
+        not_validated: Classes without a photo to validate on.
+        steps: Steps done.
+        epochs: Passes over the training photos.
+        accuracy: Of the epoch whose model was kept, the best one on the validation photos, so slightly
+            optimistic; None before the first.
+        best_epoch: That epoch.
+        last_accuracy: Of the last epoch.
+        seconds: Training time over all resumes.
+        interrupted: The run stopped early and can be resumed.
     """
 
     output: str
@@ -80,7 +109,12 @@ class FinetuneReport:
 
 
 def draw_log(lines: Sequence[EpochLine], folder: Path) -> None:
-    """Losses and accuracy by epoch, as PNGs in `folder`."""
+    """Draw losses and accuracy by epoch.
+
+    Args:
+        lines: The log.
+        folder: Where to write the PNG files.
+    """
     losses = {
         "training": [(line.epoch, line.loss) for line in lines],
         "validation": [(line.epoch, line.val_loss) for line in lines],

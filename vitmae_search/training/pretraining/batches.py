@@ -1,4 +1,4 @@
-"""Which photos a step of pretraining sees, and how they are cropped and masked."""
+"""The photos of each pretraining step, and how they are cropped, augmented and masked."""
 
 from __future__ import annotations
 
@@ -11,33 +11,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitmae_search.training.data.color_jitter import Looks, Turns, look_at, random_looks
-from vitmae_search.training.data.random_resized_crop import Crops, random_crops, resize_crops, rows_of
-from vitmae_search.training.data.sampler import EpochStream, Normalisation, step_seed
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.data.color_jitter import (
+    ColorJitter,
+    RotationSplit,
+    augment,
+    random_color_jitter,
+)
+from vitmae_search.training.data.normalize import Normalize
+from vitmae_search.training.data.random_resized_crop import Crops, random_crops, resize_crops, select_rows
+from vitmae_search.training.data.sampler import EpochSampler, step_seed
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.pretraining.photo_source import Photos, open_source
-from vitmae_search.training.transfer import send
+from vitmae_search.training.pretraining.photo_source import Photos, open_photo_source
+from vitmae_search.training.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is done to each of N photos: a crop, other colours if any, and the noise (N, L) that masks it."""
+    """One augmented view of each of N photos.
+
+    Attributes:
+        crops: A box for each photo.
+        noise: (N, L) float32 in [0, 1), by which patches are masked.
+        jitter: Rotation and color changes; None without them.
+    """
 
     crops: Crops
     noise: Tensor
-    looks: Looks | None
+    jitter: ColorJitter | None
 
-    def rows(self, rows: Tensor | slice) -> View:
-        looks = None if self.looks is None else rows_of(self.looks, rows)
-        return View(rows_of(self.crops, rows), self.noise[rows], looks)
+    def select(self, rows: Tensor | slice) -> View:
+        """The view of some of the photos."""
+        jitter = None if self.jitter is None else select_rows(self.jitter, rows)
+        return View(select_rows(self.crops, rows), self.noise[rows], jitter)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photos of a step as they are stored, (N, side, side, 3) uint8, and the views that are taken of them.
+    """The photos of a step, and the views to take of them.
 
-    One view, or with a contrastive loss two.
+    Attributes:
+        images: (N, side, side, 3) uint8, as they are stored.
+        views: One view, or two with a contrastive loss.
     """
 
     images: Tensor
@@ -51,12 +66,21 @@ class Batch:
         if parts == 1:
             return [self]
         ends = [0, *itertools.accumulate(map(len, np.array_split(np.arange(len(self)), parts)))]
-        pieces = [slice(*ends) for ends in itertools.pairwise(ends)]
-        return [Batch(self.images[rows], tuple(view.rows(rows) for view in self.views)) for rows in pieces]
+        slices = [slice(*ends) for ends in itertools.pairwise(ends)]
+        return [Batch(self.images[rows], tuple(view.select(rows) for view in self.views)) for rows in slices]
 
 
-class Batches:
-    """The endless stream of shuffled epochs, cut into batches."""
+class BatchLoader:
+    """The batches of a run, each a function of the seed and the step.
+
+    Args:
+        photos: The training data.
+        options: The run's options.
+        image_size: Height and width of the model's input, in pixels.
+        num_patches: Patches of an image.
+        normalize: Applied to the model's input.
+        distributed: Each process loads its own part of every batch.
+    """
 
     def __init__(
         self,
@@ -65,52 +89,56 @@ class Batches:
         *,
         image_size: int,
         num_patches: int,
-        normalise: Normalisation,
-        processes: Processes,
+        normalize: Normalize,
+        distributed: DistributedContext,
     ) -> None:
         self._options = options
         self._image_size = image_size
         self._num_patches = num_patches
-        self._normalise = normalise
-        self._device = processes.device
-        self._share = processes.share(options.batch_size)
-        self._stream = EpochStream(len(photos), options.seed)
-        self._source = open_source(photos, self._rows, options, self._device)
+        self._normalize = normalize
+        self._device = distributed.device
+        self._local = distributed.local_slice(options.batch_size)
+        self._sampler = EpochSampler(len(photos), options.seed)
+        self._source = open_photo_source(photos, self._step_rows, options, self._device)
 
     def at(self, step: int) -> Batch:
-        """What this process sees of step `step`."""
+        """This process's part of the batch of step `step`."""
         images = self._source.at(step)
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
         views = 2 if self._options.contrastive else 1
-        drawn = [self._view(images.shape[1:3], generator) for _ in range(views)]
-        return Batch(images, tuple(view.rows(self._share) for view in drawn))
+        drawn = [self._random_view(images.shape[1:3], generator) for _ in range(views)]
+        return Batch(images, tuple(view.select(self._local) for view in drawn))
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """pixel_values (V·N, 3, S, S) and noise (V·N, L), both float32, view after view, on the device."""
-        turns = tuple(None if view.looks is None else Turns.of(view.looks) for view in batch.views)
-        images, views, turns = send((batch.images, batch.views, turns), self._device)
-        pixels = [self._pixels(images, *pair) for pair in zip(views, turns, strict=True)]
-        return self._normalise(torch.cat(pixels)), torch.cat([view.noise for view in views])
+        """Apply the views on the device.
+
+        Returns:
+            pixel_values (V·N, 3, S, S) and noise (V·N, L), both float32, one view after another.
+        """
+        splits = tuple(None if view.jitter is None else RotationSplit.of(view.jitter) for view in batch.views)
+        images, views, splits = to_device((batch.images, batch.views, splits), self._device)
+        pixels = [self._pixels(images, view, split) for view, split in zip(views, splits, strict=True)]
+        return self._normalize(torch.cat(pixels)), torch.cat([view.noise for view in views])
 
     def close(self) -> None:
-        """End what works ahead."""
+        """Stop the processes that decode ahead."""
         self._source.close()
 
-    def _rows(self, step: int) -> NDArray[np.int64]:
+    def _step_rows(self, step: int) -> NDArray[np.int64]:
         size = self._options.batch_size
-        return self._stream.rows(step * size, size)[self._share]
+        return self._sampler.rows(step * size, size)[self._local]
 
-    def _view(self, shape: Sequence[int], generator: torch.Generator) -> View:
-        """For photos of this height and width, and for all processes, so that it does not matter how many."""
+    def _random_view(self, shape: Sequence[int], generator: torch.Generator) -> View:
+        """A view of the whole batch, so that it does not depend on the number of processes."""
         (height, width), options = shape, self._options
         count = options.batch_size
         crops = random_crops(
             count, height, width, scale=options.crop_scale, flip=options.flip, generator=generator
         )
         noise = torch.rand((count, self._num_patches), generator=generator)
-        return View(crops, noise, random_looks(count, generator) if options.contrastive else None)
+        return View(crops, noise, random_color_jitter(count, generator) if options.contrastive else None)
 
-    def _pixels(self, images: Tensor, view: View, turns: Turns | None) -> Tensor:
-        if view.looks is None:
+    def _pixels(self, images: Tensor, view: View, split: RotationSplit | None) -> Tensor:
+        if view.jitter is None:
             return resize_crops(images, view.crops, self._image_size)
-        return look_at(images, view.crops, view.looks, self._image_size, turns)
+        return augment(images, view.crops, view.jitter, self._image_size, split)

@@ -1,7 +1,7 @@
-"""Several threads share a batch, each with a part of it and a core of its own.
+"""Data-parallel threads on a CPU: each computes part of a batch on a core of its own.
 
-On a CPU that others use, too, this beats threads within each operation: those wait for the slowest one
-thousands of times a step, these once or twice.
+On a CPU that other programs use as well, this is faster than threads within each operation. Those wait for
+the slowest one thousands of times a step, these once or twice.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ M = TypeVar("M", bound=nn.Module)
 R = TypeVar("R")
 
 
-class Replicas(Generic[M]):
-    """`count` models that share one set of weights and have gradients of their own.
+class CPUReplicas(Generic[M]):
+    """Models that share their weights and have gradients of their own.
 
-    The first is `model` itself, which the optimiser steps; the others see its new weights at once.
+    Args:
+        model: The first replica, which the optimiser steps. The others see its new weights at once.
+        count: How many replicas.
     """
 
     def __init__(self, model: M, count: int) -> None:
-        self._models = [model] + [_sharing(model) for _ in range(count - 1)]
+        self._models = [model] + [_copy_sharing_weights(model) for _ in range(count - 1)]
         self._pool: ThreadPoolExecutor | None = None
         if count > 1:
             self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
@@ -37,38 +39,57 @@ class Replicas(Generic[M]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def each(self, work: Callable[[M, int], R], count: int) -> list[R]:
-        """What `work` makes of a model and each number below `count`, which the models share in turn."""
+    def map(self, work: Callable[[M, int], R], count: int) -> list[R]:
+        """Call `work` for each number below `count`, in parallel.
+
+        Args:
+            work: Takes a replica and the number.
+            count: How many calls; replica i makes those of i, i + len(self), ….
+
+        Returns:
+            The results in the order of the numbers.
+        """
         if self._pool is None:
             return [work(self._models[0], i) for i in range(count)]
         stride = len(self)
 
-        def turns(first: int) -> list[R]:
+        def run_replica(first: int) -> list[R]:
             return [work(self._models[first], i) for i in range(first, count, stride)]
 
-        done = list(self._pool.map(turns, range(stride)))
-        return [done[i % stride][i // stride] for i in range(count)]
+        results = list(self._pool.map(run_replica, range(stride)))
+        return [results[i % stride][i // stride] for i in range(count)]
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the first."""
+        """The parameters of the first replica."""
         return self._models[0].parameters()
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
+        """Clear the gradients of all replicas."""
         for model in self._models:
             model.zero_grad(set_to_none=True)
 
-    def add_gradients(self) -> None:
-        """Leave the sum of all gradients in the first model."""
+    def sum_gradients(self) -> None:
+        """Add the gradients of the other replicas to those of the first."""
         for parameters in zip(*(model.parameters() for model in self._models), strict=True):
             _add_gradients(parameters)
 
     def close(self) -> None:
+        """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
 
 def check_replicas(options: PretrainOptions, config: ViTMAEConfig, device: torch.device) -> None:
-    """Raises `ConfigError` where several replicas would not train as one model does."""
+    """Check that several replicas would train as one model does.
+
+    Args:
+        options: The run's options.
+        config: The model's configuration.
+        device: The device that trains.
+
+    Raises:
+        ConfigError: Several replicas on a GPU, of a compiled model, or with dropout.
+    """
     count = options.replicas
     if count > 1 and device.type != "cpu":
         raise ConfigError("replicas", count, f"must be 1 on {device.type}")
@@ -78,11 +99,11 @@ def check_replicas(options: PretrainOptions, config: ViTMAEConfig, device: torch
         raise ConfigError("replicas", count, "must be 1 with dropout: threads would share its random numbers")
 
 
-def _sharing(model: M) -> M:
-    twin = copy.deepcopy(model)
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        theirs.data = ours.data
-    return twin
+def _copy_sharing_weights(model: M) -> M:
+    replica = copy.deepcopy(model)
+    for shared, own in zip(model.parameters(), replica.parameters(), strict=True):
+        own.data = shared.data
+    return replica
 
 
 def _add_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -1,9 +1,7 @@
-"""The gradient of a batch's loss, whose parts are computed side by side or one after another.
+"""The gradient of a batch that is computed in parts, and the losses of steps.
 
-What an update came to, and what several came to together.
-
-It stays where it was computed until someone has to know: to read one number of a GPU is to wait until all is
-done that was asked of it, and until the next step is asked for it has nothing to do.
+The losses stay on the device until they are logged. Reading one number from a GPU waits until it has done
+everything queued, and it would then idle until the next step is queued.
 """
 
 from __future__ import annotations
@@ -14,41 +12,58 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from vitmae_search.training.distributed import Processes
+from vitmae_search.training.distributed import DistributedContext
 from vitmae_search.training.pretraining.batches import Batch
-from vitmae_search.training.pretraining.cpu_replicas import Replicas
-from vitmae_search.training.pretraining.losses import Objective, Outcome, contrast
+from vitmae_search.training.pretraining.cpu_replicas import CPUReplicas
+from vitmae_search.training.pretraining.losses import Objective, ObjectiveOutput, info_nce_gradients
 from vitmae_search.training.pretraining.options import PretrainOptions
 
 
 class Losses(NamedTuple):
-    """A batch's loss and, with a contrastive one, the terms that it is the weighted sum of."""
+    """A batch's loss and, with a contrastive loss, the terms that it is the weighted sum of."""
 
     loss: float
     reconstruction: float | None = None
     contrastive: float | None = None
 
 
-class Step(NamedTuple):
-    """One update."""
+class StepResult(NamedTuple):
+    """The losses and the gradient norm of one step."""
 
     losses: Losses
     gradient_norm: float
 
     def to_tuple(self) -> tuple[float | None, ...]:
-        """Loss, gradient norm, and the loss's terms."""
+        """Loss, gradient norm, reconstruction and contrastive loss, as the saved state has them."""
         return (self.losses.loss, self.gradient_norm, *self.losses[1:])
 
     @classmethod
-    def of(cls, loss: float, gradient_norm: float, *terms: float | None) -> Self:
-        """As `to_tuple` gives them; the terms may be left out."""
+    def from_tuple(cls, values: Sequence[float | None]) -> Self:
+        """The inverse of `to_tuple`; the two terms may be missing."""
+        loss, gradient_norm, *terms = values
+        assert loss is not None
+        assert gradient_norm is not None
         return cls(Losses(loss, *terms), gradient_norm)
 
 
-class Unread(NamedTuple):
-    """One update whose numbers are still on the device, all of them scalars.
+def mean_result(results: Sequence[StepResult]) -> StepResult:
+    """The mean of at least one step's results."""
+    columns = zip(*(result.to_tuple() for result in results), strict=True)
+    return StepResult.from_tuple([_mean(column) for column in columns])
 
-    `reconstruction` are parts of this process's share of it, and what each counts.
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+class PendingStep(NamedTuple):
+    """A step whose numbers are still on the device, all of them scalars.
+
+    Attributes:
+        reconstruction: Terms of this process's reconstruction loss, each with its weight.
+        contrastive: The contrastive loss of the whole batch.
+        gradient_norm: Norm of the whole batch's gradient.
     """
 
     reconstruction: Sequence[tuple[Tensor, float]]
@@ -56,21 +71,21 @@ class Unread(NamedTuple):
     gradient_norm: Tensor | None = None
 
 
-class Numbers(NamedTuple):
-    """As `Unread`, read: the reconstruction is the sum of the parts."""
+class StepScalars(NamedTuple):
+    """The numbers of a `PendingStep`, read, with the reconstruction terms summed up."""
 
     reconstruction: float
     contrastive: float | None
     gradient_norm: float
 
 
-def read_numbers(steps: Sequence[Unread]) -> list[Numbers]:
-    """In one copy from the device."""
+def fetch_scalars(steps: Sequence[PendingStep]) -> list[StepScalars]:
+    """Read the numbers of several steps in one copy from the device."""
     scalars = [scalar for step in steps for scalar in _scalars(step)]
     values = iter(torch.stack([scalar.float() for scalar in scalars]).tolist() if scalars else ())
     return [
-        Numbers(
-            sum(next(values) * share for _, share in step.reconstruction),
+        StepScalars(
+            sum(next(values) * weight for _, weight in step.reconstruction),
             None if step.contrastive is None else next(values),
             next(values),
         )
@@ -78,59 +93,58 @@ def read_numbers(steps: Sequence[Unread]) -> list[Numbers]:
     ]
 
 
-def _scalars(step: Unread) -> list[Tensor]:
+def _scalars(step: PendingStep) -> list[Tensor]:
     assert step.gradient_norm is not None
-    others = () if step.contrastive is None else (step.contrastive,)
-    return [*(part for part, _ in step.reconstruction), *others, step.gradient_norm]
+    contrastive = () if step.contrastive is None else (step.contrastive,)
+    return [*(term for term, _ in step.reconstruction), *contrastive, step.gradient_norm]
 
 
-def mean_step(steps: Sequence[Step]) -> Step:
-    """The mean of at least one."""
-    loss, norm, *terms = (_mean(column) for column in zip(*(s.to_tuple() for s in steps), strict=True))
-    assert loss is not None
-    assert norm is not None
-    return Step.of(loss, norm, *terms)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
-
-
-Forward = Callable[[Objective, Batch], Outcome]
+Forward = Callable[[Objective, Batch], ObjectiveOutput]
 
 
 class BatchGradient:
     """Computes the gradient of a batch in `accumulate` rounds, shared by all replicas and processes.
 
-    The contrastive loss is over the whole batch, too: with several rounds the projections are computed
-    first, without a graph, and again with it once the loss's gradient for each of them is known (GradCache,
-    Gao et al. 2021, arXiv 2101.06983). So however a batch is cut, its gradient is the same but for rounding.
+    The contrastive loss compares all photos of the batch. With several rounds this is GradCache (Gao et al.
+    2021, arXiv 2101.06983): the projections are computed first without a graph, then the loss and its
+    gradient with respect to them, and then each part again with a graph. So the gradient does not depend,
+    but for rounding, on how the batch is split.
+
+    Args:
+        replicas: The models that share the work.
+        forward: Computes the objective of part of a batch.
+        options: The run's options.
+        distributed: The processes that share the batch.
     """
 
     def __init__(
-        self, replicas: Replicas[Objective], forward: Forward, options: PretrainOptions, processes: Processes
+        self,
+        replicas: CPUReplicas[Objective],
+        forward: Forward,
+        options: PretrainOptions,
+        distributed: DistributedContext,
     ) -> None:
         self._replicas, self._forward = replicas, forward
-        self._options, self._processes = options, processes
+        self._options, self._distributed = options, distributed
 
-    def __call__(self, batch: Batch) -> Unread:
-        """Leave the gradient in the first replica's parameters. `batch` is this process's part of it."""
+    def __call__(self, batch: Batch) -> PendingStep:
+        """Leave the gradient in the first replica's parameters; `batch` is this process's part."""
         parts = batch.split(self._options.accumulate * len(self._replicas))
-        shares = [len(part) / self._options.batch_size for part in parts]
-        self._replicas.clear_gradients()
-        losses = (self._with_contrast if self._options.contrastive else self._alone)(parts, shares)
-        self._replicas.add_gradients()
-        self._processes.add_gradients(list(self._replicas.parameters()))
-        return losses
+        weights = [len(part) / self._options.batch_size for part in parts]
+        self._replicas.zero_grad()
+        backward = self._backward_both if self._options.contrastive else self._backward_reconstruction
+        step = backward(parts, weights)
+        self._replicas.sum_gradients()
+        self._distributed.sum_gradients(list(self._replicas.parameters()))
+        return step
 
-    def read(self, unread: Sequence[Unread]) -> list[Step]:
-        """What these steps came to, each a mean over the whole batch; waits for the device."""
-        numbers = read_numbers(unread)
-        reconstructed = self._processes.total([step.reconstruction for step in numbers])
+    def fetch(self, steps: Sequence[PendingStep]) -> list[StepResult]:
+        """The results of these steps, each a mean over the whole batch. Waits for the device."""
+        scalars = fetch_scalars(steps)
+        reconstructions = self._distributed.sum([step.reconstruction for step in scalars])
         return [
-            Step(self._losses(whole, step.contrastive), step.gradient_norm)
-            for whole, step in zip(reconstructed, numbers, strict=True)
+            StepResult(self._losses(reconstruction, step.contrastive), step.gradient_norm)
+            for reconstruction, step in zip(reconstructions, scalars, strict=True)
         ]
 
     def _losses(self, reconstruction: float, contrastive: float | None) -> Losses:
@@ -140,49 +154,50 @@ class BatchGradient:
         loss = options.contrastive * contrastive + options.reconstruction * reconstruction
         return Losses(loss, reconstruction if options.reconstruction else None, contrastive)
 
-    def _alone(self, parts: Sequence[Batch], shares: Sequence[float]) -> Unread:
+    def _backward_reconstruction(self, parts: Sequence[Batch], weights: Sequence[float]) -> PendingStep:
         def work(model: Objective, i: int) -> Tensor:
             loss = self._forward(model, parts[i]).reconstruction
             assert loss is not None
-            loss = loss * (shares[i] * self._options.reconstruction)
+            loss = loss * (weights[i] * self._options.reconstruction)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
-        return Unread([(loss, 1.0) for loss in self._replicas.each(work, len(parts))])
+        return PendingStep([(loss, 1.0) for loss in self._replicas.map(work, len(parts))])
 
-    def _with_contrast(self, parts: Sequence[Batch], shares: Sequence[float]) -> Unread:
+    def _backward_both(self, parts: Sequence[Batch], weights: Sequence[float]) -> PendingStep:
         options = self._options
-        outcomes = self._ahead(parts)
-        projections = [_projections(outcome) for outcome in outcomes]
-        contrastive, gradients = contrast(projections, options.temperature, self._processes)
+        outputs = self._forward_all(parts)
+        projections = [_projections(output) for output in outputs]
+        contrastive, gradients = info_nce_gradients(projections, options.temperature, self._distributed)
 
         def work(model: Objective, i: int) -> Tensor | None:
-            outcome = outcomes[i] if options.accumulate == 1 else self._forward(model, parts[i])
-            tensors: list[Tensor] = [_projections(outcome)]
-            seeds = [gradients[i] * options.contrastive]
-            if outcome.reconstruction is not None:
-                tensors.append(outcome.reconstruction)
-                seeds.append(torch.full_like(outcome.reconstruction, shares[i] * options.reconstruction))
-            torch.autograd.backward(tensors, seeds)
-            return None if outcome.reconstruction is None else outcome.reconstruction.detach()
+            output = outputs[i] if options.accumulate == 1 else self._forward(model, parts[i])
+            tensors: list[Tensor] = [_projections(output)]
+            tensor_gradients = [gradients[i] * options.contrastive]
+            if output.reconstruction is not None:
+                weight = weights[i] * options.reconstruction
+                tensors.append(output.reconstruction)
+                tensor_gradients.append(torch.full_like(output.reconstruction, weight))
+            torch.autograd.backward(tensors, tensor_gradients)
+            return None if output.reconstruction is None else output.reconstruction.detach()
 
-        done = zip(self._replicas.each(work, len(parts)), shares, strict=True)
-        return Unread([(loss, share) for loss, share in done if loss is not None], contrastive)
+        terms = zip(self._replicas.map(work, len(parts)), weights, strict=True)
+        return PendingStep([(loss, weight) for loss, weight in terms if loss is not None], contrastive)
 
-    def _ahead(self, parts: Sequence[Batch]) -> list[Outcome]:
-        """Every part's outcome; in several rounds without its graph, of which only one would fit."""
+    def _forward_all(self, parts: Sequence[Batch]) -> list[ObjectiveOutput]:
+        """The outputs of all parts; without graphs in several rounds, since only one graph fits in memory."""
         if self._options.accumulate == 1:
-            return self._replicas.each(lambda model, i: self._forward(model, parts[i]), len(parts))
+            return self._replicas.map(lambda model, i: self._forward(model, parts[i]), len(parts))
 
         @torch.no_grad()
-        def work(model: Objective, i: int) -> Outcome:
+        def work(model: Objective, i: int) -> ObjectiveOutput:
             return self._forward(model, parts[i])
 
         devices = [parameter.device for parameter in self._replicas.parameters() if parameter.is_cuda][:1]
-        with torch.random.fork_rng(devices):  # so that dropout, if any, is drawn again as it was
-            return self._replicas.each(work, len(parts))
+        with torch.random.fork_rng(devices):  # the second forward pass must draw the same dropout
+            return self._replicas.map(work, len(parts))
 
 
-def _projections(outcome: Outcome) -> Tensor:
-    assert outcome.projections is not None
-    return outcome.projections
+def _projections(output: ObjectiveOutput) -> Tensor:
+    assert output.projections is not None
+    return output.projections

@@ -1,4 +1,4 @@
-"""What a pretraining run is told: the paper's recipe as defaults, every choice an option. Torch-free."""
+"""Options and model presets of pretraining, without importing torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitmae_search.training.shared_options import options_from_json, require, require_shared
+from vitmae_search.training.shared_options import check_shared_options, options_from_json, require
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -42,9 +42,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
 
-
 CACHES = ("auto", "device", "host", "none")
-"""Where photos are kept: packed, in the device's memory or the host's; or nowhere, but decoded each time."""
+"""Where packed photos are kept: in the device's memory or the host's. "none" decodes files at every use."""
 
 _POSITIVE = (
     *("epochs", "batch_size", "learning_rate", "temperature"),
@@ -58,29 +57,46 @@ _NOT_NEGATIVE = (
 
 @dataclass(frozen=True, slots=True)
 class PretrainOptions:
-    """The recipe of He et al. 2022 (table 8): AdamW (0.9, 0.95), warm-up and cosine, crop and flip.
+    """Options of a pretraining run; the defaults are the recipe of He et al. 2022 (table 8).
 
-    `learning_rate` is the base rate: the rate in use is `learning_rate · batch_size / 256`.
-    `warmup` is the share of the training in which the rate rises linearly (the paper: 40 of 800 epochs).
-    `crop_scale` is the least and greatest area of a random crop, as a share of the picture.
-    `clip_norm` 0 leaves gradients as they are. `accumulate` computes the gradient of a batch, which stays
-    `batch_size` photos, in that many rounds, for less memory; `checkpoint_activations` computes activations
-    twice instead of keeping them. `ema` is the decay of a running mean of the weights, which is then what
-    the checkpoint holds; 0 is none. `precision` is "bf16" (autocast, fp32 weights), "fp32", or "auto",
-    and `attention` "eager", "sdpa" or "auto": a new run chooses by its device, and keeps that. `compiled`
-    compiles the layers before the first step; None does so on a GPU, and goes on without where torch cannot.
-    `max_minutes` of training time, over all resumes: the schedule then follows epochs or time, whichever
-    is further, so that the cosine always ends; such a run resumes without loss but not bit for bit.
-    `init` is the checkpoint that the weights come from, encoder and decoder: a bundled name, a path or a
-    hub id (default: drawn by `seed`).
-    `reconstruction` and `contrastive` weigh the masked patches' error and the contrastive loss between two
-    views of each photo, which at 0 is left out (see `objective`); `temperature` divides its similarities.
-    `stored_side` is the side at which photos are packed, 0 for the model's image size: twice that keeps
-    detail for the crops, in four times the space.
-    `cache` is one of `CACHES`, "auto" the device's memory where it is a GPU's with room enough, else the
-    host's; with "none", `workers` processes decode ahead, or at 0 the training itself does.
-    `save_minutes` between checkpoints; `log_every` steps between lines of the log; `threads` of torch on
-    the CPU, 0 for torch's own choice; `replicas` threads share each batch (see `replicas`).
+    Attributes:
+        epochs: Passes over the photos.
+        batch_size: Photos of a step, over all processes.
+        learning_rate: The base rate; the peak rate is `learning_rate · batch_size / 256`.
+        warmup: Share of the training in which the rate rises linearly (the paper: 40 of 800 epochs). After
+            that it follows half a cosine down to 0.
+        weight_decay: AdamW's, on all weights but norms, biases and tokens.
+        beta1: AdamW's.
+        beta2: AdamW's.
+        clip_norm: Greatest gradient norm; 0 for no clipping.
+        accumulate: Rounds in which the gradient of a batch is computed, to need less memory.
+        ema: Decay of a moving average of the weights, which is then what the checkpoint holds; 0 for none.
+        crop_scale: Least and greatest area of a random crop, as a share of the photo's.
+        flip: Mirror half of the crops.
+        stored_side: Side in pixels at which photos are packed; 0 for the model's image size. Twice that
+            keeps detail for small crops, in four times the space.
+        init: Checkpoint of the initial encoder and decoder: a bundled name, a path or a hub id. None for
+            random weights.
+        reconstruction: Weight of the masked patches' error.
+        contrastive: Weight of the contrastive loss between two views of each photo (see `losses`); 0 leaves
+            it out.
+        temperature: Divides the similarities of the contrastive loss.
+        precision: "bf16" (autocast, fp32 weights), "fp32", or "auto". A new run chooses by its device, and
+            keeps that when it is resumed.
+        attention: "eager", "sdpa" or "auto", chosen and kept like the precision.
+        seed: Determines everything random.
+        device: As for `choose_device`.
+        compiled: Compile the layers before the first step. None compiles on a GPU, and continues without
+            where torch cannot.
+        cache: One of `CACHES`. "auto" is the device's memory on a GPU with enough room, else the host's.
+        workers: Processes that decode ahead with the cache "none"; 0 decodes in the training process.
+        threads: Torch's threads on a CPU; 0 for torch's default.
+        replicas: Threads that share each batch on a CPU (see `cpu_replicas`).
+        checkpoint_activations: Recompute activations in the backward pass in place of storing them.
+        max_minutes: Training time over all resumes. The schedule then follows epochs or time, whichever is
+            further, so that the cosine always ends. Such a run resumes without loss but not bit for bit.
+        save_minutes: Between checkpoints.
+        log_every: Steps between lines of the log.
     """
 
     epochs: float = 100.0
@@ -126,19 +142,20 @@ class PretrainOptions:
         parts = self.replicas * self.accumulate
         require(parts <= self.batch_size, "batch_size", self.batch_size, f"is cut into {parts} parts")
         require(self.cache in CACHES, "cache", self.cache, f"is one of {', '.join(CACHES)}")
-        require_shared(self)
+        check_shared_options(self)
         if self.max_minutes is not None:
             require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")
 
     @property
     def peak_rate(self) -> float:
-        """The learning rate after the warm-up."""
+        """The learning rate after the warm-up, by the linear scaling rule (Goyal et al. 2017)."""
         return self.learning_rate * self.batch_size / 256
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PretrainOptions:
-        """Raises `TrainingError` for a key that this version does not know."""
+        """The options as `to_json` gave them. Raises `TrainingError` for an unknown field."""
         return options_from_json(cls, values)

@@ -13,22 +13,22 @@ import torch
 
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training.data.packed_photos import OnPacked, pack
-from vitmae_search.training.data.photo_files import LoosePhotos
-from vitmae_search.training.devices import settled
-from vitmae_search.training.distributed import Processes, join_processes
-from vitmae_search.training.init_weights import read_start, start_name
-from vitmae_search.training.pretraining.loop import Pretraining, PretrainProgress, PretrainReport
+from vitmae_search.training.data.photo_files import PhotoFilesDataset
+from vitmae_search.training.devices import resolve_auto
+from vitmae_search.training.distributed import DistributedContext, init_distributed
+from vitmae_search.training.init_weights import init_name, read_init_checkpoint
+from vitmae_search.training.pretraining.loop import PretrainLoop, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
 from vitmae_search.training.run_folder import (
     STATE_FILE,
-    damaged_run,
+    damaged_run_error,
     locked_folder,
     read_run,
     write_report,
     write_run,
 )
-from vitmae_search.training.shared_options import resumed
+from vitmae_search.training.shared_options import resume_options
 from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -53,67 +53,84 @@ def pretrain(
     on_progress: Callable[[PretrainProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> PretrainReport:
-    """Train a masked autoencoder on every photo under `folder`, into the folder `output`.
+    """Train a masked autoencoder on every photo under `folder` (He et al. 2022).
 
-    `model` holds fields of ViTMAEConfig (default: the preset "tiny" with norm_pix_loss), `options` those
-    of `PretrainOptions`. With the option `init` the weights and the configuration are a checkpoint's, and
-    `model` the fields that differ and change no weight: mask_ratio, norm_pix_loss.
+    If `output` holds a run, it is resumed with its own options; what is given must then agree. Processes
+    that were launched together (`torchrun`, `accelerate launch`) all call this and share each batch.
 
-    If `output` holds a run, it goes on where it stopped, with its own recipe; what is given must then
-    agree. `on_compiled` is told how many seconds the option `compiled` took. `output` becomes a checkpoint
-    for `from_pretrained`. Several processes that were launched together all call it, and share each batch
-    (`processes`).
+    Args:
+        folder: The photos, searched recursively.
+        output: The run's folder, which becomes a checkpoint for `from_pretrained`.
+        model: Fields of `ViTMAEConfig` (default: the preset "tiny" with norm_pix_loss). With the option
+            `init` the configuration is that checkpoint's, and `model` may change the fields that no weight
+            depends on: mask_ratio and norm_pix_loss.
+        options: Fields of `PretrainOptions`.
+        on_packed: Called while photos are packed.
+        on_compiled: Called with the seconds that compiling took.
+        on_progress: Called after each line of the log.
+        stop: Asked after every step; true saves a checkpoint and ends the run, which can be resumed.
 
-    Raises `TrainingError` for no photos, another recipe, a model that cannot be compiled, a loss that is
-    not finite, a disk that is full, or a second process in `output`, `ConfigError` for values out of range,
-    and `ModelError` for a checkpoint that cannot be read.
+    Raises:
+        TrainingError: There are no photos, `output` holds another run or is in use, the model cannot be
+            compiled, a loss is not finite, or the disk is full.
+        ConfigError: An option or a field of the model is out of range.
+        ModelError: The initial checkpoint cannot be read.
+        DeviceError: The device is not available, or has too little memory.
     """
     given = options or {}
-    processes = join_processes(str(given.get("device", "auto")))
-    with locked_folder(output) if processes.main else nullcontext(Path(output)) as place:
-        with processes.main_first():
-            run = _prepared(Path(folder), place, model, given, on_packed, processes)
-        report = run.run(on_compiled=on_compiled, on_progress=on_progress, stop=stop)
-        if processes.main:
-            write_report(place, asdict(report))
+    distributed = init_distributed(str(given.get("device", "auto")))
+    with locked_folder(output) if distributed.is_main else nullcontext(Path(output)) as run_folder:
+        with distributed.main_process_first():
+            loop = _make_loop(Path(folder), run_folder, model, given, on_packed, distributed)
+        report = loop.run(on_compiled=on_compiled, on_progress=on_progress, stop=stop)
+        if distributed.is_main:
+            write_report(run_folder, asdict(report))
         return report
 
 
-def _prepared(
+def _make_loop(
     folder: Path,
-    place: Path,
+    output: Path,
     model: Mapping[str, Any] | None,
     given: Mapping[str, Any],
     on_packed: OnPacked | None,
-    processes: Processes,
-) -> Pretraining:
-    recipe = _recipe(place, model, given)
+    distributed: DistributedContext,
+) -> PretrainLoop:
+    recipe = _recipe(output, model, given)
     config, options = recipe.model.config, recipe.options
     if options.threads:
         torch.set_num_threads(options.threads)
     side = _square_side(config)
-    photos = _photos(folder, place, options, options.stored_side or side, on_packed)
+    photos = _load_photos(folder, output, options, options.stored_side or side, on_packed)
     processor = ViTImageProcessor(
         size={"height": side, "width": side}, image_mean=recipe.mean, image_std=recipe.std
     )
-    if processes.count == 1:  # where a run goes on, the device is its own unless another was given
-        processes = Processes(choose_device(options.device))
-    run = Pretraining(recipe.model, processor, photos, place, options, processes)
-    if processes.main:
-        _write_run(place, folder, recipe, len(photos))
-    return run
+    if distributed.world_size == 1:  # a resumed run keeps its device unless another was given
+        distributed = DistributedContext(choose_device(options.device))
+    loop = PretrainLoop(recipe.model, processor, photos, output, options, distributed)
+    if distributed.is_main:
+        _write_run_file(output, folder, recipe, len(photos))
+    return loop
 
 
-def _photos(
-    folder: Path, place: Path, options: PretrainOptions, side: int, on_packed: OnPacked | None
+def _load_photos(
+    folder: Path, output: Path, options: PretrainOptions, side: int, on_packed: OnPacked | None
 ) -> Photos:
     if options.cache == "none":
-        return LoosePhotos.of_folder(folder, side)
-    return pack(folder, place / "photos", side=side, on_progress=on_packed)
+        return PhotoFilesDataset.of_folder(folder, side)
+    return pack(folder, output / "photos", side=side, on_progress=on_packed)
 
 
 def model_config(preset: str, **fields: Any) -> ViTMAEConfig:
-    """A configuration from a preset's name or the path of a config.json, with `fields` over it."""
+    """A model configuration.
+
+    Args:
+        preset: A name of `PRESETS`, or the path of a config.json.
+        fields: Override the preset's fields.
+
+    Raises:
+        ConfigError: There is no such preset or file, or a field is out of range.
+    """
     if preset in PRESETS:
         return ViTMAEConfig(**{**PRESETS[preset], "norm_pix_loss": True, **fields})
     if not Path(preset).is_file():
@@ -123,7 +140,7 @@ def model_config(preset: str, **fields: Any) -> ViTMAEConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """What is trained and how. `mean` and `std` are what the pixels are normalised by."""
+    """The initial model, the options, and the mean and deviation that normalise pixels."""
 
     model: ViTMAEForPreTraining
     options: PretrainOptions
@@ -131,58 +148,59 @@ class _Recipe:
     std: Sequence[float] = IMAGENET_STD
 
 
-def _recipe(place: Path, model: Mapping[str, Any] | None, given: Mapping[str, Any]) -> _Recipe:
-    """What `place` began with if it holds a run, else what was asked for."""
-    saved = read_run(place, KIND)
+def _recipe(output: Path, model: Mapping[str, Any] | None, given: Mapping[str, Any]) -> _Recipe:
+    """The recipe of the run in `output`, or a new one from what was given."""
+    saved = read_run(output, KIND)
     if given.get("init") is not None:
-        given = {**given, "init": start_name(given["init"])}
+        given = {**given, "init": init_name(given["init"])}
     if saved is None:
-        return _new_recipe(model, settled(PretrainOptions(**given)))
+        return _new_recipe(model, resolve_auto(PretrainOptions(**given)))
     try:
         config = ViTMAEConfig.from_dict(saved["model"])
         options = PretrainOptions.from_json(saved["options"])
         statistics = saved.get("image_mean", IMAGENET_MEAN), saved.get("image_std", IMAGENET_STD)
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged_run(place, error) from error
-    if model is not None and _asked(config if options.init else None, model) != config:
-        raise TrainingError(f"{place} holds a run of another model: choose another output folder")
-    options = resumed(options, given, str(place))
-    if options.init is None or (place / STATE_FILE).exists():
-        start = _drawn(config, options.seed)  # where there is a state, its weights take these ones' place
+        raise damaged_run_error(output, error) from error
+    if model is not None and _given_config(config if options.init else None, model) != config:
+        raise TrainingError(f"{output} holds a run of another model: choose another output folder")
+    options = resume_options(options, given, str(output))
+    if options.init is None or (output / STATE_FILE).exists():
+        initial = _random_init(config, options.seed)  # the weights of a saved state replace these
     else:
-        start = _started(replace(read_start(options.init), config=config), options.seed)
-    return _Recipe(start, options, *statistics)
+        checkpoint = replace(read_init_checkpoint(options.init), config=config)
+        initial = _from_checkpoint(checkpoint, options.seed)
+    return _Recipe(initial, options, *statistics)
 
 
 def _new_recipe(model: Mapping[str, Any] | None, options: PretrainOptions) -> _Recipe:
     if options.init is None:
         config = model_config("tiny") if model is None else ViTMAEConfig.from_dict(model)
-        return _Recipe(_drawn(config, options.seed), options)
-    checkpoint = read_start(options.init)
+        return _Recipe(_random_init(config, options.seed), options)
+    checkpoint = read_init_checkpoint(options.init)
     processor = ViTImageProcessor.for_checkpoint(checkpoint.files, checkpoint.config)
-    start = _started(checkpoint, options.seed, **(model or {}))
-    return _Recipe(start, options, processor.image_mean, processor.image_std)
+    initial = _from_checkpoint(checkpoint, options.seed, **(model or {}))
+    return _Recipe(initial, options, processor.image_mean, processor.image_std)
 
 
-def _drawn(config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
+def _random_init(config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return ViTMAEForPreTraining(config)
 
 
-def _started(checkpoint: Checkpoint, seed: int, **fields: Any) -> ViTMAEForPreTraining:
+def _from_checkpoint(checkpoint: Checkpoint, seed: int, **fields: Any) -> ViTMAEForPreTraining:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # for a decoder that the checkpoint lacks
         return ViTMAEForPreTraining.from_checkpoint(checkpoint, **fields)
 
 
-def _asked(start: ViTMAEConfig | None, model: Mapping[str, Any]) -> ViTMAEConfig:
-    """The configuration of these fields, which are a few of `start`'s where there is one."""
-    return ViTMAEConfig.from_dict(model) if start is None else start.with_overrides(model)
+def _given_config(base: ViTMAEConfig | None, model: Mapping[str, Any]) -> ViTMAEConfig:
+    """The configuration that `model` gives: all fields, or overrides of `base`."""
+    return ViTMAEConfig.from_dict(model) if base is None else base.with_overrides(model)
 
 
-def _write_run(place: Path, folder: Path, recipe: _Recipe, photos: int) -> None:
-    described = {
+def _write_run_file(output: Path, folder: Path, recipe: _Recipe, photos: int) -> None:
+    description = {
         "folder": str(folder.resolve()),
         "photos": photos,
         "model": recipe.model.config.to_dict(),
@@ -190,7 +208,7 @@ def _write_run(place: Path, folder: Path, recipe: _Recipe, photos: int) -> None:
         "image_std": list(recipe.std),
         "options": recipe.options.to_json(),
     }
-    write_run(place, KIND, described)
+    write_run(output, KIND, description)
 
 
 def _square_side(config: ViTMAEConfig) -> int:

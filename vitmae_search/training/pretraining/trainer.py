@@ -1,7 +1,4 @@
-"""What is trained, and how one update is made of a batch.
-
-The running mean of a model's weights, which is what a run with `ema` saves.
-"""
+"""One training step: gradient, optimiser, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -16,26 +14,31 @@ from torch import Tensor, nn
 
 from vitmae_search.errors import TrainingError
 from vitmae_search.training.data.sampler import step_seed
-from vitmae_search.training.devices import compiles, computing
-from vitmae_search.training.distributed import Processes
-from vitmae_search.training.optim import adamw, set_rate
-from vitmae_search.training.pretraining.batches import Batch, Batches
-from vitmae_search.training.pretraining.cpu_replicas import Replicas, check_replicas
-from vitmae_search.training.pretraining.grad_cache import BatchGradient, Step, Unread
-from vitmae_search.training.pretraining.losses import Objective, Outcome
+from vitmae_search.training.devices import precision_context, should_compile
+from vitmae_search.training.distributed import DistributedContext
+from vitmae_search.training.optim import adamw, set_learning_rate
+from vitmae_search.training.pretraining.batches import Batch, BatchLoader
+from vitmae_search.training.pretraining.cpu_replicas import CPUReplicas, check_replicas
+from vitmae_search.training.pretraining.grad_cache import BatchGradient, PendingStep, StepResult
+from vitmae_search.training.pretraining.losses import Objective, ObjectiveOutput
 from vitmae_search.training.pretraining.options import PretrainOptions
-from vitmae_search.training.run_folder import RunState
 from vitmae_search.vitmae import ViTMAEForPreTraining
 from vitmae_search.vitmae.layers import compile_layers
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
 
-class Average(Generic[M]):
-    """An exponential moving average (EMA) of the parameters of `model`, as a model of its own.
+class EMA(Generic[M]):
+    """An exponential moving average of a model's parameters, as a model of its own.
 
-    After update t = 0, 1, … the old average counts min(decay, (1 + t) / (10 + t)), so that the weights of
-    the beginning are soon forgotten, as in TensorFlow's ExponentialMovingAverage.
+    In update t = 0, 1, … the old average has the weight min(decay, (1 + t) / (10 + t)), so that the first
+    weights are soon forgotten, as in TensorFlow's `ExponentialMovingAverage`.
+
+    Args:
+        model: Its weights are the initial average.
+        decay: The weight of the old average, in [0, 1).
     """
 
     def __init__(self, model: M, decay: float) -> None:
@@ -44,52 +47,102 @@ class Average(Generic[M]):
 
     @torch.no_grad()
     def update(self, model: M, updates: int) -> None:
-        """`updates` came before this one."""
-        new = 1 - min(self._decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new)
+        """Include the current weights in the average.
+
+        Args:
+            model: The trained model.
+            updates: How many updates were made before this one.
+        """
+        new_weight = 1 - min(self._decay, (1 + updates) / (10 + updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new_weight)
 
 
-log = logging.getLogger(__name__)
+@dataclass(frozen=True, slots=True)
+class PretrainState:
+    """What a resume needs to continue a pretraining run exactly.
+
+    Attributes:
+        step: Steps done.
+        seconds: Training time so far.
+        pending: Results of steps since the last line of the log (see `StepResult.to_tuple`).
+        signature: Of the photos that were trained on.
+        model: The model's state dict.
+        optimizer: The optimiser's state dict.
+        projector: Of the contrastive loss.
+        average: The state dict of the averaged weights.
+    """
+
+    step: int
+    seconds: float
+    pending: list[tuple[Any, ...]]
+    signature: str
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    projector: dict[str, Any] | None = None
+    average: dict[str, Any] | None = None
 
 
 class Trainer:
-    """A model with its objective and its optimiser. `model` is trained in place."""
+    """A model with its objective and its optimiser.
+
+    Args:
+        model: Trained in place.
+        batches: The batches of every step.
+        options: The run's options.
+        distributed: The processes that train together.
+
+    Raises:
+        ConfigError: The options do not suit the model or the device.
+    """
 
     def __init__(
-        self, model: ViTMAEForPreTraining, batches: Batches, options: PretrainOptions, processes: Processes
+        self,
+        model: ViTMAEForPreTraining,
+        batches: BatchLoader,
+        options: PretrainOptions,
+        distributed: DistributedContext,
     ) -> None:
-        self._options, self._batches, self._processes = options, batches, processes
-        self._device = processes.device
+        self._options, self._batches, self._distributed = options, batches, distributed
+        self._device = distributed.device
         check_replicas(options, model.config, self._device)
         self._model = model.to(self._device).train()
         self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
         if options.checkpoint_activations:
             self._model.gradient_checkpointing_enable()
         self._objective = Objective(self._model, options).to(self._device).train()
-        self._average = Average(self._model, options.ema) if options.ema else None
-        self.compiled = compiles(self._device) if options.compiled is None else options.compiled
+        self._ema = EMA(self._model, options.ema) if options.ema else None
+        self.compiled = should_compile(self._device) if options.compiled is None else options.compiled
         if self.compiled:
             compile_layers(self._model)
-        self._replicas = Replicas(self._objective, options.replicas)
-        self._gradient = BatchGradient(self._replicas, self._forward, options, processes)
+        self._replicas = CPUReplicas(self._objective, options.replicas)
+        self._batch_gradient = BatchGradient(self._replicas, self._forward, options, distributed)
         self._optimizer = adamw(
             self._objective,
             rate=options.peak_rate,
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
-        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+        self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
 
     @property
-    def kept(self) -> ViTMAEForPreTraining:
-        """What the checkpoint holds: the model, or the average of its weights."""
-        return self._model if self._average is None else self._average.model
+    def checkpoint_model(self) -> ViTMAEForPreTraining:
+        """The model to save: the trained one, or the moving average of its weights."""
+        return self._model if self._ema is None else self._ema.model
 
     def compile(self, step: int) -> float:
-        """Compile what step `step` needs, by computing its gradient for nothing: the seconds that it took.
+        """Compile the layers by computing the gradient of one step, which is discarded.
 
-        Where that cannot be done here, raises `TrainingError` if it was asked for; else the log says so, and
-        the layers stay as they are.
+        Where torch cannot compile here and the option `compiled` was left open, the log says so and the
+        layers stay as they are.
+
+        Args:
+            step: The step that comes next.
+
+        Returns:
+            The seconds that it took.
+
+        Raises:
+            TrainingError: Torch cannot compile here and the option `compiled` asked for it.
         """
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
@@ -99,11 +152,11 @@ class Trainer:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            asked = self._options.compiled is not None
-            if asked and not isinstance(error, TorchDynamoException):
+            requested = self._options.compiled is not None
+            if requested and not isinstance(error, TorchDynamoException):
                 raise
             reason = " ".join(str(error).split("\n")[:2]).strip()
-            if asked:
+            if requested:
                 raise TrainingError(
                     f"the model cannot be compiled here ({reason}): leave --compile out"
                 ) from error
@@ -111,23 +164,23 @@ class Trainer:
             compile_layers(self._model, None)
         return time.perf_counter() - started
 
-    def gradient(self, step: int) -> Unread:
-        """What step `step` comes to, for `read`; its gradient is left for `update`."""
+    def gradient(self, step: int) -> PendingStep:
+        """Compute the gradient of step `step` for `update`; asynchronous on CUDA (see `fetch`)."""
         batch = self._batches.at(step)
         seed = step_seed(self._options.seed, step)
-        torch.manual_seed(seed + self._processes.index)  # for dropout, where the model has any
-        losses = self._gradient(batch)
-        return losses._replace(gradient_norm=self._clip())
+        torch.manual_seed(seed + self._distributed.rank)  # for dropout, where the model has any
+        pending = self._batch_gradient(batch)
+        return pending._replace(gradient_norm=self._clip_gradient())
 
-    def read(self, unread: Sequence[Unread]) -> list[Step]:
-        """What these steps came to; waits until the device has done them."""
-        return self._gradient.read(unread)
+    def fetch(self, steps: Sequence[PendingStep]) -> list[StepResult]:
+        """The results of these steps; waits for the device."""
+        return self._batch_gradient.fetch(steps)
 
-    def _clip(self) -> Tensor:
-        """The gradient's norm before it was clipped, if it is to be."""
-        norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+    def _clip_gradient(self) -> Tensor:
+        """Clip the gradient if the options say so, and return its norm before that."""
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         if self._options.clip_norm:
-            nn.utils.clip_grads_with_norm_(self._trained, self._options.clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self._options.clip_norm, norm)
         return norm
 
     @property
@@ -136,38 +189,43 @@ class Trainer:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def update(self, step: int, rate_factor: float) -> None:
-        """Move the weights along the gradient of step `step`, at this share of the peak rate."""
-        set_rate(self._optimizer, self._options.peak_rate * rate_factor)
+        """Run one optimizer step (asynchronous on CUDA).
+
+        Args:
+            step: The step whose gradient was computed.
+            rate_factor: The learning rate as a share of its peak.
+        """
+        set_learning_rate(self._optimizer, self._options.peak_rate * rate_factor)
         self._optimizer.step()
-        if self._average is not None:
-            self._average.update(self._model, step)
+        if self._ema is not None:
+            self._ema.update(self._model, step)
 
     def state(self) -> dict[str, Any]:
-        """The fields of `RunState` that are about weights."""
-        projector, average = self._objective.projector, self._average
+        """The fields of `PretrainState` that hold tensors."""
+        projector, ema = self._objective.projector, self._ema
         return {
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "projector": None if projector is None else projector.state_dict(),
-            "average": None if average is None else average.model.state_dict(),
+            "average": None if ema is None else ema.model.state_dict(),
         }
 
-    def restore(self, state: RunState) -> None:
-        """Go back to what `state` was called on."""
+    def restore(self, state: PretrainState) -> None:
+        """Load what `state` returned."""
         self._model.load_state_dict(state.model)
         self._optimizer.load_state_dict(state.optimizer)
         if self._objective.projector is not None and state.projector is not None:
             self._objective.projector.load_state_dict(state.projector)
-        if self._average is not None and state.average is not None:
-            self._average.model.load_state_dict(state.average)
+        if self._ema is not None and state.average is not None:
+            self._ema.model.load_state_dict(state.average)
 
     def close(self) -> None:
-        """End the threads and processes that helped."""
+        """Stop the replicas' threads and the decoding processes."""
         self._replicas.close()
         self._batches.close()
 
-    def _forward(self, model: Objective, part: Batch) -> Outcome:
+    def _forward(self, model: Objective, part: Batch) -> ObjectiveOutput:
         pixels, noise = self._batches.model_input(part)
-        with computing(self._device, self._options.precision):
-            outcome: Outcome = model(pixels, noise, len(part.views))
-        return outcome
+        with precision_context(self._device, self._options.precision):
+            output: ObjectiveOutput = model(pixels, noise, len(part.views))
+        return output

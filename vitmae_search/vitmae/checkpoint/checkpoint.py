@@ -1,6 +1,7 @@
-"""What a model's files hold: its configuration, and its weights under the hub's names.
+"""A checkpoint: a model's configuration, and its weights under the hub's names.
 
-What becomes of a checkpoint's names in a model that wants others.
+It is read from files, its configuration is inferred where no config.json says it, and its names are matched
+with those that a model has.
 """
 
 from __future__ import annotations
@@ -15,20 +16,34 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
-from vitmae_search.vitmae.checkpoint.keys import DECODER_LAYERS, ENCODER_LAYERS, Layout, to_hub_names
+from vitmae_search.vitmae.checkpoint.keys import (
+    CLASSIFIER,
+    DECODER_LAYERS,
+    ENCODER_LAYERS,
+    FC_NORM,
+    Layout,
+    to_hub_names,
+)
 from vitmae_search.vitmae.checkpoint.locate import CheckpointFiles
-from vitmae_search.vitmae.checkpoint.weights import read_weights
+from vitmae_search.vitmae.checkpoint.weights import read_json, read_weights
 from vitmae_search.vitmae.config import ViTConfig, ViTMAEConfig
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
-"""Attention heads by width, in the ViTs that have a name; weights alone do not tell."""
+"""Attention heads by width in the ViTs that have a name; weights alone do not say how many there are."""
 _DECODER_HEADS = {512: 16}
 _AUTHORS_EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was read. `state` is on the CPU, under the hub's names (`checkpoint_keys`)."""
+    """A checkpoint that was read.
+
+    Attributes:
+        files: Where it was read from.
+        config: Its configuration, from config.json or inferred from its weights.
+        state: The weights on the CPU, under the hub's names (`checkpoint.keys`).
+        layout: The names that the file has.
+    """
 
     files: CheckpointFiles
     config: ViTMAEConfig | ViTConfig
@@ -42,10 +57,18 @@ class Checkpoint:
 
 
 def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | ViTConfig | None = None) -> Checkpoint:
-    """Read a checkpoint. `config` overrides its config.json.
+    """Read a checkpoint in any of the layouts of `checkpoint.keys`.
 
-    A file without a config.json (the authors' are) tells its own shape, where its width is that of a
-    named ViT. Raises `CheckpointError` or `ConfigError`.
+    The shape is inferred from the weights where there is no config.json, as beside the authors' files, or
+    where it is timm's; this needs an encoder of the width of a named ViT.
+
+    Args:
+        files: What `find_checkpoint` found.
+        config: Used instead of the checkpoint's own configuration.
+
+    Raises:
+        CheckpointError: The weights cannot be read, are not a ViTMAE's, or do not tell their shape.
+        ConfigError: A field of config.json breaks a rule.
     """
     raw, arguments = read_weights(files.weights)
     try:
@@ -53,18 +76,38 @@ def read_checkpoint(files: CheckpointFiles, config: ViTMAEConfig | ViTConfig | N
     except CheckpointError as error:
         raise CheckpointError(f"{display_path(files.weights)}: {error}") from error
     if config is None:
-        config = (
-            ViTMAEConfig.from_json_file(files.config)
-            if files.config
-            else _infer_config(state, layout, arguments, files.weights)
-        )
+        values = read_json(files.config) if files.config else None
+        if values is not None and not is_timm_config(values):
+            config = ViTMAEConfig.from_dict(values)
+        else:
+            _check_timm_pooling(values or {}, state, files.weights)
+            config = _infer_config(state, layout, arguments, files.weights)
     return Checkpoint(files, config, state, layout)
+
+
+def is_timm_config(values: Mapping[str, Any]) -> bool:
+    """Whether a config.json is timm's, which names an architecture and does not say its shape."""
+    return "architecture" in values and "model_type" not in values
+
+
+def _check_timm_pooling(values: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `CheckpointError` where timm's config.json says a pooling that no model here has."""
+    found = "avg" if f"{FC_NORM}.weight" in state else "token"
+    pooling = values.get("global_pool", found)
+    if f"{CLASSIFIER}.weight" in state and pooling != found:
+        where, norm = display_path(path), "with" if found == "avg" else "without"
+        raise CheckpointError(
+            f"{where}: its classifier pools by {pooling!r} {norm} fc_norm; no model here does."
+        )
 
 
 def _infer_config(
     state: Mapping[str, Tensor], layout: Layout, arguments: Mapping[str, Any], path: Path
 ) -> ViTMAEConfig:
-    """The configuration that weights alone imply. `arguments` are the authors' training options."""
+    """The configuration that weights alone imply. `arguments` are the authors' training options.
+
+    A classifier's number of labels and pooling go to `extra`, where those of a config.json are too.
+    """
     where = display_path(path)
     try:
         fields = {**_infer_encoder(state), **_infer_decoder(state)}
@@ -76,12 +119,12 @@ def _infer_config(
     fields["norm_pix_loss"] = bool(arguments.get("norm_pix_loss", False))
     fields["mask_ratio"] = float(arguments.get("mask_ratio", 0.75))
     if None in fields.values():
-        asked = json.dumps({name: "?" if value is None else value for name, value in fields.items()})
+        needed = json.dumps({name: "?" if value is None else value for name, value in fields.items()})
         raise CheckpointError(
             f"{where} has no config.json beside it, and its weights do not tell how many attention heads it "
-            f'has; put one there that holds this, with a number for each "?": {asked}'
+            f'has; put one there that holds this, with a number for each "?": {needed}'
         )
-    return ViTMAEConfig(**fields)
+    return ViTMAEConfig(**fields, extra=_infer_classifier(state))
 
 
 def _infer_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -102,6 +145,7 @@ def _infer_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _infer_decoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The decoder's fields, none for an encoder alone; None for what weights do not tell."""
     embed = state.get("decoder.decoder_embed.weight")
     if embed is None:
         return {}
@@ -114,7 +158,17 @@ def _infer_decoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _infer_classifier(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields of `ViTConfig` that the head implies; none without a head."""
+    weight = state.get(f"{CLASSIFIER}.weight")
+    if weight is None or weight.ndim != 2:
+        return {}
+    pooling = {"global_pool": "avg"} if f"{FC_NORM}.weight" in state else {}
+    return {"num_labels": weight.shape[0], **pooling}
+
+
 def _depth(state: Mapping[str, Tensor], stack: str) -> int:
+    """How many layers a stack has."""
     numbers = {key[len(stack) + 1 :].split(".")[0] for key in state if key.startswith(f"{stack}.")}
     return len(numbers)
 
@@ -125,9 +179,12 @@ Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class LoadingInfo:
-    """What loading did: names newly made, names that found no place, and names of other shapes.
+    """What loading did with each name that was not simply loaded. All are the hub's names.
 
-    All are the hub's names (`checkpoint_keys`). Those of other shapes are newly made too, and not in `new`.
+    Attributes:
+        new: Parameters of the model that the checkpoint lacks, newly made.
+        unused: Tensors of the checkpoint that the model has no place for.
+        mismatched: Parameters whose shapes differ, newly made too, and not in `new`.
     """
 
     new: tuple[str, ...]
@@ -151,37 +208,75 @@ def match_names(
     *,
     ignore_mismatched_sizes: bool = False,
 ) -> LoadingInfo:
-    """Which of the `expected` names the checkpoint gives, and which are to be newly made.
+    """Find which of a model's parameters a checkpoint gives, and which are to be newly made.
 
-    A group of names that starts with one of `newly_made` (a head's) may be missing as a whole. Raises
-    `CheckpointError` for anything else that is missing, for layers beyond the configuration's, and, unless
-    they are ignored, for tensors of other shapes.
+    Args:
+        expected: The shape of each parameter and table of the model, by the hub's name.
+        checkpoint: The checkpoint.
+        newly_made: Beginnings of names, one for each head. The checkpoint may lack all names of a head.
+        ignore_mismatched_sizes: Make parameters of other shapes anew, rather than refuse them.
+
+    Raises:
+        CheckpointError: Anything else is missing or is not floating point, the checkpoint has more layers
+            than the configuration, or shapes differ.
     """
     state, where = checkpoint.state, display_path(checkpoint.files.weights)
     missing = [name for name in expected if name not in state]
-    absent = tuple(head for head in newly_made if not any(name.startswith(head) for name in state))
-    needed = [name for name in missing if not name.startswith(absent)]
-    if needed:
-        raise CheckpointError(f"{where} lacks {_some(needed)}, which its configuration calls for.")
-    stacks = [s for s in (ENCODER_LAYERS, DECODER_LAYERS) if any(name.startswith(s) for name in expected)]
-    surplus = sorted(n for n in state if n.startswith(tuple(stacks)) and n not in expected)
-    if surplus:
-        raise CheckpointError(f"{where} has {_some(surplus)}, for which its configuration has no place.")
-    wrong = [
+    _check_missing(missing, checkpoint, newly_made)
+    _check_surplus(expected, checkpoint)
+    for name in expected:
+        if name in state and not state[name].is_floating_point():
+            raise CheckpointError(f"{where}: {name} is {state[name].dtype}, not floating point.")
+    mismatched = [
         (name, tuple(state[name].shape), tuple(shape))
         for name, shape in expected.items()
         if name in state and state[name].shape != shape
     ]
-    if wrong and not ignore_mismatched_sizes:
-        sizes = [f"{name} is {found} and should be {wanted}" for name, found, wanted in wrong]
-        raise CheckpointError(f"{where} does not have its configuration's sizes: {_some(sizes)}.")
-    return LoadingInfo(tuple(missing), tuple(sorted(state.keys() - expected.keys())), tuple(wrong))
+    if mismatched and not ignore_mismatched_sizes:
+        sizes = [f"{name} is {found} and should be {wanted}" for name, found, wanted in mismatched]
+        raise CheckpointError(f"{where} does not have its configuration's sizes: {_shorten(sizes)}.")
+    return LoadingInfo(tuple(missing), tuple(sorted(state.keys() - expected.keys())), tuple(mismatched))
+
+
+def _check_missing(missing: list[str], checkpoint: Checkpoint, newly_made: Collection[str]) -> None:
+    """Raise `CheckpointError` for missing names that do not make a whole head."""
+    state, where = checkpoint.state, display_path(checkpoint.files.weights)
+    absent = tuple(head for head in newly_made if not any(name.startswith(head) for name in state))
+    needed = [name for name in missing if not name.startswith(absent)]
+    if "vit.layernorm.weight" in needed and f"{FC_NORM}.weight" in state:
+        raise CheckpointError(
+            f"{where} is a classifier of the mean of its patch tokens: it has fc_norm in place of the "
+            'encoder\'s final norm. Load it as ViTForImageClassification, with global_pool="avg".'
+        )
+    if needed:
+        raise CheckpointError(f"{where} lacks {_shorten(needed)}, which its configuration calls for.")
+
+
+def _check_surplus(expected: Collection[str], checkpoint: Checkpoint) -> None:
+    """Raise `CheckpointError` for parameters in layers that the model has not, or not in this form."""
+    stacks = [s for s in (ENCODER_LAYERS, DECODER_LAYERS) if any(name.startswith(s) for name in expected)]
+    surplus = sorted(
+        name
+        for name, value in checkpoint.state.items()
+        if name.startswith(tuple(stacks)) and name not in expected and value.is_floating_point()
+    )
+    if surplus:
+        where = display_path(checkpoint.files.weights)
+        raise CheckpointError(f"{where} has {_shorten(surplus)}, for which its configuration has no place.")
 
 
 def choose_dtype(wanted: torch.dtype | str | None, checkpoint: Checkpoint) -> torch.dtype:
-    """A dtype or its name; "auto" is the file's own, None is float32. Raises `ConfigError` for others."""
+    """Choose the dtype that weights are loaded as.
+
+    Args:
+        wanted: A floating point dtype or its name; "auto" for the file's own, None for float32.
+        checkpoint: The checkpoint.
+
+    Raises:
+        ConfigError: It is anything else.
+    """
     if wanted == "auto":
-        return next(iter(checkpoint.state.values())).dtype
+        return next(value.dtype for value in checkpoint.state.values() if value.is_floating_point())
     if isinstance(wanted, str):
         wanted = getattr(torch, wanted.removeprefix("torch."), wanted)
     wanted = torch.float32 if wanted is None else wanted
@@ -190,6 +285,7 @@ def choose_dtype(wanted: torch.dtype | str | None, checkpoint: Checkpoint) -> to
     return wanted
 
 
-def _some(names: list[str], limit: int = 3) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+def _shorten(names: list[str], limit: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,12 +1,17 @@
-"""Names of weights: four layouts, brought to the hub's.
+"""Names of weights: each known layout is recognised and renamed to the hub's.
 
-- **hub**: `vit.encoder.layer.N.attention.attention.query`, ..., `decoder.decoder_layers.N...`. The one
-  that is written, and the one that the modules here have in memory.
+- **hub**: `vit.encoder.layer.N.attention.attention.query`, ..., `decoder.decoder_layers.N...`. This is the
+  layout that is written, and the one that the modules of this package have in memory.
 - **saved by transformers 5**: the same, with the decoder's layers under `decoder.decoder_encoder.layer.N`.
 - **transformers 5 in memory**: `vit.layers.N.attention.q_proj`, `.mlp.fc1`, ...
-- **authors**: `blocks.N.attn.qkv`, `patch_embed.proj`, `decoder_blocks.N...` (`facebookresearch/mae`).
+- **authors**: `blocks.N.attn.qkv`, `patch_embed.proj`, `decoder_blocks.N...` (`facebookresearch/mae`). They
+  took the encoder's names from timm, whose `VisionTransformer` has the same ones.
 
 A bare encoder has no `vit.` prefix.
+
+The authors' classifiers have a `head`: a linear map, or after a linear probe (MAE paper, section A.1) a
+batch norm and a linear map, which are folded into one. With `--global_pool` an `fc_norm` comes before it,
+as in timm with `global_pool="avg"`: the head then reads the mean of the patch tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ from vitmae_search.errors import CheckpointError
 
 ENCODER_LAYERS = "vit.encoder.layer"
 DECODER_LAYERS = "decoder.decoder_layers"
+CLASSIFIER = "classifier"
+FC_NORM = "fc_norm"
+"""The layer norm between the mean of the patch tokens and the classifier."""
 
 
 class Layout(Enum):
@@ -56,7 +64,7 @@ _MARKERS: dict[Layout, tuple[str, ...]] = {
     ),
     Layout.HUB: (*_EMBEDDINGS, *_HUB_LAYER),
 }
-"""Keys that must all be there, the prefix `vit.` aside. The first layout that has them is the one."""
+"""Names that each layout must have, without the prefix `vit.`. The first that has all of them is chosen."""
 
 _STACKS = {
     "encoder.layer": ENCODER_LAYERS,
@@ -82,14 +90,20 @@ _STEMS = {
     "pos_embed": "vit.embeddings.position_embeddings",
     "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",
     "norm": "vit.layernorm",
+    "fc_norm": FC_NORM,
+    "head": CLASSIFIER,
     "mask_token": "decoder.mask_token",
     "decoder_pos_embed": "decoder.decoder_pos_embed",
     "decoder_embed": "decoder.decoder_embed",
     "decoder_norm": "decoder.decoder_norm",
     "decoder_pred": "decoder.decoder_pred",
 }
-_IN_LAYER = re.compile(rf"({'|'.join(map(re.escape, _STACKS))})\.(\d+)\.(.+)\.(weight|bias)")
-_FUSED = re.compile(r"(.+)\.attn\.qkv\.(weight|bias)")
+_IN_LAYER = re.compile(rf"({'|'.join(map(re.escape, _STACKS))})\.(\d+)\.(.+)")
+_FUSED_QKV = re.compile(r"(.+)\.attn\.qkv\.(weight|bias)")
+_OTHER_TOKENS = ("reg_token", "dist_token", "norm_pre.", "attn_pool.", "pre_logits.", "head_dist.")
+"""Parts of timm's other vision transformers that change what the encoder or the head computes."""
+_PROBE_EPS = 1e-6
+"""The epsilon of the authors' batch norm before the head of a linear probe; no file says it."""
 
 
 def detect_layout(keys: Iterable[str]) -> Layout:
@@ -103,36 +117,46 @@ def detect_layout(keys: Iterable[str]) -> Layout:
 
 
 def to_hub_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Layout]:
-    """A state dict under the hub's names, encoder under `vit.`, and the layout that it had.
+    """A state dict under the hub's names, with the encoder under `vit.`, and the layout that it had.
 
-    Names that belong to none of the layouts' parts (a classifier's head, say) stay as they are.
+    Names that belong to no part of their layout stay as they are. Raises `CheckpointError` for names of no
+    known layout, and for parts of other vision transformers.
     """
     if all(key.startswith("module.") for key in state):  # saved from DistributedDataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     layout = detect_layout(state)
-    split = _split_qkv(state) if layout is Layout.AUTHORS else state
-    return {_hub_name(key, layout): value for key, value in split.items()}, layout
+    if layout is Layout.AUTHORS:
+        other = sorted(key for key in state if key.startswith(_OTHER_TOKENS))
+        if other:
+            raise CheckpointError(f"the weights have {other[0]}, a part that a plain ViT does not have")
+        state = _fold_probe(_split_qkv(state))
+    return {_hub_name(key, layout): value for key, value in state.items()}, layout
 
 
 def _hub_name(key: str, layout: Layout) -> str:
     bare = key.removeprefix("vit.")
     in_layer = _IN_LAYER.fullmatch(bare)
     if in_layer:
-        stack, number, part, kind = in_layer.groups()
-        return f"{_STACKS[stack]}.{number}.{_PARTS.get(part, part)}.{kind}"
+        stack, number, name = in_layer.groups()
+        part, dot, kind = _split_kind(name)
+        return f"{_STACKS[stack]}.{number}.{_PARTS.get(part, part)}{dot}{kind}"
     if layout is Layout.AUTHORS:
-        stem, dot, kind = bare.rpartition(".")
-        if kind not in ("weight", "bias"):
-            stem, dot, kind = bare, "", ""
+        stem, dot, kind = _split_kind(bare)
         return f"{_STEMS[stem]}{dot}{kind}" if stem in _STEMS else key
     return f"vit.{bare}" if bare.startswith(("embeddings.", "layernorm.", "pooler.")) else key
 
 
+def _split_kind(name: str) -> tuple[str, str, str]:
+    """Split "a.b.weight" into "a.b", "." and "weight"; a name without weight or bias stays whole."""
+    stem, dot, kind = name.rpartition(".")
+    return (stem, dot, kind) if kind in ("weight", "bias") else (name, "", "")
+
+
 def _split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' fused projection, (3·D, D) or (3·D,), as three."""
+    """The authors' fused projection, (3·D, D) or (3·D,), as query, key and value."""
     split = {}
     for key, value in state.items():
-        fused = _FUSED.fullmatch(key)
+        fused = _FUSED_QKV.fullmatch(key)
         if not fused:
             split[key] = value
             continue
@@ -140,3 +164,27 @@ def _split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, third in zip("qkv", value.chunk(3), strict=True):
             split[f"{block}.attention.{name}_proj.{kind}"] = third
     return split
+
+
+def _fold_probe(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A linear probe's `head.0` (batch norm) and `head.1` (linear) as the one linear `head` they are.
+
+    In evaluation the batch norm is (x - mean) / √(variance + ε), times `head.0.weight` and plus
+    `head.0.bias` where it has them (the authors' has not). Computed in float64.
+    """
+    needed = ("head.0.running_mean", "head.0.running_var", "head.1.weight")
+    if not state.keys() >= set(needed):
+        return state
+    mean, variance, weight = (state[name].double() for name in needed)
+    scale = (variance + _PROBE_EPS).rsqrt()
+    if "head.0.weight" in state:
+        scale = scale * state["head.0.weight"].double()
+    shift = -mean * scale
+    if "head.0.bias" in state:
+        shift = shift + state["head.0.bias"].double()
+    bias = weight @ shift
+    if "head.1.bias" in state:
+        bias = bias + state["head.1.bias"].double()
+    others = {key: value for key, value in state.items() if not key.startswith(("head.0.", "head.1."))}
+    dtype = state["head.1.weight"].dtype
+    return {**others, "head.weight": (weight * scale).to(dtype), "head.bias": bias.to(dtype)}

@@ -1,4 +1,4 @@
-"""What adapting to a person's photos came to: how often a changed photo was found, before and after."""
+"""What adapting to a person's photos achieved: how often a changed photo was found, before and after."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import streamlit as st
 
 from vitmae_search.errors import display_path
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.web.components import plain_text
 
-CHANGES = {
+CHANGE_TITLES = {
     "crop-40": "cropped to 40 % of its area",
     "crop-80": "cropped to 80 % of its area",
     "rotated+15": "turned left by 15°",
@@ -25,21 +25,21 @@ CHANGES = {
 }
 
 
-def verdict(report: Mapping[str, object]) -> str:
-    """In a few words whether it was kept, and what it gained."""
-    before, after = recall(report, "before", "all"), recall(report, "after", "all")
+def summary(report: Mapping[str, object]) -> str:
+    """In a few words whether the new projection was kept, and what it gained."""
+    before, after = recall_at_1(report, "before", "all"), recall_at_1(report, "after", "all")
     found = "" if before is None or after is None else f" ({before:.1%} found before, {after:.1%} after)"
     if not report.get("kept"):
         return f"nothing was changed, as it was not better beyond chance{found}"
     return f"searches use the new space {report.get('space')}, which is better{found}"
 
 
-def latest(runs: Iterable[Run]) -> None:
-    """The comparison of the newest run that adapted, kind by kind; nothing where there is none."""
+def show_latest(runs: Iterable[JobRecord]) -> None:
+    """Show the comparison of the newest run that adapted; nothing where there is none."""
     run = next((run for run in runs if run.kind == "adapt" and run.state == "done" and run.report), None)
     if run is None or run.report is None:
         return
-    rows = comparison(run.report)
+    rows = comparison_rows(run.report)
     if rows:
         with st.expander("What adapting did"):
             folder = display_path(str(run.arguments.get("folder")))
@@ -48,22 +48,28 @@ def latest(runs: Iterable[Run]) -> None:
                 "originals. How often the right one came first:"
             )
             plain_text.table(("The photo is", "Before", "After"), rows)
-            plain_text.hint(plain_text.sentence(verdict(run.report)))
+            plain_text.hint(plain_text.as_sentence(summary(run.report)))
 
 
-def comparison(report: Mapping[str, object]) -> list[tuple[str, str, str]]:
-    """Each kind of change with the shares that were found first, for people."""
+def comparison_rows(report: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """(change, before, after) for each kind of change: how often the right photo came first, as text."""
     kinds = report.get("before")
     rows = []
     for kind in kinds if isinstance(kinds, dict) else ():
-        before, after = recall(report, "before", kind), recall(report, "after", kind)
+        before, after = recall_at_1(report, "before", kind), recall_at_1(report, "after", kind)
         if before is not None and after is not None:
-            rows.append((CHANGES.get(kind, display_path(kind)), f"{before:.1%}", f"{after:.1%}"))
+            rows.append((CHANGE_TITLES.get(kind, display_path(kind)), f"{before:.1%}", f"{after:.1%}"))
     return rows
 
 
-def recall(report: Mapping[str, object], when: str, kind: str) -> float | None:
-    """The share, 0 to 1, of photos changed in this way that were found first."""
+def recall_at_1(report: Mapping[str, object], when: str, kind: str) -> float | None:
+    """The share, 0 to 1, of changed photos whose original was found first; None where it is not known.
+
+    Args:
+        report: What `adapt` reported.
+        when: "before" or "after".
+        kind: The kind of change, or "all".
+    """
     found: object = report
     for name in (when, kind, "value"):
         found = found.get(name) if isinstance(found, dict) else None

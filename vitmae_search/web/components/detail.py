@@ -1,4 +1,4 @@
-"""One photo, large, with what is known of it."""
+"""The dialog of one photo: large, with its facts, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from vitmae_search.errors import display_path
 from vitmae_search.records import Photo, Tag
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.grid import photo_name
-from vitmae_search.web.components.query_picker import ask_photo
+from vitmae_search.web.components.query_picker import set_query_photo
 from vitmae_search.web.server.session import library
 
 
 @st.dialog("Photo", width="medium")
 def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...] = ()) -> None:
-    """A dialog with the photo, its facts, and what can be done with it."""
+    """Open the dialog.
+
+    Args:
+        photo_id: The photo.
+        score: Its score in the search that found it.
+        copies: The paths of its copies.
+    """
     photo = library().photo(photo_id)
     if photo is None:
         plain_text.notice("This photo is not in the library any more.", "problem")
@@ -29,20 +35,26 @@ def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...
         f'<img src="{address}" alt="{escape(photo_name(photo), quote=True)}"></a>'
     )
     _actions(photo)
-    plain_text.facts(facts_of(photo, score, copies) + tag_facts(library().tags(photo.photo_id)))
+    plain_text.facts(photo_facts(photo, score, copies) + tag_facts(library().tags(photo.photo_id)))
 
 
 def _actions(photo: Photo) -> None:
     with st.container(horizontal=True):
         if st.button("More like this", icon=":material/search:", type="primary", key="vs_detail_similar"):
-            ask_photo(photo.photo_id)
+            set_query_photo(photo.photo_id)
             st.rerun()
         if st.button("What the model sees", icon=":material/grid_view:", key="vs_detail_reconstruct"):
             st.switch_page("pages/reconstructions.py", query_params={"photo": str(photo.photo_id)})
 
 
-def facts_of(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Names and values, only those that are known."""
+def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(name, value) of what is known of a photo.
+
+    Args:
+        photo: The photo.
+        score: Its score in the search that found it.
+        copies: The paths of its copies.
+    """
     meta = photo.metadata
     rows = [("File", display_path(photo.path))]
     rows += [("Also at", display_path(copy)) for copy in copies]
@@ -63,16 +75,17 @@ def facts_of(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list
 
 
 def tag_facts(tags: Sequence[Tag]) -> list[tuple[str, str]]:
-    """What each classifier says, with how sure it is; its name only where there is another."""
-    said: dict[str, list[str]] = {}
+    """(name, value): the tags of each classifier with their confidence."""
+    texts: dict[str, list[str]] = {}
     for tag in tags:
-        said.setdefault(tag.classifier, []).append(f"{display_path(tag.name)} ({tag.confidence:.0%})")
-    names = ["Tags"] if len(said) == 1 else [f"Tags by {display_path(name)}" for name in said]
-    return [(name, ", ".join(words)) for name, words in zip(names, said.values(), strict=True)]
+        texts.setdefault(tag.classifier, []).append(f"{display_path(tag.name)} ({tag.confidence:.0%})")
+    # A single classifier need not be named.
+    names = ["Tags"] if len(texts) == 1 else [f"Tags by {display_path(name)}" for name in texts]
+    return [(name, ", ".join(found)) for name, found in zip(names, texts.values(), strict=True)]
 
 
 def file_size(size: int) -> str:
-    """Bytes for people: 812 kB, 3.4 MB."""
+    """A size in bytes as people read it: 812 kB, 3.4 MB."""
     if size < 1000:
         return f"{size} bytes"
     for unit in ("kB", "MB", "GB"):

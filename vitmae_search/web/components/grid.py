@@ -1,4 +1,4 @@
-"""The grid of photos: one component, so that a page of a hundred is one message of a few kilobytes.
+"""The grid of photos: one component, so that a page of a hundred is a single message of a few kilobytes.
 
 The pictures come from `/thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it large;
 the lens in its corner searches for more like it.
@@ -32,21 +32,41 @@ def photo_name(photo: Photo) -> str:
 
 
 def thumb_url(photo: Photo) -> str:
-    """The digest's start makes the address change with the content, so a browser may keep it for ever."""
+    """The address of a thumbnail. It changes with the content, so that a browser may cache it for ever."""
     return f"/thumb/{photo.photo_id}?v={photo.digest[:12]}"
 
 
-Act = Callable[[int], None]
-"""What to do with a photo's id, before the page is drawn anew."""
+PhotoAction = Callable[[int], None]
+"""Called with a photo's id, before the page is drawn anew."""
 
 
-def photo_grid(photos: Sequence[Photo], *, key: str, label: str, on_pick: Act, small: bool = False) -> None:
-    """A grid to pick from."""
+def photo_grid(
+    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, small: bool = False
+) -> None:
+    """A grid to pick a photo from.
+
+    Args:
+        photos: The photos.
+        key: The component's key in the session.
+        label: What the grid shows, for screen readers.
+        on_pick: Called with the photo that the visitor taps.
+        small: Small tiles.
+    """
     _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
 
 
-def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: Act) -> int | None:
-    """A grid of search results with their scores. Returns the id of the photo to open in this run."""
+def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: PhotoAction) -> int | None:
+    """A grid of search results with their scores.
+
+    Args:
+        hits: The results.
+        key: The component's key in the session.
+        label: What the grid shows, for screen readers.
+        on_similar: Called with the photo whose lens the visitor taps.
+
+    Returns:
+        The id of the photo that the visitor has just tapped, to open it; else None.
+    """
     tiles = [
         {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
         for hit in hits
@@ -63,8 +83,8 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _noted(_photo_id: int) -> None:
-    """Streamlit hands a trigger back only where a callback is named."""
+def _do_nothing(_photo_id: int) -> None:
+    """Streamlit returns a component's trigger only if it has a callback."""
 
 
 def _draw(
@@ -73,15 +93,15 @@ def _draw(
     key: str,
     label: str,
     small: bool,
-    on_open: Act = _noted,
-    on_similar: Act = _noted,
+    on_open: PhotoAction = _do_nothing,
+    on_similar: PhotoAction = _do_nothing,
 ) -> int | None:
-    """Returns the photo that was opened in this run."""
+    """Returns the id of the photo that the visitor has just tapped."""
 
-    def call(act: Act, trigger: str) -> None:
+    def call(action: PhotoAction, trigger: str) -> None:
         photo_id = _photo_id(st.session_state[key].get(trigger))
         if photo_id is not None:
-            act(photo_id)
+            action(photo_id)
 
     result = _mount(
         key=key,

@@ -1,7 +1,7 @@
 """Text on the page that may hold file names: always as text, never as Markdown.
 
-Streamlit reads Markdown in labels, captions, alerts, toasts and tables, and Markdown fetches pictures.
-So names and messages go through `st.html` with every character escaped.
+Streamlit reads Markdown in labels, captions, alerts, toasts and tables, and Markdown can load pictures from
+other sites. So names and messages go through `st.html` with every character escaped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ _ICONS = {"info": "ⓘ", "good": "✓", "problem": "!"}
 
 
 def notice(message: str, kind: Kind = "info") -> None:
-    """One sentence in a quiet box. `message` is plain text."""
+    """Show one sentence in a box.
+
+    Args:
+        message: Plain text.
+        kind: Its color and icon; screen readers interrupt for a "problem".
+    """
     role = "alert" if kind == "problem" else "status"
     st.html(
         f'<div class="vs-notice vs-{kind}" role="{role}"><span class="vs-icon" aria-hidden="true">'
@@ -29,23 +34,44 @@ def notice(message: str, kind: Kind = "info") -> None:
     )
 
 
-def say_next_time(message: str, kind: Kind = "info") -> None:
-    """Keep one sentence for `said_last_time`, where the page is about to be drawn anew."""
-    st.session_state["vs_said"] = (message, kind)
+def queue_notice(message: str, kind: Kind = "info") -> None:
+    """Keep a notice for `show_queued_notice`, where the page is about to be drawn anew.
+
+    Args:
+        message: Plain text.
+        kind: As for `notice`.
+    """
+    st.session_state["vs_queued_notice"] = (message, kind)
 
 
-def said_last_time() -> None:
-    """Show what `say_next_time` kept, once."""
-    if said := st.session_state.pop("vs_said", None):
-        notice(*said)
+def show_queued_notice() -> None:
+    """Show what `queue_notice` kept, once."""
+    if queued := st.session_state.pop("vs_queued_notice", None):
+        notice(*queued)
 
 
-def empty_state(title: str, message: str) -> None:
-    """What a page says when it has nothing to show yet. Plain text."""
-    st.html(
-        '<div class="vs-empty"><div class="vs-empty-tiles" aria-hidden="true"><i></i><i></i><i></i></div>'
-        f"<h2>{escape(title)}</h2><p>{escape(message)}</p></div>"
-    )
+def unexpected_error() -> None:
+    """The notice for a defect of ours; the terminal has the details."""
+    notice("Something went wrong on this page. The terminal that runs the app has the details.", "problem")
+
+
+@contextmanager
+def errors_as_notices() -> Iterator[None]:
+    """Show an error that a person can act on as a notice, in place of what the block would have drawn."""
+    try:
+        yield
+    except LibraryEmpty:
+        empty_library()
+    except VitmaeSearchError as error:
+        notice(as_sentence(error), "problem")
+
+
+def as_sentence(error: BaseException | str) -> str:
+    """A message with a capital letter at its start and a full stop at its end."""
+    text = str(error).strip() or type(error).__name__
+    if text.split(maxsplit=1)[0].isalpha():  # a word; a file's name stays as it is
+        text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else f"{text}."
 
 
 def hint(message: str) -> None:
@@ -54,12 +80,18 @@ def hint(message: str) -> None:
 
 
 def heading(message: str) -> None:
-    """The name of a box. Plain text."""
+    """The title of a box. Plain text."""
     st.html(f'<p class="vs-lead">{escape(message)}</p>')
 
 
 def card(title: str, detail: str, *, badge: str | None = None) -> None:
-    """A name, small print under it, and perhaps one word that stands out. Plain text."""
+    """A title with small print below it.
+
+    Args:
+        title: Plain text.
+        detail: Plain text.
+        badge: One word that stands out beside the title.
+    """
     mark = f' <span class="vs-badge">{escape(badge)}</span>' if badge else ""
     st.html(
         f'<div class="vs-card"><p class="vs-lead">{escape(title)}{mark}</p>'
@@ -74,7 +106,12 @@ def facts(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table. Plain text; numbers as the caller formats them."""
+    """A table of plain text.
+
+    Args:
+        head: The columns' titles.
+        rows: The cells, numbers as the caller formats them.
+    """
     header = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row) + "</tr>" for row in rows)
     st.html(
@@ -83,24 +120,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     )
 
 
-def unexpected() -> None:
-    """For a defect of ours; the terminal has the details."""
-    notice("Something went wrong on this page. The terminal that runs the app has the details.", "problem")
+def empty_state(title: str, message: str) -> None:
+    """What a page shows while it has no contents.
+
+    Args:
+        title: Plain text.
+        message: Plain text: what to do first.
+    """
+    st.html(
+        '<div class="vs-empty"><div class="vs-empty-tiles" aria-hidden="true"><i></i><i></i><i></i></div>'
+        f"<h2>{escape(title)}</h2><p>{escape(message)}</p></div>"
+    )
 
 
-@contextmanager
-def errors_as_notices() -> Iterator[None]:
-    """Show what a person can act on as one sentence, in place of what the block would have drawn."""
-    try:
-        yield
-    except LibraryEmpty:
-        start_here()
-    except VitmaeSearchError as error:
-        notice(sentence(error), "problem")
-
-
-def start_here() -> None:
-    """An empty library: the one thing to do first."""
+def empty_library() -> None:
+    """The empty state of a library without photos, with a button to add a folder."""
     empty_state(
         "No photos yet",
         "Add a folder of yours first. It is read on this machine, nothing is uploaded, "
@@ -111,10 +145,8 @@ def start_here() -> None:
             st.switch_page("pages/library.py")
 
 
-def invite(samples: bool) -> None:
-    """Over a library of nothing but samples: what they are good for, and that one's own photos come first."""
-    if not samples:
-        return
+def sample_banner() -> None:
+    """Over a library of nothing but samples: what they are good for, and a button to add one's own photos."""
     with st.container(
         border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
     ):
@@ -125,11 +157,3 @@ def invite(samples: bool) -> None:
         )
         if st.button("Use my photos", icon=":material/create_new_folder:", type="primary", key="vs_own"):
             st.switch_page("pages/library.py")
-
-
-def sentence(error: BaseException | str) -> str:
-    """The message with a capital and a full stop."""
-    text = str(error).strip() or type(error).__name__
-    if text.split(maxsplit=1)[0].isalpha():  # a word of ours; a file's name stays as it is
-        text = text[0].upper() + text[1:]
-    return text if text[-1] in ".!?" else f"{text}."

@@ -1,6 +1,7 @@
-"""What the person asks with, kept in the page's address, so that reload, bookmarks and the back button work.
+"""The picture that a visitor searches with or looks at: how it is picked, kept and shown.
 
-`?photo=ID` is a photo of the library, `?upload=TOKEN` a picture that was brought along.
+It is kept in the page's address, so that reload, bookmarks and the back button work: `?photo=ID` is a photo
+of the library, `?upload=TOKEN` a picture that the visitor uploaded.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from vitmae_search.web.components.tags import tag_filter
 from vitmae_search.web.server.session import Upload, library, uploads
 
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "avif", "heic", "heif"]
-BROWSE_PAGE = 24
+BROWSE_PAGE_SIZE = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The picture of this page's address: one of the two is set."""
+class QueryState:
+    """The picture that the page's address names: either a photo or an upload is set."""
 
     photo: Photo | None = None
     upload: Upload | None = None
 
     @property
     def name(self) -> str:
+        """The file's name as one line of text."""
         if self.photo is not None:
             return photo_name(self.photo)
         return display_path(self.upload.name) if self.upload else ""
@@ -46,57 +48,63 @@ class Asked:
 
     @property
     def key(self) -> str:
+        """Names the picture's content; equal keys are equal pictures."""
         if self.photo is not None:
             return f"photo {self.photo.photo_id} {self.photo.digest}"
         return f"upload {self.upload.token}" if self.upload else ""
 
 
-def asked() -> Asked | None:
-    """The picture that the address names, or None; one that is gone is said and dropped."""
+def current_query() -> QueryState | None:
+    """The picture that the address names. None where it names none, or one that is gone, with a notice."""
     if "photo" in st.query_params:
         text = st.query_params["photo"]
         photo = library().photo(int(text)) if text.isdecimal() and len(text) < 19 else None
         if photo is not None:
-            return Asked(photo=photo)
+            return QueryState(photo=photo)
         plain_text.notice("That photo is not in the library any more. Choose another one.", "problem")
     elif "upload" in st.query_params:
         upload = uploads.get(st.query_params["upload"])
         if upload is not None:
-            return Asked(upload=upload)
+            return QueryState(upload=upload)
         plain_text.notice("That picture was not kept. Choose it again, or another one.")
     return None
 
 
-@contextmanager
-def named(asked: Asked) -> Iterator[None]:
-    """An upload has no path, so errors about it get its name."""
-    try:
-        yield
-    except PhotoError as error:
-        if asked.upload is None or error.path is not None:
-            raise
-        raise PhotoError(asked.upload.name, error.reason) from error
+def set_query_photo(photo_id: int, **parameters: str) -> None:
+    """Make a photo of the library the query.
+
+    Args:
+        photo_id: The photo.
+        **parameters: The address's other parameters.
+    """
+    st.query_params.from_dict({**parameters, "photo": str(photo_id)})
 
 
-def ask_photo(photo_id: int, **others: str) -> None:
-    """Ask with a photo of the library from now on."""
-    st.query_params.from_dict({**others, "photo": str(photo_id)})
-
-
-def forget() -> None:
-    """Ask with nothing: back to choosing."""
+def clear_query() -> None:
+    """Go back to picking a query."""
     st.query_params.clear()
 
 
-def choose(intro: str) -> None:
-    """Upload a picture, or pick one of the library's. Either goes into the address."""
-    st.file_uploader(intro, type=SUFFIXES, key="vs_upload", on_change=_take_upload)
+@contextmanager
+def name_upload_in_errors(query: QueryState) -> Iterator[None]:
+    """Put the name of an upload into errors about it: it has no path."""
+    try:
+        yield
+    except PhotoError as error:
+        if query.upload is None or error.path is not None:
+            raise
+        raise PhotoError(query.upload.name, error.reason) from error
+
+
+def pick_query(label: str) -> None:
+    """Let the visitor upload a picture, under this label, or pick a photo of the library."""
+    st.file_uploader(label, type=SUFFIXES, key="vs_upload", on_change=_store_upload)
     if library().status().photos:
         _browse()
 
 
-def _take_upload() -> None:
-    """A callback, because a page's address is best changed before it is drawn."""
+def _store_upload() -> None:
+    """A callback, since a page's address is best changed before the page is drawn."""
     file = st.session_state.get("vs_upload")
     if file is not None:
         st.query_params.from_dict({"upload": uploads.add(file.name, file.getvalue())})
@@ -105,32 +113,44 @@ def _take_upload() -> None:
 def _browse() -> None:
     st.subheader("Or start from one of yours", anchor=False)
     with st.container(width=320):
-        tag, sure = tag_filter("vs_browse_tag", _first_of_browse)
-    where = SearchFilter(tag=tag, min_confidence=sure)
+        tag, min_confidence = tag_filter("vs_browse_tag", _reset_browse_page)
+    where = SearchFilter(tag=tag, min_confidence=min_confidence)
     total = library().count_photos(where)
     if not total:
         plain_text.notice("No photo has this tag with that confidence.")
-    pages = max(1, -(-total // BROWSE_PAGE))
+    pages = max(1, -(-total // BROWSE_PAGE_SIZE))
     page = page_number("browse", pages)
-    photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE, limit=BROWSE_PAGE)
+    photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE_SIZE, limit=BROWSE_PAGE_SIZE)
     label = "Photos of the library, newest first"
-    photo_grid(photos, key="vs_browse", label=label, on_pick=ask_photo, small=True)
-    turn_page("browse", page, page < pages, f"Page {page} of {pages:,}")
+    photo_grid(photos, key="vs_browse", label=label, on_pick=set_query_photo, small=True)
+    page_buttons("browse", page, page < pages, f"Page {page} of {pages:,}")
 
 
-def _first_of_browse() -> None:
+def _reset_browse_page() -> None:
     st.query_params.pop("browse", None)
 
 
 def page_number(name: str, last: int | None = None) -> int:
-    """The page that the address names, from 1."""
+    """The number of the current page of results, from 1.
+
+    Args:
+        name: The address's parameter that holds it.
+        last: The last page there is, None where that is not known.
+    """
     text = st.query_params.get(name, "1")
     page = max(1, int(text)) if text.isdecimal() and len(text) < 9 else 1
     return page if last is None else min(page, max(1, last))
 
 
-def turn_page(name: str, page: int, more: bool, label: str) -> None:
-    """Two buttons that change the page in the address; nothing where there is only one page."""
+def page_buttons(name: str, page: int, more: bool, label: str) -> None:
+    """Buttons to the page before and after; nothing where there is only one page.
+
+    Args:
+        name: The address's parameter that holds the page's number.
+        page: The current page, from 1.
+        more: Whether another page follows.
+        label: Plain text between the buttons.
+    """
     if page == 1 and not more:
         return
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
@@ -154,17 +174,23 @@ def _go_to_page(name: str, target: int) -> None:
     st.query_params[name] = str(target)
 
 
-def header(asked: Asked, lead: str, detail: str) -> None:
-    """The picture that was asked with, small, and what the page does with it."""
+def query_header(query: QueryState, title: str, detail: str) -> None:
+    """The query, small, with what the page does with it.
+
+    Args:
+        query: The picture.
+        title: Plain text before the picture's name.
+        detail: Plain text below it.
+    """
     st.html(
-        f'<div class="vs-asked"><img src="{_small(asked)}" alt=""><div>'
-        f'<p class="vs-lead">{escape(lead)}</p><p class="vs-name">{escape(asked.name)}</p>'
+        f'<div class="vs-query"><img src="{_thumbnail_url(query)}" alt=""><div>'
+        f'<p class="vs-lead">{escape(title)}</p><p class="vs-name">{escape(query.name)}</p>'
         f'<p class="vs-hint">{escape(detail)}</p></div></div>'
     )
 
 
-def _small(asked: Asked) -> str:
-    if asked.photo is not None:
-        return escape(thumb_url(asked.photo))
-    data = asked.upload.preview if asked.upload else b""
+def _thumbnail_url(query: QueryState) -> str:
+    if query.photo is not None:
+        return escape(thumb_url(query.photo))
+    data = query.upload.preview if query.upload else b""
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -1,4 +1,4 @@
-"""Embedding spaces on the Library page: the features of each model, and what is made of them."""
+"""The embedding spaces on the Library page, with buttons to use or drop one."""
 
 from __future__ import annotations
 
@@ -23,42 +23,44 @@ DERIVED = (
 
 
 def draw(spaces: Sequence[Space]) -> None:
-    """Each space of features, and under it those that are made of it; one is current."""
+    """Show each space of features, and below it those that are derived from it; one is current."""
     st.subheader("Spaces", anchor=False)
     plain_text.hint(INTRO + (DERIVED if any(space.parent_id for space in spaces) else ""))
     parents = {space.parent_id for space in spaces}
-    for space in in_families(spaces):
+    for space in grouped_by_features(spaces):
         with st.container(
             border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
             plain_text.card(
                 title(space),
-                f"{detail(space)}. {searched_with(space)}",
+                f"{detail(space)}. {index_text(space)}",
                 badge="current" if space.current else None,
             )
             if not space.current:
                 _buttons(space, has_derived=space.space_id in parents)
 
 
-def in_families(spaces: Sequence[Space]) -> list[Space]:
-    """Features in the order in which they were made, each followed by what is made of them."""
+def grouped_by_features(spaces: Sequence[Space]) -> list[Space]:
+    """Spaces of features, oldest first, each followed by those derived from it."""
     return sorted(spaces, key=lambda space: (space.features_id, space.parent_id is not None, space.space_id))
 
 
 def title(space: Space) -> str:
+    """A space's number, plugin, model and kind, as plain text."""
     made = "" if space.parent_id is None else f" · {space.kind}"
     return f"{space.space_id}. {space.plugin} · {space.model}{made}"
 
 
 def detail(space: Space) -> str:
+    """What a space holds and since when, as plain text."""
     what = "Features" if space.parent_id is None else f"Made of the features of space {space.parent_id}"
     size = f"{space.vectors:,} pictures, {space.dimension} numbers each"
-    return f"{what}: {size}, {job_status.when(space.created_at)}"
+    return f"{what}: {size}, {job_status.local_time(space.created_at)}"
 
 
-def searched_with(space: Space) -> str:
-    """Which index it is searched with, and why."""
-    return f"Searched with {library().index_of(space.space_id)}"
+def index_text(space: Space) -> str:
+    """Which vector index a space is searched with, and why."""
+    return f"Searched with {library().index_info(space.space_id)}"
 
 
 def _buttons(space: Space, *, has_derived: bool) -> None:
@@ -68,11 +70,13 @@ def _buttons(space: Space, *, has_derived: bool) -> None:
             "Use",
             key=f"vs_use_{space.space_id}",
             help="Search in this space from now on.",
-            on_click=_do,
+            on_click=_apply,
             args=(use, f"Searches now use space {space.space_id}."),
         )
-        held = "Drop what is made of it first." if has_derived else "Delete its fingerprints. Photos stay."
-        if st.button("Drop", key=f"vs_drop_{space.space_id}", help=held, disabled=has_derived):
+        help_text = (
+            "Drop what is made of it first." if has_derived else "Delete its fingerprints. Photos stay."
+        )
+        if st.button("Drop", key=f"vs_drop_{space.space_id}", help=help_text, disabled=has_derived):
             _confirm_drop(space)
 
 
@@ -87,16 +91,16 @@ def _confirm_drop(space: Space) -> None:
         f"The {space.vectors:,} fingerprints of {title(space)} are deleted. The photos stay; {again}"
     )
     drop = partial(library().drop_space, space.space_id)
-    said = f"Space {space.space_id} is dropped."
-    if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_do, args=(drop, said)):
+    message = f"Space {space.space_id} is dropped."
+    if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_apply, args=(drop, message)):
         st.rerun()
 
 
-def _do(action: Callable[[], None], said: str) -> None:
-    """A button's callback: change the catalogue, and remember what to say at the top of the page."""
+def _apply(action: Callable[[], None], message: str) -> None:
+    """A button's callback: change the catalogue, and queue `message` or the error for the page's top."""
     try:
         action()
     except VitmaeSearchError as error:
-        plain_text.say_next_time(plain_text.sentence(error), "problem")
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
     else:
-        plain_text.say_next_time(said, "good")
+        plain_text.queue_notice(message, "good")

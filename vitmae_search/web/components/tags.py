@@ -1,4 +1,4 @@
-"""Choosing a tag: a filter with counts. Tags are a classifier's words, so they are shown as text only."""
+"""A filter by tag. Tags are a classifier's words, so they are shown as text only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from vitmae_search.web.server.session import library
 
 
 def tag_filter(key: str, on_change: Callable[[], None]) -> tuple[str | None, float]:
-    """A tag, or None for any, and its least confidence. Draws nothing in a library without tags.
+    """A select box of the library's tags with their counts, and a slider of confidence once one is selected.
 
-    The tag is kept in the session as `key`, the confidence, in percent, as `key` and "_sure".
+    Args:
+        key: The tag is kept in the session under this key, the confidence, in percent, under `key` + "_sure".
+        on_change: Called when either changes.
+
+    Returns:
+        The tag, None for any, and its least confidence, 0 to 1. In a library without tags nothing is drawn.
     """
     counts = library().tag_counts()
     if st.session_state.get(key) not in counts:

@@ -1,4 +1,4 @@
-"""One training run on the page, read from its folder again and again while it goes on."""
+"""One training run on the page, read from its folder anew every few seconds while it is running."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import streamlit as st
 
 from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import preview
-from vitmae_search.records import Run
+from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
 from vitmae_search.web.components import job_status, loss_chart, plain_text
 from vitmae_search.web.server.session import library
 
 State = TrainingState | Literal["starting", "none"]
 
-EVERY_SECONDS: dict[State, float] = {
+REFRESH_SECONDS: dict[State, float] = {
     "starting": 1.0,
     "running": 2.0,
     "finished": 10.0,
@@ -27,80 +27,82 @@ EVERY_SECONDS: dict[State, float] = {
     "none": 10.0,
 }
 _BADGES = {"running": "running", "finished": "finished", "interrupted": "stopped"}
-_PICTURES = {
+_PICTURE_CAPTIONS = {
     "reconstructions.png": "Photos that it learns from. In each row: the photo, what the model saw, what it "
     "made of that, and its guess between the patches that it saw.",
     "confusion.png": "Which class (row) was taken for which (column), on photos held out.",
 }
-_SHOWN_SIDE = 1400
+_PICTURE_SIDE = 1400
 
 
-def watch(folder: str) -> None:
-    """The run in `folder`, redrawn on its own; the whole page is when it begins or ends."""
+def show_run(folder: str) -> None:
+    """Show the run in `folder`, redrawn by itself; when it begins or ends, the whole page is."""
     state = _state(folder)
-    st.fragment(_draw, run_every=EVERY_SECONDS[state])(folder, state)
+    st.fragment(_draw, run_every=REFRESH_SECONDS[state])(folder, state)
 
 
 def _state(folder: str) -> State:
     try:
         return read_training_run(folder).state
     except TrainingError:
-        row = _row(folder)
-        return "starting" if row is not None and row.state == "running" else "none"
+        job = _job_of(folder)
+        return "starting" if job is not None and job.state == "running" else "none"
 
 
 def _draw(folder: str, expected: State) -> None:
     with plain_text.errors_as_notices():
         if _state(folder) != expected:
             st.rerun(scope="app")
-        row = _row(folder)
+        job = _job_of(folder)
         if expected == "starting":
             st.progress(0.0, text="Starting")
             return
-        if expected == "none" and _failed(row):
+        if expected == "none" and _show_failure(job):
             return
         run = read_training_run(folder)
-        _progress(run, row)
+        _progress(run, job)
         loss_chart.draw(run.lines)
-        pictures = [name for name in _PICTURES if (run.folder / name).is_file()]
-        shown, told = st.columns([5, 4], gap="medium") if pictures else (None, st.container())
+        pictures = [name for name in _PICTURE_CAPTIONS if (run.folder / name).is_file()]
+        left, right = st.columns([5, 4], gap="medium") if pictures else (None, st.container())
         for name in pictures:
-            with shown or told:
-                _picture(run.folder / name, _PICTURES[name])
-        with told:
-            _use(run)
+            with left or right:
+                _show_picture(run.folder / name, _PICTURE_CAPTIONS[name])
+        with right:
+            _usage(run)
             _options(run)
 
 
-def _row(folder: str) -> Run | None:
-    """The newest row of this library that tells of the run; None where it was started elsewhere."""
+def _job_of(folder: str) -> JobRecord | None:
+    """The newest job of this library that trains into `folder`; None where it was started elsewhere."""
     output = os.path.abspath(folder)
     return next((run for run in library().runs(50) if run.arguments.get("output") == output), None)
 
 
-def _progress(run: TrainingRun, row: Run | None) -> None:
+def _progress(run: TrainingRun, job: JobRecord | None) -> None:
     with st.container(border=True):
         detail = f"in {display_path(run.folder)}"
-        plain_text.card(job_status.training_on(run.kind, run.photos_folder), detail, badge=_BADGES[run.state])
+        plain_text.card(
+            job_status.training_title(run.kind, run.photos_folder), detail, badge=_BADGES[run.state]
+        )
         if run.state != "finished":
-            st.progress(run.share, text=_phase(run))
+            st.progress(run.fraction, text=_progress_text(run))
         with st.container(horizontal=True, gap="medium"):
-            for label, value in figures(run):
+            for label, value in metrics(run):
                 st.metric(label, value, width="content")
         if run.state != "running":
-            _failed(row)
-        _buttons(run, row)
+            _show_failure(job)
+        _buttons(run, job)
 
 
-def _phase(run: TrainingRun) -> str:
+def _progress_text(run: TrainingRun) -> str:
     """Numbers and our own words only: the progress bar's text is Markdown."""
     if run.lines or run.state != "running":
-        return f"{run.share:.0%}"
+        return f"{run.fraction:.0%}"
     return "Learning has begun" if run.kind else "Reading photos"
 
 
-def figures(run: TrainingRun) -> list[tuple[str, str]]:
-    """The run in a few numbers, only those that are known."""
+def metrics(run: TrainingRun) -> list[tuple[str, str]]:
+    """(name, value) of the run's key figures, those that are known."""
     last = run.lines[-1] if run.lines else {}
     rows = []
     if "epoch" in last:
@@ -119,58 +121,64 @@ def figures(run: TrainingRun) -> list[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """For people: 40 s, 12 min, 2 h 05 min."""
+    """A duration as people read it: 40 s, 12 min, 2 h 05 min."""
     minutes = round(seconds / 60)
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
-def _failed(row: Run | None) -> bool:
-    """Whether the run failed; why is said."""
-    if row is None or row.state != "failed":
+def _show_failure(job: JobRecord | None) -> bool:
+    """Whether the run failed; if so, show why."""
+    if job is None or job.state != "failed":
         return False
-    plain_text.notice(plain_text.sentence(row.error or "it failed and gave no reason"), "problem")
+    plain_text.notice(plain_text.as_sentence(job.error or "it failed and gave no reason"), "problem")
     return True
 
 
-def _buttons(run: TrainingRun, row: Run | None) -> None:
+def _buttons(run: TrainingRun, job: JobRecord | None) -> None:
     if run.state == "running":
-        if row is None or row.state != "running":
+        if job is None or job.state != "running":
             plain_text.hint("It was started elsewhere: Ctrl-C there stops it, and keeps what it learned.")
             return
-        said = "Stopping after this step. What it learned is kept, and it can go on from there."
-        job_status.stop_button(row, "Stop", said)
+        message = "Stopping after this step. What it learned is kept, and it can go on from there."
+        job_status.stop_button(job, "Stop", message)
     elif run.state == "interrupted" and run.kind == "pretrain" and run.photos_folder:
         icon = ":material/play_arrow:"
         help_text = "From its last checkpoint, as if it had never stopped."
         if st.button("Go on", icon=icon, key="vs_train_go_on", help=help_text):
-            begin(run.photos_folder, run.folder)
+            start_pretraining(run.photos_folder, run.folder)
 
 
-def begin(folder: str, output: Path, *options: str) -> None:
-    """Pretrain on `folder` in a child process, into `output`, and draw the page again with its progress."""
+def start_pretraining(folder: str, output: Path, *options: str) -> None:
+    """Pretrain in a child process, and draw the page anew with its progress.
+
+    Args:
+        folder: The photos to learn from.
+        output: The run's folder.
+        *options: Further words of the command line of `pretrain`.
+    """
     try:
         with st.spinner("Starting…"):
             library().start_job("pretrain", os.path.expanduser(folder), "-o", os.fspath(output), *options)
         st.session_state["vs_run_next"] = os.fspath(output)
     except VitmaeSearchError as error:
-        plain_text.say_next_time(plain_text.sentence(error), "problem")
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
     st.rerun(scope="app")
 
 
-def _picture(path: Path, caption: str) -> None:
+def _show_picture(path: Path, caption: str) -> None:
     try:
-        picture = preview(path, _SHOWN_SIDE)
+        picture = preview(path, _PICTURE_SIDE)
     except PhotoError as error:
-        plain_text.notice(plain_text.sentence(error), "problem")
+        plain_text.notice(plain_text.as_sentence(error), "problem")
         return
     plain_text.card(path.stem.capitalize(), caption)
     st.image(picture, alt=caption)
 
 
-def _use(run: TrainingRun) -> None:
-    """The commands that use the checkpoint, to copy."""
+def _usage(run: TrainingRun) -> None:
+    """The commands that use the checkpoint, ready to copy."""
     if run.checkpoint is None:
         return
     plain_text.card("Use it", f"The checkpoint is {display_path(run.checkpoint)}. To search with it:")
@@ -179,7 +187,12 @@ def _use(run: TrainingRun) -> None:
 
 
 def commands(run: TrainingRun, roots: list[str]) -> list[str]:
-    """What to type to search with the run's model; a classifier gives tags, too."""
+    """The commands to search with the run's model; a classifier gives tags, too.
+
+    Args:
+        run: The run, which has a checkpoint.
+        roots: The library's folders.
+    """
     where = ["--library", os.fspath(library().folder), "--model", os.fspath(run.folder)]
     lines = [["vitmae-search", "index", *(roots or ["FOLDER"]), *where]]
     if run.kind == "finetune":
@@ -189,21 +202,21 @@ def commands(run: TrainingRun, roots: list[str]) -> list[str]:
 
 def _options(run: TrainingRun) -> None:
     with st.expander("Options"):
-        plain_text.table(("Option", "Value"), option_rows(run.described))
+        plain_text.table(("Option", "Value"), option_rows(run.metadata))
 
 
-def option_rows(described: Mapping[str, object]) -> list[tuple[str, str]]:
-    """All that run.json says, as text; what is nested is named by its path."""
+def option_rows(metadata: Mapping[str, object]) -> list[tuple[str, str]]:
+    """(name, value) of everything in run.json, as text; nested names are joined."""
     rows = []
-    for name, value in described.items():
+    for name, value in metadata.items():
         if isinstance(value, dict):
             rows += [(f"{name}: {inner}", text) for inner, text in option_rows(value)]
         else:
-            rows.append((name, display_path(value) if isinstance(value, str) else _said(value)))
+            rows.append((name, display_path(value) if isinstance(value, str) else _as_text(value)))
     return [(display_path(name), text) for name, text in rows]
 
 
-def _said(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     if isinstance(value, bool):

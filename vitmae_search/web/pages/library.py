@@ -9,17 +9,17 @@ import streamlit as st
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
 from vitmae_search.web.components import adapt_report, job_status, plain_text, spaces
-from vitmae_search.web.server.session import library, only_samples
+from vitmae_search.web.server.session import has_only_samples, library
 
 FAILURES_SHOWN = 200
 
 
 def page() -> None:
-    """Everything about the library; on an empty one, the one field to begin with."""
+    """Everything about the library; for an empty one, only the field for its first folder."""
     status = library().status()
-    busy = job_status.watch()
-    job_status.outcome()
-    plain_text.said_last_time()
+    busy = job_status.show_running()
+    job_status.show_outcome()
+    plain_text.show_queued_notice()
     if not status.roots:
         if not busy:
             plain_text.empty_state(
@@ -29,17 +29,17 @@ def page() -> None:
             )
         _add_folder("Folder of photos", busy)
         return
-    samples = only_samples(status)
+    samples = has_only_samples(status)
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
     _counts(status)
     _folders(status, busy)
     if not samples:
         _add_folder("Add another folder", busy)
-    job_status.history()
+    job_status.show_history()
     _failures()
     spaces.draw(status.spaces)
-    adapt_report.latest(library().runs(job_status.RECENT))
+    adapt_report.show_latest(library().runs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
 
 
@@ -109,7 +109,7 @@ def _root_detail(root: Root) -> str:
 
 def _add_folder(label: str, busy: bool) -> None:
     if st.session_state.pop("vs_started", False):
-        st.session_state["vs_folder"] = ""  # before the field is drawn, Streamlit lets it be set
+        st.session_state["vs_folder"] = ""  # Streamlit allows this only before the field is drawn
     form = st.form("vs_add")
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         typed = st.text_input(
@@ -128,13 +128,19 @@ def _add_folder(label: str, busy: bool) -> None:
 
 
 def start(folder: str, *options: str, command: str = "index") -> None:
-    """Begin a command on `folder` in a child process, and draw the page again with its progress."""
+    """Start a job in a child process, and draw the page anew with its progress.
+
+    Args:
+        folder: What the command works on.
+        *options: Further words of its command line.
+        command: "index" or "adapt".
+    """
     try:
         with st.spinner("Starting…"):
-            job_status.say_outcome_of(library().start_job(command, os.path.expanduser(folder), *options))
+            job_status.watch_job(library().start_job(command, os.path.expanduser(folder), *options))
         st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
-        plain_text.say_next_time(plain_text.sentence(error), "problem")
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
     st.rerun()
 
 

@@ -1,4 +1,4 @@
-"""The Plugins page: what can make fingerprints of photos, and the models they know."""
+"""The Plugins page: the plugins that embed photos, and the models that they know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from vitmae_search.web.server.session import library
 _CAPABILITIES = {
     "embed": "search",
     "reconstruct": "reconstructions",
-    "patch_tokens": "search by region",
     "classify": "tags",
 }
 
@@ -70,7 +69,7 @@ def _model(model: ModelListing) -> None:
     with st.container(border=True):
         plain_text.card(model.name, " · ".join(_facts(model)), badge=_SOURCES.get(model.source, model.source))
         if model.note:
-            plain_text.hint(plain_text.sentence(model.note))
+            plain_text.hint(plain_text.as_sentence(model.note))
 
 
 def _facts(model: ModelListing) -> Iterator[str]:

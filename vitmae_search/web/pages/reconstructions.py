@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import plain_text, query_picker, reconstruction_panels
 from vitmae_search.web.server.session import library
@@ -15,40 +16,42 @@ INTRO = (
     "What it guesses well is what it understands, and that is what the search compares."
 )
 LARGEST_SEED = 2**31 - 1
-KEPT = 8
+KEPT_RECONSTRUCTIONS = 8  # of one visitor, so that a rerun of the page does not compute them again
 PAINTED_NAME = "painted"
 
 
 def page() -> None:
     """Choose a picture, or see its reconstruction."""
-    asked = query_picker.asked()
-    if asked is None:
+    query = query_picker.current_query()
+    if query is None:
         plain_text.hint(INTRO)
-        query_picker.choose("See what the model makes of this picture")
+        query_picker.pick_query("See what the model makes of this picture")
         if not library().count_photos():
-            plain_text.start_here()
+            plain_text.empty_library()
         return
     header = st.container()
     ratio, seed = _controls()
-    made = _made(asked, ratio, seed)
-    canvas = f"vs_panels {asked.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
+    made = _reconstruct(query, ratio, seed)
+    canvas = f"vs_panels {query.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
     painted = _painted(canvas)
     if painted is not None:
-        made = _made(asked, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
+        made = _reconstruct(query, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
     with header:
-        query_picker.header(asked, "What the model sees in", _detail(made))
+        query_picker.query_header(query, "What the model sees in", _detail(made))
     _show(made, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
 
 
 def _painted(canvas: str) -> object:
-    """The patches that the person chose on this canvas, None where they are still the pattern's."""
+    """The patches that the visitor painted on this canvas; None while it shows the seed's pattern."""
     state = st.session_state.get(canvas)
     return None if state is None else state.get("hidden")
 
 
 def _controls() -> tuple[float, int]:
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
-        st.button("Another picture", icon=":material/arrow_back:", on_click=query_picker.forget, key="vs_new")
+        st.button(
+            "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
+        )
         percent = st.slider(
             "Mask ratio",
             0,
@@ -80,16 +83,16 @@ def _fresh_canvas() -> None:
     st.session_state["vs_fresh"] = st.session_state.get("vs_fresh", 0) + 1
 
 
-def _made(
-    asked: query_picker.Asked, ratio: float, seed: int, mask: NDArray[np.bool_] | None = None
+def _reconstruct(
+    query: query_picker.QueryState, ratio: float, seed: int, mask: NDArray[np.bool_] | None = None
 ) -> Reconstruction:
-    """The reconstruction; the visitor's last ones are kept, so that a rerun costs nothing."""
-    key = (asked.key, ratio, seed, None if mask is None else mask.tobytes())
-    kept: dict[object, Reconstruction] = st.session_state.setdefault("vs_made", {})
+    """The reconstruction, from the session where it has it."""
+    key = (query.key, ratio, seed, None if mask is None else mask.tobytes())
+    kept: dict[object, Reconstruction] = st.session_state.setdefault("vs_reconstructions", {})
     if key not in kept:
-        with st.spinner("Looking…"), query_picker.named(asked):
-            kept[key] = library().reconstruct(asked.picture, mask_ratio=ratio, seed=seed, mask=mask)
-        while len(kept) > KEPT:
+        with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+            kept[key] = library().reconstruct(query.picture, mask_ratio=ratio, seed=seed, mask=mask)
+        while len(kept) > KEPT_RECONSTRUCTIONS:
             kept.pop(next(iter(kept)))
     return kept[key]
 
@@ -105,7 +108,7 @@ def _show(made: Reconstruction, canvas: str, name: str) -> None:
     shown = [
         ("Original", "The picture at the model's size.", made.original),
         (
-            reconstruction_panels.PAINTED,
+            reconstruction_panels.PAINTABLE,
             f"{every - hidden} of {every} patches. Tap to hide or show.",
             made.masked,
         ),
@@ -123,7 +126,7 @@ def _show(made: Reconstruction, canvas: str, name: str) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Download as PNG",
-            reconstruction_panels.sheet_png([(title, panel) for title, _, panel in shown]),
+            sheet_png([(title, panel) for title, _, panel in shown]),
             file_name=f"reconstruction-{name}.png",
             mime="image/png",
             icon=":material/download:",

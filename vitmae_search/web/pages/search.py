@@ -11,11 +11,11 @@ from vitmae_search.records import Hit, SearchFilter, SearchResult
 from vitmae_search.web.components import job_status, plain_text, query_picker, tags
 from vitmae_search.web.components.detail import show_photo
 from vitmae_search.web.components.grid import hit_grid
-from vitmae_search.web.server.session import library, only_samples
+from vitmae_search.web.server.session import has_only_samples, library
 
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
-# From the first photograph that there is. Unless told, Streamlit takes ten years around today.
+# Streamlit's own range is ten years around today; the first photograph is from 1826.
 EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
 
 
@@ -25,47 +25,48 @@ def page() -> None:
     if not status.photos:
         _nothing_yet()
         return
-    asked = query_picker.asked()
-    if asked is None:
-        plain_text.invite(only_samples(status))
-        query_picker.choose("Find photos that look like this one")
+    query = query_picker.current_query()
+    if query is None:
+        if has_only_samples(status):
+            plain_text.sample_banner()
+        query_picker.pick_query("Find photos that look like this one")
     else:
-        results(asked)
+        show_results(query)
 
 
 def _nothing_yet() -> None:
-    if not job_status.running():
-        plain_text.start_here()
+    if not job_status.running_jobs():
+        plain_text.empty_library()
         return
     plain_text.empty_state("Your photos are being read", "The first ones can be searched in a moment.")
-    job_status.watch(until=lambda: library().count_photos() > 0)
+    job_status.show_running(rerun_if=lambda: library().count_photos() > 0)
 
 
-def results(asked: query_picker.Asked) -> None:
-    """The grid of hits for what the address asks."""
+def show_results(query: query_picker.QueryState) -> None:
+    """The grid of hits, with filters and pages."""
     header = st.container()
     where, k = _controls()
-    number = query_picker.page_number("page")
-    found = _search(asked, k, where, (number - 1) * k)
+    page = query_picker.page_number("page")
+    found = _search(query, k, where, (page - 1) * k)
     with header:
-        query_picker.header(asked, "Photos most like", _summary(found))
+        query_picker.query_header(query, "Photos most like", _summary(found))
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     opened = hit_grid(found.hits, key="vs_hits", label="Search results, best first", on_similar=_more_like)
-    query_picker.turn_page("page", number, len(found.hits) == k, f"Page {number}")
+    query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     if opened is not None:
         _open(opened, found.hits)
 
 
 def _more_like(photo_id: int) -> None:
-    query_picker.ask_photo(photo_id, k=str(_count()))
+    query_picker.set_query_photo(photo_id, k=str(_count()))
 
 
-def _search(asked: query_picker.Asked, k: int, where: SearchFilter, offset: int) -> SearchResult:
-    if asked.photo is not None:
-        return library().similar(asked.photo.photo_id, k=k, where=where, offset=offset)
-    data = asked.upload.data if asked.upload else b""
-    with st.spinner("Looking…"), query_picker.named(asked):
+def _search(query: query_picker.QueryState, k: int, where: SearchFilter, offset: int) -> SearchResult:
+    if query.photo is not None:
+        return library().similar(query.photo.photo_id, k=k, where=where, offset=offset)
+    data = query.upload.data if query.upload else b""
+    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         return library().search(data, k=k, where=where, offset=offset)
 
 
@@ -81,9 +82,9 @@ def _summary(found: SearchResult) -> str:
 
 
 def _controls() -> tuple[SearchFilter, int]:
-    """New search, filters, how many. The count is in the address, the filters are the visitor's own."""
+    """New search, filters, hits a page. The count is kept in the address, the filters in the session."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
-        st.button("New search", icon=":material/arrow_back:", on_click=query_picker.forget, key="vs_new")
+        st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
         with st.popover("Filters", icon=":material/tune:"):
             where = _filters()
         k = st.selectbox(
@@ -92,7 +93,7 @@ def _controls() -> tuple[SearchFilter, int]:
             index=COUNTS.index(_count()),
             format_func=lambda count: f"{count} a page",
             key="vs_count",
-            on_change=_take_count,
+            on_change=_store_count,
             label_visibility="collapsed",
             width=140,
         )
@@ -104,7 +105,7 @@ def _count() -> int:
     return int(text) if text.isdecimal() and int(text) in COUNTS else DEFAULT_COUNT
 
 
-def _take_count() -> None:
+def _store_count() -> None:
     st.query_params["k"] = str(st.session_state["vs_count"])
     st.query_params.pop("page", None)
 
@@ -115,7 +116,7 @@ def _filters() -> SearchFilter:
     )
     camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
     after, before = _day("Taken from", "vs_after"), _day("Taken until", "vs_before")
-    tag, sure = tags.tag_filter("vs_tag", _first_page)
+    tag, min_confidence = tags.tag_filter("vs_tag", _first_page)
     st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
     return SearchFilter(
         under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
@@ -123,7 +124,7 @@ def _filters() -> SearchFilter:
         after=None if after is None else datetime.combine(after, time.min),
         before=None if before is None else datetime.combine(before, time.max),
         tag=tag,
-        min_confidence=sure,
+        min_confidence=min_confidence,
     )
 
 

@@ -1,4 +1,4 @@
-"""The Training page: how far a training is, what it has learned, and the start of one."""
+"""The Training page: a training run's progress and results, and a form to start one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 from vitmae_search.bundled import bundled
 from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
-from vitmae_search.training_runs import trained_runs
+from vitmae_search.training_runs import list_training_runs
 from vitmae_search.web.components import job_status, plain_text, training_run
 from vitmae_search.web.server.session import library
 
@@ -20,28 +20,28 @@ INTRO = (
     "rest. Trained on your own photos, it knows better what tells them apart."
 )
 SCRATCH = "A new, small model"
-LOG_EVERY = "5"  # steps: whoever watches a curve waits for its points
-OUTPUTS = "trained"  # the folder in the library where the models that are trained here lie
+LOG_EVERY = "5"  # steps: often, for the curves on the page
+OUTPUTS = "trained"  # the folder in the library for models that are trained from this page
 
 
 def page() -> None:
-    """The run that is chosen, by default the latest; then the form that starts one."""
-    plain_text.said_last_time()
-    runs = [os.fspath(folder) for folder in trained_runs()]
+    """The selected run, by default the latest; then the form that starts one."""
+    plain_text.show_queued_notice()
+    runs = [os.fspath(folder) for folder in list_training_runs()]
     if not runs:
         plain_text.hint(INTRO)
-    chosen = _choose(runs)
-    if chosen:
-        training_run.watch(os.path.expanduser(chosen))
+    selected = _select_run(runs)
+    if selected:
+        training_run.show_run(os.path.expanduser(selected))
     st.subheader("Train a model", anchor=False)
     if runs:
         plain_text.hint(INTRO)
-    _start()
+    _form()
 
 
-def _choose(runs: list[str]) -> str | None:
+def _select_run(runs: list[str]) -> str | None:
     if (started := st.session_state.pop("vs_run_next", None)) is not None:
-        st.session_state["vs_run"] = started  # before the field is drawn, Streamlit lets it be set
+        st.session_state["vs_run"] = started  # Streamlit allows this only before the field is drawn
     return st.selectbox(
         "Run",
         runs,
@@ -55,13 +55,13 @@ def _choose(runs: list[str]) -> str | None:
 
 
 def run_label(folder: str) -> str:
-    """The folder's own name first: a phone shows no more."""
+    """A run's folder as text, its own name first: a phone shows no more."""
     parent, name = os.path.split(os.path.normpath(folder))
     return display_path(f"{name} · {parent}" if name else folder)
 
 
-def _start() -> None:
-    busy = job_status.running(trainings=True)
+def _form() -> None:
+    busy = job_status.running_jobs(include_trainings=True)
     roots = library().status().roots
     with st.form("vs_train"):
         folder = st.text_input(
@@ -92,12 +92,12 @@ def _start() -> None:
         icon = ":material/model_training:"
         sent = st.form_submit_button("Start training", icon=icon, type="primary", disabled=bool(busy))
     if busy:
-        plain_text.hint(f"{job_status.doing(busy[0])}. One thing at a time: start when that is done.")
+        plain_text.hint(f"{job_status.job_title(busy[0])}. One thing at a time: start when that is done.")
     if sent:
-        _started(folder, start_from, int(minutes), int(epochs))
+        _submit(folder, start_from, int(minutes), int(epochs))
 
 
-def _started(folder: str, start_from: str, minutes: int, epochs: int) -> None:
+def _submit(folder: str, start_from: str, minutes: int, epochs: int) -> None:
     if not folder.strip():
         plain_text.notice("Type the folder's path first.", "problem")
         return
@@ -105,11 +105,11 @@ def _started(folder: str, start_from: str, minutes: int, epochs: int) -> None:
     options += ["--log-every", LOG_EVERY]
     if start_from != SCRATCH:
         options += ["--init", start_from]
-    training_run.begin(folder.strip(), new_output(), *options)
+    training_run.start_pretraining(folder.strip(), new_output(), *options)
 
 
 def new_output() -> Path:
-    """A folder of the library that is not there yet."""
+    """The path of a new run's folder in the library."""
     return library().folder / OUTPUTS / f"pretrain-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}"
 
 

@@ -1,4 +1,4 @@
-"""What app.py puts round the pages: routes, middleware, and the last word on unexpected errors."""
+"""What `app.py` builds the server of: routes, middleware, and the handler of unexpected errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from vitmae_search.settings import settings
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.connections import NoDelay
-from vitmae_search.web.server.frontend import Frontend
+from vitmae_search.web.server.frontend import FrontendCache
 from vitmae_search.web.server.host_guard import HostGuard
 from vitmae_search.web.server.lifespan import lifespan
 from vitmae_search.web.server.routes import photo_routes
@@ -22,20 +22,21 @@ MAIN_SCRIPT = Path(__file__).resolve().parents[1] / "main.py"
 
 
 def middleware() -> list[Middleware]:
-    """Outermost first."""
+    """The middleware, outermost first."""
     return [
         Middleware(NoDelay),
         Middleware(HostGuard, allowed_hosts=settings().allowed_hosts),
-        Middleware(Frontend),
+        Middleware(FrontendCache),
     ]
 
 
 def routes() -> list[BaseRoute]:
+    """The routes beside Streamlit's own."""
     return list(photo_routes())
 
 
 def on_script_error(error: Exception) -> bool:
-    """A defect of ours: the traceback goes to the log, one sentence to the page, and nothing more."""
+    """Handle a defect of ours: the traceback goes to the log, one sentence to the page. True is "handled"."""
     logging.getLogger(__name__).error("A page failed", exc_info=error)
-    plain_text.unexpected()
+    plain_text.unexpected_error()
     return True

@@ -1,4 +1,4 @@
-"""Who may talk to the app: this machine's own names, on HTTP and on the websocket alike.
+"""Refuses requests that are not for this machine, on HTTP and on the websocket alike.
 
 A page of any other site can make a browser send requests to 127.0.0.1, and with DNS rebinding its own
 name can come to mean 127.0.0.1. So a request must name this machine in `Host`, and one that carries an
@@ -25,7 +25,7 @@ _INDEX_PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
 
 
 def content_policy(index_page: Path = _INDEX_PAGE) -> str:
-    """A page loads from the app alone, and runs no inline script but those of Streamlit's own index page."""
+    """The Content-Security-Policy: all is loaded from the app; inline scripts are those of `index_page`."""
     scripts = " ".join(f"'sha256-{digest}'" for digest in inline_scripts(index_page))
     return "; ".join(
         (
@@ -76,30 +76,37 @@ class HostGuard:
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str] = ()) -> None:
         self._app = app
-        self._named = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
+        self._allowed_hosts = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on.
+
+        Args:
+            scope: The ASGI connection.
+            receive: As ASGI has it.
+            send: As ASGI has it.
+        """
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif not self._admits(scope["headers"], websocket=scope["type"] == "websocket"):
+        elif not self._allows(scope["headers"], websocket=scope["type"] == "websocket"):
             await _refuse(scope, send)
         else:
             await self._app(scope, receive, _with_security_headers(send))
 
-    def _admits(self, headers: Iterable[tuple[bytes, bytes]], *, websocket: bool) -> bool:
+    def _allows(self, headers: Iterable[tuple[bytes, bytes]], *, websocket: bool) -> bool:
         hosts = _values(headers, b"host")
         origins = _values(headers, b"origin")
         if len(hosts) != 1 or len(origins) > 1:
             return False
         host = _HOST.fullmatch(hosts[0].lower())
-        if host is None or host["name"].rstrip(".") not in LOCAL_NAMES | self._named:
+        if host is None or host["name"].rstrip(".") not in LOCAL_NAMES | self._allowed_hosts:
             return False
         if origins:
-            return self._admits_origin(origins[0], hosts[0])
+            return self._allows_origin(origins[0], hosts[0])
         return websocket or not _embedded_elsewhere(headers)
 
-    def _admits_origin(self, origin: str, host: str) -> bool:
-        """The app's own origin; or a name that the person listed, as behind a proxy that rewrites `Host`."""
+    def _allows_origin(self, origin: str, host: str) -> bool:
+        """Whether it is the app's own origin, or a listed name, as behind a proxy that rewrites `Host`."""
         try:
             parts = urlsplit(origin.lower())
             name = parts.hostname or ""
@@ -107,7 +114,7 @@ class HostGuard:
             return False
         if parts.scheme not in ("http", "https"):
             return False
-        return parts.netloc == host.lower() or name.rstrip(".") in self._named
+        return parts.netloc == host.lower() or name.rstrip(".") in self._allowed_hosts
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
@@ -115,7 +122,7 @@ def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
 
 def _embedded_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Another site's page asks for an image or script; a link to the app, which navigates, is welcome."""
+    """Whether another site's page loads it as an image or script; following a link to the app is allowed."""
     site = _values(headers, b"sec-fetch-site")
     mode = _values(headers, b"sec-fetch-mode")
     return site == ["cross-site"] and mode != ["navigate"]

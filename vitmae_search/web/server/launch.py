@@ -27,16 +27,24 @@ _STOP_SECONDS = 10.0
 
 
 def launch(library: Path, port: int | None = None, open_browser: bool = True) -> int:
-    """Serve `library` on this machine until Ctrl-C, and return the exit status.
+    """Serve a library on this machine until Ctrl-C. The address is printed once the app answers.
 
-    Without a `port` it is the first free one from 8501. The address goes to stdout once the app answers.
-    Raises `VitmaeSearchError` where the port is taken.
+    Args:
+        library: The library's folder.
+        port: The port. None is the first free one from 8501.
+        open_browser: Open the address in the default browser.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        VitmaeSearchError: The port is taken.
     """
-    chosen = _free_port() if port is None else _claim(port)
+    chosen = _free_port() if port is None else _checked_port(port)
     url = f"http://{ADDRESS}:{chosen}"
     child = subprocess.Popen(_command(chosen), env=environment_for(library))  # noqa: S603
-    with _stopping(child):
-        if not _answers(child, url):
+    with _ended_on_signal(child):
+        if not _wait_until_ready(child, url):
             return child.wait() or 1
         click.echo(f"vitmae-search is at {url}  (Ctrl-C stops it)")
         if open_browser:
@@ -46,7 +54,7 @@ def launch(library: Path, port: int | None = None, open_browser: bool = True) ->
 
 
 def _command(port: int) -> list[str]:
-    """Flags win over the environment and every config.toml, so nothing else makes it listen elsewhere."""
+    """The command line. Its flags win over the environment and every config.toml: it listens here only."""
     options = {
         "server.address": ADDRESS,
         "server.port": str(port),
@@ -56,11 +64,11 @@ def _command(port: int) -> list[str]:
         "logger.hideWelcomeMessage": "true",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    # -P: nothing in the folder that the person happens to be in stands in for a module.
+    # -P keeps the current folder off the import path: a file there could take the place of a module.
     return [sys.executable, "-P", "-m", "streamlit", "run", str(bundled("app.py")), *flags]
 
 
-def _claim(port: int) -> int:
+def _checked_port(port: int) -> int:
     if not _is_free(port):
         raise VitmaeSearchError(f"port {port} is taken by another program; choose another with --port")
     return port
@@ -77,7 +85,7 @@ def _free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the server does, so that a port which only lingers from the last run counts as free.
+        # As the server does: a port in TIME_WAIT from the last run counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ADDRESS, port))
@@ -86,8 +94,8 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _answers(child: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the app answers; False where it ended instead."""
+def _wait_until_ready(child: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the app answers; False if it ended instead."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
@@ -98,13 +106,13 @@ def _answers(child: subprocess.Popen[bytes], url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _stopping(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C or a termination ends the child too, and is a normal way to stop."""
+def _ended_on_signal(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within the block, Ctrl-C and SIGTERM end the child and then the block, without an error."""
 
     def terminate(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    # SIGINT too: a process started in the background of a script has it ignored.
+    # SIGINT too: it is ignored in a process that a script starts in the background.
     before = {number: signal.signal(number, terminate) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

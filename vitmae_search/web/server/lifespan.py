@@ -1,8 +1,8 @@
-"""What the first visitor would wait for, made ready in the background, and what the last one leaves.
+"""What runs beside the server: preloading for the first visitor, and offloading idle models.
 
-As the server starts: the counts of the catalogue and the vector index. Once a page has been seen: the model,
-which takes seconds and memory that a server without visitors need not spend. A model that nobody asks
-anything any more gives a GPU's memory back (`rest_when_idle`).
+As the server starts, the catalogue's counts are read and the vector index is opened. Once a page has been
+shown, the model is loaded, which takes seconds and memory that a server without visitors need not spend. A
+model that has not been used for a while gives a GPU's memory back (`offload_when_idle`).
 """
 
 from __future__ import annotations
@@ -16,58 +16,63 @@ from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.settings import settings
 from vitmae_search.web.server.session import library, open_libraries
 
-PAUSE = 1.0
-"""Seconds for the first page's thumbnails, before the model takes the processor."""
+MODEL_DELAY = 1.0
+"""Seconds from the first page until the model is loaded: first the CPU makes that page's thumbnails."""
 
-LOOKS = 10
-"""How often it is looked in the time that a model may be idle, which may so be a tenth longer."""
+CHECKS_PER_TIMEOUT = 10
+"""Idle checks per timeout; offload may be up to 10 % late."""
 
 log = logging.getLogger(__name__)
 
-_seen, _ended = threading.Event(), threading.Event()
+_page_shown, _server_ended = threading.Event(), threading.Event()
 
 
 @asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[None]:
-    """Begins with the server. Whatever is going on when it ends is left to itself."""
-    _ended.clear()
-    threading.Thread(target=warm, name="warm-up", daemon=True).start()
+    """Start the background threads with the server; at its end, their current step is not waited for."""
+    _server_ended.clear()
+    threading.Thread(target=preload, name="preload", daemon=True).start()
     stopped, seconds = threading.Event(), 60 * settings().idle_minutes
     if seconds:
-        idle = threading.Thread(target=rest_when_idle, args=(seconds, stopped), name="idle", daemon=True)
+        idle = threading.Thread(target=offload_when_idle, args=(seconds, stopped), name="idle", daemon=True)
         idle.start()
     try:
         yield
     finally:
         stopped.set()
-        _ended.set()
-        _seen.set()
+        _server_ended.set()
+        _page_shown.set()
 
 
-def page_seen() -> None:
-    """Somebody is there."""
-    _seen.set()
+def page_shown() -> None:
+    """Called at the end of each page: there is a visitor, so the model is worth loading."""
+    _page_shown.set()
 
 
-def warm() -> None:
-    """Make ready what a visit needs, step by step. What goes wrong is for the page to say."""
+def preload() -> None:
+    """Load what a visit needs, step by step. Errors are only logged: the page meets and shows them itself."""
     try:
-        ready = library()
-        ready.status()
-        ready.tag_counts()
-        ready.warm()
-        _seen.wait()
-        if not _ended.wait(PAUSE):
-            ready.warm(model=True)
+        opened = library()
+        opened.status()
+        opened.tag_counts()
+        opened.preload()
+        _page_shown.wait()
+        if not _server_ended.wait(MODEL_DELAY):
+            opened.preload(model=True)
     except VitmaeSearchError as error:
         log.info("Nothing was made ready: %s", error)
-    except Exception:  # a plugin may raise anything; the visitor's own request meets it again
+    except Exception:  # a plugin may raise anything
         log.info("Nothing was made ready", exc_info=True)
 
 
-def rest_when_idle(seconds: float, stopped: threading.Event) -> None:
-    """Until `stopped`: let models rest that nobody asked anything for so long. The next search wakes them."""
-    while not stopped.wait(seconds / LOOKS):
-        for one in open_libraries():
-            if one.rest(after=seconds):
-                log.info("Nothing was asked for %.0f minutes: the model rests", seconds / 60)
+def offload_when_idle(seconds: float, stopped: threading.Event) -> None:
+    """Offload models that have not been used for a while, again and again; the next search loads them back.
+
+    Args:
+        seconds: How long a model may be unused.
+        stopped: Ends the loop once it is set.
+    """
+    while not stopped.wait(seconds / CHECKS_PER_TIMEOUT):
+        for opened in open_libraries():
+            if opened.offload(after=seconds):
+                log.info("Nothing was asked for %.0f minutes: the model is offloaded", seconds / 60)

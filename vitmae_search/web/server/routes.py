@@ -1,4 +1,4 @@
-"""`/photo/{id}` and `/thumb/{id}`: pictures by their number in the catalogue, never by path."""
+"""The routes `/photo/{id}` and `/thumb/{id}`: pictures by their id in the catalogue, never by path."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vitmae_search.web.server.session import library
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-_FOR_EVER = "private, max-age=31536000, immutable"
-_ASK_AGAIN = "private, no-cache"
-# A picture is data: whatever a file claims to be, nothing in it runs or loads.
-_INERT = {
+_CACHE_FOR_EVER = "private, max-age=31536000, immutable"
+_REVALIDATE = "private, no-cache"
+# Whatever a file claims to be, nothing in it runs or loads.
+_INERT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -31,13 +31,13 @@ _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to br
 
 
 def photo_routes() -> Iterator[Route]:
-    """The routes, for the app's list."""
+    """The routes of photos and thumbnails."""
     yield Route("/photo/{photo_id:int}", _endpoint(_photo), methods=["GET"])
     yield Route("/thumb/{photo_id:int}", _endpoint(_thumb), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
-    """Look the photo up in a worker thread, and turn what goes wrong into a status and a sentence."""
+    """An endpoint that looks the photo up in a worker thread; an error becomes a status and a sentence."""
 
     def find_and_answer(request: Request) -> Response:
         try:
@@ -62,7 +62,7 @@ def _photo_id(request: Request) -> int:
 
 
 def _thumb(request: Request, photo: Photo) -> Response:
-    """A small JPEG; 304 where the browser has this content already."""
+    """A small JPEG; status 304 where the browser has this content already."""
     headers = _cache_headers(request, photo)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
@@ -86,13 +86,13 @@ def _photo(request: Request, photo: Photo) -> Response:
 
 
 def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:
-    """An address that names the content's digest never changes its meaning; a bare one is asked again."""
+    """An address that names the content's digest may be cached for ever; another one is revalidated."""
     version = request.query_params.get("v", "")
     lasting = len(version) >= 8 and photo.digest.startswith(version)
     return {
-        **_INERT,
+        **_INERT_HEADERS,
         "ETag": f'"{photo.digest[:32]}"',
-        "Cache-Control": _FOR_EVER if lasting else _ASK_AGAIN,
+        "Cache-Control": _CACHE_FOR_EVER if lasting else _REVALIDATE,
     }
 
 
@@ -102,4 +102,6 @@ def _unchanged(request: Request, headers: dict[str, str]) -> bool:
 
 
 def _sentence(message: str, status: int) -> Response:
-    return PlainTextResponse(message, status_code=status, headers={**_INERT, "Cache-Control": "no-store"})
+    return PlainTextResponse(
+        message, status_code=status, headers={**_INERT_HEADERS, "Cache-Control": "no-store"}
+    )

@@ -1,4 +1,4 @@
-"""What all visitors of one server process share: the open `Library`, and the pictures they brought along."""
+"""What all visitors of one server process share: the open `Library`, and the pictures they uploaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _libraries: dict[Path, Library] = {}
 
 
 def library() -> Library:
-    """The library that the environment names, opened once a process and shared by threads."""
+    """The library that the environment names, opened once in a process and shared by all threads."""
     from vitmae_search.library import Library
 
     found = settings()
@@ -40,19 +40,19 @@ def library() -> Library:
 
 
 def open_libraries() -> list[Library]:
-    """What `library` opened."""
+    """The libraries that `library` opened."""
     with _lock:
         return list(_libraries.values())
 
 
 def close_libraries() -> None:
-    """Close what `library` opened; the next call opens it afresh."""
+    """Close the libraries that `library` opened; its next call opens one anew."""
     with _lock:
         while _libraries:
             _libraries.popitem()[1].close()
 
 
-def only_samples(status: LibraryStatus) -> bool:
+def has_only_samples(status: LibraryStatus) -> bool:
     """Whether the library holds the demo's photos and none of the person's own."""
     from vitmae_search.library import is_sample_folder
 
@@ -61,7 +61,7 @@ def only_samples(status: LibraryStatus) -> bool:
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture that a person brought: its bytes as they came, and the name it had."""
+    """A picture that a visitor uploaded: its file's bytes and name."""
 
     token: str
     name: str
@@ -69,7 +69,7 @@ class Upload:
 
     @cached_property
     def preview(self) -> bytes:
-        """A small WebP of it, made once: each filter and each page of results shows it again.
+        """A small WebP of it, made once: the page shows it again at each rerun.
 
         Raises `PhotoError`.
         """
@@ -79,9 +79,9 @@ class Upload:
 
 
 class Uploads:
-    """The latest uploads, in memory, so that reload, bookmarks and the back button find them.
+    """The latest uploads, in memory, so that reload, bookmarks and the back button find them. Thread-safe.
 
-    A token is the same for the same bytes, and cannot be guessed from them. Safe for threads.
+    Each has a token, which is the same for equal bytes, and cannot be guessed from them.
     """
 
     def __init__(self, kept: int = UPLOADS_KEPT, bytes_kept: int = UPLOAD_BYTES_KEPT) -> None:
@@ -91,21 +91,29 @@ class Uploads:
         self._items: OrderedDict[str, Upload] = OrderedDict()
 
     def add(self, name: str, data: bytes) -> str:
-        """Keep `data` and return its token; the oldest uploads give way."""
+        """Keep an upload; the oldest ones are dropped if there are too many, or too many bytes.
+
+        Args:
+            name: The file's name.
+            data: Its bytes.
+
+        Returns:
+            Its token.
+        """
         token = hmac.new(self._secret, hashlib.sha256(data).digest(), "sha256").hexdigest()[:32]
         with self._lock:
             self._items[token] = Upload(token, name, data)
             self._items.move_to_end(token)
-            while len(self._items) > 1 and self._too_much():
+            while len(self._items) > 1 and self._over_limit():
                 self._items.popitem(last=False)
         return token
 
     def get(self, token: str) -> Upload | None:
-        """The upload, or None once it has given way or the server was started again."""
+        """The upload with this token; None if it was dropped, or the server was started anew."""
         with self._lock:
             return self._items.get(token)
 
-    def _too_much(self) -> bool:
+    def _over_limit(self) -> bool:
         held = sum(len(upload.data) for upload in self._items.values())
         return len(self._items) > self._kept or held > self._bytes_kept
 

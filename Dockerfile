@@ -1,0 +1,45 @@
+# The app in a container. See docs/docker.md: no Docker engine was at hand, so this file has never been built.
+#
+#   docker build -t vitmae-search .
+#   docker run --rm -p 127.0.0.1:8501:8501 -v vitmae-data:/data -v ~/Pictures:/photos:ro vitmae-search
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY constraints.txt ./
+RUN pip install --no-cache-dir -c constraints.txt build hatchling
+COPY pyproject.toml README.md LICENSE app.py ./
+COPY .streamlit .streamlit
+COPY plugins plugins
+COPY data data
+COPY vitmae_search vitmae_search
+RUN python -m build --wheel --no-isolation --outdir /wheels
+
+FROM python:3.12-slim
+# For a GPU, name the index of torch for its CUDA version, such as https://download.pytorch.org/whl/cu128
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY constraints.txt /tmp/
+# torch comes first, from its own index: an open range would fetch the build with all CUDA packages.
+RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" "$(grep '^torch==' /tmp/constraints.txt)"
+COPY --from=build /wheels /tmp/wheels
+RUN pip install --no-cache-dir -c /tmp/constraints.txt /tmp/wheels/*.whl && rm -r /tmp/wheels
+
+# The library, the cache and downloaded models are kept in /data. The program does not run as root.
+ENV VITMAE_SEARCH_DATA=/data \
+    VITMAE_SEARCH_CACHE=/data/cache \
+    HF_HOME=/data/huggingface
+RUN useradd --create-home --uid 1000 vitmae && mkdir /data && chown vitmae /data
+WORKDIR /app
+COPY app.py ./
+COPY .streamlit .streamlit
+USER vitmae
+VOLUME /data
+EXPOSE 8501
+
+HEALTHCHECK --start-period=60s CMD python -c \
+    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"
+
+# Docker reaches the app on the container's network interface, so inside it listens on all of them. Publish the
+# port on 127.0.0.1 of the host only. -P: the working folder stands in for no module.
+CMD ["python", "-P", "-m", "streamlit", "run", "app.py", \
+     "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
+     "--server.fileWatcherType=none", "--browser.gatherUsageStats=false", "--logger.hideWelcomeMessage=true"]
