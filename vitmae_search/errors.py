@@ -120,7 +120,7 @@ class ConfigError(ModelError, ValueError):
         return type(self), (self.field, self.value, self.rule)
 
 
-class CheckpointError(ModelError):
+class CheckpointError(ModelError, RuntimeError):
     """A weights file cannot be loaded: truncated, a pickle, NaN, or of other shapes."""
 
 

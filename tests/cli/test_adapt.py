@@ -50,7 +50,9 @@ def test_the_report_says_before_and_after_and_what_was_made(
     assert [space["current"] for space in vitmae_search("spaces", "--json").json["spaces"]] == [False, True]
 
 
-def test_what_is_not_better_is_said_and_is_no_error(vitmae_search: Any, library: Path, pieces: Path) -> None:
+def test_a_projection_that_is_not_better_is_reported_and_is_no_error(
+    vitmae_search: Any, library: Path, pieces: Path
+) -> None:
     done = vitmae_search("adapt", pieces, *FAST[:6], "--method", "whitening", "--dimension", 1)
     assert done.code == 0
     assert done.out.splitlines()[-1] == "not better beyond chance: nothing was changed"

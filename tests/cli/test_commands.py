@@ -1,4 +1,4 @@
-"""The other commands: JSON keys, exit codes, and sentences that help."""
+"""The other commands: JSON keys, exit codes, and error messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_help_is_there(name: str) -> None:
     assert len(done.output.splitlines()) > 8
 
 
-def test_the_version_is_said_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -161,7 +161,7 @@ def test_check_and_repair(vitmae_search: Callable[..., Any], indexed: Path, tmp_
     )
 
 
-def test_what_could_not_be_repaired_is_not_called_repaired(
+def test_a_failed_repair_is_not_reported_as_repaired(
     vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
     (file,) = (tmp_path / "library" / "vectors").glob("*.vectors")
@@ -185,7 +185,9 @@ def test_plugins_and_models(vitmae_search: Callable[..., Any]) -> None:
     assert "768 dimensions, 224 px, 111.9 M parameters, 447.6 MB, decoder, the authors' own" in line
 
 
-def test_the_speed_of_models(vitmae_search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_speed_measures_and_lists(
+    vitmae_search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vitmae_search.library.model_speeds._BATCH_SECONDS", 0.01)
     done = vitmae_search("models", "--speed", "--device", "cpu", "--json")
     measured = {model["name"]: model for model in done.json["models"] if model["images_per_second"]}

@@ -14,7 +14,7 @@ from vitmae_search.cli.main import COMMANDS
 
 HEAVY = {"torch", "streamlit", "faiss", "sqlalchemy"}
 
-# What the installed script does; at its end it tells what it has loaded.
+# What the installed script does; at its end it prints which heavy modules are loaded.
 SCRIPT = f"""
 import atexit, sys
 sys.argv[0] = "vitmae-search"

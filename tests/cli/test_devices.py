@@ -1,4 +1,4 @@
-"""A device that is not here, asked of every command: one sentence, exit code 1, and nothing is made."""
+"""A device that this machine lacks, with every command: one sentence, exit code 1, and no file is written."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_without_a_library_none_is_made(
     assert everything(place) == before
 
 
-def test_the_environments_device_is_the_demos(
+def test_the_demo_uses_the_device_of_the_environment(
     place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_DEVICE", MISSING)

@@ -1,4 +1,4 @@
-"""`evaluate`: its words, what it writes, and its mistakes."""
+"""`evaluate`: its output, its files, and its errors."""
 
 from __future__ import annotations
 

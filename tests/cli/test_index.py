@@ -1,4 +1,4 @@
-"""`index`: its JSON, its exit codes, and what a person reads."""
+"""`index`: its JSON, its exit codes, and its text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_decode_alone_changes_only_that(vitmae_search: Callable[..., Any], index
     ]
 
 
-def test_a_run_beside_the_current_space_says_where_searches_go(
+def test_a_run_into_another_space_says_which_one_searches_use(
     vitmae_search: Callable[..., Any], indexed: Path
 ) -> None:
     said = "searches use space 1; `vitmae-search spaces use 2` changes that"

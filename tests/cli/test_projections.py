@@ -1,4 +1,4 @@
-"""`--projection` and `spaces derive`: what is said, on which stream, with which exit code."""
+"""`--projection` and `spaces derive`: messages, streams and exit codes."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def test_a_file_that_is_no_projection_is_one_sentence(
     ]
 
 
-def test_a_model_without_a_projection_is_said(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+def test_a_model_without_a_projection_is_an_error(vitmae_search: Callable[..., Any], indexed: Path) -> None:
     done = vitmae_search("spaces", "derive")
     assert done.code == 1
     assert "has no projection of its own for these features; name a file" in done.err
 
 
-def test_a_lost_projection_is_said_by_check(
+def test_check_reports_a_lost_projection(
     vitmae_search: Callable[..., Any], indexed: Path, file: Path, tmp_path: Path
 ) -> None:
     vitmae_search("spaces", "derive", file)
@@ -98,7 +98,7 @@ def test_a_lost_projection_is_said_by_check(
     assert vitmae_search("check").code == 0
 
 
-def test_two_ways_to_say_the_space_are_one_too_many(
+def test_space_and_projection_together_are_refused(
     vitmae_search: Callable[..., Any], indexed: Path, file: Path
 ) -> None:
     assert vitmae_search("search", indexed / "1.jpg", "--space", 1, "--projection", "none").code == 2

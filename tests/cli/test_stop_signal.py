@@ -39,7 +39,7 @@ def test_the_first_signal_requests_and_the_second_interrupts(capfd: pytest.Captu
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_signal_amid_a_line_of_progress_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_progress_is_printed_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = Interrupted()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(raw), write_through=True))
     with StopOnSignal("stopping after this batch") as stop:

@@ -33,7 +33,7 @@ def test_a_histogram_sees_colours_and_no_places(photo: Image.Image) -> None:
     assert color_histogram(Image.new("RGB", (3, 3), "white"))[-1] == 1
 
 
-def test_the_hash_is_the_well_known_one(photo: Image.Image) -> None:
+def test_the_hash_is_that_of_the_definition(photo: Image.Image) -> None:
     """DCT-II of the grey 32 × 32 picture without scale, its 8 × 8 lowest frequencies against their median."""
     from scipy.fft import dct
 

@@ -1,4 +1,4 @@
-"""Near-duplicates: the curve and what is read off it, against scikit-learn."""
+"""Near-duplicates: the curve and its figures, against scikit-learn."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_more_pairs_than_thresholds_change_little() -> None:
     assert found.average_precision.value == pytest.approx(average_precision_score(right, scores), abs=2e-3)
 
 
-def test_the_best_and_the_worst_there_is() -> None:
+def test_perfect_and_worst_scores() -> None:
     gallery, queries = photos(100, 2, 0.0)
     perfect = duplicate_scores(gallery, queries)
     for measured in (perfect.average_precision, perfect.best_f1, perfect.precise_recall):

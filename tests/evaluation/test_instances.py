@@ -1,4 +1,4 @@
-"""Finding a photo again: the changes, and the counting, ties included."""
+"""Instance retrieval: the kinds of change, and the ranks, ties included."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_kinds_have_names_of_their_own(views: dict[str, Image.Image]) -> Non
     assert len({view.tobytes() for view in views.values()}) == len(NAMES)
 
 
-def test_a_seed_is_all_that_decides(images: list[Image.Image], views: dict[str, Image.Image]) -> None:
+def test_equal_seeds_give_equal_views(images: list[Image.Image], views: dict[str, Image.Image]) -> None:
     before = images[0].tobytes()
     again, other = dict(instance_views(images[0], seed=3)), dict(instance_views(images[0], seed=[3, 1]))
     assert [again[name].tobytes() for name in NAMES] == [views[name].tobytes() for name in NAMES]
@@ -105,7 +105,7 @@ def test_hits_are_those_of_a_search_with_ties_in_any_order(k: int) -> None:
     assert found.recall(k) == pytest.approx(expected.mean(), abs=0.01)
 
 
-def test_the_best_and_the_worst_there_is() -> None:
+def test_perfect_and_worst_scores() -> None:
     rows = np.random.default_rng(0).standard_normal((3000, 16)).astype(np.float32)
     assert instance_recall(rows, 5 * rows).recall(1) == 1
     assert instance_recall(rows, -rows).recall(10) == 0

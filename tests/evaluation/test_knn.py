@@ -32,7 +32,7 @@ def test_more_rows_than_a_chunk() -> None:
     assert ids[2400, 0] == cosines.argmax()
 
 
-def test_many_copies_crowd_nobody_out_of_alignment() -> None:
+def test_many_copies_do_not_break_the_alignment_of_rows() -> None:
     rows = np.repeat(random_rows(2), [30, 1], axis=0)
     ids, scores = neighbours(rows, 5)
     assert ids.shape == (31, 5)
@@ -40,7 +40,7 @@ def test_many_copies_crowd_nobody_out_of_alignment() -> None:
     np.testing.assert_allclose(scores[:30], 1, atol=1e-5)
 
 
-def test_a_row_of_zeros_is_similar_to_nothing() -> None:
+def test_a_row_of_zeros_has_cosine_zero_to_all() -> None:
     rows = np.vstack([random_rows(4), np.zeros((1, 8), np.float32)])
     _, scores = neighbours(rows, 2)
     np.testing.assert_array_equal(scores[4], 0)
@@ -153,7 +153,7 @@ def test_one_vector_for_every_photo_scores_chance(blind: np.ndarray) -> None:
     assert scores.correct.mean() <= 1 / 6
 
 
-def test_a_photo_alone_in_its_class_can_be_found_and_asks_nothing() -> None:
+def test_a_photo_alone_in_its_class_can_be_found_and_is_no_query() -> None:
     rows = np.array([[1, 0], [1, 0.1], [1, 0.04]], np.float32)
     scores = score_neighbours(rows, np.array([0, 0, 1]))
     np.testing.assert_array_equal(scores.first, [0, 0])
@@ -161,7 +161,7 @@ def test_a_photo_alone_in_its_class_can_be_found_and_asks_nothing() -> None:
     np.testing.assert_allclose(scores.average_precision, [0.5, 0.5])
 
 
-def test_no_two_alike_is_refused() -> None:
+def test_labels_that_are_all_different_are_refused() -> None:
     with pytest.raises(ValueError, match="no two photos"):
         score_neighbours(random_rows(5), np.arange(5))
 
@@ -180,7 +180,7 @@ def test_precision_counts_the_first_k_only() -> None:
     np.testing.assert_array_equal(scores.precision, [0.5, 0.5, 0.0, 0.0, 0.5, 0.5])
 
 
-def test_near_votes_weigh_more_and_all_alike_is_a_majority() -> None:
+def test_nearer_voters_weigh_more_and_equal_ones_decide_by_majority() -> None:
     labels = np.array([[7, 7, 3, 3, 3], [1, 2, 2, 1, 2]])
     scores = np.array([[0.9, 0.9, 0.5, 0.5, 0.4], [0.5, 0.5, 0.5, 0.5, 0.5]], np.float32)
     np.testing.assert_array_equal(vote(labels, scores), [7, 2])

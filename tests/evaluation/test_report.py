@@ -1,4 +1,4 @@
-"""What an evaluation says: as JSON, as tables, and as a picture."""
+"""The result of an evaluation: as JSON, as tables, and as a plot."""
 
 from __future__ import annotations
 

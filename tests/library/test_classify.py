@@ -117,7 +117,7 @@ def test_photos_without_a_sure_tag_count_as_seen(library: Library, colour_model:
     assert library.classify(colour_model, min_confidence=1).unchanged == 12
 
 
-def test_asking_for_other_tags_replaces_them(library: Library, colour_model: Path) -> None:
+def test_other_options_replace_the_tags(library: Library, colour_model: Path) -> None:
     library.classify(colour_model, k=3, min_confidence=0)
     assert {len(row) for row in tags_of(library).values()} == {3}
     report = library.classify(colour_model, k=1, min_confidence=0)
@@ -238,7 +238,7 @@ def test_it_can_be_cancelled_and_goes_on(tmp_path: Path, library: Library, colou
         assert (rest.classified, rest.unchanged) == (8, 4)
 
 
-def test_the_run_is_told_of(library: Library, colour_model: Path) -> None:
+def test_the_run_is_recorded(library: Library, colour_model: Path) -> None:
     moments: list[Any] = []
     library.classify(colour_model, on_progress=moments.append, run_key="key")
     run = library.run("key")

@@ -1,4 +1,4 @@
-"""What an embedder is, is remembered: where nothing is new no model is opened, and a change is noticed."""
+"""Cached descriptions of embedders: without changes no model is opened, and every change is noticed."""
 
 from __future__ import annotations
 
@@ -166,14 +166,14 @@ def test_a_file_that_has_just_changed_is_not_trusted(
     assert opened(home) == 2
 
 
-def test_who_tells_no_files_is_opened_each_time(home: Path, index: Index) -> None:
+def test_an_embedder_without_source_files_is_opened_each_time(home: Path, index: Index) -> None:
     index(told="no")
     index(told="no")
     assert opened(home) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"code": 1}', b"\xff\xfe", b"[]"])
-def test_a_damaged_memory_is_passed_over(home: Path, index: Index, damage: bytes) -> None:
+def test_a_damaged_cached_description_is_ignored(home: Path, index: Index, damage: bytes) -> None:
     index()
     for path in (settings().cache / embedders.CACHE_FOLDER).iterdir():
         path.write_bytes(damage)

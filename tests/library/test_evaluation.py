@@ -1,4 +1,4 @@
-"""`evaluate`: what is measured, of whom, and what is said where something cannot be."""
+"""`Library.evaluate`: what is measured of which methods, and what is reported where that cannot be."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_csv_chooses_the_photos_and_their_classes(colours: Path, layout: Guard
         evaluate_folder(colours, [Candidate.of(layout)], labels=table)
 
 
-def test_what_cannot_be_read_or_is_a_copy_is_told(colours: Path, layout: GuardedEmbedder) -> None:
+def test_unreadable_files_and_copies_are_reported(colours: Path, layout: GuardedEmbedder) -> None:
     (colours / "red/broken.jpg").write_bytes(b"no picture")
     (colours / "loose.jpg").write_bytes((colours / "red/0.jpg").read_bytes())
     (colours / "blue/copy.jpg").write_bytes((colours / "blue/2.jpg").read_bytes())
@@ -208,7 +208,7 @@ def test_a_library_evaluates_what_it_would_search_with(colours: Path, tmp_path: 
     assert sorted((tmp_path / "library").rglob("*")) == before
 
 
-def test_the_default_model_stands_beside_its_untrained_twin(
+def test_the_default_model_is_compared_with_its_untrained_network(
     tmp_path: Path, real_photos: dict[str, Path]
 ) -> None:
     for name in ("astronaut", "coffee", "chelsea", "rocket", "china"):

@@ -1,4 +1,4 @@
-"""Indexing in a child process: its row tells of it, it can be cancelled, and it fails in words."""
+"""Indexing in a child process: its row in the catalogue, cancelling it, and its errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> No
             library.cancel_run("nonsense")
 
 
-def test_nothing_in_the_current_folder_stands_in_for_a_module(
+def test_no_file_in_the_current_folder_is_imported_in_place_of_a_module(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "numpy.py").write_text("raise SystemExit('a stranger ran')", "utf-8")
@@ -101,7 +101,7 @@ def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -
         assert bystander.wait() == -signal.SIGKILL
 
 
-def test_a_child_that_cannot_begin_says_why(tmp_path: Path, photos: Path) -> None:
+def test_a_child_that_cannot_start_reports_the_reason(tmp_path: Path, photos: Path) -> None:
     with Library.open(tmp_path / "new") as library:
         with pytest.raises(LibraryError, match="not a folder"):
             library.start_job("index", tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""An open library keeps up with what happens to its files meanwhile."""
+"""An open library notices changes of its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitmae_search.photos import digest
 
 
 def test_a_library_that_is_made_anew_is_read_anew(library: Library, photos: Path, tmp_path: Path) -> None:
-    """Whoever has it open (the app) must not go on with the file that was deleted."""
+    """An open library (the app's) must not go on with the deleted file."""
     assert library.search(photos / "odd" / "1.jpg").hits
     shutil.rmtree(library.folder)
     assert library.status().photos == 0

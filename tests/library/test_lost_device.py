@@ -1,4 +1,4 @@
-"""A device that is lost or full in mid-run: one sentence, what was done is kept, and nothing is doubled."""
+"""A device that is lost or full during a run: one sentence, finished work is kept, and nothing is doubled."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_adapt_changes_nothing_and_goes_on(new: Callable[..., Library], pieces: 
         assert (report.digest, report.after) == (whole.digest, whole.after)
 
 
-def test_the_commands_say_one_sentence(
+def test_the_commands_print_one_line(
     many: Path, failing: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--library", str(tmp_path / "library")]
@@ -221,7 +221,7 @@ def test_the_commands_say_one_sentence(
         assert capfd.readouterr().err.endswith(SAID)
 
 
-def test_a_background_job_says_it_and_its_library_goes_on(
+def test_a_background_job_reports_a_lost_device_and_its_library_stays_usable(
     new: Callable[..., Library], many: Path, failing: Path
 ) -> None:
     (failing / "lost").write_text("2")

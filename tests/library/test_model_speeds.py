@@ -1,4 +1,4 @@
-"""How fast models are here: measured when asked, remembered by model and machine, never in the way."""
+"""The speeds of models: measured on demand, stored by model and machine, never an obstacle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vitmae_search.training_runs import remember_run
 LISTING = ModelListing("small", "bundled", "/models/small", 32, 32, 1000, 4000, plugin="vitmae")
 
 
-def test_a_figure_is_remembered_for_its_model_on_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_speed_is_stored_by_model_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_speeds([LISTING]) == [LISTING]
     store_speed(LISTING, 12.5, "cpu, fp32")
     store_speed(replace(LISTING, path="/models/other"), 99.0, "cuda, bf16")
@@ -39,7 +39,7 @@ def test_a_figure_is_remembered_for_its_model_on_its_machine(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff"])
-def test_a_damaged_file_says_nothing_and_is_replaced(damage: bytes) -> None:
+def test_a_damaged_speed_file_is_ignored_and_replaced(damage: bytes) -> None:
     path = settings().cache / SPEEDS_NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(damage)
@@ -50,7 +50,7 @@ def test_a_damaged_file_says_nothing_and_is_replaced(damage: bytes) -> None:
     assert with_speeds([LISTING]) == [LISTING]
 
 
-def test_what_cannot_be_kept_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_speed_that_cannot_be_stored_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     settings().cache.write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
         store_speed(LISTING, 3.0, "cpu")

@@ -1,4 +1,4 @@
-"""A foreign checkpoint through the front door: vectors as the reference computes them."""
+"""A foreign checkpoint through `Library`: vectors as the reference computes them."""
 
 from __future__ import annotations
 

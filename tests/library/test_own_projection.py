@@ -1,4 +1,4 @@
-"""A model that gets a projection of its own: new libraries take it, and those that are there go on."""
+"""A model that comes with a projection: new libraries use it, existing ones stay as they are."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_library_goes_on_without_the_file_that_its_features_were_chosen_by(
 
 
 @pytest.mark.parametrize("words", [{}, {"pooling": "cls"}], ids=["auto", "chosen"])
-def test_a_changed_model_chooses_again_what_was_left_to_it(
+def test_a_changed_model_resolves_left_options_anew(
     tmp_path: Path, photos: Path, model: Path, unknown: Image.Image, words: dict[str, str]
 ) -> None:
     give_projection(model)
@@ -129,7 +129,9 @@ def test_a_changed_model_chooses_again_what_was_left_to_it(
     assert_goes_on(folder, photos, unknown, searched)
 
 
-def test_a_projection_of_another_model_is_said_by_its_file(tmp_path: Path, photos: Path, model: Path) -> None:
+def test_an_error_names_the_file_of_a_projection_that_does_not_fit(
+    tmp_path: Path, photos: Path, model: Path
+) -> None:
     give_projection(model, layers="9")
     with Library.open(tmp_path / "library", model=str(model), device="cpu") as library:
         with pytest.raises(CheckpointError, match=r"projection\.safetensors was fitted to other features"):

@@ -1,4 +1,4 @@
-"""Spaces derived by a projection, through the front door: made from what is stored, kept up, mended."""
+"""Spaces derived by a projection: made of stored features, kept up to date, repaired."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_a_changed_model_gets_a_derived_space_of_its_own(grid: Grid, photos: Pat
 # What is refused -------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_derived_is_said(library: Library, tmp_path: Path) -> None:
+def test_an_impossible_derivation_is_an_error(library: Library, tmp_path: Path) -> None:
     width = library.spaces()[0].dimension
     with pytest.raises(ModelError, match=f"takes features of length {width + 1}, and these have {width}"):
         library.derive_space(head(1, width + 1))
@@ -310,7 +310,7 @@ def test_what_cannot_be_derived_is_said(library: Library, tmp_path: Path) -> Non
         empty.derive_space(head(1))
 
 
-def test_a_model_whose_own_projection_does_not_fit_is_said(grid: Grid, photos: Path) -> None:
+def test_a_models_own_projection_that_does_not_fit_is_an_error(grid: Grid, photos: Path) -> None:
     head(1, 49).save(grid.file)
     with grid.open(embedder="grid") as library:
         with pytest.raises(ModelError, match=r"head\.safetensors: .* of length 49, and these have 48"):
@@ -361,7 +361,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_projection_that_is_lost_is_said_and_restored_from_its_model(
+def test_a_lost_projection_is_reported_and_restored_from_its_model(
     grid: Grid, photos: Path, write_photo, damage: Callable[[Path], None]
 ) -> None:  # type: ignore[no-untyped-def]
     head(1).save(grid.file)
@@ -389,7 +389,7 @@ def test_a_projection_that_is_lost_is_said_and_restored_from_its_model(
         assert_derived(library, library.spaces()[1], head(1))
 
 
-def test_a_lost_projection_that_is_nobodys_is_left_to_the_person(grid: Grid, photos: Path) -> None:
+def test_a_lost_projection_that_came_with_no_model_is_not_repaired(grid: Grid, photos: Path) -> None:
     head(1).save(grid.file)
     with grid.open(embedder="grid") as library:
         library.index(photos)

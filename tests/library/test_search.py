@@ -1,4 +1,4 @@
-"""Searching through the front door: right, in pages, filtered, and the same as brute force."""
+"""`Library.search`: correct, in pages, filtered, and the same as brute force."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_missing_photos_are_no_hits(library: Library, photos: Path) -> None:
     assert str(gone) not in {hit.photo.path for hit in hits}
 
 
-def test_pixels_bytes_and_path_ask_the_same(library: Library, photos: Path) -> None:
+def test_pixels_bytes_and_path_give_the_same_result(library: Library, photos: Path) -> None:
     path = photos / "odd" / "7.jpg"
     with Image.open(path) as image:
         pixels = library.search(image.copy(), k=5)
@@ -171,7 +171,7 @@ def test_the_same_unknown_picture_is_embedded_once(
     assert embedded == 2  # by content, not by name
 
 
-def test_the_pictures_of_another_space_or_of_long_ago_are_forgotten(library: Library) -> None:
+def test_cached_query_vectors_are_kept_by_space_and_dropped_when_old(library: Library) -> None:
     (space,) = library.spaces()
     kept = query.Embedded(kept=2)
     vector = np.ones(3, np.float32)
@@ -192,7 +192,7 @@ def test_an_empty_library_says_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_what_cannot_be_asked(library: Library, photos: Path) -> None:
+def test_invalid_filters_are_refused(library: Library, photos: Path) -> None:
     with pytest.raises(PhotoError):
         library.search(b"not a picture")
     with pytest.raises(PhotoError):
@@ -203,7 +203,7 @@ def test_what_cannot_be_asked(library: Library, photos: Path) -> None:
         library.search(photos / "odd" / "1.jpg", space=99)
 
 
-def test_many_threads_ask_while_photos_come_in(library: Library, photos: Path, write_photo) -> None:  # type: ignore[no-untyped-def]
+def test_threads_search_while_photos_are_indexed(library: Library, photos: Path, write_photo) -> None:  # type: ignore[no-untyped-def]
     query = photos / "even" / "0.jpg"
     problems: list[BaseException] = []
     stop = threading.Event()

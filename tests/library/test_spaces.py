@@ -1,4 +1,4 @@
-"""Which space is used, and that spaces never mix."""
+"""Which space is used, and that vectors of different spaces are never compared."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_plugin_that_fails_does_not_hide_the_others_models(tmp_path: Path, fil
 CLOSING_PLUGIN = FILE_PLUGIN.replace("self.weight = None", "raise RuntimeError('will not')")
 
 
-def test_a_model_that_does_not_close_leaves_nothing_else_open(
+def test_a_model_that_cannot_be_closed_does_not_keep_others_open(
     photos: Path, tmp_path: Path, file_plugin: Path
 ) -> None:
     (file_plugin / "from_file.py").write_text(CLOSING_PLUGIN, "utf-8")

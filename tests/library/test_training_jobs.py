@@ -1,4 +1,4 @@
-"""Pretraining in a child process: the library tells of it, is free meanwhile, and can stop it."""
+"""Pretraining in a child process: the library records it, is unlocked meanwhile, and can stop it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def none_left(library: Library) -> Iterator[None]:
             os.kill(run.pid, signal.SIGKILL)
 
 
-def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
+def test_a_pretraining_is_recorded_leaves_the_library_unlocked_and_can_be_stopped(
     library: Library, photos: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "trained here"
@@ -73,7 +73,9 @@ def test_a_pretraining_is_told_of_leaves_the_library_free_and_can_be_stopped(
     assert stopped.checkpoint == output
 
 
-def test_an_end_is_told_once_the_library_is_free(library: Library, photos: Path, tmp_path: Path) -> None:
+def test_the_end_of_a_training_is_recorded_once_the_lock_is_free(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "run"
     quick = ("--max-minutes", "0.0001", *QUICK)
     key = library.start_job("pretrain", photos, "-o", str(output), *quick)
@@ -88,7 +90,9 @@ def test_an_end_is_told_once_the_library_is_free(library: Library, photos: Path,
     assert read_training_run(output).state == "finished"
 
 
-def test_a_pretraining_that_cannot_begin_says_why(library: Library, photos: Path, tmp_path: Path) -> None:
+def test_a_pretraining_that_cannot_start_reports_the_reason(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     key = library.start_job("pretrain", empty, "-o", str(tmp_path / "run"), *QUICK)

@@ -1,4 +1,4 @@
-"""The wheel in a fresh environment, used from an empty folder: nothing of the checkout helps."""
+"""The wheel in a fresh environment, used from an empty folder, without the checkout."""
 
 from __future__ import annotations
 

@@ -20,18 +20,18 @@ StartServer = Callable[..., Any]
 
 
 class Visitor:
-    """One browser window, and what it asked the network for."""
+    """One browser window, and the addresses that it requested."""
 
     def __init__(self, chromium: Any, url: str, **options: Any) -> None:
         self.context = chromium.new_context(**options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
         self.url = url
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.dialogs: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("dialog", self._dialog)
-        self.page.on("websocket", lambda socket: self.asked.append(socket.url))
+        self.page.on("websocket", lambda socket: self.requested.append(socket.url))
 
     def _dialog(self, dialog: Any) -> None:
         self.dialogs.append(dialog.message)
@@ -44,9 +44,9 @@ class Visitor:
 
     @property
     def foreign(self) -> list[str]:
-        """What was asked of anyone but the app."""
+        """Requests to others than the app."""
         own = (self.url, self.url.replace("http", "ws"), "data:", "blob:" + self.url)
-        return [url for url in self.asked if not url.startswith(own)]
+        return [url for url in self.requested if not url.startswith(own)]
 
 
 Visit = Callable[..., Visitor]
@@ -175,7 +175,7 @@ def test_indexing_outlives_reload_and_is_seen_by_all(
         assert library.count_photos() == 81
 
 
-def test_a_phone_in_the_dark(small: Any, start_server: StartServer, visit: Visit) -> None:
+def test_a_phone_with_a_dark_theme(small: Any, start_server: StartServer, visit: Visit) -> None:
     window = visit(
         start_server(small.folder).url,
         viewport={"width": 390, "height": 844},
@@ -196,7 +196,7 @@ def test_a_phone_in_the_dark(small: Any, start_server: StartServer, visit: Visit
 BROKEN_APP = """
 import streamlit as st
 
-from vitmae_search.web import server
+from vitmae_search.web.server import app as server
 
 app = st.App("broken.py", middleware=server.middleware(), on_script_error=server.on_script_error)
 """

@@ -1,4 +1,4 @@
-"""A device that is not here, or was lost: the pages say so in one sentence, and known photos are found."""
+"""A device that is missing or lost: the pages say so in one sentence, and known photos are still found."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_device_that_was_lost(
     )
 
 
-def test_a_lost_device_leaves_library_and_training_pages_alone(
+def test_a_lost_device_does_not_affect_library_and_training_pages(
     app: Callable[[], Library], photos: Path, failing: Path, tmp_path: Path
 ) -> None:
     (failing / "lost").write_text("0")

@@ -1,4 +1,4 @@
-"""`vitmae-search adapt`."""
+"""The command `vitmae-search adapt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search app`."""
+"""The command `vitmae-search app`."""
 
 from __future__ import annotations
 

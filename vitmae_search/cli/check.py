@@ -1,4 +1,4 @@
-"""`vitmae-search check`."""
+"""The command `vitmae-search check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search classify`."""
+"""The command `vitmae-search classify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search demo`."""
+"""The command `vitmae-search demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search evaluate`."""
+"""The command `vitmae-search evaluate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search finetune`."""
+"""The command `vitmae-search finetune`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search index`."""
+"""The command `vitmae-search index`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search models`."""
+"""The command `vitmae-search models`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search plugins`."""
+"""The command `vitmae-search plugins`."""
 
 from __future__ import annotations
 

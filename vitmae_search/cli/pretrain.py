@@ -1,4 +1,4 @@
-"""`vitmae-search pretrain`."""
+"""The command `vitmae-search pretrain`."""
 
 from __future__ import annotations
 

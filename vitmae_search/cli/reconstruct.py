@@ -1,4 +1,4 @@
-"""`vitmae-search reconstruct`."""
+"""The command `vitmae-search reconstruct`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vitmae-search search`."""
+"""The command `vitmae-search search`."""
 
 from __future__ import annotations
 

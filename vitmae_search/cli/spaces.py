@@ -1,4 +1,4 @@
-"""`vitmae-search spaces`."""
+"""The command `vitmae-search spaces`."""
 
 from __future__ import annotations
 

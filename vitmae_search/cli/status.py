@@ -1,4 +1,4 @@
-"""`vitmae-search status`."""
+"""The command `vitmae-search status`."""
 
 from __future__ import annotations
 

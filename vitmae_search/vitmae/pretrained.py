@@ -39,7 +39,7 @@ from vitmae_search.vitmae.config import (
     ViTMAEConfig,
 )
 from vitmae_search.vitmae.devices import choose_device
-from vitmae_search.vitmae.layers import set_attention, set_checkpointing
+from vitmae_search.vitmae.layers import init_linears, set_attention, set_checkpointing
 
 _WITHOUT_EFFECT = (
     *("low_cpu_mem_usage", "_fast_init", "mirror", "resume_download", "disable_mmap", "tqdm_class"),
@@ -117,10 +117,12 @@ class PreTrainedModel(nn.Module):
     _supports_attention_backend: ClassVar[bool] = False
     _can_compile_fullgraph: ClassVar[bool] = True
     _is_stateful: ClassVar[bool] = False
-    _skip_keys_device_placement: ClassVar[list[str] | None] = None
-    _keep_in_fp32_modules: ClassVar[list[str] | None] = None
-    _keep_in_fp32_modules_strict: ClassVar[list[str] | None] = None
-    _keys_to_ignore_on_save: ClassVar[list[str] | None] = None
+    _skip_keys_device_placement: ClassVar[tuple[str, ...]] = ()
+    _keep_in_fp32_modules: ClassVar[tuple[str, ...]] = ()
+    _keep_in_fp32_modules_strict: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_save: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_load_missing: ClassVar[tuple[str, ...]] = ()
+    _keys_to_ignore_on_load_unexpected: ClassVar[tuple[str, ...]] = ()
     _tied_weights_keys: ClassVar[dict[str, str] | None] = None
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -156,15 +158,26 @@ class PreTrainedModel(nn.Module):
         """Whether the model generates text: no."""
         return False
 
-    def post_init(self) -> None:
-        """Finish a model's construction, as the reference's models call it at the end of `__init__`.
+    def post_init(self, attn_implementation: AttentionImplementation | None = None) -> None:
+        """Finish a model's construction, at the end of `__init__` as in the reference.
 
         Takes over what the configuration says of attention and of gradient checkpointing. No weights are
-        drawn: each module has drawn its own.
+        drawn: each module has drawn its own, and `init_weights` would do so again.
+
+        Args:
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
         """
-        self.set_attn_implementation(None)
-        if self.config.extra.pop("gradient_checkpointing", False):
+        self.set_attn_implementation(attn_implementation)
+        if self.config.extra.get("gradient_checkpointing"):  # as old files have it
             self.gradient_checkpointing_enable()
+
+    def init_weights(self) -> None:
+        """Draw all weights again, as those of a new model: after `to_empty`, for example."""
+        for module in reversed(list(self.modules())):  # children first: a parent may replace what they drew
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        init_linears(self)
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that embeds patches: (N, C, H, W) to (N, L, D)."""

@@ -1,4 +1,4 @@
-"""Adapting from the Library page: begun there, and told before and after."""
+"""Adapting from the Library page: its start, and the comparison of before and after."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def words(at: AppTest) -> str:
     return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
 
 
-def test_what_adapting_did_is_told_kind_by_kind(opened_copy: Library) -> None:
+def test_the_result_of_adapting_is_shown_by_kind_of_change(opened_copy: Library) -> None:
     with CatalogWriter.open_writer(opened_copy.folder) as writer:
         writer.start_run("adapted", "adapt", {"folder": f"/{HOSTILE}"})
         writer.finish_run("adapted", "done", {**BETTER, "after": {**BETTER["after"], HOSTILE: {}}})
@@ -58,7 +58,7 @@ def test_what_adapting_did_is_told_kind_by_kind(opened_copy: Library) -> None:
         assert not any("onerror" in str(block.proto) for block in at.get(kind))
 
 
-def test_a_real_report_is_told_whole(
+def test_a_real_report_is_shown_completely(
     tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(40):
@@ -79,14 +79,14 @@ def test_a_real_report_is_told_whole(
     assert rows[-1][1] in summary(run.report)
 
 
-def test_what_is_no_better_changes_nothing_and_says_so() -> None:
+def test_a_projection_that_is_no_better_changes_nothing_and_says_so() -> None:
     assert summary({**BETTER, "kept": False, "space": None}) == (
         "nothing was changed, as it was not better beyond chance (75.0% found before, 95.0% after)"
     )
 
 
 @pytest.mark.parametrize("report", [{}, {"before": None}, {"before": {"all": 3}, "after": []}])
-def test_a_report_that_says_little_is_told_as_far_as_it_goes(report: Mapping[str, object]) -> None:
+def test_an_incomplete_report_is_shown_as_far_as_possible(report: Mapping[str, object]) -> None:
     assert comparison_rows(report) == []
     assert "not better" in summary(report)
 

@@ -1,4 +1,4 @@
-"""What the page says of long jobs when they end."""
+"""How the page reports the outcome of long jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def notices(at: AppTest) -> str:
     return " ".join(text for block in at.get("html") if "vs-notice" in (text := str(block.proto.body)))
 
 
-def test_whoever_watched_a_run_is_told_how_it_ended_however_often_the_page_is_drawn(
+def test_a_visitor_who_watched_a_job_sees_its_outcome_at_each_redraw(
     opened_copy: Library,
 ) -> None:
     with CatalogWriter.open_writer(opened_copy.folder) as catalog:
@@ -46,14 +46,14 @@ def test_whoever_watched_a_run_is_told_how_it_ended_however_often_the_page_is_dr
         assert DONE not in notices(watching)
 
 
-def test_who_comes_later_is_not_told(opened_copy: Library) -> None:
+def test_a_later_visitor_does_not_see_the_outcome(opened_copy: Library) -> None:
     with CatalogWriter.open_writer(opened_copy.folder) as catalog:
         catalog.start_run("a run", "index", {"folders": ["/photos"]})
         catalog.finish_run("a run", "done", {"added": 3})
     assert DONE not in notices(library_page())
 
 
-def test_whoever_began_a_run_is_told_even_if_it_was_never_seen_to_go_on(
+def test_a_visitor_who_started_a_job_sees_its_outcome_even_if_it_never_showed_as_running(
     opened_copy: Library, real_photos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tmp_path / "photos"

@@ -1,4 +1,4 @@
-"""A reconstruction as pictures."""
+"""The panels of a reconstruction: errors as colors, and painted masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces on the Library page: features, what is made of them, and which one searches use."""
+"""Spaces on the Library page: features, derived spaces, and which one searches use."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def keys(at: AppTest) -> set[str]:
     return {button.key for button in at.button if button.key and not button.disabled}
 
 
-def test_what_is_made_of_features_follows_them(derived: Library) -> None:
+def test_derived_spaces_follow_their_features(derived: Library) -> None:
     spaces = derived.spaces()
     assert [(space.space_id, space.parent_id) for space in grouped_by_features(spaces)] == [
         (1, None),

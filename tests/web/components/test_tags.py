@@ -1,4 +1,4 @@
-"""Tags on the pages: a filter with counts, and what is known of a photo; always as text."""
+"""Tags on the pages: the filter with counts, and a photo's facts; always as text."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_library_without_tags_offers_none(opened: Library) -> None:
     assert not [box for box in at.selectbox if box.key == "vs_tag"]
 
 
-def test_no_tag_reaches_what_reads_markdown_or_html(tagged: Library) -> None:
+def test_no_tag_reaches_markdown_or_html(tagged: Library) -> None:
     at = visit(photo="1")
     at.selectbox(key="vs_tag").set_value(HOSTILE).run()
     for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
@@ -144,14 +144,14 @@ def test_a_photos_tags_are_among_its_facts(tagged: Library) -> None:
     assert "<img src=x" not in blocks
 
 
-def test_two_classifiers_are_told_apart() -> None:
+def test_tags_of_two_classifiers_are_shown_separately() -> None:
     tags = [Tag("cat", 0.75, "pets"), Tag("dog", 0.25, "pets"), Tag("sofa\n", 1.0, "places")]
     assert tag_facts(tags) == [("Tags by pets", "cat (75%), dog (25%)"), ("Tags by places", "sofa\\n (100%)")]
     assert tag_facts(tags[:2]) == [("Tags", "cat (75%), dog (25%)")]
     assert tag_facts([]) == []
 
 
-def test_a_classifying_run_is_told_as_one(tagged: Library, tmp_path: Path) -> None:
+def test_a_classify_run_has_its_own_title(tagged: Library, tmp_path: Path) -> None:
     with CatalogWriter.open_writer(tmp_path / "library") as writer:
         writer.start_run("k", "classify", {"model": "/models/<b>pets", "folder": None})
         writer.update_run("k", {"phase": "classifying", "done": 3, "total": 8, "failed": 0})
@@ -173,9 +173,9 @@ def test_a_browser_shows_tags_as_text(
     """The choices of the filter, too, which Streamlit draws."""
     server = start_server(tagged.folder)
     page = chromium.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("dialog", lambda dialog: (requested.append(dialog.message), dialog.dismiss()))
     page.set_default_timeout(30_000)
     page.goto(f"{server.url}/?photo=1")
     # A script that is still running draws the menu anew, and a menu that was open by then is closed.
@@ -195,5 +195,5 @@ def test_a_browser_shows_tags_as_text(
     assert choice.inner_text().strip() == f"{HOSTILE} (2)"
     choice.click()
     page.get_by_role("slider", name="At least this sure").wait_for()
-    assert not [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
+    assert not [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
     page.close()

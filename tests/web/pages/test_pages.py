@@ -233,7 +233,7 @@ def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) 
     assert newest.arguments
 
 
-def test_a_busy_library_is_a_sentence(two_spaces: Library) -> None:
+def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
     second = two_spaces.spaces()[1]
     at = visit("pages/library.py")
     with CatalogWriter.open_writer(two_spaces.folder):
@@ -253,7 +253,7 @@ def test_a_damaged_library_is_a_sentence_on_every_page(empty: Path, page: str) -
     assert "catalogue.sqlite3" in words(at)
 
 
-def test_sample_photos_invite_ones_own(opened: Library, small: Any) -> None:
+def test_a_library_of_samples_shows_the_banner(opened: Library, small: Any) -> None:
     assert "sample photos" not in words(visit())
     marker = small.photos / MARKER
     marker.write_text("samples")

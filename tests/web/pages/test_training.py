@@ -1,4 +1,4 @@
-"""The Training page: runs as their folders tell them, in every state; always as text."""
+"""The Training page: runs in every state, read from their folders; always as text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines_of(steps: int, **measures: float) -> list[dict[str, float]]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a remembered run's folder, as the training commands do."""
+    """Write and register a run's folder, as the training commands do."""
 
     def make(
         name: str = "run",
@@ -100,7 +100,7 @@ def test_without_a_run_there_is_the_form_and_nothing_is_made(empty: Path, tmp_pa
     assert not (tmp_path / "data").exists()
 
 
-def test_a_finished_run_tells_its_figures_curves_options_and_how_to_use_it(
+def test_a_finished_run_shows_its_figures_curves_options_and_commands(
     opened_copy: Library, make_run: MakeRun
 ) -> None:
     run = make_run("my model", finished=True)
@@ -129,7 +129,9 @@ def test_a_finished_run_tells_its_figures_curves_options_and_how_to_use_it(
     assert not {"Stop", "Go on"} & labels(at)
 
 
-def test_a_running_one_tells_its_progress_and_what_is_left(opened_copy: Library, make_run: MakeRun) -> None:
+def test_a_running_training_shows_its_progress_and_remaining_time(
+    opened_copy: Library, make_run: MakeRun
+) -> None:
     run = make_run()
     with FileLock(run / LOCK_FILE):
         at = visit()
@@ -144,7 +146,7 @@ def test_a_running_one_tells_its_progress_and_what_is_left(opened_copy: Library,
     assert at.button(key="vs_train_go_on")
 
 
-def test_photos_that_are_being_read_are_said(opened_copy: Library, tmp_path: Path) -> None:
+def test_a_training_that_reads_photos_says_so(opened_copy: Library, tmp_path: Path) -> None:
     run = tmp_path / "begun"
     run.mkdir()
     remember_run(run)
@@ -161,7 +163,7 @@ def test_a_contrastive_loss_has_a_curve_of_its_own(opened_copy: Library, make_ru
     assert drawn(visit()) == [f"{name} by epoch" for name in wanted]
 
 
-def test_a_fine_tuning_tells_its_accuracy_and_gives_tags(
+def test_a_fine_tuning_shows_its_accuracy_and_the_classify_command(
     opened_copy: Library, make_run: MakeRun, real_photos: dict[str, Path]
 ) -> None:
     run = make_run(kind="finetune", lines=lines_of(3, val_loss=0.4, accuracy=0.875), finished=True)
@@ -187,7 +189,7 @@ def test_the_latest_run_comes_first_and_another_can_be_chosen(
     assert "Pretraining on /one" in words(at)
 
 
-def test_what_is_gone_or_no_run_is_one_sentence(opened_copy: Library, make_run: MakeRun) -> None:
+def test_a_missing_or_invalid_run_is_one_sentence(opened_copy: Library, make_run: MakeRun) -> None:
     run, other = make_run(), make_run("other")
     at = visit()
     at.selectbox(key="vs_run").set_value(str(run)).run()
@@ -213,7 +215,9 @@ def test_a_half_written_log_is_drawn_as_far_as_it_goes(
     assert drawn(at) == ["Loss by epoch", "Learning rate by epoch"]
 
 
-def test_a_damaged_picture_spoils_nothing_else(opened_copy: Library, make_run: MakeRun) -> None:
+def test_a_damaged_picture_does_not_affect_the_rest_of_the_page(
+    opened_copy: Library, make_run: MakeRun
+) -> None:
     run = make_run()
     (run / "reconstructions.png").write_bytes(b"\x89PNG half of one")
     at = visit()
@@ -221,7 +225,7 @@ def test_a_damaged_picture_spoils_nothing_else(opened_copy: Library, make_run: M
     assert drawn(at) == ["Loss by epoch", "Learning rate by epoch"]
 
 
-def test_a_training_that_has_said_nothing_yet_is_starting(opened_copy: Library, make_run: MakeRun) -> None:
+def test_a_training_without_output_yet_is_starting(opened_copy: Library, make_run: MakeRun) -> None:
     output = make_run()
     (output / RUN_FILE).unlink()
     with CatalogWriter.open_writer(opened_copy.folder) as writer:
@@ -241,7 +245,7 @@ def test_a_run_that_failed_says_why(opened_copy: Library, make_run: MakeRun) -> 
     assert "The loss is nan at step 7." in words(visit())
 
 
-def test_no_name_reaches_what_reads_markdown_or_html(opened_copy: Library, make_run: MakeRun) -> None:
+def test_no_name_reaches_markdown_or_html(opened_copy: Library, make_run: MakeRun) -> None:
     measured = lines_of(3, **{HOSTILE: 0.5})
     run = make_run(f"runs/{HOSTILE}", photos=f"/{HOSTILE}", lines=measured, finished=True)
     said = json.loads((run / RUN_FILE).read_text())
@@ -303,7 +307,7 @@ def test_a_folder_that_is_not_there_is_refused_in_words(opened_copy: Library) ->
     assert not [run for run in opened_copy.runs() if run.kind == "pretrain" and run.state == "running"]
 
 
-def test_curves_keep_their_ends_and_leave_out_what_is_no_measure() -> None:
+def test_curves_keep_their_last_point_and_fields_that_are_no_measure_are_left_out() -> None:
     points = [(float(n), float(n)) for n in range(1001)]
     kept = downsample(points)
     assert len(kept) <= MAX_POINTS

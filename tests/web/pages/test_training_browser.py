@@ -1,4 +1,4 @@
-"""A training in a real Chromium: it goes on, is seen after a reload, draws its curves, and is stopped."""
+"""A training in a real Chromium: it resumes, shows after a reload, draws its curves, and is stopped."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def stopped(tmp_path: Path, small: Any, opened_copy: Library) -> Iterator[Path]:
             os.kill(run.pid, signal.SIGKILL)
 
 
-def test_a_stopped_training_goes_on_is_seen_again_and_is_stopped(
+def test_a_stopped_training_resumes_survives_a_reload_and_is_stopped(
     stopped: Path, opened_copy: Library, start_server: Callable[..., Any], chromium: Any
 ) -> None:
     server = start_server(opened_copy.folder, **{DATA: str(settings().data)})
     context = chromium.new_context()
     page = context.new_page()
     page.set_default_timeout(60_000)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("dialog", lambda dialog: (requested.append(dialog.message), dialog.dismiss()))
     page.goto(f"{server.url}/training")
     card = page.locator(".vs-card").filter(has_text="Pretraining on")
     expect(card).to_contain_text(f"in {stopped}")
@@ -84,5 +84,5 @@ def test_a_stopped_training_goes_on_is_seen_again_and_is_stopped(
     lines = [json.loads(line) for line in (stopped / LOG_FILE).read_text().splitlines()]
     assert len(lines) >= logged
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
-    assert not [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
+    assert not [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
     context.close()

@@ -1,4 +1,4 @@
-"""A real server, started both ways: what it listens on, whom it answers, and how it ends."""
+"""A real server, started both ways: its addresses, whom it answers, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers leave at once, over a server that is started the way Streamlit starts it."""
+"""TCP_NODELAY is set on a server that is started the way Streamlit starts it."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ def serving(middleware: list[Middleware]) -> Iterator[int]:
             thread.join()
 
 
-def asked(port: int) -> tuple[str, str]:
+def delays_of(port: int) -> tuple[str, str]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
         over_http = answer.read().decode()
     with connect(f"ws://127.0.0.1:{port}/ws") as opened:
         return over_http, str(opened.recv())
 
 
-def test_requests_and_websockets_of_the_app_wait_for_no_acknowledgement() -> None:
+def test_requests_and_websockets_have_nagles_algorithm_off() -> None:
     with serving(server.middleware()) as port:
-        assert asked(port) == ("no", "no")
+        assert delays_of(port) == ("no", "no")
 
 
-def test_where_the_connection_is_out_of_reach_the_answer_is_the_same() -> None:
+def test_without_access_to_the_socket_the_answer_is_the_same() -> None:
     async def answer(_request: Request) -> PlainTextResponse:
         return PlainTextResponse("inside")
 

@@ -1,4 +1,4 @@
-"""Streamlit's own files, sent from memory, and the modules that the first page is told of."""
+"""Streamlit's own files, sent from memory, and the modules that are announced with the first page."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def announced(link: str) -> list[str]:
     return re.findall(r"<\./static/js/([^>]+)>; rel=modulepreload; crossorigin", link)
 
 
-def test_the_first_page_is_told_of_modules_that_streamlit_has() -> None:
+def test_the_first_page_names_modules_that_streamlit_has() -> None:
     names = announced(client().get("/").headers["link"])
     assert names == first_page_modules()
     assert len(set(names)) == len(names)
@@ -58,7 +58,7 @@ def test_the_first_page_is_told_of_modules_that_streamlit_has() -> None:
         assert name not in index
 
 
-def test_whatever_an_announced_module_imports_is_there_by_then() -> None:
+def test_all_imports_of_an_announced_module_are_announced_too() -> None:
     names = first_page_modules()
     there = {*names, *re.findall(r"static/js/([\w.-]+\.js)", (STATIC / "index.html").read_text("utf-8"))}
     for name in names:
@@ -67,7 +67,7 @@ def test_whatever_an_announced_module_imports_is_there_by_then() -> None:
 
 
 @pytest.mark.parametrize("path", ["/library", "/index.html", "/static/js/none.js"])
-def test_only_the_first_page_is_told(path: str) -> None:
+def test_only_the_first_page_has_the_link_header(path: str) -> None:
     answer = client().get(path)
     assert "x-inner" in answer.headers
     assert "link" not in answer.headers
@@ -90,10 +90,10 @@ def test_a_file_is_read_once(tmp_path: Path) -> None:
     static = copy_of(tmp_path)
     script = static / "static" / "js" / "a.js"
     script.write_text("let a;")
-    asked = client(static)
-    assert asked.get("/static/js/a.js").text == "let a;"
+    browser = client(static)
+    assert browser.get("/static/js/a.js").text == "let a;"
     script.unlink()
-    assert asked.get("/static/js/a.js").text == "let a;"
+    assert browser.get("/static/js/a.js").text == "let a;"
     script.write_text("let b;")
     replaced = client(static)
     replaced.get("/")  # the list of files is made with the first request
@@ -101,18 +101,18 @@ def test_a_file_is_read_once(tmp_path: Path) -> None:
     assert "x-inner" in replaced.get("/static/js/a.js").headers
 
 
-def test_what_is_not_a_plain_request_for_a_small_file_is_streamlits(tmp_path: Path) -> None:
+def test_other_requests_are_passed_on_to_streamlit(tmp_path: Path) -> None:
     static = copy_of(tmp_path)
     (static / "static" / "js" / "a.js").write_text("let a;")
     (static / "static" / "js" / "large.js").write_bytes(b" " * (2**20 + 1))
     (tmp_path / "secret.js").write_text("secret")
-    asked = client(static)
-    part = asked.get("/static/js/a.js", headers={"Range": "bytes=0-2"})
+    browser = client(static)
+    part = browser.get("/static/js/a.js", headers={"Range": "bytes=0-2"})
     assert (part.status_code, part.text) == (206, "let")
-    assert "x-inner" in asked.head("/static/js/a.js").headers
-    assert "x-inner" in asked.get("/static/js/large.js").headers
+    assert "x-inner" in browser.head("/static/js/a.js").headers
+    assert "x-inner" in browser.get("/static/js/large.js").headers
     for path in ("/static/js/..%2f..%2f..%2fsecret.js", "/static/../../secret.js", "/static//js/a.js"):
-        assert "secret" not in asked.get(path).text
+        assert "secret" not in browser.get(path).text
 
 
 def test_a_streamlit_without_these_files_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who may talk to the app. The guard is called as a server calls it; test_app.py asks a real one."""
+"""Which requests are refused. The guard is called as a server calls it; test_app.py uses a real server."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ FOREIGN_HOSTS = [
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize("host", OWN_HOSTS)
-def test_the_machines_own_names_are_admitted(host: str, kind: str) -> None:
+def test_the_names_of_this_machine_are_allowed(host: str, kind: str) -> None:
     assert admitted([("Host", host)], kind)
     assert admitted([("Host", host), ("Origin", f"http://{host}")], kind)
 
@@ -108,7 +108,7 @@ def test_pages_of_other_origins_are_refused(origin: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_a_listed_name_is_admitted_also_behind_a_proxy_that_rewrites_the_host(kind: str) -> None:
+def test_a_listed_name_is_allowed_also_behind_a_proxy_that_rewrites_the_host(kind: str) -> None:
     listed = ["Photos.Example"]
     assert admitted([("Host", "photos.example")], kind, listed)
     assert admitted([("Host", "photos.example"), ("Origin", "https://photos.example")], kind, listed)

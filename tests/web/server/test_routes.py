@@ -63,7 +63,7 @@ def test_pictures_are_inert_and_for_the_app_alone(opened: Library, client: TestC
 
 
 @pytest.mark.parametrize("kind", ["photo", "thumb"])
-def test_a_browser_keeps_what_it_has(opened: Library, client: TestClient, kind: str) -> None:
+def test_a_browser_revalidates_what_it_has_cached(opened: Library, client: TestClient, kind: str) -> None:
     photo = named(opened, "chelsea.jpg")
     address = f"/{kind}/{photo.photo_id}"
     first = client.get(address)
@@ -88,7 +88,7 @@ def test_an_unknown_number_is_not_found(opened: Library, client: TestClient, kin
 @pytest.mark.parametrize(
     "path", ["/photo/1.jpg", "/photo/-1", "/photo/..%2f1", "/photo//etc/passwd", "/thumb/"]
 )
-def test_only_numbers_are_asked_for(opened: Library, client: TestClient, path: str) -> None:
+def test_only_numeric_ids_are_routed(opened: Library, client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
