@@ -26,7 +26,7 @@ from vitmae_search.errors import (
     StorageError,
     display_path,
 )
-from vitmae_search.indexing import LEAST_BATCH, TagOptions, classify_photos, index_folders
+from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
@@ -379,7 +379,7 @@ class Library:
             self._selection,
             self._spaces,
             self._embedders.device,
-            self._batch_size or LEAST_BATCH,
+            self._batch_size or DEFAULT_BATCH_SIZE,
             on_progress,
             cancelled,
         )

@@ -298,7 +298,7 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
 ) -> None:
     seen: list[IndexProgress] = []
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
-    monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressTeller.seconds", clock)
+    monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
     report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
     assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
@@ -314,7 +314,7 @@ def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
     seen: list[IndexProgress] = []
     with monkeypatch.context() as patched:
         clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
-        patched.setattr("vitmae_search.library.adapt.adaptation.ProgressTeller.seconds", clock)
+        patched.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
         patched.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
         stopped = library.adapt(
             folder,

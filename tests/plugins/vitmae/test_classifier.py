@@ -139,8 +139,9 @@ def test_a_head_on_the_normed_mean_of_the_patches(
     state = load_file(pooled / "model.safetensors")
     renamed = {key.replace("vit.layernorm.", "fc_norm."): value for key, value in state.items()}
     save_file(renamed, pooled / "model.safetensors")
-    with open_it(pooled) as opened, open_it(folder) as on_cls:
-        found = opened.classify(np.stack([opened.prepare(photo) for photo in photos]))
+    with open_it(pooled) as opened, open_it(folder) as on_cls, open_it(pooled, precision="bf16") as bf16:
+        batch = np.stack([opened.prepare(photo) for photo in photos])
+        found, in_bf16 = opened.classify(batch), bf16.classify(batch)
         assert opened.identity != on_cls.identity
     import transformers
 
@@ -150,3 +151,4 @@ def test_a_head_on_the_normed_mean_of_the_patches(
         last = model.vit(**inputs, output_hidden_states=True).hidden_states[-1]
         expected = model.classifier(model.vit.layernorm(last[:, 1:].mean(dim=1))).softmax(dim=1).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(in_bf16, expected, atol=0.05)
