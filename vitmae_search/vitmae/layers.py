@@ -243,21 +243,13 @@ def run_layers(
     return tokens, tuple(states) if output_hidden_states else None, tuple(attentions) or None
 
 
-def initialise_linears(model: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases, as the authors initialise; layer norms are born right."""
+def init_linears(model: nn.Module) -> None:
+    """Draw Xavier-uniform weights and zero biases for every linear map, as the authors (`models_mae.py`)."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def new_token(width: int, deviation: float) -> nn.Parameter:
-    """A learned token (1, 1, width), drawn from N(0, deviation²)."""
-    token = nn.Parameter(torch.empty(1, 1, width))
-    if not token.is_meta:  # there torch imports its compiler, for seconds, and then draws nothing
-        nn.init.normal_(token, std=deviation)
-    return token
 
 
 PatchSize = int | tuple[int, int]

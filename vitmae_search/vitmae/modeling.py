@@ -29,10 +29,9 @@ from vitmae_search.vitmae.layers import (
     Layer,
     LayerShape,
     grid_of,
-    initialise_linears,
+    init_linears,
     interpolate_grid,
     interpolate_sequence,
-    new_token,
     patchify,
     run_layer,
     run_layers,
@@ -219,18 +218,26 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.patch_embeddings = PatchEmbeddings(config)
         self.join: Callable[[Tensor, Tensor, Tensor], Tensor] = join_tokens
-        self.cls_token = new_token(config.hidden_size, config.initializer_range)
-        table = sincos_positions(config.grid_size, config.hidden_size)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        table = torch.empty(1, 1 + config.num_patches, config.hidden_size)
         if train_positions:
             self.position_embeddings = nn.Parameter(table)
         else:
             self.register_buffer("position_embeddings", table)
-        self._initialise()
+        self.reset_parameters()
 
-    def _initialise(self) -> None:
-        weight = self.patch_embeddings.projection.weight
-        nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))  # as the linear map that it is
-        nn.init.zeros_(self.patch_embeddings.projection.bias)  # type: ignore[arg-type]
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the CLS token from N(0, initializer_range²) and Xavier weights; fill in the position table."""
+        if (
+            self.cls_token.is_meta
+        ):  # nothing can be drawn there, and trying imports torch's compiler, for seconds
+            return
+        nn.init.normal_(self.cls_token, std=self.config.initializer_range)
+        self.position_embeddings.copy_(sincos_positions(self.config.grid_size, self.config.hidden_size))
+        projection = self.patch_embeddings.projection
+        nn.init.xavier_uniform_(projection.weight.flatten(1))  # (D, C·ph·pw): as the linear map that it is
+        nn.init.zeros_(projection.bias)  # type: ignore[arg-type]
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """Embed whole images.
@@ -418,7 +425,7 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
         super().__init__(config, lambda: ViTMAEEmbeddings(config))
-        initialise_linears(self)
+        init_linears(self)
         self.post_init(attn_implementation)
 
     def forward(
@@ -484,13 +491,22 @@ class ViTMAEDecoder(nn.Module):
         width = config.decoder_hidden_size
         self.config = config
         self.decoder_embed = nn.Linear(config.hidden_size, width)
-        self.mask_token = new_token(width, config.initializer_range)
-        self.register_buffer("decoder_pos_embed", sincos_positions(config.grid_size, width))
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        self.register_buffer("decoder_pos_embed", torch.empty(1, 1 + config.num_patches, width))
+        self.reset_parameters()
         shape = LayerShape.decoder(config)
         self.decoder_layers = nn.ModuleList(Layer(shape) for _ in range(config.decoder_num_hidden_layers))
         self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
-        initialise_linears(self)
+        init_linears(self)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the mask token from N(0, initializer_range²); fill in the position table."""
+        if self.mask_token.is_meta:  # as for the CLS token
+            return
+        nn.init.normal_(self.mask_token, std=self.config.initializer_range)
+        self.decoder_pos_embed.copy_(sincos_positions(self.config.grid_size, self.config.decoder_hidden_size))
 
     def forward(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitmae_search.vitmae.config import AttentionImplementation, ViTConfig, activation_function
-from vitmae_search.vitmae.layers import initialise_linears, run_layers
+from vitmae_search.vitmae.layers import init_linears, run_layers
 from vitmae_search.vitmae.loss import classification_loss
 from vitmae_search.vitmae.modeling import (
     BaseModelOutputWithPooling,
@@ -60,7 +60,7 @@ class ViTModel(EncoderModel, ViTPreTrainedModel):
             config, lambda: Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
         )
         self.pooler = Pooler(config) if add_pooling_layer else None
-        initialise_linears(self)
+        init_linears(self)
         self.post_init(attn_implementation)
 
     def forward(
@@ -112,10 +112,18 @@ class ViTForImageClassification(ViTPreTrainedModel):
             self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.vit.layernorm = nn.Identity()
         self.classifier = nn.Linear(config.hidden_size, self.num_labels) if self.num_labels else nn.Identity()
-        if isinstance(self.classifier, nn.Linear) and not self.classifier.weight.is_meta:
-            nn.init.trunc_normal_(self.classifier.weight, std=config.initializer_range)
-            nn.init.zeros_(self.classifier.bias)
+        self._init_classifier()
         self.post_init(attn_implementation)
+
+    def init_weights(self) -> None:
+        """As the base class; the classifier's weights are drawn from N(0, initializer_range²), cut off."""
+        super().init_weights()
+        self._init_classifier()
+
+    def _init_classifier(self) -> None:
+        if isinstance(self.classifier, nn.Linear) and not self.classifier.weight.is_meta:
+            nn.init.trunc_normal_(self.classifier.weight, std=self.config.initializer_range)
+            nn.init.zeros_(self.classifier.bias)
 
     def forward(
         self,

@@ -39,7 +39,7 @@ from vitmae_search.vitmae.config import (
     ViTMAEConfig,
 )
 from vitmae_search.vitmae.devices import choose_device
-from vitmae_search.vitmae.layers import set_attention, set_checkpointing
+from vitmae_search.vitmae.layers import init_linears, set_attention, set_checkpointing
 
 _WITHOUT_EFFECT = (
     *("low_cpu_mem_usage", "_fast_init", "mirror", "resume_download", "disable_mmap", "tqdm_class"),
@@ -162,7 +162,7 @@ class PreTrainedModel(nn.Module):
         """Finish a model's construction, at the end of `__init__` as in the reference.
 
         Takes over what the configuration says of attention and of gradient checkpointing. No weights are
-        drawn: each module has drawn its own.
+        drawn: each module has drawn its own, and `init_weights` would do so again.
 
         Args:
             attn_implementation: "sdpa" or "eager"; None is what the configuration says.
@@ -170,6 +170,14 @@ class PreTrainedModel(nn.Module):
         self.set_attn_implementation(attn_implementation)
         if self.config.extra.get("gradient_checkpointing"):  # as old files have it
             self.gradient_checkpointing_enable()
+
+    def init_weights(self) -> None:
+        """Draw all weights again, as those of a new model: after `to_empty`, for example."""
+        for module in reversed(list(self.modules())):  # children first: a parent may replace what they drew
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        init_linears(self)
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that embeds patches: (N, C, H, W) to (N, L, D)."""
