@@ -58,8 +58,8 @@ from vitmae_search.records import (
     Tag,
 )
 from vitmae_search.search import (
-    Embedded,
     Query,
+    QueryCache,
     embed_image,
     query_image,
     query_vector,
@@ -110,7 +110,7 @@ class Library:
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
-        self._embedded = Embedded()
+        self._query_cache = QueryCache()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -443,7 +443,7 @@ class Library:
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
         found = query_vector(
-            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._embedded
+            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._query_cache
         )
         index, own = self._vector_index(searched), found.content_id
         hits = retrieve(catalog, index, searched, found.vector, k=k, where=where, offset=offset, own=own)
