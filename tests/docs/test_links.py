@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from urllib.parse import unquote
 import click
 
 from vitmae_search.cli.main import COMMANDS, cli
+from vitmae_search.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     [
         *DOCS.rglob("*.md"),
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
         *(ROOT / "data/models").rglob("README.md"),
     ]
 )
@@ -84,6 +86,29 @@ def test_modules_that_are_run_exist() -> None:
         for module in re.findall(r"-m ((?:benchmarks|vitmae_search)[\w.]*)", page.read_text("utf-8")):
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+def test_python_names_exist() -> None:
+    """`vitmae_search.a.b` can be imported, and `Library.x` is a method."""
+    unknown = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for name in set(re.findall(r"\bvitmae_search(?:\.\w+)+", text)):
+            unknown += [] if can_be_resolved(name) else [f"{page_id(page)}: {name}"]
+        for name in set(re.findall(r"`Library\.(\w+)", text)):
+            unknown += [] if hasattr(Library, name) else [f"{page_id(page)}: Library.{name}"]
+    assert unknown == []
+
+
+def can_be_resolved(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    if name == "vitmae_search.embedders":  # the entry points' group
+        return True
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def known_options(name: str) -> set[str]:
