@@ -8,13 +8,14 @@ OUTPUT ?= gpu.md
 .PHONY: help demo test browser gpu check format docs docs-serve cli-page setup wheel bench-gpu clean
 
 help:
+	@echo "make setup                    make the virtual environment in .venv"
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
 	@echo "make test                     run the tests"
 	@echo "make browser                  run the tests that drive Chromium"
 	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
-	@echo "make format                   mend what the linter can mend"
+	@echo "make format                   format, and fix what the linter can fix"
 	@echo "make docs                     build the documentation into build/site, and check its links"
 	@echo "make docs-serve               show the documentation while you write it"
 	@echo "make cli-page                 write docs/cli.md anew from the commands"

@@ -7,7 +7,7 @@ All take turns in one run, on batches of the size that `index` uses (32, or 128 
 reference, which takes one image at a time, on some of them. Packages that are not installed (`pip install -e
 ".[bench]"`) are reported and left out.
 
-Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "Workers" are
+Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "WorkerPool" are
 threads that share the weights, with one torch thread each. The cosine is to the reference's vectors.
 """
 
@@ -46,7 +46,7 @@ from benchmarks.timing import (
     markdown_table,
     time_interleaved,
 )
-from plugins.vitmae.cpu_threads import Split, Workers
+from plugins.vitmae.cpu_threads import ThreadLayout, WorkerPool
 from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128
@@ -123,7 +123,7 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     )
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
-    split = Workers(Split(available_cores(), 1))
+    split = WorkerPool(ThreadLayout(available_cores(), 1))
     yield "HF bf16", Variant(lambda: mean_pooled(model, half))
     yield (
         "HF bf16, workers",
@@ -143,7 +143,7 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
 # Variants of other runtimes
 
 
-def in_chunks(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
+def in_chunks(split: WorkerPool, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
     """Run in chunks, of which each worker takes the next.
 
     Args:
@@ -155,7 +155,7 @@ def in_chunks(split: Workers, run: Callable[[Tensor], Rows], pixels: Tensor, siz
     return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
-def compiled_variant(model: nn.Module, pixels: Tensor, split: Workers, part: int) -> Variant:
+def compiled_variant(model: nn.Module, pixels: Tensor, split: WorkerPool, part: int) -> Variant:
     """`torch.compile` with frozen weights, compiled for one thread, as its workers have.
 
     Args:

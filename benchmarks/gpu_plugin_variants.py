@@ -21,11 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.devices import PeakMemory, synchronizer
 from benchmarks.encoder_cases import open_plugin
 from benchmarks.gpu_variants import Candidate, first_call_and_rate, try_or_report
-from plugins.vitmae.devices import computing
+from plugins.vitmae.devices import inference_context
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import FeatureSpec
-from plugins.vitmae.lanes import Stream, Work, part_for
-from plugins.vitmae.networks import UnitVectors, levels_of
+from plugins.vitmae.lanes import Stream, Work, rows_per_part
+from plugins.vitmae.networks import UnitVectors, normalization_table
 from plugins.vitmae.streams import CudaStream
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEModel
 from vitmae_search.vitmae.fused import fused, fusing
@@ -109,12 +109,12 @@ def resident_candidate(folder: Path, images: Images, device: torch.device) -> Ca
     stream, out = stream_for(device), torch.empty(part, network.width, device=device)
 
     def compute() -> None:
-        with computing(device, "bf16"), fusing():
+        with inference_context(device, "bf16"), fusing():
             out.copy_(network(bytes_in))
 
     started = time.perf_counter()
     synchronizer(device)()
-    again = stream.recorded(compute)
+    again = stream.record(compute)
 
     def run() -> Tensor:
         stream.launch(again)
@@ -175,7 +175,7 @@ def network_for(folder: Path, device: torch.device) -> UnitVectors:
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
     features = FeatureSpec((config.num_hidden_layers,), "mean", None, {})
-    levels = levels_of(ViTImageProcessor.from_pretrained(str(folder)))
+    levels = normalization_table(ViTImageProcessor.from_pretrained(str(folder)))
     network = UnitVectors(encoder, levels, config.hidden_size, features=features, gem_power=3.0, views="1")
     engine_for(network, config, config.image_shape, device=device, precision="bf16")
     return network
@@ -190,7 +190,7 @@ def chunk_size(network: UnitVectors, images: Images, times: float = 1.0) -> int:
         times: multiplies the plugin's own number.
     """
     encoder: Any = network.encoder
-    part = part_for(1 + encoder.config.num_patches, encoder.config.hidden_size)
+    part = rows_per_part(1 + encoder.config.num_patches, encoder.config.hidden_size)
     return min(int(times * part), len(images) // 4)
 
 
@@ -208,7 +208,7 @@ def stream_for(device: torch.device, graph: bool = True) -> Stream:
 
 
 class _GraphlessStream(CudaStream):
-    def _captured(self, work: Work) -> Work:
+    def _capture(self, work: Work) -> Work:
         return work
 
 
@@ -226,7 +226,7 @@ class _CpuStream:
     def wait(self) -> None:
         pass
 
-    def recorded(self, work: Work) -> Work:
+    def record(self, work: Work) -> Work:
         work()
         return work
 

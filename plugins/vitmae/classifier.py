@@ -24,7 +24,7 @@ from .devices import choose_precision, device_name
 from .engine import engine_for
 from .identity import config_identity, preprocessing_identity, weights_digest
 from .model_list import locate_model
-from .networks import Probabilities, levels_of, processor_of, require_rgb
+from .networks import Probabilities, make_processor, normalization_table, require_rgb
 from .preprocess import Resize
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."
@@ -70,7 +70,7 @@ class ViTClassifier(Classifier):
         checkpoint, pooled = _with_head(checkpoint, name)
         model = ViTForImageClassification.from_checkpoint(checkpoint)
         _require_exclusive_classes(model.config, name)
-        processor = processor_of(checkpoint)
+        processor = make_processor(checkpoint)
         self.model = name
         assert model.config.id2label is not None
         self.labels = [model.config.id2label[number] for number in range(model.num_labels)]
@@ -89,7 +89,7 @@ class ViTClassifier(Classifier):
         height, width = processor.height_width
         self.input_size = max(height, width)
         self.prepare = Resize(height, width, processor.resample)
-        network = Probabilities(model, levels_of(processor), pooled)
+        network = Probabilities(model, normalization_table(processor), pooled)
         self._engine = engine_for(network, model.config, (height, width), device=device, precision=precision)
         self.batch_size = self._engine.batch_size
 

@@ -1,6 +1,6 @@
-"""Which split of a CPU's cores is the fastest: tried on the first batches of real work, then remembered.
+"""How a batch is spread over a CPU's cores: worker threads that compute parts of it, each with some cores.
 
-Threads that share a CPU's cores: each computes on its part of a batch with some of them.
+The fastest layout is measured on the first batches of real work, and remembered for the machine.
 """
 
 from __future__ import annotations
@@ -22,32 +22,45 @@ from numpy.typing import NDArray
 from vitmae_search.measurement_cache import load_cached, machine_key, save_cached
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig
 
-from .devices import remember_precision
+from .devices import measure_precision
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[Any]
 Work = Callable[[Rows], NDArray[np.float32]]
-"""(n, ...) to (n, D), whatever n; called by many threads at a time."""
+"""(n, ...) to (n, D) for any n; called by several threads at a time."""
 
 
-class Split(NamedTuple):
-    """How many parts of a batch are computed at a time, and with how many threads each."""
+class ThreadLayout(NamedTuple):
+    """Worker threads, each of which computes part of a batch with some torch threads."""
 
     workers: int
     threads: int
 
 
-class Workers:
-    """Computes batches as its split says. Weights are in memory once, whatever the number of workers.
+class WorkerPool:
+    """Computes the parts of batches in parallel. All workers share one copy of the weights.
 
-    With one worker that is the calling thread, and its threads are those that torch gives it.
+    A single worker is the calling thread, with the number of torch threads that it has.
+
+    Args:
+        layout: How many workers, with how many torch threads each.
     """
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self._pool = _pool_of(split) if split.workers > 1 else None
+    def __init__(self, layout: ThreadLayout) -> None:
+        self.layout = layout
+        self._pool = _start_threads(layout) if layout.workers > 1 else None
 
     def run(self, work: Work, parts: Sequence[Rows]) -> NDArray[np.float32]:
-        """The rows of all parts, in order. Raises what `work` raises, when no part is being worked on."""
+        """Compute all parts.
+
+        Args:
+            work: Computes one part; what it raises is raised once no part is being computed.
+            parts: The batch.
+
+        Returns:
+            (N, D), the rows of all parts in order.
+        """
         if self._pool is None or len(parts) == 1:
             return np.concatenate([work(part) for part in parts])
         futures = [self._pool.submit(work, part) for part in parts]
@@ -58,56 +71,60 @@ class Workers:
                 future.cancel()
 
     def close(self) -> None:
-        """Waits for what is being worked on."""
+        """Stop the threads after the parts that they are computing."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _pool_of(split: Split) -> ThreadPoolExecutor:
-    """With OpenMP the number of threads belongs to the thread that sets it.
+def _start_threads(layout: ThreadLayout) -> ThreadPoolExecutor:
+    """Start the workers, each with its number of torch threads.
 
-    New threads begin with the number that was set last, by whichever thread, and MKL has one number for all.
-    So the caller's own is set again when each worker has set its.
+    With OpenMP each thread has its own number, and new threads start with the number that any thread set
+    last; MKL has one number for all. So the caller's number is set again after each worker has set its own.
     """
     before = torch.get_num_threads()
-    started = threading.Barrier(split.workers + 1)
+    started = threading.Barrier(layout.workers + 1)
 
     def start() -> None:
         torch.get_num_threads()
-        torch.set_num_threads(split.threads)
+        torch.set_num_threads(layout.threads)
         started.wait()
 
-    pool = ThreadPoolExecutor(split.workers, thread_name_prefix="encoder", initializer=start)
-    for _ in range(split.workers):
+    pool = ThreadPoolExecutor(layout.workers, thread_name_prefix="encoder", initializer=start)
+    for _ in range(layout.workers):
         pool.submit(int)
     started.wait()
     torch.set_num_threads(before)
     return pool
 
 
-log = logging.getLogger(__name__)
-
-SPLITS_NAME = "cpu-splits.json"
+LAYOUTS_NAME = "cpu-splits.json"
 _ROUNDS = 3
-_CLOSE = 1.15
-"""The first way within this of the fastest is chosen: decoding beside it disturbs only the others."""
+"""Batches timed with each layout, after one to warm up."""
+_TOLERANCE = 1.15
+"""The first layout within this factor of the fastest is chosen, since decoding slows down the later ones."""
 
-_VALUES = 614_400
-"""Of one layer's output in a part of a batch, 2.4 MB. Twice that was no faster, and sometimes slower."""
+_VALUES_PER_PART = 614_400
+"""Values of one layer's output in a part of a batch, 2.4 MB. Twice that was no faster, sometimes slower."""
 
 
-def candidates(cores: int) -> list[Split]:
-    """Workers of one thread first: they suffer least where something else runs, as decoding does."""
+def candidate_layouts(cores: int) -> list[ThreadLayout]:
+    """The layouts to try. Workers of one thread come first: other load slows them down least."""
     threads = sorted({min(number, cores) for number in (1, 2, 4, cores)})
-    return [Split(cores // number, number) for number in threads]
+    return [ThreadLayout(cores // number, number) for number in threads]
 
 
-class SplitWork:
-    """Runs batches on a CPU, split in the way that has been the fastest for such a model on this machine.
+class LayoutTuner:
+    """Computes batches on a CPU in the layout that is the fastest for this model on this machine.
 
-    Where none is remembered, the first batches that are large enough are computed in the one way and in the
-    other, taking turns. Nothing is computed twice, and a single photo never takes part. `size` is (height,
-    width) of the images, in pixels. Where `only` is given, that way is taken, and none is tried.
+    If none is known, the first large batches are computed in the candidate layouts by turns. Nothing is
+    computed twice, and single photos are not timed.
+
+    Args:
+        size: (height, width) of the images, in pixels.
+        config: The model's configuration.
+        precision: "bf16" or "fp32".
+        fixed_layout: Use this layout without trying others.
     """
 
     def __init__(
@@ -115,7 +132,7 @@ class SplitWork:
         size: tuple[int, int],
         config: ViTMAEConfig | ViTConfig,
         precision: str,
-        only: Split | None = None,
+        fixed_layout: ThreadLayout | None = None,
     ) -> None:
         self._cores = torch.get_num_threads()
         (height, width), (ph, pw) = size, config.patch_shape
@@ -123,60 +140,70 @@ class SplitWork:
         self._values = tokens * config.hidden_size
         shape = (tokens, config.hidden_size, config.intermediate_size)
         self._key = machine_key(torch.__version__, self._cores, precision, shape)
-        self._ways = [only] if only else candidates(self._cores)
-        known = None if only else load_cached(SPLITS_NAME).get(self._key)
-        if known in [list(way) for way in self._ways]:
-            self._ways = [Split(*known)]
-        self._seconds: dict[Split, list[float]] = defaultdict(list)
-        self._open: dict[Split, Workers] = {}
+        self._candidates = [fixed_layout] if fixed_layout else candidate_layouts(self._cores)
+        known = None if fixed_layout else load_cached(LAYOUTS_NAME).get(self._key)
+        if known in [list(layout) for layout in self._candidates]:
+            self._candidates = [ThreadLayout(*known)]
+        self._seconds: dict[ThreadLayout, list[float]] = defaultdict(list)
+        self._pools: dict[ThreadLayout, WorkerPool] = {}
 
     @property
-    def chosen(self) -> Split | None:
-        """None while it is being tried."""
-        return self._ways[0] if len(self._ways) == 1 else None
+    def chosen(self) -> ThreadLayout | None:
+        """The layout, or None while the candidates are being timed."""
+        return self._candidates[0] if len(self._candidates) == 1 else None
 
     def run(self, work: Work, batch: Rows) -> NDArray[np.float32]:
-        """`work` on the parts of the batch, (N, ...) to (N, D), by one caller at a time."""
+        """Compute a batch; for one caller at a time.
+
+        Args:
+            work: Computes part of a batch.
+            batch: (N, ...).
+
+        Returns:
+            (N, D).
+        """
         trial = self.chosen is None and len(batch) >= 2 * self._cores
-        way = self._least_tried() if trial else self._ways[0]
-        parts = self._parts_of(batch, way)
+        layout = self._least_timed() if trial else self._candidates[0]
+        parts = self._split(batch, layout)
         if len(parts) == 1 and not trial:
             return work(batch)  # starts no thread
-        if way not in self._open:
-            self._open[way] = Workers(way)
+        if layout not in self._pools:
+            self._pools[layout] = WorkerPool(layout)
         started = time.perf_counter()
-        vectors = self._open[way].run(work, parts)
+        vectors = self._pools[layout].run(work, parts)
         if trial:
-            self._note(way, (time.perf_counter() - started) / len(batch))
+            self._record_time(layout, (time.perf_counter() - started) / len(batch))
         return vectors
 
     def close(self) -> None:
-        for workers in self._open.values():
-            workers.close()
-        self._open.clear()
+        """Stop all threads."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
 
-    def _parts_of(self, batch: Rows, way: Split) -> list[Rows]:
-        """As many for each worker, so that none waits for another. The batch itself where it is small."""
-        if len(batch) < way.workers:
+    def _split(self, batch: Rows, layout: ThreadLayout) -> list[Rows]:
+        """Equally many parts for each worker; one part if the batch has fewer rows than there are workers."""
+        if len(batch) < layout.workers:
             return [batch]
-        wanted = math.ceil(len(batch) * self._values / _VALUES)
-        count = min(len(batch), way.workers * math.ceil(wanted / way.workers))
+        wanted = math.ceil(len(batch) * self._values / _VALUES_PER_PART)
+        count = min(len(batch), layout.workers * math.ceil(wanted / layout.workers))
         return np.array_split(batch, count)
 
-    def _least_tried(self) -> Split:
-        return min(self._ways, key=lambda way: len(self._seconds[way]))
+    def _least_timed(self) -> ThreadLayout:
+        return min(self._candidates, key=lambda layout: len(self._seconds[layout]))
 
-    def _note(self, way: Split, seconds: float) -> None:
-        """The first time of each way is its warm-up."""
-        self._seconds[way].append(seconds)
-        if any(len(self._seconds[one]) <= _ROUNDS for one in self._ways):
+    def _record_time(self, layout: ThreadLayout, seconds: float) -> None:
+        """Record the time of a batch, and choose a layout once all were timed often enough."""
+        self._seconds[layout].append(seconds)
+        if any(len(self._seconds[one]) <= _ROUNDS for one in self._candidates):
             return
-        medians = {one: statistics.median(self._seconds[one][1:]) for one in self._ways}
+        # The first time of each layout is its warm-up.
+        medians = {one: statistics.median(self._seconds[one][1:]) for one in self._candidates}
         least = min(medians.values())
-        best = next(way for way in self._ways if medians[way] <= _CLOSE * least)
+        best = next(one for one in self._candidates if medians[one] <= _TOLERANCE * least)
         log.info("%d workers of %d threads encode best here", *best)
-        save_cached(SPLITS_NAME, self._key, list(best), "how to share the cores")
-        remember_precision()
-        for one in set(self._open) - {best}:
-            self._open.pop(one).close()
-        self._ways = [best]
+        save_cached(LAYOUTS_NAME, self._key, list(best), "how to share the cores")
+        measure_precision()
+        for other in set(self._pools) - {best}:
+            self._pools.pop(other).close()
+        self._candidates = [best]

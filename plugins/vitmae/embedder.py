@@ -27,12 +27,12 @@ from vitmae_search.vitmae import (
 )
 from vitmae_search.vitmae.checkpoint.weights import shards
 
-from .devices import choose_precision, computing, device_name, prepacks
+from .devices import choose_precision, device_name, inference_context, uses_prepacked_weights
 from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity, weights_digest
 from .model_list import locate_model
-from .networks import UnitVectors, levels_of, preparing_of, processor_of, require_rgb
+from .networks import UnitVectors, make_prepare, make_processor, normalization_table, require_rgb
 from .openvino import OpenVINOEncoder, runtime_name
 
 
@@ -100,7 +100,7 @@ class ViTMAEEmbedder(Embedder):
         self._options = {**options, **self.resolved_options}
         gem_power, views = float(options["gem_power"]), str(options["views"])
         self.projection = features.projection
-        self._processor = processor_of(checkpoint, int(options["image_size"]))
+        self._processor = make_processor(checkpoint, int(options["image_size"]))
         encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = embedder_identity(
@@ -120,14 +120,14 @@ class ViTMAEEmbedder(Embedder):
         if openvino:
             self.provenance["runtime"] = runtime_name(device)
         self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
-        self.prepare, self.input_size = preparing_of(self._processor, views)
+        self.prepare, self.input_size = make_prepare(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
             OpenVINOEncoder(encoder, features.layers, size, precision) if openvino else encoder
         )
         network = UnitVectors(
             self._encoder,
-            levels_of(self._processor),
+            normalization_table(self._processor),
             self.dimension,
             features=features,
             gem_power=gem_power,
@@ -181,7 +181,7 @@ class ViTMAEEmbedder(Embedder):
 
         def compute() -> Reconstruction:
             model.to(self._device)  # it may have been offloaded
-            with computing(self._device, "fp32"):
+            with inference_context(self._device, "fp32"):
                 return reconstruct(model, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
         return self._engine.run_alone(compute)
@@ -204,7 +204,9 @@ class ViTMAEEmbedder(Embedder):
             model = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._checkpoint.files))
             if weights_digest(model.vit.state_dict()) != self.identity["weights"]:
                 raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-            if isinstance(self._encoder, ViTMAEModel) and not prepacks(self._device, self._precision):
+            if isinstance(self._encoder, ViTMAEModel) and not uses_prepacked_weights(
+                self._device, self._precision
+            ):
                 model.vit = self._encoder  # shared; other encoders are not in fp32, as reconstructing needs
             self._pretraining_model = model.eval()
         return self._pretraining_model

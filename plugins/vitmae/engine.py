@@ -1,4 +1,4 @@
-"""How batches are computed on each device: a network's weights, and the way of its photos through it."""
+"""Engines: how batches of prepared photos are computed on a CPU, on CUDA, and on other devices."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
 
-from .cpu_threads import Split, SplitWork
-from .devices import computing, device_name, free_unused, prepacks, telling
-from .lanes import Lanes, Rows, Stream, part_for
+from .cpu_threads import LayoutTuner, ThreadLayout
+from .devices import (
+    device_name,
+    free_unused,
+    inference_context,
+    translate_device_errors,
+    uses_prepacked_weights,
+)
+from .lanes import Lanes, Rows, Stream, rows_per_part
 from .networks import Network
 from .openvino import OpenVINOEncoder
 from .streams import CudaStream
 
 _LANES = 2
 _PARTS = 4
-"""Of a batch: both lanes stay busy for most of it."""
-_FOR_ANY_NUMBER = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""The attentions that are ready at once. cuDNN's, which torch prefers on an H100, plans anew for every number
-of photos and in every thread, and never forgets: a search would wait for it each time."""
+"""Parts of a batch, so that both lanes are busy for most of it."""
+_PLAN_FREE_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Attention kernels without a planning phase. cuDNN's, which torch prefers on an H100, plans for each number
+of photos in each thread and keeps every plan; a search would wait for it each time."""
 
 T = TypeVar("T")
 
@@ -42,31 +48,47 @@ def engine_for(
     device: torch.device,
     precision: str,
 ) -> Engine:
-    """The network on its device, for images of `size`, (height, width), in pixels.
+    """Move a network to its device; in bf16 its encoder is prepacked in place.
 
-    In bf16 its encoder is prepacked, in place. Raises MemoryError where the weights do not fit, `DeviceError`
-    where the device fails.
+    Args:
+        network: What to compute.
+        config: The model's configuration.
+        size: (height, width) of the images, in pixels.
+        device: Where to compute.
+        precision: "bf16" or "fp32".
+
+    Raises:
+        MemoryError: The weights do not fit.
+        DeviceError: The device failed.
     """
     openvino = isinstance(network.encoder, OpenVINOEncoder)
-    with telling(str(device)):
-        if prepacks(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
+    with translate_device_errors(str(device)):
+        if uses_prepacked_weights(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
             prepack(network.encoder, device)
-            network.levels = network.levels.to(torch.bfloat16)  # as it would round the pixels
+            network.levels = network.levels.to(torch.bfloat16)  # the encoder would round the pixels anyway
         if device.type == "cpu":
-            only = Split(torch.get_num_threads(), 1) if openvino else None
-            return CpuEngine(network, precision, SplitWork(size, config, precision, only))
+            layout = ThreadLayout(torch.get_num_threads(), 1) if openvino else None
+            return CpuEngine(network, precision, LayoutTuner(size, config, precision, layout))
         if device.type == "cuda":
             (height, width), (ph, pw) = size, config.patch_shape
-            part = part_for(1 + (height // ph) * (width // pw), config.hidden_size)
+            part = rows_per_part(1 + (height // ph) * (width // pw), config.hidden_size)
             return CudaEngine(network, device, precision, part, [CudaStream(device) for _ in range(_LANES)])
         return Engine(network, device, precision)
 
 
 class Engine:
-    """All rows at once, where the weights are: right on any device. For one caller at a time.
+    """Computes all rows of a batch in one call, on any device. For one caller at a time.
 
-    Its calls raise MemoryError where not even one row fits, and `DeviceError` where the device failed, from
-    then on at every call. `batch_size` is how many rows suit the device, None where the host may choose.
+    Its methods raise MemoryError if not even one row fits, and `DeviceError` if the device failed, then and
+    in every later call.
+
+    Args:
+        network: What to compute.
+        device: Where.
+        precision: "bf16" or "fp32".
+
+    Attributes:
+        batch_size: The number of rows that suits the device; None if any does.
     """
 
     batch_size: int | None = None
@@ -77,98 +99,113 @@ class Engine:
         name = device_name(device)
         self._name = name if name == str(device) else f"{device} ({name})"
         self._lost: str | None = None
-        self._resting = True
-        self._wake()
+        self._offloaded = True
+        self._load_weights()
 
     def run(self, rows: Rows) -> NDArray[np.float32]:
-        """(N, ...) uint8 to the network's (N, D), new and C-contiguous."""
-        with self._telling():
-            self._wake()
+        """(N, ...) uint8 to the network's (N, D), a new C-contiguous array."""
+        with self._translate_errors():
+            self._load_weights()
             return self._rows(rows)
 
     def run_alone(self, work: Callable[[], T]) -> T:
-        """Something else on the same device, with the same errors."""
-        with self._telling():
+        """Call `work`, which uses the same device, and translate its errors in the same way."""
+        with self._translate_errors():
             return work()
 
     def rest(self, *others: nn.Module) -> None:
-        """Give the device's memory back until the next call: the network's, and that of `others`.
+        """Move the network to the host until the next call, and free the device's memory.
 
-        `others` are modules of the caller's, who moves them back.
+        Args:
+            others: Modules to move as well; the caller moves them back.
         """
-        self._let_go()
+        self._release_lanes()
         if self._network is None or self._lost is not None or self._device.type == "cpu":
             return
-        with self._telling():
+        with self._translate_errors():
             for module in (self._network, *others):
                 module.to("cpu")
-            self._resting = True
+            self._offloaded = True
             free_unused(self._device)
 
     def close(self) -> None:
-        """Let go of the network, and give back what the device keeps for it."""
-        self._let_go()
+        """Drop the network, and free the device's memory."""
+        self._release_lanes()
         self._network = None
-        with suppress(RuntimeError):  # of a device that was lost
+        with suppress(RuntimeError):  # the device may be lost
             free_unused(self._device)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._at_once(rows)
+        return self._run_directly(rows)
 
-    def _let_go(self) -> None:
-        """Of what else is on the device, and can be made again."""
+    def _release_lanes(self) -> None:
+        """Free what else is on the device and can be made again."""
 
-    def _at_once(self, rows: Rows) -> NDArray[np.float32]:
+    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
         found = self._forward(torch.tensor(rows, device=self._device))
         return np.ascontiguousarray(found.cpu().numpy())
 
     def _forward(self, batch: Tensor) -> Tensor:
         assert self._network is not None, "closed"
-        with computing(self._device, self._precision):
+        with inference_context(self._device, self._precision):
             rows: Tensor = self._network(batch)
         return rows
 
-    def _wake(self) -> None:
+    def _load_weights(self) -> None:
         assert self._network is not None, "closed"
-        if self._resting:
+        if self._offloaded:
             self._network.to(self._device)
-            if self._device.type == "cuda":  # before another stream reads the weights
+            if self._device.type == "cuda":  # other streams read the weights
                 torch.cuda.current_stream(self._device).synchronize()
-            self._resting = False
+            self._offloaded = False
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         if self._lost is not None:
             raise DeviceError(self._lost)
         try:
-            with telling(self._name):
+            with translate_device_errors(self._name):
                 yield
         except DeviceError as error:
             self._lost = str(error)
-            self._let_go()
+            self._release_lanes()
             raise
 
 
 class CpuEngine(Engine):
-    """The cores share a batch in the way that is the fastest here."""
+    """Spreads a batch over the CPU's cores.
 
-    def __init__(self, network: Network, precision: str, split: SplitWork) -> None:
+    Args:
+        network: What to compute.
+        precision: "bf16" or "fp32".
+        threads: Runs the parts of a batch.
+    """
+
+    def __init__(self, network: Network, precision: str, threads: LayoutTuner) -> None:
         super().__init__(network, torch.device("cpu"), precision)
-        self._split = split
+        self._threads = threads
 
     def close(self) -> None:
-        self._split.close()
+        """As `Engine.close`; also stop the threads."""
+        self._threads.close()
         super().close()
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._split.run(self._at_once, rows)
+        return self._threads.run(self._run_directly, rows)
 
 
 class CudaEngine(Engine):
-    """Parts of a batch take turns on lanes, one for each of `streams`.
+    """Computes the parts of a batch on several CUDA streams by turns.
 
-    After `fuse_after` seconds of that, norms and sums are compiled: it takes some seconds, which a run over a
-    few photos would never get back.
+    After `fuse_after` seconds of work, norms and sums are compiled. That takes some seconds, which a run over
+    a few photos would not recover.
+
+    Args:
+        network: What to compute.
+        device: A CUDA device.
+        precision: "bf16" or "fp32".
+        part: Rows of a part.
+        streams: One for each lane.
     """
 
     fuse_after = 20.0
@@ -185,8 +222,8 @@ class CudaEngine(Engine):
         self.batch_size, self._largest = _PARTS * part, part
         self._seconds, self._fuses = 0.0, False
         self._lanes = Lanes(
-            self._for_lanes,
-            self._at_once,
+            self._forward_part,
+            self._run_directly,
             part=part,
             width=network.width,
             streams=streams,
@@ -194,30 +231,30 @@ class CudaEngine(Engine):
         )
 
     def run_alone(self, work: Callable[[], T]) -> T:
-        """As `Engine.run_alone`; where memory is short, once more without the lanes."""
+        """As `Engine.run_alone`; if memory is short, free the lanes and try again."""
         with suppress(MemoryError):
             return super().run_alone(work)
         self._lanes.drop()
         free_unused(self._device)
         return super().run_alone(work)
 
-    def _let_go(self) -> None:
+    def _release_lanes(self) -> None:
         self._lanes.drop()
         self._lanes.part = self._largest
 
-    def _at_once(self, rows: Rows) -> NDArray[np.float32]:
-        with sdpa_kernel(_FOR_ANY_NUMBER):
-            return super()._at_once(rows)
+    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
+        with sdpa_kernel(_PLAN_FREE_ATTENTION):
+            return super()._run_directly(rows)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         if not self._fuses and self._seconds >= self.fuse_after:
             self._fuses = True
-            self._lanes.drop()  # their graphs hold what was not compiled
+            self._lanes.drop()  # their graphs were captured uncompiled
         started = perf_counter()
         found = self._lanes.run(rows)
         self._seconds += perf_counter() - started
         return found
 
-    def _for_lanes(self, batch: Tensor) -> Tensor:
+    def _forward_part(self, batch: Tensor) -> Tensor:
         with fusing() if self._fuses else nullcontext():
             return self._forward(batch)

@@ -1,9 +1,9 @@
-"""Two lanes through a GPU: while it computes one part of a batch, the host fills and empties the other lane.
+"""Lanes: while a GPU computes one part of a batch, the host fills and empties the buffers of another lane.
 
-What a stream is given happens in order, and later: the host goes on at once. A lane owns its stream and all
-the memory that it writes to, so that three rules are enough. Its input is filled, and its output read, only
-when its stream has been waited for. Lanes share nothing but weights, which were there before. And a lane is
-let go of only when its stream has been waited for.
+Work given to a stream runs in order, asynchronously. A lane owns its stream and all buffers that it writes
+to, so three invariants suffice: a lane's input is filled and its output read only after its stream was
+waited for; lanes share nothing but weights, which were complete before; and a lane is freed only after its
+stream was waited for. Tests check them on a CPU with a delayed fake stream.
 """
 
 from __future__ import annotations
@@ -26,43 +26,71 @@ log = logging.getLogger(__name__)
 
 Rows = NDArray[Any]
 Work = Callable[[], object]
-"""Starts something on the current stream."""
+"""Queues something on the current stream."""
 
-_VALUES = 20_000_000
-"""Of one layer's output in a part: 128 images of a ViT-B/16 at 224. Its narrowest product has 591 tiles of
-128 × 256 then, more than four for each of an H100's 132 multiprocessors."""
-_LARGEST = 1024
-_FEW = 4
+_VALUES_PER_PART = 20_000_000
+"""Values of one layer's output in a part: 128 images of a ViT-B/16 at 224. Its narrowest product then has 591
+tiles of 128 × 256, more than four for each of an H100's 132 multiprocessors."""
+_MAX_PART = 1024
+_MIN_SHARE = 4
+"""A batch of less than a fourth of a part is computed without lanes."""
 
 
-def part_for(tokens: int, width: int) -> int:
-    """How many images of `tokens` × `width` values a lane computes at a time: a power of two."""
-    fitting = max(1.0, _VALUES / (tokens * width))
-    return min(_LARGEST, 1 << round(math.log2(fitting)))
+def rows_per_part(tokens: int, width: int) -> int:
+    """How many images a lane computes at a time, a power of two.
+
+    Args:
+        tokens: Of an image.
+        width: Of a token.
+    """
+    fitting = max(1.0, _VALUES_PER_PART / (tokens * width))
+    return min(_MAX_PART, 1 << round(math.log2(fitting)))
 
 
 class Stream(Protocol):
-    """What is launched on it happens in order, at any time from then on until `wait` returns."""
+    """A queue of a device: work runs in order, at any time until `wait` returns."""
 
     def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Uninitialised memory of the host that copies to and from the device may be launched with."""
+        """Uninitialised host memory for asynchronous copies to and from the device.
+
+        Args:
+            shape: The tensor's shape.
+            dtype: Its type.
+        """
         ...
 
     def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Uninitialised memory of the device, which this stream alone uses."""
+        """Uninitialised device memory, which only this stream uses.
+
+        Args:
+            shape: The tensor's shape.
+            dtype: Its type.
+        """
         ...
 
-    def launch(self, work: Work) -> None: ...
+    def launch(self, work: Work) -> None:
+        """Queue work."""
+        ...
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Wait until all queued work is done."""
+        ...
 
-    def recorded(self, work: Work) -> Work:
-        """What does the same as `work` at less cost, or `work` itself. Runs it, too."""
+    def record(self, work: Work) -> Work:
+        """A cheaper equivalent of `work`, or `work` itself. Also runs it."""
         ...
 
 
 class Lane:
-    """`part` rows at a time through a stream of its own. `start` and `collect` take turns."""
+    """Computes up to `part` rows at a time on its own stream. `start` and `collect` alternate.
+
+    Args:
+        stream: Used by no other lane.
+        forward: (part, ...) uint8 on the device to (part, width) float32.
+        part: Rows at a time.
+        shape: Of a row.
+        width: Of a result.
+    """
 
     def __init__(
         self,
@@ -81,10 +109,10 @@ class Lane:
         def compute() -> None:
             device_out.copy_(forward(device_in))
 
-        self._compute = stream.recorded(compute)
+        self._compute = stream.record(compute)
 
     def start(self, rows: Rows) -> None:
-        """Up to `part` rows. What was there before remains behind them, and nobody looks at what it gives."""
+        """Queue up to `part` rows. Rows beyond `len(rows)` hold stale data and are discarded."""
         count = self._rows = len(rows)
         self._host_in.numpy()[:count] = rows
         self._stream.launch(lambda: self._in[:count].copy_(self._host_in[:count], non_blocking=True))
@@ -92,39 +120,46 @@ class Lane:
         self._stream.launch(lambda: self._host_out[:count].copy_(self._out[:count], non_blocking=True))
 
     def collect(self) -> NDArray[np.float32]:
-        """What the rows of the last `start` give: a view, to be copied before the next one."""
+        """Wait for the results of the last `start`: a view, valid until the next `start`."""
         self._stream.wait()
         rows: NDArray[np.float32] = self._host_out[: self._rows].numpy()
         return rows
 
     def wait(self) -> None:
+        """Wait for the stream."""
         self._stream.wait()
 
 
 class Lanes:
-    """Batches of any size through lanes of `part` rows, one for each of `streams`, by one caller at a time.
+    """Computes batches of any size on several lanes; for one caller at a time.
 
-    `forward` takes (n, ...) uint8 on the device to (n, `width`) float32. `at_once` does the same for rows of
-    the host and waits for it: so few rows are computed, without lanes. Where memory is short, lanes are made
-    for half as many rows, again and again, and stay so. `free_unused` is called when they are gone.
+    If memory is short, the lanes are made anew for half as many rows, repeatedly, and stay so.
+
+    Args:
+        forward: (n, ...) uint8 on the device to (n, width) float32.
+        run_directly: The same from host to host, synchronously; used for few rows.
+        part: Rows that a lane computes at a time.
+        width: Of a result.
+        streams: One for each lane.
+        free_unused: Called after lanes were dropped.
     """
 
     def __init__(
         self,
         forward: Callable[[Tensor], Tensor],
-        at_once: Callable[[Rows], NDArray[np.float32]],
+        run_directly: Callable[[Rows], NDArray[np.float32]],
         *,
         part: int,
         width: int,
         streams: Sequence[Stream],
         free_unused: Callable[[], None],
     ) -> None:
-        self._forward, self._at_once, self._free_unused = forward, at_once, free_unused
+        self._forward, self._run_directly, self._free_unused = forward, run_directly, free_unused
         self.part, self._width, self._streams = part, width, streams
         self._lanes: list[Lane] = []
 
     def run(self, rows: Rows) -> NDArray[np.float32]:
-        """(N, ...) uint8 to (N, `width`). Raises MemoryError where not even one row fits."""
+        """(N, ...) uint8 to (N, width) float32. Raises MemoryError if not even one row fits."""
         found, done = np.empty((len(rows), self._width), np.float32), 0
         while done < len(rows):
             try:
@@ -135,31 +170,31 @@ class Lanes:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-            self._halve()  # no earlier: until here the error's traceback holds tensors
+            self._halve()  # only now is the error gone, whose traceback holds tensors
         return found
 
     def drop(self) -> None:
-        """Let go of the lanes and their memory; the next `run` makes new ones."""
+        """Free the lanes and their memory; the next `run` makes new ones."""
         for lane in self._lanes:
             try:
                 lane.wait()
-            except RuntimeError:  # the device was lost: an error while freeing would end the process
+            except RuntimeError:  # the device was lost; freeing its memory would abort the process
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(lane))
         self._lanes.clear()
 
     def _parts(self, rows: Rows) -> Iterator[NDArray[np.float32]]:
-        """What the rows give, in order, part by part; each is to be copied before the next is asked for."""
+        """The results, part by part; each is valid until the next is requested."""
         try:
-            if _FEW * len(rows) < self.part:
-                yield self._at_once(rows)
+            if _MIN_SHARE * len(rows) < self.part:
+                yield self._run_directly(rows)
             else:
-                yield from self._in_turns(rows)
+                yield from self._alternate(rows)
         except BaseException:
-            self.drop()  # some may still be computing
+            self.drop()  # lanes may still be computing
             raise
 
-    def _in_turns(self, rows: Rows) -> Iterator[NDArray[np.float32]]:
-        free, busy = deque(self._opened(rows.shape[1:])), deque[Lane]()
+    def _alternate(self, rows: Rows) -> Iterator[NDArray[np.float32]]:
+        free, busy = deque(self._open_lanes(rows.shape[1:])), deque[Lane]()
         for start in range(0, len(rows), self.part):
             if not free:
                 yield busy[0].collect()
@@ -169,7 +204,7 @@ class Lanes:
         for lane in busy:
             yield lane.collect()
 
-    def _opened(self, shape: tuple[int, ...]) -> list[Lane]:
+    def _open_lanes(self, shape: tuple[int, ...]) -> list[Lane]:
         for stream in self._streams[len(self._lanes) :]:
             self._lanes.append(Lane(stream, self._forward, self.part, shape, self._width))
         return self._lanes

@@ -1,7 +1,4 @@
-"""What is computed: prepared photos' bytes to vectors or probabilities, wherever the weights are.
-
-From what `Resize` gives to what a model takes, on its device.
-"""
+"""Networks: from prepared photos, as bytes, to vectors or probabilities, on the device of the weights."""
 
 from __future__ import annotations
 
@@ -34,14 +31,30 @@ from .preprocess import CROP_FRACTION, FiveCrops, Resize
 
 
 def require_rgb(checkpoint: Checkpoint, name: str) -> None:
-    """Raise `ModelError` for a model that does not look at three channels."""
+    """Check that a model takes RGB images.
+
+    Args:
+        checkpoint: The model.
+        name: Its name, for the message.
+
+    Raises:
+        ModelError: It has another number of channels.
+    """
     channels = checkpoint.config.num_channels
     if channels != 3:
         raise ModelError(f"{name} looks at {channels} channels; photos have 3")
 
 
-def processor_of(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcessor:
-    """The checkpoint's own, but for the size: the model's, or `image_size` squared."""
+def make_processor(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcessor:
+    """The checkpoint's image processor.
+
+    Args:
+        checkpoint: The model.
+        image_size: Height and width to resize to, in pixels; 0 for the model's own.
+
+    Raises:
+        PluginOptionError: `image_size` is not a multiple of the patch size.
+    """
     config = checkpoint.config
     if any(image_size % side for side in config.patch_shape):
         rule = f"must be a multiple of the model's patch size, {config.patch_size}"
@@ -51,30 +64,49 @@ def processor_of(checkpoint: Checkpoint, image_size: int = 0) -> ViTImageProcess
     return replace(processor, do_resize=True, size={"height": height, "width": width})
 
 
-def preparing_of(processor: ViTImageProcessor, views: str) -> tuple[Resize | FiveCrops, int]:
-    """What makes a photo ready for `views_of`, and the side in pixels that it needs of the photo."""
+def make_prepare(processor: ViTImageProcessor, views: str) -> tuple[Resize | FiveCrops, int]:
+    """The callable that prepares photos for `split_views`, and the side in pixels that it needs of them.
+
+    Args:
+        processor: Its size and filter are used.
+        views: "1", "flip" or "five".
+    """
     height, width = processor.height_width
     resize = Resize(height, width, processor.resample)
     side = max(height, width)
     return (FiveCrops(resize), math.ceil(side / CROP_FRACTION)) if views == "five" else (resize, side)
 
 
-def levels_of(processor: ViTImageProcessor) -> Tensor:
-    """(3, 256) float32: what each of the 256 values of each channel becomes, the processor's own bits."""
+def normalization_table(processor: ViTImageProcessor) -> Tensor:
+    """(3, 256) float32: the normalised value of each of the 256 values of each channel, bit for bit."""
     values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
     return torch.from_numpy(processor.rescale_and_normalize(values).reshape(3, 256).astype(np.float32))
 
 
 @fused
 def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) as `levels` are, on their device; in memory channels stay last."""
-    firsts = torch.arange(0, levels.numel(), 256, dtype=torch.int32, device=levels.device)
-    found = levels.flatten().index_select(0, (batch + firsts).flatten())
+    """Normalise bytes with a lookup table.
+
+    Args:
+        batch: (N, H, W, 3) uint8.
+        levels: (3, 256), as of `normalization_table`.
+
+    Returns:
+        (N, 3, H, W) of the table's dtype, in channels-last memory format.
+    """
+    offsets = torch.arange(0, levels.numel(), 256, dtype=torch.int32, device=levels.device)
+    found = levels.flatten().index_select(0, (batch + offsets).flatten())
     return found.view(batch.shape).permute(0, 3, 1, 2)
 
 
-def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
-    """Each view of all photos in turn, as of `pixel_values`. `batch` is what `preparing_of` makes ready."""
+def split_views(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
+    """The pixel_values (N, 3, H, W) of each view in turn.
+
+    Args:
+        batch: Prepared photos (see `make_prepare`): (N, H, W, 3) or (N, 5, H, W, 3) uint8.
+        levels: (3, 256), as of `normalization_table`.
+        views: "1", "flip" or "five".
+    """
     if views == "five":
         for number in range(batch.shape[1]):
             yield pixel_values(batch[:, number], levels)
@@ -86,9 +118,14 @@ def views_of(batch: Tensor, levels: Tensor, views: str) -> Iterator[Tensor]:
 
 
 class Network(nn.Module):
-    """Prepared photos, (N, ...) uint8, to a row for each, (N, `width`) float32, whatever the others are.
+    """Prepared photos (N, ...) uint8 to (N, width) float32, each row independent of the others.
 
-    `levels` is what `levels_of` gives. Called without gradients, by several threads at a time on a CPU.
+    Called without gradients, on a CPU by several threads at a time.
+
+    Args:
+        encoder: The model's encoder.
+        levels: As of `normalization_table`.
+        width: Of a result.
     """
 
     levels: Tensor
@@ -100,7 +137,16 @@ class Network(nn.Module):
 
 
 class UnitVectors(Network):
-    """What an embedder computes: of (N, H, W, 3) or, for five crops, (N, 5, H, W, 3), rows of unit length."""
+    """The network of an embedder: (N, H, W, 3) or, for five crops, (N, 5, H, W, 3) to unit vectors.
+
+    Args:
+        encoder: The model's encoder.
+        levels: As of `normalization_table`.
+        width: Of a vector.
+        features: Layers and pooling.
+        gem_power: Power of GeM pooling.
+        views: "1", "flip" or "five".
+    """
 
     def __init__(
         self,
@@ -117,8 +163,9 @@ class UnitVectors(Network):
         self._gem_power, self._views = gem_power, views
 
     def forward(self, batch: Tensor) -> Tensor:
-        # One view after another, in the memory that one takes.
-        views = [self._unit_vectors(view) for view in views_of(batch, self.levels, self._views)]
+        """(N, ...) uint8 to (N, width) float32 of unit length."""
+        # One view after another, to need the memory of only one.
+        views = [self._unit_vectors(view) for view in split_views(batch, self.levels, self._views)]
         return views[0] if len(views) == 1 else functional.normalize(torch.stack(views).sum(dim=0), dim=1)
 
     def _unit_vectors(self, pixels: Tensor) -> Tensor:
@@ -129,7 +176,13 @@ class UnitVectors(Network):
 
 
 class Probabilities(Network):
-    """What a classifier computes: of (N, H, W, 3), each class's probability."""
+    """The network of a classifier: (N, H, W, 3) to class probabilities.
+
+    Args:
+        model: The classifier.
+        levels: As of `normalization_table`.
+        pooled: "cls", or "mean" of the patch tokens.
+    """
 
     def __init__(self, model: ViTForImageClassification, levels: Tensor, pooled: str) -> None:
         super().__init__(model.vit, levels, model.num_labels)
@@ -138,6 +191,7 @@ class Probabilities(Network):
         self._pooled = pooled
 
     def forward(self, batch: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 to (N, classes) float32."""
         encoder = cast(ViTModel, self.encoder)
         (tokens,) = encoder.encode(pixel_values(batch, self.levels), (encoder.config.num_hidden_layers,))
         features = tokens[:, 0] if self._pooled == "cls" else pool(tokens, "mean")

@@ -1,4 +1,4 @@
-"""OpenVINO in torch's place for the encoder's layers, on a CPU. Its package is optional."""
+"""OpenVINO as the runtime of the encoder on a CPU; an optional package."""
 
 from __future__ import annotations
 
@@ -20,77 +20,92 @@ _PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
 
 
 def runtime_name(device: torch.device) -> str:
-    """With its version. Raises `DeviceError` for another device, `PluginOptionError` where it is missing."""
+    """The runtime's name with its version.
+
+    Raises:
+        DeviceError: The device is not a CPU.
+        PluginOptionError: OpenVINO is not installed.
+    """
     if device.type != "cpu":
         raise DeviceError(
             f"{device.type}: runtime=openvino computes on the CPU only; choose --device cpu, or runtime=torch"
         )
-    version: str = _module("openvino").__version__
+    version: str = _import_module("openvino").__version__
     return f"openvino {version.partition('-')[0]}"
 
 
 class OpenVINOEncoder:
-    """What `ViTMAEModel.encode` gives, of images of one size, (height, width), and of these layers only.
+    """`ViTMAEModel.encode` in OpenVINO, for fixed layers and a fixed image size.
 
-    As many images are computed at a time as torch has threads, each on one core, where as many threads call
-    `encode`. Nothing is kept of `encoder` but a copy of its weights.
+    It computes as many batches at a time as torch has threads, each on one core, if as many threads call
+    `encode`.
+
+    Args:
+        encoder: Its weights are copied.
+        layers: The layers whose states `encode` returns.
+        size: (height, width) of the images, in pixels.
+        precision: "bf16" or "fp32".
     """
 
     def __init__(
         self, encoder: ViTMAEModel, layers: Sequence[int], size: tuple[int, int], precision: str
     ) -> None:
-        openvino, cores = _module("openvino"), torch.get_num_threads()
-        model = _converted(_States(encoder, layers).eval(), torch.zeros(2, 3, *size))
+        openvino, cores = _import_module("openvino"), torch.get_num_threads()
+        model = _convert(EncoderWrapper(encoder, layers).eval(), torch.zeros(2, 3, *size))
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "NUM_STREAMS": cores,
             "INFERENCE_NUM_THREADS": cores,
-            "ENABLE_CPU_PINNING": False,  # photos are decoded beside it; no slower
+            "ENABLE_CPU_PINNING": False,  # no slower, and photos are decoded at the same time
         }
         self._compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self._of_thread = threading.local()
+        self._local = threading.local()
 
     def encode(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
     ) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) to (N, 1 + L, D) float32 for each layer; the other arguments are as it was made for.
+        """The hidden states of the layers; may be called by several threads at a time.
 
-        Called by several threads at a time.
+        Args:
+            pixel_values: (N, 3, H, W).
+            layers: The layers that it was made for.
+            interpolate_pos_encoding: Ignored; positions always fit the size that it was made for.
+
+        Returns:
+            (N, 1 + L, D) float32 for each layer.
         """
-        request = getattr(self._of_thread, "request", None)
+        request = getattr(self._local, "request", None)
         if request is None:
-            request = self._of_thread.request = self._compiled.create_infer_request()
+            request = self._local.request = self._compiled.create_infer_request()
         states = request.infer({0: pixel_values.contiguous().numpy()}, share_inputs=True)
         return tuple(torch.from_numpy(states[number]) for number in range(len(self._compiled.outputs)))
 
 
-class _States(nn.Module):
-    """What is handed over."""
+class EncoderWrapper(nn.Module):
+    """Traceable module returning the selected hidden states."""
 
     def __init__(self, encoder: ViTMAEModel, layers: Sequence[int]) -> None:
         super().__init__()
         self.encoder, self.layers = encoder, tuple(layers)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) to (N, 1 + L, D) for each layer."""
         return self.encoder.encode(pixel_values, self.layers, interpolate_pos_encoding=True)
 
 
-def _converted(module: nn.Module, example: Tensor) -> Any:
-    """Its graph, for any number of images.
-
-    What `openvino.convert_model` does, but for the message that it sends to its makers about each use.
-    """
-    frontend = _module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
-    decoding = _module("openvino.frontend.pytorch.ts_decoder")
+def _convert(module: nn.Module, example: Tensor) -> Any:
+    """Convert a module for any batch size, as `openvino.convert_model` does, but without its telemetry."""
+    frontend = _import_module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+    decoding = _import_module("openvino.frontend.pytorch.ts_decoder")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a trace, that sizes are fixed, as they are meant to be
+        warnings.simplefilter("ignore")  # tracing fixes sizes, which is intended
         decoder = decoding.TorchScriptPythonDecoder(module, example_input=(example,))
         model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, *example.shape[1:]])
     return model
 
 
-def _module(name: str) -> Any:
+def _import_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

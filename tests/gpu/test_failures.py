@@ -18,7 +18,7 @@ from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import DeviceError
-from vitmae_search.indexing.batcher import embed_rows
+from vitmae_search.indexing.batcher import run_with_fallback
 from vitmae_search.library import Library
 
 BATCH = 8
@@ -102,11 +102,11 @@ def test_where_memory_is_short_parts_are_smaller_and_vectors_the_same(
 ) -> None:
     embedder = open_bundled(device, "bf16")
     rows = prepared(embedder, samples, 4096 if device == "cuda" else 40)
-    whole = np.stack(embed_rows(embedder, rows))
+    whole = np.stack(run_with_fallback(embedder.embed, np.stack(rows)))
     for size in (2**30, 2**29, 2**28, 2**27, 2**24):
         with room(device, embedder, size):
             try:
-                some = np.stack(embed_rows(embedder, rows))
+                some = np.stack(run_with_fallback(embedder.embed, np.stack(rows)))
             except DeviceError as error:  # not even one fits, and that is said
                 if "not enough memory" not in str(error):
                     raise
@@ -115,7 +115,7 @@ def test_where_memory_is_short_parts_are_smaller_and_vectors_the_same(
         if "memory is short" in caplog.text:
             break
     assert "memory is short" in caplog.text
-    again = np.stack(embed_rows(embedder, rows))
+    again = np.stack(run_with_fallback(embedder.embed, np.stack(rows)))
     assert (again.astype(np.float64) * whole).sum(axis=1).min() >= 0.9999, "with all of the memory again"
 
 

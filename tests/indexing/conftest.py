@@ -19,13 +19,13 @@ from vitmae_search.embedding import (
     open_embedder,
 )
 from vitmae_search.errors import PhotoError
-from vitmae_search.indexing import Target, batcher, index_folders
+from vitmae_search.indexing import IndexTarget, batcher, index_folders
 from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
 from vitmae_search.vectors import VectorCache
 
 SIDE = 6
 
-batcher._PATIENCE = math.inf  # batches are whole, however slow the machine
+batcher._MAX_WAIT = math.inf  # batches are whole, however slow the machine
 
 
 def head(seed: int, dimension: int = 10) -> Projection:
@@ -102,7 +102,7 @@ class Bench:
         )
         derived = [self.derive(catalog, space, head) for head in self.heads]
         projections = {head.digest: head for head in self.heads}
-        return Target(lambda: embedder, space, derived[-1] if derived else space, projections)
+        return IndexTarget(lambda: embedder, space, derived[-1] if derived else space, projections)
 
     def derive(self, catalog, features, head):
         fingerprint = derived_fingerprint(features.fingerprint, head.digest)

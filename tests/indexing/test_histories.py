@@ -76,7 +76,7 @@ class FolderModel(RuleBasedStateMachine):
         files = [path.read_bytes() for path in self.bench.photos.rglob("*.jpg")]
         good = [data for data in files if self.bench.vector_of(data) is not None]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(batcher, "_LIGHT", light)
+            patch.setattr(batcher, "_MAX_WITHOUT_PIXELS", light)
             report = self.bench.index(batch_size=batch_size, retry_failed=retry)
         assert (report.found, report.failed) == (len(files), len(files) - len(good))
         assert self.bench.embedded == len({digest(data) for data in good} - embedded)

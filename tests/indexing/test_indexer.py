@@ -400,7 +400,7 @@ def test_the_index_file_follows_within_a_long_run(bench, fill, monkeypatch):
     saves = []
     save = VectorCache.save
     monkeypatch.setattr(VectorCache, "save", lambda self, source: saves.append(1) or save(self, source))
-    monkeypatch.setattr(indexer, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(indexer, "_SAVE_INTERVAL", 0.0)
     fill(8)
     bench.index()
     assert len(saves) > 2

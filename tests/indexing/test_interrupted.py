@@ -143,7 +143,7 @@ def test_a_cancelled_run_keeps_what_was_done_and_marks_nothing_missing(bench, fi
 
 
 def test_cancelled_in_the_walk(bench, fill, monkeypatch):
-    monkeypatch.setattr(indexer, "_LOOK_EVERY", 2)
+    monkeypatch.setattr(indexer, "_FILES_PER_CHECK", 2)
     fill(9)
     report = bench.index(cancelled=lambda: True)
     assert (report.found, report.interrupted) == (0, True)

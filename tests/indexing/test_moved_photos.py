@@ -66,7 +66,7 @@ def test_each_new_path_takes_one_of_several_gone_copies(bench, fill, jpegs):
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_photos_that_swap_names_keep_their_vectors(bench, fill, monkeypatch, batch_size):
     """A renumbered folder: every path has another photo's content, and no batch boundary loses one."""
-    monkeypatch.setattr(batcher, "_LIGHT", 0)
+    monkeypatch.setattr(batcher, "_MAX_WITHOUT_PIXELS", 0)
     paths = fill(14)
     bench.index()
     contents = [path.read_bytes() for path in paths]
@@ -85,8 +85,10 @@ def test_a_content_that_is_deleted_before_its_turn_is_read_again(bench, fill, mo
     contents = [path.read_bytes() for path in paths]
     for path, data in zip(paths, contents[-1:] + contents[:-1], strict=True):
         path.write_bytes(data)
-    monkeypatch.setattr(batcher, "_LIGHT", 0)
-    monkeypatch.setattr(recorder, "KeptVectors", functools.partial(recorder.KeptVectors, capacity=0))
+    monkeypatch.setattr(batcher, "_MAX_WITHOUT_PIXELS", 0)
+    monkeypatch.setattr(
+        recorder, "ReplacedContents", functools.partial(recorder.ReplacedContents, capacity=0)
+    )
     report = bench.index(batch_size=1)
     assert (report.found, report.failed, report.missing) == (14, 0, 0)
     assert bench.embedded > 0
@@ -105,7 +107,9 @@ def test_a_photo_moves_away_and_another_takes_its_name(bench, fill, jpegs):
 
 
 def test_a_photo_moves_away_and_a_broken_file_takes_its_name(bench, fill, monkeypatch):
-    monkeypatch.setattr(batcher, "_LIGHT", 0)  # the failures are recorded in a batch of their own
+    monkeypatch.setattr(
+        batcher, "_MAX_WITHOUT_PIXELS", 0
+    )  # the failures are recorded in a batch of their own
     paths = fill(5)
     bench.index()
     for number, path in enumerate(paths):

@@ -15,9 +15,9 @@ from vitmae_search.catalog import KnownFile
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken
 from vitmae_search.indexing import progress
-from vitmae_search.indexing.batcher import batch_size_for, embed_rows, rows_alone, still_works
+from vitmae_search.indexing.batcher import batch_size_for, health_check, run_with_fallback
 from vitmae_search.indexing.plan import PendingFile, make_plan
-from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.progress import ProgressReporter
 from vitmae_search.photos import prefetch as prefetching
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import Failure, Stamp
@@ -149,12 +149,12 @@ def test_bad_rows_fail_alone(new_plugin, bad):
             raise ZeroDivisionError
 
     plugin.before_row = choke
-    outcomes = embed_rows(embedder, pixels)
+    outcomes = run_with_fallback(embedder.embed, np.stack(pixels))
     for number, outcome in enumerate(outcomes):
         assert isinstance(outcome, Exception) == (number in bad)
         if number not in bad:
             assert np.array_equal(outcome, embedder.embed(pixels[number][None])[0])
-    assert still_works(embedder)
+    assert health_check(embedder.prepare, embedder.embed)
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: PluginBroken("tiny", "odd")])
@@ -172,13 +172,13 @@ def test_what_failed_is_let_go_before_parts_are_tried(error):
         return batch
 
     rows = np.arange(5, dtype=np.float32)[:, None]
-    assert np.array_equal(rows_alone(run, rows), rows)
+    assert np.array_equal(run_with_fallback(run, rows), rows)
     assert sizes == ([5, 3, 2, 1, 1, 1, 2, 1, 1] if error is MemoryError else [5, 1, 1, 1, 1, 1])
 
 
 def test_no_rows_are_no_call(new_plugin):
     plugin = new_plugin()
-    assert embed_rows(open_embedder(plugin), []) == []
+    assert run_with_fallback(open_embedder(plugin).embed, np.empty((0, 6, 6, 3), np.uint8)) == []
     assert plugin.rows == 0
 
 
@@ -217,18 +217,18 @@ def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     shown, recorded = [], []
-    teller = ProgressTeller(shown.append, recorded.append)
-    teller.tell("scanning", 0)
+    reporter = ProgressReporter(shown.append, recorded.append)
+    reporter.report("scanning", 0)
     for step in range(1, 101):
         now[0] += 0.05
-        teller.tell("indexing", step, 100, current=f"{step}.jpg")
-    teller.tell("done", 100, 100)
+        reporter.report("indexing", step, 100, current=f"{step}.jpg")
+    reporter.report("done", 100, 100)
     assert len(shown) == 102
     assert [moment["phase"] for moment in recorded][:2] == ["scanning", "indexing"]
     assert recorded[-1]["phase"] == "done"
     assert len(recorded) == 7
     assert shown[100].photos_per_second == pytest.approx(20)
-    assert teller.seconds == pytest.approx(5)
+    assert reporter.seconds == pytest.approx(5)
 
 
 @pytest.mark.parametrize(

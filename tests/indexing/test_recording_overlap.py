@@ -11,7 +11,7 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import open_embedder
 from vitmae_search.errors import PluginBroken, StorageError
 from vitmae_search.indexing import batcher, reader
-from vitmae_search.indexing.batcher import Batches
+from vitmae_search.indexing.batcher import Batcher
 from vitmae_search.photos import digest
 
 LIMIT = 20
@@ -171,18 +171,18 @@ def test_a_cancelled_run_keeps_the_batch_in_flight_and_begins_no_other(bench, fi
 
 def test_a_batch_that_fills_slowly_is_begun_early(new_plugin, monkeypatch):
     """A kill or a cancelled run so loses about ten seconds, and not as much as a large batch holds."""
-    monkeypatch.setattr(batcher, "_PATIENCE", 5.0)
+    monkeypatch.setattr(batcher, "_MAX_WAIT", 5.0)
     picture, now, sizes = np.full((6, 6, 3), 9, np.uint8), 100.0, []
     with (
         open_embedder(new_plugin()) as embedder,
-        closing(Batches(embedder, embedder.embed, 1000, clock=lambda: now)) as collected,
+        closing(Batcher(embedder.prepare, embedder.embed, 1000, clock=lambda: now)) as collected,
     ):
         assert not collected.due, "there is nothing to begin with"
         for _ in range(40):
             now += 0.75
             collected.add("photo", picture)
             if collected.due:
-                sizes.append(len(collected.turn()))
+                sizes.append(len(collected.advance()))
     assert sizes == [0, 8, 8, 8, 8], "eight come in five seconds"
 
 
@@ -190,7 +190,7 @@ def test_a_run_that_reads_slowly_records_early(bench, fill, recording, monkeypat
     fill(40)
     numbers = []
     recording(numbers.append)
-    monkeypatch.setattr(batcher, "_PATIENCE", 0.0)
+    monkeypatch.setattr(batcher, "_MAX_WAIT", 0.0)
     assert bench.index(batch_size=1000).added == 40
     assert len(numbers) == 40
     bench.assert_mirrors_disk()
@@ -203,19 +203,22 @@ def test_a_batch_is_untouched_while_the_next_one_is_collected(new_plugin):
     pictures = [np.full((6, 6, 3), number, np.uint8) for number in range(12)]
     pictures = [picture + np.arange(3, dtype=np.uint8) * number for number, picture in enumerate(pictures)]
     taken = []
-    with open_embedder(plugin) as embedder, closing(Batches(embedder, embedder.embed, 4)) as collected:
+    with (
+        open_embedder(plugin) as embedder,
+        closing(Batcher(embedder.prepare, embedder.embed, 4)) as collected,
+    ):
         for number, picture in enumerate(pictures):
             collected.add(f"copy {number}")
             collected.add(number, picture)
             if collected.due:
                 embedder_waits.set()  # only now, when the next batch is whole
-                taken += collected.turn()
+                taken += collected.advance()
                 embedder_waits.clear()
             assert collected.waiting + len(taken) == 2 * (number + 1)
         embedder_waits.set()
         while collected.waiting:
-            taken += collected.turn()
-        assert collected.turn() == []
+            taken += collected.advance()
+        assert collected.advance() == []
         assert [item for item, _ in taken] == [
             name for number in range(12) for name in (f"copy {number}", number)
         ]

@@ -9,7 +9,7 @@ import pytest
 from vitmae_search.catalog import KnownFile
 from vitmae_search.errors import LibraryError
 from vitmae_search.indexing import walk
-from vitmae_search.indexing.walk import Verdict, WalkedRoot, is_gone, judge
+from vitmae_search.indexing.walk import FolderState, WalkedFolder, folder_state, is_gone
 from vitmae_search.photos import is_under, scan
 from vitmae_search.records import ScanProblem, Stamp
 
@@ -22,45 +22,49 @@ def row(name, device=1, missing=False, size=10):
     return KnownFile(hash(name) & 0xFFFF, stamp(name, device, size=size), 1, missing, True)
 
 
-def walked(*stamps, device=1, recorded=1, sound=True):
-    return WalkedRoot("/r", device, recorded, {s.path: s for s in stamps}, sound)
+def walked(*stamps, device=1, recorded=1, complete=True):
+    return WalkedFolder("/r", device, recorded, {s.path: s for s in stamps}, complete)
 
 
 def test_judging_a_folder_that_is_as_it_was():
-    assert judge(walked(stamp("a")), [row("a"), row("b")]) == Verdict(False)
-    assert judge(walked(stamp("x")), [row("a"), row("b")]) == Verdict(False), "all deleted, others added"
-    assert judge(walked(), []) == Verdict(False), "it never held any"
-    assert judge(walked(), [row("a", missing=True)]) == Verdict(False), "all were missing before"
+    assert folder_state(walked(stamp("a")), [row("a"), row("b")]) == FolderState(False)
+    assert folder_state(walked(stamp("x")), [row("a"), row("b")]) == FolderState(False), (
+        "all deleted, others added"
+    )
+    assert folder_state(walked(), []) == FolderState(False), "it never held any"
+    assert folder_state(walked(), [row("a", missing=True)]) == FolderState(False), "all were missing before"
 
 
 def test_judging_a_folder_that_is_absent_empty_or_another():
-    assert judge(walked(device=None), [row("a")]).offline
-    assert judge(walked(device=None), []).offline
-    assert judge(walked(), [row("a")]).offline
-    assert judge(walked(stamp("x", 2), device=2), [row("a")]).offline
-    assert judge(walked(stamp("a", 2, mtime=6, size=9), device=2), [row("a")]).offline, "another card's photo"
+    assert folder_state(walked(device=None), [row("a")]).offline
+    assert folder_state(walked(device=None), []).offline
+    assert folder_state(walked(), [row("a")]).offline
+    assert folder_state(walked(stamp("x", 2), device=2), [row("a")]).offline
+    assert folder_state(walked(stamp("a", 2, mtime=6, size=9), device=2), [row("a")]).offline, (
+        "another card's photo"
+    )
 
 
 def test_judging_a_device_that_was_numbered_anew():
     again = [stamp("a", 2), stamp("b", 2, mtime=6)]
-    assert judge(walked(*again, device=2), [row("a"), row("b"), row("c")]) == Verdict(False)
+    assert folder_state(walked(*again, device=2), [row("a"), row("b"), row("c")]) == FolderState(False)
     redated = [stamp(name, 2, mtime=9) for name in "abc"]
-    assert judge(walked(*redated, device=2), [row(name) for name in "abcdef"]) == Verdict(False)
-    assert judge(walked(*redated, device=2), [row(name) for name in "abcdefg"]).offline
+    assert folder_state(walked(*redated, device=2), [row(name) for name in "abcdef"]) == FolderState(False)
+    assert folder_state(walked(*redated, device=2), [row(name) for name in "abcdefg"]).offline
 
 
 def test_judging_a_drive_that_was_mounted_inside():
     rows = [row("a"), row("in/b", 2), row("in/deep/c", 2), row("in/gone", 2, missing=True)]
-    verdict = judge(walked(stamp("a")), rows)
-    assert verdict == Verdict(False, frozenset({"/r/in/b", "/r/in/deep/c"}), ("/r/in",))
-    assert judge(walked(stamp("a"), stamp("in/b", 7)), rows) == Verdict(False), "numbered anew"
-    assert judge(walked(stamp("in/b", 2)), rows) == Verdict(False)
+    state = folder_state(walked(stamp("a")), rows)
+    assert state == FolderState(False, frozenset({"/r/in/b", "/r/in/deep/c"}), ("/r/in",))
+    assert folder_state(walked(stamp("a"), stamp("in/b", 7)), rows) == FolderState(False), "numbered anew"
+    assert folder_state(walked(stamp("in/b", 2)), rows) == FolderState(False)
 
 
 def test_judging_a_walk_with_a_problem():
-    verdict = judge(walked(stamp("a"), sound=False), [row("a"), row("b"), row("c", missing=True)])
-    assert verdict == Verdict(False, frozenset({"/r/b", "/r/c"}))
-    assert not judge(walked(sound=False), [row("a")]).offline
+    state = folder_state(walked(stamp("a"), complete=False), [row("a"), row("b"), row("c", missing=True)])
+    assert state == FolderState(False, frozenset({"/r/b", "/r/c"}))
+    assert not folder_state(walked(complete=False), [row("a")]).offline
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import transformers
 
+import vitmae_search.vitmae as ours
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTrainingOutput, ViTMAEModelOutput
+from vitmae_search.vitmae.pretrained import _NOT_SUPPORTED
 
 PAGE = Path(__file__).parents[2] / "docs/reference-parity.md"
 LINK = re.compile(r"\[(test_\w+\.py)::(test_\w+)\]\(([^)]+)\)")
@@ -52,6 +55,43 @@ def test_every_row_has_a_test() -> None:
         assert LINK.search(row[2]), row
 
 
+def left_out() -> set[str]:
+    """The names that the page says are not here."""
+    section = PAGE.read_text().split("## What is not here")[1].split("\n## ")[0].partition("\n- ")[2]
+    return set(re.findall(r"`(\w+)(?:=\w+)?`", section))
+
+
+@pytest.mark.parametrize(
+    "name", ["ViTMAEForPreTraining", "ViTMAEModel", "ViTForImageClassification", "ViTModel"]
+)
+def test_every_public_name_of_a_model_is_here_or_left_out_on_the_page(name: str) -> None:
+    theirs, mine = getattr(transformers, name), getattr(ours, name)
+    missing = {attribute for attribute in dir(theirs) if not hasattr(mine, attribute)}
+    assert {attribute for attribute in missing if not attribute.startswith("_")} - left_out() == set()
+    arguments = set(inspect.signature(theirs.forward).parameters) - {"kwargs"}
+    assert arguments - set(inspect.signature(mine.forward).parameters) - left_out() == set()
+
+
+@pytest.mark.parametrize("name", ["ViTMAEConfig", "ViTConfig"])
+def test_every_public_name_of_a_configuration_is_here_or_left_out_on_the_page(name: str) -> None:
+    theirs, mine = getattr(transformers, name), getattr(ours, name)()
+    missing = {attribute for attribute in dir(theirs) if not hasattr(mine, attribute)}
+    assert {attribute for attribute in missing if not attribute.startswith("_")} - left_out() == set()
+
+
+def test_every_class_is_here_or_left_out_on_the_page() -> None:
+    names = {
+        *transformers.models.vit_mae.modeling_vit_mae.__all__,
+        *transformers.models.vit.modeling_vit.__all__,
+    }
+    assert {name for name in names if not hasattr(ours, name)} - left_out() == set()
+
+
+def test_what_is_refused_is_left_out_on_the_page() -> None:
+    assert set(_NOT_SUPPORTED) - {"offload_state_dict"} <= left_out()
+    assert {name for name in left_out() if hasattr(ours.ViTMAEModel, name)} == set()
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -59,6 +99,7 @@ def test_every_row_has_a_test() -> None:
         [f.name for f in fields(ViTMAEModelOutput)],
         [f.name for f in fields(ViTMAEForPreTrainingOutput)],
         ["pixel_values", "noise", "interpolate_pos_encoding", "return_dict", "attn_implementation"],
+        [f.name for f in fields(transformers.PreTrainedConfig)],
     ],
 )
 def test_every_name_of_the_reference_has_a_row(names: list[str]) -> None:

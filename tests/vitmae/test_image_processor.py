@@ -1,4 +1,4 @@
-"""The processor: the reference's bits on RGB, and an RGB picture out of everything else."""
+"""The image processor: on RGB the same bits as the reference; all other pictures become RGB first."""
 
 from __future__ import annotations
 

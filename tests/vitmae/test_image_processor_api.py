@@ -263,5 +263,6 @@ def test_half_precision_tensors_are_pictures(picture: Image.Image) -> None:
 def test_the_reference_refuses_what_is_said_of_it(picture: Image.Image) -> None:
     """What docs/reference-parity.md says of the reference: it has no such check, or another."""
     clear = picture.convert("RGBA")
-    with pytest.raises(ValueError, match="mean must have 4 elements"):
-        transformers.ViTImageProcessorPil()(clear)
+    for image in (clear, np.asarray(clear)):
+        with pytest.raises(ValueError, match="mean must have 4 elements"):
+            transformers.ViTImageProcessorPil()(image)

@@ -1,4 +1,4 @@
-"""The processor's overrides for one call, its formats, and the class that chooses it."""
+"""The image processor's arguments of one call, its formats, and `AutoImageProcessor`."""
 
 from __future__ import annotations
 

@@ -257,9 +257,9 @@ def test_where_oneDNN_cannot_torch_s_own_products_take_its_place(  # noqa: N802
         raise error
 
     monkeypatch.setattr(products, "can_prepack", products.can_prepack.__wrapped__)
-    monkeypatch.setattr(products.CPUProduct, "__init__", fail)
+    monkeypatch.setattr(products.OneDNNLinear, "__init__", fail)
     plain, packed = pair(torch.device("cpu"))
-    assert isinstance(packed.encoder.layer[0].query_key_value, products.PlainProduct)
+    assert isinstance(packed.encoder.layer[0].qkv, products.PlainLinear)
     assert cosines(plain.encode(PIXELS, (2,))[0], packed.encode(PIXELS, (2,))[0]).min() > 0.9995
 
 

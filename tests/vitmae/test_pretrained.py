@@ -388,6 +388,25 @@ def test_a_model_is_made_from_a_configuration_alone(saved: tuple[Any, Path]) -> 
             kind(str(saved[1]))
 
 
+@EVERY_CLASS
+def test_weights_are_drawn_again(name: str, pair: Pair) -> None:
+    """As for a model that was made without memory, and then given some."""
+    kind, config = type(pair(name)[0]), pair(name)[0].config
+    torch.manual_seed(0)
+    new = kind(config)
+    with torch.device("meta"):
+        empty = kind(config)
+    assert {value.device.type for value in empty.state_dict().values()} == {"meta"}
+    model = empty.to_empty(device="cpu")
+    model.init_weights()
+    for key, value in model.state_dict().items():
+        expected = new.state_dict()[key]
+        if "pos" in key or key.endswith("bias") or "norm" in key:
+            assert torch.equal(value, expected), key
+        else:
+            assert 0.5 < float(value.std() / expected.std()) < 2, key  # as few as 32 numbers
+
+
 class Adapter(nn.Linear):
     """A linear map with something added to it, as LoRA adds it."""
 

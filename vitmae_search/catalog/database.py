@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, crea
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import Pool
 
+from vitmae_search.catalog.deferred_signals import DeferredSignals
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, StorageError, display_path
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ BUSY_SECONDS = 30.0
 """How long to wait for a lock inside SQLite: with a rollback journal readers and the writer take turns."""
 
 _ALONE = "vitmae_search_alone"
+_SIGNALS = "vitmae_search_signals"
 
 _NETWORK = frozenset({
     "9p", "afpfs", "afs", "cifs", "davfs", "fuse.davfs", "fuse.glusterfs", "fuse.rclone", "fuse.sshfs",
@@ -127,6 +129,13 @@ def outside_transactions(engine: Engine) -> Connection:
     return engine.connect().execution_options(**{_ALONE: True})
 
 
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """A connection of `engine`, given back surely: signals wait for its next statement or for the end."""
+    with DeferredSignals() as signals, engine.connect() as connection:
+        yield connection.execution_options(**{_SIGNALS: signals})
+
+
 class Database:
     """The read side of one catalogue file."""
 
@@ -150,11 +159,18 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection of the caller's own, in one transaction: everything read is of one moment."""
-        engine = self._engine  # another thread may close meanwhile
-        if engine is None:
-            raise LibraryError(f"{self.name} has been closed.")
         # Ended by rolling back, for there is nothing to commit: on a damaged file even that would fail.
-        with engine.connect() as connection:
+        with connected(self._open_engine()) as connection:
+            yield connection
+
+    @contextmanager
+    def streaming(self) -> Iterator[Connection]:
+        """As `reading`, for a caller that works on the rows one by one: signals do not wait for it.
+
+        After an interrupt it may keep its transaction for a while, so with a rollback journal, where it would
+        keep the writer waiting, use `reading`.
+        """
+        with self._open_engine().connect() as connection:
             yield connection
 
     def remembered(self, name: str, read: Callable[[Connection], T]) -> T:
@@ -175,7 +191,7 @@ class Database:
 
     def _version(self) -> int | None:
         """A number that changes with every commit of anyone; None where that cannot be seen."""
-        with self._watching:
+        with self._watching, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):
                 return None
@@ -183,19 +199,25 @@ class Database:
                 self._watch = outside_transactions(engine)
             return int(self._watch.exec_driver_sql("PRAGMA data_version").scalar_one())
 
+    def _open_engine(self) -> Engine:
+        engine = self._engine  # another thread may close meanwhile
+        if engine is None:
+            raise LibraryError(f"{self.name} has been closed.")
+        return engine
+
     def logs_ahead(self, connection: Connection) -> bool:
         """Whether the file has a write-ahead log, so that readers and the writer never wait."""
         return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
 
     def close(self) -> None:
         """Close the connections that are not in use; the others close when they are done."""
-        with self._watching:
+        with self._watching, DeferredSignals():
             engine, self._engine = self._engine, None
             watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()
-        if engine is not None:
-            engine.dispose()
+            if watch is not None:
+                watch.close()
+            if engine is not None:
+                engine.dispose()
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -209,6 +231,13 @@ def _identity(file: Path) -> tuple[int, int] | None:
 def _begin(connection: Connection, statement: str) -> None:
     if not connection.get_execution_options().get(_ALONE, False):
         connection.exec_driver_sql(statement)
+
+
+def _deliver_signals(connection: Connection, *statement: object) -> None:
+    """Before a statement, where an exception does no harm: a long transaction can be interrupted."""
+    signals = connection.get_execution_options().get(_SIGNALS)
+    if signals is not None:
+        signals.deliver()
 
 
 def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
@@ -235,6 +264,7 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
 
     sizes = {"max_overflow": -1} if pool is QueuePool else {}
     engine = create_engine("sqlite://", creator=connect, poolclass=pool, **sizes)
+    event.listen(engine, "before_execute", _deliver_signals)
     event.listen(engine, "handle_error", lambda context: _say(context, display_path(file)))
     return engine
 

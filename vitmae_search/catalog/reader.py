@@ -166,14 +166,14 @@ class Catalog:
             root: The folder.
             space_id: The space that `embedded` is about; None makes it false.
         """
-        with self._database.reading() as connection:
-            rows = photos.known_rows(connection, root, space_id)
+        with self._database.streaming() as connection:
             if self._database.logs_ahead(connection):
-                yield from map(photos.to_known_file, rows)
+                yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
                 return
-            # With a rollback journal a reader holds up the writer, which may be the one who asks.
-            held = rows.all()
-        yield from map(photos.to_known_file, held)
+        # With a rollback journal a reader holds up the writer, which may be the one who asks.
+        with self._database.reading() as connection:
+            rows = photos.known_rows(connection, root, space_id).all()
+        yield from map(photos.to_known_file, rows)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
         """Return files that failed, by path.

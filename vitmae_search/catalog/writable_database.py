@@ -14,11 +14,13 @@ from vitmae_search.catalog.database import (
     WriterLock,
     catalogue_file,
     checkpoint,
+    connected,
     on_network_drive,
     outside_transactions,
     set_journal,
     writing_engine,
 )
+from vitmae_search.catalog.deferred_signals import DeferredSignals
 from vitmae_search.catalog.migrations import migrate, version_of
 from vitmae_search.errors import LibraryError, StorageError, display_path
 
@@ -55,26 +57,25 @@ class WritableDatabase(Database):
         with self._turn:
             if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            # Taken from the pool (of one) each time: giving it back ends whatever an interrupt inside
-            # the commit has left open.
-            with self._writing.connect() as connection, connection.begin():
+            with connected(self._writing) as connection, connection.begin():
                 yield connection
 
     def close(self) -> None:
         """Fold the log into the file, close all connections and free the lock."""
         super().close()
-        with self._turn:
+        with self._turn, DeferredSignals():
             if not self._closed:
                 checkpoint(self._writing)
                 self._let_go()
 
     def _prepare(self, folder: Path) -> None:
-        # Looked at first: another program's file is not touched, not even its journal.
-        with outside_transactions(self._writing) as connection:
-            version = version_of(connection, display_path(catalogue_file(folder)))
-            set_journal(connection, on_network_drive(folder))
-        with self._writing.connect() as connection:
-            migrate(connection, version)
+        with DeferredSignals():
+            # Looked at first: another program's file is not touched, not even its journal.
+            with outside_transactions(self._writing) as connection:
+                version = version_of(connection, display_path(catalogue_file(folder)))
+                set_journal(connection, on_network_drive(folder))
+            with self._writing.connect() as connection:
+                migrate(connection, version)
 
     def _let_go(self) -> None:
         self._closed = True

@@ -1,13 +1,13 @@
-"""Indexing: from folders to rows and vectors, incrementally, so that to run again is to resume.
+"""Indexing: from folders to rows and vectors in the catalogue. To run again is to resume.
 
-`index_folders` walks (photos), plans by stamp and digest, reads ahead in threads, embeds, records one
-batch a transaction (catalogue), and lets the vector index catch up. `classify_photos` reads the photos of a
+`index_folders` walks the folders, plans by stamp and digest, reads ahead in worker threads, embeds, records
+each batch in one transaction, and brings the vector index up to date. `classify_photos` reads the photos of a
 library in the same way, and records what a classifier says of them. Torch-free.
 """
 
-from vitmae_search.indexing.batcher import LEAST_BATCH
+from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE
 from vitmae_search.indexing.classifier import TagOptions, classify_photos
 from vitmae_search.indexing.indexer import index_folders
-from vitmae_search.indexing.recorder import OpenTarget, Target
+from vitmae_search.indexing.recorder import IndexTarget
 
-__all__ = ["LEAST_BATCH", "OpenTarget", "TagOptions", "Target", "classify_photos", "index_folders"]
+__all__ = ["DEFAULT_BATCH_SIZE", "IndexTarget", "TagOptions", "classify_photos", "index_folders"]

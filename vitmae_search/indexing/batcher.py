@@ -1,7 +1,8 @@
-"""Prepared photos in batches: one is computed in a thread of its own while its caller records the last one
-and collects the next.
+"""Collect prepared photos, and run a model on them in batches, in a thread of its own.
 
-Running a model on a batch so that one bad row fails alone, and a broken plugin does not fail them all.
+`index`, `classify`, `evaluate` and `adapt` all embed with `Batcher`: one batch is computed while its caller
+handles the last one and collects the next. A photo that fails fails alone, and a broken plugin does not fail
+all photos.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -20,68 +21,230 @@ from PIL import Image
 from vitmae_search.embedding import GuardedClassifier, GuardedEmbedder, Prepare, translate_memory_errors
 from vitmae_search.errors import DeviceError, VitmaeSearchError
 
-LEAST_BATCH = 32
-_LARGEST_BATCH = 128
-_BATCH_BYTES = 1 << 21
-"""Of prepared pixels: 32 photos of 148 × 148, or 128 of 74 × 74."""
-_MOST_BYTES = 1 << 27
-"""Of prepared pixels, where the plugin names the size. A run holds up to four batches of them: being read,
+DEFAULT_BATCH_SIZE = 32
+_MAX_DEFAULT_BATCH_SIZE = 128
+_DEFAULT_BATCH_BYTES = 1 << 21
+"""Prepared pixels of a default batch: 32 photos of 148 × 148, or 128 of 74 × 74."""
+_MAX_BATCH_BYTES = 1 << 27
+"""Most prepared pixels, where the plugin gives the size. A run holds up to four batches of them: being read,
 collected, embedded, and given back."""
 
+_MAX_WITHOUT_PIXELS = 256
+"""Most items without pixels (copies, moves, failures) that wait for a batch to fill."""
+_MAX_WAIT = 5.0
+"""Seconds that a batch may take to fill, so that a kill loses little where reading is slow. It is recorded
+when the next one is begun, at most as long again after that."""
+
+RunBatch = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""From a batch of prepared images, (N, ...), to a row for each, (N, D)."""
 Outcome = NDArray[np.float32] | VitmaeSearchError
-Run = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""A batch of prepared images, (N, ...), to a row for each, (N, D)."""
+"""What comes of one prepared image: its row (D,), or its error."""
 
-
-def embed_rows(embedder: GuardedEmbedder, rows: Sequence[NDArray[Any]]) -> list[Outcome]:
-    """For each prepared image its (D,) vector, or the error that it alone gives; see `rows_alone`."""
-    return rows_alone(embedder.embed, rows)
+T = TypeVar("T")
 
 
 def batch_size_for(opened: GuardedEmbedder | GuardedClassifier) -> int:
-    """How many photos a batch has where nobody said: what the plugin says, as far as memory goes.
+    """Return how many photos a batch has by default.
 
-    Else 32, and more of small ones, whose calls cost too much. Larger ones would lose more work when a run
-    is killed.
+    That is what the plugin says, as far as memory goes; else 32, and more for small images, for which a call
+    costs much. Larger batches would lose more work when a run is killed.
     """
-    each = math.prod(opened.shape) * opened.dtype.itemsize
+    image_bytes = math.prod(opened.shape) * opened.dtype.itemsize
     if opened.batch_size is not None:
-        return max(1, min(opened.batch_size, _MOST_BYTES // each))
-    return max(LEAST_BATCH, min(_LARGEST_BATCH, _BATCH_BYTES // each))
+        return max(1, min(opened.batch_size, _MAX_BATCH_BYTES // image_bytes))
+    return max(DEFAULT_BATCH_SIZE, min(_MAX_DEFAULT_BATCH_SIZE, _DEFAULT_BATCH_BYTES // image_bytes))
 
 
-def still_works(embedder: GuardedEmbedder) -> bool:
-    """Whether the embedder can embed an ordinary image; if not, no photo is to blame."""
-    return works(embedder.prepare, embedder.embed)
+@dataclass(slots=True)
+class _Batch(Generic[T]):
+    """Items, and the pixels of those that have any.
 
-
-def rows_alone(run: Run, rows: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Outcome]:
-    """For each prepared image its row of what `run` gives, or the error that it alone gives.
-
-    A batch that fails is tried again row by row; one that does not fit into memory, in halves. Raises
-    `DeviceError` where not even one row fits, or where the device is lost: then no row is to blame.
+    Attributes:
+        items: In the order of `add`.
+        pixels: Array that the batch fills, (size, ...); None before the first pixels.
+        positions: For each filled row of `pixels`, the position of its item in `items`.
+        errors: The plugin's errors in preparing items of this batch.
+        started: Time of the first item.
     """
-    if len(rows) == 0:
+
+    items: list[T] = field(default_factory=list)
+    pixels: NDArray[Any] | None = None
+    positions: list[int] = field(default_factory=list)
+    errors: list[VitmaeSearchError] = field(default_factory=list)
+    started: float = 0.0
+
+    def with_outcomes(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[T, Outcome | None]]:
+        by_position = dict(zip(self.positions, outcomes, strict=True))
+        return ((item, by_position.get(position)) for position, item in enumerate(self.items))
+
+
+class Batcher(Generic[T]):
+    """Runs a model on batches of prepared photos: one batch at a time, in the order of `add`.
+
+    Call it from one thread. `close` waits for the batch that is being computed, and drops it.
+    """
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        run: RunBatch,
+        size: int,
+        *,
+        max_wait: float | None = None,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with an empty batch.
+
+        Args:
+            prepare: The plugin's, to check that the model works where a whole batch fails.
+            run: The model; see `run_with_fallback`.
+            size: Prepared photos in a batch.
+            max_wait: Seconds until a batch that is not full is due as well; None is 5.
+            executor: Where batches are computed; None is a thread of its own. With several batchers on
+                one thread, one model runs at a time.
+            clock: Gives the time in seconds.
+        """
+        self.size = size
+        self._prepare, self._run = prepare, run
+        self._max_wait, self._clock = max_wait, clock
+        self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="batcher") if executor is None else None
+        self._executor = executor or self._own_thread
+        self._collected = _Batch[T]()
+        self._running: tuple[_Batch[T], Future[list[Outcome]]] | None = None
+        # Two arrays take turns: to fill the same memory again is several times as fast as new memory.
+        self._spare: list[NDArray[Any]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many items were added and not yet returned."""
+        return len(self._collected.items) + (0 if self._running is None else len(self._running[0].items))
+
+    @property
+    def due(self) -> bool:
+        """Whether to call `advance`: the batch is full, or its first item has waited long enough."""
+        collected = self._collected
+        max_wait = _MAX_WAIT if self._max_wait is None else self._max_wait
+        full = len(collected.positions) >= self.size
+        full = full or len(collected.items) >= self.size + _MAX_WITHOUT_PIXELS
+        return full or (bool(collected.items) and self._clock() - collected.started >= max_wait)
+
+    def add(
+        self, item: T, pixels: NDArray[Any] | None = None, error: VitmaeSearchError | None = None
+    ) -> None:
+        """Collect an item.
+
+        Args:
+            item: What `advance` gives back.
+            pixels: What `prepare` gave, which is copied; None for an item that is not to be computed.
+            error: The plugin's error, where `prepare` failed.
+        """
+        batch = self._collected
+        if not batch.items:
+            batch.started = self._clock()
+        if pixels is not None:
+            if batch.pixels is None:
+                batch.pixels = self._new_array(pixels)
+            batch.pixels[len(batch.positions)] = pixels
+            batch.positions.append(len(batch.items))
+        if error is not None:
+            batch.errors.append(error)
+        batch.items.append(item)
+
+    def advance(self) -> list[tuple[T, Outcome | None]]:
+        """Wait for the batch that is being computed, start the collected one, and return the former.
+
+        Returns:
+            Each item with the outcome of its pixels, None where it has none; empty if nothing was computed.
+
+        Raises:
+            VitmaeSearchError: As `run_with_fallback`; and the plugin's error, where every photo of the batch
+                failed and the model fails at an ordinary image, too. No batch is started then.
+        """
+        done = self.finish()
+        if self._collected.items:
+            batch, self._collected = self._collected, _Batch[T]()
+            assert self._executor is not None
+            self._running = batch, self._executor.submit(self._compute, batch)
+        return done
+
+    def finish(self) -> list[tuple[T, Outcome | None]]:
+        """Return the batch that is being computed, as `advance` does, and start no other."""
+        if self._running is None:
+            return []
+        batch, computing = self._running
+        outcomes = computing.result()
+        self._running = None
+        if batch.pixels is not None:
+            self._spare.append(batch.pixels)
+        return list(batch.with_outcomes(outcomes))
+
+    def close(self) -> None:
+        """Wait for the batch that is being computed, and end the thread."""
+        if self._own_thread is not None:
+            self._own_thread.shutdown(wait=True, cancel_futures=True)
+
+    def _new_array(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        return self._spare.pop() if self._spare else np.empty((self.size, *pixels.shape), pixels.dtype)
+
+    def _compute(self, batch: _Batch[T]) -> list[Outcome]:
+        count = len(batch.positions)
+        outcomes = [] if batch.pixels is None else run_with_fallback(self._run, batch.pixels[:count])
+        failed = [outcome for outcome in outcomes if isinstance(outcome, VitmaeSearchError)]
+        errors = batch.errors + failed
+        if errors and len(failed) == len(outcomes) and not health_check(self._prepare, self._run):
+            raise errors[0]
+        return outcomes
+
+
+def run_with_fallback(run: RunBatch, batch: NDArray[Any]) -> list[Outcome]:
+    """Run a model on a batch so that a bad image fails alone.
+
+    A batch that fails is tried again row by row; one that does not fit into memory, in halves.
+
+    Args:
+        run: The model.
+        batch: Prepared images, (N, ...).
+
+    Returns:
+        For each image its row (D,), or the error that it gives alone.
+
+    Raises:
+        DeviceError: Not even one image fits into memory, or the device is lost: no image is at fault.
+    """
+    if len(batch) == 0:
         return []
     try:
-        return list(run(rows if isinstance(rows, np.ndarray) else np.stack(rows)))
+        return list(run(batch))
     except MemoryError:
-        if len(rows) == 1:
+        if len(batch) == 1:
             with translate_memory_errors("look at a single photo"):
                 raise
-        size = -(-len(rows) // 2)
+        part = -(-len(batch) // 2)
     except DeviceError:
         raise
     except VitmaeSearchError as error:
-        if len(rows) == 1:
+        if len(batch) == 1:
             return [error]
-        size = 1
-    # Only now: the error held what the plugin had in memory.
-    return [outcome for n in range(0, len(rows), size) for outcome in rows_alone(run, rows[n : n + size])]
+        part = 1
+    # Outside the except clauses: the exception holds what the plugin had in memory.
+    return [
+        outcome
+        for start in range(0, len(batch), part)
+        for outcome in run_with_fallback(run, batch[start : start + part])
+    ]
 
 
-def works(prepare: Prepare, run: Run) -> bool:
-    """Whether an ordinary image goes through. Raises `DeviceError`."""
+def health_check(prepare: Prepare, run: RunBatch) -> bool:
+    """Say whether a model works on an ordinary image; if not, no photo is at fault.
+
+    Args:
+        prepare: The plugin's.
+        run: The model.
+
+    Raises:
+        DeviceError: The device is lost.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((256, 192), Image.Resampling.BICUBIC)
     try:
@@ -91,111 +254,3 @@ def works(prepare: Prepare, run: Run) -> bool:
     except (VitmaeSearchError, MemoryError):
         return False
     return True
-
-
-T = TypeVar("T")
-
-_LIGHT = 256
-"""Photos without pixels (copies, moves, failures) that may wait for a batch to fill."""
-_PATIENCE = 5.0
-"""Seconds that a batch may take to fill: where reading is slow, a kill would lose much of a large one. It is
-recorded when the next one is begun, after as long again at most."""
-
-
-@dataclass(slots=True)
-class _Batch(Generic[T]):
-    """`rows` is the array that it fills, (size, ...); `numbers` says to which of `items` each row belongs."""
-
-    rows: NDArray[Any]
-    items: list[T] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    broken: list[VitmaeSearchError] = field(default_factory=list)
-    since: float = 0.0
-
-    def with_outcomes(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[T, Outcome | None]]:
-        by_number = dict(zip(self.numbers, outcomes, strict=True))
-        return ((item, by_number.get(number)) for number, item in enumerate(self.items))
-
-
-class Batches(Generic[T]):
-    """Batches of `size` prepared photos through `run`, at most one at a time, in the order of `add`.
-
-    Called by one thread. Use `closing`: it waits for the batch that is being computed, which is lost then.
-    """
-
-    def __init__(
-        self,
-        opened: GuardedEmbedder | GuardedClassifier,
-        run: Run,
-        size: int,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.size = size
-        self._clock = clock
-        self._prepare, self._run = opened.prepare, run
-        # Two arrays take turns: filling the same memory again is several times as fast as new memory.
-        self._spare = [np.empty((size, *opened.shape), opened.dtype) for _ in range(2)]
-        self._collected = _Batch[T](self._spare.pop())
-        self._begun: tuple[_Batch[T], Future[list[Outcome]]] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-
-    @property
-    def waiting(self) -> int:
-        """How many items `turn` is still to return."""
-        return len(self._collected.items) + (0 if self._begun is None else len(self._begun[0].items))
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for a `turn`: the batch is full, or its first item has waited long enough."""
-        collected = self._collected
-        full = len(collected.numbers) >= self.size or len(collected.items) >= self.size + _LIGHT
-        return full or (bool(collected.items) and self._clock() - collected.since >= _PATIENCE)
-
-    def add(
-        self, item: T, pixels: NDArray[Any] | None = None, broken: VitmaeSearchError | None = None
-    ) -> None:
-        """Collect an item with what `prepare` gave, which is copied, or with the plugin's error."""
-        batch = self._collected
-        if not batch.items:
-            batch.since = self._clock()
-        if pixels is not None:
-            batch.rows[len(batch.numbers)] = pixels
-            batch.numbers.append(len(batch.items))
-        if broken is not None:
-            batch.broken.append(broken)
-        batch.items.append(item)
-
-    def turn(self) -> list[tuple[T, Outcome | None]]:
-        """Wait for the batch that is being computed, begin with what was collected, and return the former.
-
-        Each item with what came of its pixels. Raises what `rows_alone` raises, and the plugin's error where
-        not one photo of the batch came through and an ordinary image does not either; nothing is begun then.
-        """
-        done = self.finish()
-        if self._collected.items:
-            batch = self._collected
-            self._begun = batch, self._thread.submit(self._compute, batch)
-            self._collected = _Batch(self._spare.pop())
-        return done
-
-    def finish(self) -> list[tuple[T, Outcome | None]]:
-        """As `turn`, and begin with nothing."""
-        if self._begun is None:
-            return []
-        batch, computing = self._begun
-        outcomes = computing.result()
-        self._begun = None
-        self._spare.append(batch.rows)
-        return list(batch.with_outcomes(outcomes))
-
-    def close(self) -> None:
-        """Wait for what is being computed, and end the thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def _compute(self, batch: _Batch[T]) -> list[Outcome]:
-        outcomes = rows_alone(self._run, batch.rows[: len(batch.numbers)])
-        failed = [outcome for outcome in outcomes if isinstance(outcome, VitmaeSearchError)]
-        broken = batch.broken + failed
-        if broken and len(failed) == len(outcomes) and not works(self._prepare, self._run):
-            raise broken[0]
-        return outcomes

@@ -1,4 +1,4 @@
-"""From photos of the library to tags in the catalogue: read ahead, classify, record.
+"""Classify the library's photos: read ahead, run a classifier in batches, and record tags in the catalogue.
 
 Incremental as indexing is: a classifier sees each content once, and to run again is to resume.
 """
@@ -17,26 +17,31 @@ from vitmae_search.catalog import CatalogWriter, Taggable
 from vitmae_search.embedding import GuardedClassifier, fingerprint
 from vitmae_search.errors import (
     PhotoError,
-    PhotoTooLarge,
     PluginError,
     UnreadablePhoto,
     VitmaeSearchError,
     clear_frames,
 )
-from vitmae_search.indexing.batcher import Batches, Outcome, batch_size_for
-from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
-from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
+from vitmae_search.indexing.progress import Cancelled, ProgressReporter, progress_writer, record_job
+from vitmae_search.photos import decode, decode_target, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
+from vitmae_search.vectors import never_cancel
 
 
 @dataclass(frozen=True, slots=True)
 class TagOptions:
-    """What is asked of a classifier.
+    """How photos are classified.
 
-    At most `top` tags a photo, none below `min_confidence` (0 to 1); only photos in the folder `under`;
-    `again` also those that it has seen. `decode` is one of `photos.DECODE_MODES`. `batch_size` None is
-    `batch_size_for`'s. `source` says where the classifier came from (see `CatalogWriter.ensure_classifier`).
+    Attributes:
+        source: Where the classifier came from; see `CatalogWriter.ensure_classifier`.
+        top: Most tags of a photo.
+        min_confidence: Least confidence of a tag, 0 to 1.
+        under: Only photos in this folder.
+        again: Whether to classify photos again that this classifier has seen.
+        decode: One of `photos.DECODE_MODES`.
+        batch_size: Photos in a batch; None is `batch_size_for` the classifier.
     """
 
     source: str
@@ -48,6 +53,7 @@ class TagOptions:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        """Refuse values out of range, with a ValueError."""
         if self.top < 1:
             raise ValueError(f"top={self.top}: at least 1")
         if not 0 <= self.min_confidence <= 1:
@@ -67,79 +73,97 @@ def classify_photos(
     """Give the library's photos tags; those that this classifier has seen before keep theirs.
 
     A classifier that says other things (other weights, labels, `top` or `min_confidence`) is another one:
-    it sees all photos, and its tags take the place of those from the same source. A photo that cannot be
-    read is reported and tried again at the next run. After `cancelled` or Ctrl-C finished batches are kept.
-    Raises the classifier's error where it cannot classify at all, and `StorageError`.
+    it sees all photos, and its tags replace those from the same source. A photo that cannot be read is
+    reported and tried again at the next run. After `cancelled` or Ctrl-C finished batches are kept.
+
+    Args:
+        catalog: Has the photos, and where tags are recorded.
+        options: How photos are classified.
+        open_classifier: Opens the classifier, which is closed at the end.
+        workers: How many photos are read at a time; None is `default_workers()`.
+        on_progress: Called at each step.
+        cancelled: Asked often; true stops the run.
+        run_key: Key of the run's row in the catalogue.
+
+    Raises:
+        PluginError: The classifier cannot classify at all.
+        StorageError: The catalogue cannot be written.
     """
-    run = _ClassifyRun(catalog, options, workers or default_workers(), on_progress, cancelled, run_key)
+    reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
+    job = _ClassifyJob(catalog, options, workers or default_workers(), reporter, cancelled or never_cancel)
     arguments = {
         "model": options.source,
         "top": options.top,
         "min_confidence": options.min_confidence,
         "folder": options.under,
     }
-    return recorded(catalog, run_key, "classify", arguments, lambda: run.run(open_classifier))
+    return record_job(catalog, run_key, "classify", arguments, lambda: job.run(open_classifier))
 
 
 class Tagger:
-    """From a row of probabilities to the tags that are kept, the surest first."""
+    """Chooses tags by their probabilities, the surest first."""
 
     def __init__(self, labels: tuple[str, ...], top: int, min_confidence: float) -> None:
+        """Sum up classes of one name.
+
+        Args:
+            labels: Names of the classes.
+            top: Most tags.
+            min_confidence: Least confidence of a tag, 0 to 1.
+        """
         self._names = list(dict.fromkeys(labels))
         columns = {name: column for column, name in enumerate(self._names)}
         self._columns = np.array([columns[label] for label in labels])
-        self._top, self._least = top, min_confidence
+        self._top, self._min_confidence = top, min_confidence
 
     def __call__(self, probabilities: NDArray[np.float32]) -> list[tuple[str, float]]:
-        """(number of labels,) to (tag, confidence). Classes of one name add up; equals keep their order."""
+        """(number of labels,) to (tag, confidence) pairs. Equal ones keep the order of the labels."""
         sums = np.bincount(self._columns, weights=probabilities, minlength=len(self._names))
         best = np.argsort(-sums, kind="stable")[: self._top]
-        # Rounding may carry a sum a hair above 1.
+        # Rounding may carry a sum a little above 1.
         found = [(self._names[i], min(1.0, float(sums[i]))) for i in best]
-        return [(name, confidence) for name, confidence in found if confidence >= self._least]
+        return [(name, confidence) for name, confidence in found if confidence >= self._min_confidence]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """A content that was read: what `prepare` gave, or why there is nothing."""
+class _ReadContent:
+    """A content that was read: what `prepare` gave, or an error."""
 
-    job: Taggable
+    content: Taggable
     pixels: NDArray[Any] | None = None
     error: PhotoError | PluginError | None = None
 
 
 class _Reader:
-    """The work for one content; called by many threads."""
+    """Reads and prepares one content; called by many threads."""
 
     def __init__(self, classifier: GuardedClassifier, shrink_to: int | None) -> None:
         self._prepare, self._shrink_to = classifier.prepare, shrink_to
 
-    def __call__(self, job: Taggable) -> _Read:
-        read = self._read(job)
+    def __call__(self, content: Taggable) -> _ReadContent:
+        read = self._read(content)
         if read.error is not None:
             clear_frames(read.error)
         return read
 
-    def _read(self, job: Taggable) -> _Read:
-        path = job.files[0].path
+    def _read(self, content: Taggable) -> _ReadContent:
         try:
-            path, data = _read_content(job)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            del data
-            return _Read(job, self._prepare(image))
+            with photo_fits_memory(content.files[0].path):
+                path, data = _read_bytes(content)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                del data
+                return _ReadContent(content, self._prepare(image))
         except (PhotoError, PluginError) as error:
-            return _Read(job, error=error)
-        except MemoryError:
-            return _Read(job, error=PhotoTooLarge(path, "too large for this machine's memory"))
+            return _ReadContent(content, error=error)
 
 
-def _read_content(job: Taggable) -> tuple[str, bytes]:
-    """The first of its files that still holds the content, and its bytes. Raises the first one's error."""
+def _read_bytes(content: Taggable) -> tuple[str, bytes]:
+    """Path and bytes of the first file that still holds the content. Raises the first file's error."""
     first: PhotoError | None = None
-    for stamp in job.files:
+    for stamp in content.files:
         try:
             data = read_photo(stamp.path)
-            if digest(data) == job.digest:
+            if digest(data) == content.digest:
                 return stamp.path, data
             raise UnreadablePhoto(stamp.path, "it has changed since it was indexed; index its folder again")
         except PhotoError as error:
@@ -155,7 +179,7 @@ class _Counts:
     failures: list[Failure] = field(default_factory=list)
 
 
-class _ClassifyRun:
+class _ClassifyJob:
     """One run of one classifier."""
 
     def __init__(
@@ -163,20 +187,19 @@ class _ClassifyRun:
         catalog: CatalogWriter,
         options: TagOptions,
         workers: int,
-        on_progress: Callable[[IndexProgress], None] | None,
-        cancelled: Callable[[], bool] | None,
-        run_key: str | None,
+        reporter: ProgressReporter,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._catalog, self._options, self._workers = catalog, options, workers
-        self._cancelled = cancelled or (lambda: False)
-        self._teller = ProgressTeller(on_progress, record_in_run(catalog, run_key))
+        self._reporter, self._cancelled = reporter, cancelled
         self._counts = _Counts()
         self._model, self._labels = "", tuple[str, ...]()
 
     def run(self, open_classifier: Callable[[], GuardedClassifier]) -> ClassifyReport:
+        """Classify; finished batches are kept when a cancellation or Ctrl-C ends the run."""
         interrupted = False
         try:
-            self._teller.tell("scanning", 0)
+            self._reporter.report("scanning", 0)
             with open_classifier() as classifier:
                 self._model, self._labels = classifier.model, classifier.labels
                 self._classify_all(classifier)
@@ -184,76 +207,84 @@ class _ClassifyRun:
             interrupted = True
         counts = self._counts
         failed = len(counts.failures)
-        self._teller.tell("done", counts.classified + failed, counts.classified + failed, failed=failed)
+        done = counts.classified + failed
+        self._reporter.report("done", done, done, failed=failed)
         return ClassifyReport(
             classified=counts.classified,
             unchanged=counts.unchanged,
             failed=failed,
             failures=tuple(counts.failures),
             labels=self._labels,
-            seconds=self._teller.seconds,
+            seconds=self._reporter.seconds,
             model=self._model,
             interrupted=interrupted,
         )
 
     def _classify_all(self, classifier: GuardedClassifier) -> None:
         options = self._options
-        decides = {"top": options.top, "min_confidence": float(options.min_confidence)}
-        number = self._catalog.ensure_classifier(
-            fingerprint=fingerprint(
-                {"classifier": classifier.identity, "tags": decides}, classifier.info, options.decode
-            ),
+        classifier_id = self._ensure_classifier(classifier)
+        contents = self._catalog.taggable(classifier_id, options.under, again=options.again)
+        if not options.again:
+            self._counts.unchanged = self._catalog.count_classified(classifier_id, options.under)
+        tagger = Tagger(classifier.labels, options.top, options.min_confidence)
+        reader = _Reader(classifier, decode_target(options.decode, classifier.input_size))
+        batch_size = options.batch_size or batch_size_for(classifier)
+        ahead = batch_size + 2 * self._workers
+
+        def record(batch: Iterable[tuple[_ReadContent, Outcome | None]]) -> None:
+            self._record(classifier_id, tagger, batch)
+
+        with (
+            closing(Batcher[_ReadContent](classifier.prepare, classifier.classify, batch_size)) as batcher,
+            closing(prefetch(contents, reader, workers=self._workers, ahead=ahead)) as reads,
+        ):
+            for read in reads:
+                if self._cancelled():
+                    record(batcher.finish())
+                    raise Cancelled
+                error = None if isinstance(read.error, PhotoError) else read.error
+                batcher.add(replace(read, pixels=None), read.pixels, error)
+                if batcher.due:
+                    record(batcher.advance())
+                self._report_progress(read, batcher.waiting, len(contents))
+            while batcher.waiting:
+                record(batcher.advance())
+
+    def _ensure_classifier(self, classifier: GuardedClassifier) -> int:
+        """The catalogue's id of this classifier with these options."""
+        options = self._options
+        tag_options = {"top": options.top, "min_confidence": float(options.min_confidence)}
+        identity = {"classifier": classifier.identity, "tags": tag_options}
+        return self._catalog.ensure_classifier(
+            fingerprint=fingerprint(identity, classifier.info, options.decode),
             source=f"{classifier.info.name}: {options.source}",
             model=classifier.model,
         )
-        todo = self._catalog.taggable(number, options.under, again=options.again)
-        if not options.again:
-            self._counts.unchanged = self._catalog.count_classified(number, options.under)
-        tagger = Tagger(classifier.labels, options.top, options.min_confidence)
-        reader = _Reader(classifier, decode_target(options.decode, classifier.input_size))
-        size = options.batch_size or batch_size_for(classifier)
-        ahead = size + 2 * self._workers
 
-        def record(batch: Iterable[tuple[_Read, Outcome | None]]) -> None:
-            self._record(number, tagger, batch)
-
-        with (
-            closing(Batches[_Read](classifier, classifier.classify, size)) as batches,
-            closing(prefetch(todo, reader, workers=self._workers, ahead=ahead)) as read,
-        ):
-            for one in read:
-                if self._cancelled():
-                    record(batches.finish())
-                    raise Cancelled
-                broken = None if isinstance(one.error, PhotoError) else one.error
-                batches.add(replace(one, pixels=None), one.pixels, broken)
-                if batches.due:
-                    record(batches.turn())
-                self._tell(one, batches.waiting, len(todo))
-            while batches.waiting:
-                record(batches.turn())
-
-    def _tell(self, one: _Read, waiting: int, total: int) -> None:
+    def _report_progress(self, read: _ReadContent, waiting: int, total: int) -> None:
         failed = len(self._counts.failures)
         done = self._counts.classified + failed + waiting
-        self._teller.tell("classifying", done, total, failed=failed, current=one.job.files[0].path)
+        path = read.content.files[0].path
+        self._reporter.report("classifying", done, total, failed=failed, current=path)
 
-    def _record(self, number: int, tagger: Tagger, batch: Iterable[tuple[_Read, Outcome | None]]) -> None:
-        """A batch that was classified: one transaction."""
+    def _record(
+        self, classifier_id: int, tagger: Tagger, batch: Iterable[tuple[_ReadContent, Outcome | None]]
+    ) -> None:
+        """Record a batch that was classified, in one transaction."""
         tagged: list[tuple[int, list[tuple[str, float]]]] = []
-        for one, outcome in batch:
-            found = one.error or outcome
+        for read, outcome in batch:
+            found = read.error or outcome
             assert found is not None
             if isinstance(found, VitmaeSearchError):
-                self._counts.failures.append(_failure(one, found))
+                self._counts.failures.append(_failure(read, found))
             else:
-                tagged.append((one.job.content_id, tagger(found)))
+                tagged.append((read.content.content_id, tagger(found)))
         if tagged:
-            self._catalog.record_tags(number, tagged)
+            self._catalog.record_tags(classifier_id, tagged)
         self._counts.classified += len(tagged)
 
 
-def _failure(one: _Read, error: VitmaeSearchError) -> Failure:
-    stamp = one.job.files[0]
+def _failure(read: _ReadContent, error: VitmaeSearchError) -> Failure:
+    stamp = read.content.files[0]
     reason = error.reason if isinstance(error, PhotoError) else str(error)
     return Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)

@@ -1,4 +1,4 @@
-"""The walk from a folder to the catalogue: scan, plan, read ahead, embed, record, catch up."""
+"""Index folders: walk, plan, read ahead, embed, record, and bring the vector index up to date."""
 
 from __future__ import annotations
 
@@ -11,19 +11,78 @@ from dataclasses import dataclass
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
-from vitmae_search.indexing.moved_photos import GoneRows
+from vitmae_search.indexing.moved_photos import MissingRows
 from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
-from vitmae_search.indexing.progress import Cancelled, ProgressTeller, record_in_run, recorded
+from vitmae_search.indexing.progress import (
+    Cancelled,
+    ProgressReporter,
+    progress_writer,
+    raise_if_cancelled,
+    record_job,
+)
 from vitmae_search.indexing.reader import read_ahead
-from vitmae_search.indexing.recorder import Counts, OpenTarget, Recorder, Target
-from vitmae_search.indexing.walk import FolderWalk, Walked, check_folders
+from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
+from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexProgress, IndexReport, Space
-from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors import VectorCache, never_cancel
 
-_SAVE_EVERY = 300.0
-_LOOK_EVERY = 256
+_SAVE_INTERVAL = 300.0
+"""Seconds between two saves of the vector index within a run."""
+_FILES_PER_CHECK = 256
+"""Files of the walk between two reports of its progress, and two looks whether the run is cancelled."""
+
+
+def index_folders(
+    catalog: CatalogWriter,
+    folders: Sequence[str],
+    *,
+    open_target: Callable[[], IndexTarget],
+    vectors: VectorCache | None = None,
+    thumbnails: ThumbnailStore | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    processes: bool | None = None,
+    exclude: Sequence[str] = (),
+    retry_failed: bool = False,
+    on_progress: Callable[[IndexProgress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    run_key: str | None = None,
+) -> IndexReport:
+    """Bring the catalogue up to date with the photos in `folders`. To run again is to resume.
+
+    After `cancelled` or Ctrl-C finished batches are kept, and the report says `interrupted`; it counts what
+    was dealt with.
+
+    Args:
+        catalog: Where photos and vectors are recorded.
+        folders: Paths of the folders.
+        open_target: Gives the spaces, and a way to open the embedder if there are photos to read.
+        vectors: Vector indexes, brought up to date at the end and every few minutes.
+        thumbnails: Where thumbnails are stored.
+        batch_size: Photos in a batch; None is `batch_size_for` the embedder.
+        workers: How many photos are read at a time; None is `default_workers()`.
+        processes: Whether photos are decoded in child processes; None: where that pays.
+        exclude: Patterns of names and paths to skip; see `photos.scan`.
+        retry_failed: Whether to read files again that failed and have not changed since.
+        on_progress: Called at each step.
+        cancelled: Asked often; true stops the run.
+        run_key: Key of the run's row in the catalogue.
+
+    Raises:
+        LibraryError: A folder is absent and was never indexed.
+        StorageError: The disk is full; what was recorded is kept.
+        PluginError: The plugin cannot embed at all; what was recorded is kept.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least 1")
+    paths = resolve_folders(catalog, folders)
+    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers(), processes)
+    reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
+    job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
+    arguments = {"folders": paths, "exclude": list(exclude)}
+    return record_job(catalog, run_key, "index", arguments, lambda: job.run(open_target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +95,8 @@ class _Options:
     processes: bool | None
 
 
-def index_folders(
-    catalog: CatalogWriter,
-    folders: Sequence[str],
-    *,
-    open_target: OpenTarget,
-    vectors: VectorCache | None = None,
-    thumbnails: ThumbnailStore | None = None,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    processes: bool | None = None,
-    exclude: Sequence[str] = (),
-    retry_failed: bool = False,
-    on_progress: Callable[[IndexProgress], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    run_key: str | None = None,
-) -> IndexReport:
-    """Bring the catalogue up to date with what is in `folders`. To run again is to resume.
-
-    `open_target` gives the spaces, and a way to the embedder, which is opened where photos are to be read.
-    `workers` photos are read at a time (default: as many as suit the machine), in threads of this process
-    or, with `processes`, in some of their own (None: where that pays). `vectors` is caught up at the end, and
-    every few minutes; `run_key` names the row of `runs` that tells of it.
-
-    After `cancelled` or Ctrl-C the finished batches are kept, and the report says `interrupted`; it counts
-    what was dealt with. Raises `LibraryError` for a folder that is not there and never was, `StorageError`
-    where the disk is full, and the plugin's error where it cannot embed at all; what was recorded is kept.
-    """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least 1")
-    paths = check_folders(catalog, folders)
-    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers(), processes)
-    run = _IndexRun(catalog, options, vectors, thumbnails, on_progress, cancelled, run_key)
-    arguments = {"folders": paths, "exclude": list(exclude)}
-    return recorded(catalog, run_key, "index", arguments, lambda: run.run(open_target))
-
-
-class _IndexRun:
-    """One run over some folders."""
+class _IndexJob:
+    """One run over some folders. The steps of the walk are its methods, in their order."""
 
     def __init__(
         self,
@@ -81,72 +104,70 @@ class _IndexRun:
         options: _Options,
         vectors: VectorCache | None,
         thumbnails: ThumbnailStore | None,
-        on_progress: Callable[[IndexProgress], None] | None,
-        cancelled: Callable[[], bool] | None,
-        run_key: str | None,
+        reporter: ProgressReporter,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._catalog = catalog
         self._options = options
         self._vectors = vectors
         self._thumbnails = thumbnails
-        self._cancelled = cancelled or (lambda: False)
-        self._teller = ProgressTeller(on_progress, record_in_run(catalog, run_key))
-        self._counts = Counts()
-        self._walked = Walked()
-        self._missing = 0
+        self._reporter = reporter
+        self._cancelled = cancelled
+        self._walked = WalkResult()
+        self._counts = IndexCounts()
+        self._newly_missing = 0
         self._searched: Space | None = None
         self._saved_at = time.monotonic()
 
-    def run(self, open_target: OpenTarget) -> IndexReport:
+    def run(self, open_target: Callable[[], IndexTarget]) -> IndexReport:
+        """Index; what is done when an error, a cancellation or Ctrl-C ends the run is kept."""
         interrupted = False
         try:
-            self._teller.tell("scanning", 0)
+            self._reporter.report("scanning", 0)
             target = open_target()
             self._searched = target.searched
-            self._walk(target.features)
-            self._bring_up_to_date(target)
+            self._update_catalog(target)
         except (Cancelled, KeyboardInterrupt):
             interrupted = True
         except VitmaeSearchError:
-            with suppress(VitmaeSearchError):  # the first error is the one to tell
-                self._save()
+            with suppress(VitmaeSearchError):  # the first error is the one to report
+                self._save_vector_index()
             raise
         if self._searched is not None:
-            self._teller.tell("finishing", self._counts.done, failed=len(self._counts.failures))
-            self._save()
-            interrupted = self._speed_up() or interrupted
+            self._reporter.report("finishing", self._counts.done, failed=len(self._counts.failures))
+            self._save_vector_index()
+            interrupted = self._tune_vector_index() or interrupted
         report = self._report(interrupted)
-        self._teller.tell("done", report.found, report.found, failed=report.failed)
+        self._reporter.report("done", report.found, report.found, failed=report.failed)
         return report
 
-    def _walk(self, features: Space) -> None:
-        hidden = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
-        walk = FolderWalk(self._catalog, self._options.folders, self._options.exclude, hidden)
-        for number, stamp in enumerate(walk.stamps(), start=1):
-            if number % _LOOK_EVERY == 0:
-                self._stop_if_asked()
-                self._teller.tell("scanning", number, current=os.path.dirname(stamp.path))
-        self._stop_if_asked()
-        self._walked = walk.finish(features.space_id)
-
-    def _bring_up_to_date(self, target: Target) -> None:
-        walked = self._walked
+    def _update_catalog(self, target: IndexTarget) -> None:
+        """Walk the folders, plan what to do, and do it."""
+        self._walked = self._walk_folders(target.features)
         plan = make_plan(
-            walked.stamps.values(), walked.rows, walked.failures, retry_failed=self._options.retry_failed
+            self._walked.stamps.values(),
+            self._walked.rows,
+            self._walked.failures,
+            retry_failed=self._options.retry_failed,
         )
-        self._settle_known(plan)
-        gone = GoneRows(self._catalog, plan.unseen, self._options.folders)
+        self._record_known_files(plan)
+        missing = MissingRows(self._catalog, plan.unseen, self._options.folders)
         if plan.pending:
-            self._index_all(plan.pending, gone, target)
-        left = gone.left()
-        if left:
-            self._catalog.mark_missing(left)
-        self._missing = len(left)
-        if plan.unseen_failures:
-            self._catalog.clear_failures(plan.unseen_failures)
+            self._index_files(plan.pending, missing, target)
+        self._record_missing_files(plan, missing)
 
-    def _settle_known(self, plan: Plan) -> None:
-        """What needs no reading."""
+    def _walk_folders(self, features: Space) -> WalkResult:
+        own_folder = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
+        walk = FolderWalk(self._catalog, self._options.folders, self._options.exclude, own_folder)
+        for number, stamp in enumerate(walk.stamps(), start=1):
+            if number % _FILES_PER_CHECK == 0:
+                raise_if_cancelled(self._cancelled)
+                self._reporter.report("scanning", number, current=os.path.dirname(stamp.path))
+        raise_if_cancelled(self._cancelled)
+        return walk.finish(features.space_id)
+
+    def _record_known_files(self, plan: Plan) -> None:
+        """Count and record the files that need not be read."""
         self._counts.unchanged += plan.unchanged
         self._counts.failures += plan.failed
         if plan.returned:
@@ -154,56 +175,67 @@ class _IndexRun:
         for device, photo_ids in plan.renumbered.items():
             self._catalog.mark_on_device(photo_ids, device)
 
-    def _index_all(self, files: Sequence[PendingFile], gone: GoneRows, target: Target) -> None:
+    def _index_files(self, pending: Sequence[PendingFile], missing: MissingRows, target: IndexTarget) -> None:
+        """Read, embed and record files, and again those whose content was deleted meanwhile."""
         embedder = target.open_embedder()
         batch_size = self._options.batch_size or batch_size_for(embedder)
         shrink_to = decode_target(target.features.decode, embedder.input_size)
         decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
-        with closing(Recorder(self._catalog, target, embedder, gone, self._counts, batch_size)) as recorder:
+        with closing(
+            Recorder(self._catalog, target, embedder, missing, self._counts, batch_size)
+        ) as recorder:
             try:
-                while files:
-                    self._index(files, recorder, decoder, batch_size)
-                    files, recorder.again = recorder.again, []
+                while pending:
+                    self._read_and_record(pending, recorder, decoder, batch_size)
+                    pending, recorder.to_read_again = recorder.to_read_again, []
             except Cancelled:
                 recorder.finish()
                 raise
 
-    def _index(
-        self, files: Sequence[PendingFile], recorder: Recorder, decoder: PhotoDecoder, batch_size: int
+    def _read_and_record(
+        self, pending: Sequence[PendingFile], recorder: Recorder, decoder: PhotoDecoder, batch_size: int
     ) -> None:
-        fetched = read_ahead(
-            files,
+        fetched_files = read_ahead(
+            pending,
             recorder.lookup,
             decoder,
             workers=self._options.workers,
             batch_size=batch_size,
             processes=self._options.processes,
         )
-        with closing(fetched):
-            for one in fetched:
-                self._stop_if_asked()
-                recorder.take(one)
-                self._tell(one.file, recorder.waiting)
-                if time.monotonic() - self._saved_at >= _SAVE_EVERY:
-                    self._save()
+        with closing(fetched_files):
+            for fetched in fetched_files:
+                raise_if_cancelled(self._cancelled)
+                recorder.add(fetched)
+                self._report_progress(fetched.file, recorder.waiting)
+                if time.monotonic() - self._saved_at >= _SAVE_INTERVAL:
+                    self._save_vector_index()
         recorder.flush()
 
-    def _tell(self, file: PendingFile, waiting: int) -> None:
-        counts = self._counts
-        self._teller.tell(
+    def _report_progress(self, file: PendingFile, waiting: int) -> None:
+        self._reporter.report(
             "indexing",
-            counts.done + waiting,
+            self._counts.done + waiting,
             len(self._walked.stamps),
-            failed=len(counts.failures),
+            failed=len(self._counts.failures),
             current=file.stamp.path,
         )
 
-    def _save(self) -> None:
+    def _record_missing_files(self, plan: Plan, missing: MissingRows) -> None:
+        """Mark rows whose file neither the walk nor a moved photo came by."""
+        newly_missing = missing.newly_missing()
+        if newly_missing:
+            self._catalog.mark_missing(newly_missing)
+        self._newly_missing = len(newly_missing)
+        if plan.unseen_failures:
+            self._catalog.clear_failures(plan.unseen_failures)
+
+    def _save_vector_index(self) -> None:
         if self._vectors is not None and self._searched is not None:
             self._vectors.save(self._catalog.vector_source(self._searched.space_id))
         self._saved_at = time.monotonic()
 
-    def _speed_up(self) -> bool:
+    def _tune_vector_index(self) -> bool:
         """Make searches among many vectors fast again. True if Ctrl-C ended that; nothing else is lost."""
         if self._vectors is not None and self._searched is not None:
             try:
@@ -213,10 +245,6 @@ class _IndexRun:
                 return True
         return False
 
-    def _stop_if_asked(self) -> None:
-        if self._cancelled():
-            raise Cancelled
-
     def _report(self, interrupted: bool) -> IndexReport:
         counts = self._counts
         return IndexReport(
@@ -225,12 +253,12 @@ class _IndexRun:
             updated=counts.updated,
             moved=counts.moved,
             unchanged=counts.unchanged,
-            missing=self._missing,
+            missing=self._newly_missing,
             failed=len(counts.failures),
             offline=tuple(dict.fromkeys(self._walked.offline)),
             failures=tuple(sorted(counts.failures, key=lambda failure: os.fsencode(failure.path))),
             problems=tuple(self._walked.problems),
-            seconds=self._teller.seconds,
+            seconds=self._reporter.seconds,
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,

@@ -1,4 +1,4 @@
-"""Where a known content was before: the rows that a moved photo may take, and vectors kept in hand."""
+"""Recognise moved photos: rows whose file is gone, which a new path with the same content takes over."""
 
 from __future__ import annotations
 
@@ -15,51 +15,68 @@ from vitmae_search.photos import is_under
 from vitmae_search.records import Photo, PhotoMetadata, Root
 
 
-class GoneRows:
+class MissingRows:
     """Rows whose file is gone, by content. Each new path with that content takes one."""
 
     def __init__(self, catalog: Catalog, unseen: Iterable[KnownFile], walked: Iterable[str]) -> None:
-        """`unseen`: rows that the walk of their folder did not come by. `walked`: those folders."""
+        """Begin with the rows that a walk did not see.
+
+        Args:
+            catalog: Has the rows of other folders as well.
+            unseen: Rows under the walked folders whose file was not seen.
+            walked: The walked folders.
+        """
         self._catalog = catalog
         self._unseen: dict[int, list[KnownFile]] = defaultdict(list)
         for row in unseen:
             self._unseen[row.content_id].append(row)
         self._walked = tuple(walked)
         self._roots = [root for root in catalog.roots() if not root.offline]
-        self._free: dict[int, list[int]] = {}
-        self._taken: set[int] = set()
+        self._available: dict[int, list[int]] = {}
+        self._moved: set[int] = set()
 
-    def find(self, content_id: int, avoid: set[int]) -> int | None:
-        """The id of a row that a new path may take, or None: then the new file is a copy.
+    def find(self, content_id: int, exclude: set[int]) -> int | None:
+        """Find a row for a new path; it stays available until `mark_moved`.
 
-        `avoid` holds ids that are promised already. The row stays here until `taken` says that it went.
+        Args:
+            content_id: The content of the new path.
+            exclude: Ids of rows that other paths of the batch are about to take.
+
+        Returns:
+            The row's id. None: the new file is a copy, not a moved one.
         """
-        if content_id not in self._free:
+        if content_id not in self._available:
             rows = self._unseen.get(content_id, ())
             here = [row.photo_id for row in rows if is_gone(row.stamp.path)]
-            copies = self._catalog.copies(content_id)
-            self._free[content_id] = here + [p.photo_id for p in copies if self._gone_elsewhere(p)]
-        return next((photo_id for photo_id in self._free[content_id] if photo_id not in avoid), None)
+            photos = self._catalog.copies(content_id)
+            elsewhere = [photo.photo_id for photo in photos if self._is_gone_elsewhere(photo)]
+            self._available[content_id] = here + elsewhere
+        return next((row for row in self._available[content_id] if row not in exclude), None)
 
-    def taken(self, content_id: int, photo_id: int) -> None:
-        """The row was moved."""
-        self._free[content_id].remove(photo_id)
-        self._taken.add(photo_id)
+    def mark_moved(self, content_id: int, photo_id: int) -> None:
+        """Note that a new path took a row.
 
-    def left(self) -> list[int]:
-        """The rows that nobody took and that were not missing before."""
+        Args:
+            content_id: The row's content.
+            photo_id: The row's id.
+        """
+        self._available[content_id].remove(photo_id)
+        self._moved.add(photo_id)
+
+    def newly_missing(self) -> list[int]:
+        """Return the ids of rows that no path took and that were not missing before."""
         rows = (row for rows in self._unseen.values() for row in rows)
-        return sorted(row.photo_id for row in rows if not row.missing and row.photo_id not in self._taken)
+        return sorted(row.photo_id for row in rows if not row.missing and row.photo_id not in self._moved)
 
-    def _gone_elsewhere(self, photo: Photo) -> bool:
-        """Whether a photo outside the walked folders is gone, and not merely away with its drive."""
+    def _is_gone_elsewhere(self, photo: Photo) -> bool:
+        """Whether a photo outside the walked folders is gone, and its drive is not merely offline."""
         if any(is_under(photo.path, folder) for folder in self._walked) or not is_gone(photo.path):
             return False
-        return photo.missing or any(_is_home(photo.path, root) for root in self._roots)
+        return photo.missing or any(_is_online(photo.path, root) for root in self._roots)
 
 
-def _is_home(path: str, root: Root) -> bool:
-    """Whether `root` holds `path` and is there, as is the file system that it was indexed on."""
+def _is_online(path: str, root: Root) -> bool:
+    """Whether `root` holds `path` and is there, on the device that it was indexed on."""
     if not is_under(path, root.path):
         return False
     try:
@@ -68,31 +85,37 @@ def _is_home(path: str, root: Root) -> bool:
         return False
 
 
-class KeptVectors:
-    """Vectors of contents that a row is about to leave, in case another file of this run has them.
+class ReplacedContents:
+    """Vectors of contents that a row is about to give up, in case another file of this run has them.
 
-    When two photos swap names, or a folder is renumbered, each row gets the content that another one had,
-    and the catalogue deletes a content with its last row. Holds the latest `capacity`; thread-safe to look
-    into.
+    When two photos swap names, or the files of a folder are renumbered, each row gets the content that
+    another one had, and the catalogue deletes a content with its last row. Any thread may call `get`.
     """
 
     def __init__(self, catalog: Catalog, space_id: int, capacity: int = 20_000) -> None:
+        """Begin with no vector.
+
+        Args:
+            catalog: Has the vectors.
+            space_id: The space whose vectors are kept.
+            capacity: Most vectors; the oldest is dropped for a further one.
+        """
         self._catalog = catalog
         self._space_id = space_id
         self._capacity = capacity
-        self._kept: OrderedDict[str, tuple[PhotoMetadata, NDArray[np.float32]]] = OrderedDict()
+        self._contents: OrderedDict[str, tuple[PhotoMetadata, NDArray[np.float32]]] = OrderedDict()
 
-    def keep(self, photo_id: int) -> None:
-        """Keep the vector of the content that this row has now, if it has one in this space."""
+    def save(self, photo_id: int) -> None:
+        """Keep the vector of a row's present content, if it has one in this space."""
         photo = self._catalog.photo(photo_id)
-        if photo is None or photo.digest in self._kept:
+        if photo is None or photo.digest in self._contents:
             return
         vector = self._catalog.vector(self._space_id, photo.content_id)
         if vector is not None:
-            self._kept[photo.digest] = (photo.metadata, vector)
-            if len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
+            self._contents[photo.digest] = (photo.metadata, vector)
+            if len(self._contents) > self._capacity:
+                self._contents.popitem(last=False)
 
     def get(self, digest: str) -> tuple[PhotoMetadata, NDArray[np.float32]] | None:
-        """Metadata and (D,) vector of a content, if it was kept."""
-        return self._kept.get(digest)
+        """Return the metadata and the vector (D,) of a content, None where it is not kept."""
+        return self._contents.get(digest)

@@ -1,7 +1,4 @@
-"""Telling others how far a run is: a callback at each step, the catalogue at most once a second.
-
-A run's row in the catalogue: begun, and ended with what came of it.
-"""
+"""Progress and outcome of a job: reported to a callback, and written to its row in the catalogue."""
 
 from __future__ import annotations
 
@@ -18,37 +15,55 @@ from vitmae_search.records import IndexProgress
 Phase = Literal[
     "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
 ]
-WORKING = ("indexing", "classifying", "evaluating", "encoding")
-_RECORD_EVERY = 1.0
+_PHASES_WITH_RATE = ("indexing", "classifying", "evaluating", "encoding")
+_WRITE_INTERVAL = 1.0
+"""Seconds between two writes of a job's progress."""
 
 
-def record_in_run(catalog: CatalogWriter, run_key: str | None) -> Callable[[Mapping[str, Any]], None]:
-    """Write progress into the run's row; without a key, nowhere."""
-    if run_key is None:
-        return lambda progress: None
-    return lambda progress: catalog.update_run(run_key, progress)
+class Cancelled(Exception):
+    """The person asked to stop."""
 
 
-class ProgressTeller:
-    """`show` is called at each step, `record` (a write to disk) seldom and at each change of phase."""
+def never_cancelled() -> bool:
+    """Say that nobody asked to stop: the default of `cancelled` parameters."""
+    return False
+
+
+def raise_if_cancelled(cancelled: Callable[[], bool]) -> None:
+    """Raise `Cancelled` if `cancelled` says that the person asked to stop."""
+    if cancelled():
+        raise Cancelled
+
+
+class ProgressReporter:
+    """Reports a job's progress: to a callback at each step, to the catalogue once a second."""
 
     def __init__(
-        self, show: Callable[[IndexProgress], None] | None, record: Callable[[Mapping[str, Any]], None]
+        self,
+        on_progress: Callable[[IndexProgress], None] | None,
+        write: Callable[[Mapping[str, Any]], None] = lambda progress: None,
     ) -> None:
-        self._show = show
-        self._record = record
+        """Start the clock.
+
+        Args:
+            on_progress: Called at each step.
+            write: Called with the progress as plain values at each change of phase, and every second; see
+                `progress_writer`.
+        """
+        self._on_progress = on_progress
+        self._write = write
         self._started = time.monotonic()
-        self._working = self._started
-        self._before = 0
-        self._recorded = float("-inf")
         self._phase: Phase | None = None
+        self._phase_started = self._started
+        self._done_before_phase = 0
+        self._written = float("-inf")
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the job began."""
         return time.monotonic() - self._started
 
-    def tell(
+    def report(
         self,
         phase: Phase,
         done: int,
@@ -57,25 +72,45 @@ class ProgressTeller:
         failed: int = 0,
         current: str | None = None,
     ) -> None:
-        """Say that `done` of `total` files are dealt with. The rate counts from the phase's first word."""
+        """Report that `done` of `total` files are done.
+
+        Args:
+            phase: What the job is doing. The rate of files counts from the first report of a phase.
+            done: Files that are done, those that failed included.
+            total: All files, None while that is not known.
+            failed: Files that failed.
+            current: The file or folder that the job is at.
+        """
         now = time.monotonic()
         new_phase = phase != self._phase
-        working_now = phase in WORKING
-        if working_now and new_phase:
-            self._working, self._before = now, done
+        has_rate = phase in _PHASES_WITH_RATE
+        if new_phase and has_rate:
+            self._phase_started, self._done_before_phase = now, done
         self._phase = phase
-        working = now - self._working
-        rate = (done - self._before) / working if working_now and working > 0 else 0.0
-        moment = IndexProgress(phase, done, total, failed, now - self._started, rate, current)
-        if self._show is not None:
-            self._show(moment)
-        if new_phase or now - self._recorded >= _RECORD_EVERY:
-            self._recorded = now
-            self._record(asdict(moment))
+        seconds = now - self._phase_started
+        rate = (done - self._done_before_phase) / seconds if has_rate and seconds > 0 else 0.0
+        progress = IndexProgress(phase, done, total, failed, now - self._started, rate, current)
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        if new_phase or now - self._written >= _WRITE_INTERVAL:
+            self._written = now
+            self._write(asdict(progress))
 
 
-class Report(Protocol):
-    """A dataclass that says what a run came to."""
+def progress_writer(catalog: CatalogWriter, run_key: str | None) -> Callable[[Mapping[str, Any]], None]:
+    """Return a function that writes progress into a job's row.
+
+    Args:
+        catalog: Has the row.
+        run_key: Key of the row; without one the function does nothing.
+    """
+    if run_key is None:
+        return lambda progress: None
+    return lambda progress: catalog.update_run(run_key, progress)
+
+
+class JobReport(Protocol):
+    """A dataclass that says what a job came to."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -83,8 +118,8 @@ class Report(Protocol):
     def interrupted(self) -> bool: ...
 
 
-class RunRows(Protocol):
-    """Where the row is kept; see `CatalogWriter`."""
+class JobRows(Protocol):
+    """Where the rows of jobs are written; see `CatalogWriter`."""
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> object: ...
 
@@ -97,35 +132,42 @@ class RunRows(Protocol):
     ) -> None: ...
 
 
-R = TypeVar("R", bound=Report)
+R = TypeVar("R", bound=JobReport)
 
 
-class Cancelled(Exception):
-    """The person asked to stop."""
-
-
-def recorded(
-    rows: RunRows, run_key: str | None, kind: str, arguments: Mapping[str, Any], run: Callable[[], R]
+def record_job(
+    rows: JobRows, run_key: str | None, kind: str, arguments: Mapping[str, Any], job: Callable[[], R]
 ) -> R:
-    """What `run` returns. With a key the catalogue tells how it went: done, cancelled, or failed and why."""
+    """Run a job, and write to its row how it ended: done, cancelled, or failed and why.
+
+    Args:
+        rows: Where the row is written.
+        run_key: Key of the row; without one nothing is written.
+        kind: The command's name.
+        arguments: The command's arguments, as plain values.
+        job: The job itself.
+
+    Returns:
+        The report that `job` returns. Its list of failures may be long, and is not written.
+    """
     if run_key is None:
-        return run()
+        return job()
     rows.start_run(run_key, kind, arguments)
     try:
-        report = run()
+        report = job()
     except BaseException as error:
-        with suppress(VitmaeSearchError):  # on a full disk there is no telling
-            _finish_failed(rows, run_key, error)
+        with suppress(VitmaeSearchError):  # such as a full disk: the first error matters
+            _write_failure(rows, run_key, error)
         raise
     as_json = asdict(report)
-    as_json.pop("failures", None)  # they may be many, and the command tells them
+    as_json.pop("failures", None)
     rows.finish_run(run_key, "cancelled" if report.interrupted else "done", as_json)
     return report
 
 
-def _finish_failed(rows: RunRows, run_key: str, error: BaseException) -> None:
+def _write_failure(rows: JobRows, run_key: str, error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         rows.finish_run(run_key, "cancelled")
     else:
-        said = str(error) if isinstance(error, VitmaeSearchError) else repr(error)
-        rows.finish_run(run_key, "failed", error=said)
+        reason = str(error) if isinstance(error, VitmaeSearchError) else repr(error)
+        rows.finish_run(run_key, "failed", error=reason)

@@ -1,8 +1,6 @@
-"""From files that were read to rows in the catalogue: one batch, one `embed`, one transaction.
+"""From files that were read to rows in the catalogue: embed in batches, record each in one transaction.
 
 A batch is embedded while the last one is recorded and the next one is collected.
-
-What an index run embeds with, and the spaces that it brings up to date.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
-from vitmae_search.indexing.batcher import Batches, Outcome
-from vitmae_search.indexing.moved_photos import GoneRows, KeptVectors
+from vitmae_search.indexing.batcher import Batcher, Outcome
+from vitmae_search.indexing.moved_photos import MissingRows, ReplacedContents
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent
 from vitmae_search.indexing.walk import is_gone
@@ -26,12 +24,15 @@ from vitmae_search.records import Failure, PhotoMetadata, Space
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The run plans by `features` and records there what the embedder gives, which is opened at need.
+class IndexTarget:
+    """What an index run embeds with, and the spaces that it brings up to date.
 
-    `searched` is the space that the person is after: `features`, or one derived from it. It is the report's,
-    and the one whose index file is kept. `projections` are those of all spaces derived from `features`, by
-    digest.
+    Attributes:
+        open_embedder: Called only if there are photos to read.
+        features: The space that the embedder's vectors go to.
+        searched: The space that the person chose: `features`, or one derived from it. The report names it,
+            and its vector index is saved.
+        projections: Those of all spaces derived from `features`, by digest.
     """
 
     open_embedder: Callable[[], GuardedEmbedder]
@@ -40,16 +41,12 @@ class Target:
     projections: Mapping[str, Projection] = field(default_factory=dict)
 
 
-OpenTarget = Callable[[], Target]
-
-
-_Content = tuple[PhotoMetadata | None, NDArray[np.float32]]
-_Kind = Literal["added", "updated", "moved", "unchanged"]
-
-
 @dataclass(slots=True)
-class Counts:
-    """What a run did so far, in files. `vanished` between the walk and the reading count nowhere else."""
+class IndexCounts:
+    """What a run has done so far, in files.
+
+    Those that `vanished` between the walk and the reading count nowhere else.
+    """
 
     added: int = 0
     updated: int = 0
@@ -60,158 +57,180 @@ class Counts:
 
     @property
     def done(self) -> int:
+        """Files that are dealt with."""
         return self.added + self.updated + self.moved + self.unchanged + len(self.failures)
 
 
-class Recorder:
-    """Collects what was read and records it in batches of `batch_size` embedded photos.
+_NewContent = tuple[PhotoMetadata | None, NDArray[np.float32]]
+_Change = Literal["added", "updated", "moved", "unchanged"]
 
-    Call `close` at the end. `again` holds jobs to read anew: their content was deleted between lookup and
-    recording, or is brought by a file that comes later, if that has not changed meanwhile.
+
+class Recorder:
+    """Embeds and records files, in batches of `batch_size` embedded photos. Close it at the end.
+
+    Attributes:
+        to_read_again: Files whose content was deleted between look-up and recording, or was expected from
+            a file that turned out to have another.
     """
 
     def __init__(
         self,
         catalog: CatalogWriter,
-        target: Target,
+        target: IndexTarget,
         embedder: GuardedEmbedder,
-        gone: GoneRows,
-        counts: Counts,
+        missing: MissingRows,
+        counts: IndexCounts,
         batch_size: int,
     ) -> None:
+        """Begin with an empty batch.
+
+        Args:
+            catalog: Where batches are recorded.
+            target: The spaces.
+            embedder: The open embedder.
+            missing: Rows that new paths may take.
+            counts: Updated with each batch.
+            batch_size: Photos in a batch.
+        """
         self._catalog = catalog
         self._space_id = target.features.space_id
         self._projections = target.projections
-        self._gone = gone
+        self._missing = missing
         self._counts = counts
-        self._kept = KeptVectors(catalog, self._space_id)
-        self._batches = Batches[FetchedFile](embedder, embedder.embed, batch_size)
-        self._reasons: dict[str, str | None] = {}  # by digest of this run; None: it has its vector
-        self.again: list[PendingFile] = []
+        self._replaced = ReplacedContents(catalog, self._space_id)
+        self._batcher = Batcher[FetchedFile](embedder.prepare, embedder.embed, batch_size)
+        # By digest: why a content of this run has no vector; None where it has one.
+        self._failure_reasons: dict[str, str | None] = {}
+        self.to_read_again: list[PendingFile] = []
 
     def lookup(self, digests: Sequence[str]) -> dict[str, KnownContent]:
-        """What is known of digests; called by the reading threads."""
+        """Return what is known of digests; called by the reading threads."""
         contents = self._catalog.contents(digests, self._space_id)
-        known = {
-            digest: KnownContent(content_id, embedded) for digest, (content_id, embedded) in contents.items()
-        }
+        known: dict[str, KnownContent] = {}
         for digest in digests:
-            if digest not in known or not known[digest].embedded:
-                content_id = known[digest].content_id if digest in known else None
-                known[digest] = KnownContent(content_id, self._kept.get(digest) is not None)
+            content_id, embedded = contents.get(digest, (None, False))
+            known[digest] = KnownContent(content_id, embedded or self._replaced.get(digest) is not None)
         return known
 
     @property
     def waiting(self) -> int:
-        """Files that were taken and are not recorded yet."""
-        return self._batches.waiting
+        """Files that were added and are not recorded yet."""
+        return self._batcher.waiting
 
-    def take(self, fetched: FetchedFile) -> None:
-        """Add a file. Where a batch is due, it is begun, and the one before recorded; see `flush`."""
-        broken = None if isinstance(fetched.error, PhotoError) else fetched.error
-        self._batches.add(replace(fetched, pixels=None), fetched.pixels, broken)
-        if self._batches.due:
-            self._record(self._batches.turn())
+    def add(self, fetched: FetchedFile) -> None:
+        """Add a file. If the batch is due, start to embed it, and record the one before.
+
+        Raises:
+            VitmaeSearchError: As `flush`.
+        """
+        error = None if isinstance(fetched.error, PhotoError) else fetched.error
+        self._batcher.add(replace(fetched, pixels=None), fetched.pixels, error)
+        if self._batcher.due:
+            self._record(self._batcher.advance())
 
     def flush(self) -> None:
         """Embed and record all that is waiting.
 
-        Where not one photo of a batch could be embedded and the plugin fails on an ordinary image as well,
-        raises the plugin's error: nothing of this batch is recorded then.
+        Raises:
+            VitmaeSearchError: The plugin's error, where every photo of a batch failed and an ordinary image
+                fails, too. Nothing of this batch is recorded.
         """
-        while self._batches.waiting:
-            self._record(self._batches.turn())
+        while self._batcher.waiting:
+            self._record(self._batcher.advance())
 
     def finish(self) -> None:
-        """Record the batch that is being embedded, and begin with no other."""
-        self._record(self._batches.finish())
+        """Record the batch that is being embedded, and start no other."""
+        self._record(self._batcher.finish())
 
     def close(self) -> None:
-        """Wait for the batch that is being embedded, and forget what is not recorded."""
-        self._batches.close()
+        """Wait for the batch that is being embedded, and drop what is not recorded."""
+        self._batcher.close()
 
     def _record(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> None:
-        """A batch that was embedded: one transaction."""
-        contents = self._contents(batch)
-        items: list[tuple[FetchedFile, Indexed, _Kind]] = []
+        """Record a batch that was embedded, in one transaction."""
+        contents = self._new_contents(batch)
+        rows: list[tuple[FetchedFile, Indexed, _Change]] = []
         failures: list[Failure] = []
-        promised: set[int] = set()
-        for one, _ in batch:
-            reason = self._reason(one)
+        taken: set[int] = set()
+        for fetched, _ in batch:
+            reason = self._failure_reason(fetched)
             if reason is not None:
-                failures += self._failure(one, reason)
-            elif one.known.embedded or one.digest in self._reasons:
-                items.append(self._item(one, contents, promised))
+                failures += self._failure(fetched, reason)
+            elif fetched.known.embedded or fetched.digest in self._failure_reasons:
+                rows.append(self._row(fetched, contents, taken))
             else:
-                self.again.append(one.file)
-        if items or failures:
-            self._write(items, failures)
+                self.to_read_again.append(fetched.file)
+        if rows or failures:
+            self._write(rows, failures)
 
-    def _contents(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> dict[str, _Content]:
-        """The new contents of the batch by digest; the reasons of those that failed are remembered."""
-        contents: dict[str, _Content] = {}
-        for one, outcome in batch:
-            if one.digest is None or (outcome is None and one.error is None):
+    def _new_contents(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> dict[str, _NewContent]:
+        """Return the embedded contents by digest, and remember why others failed."""
+        contents: dict[str, _NewContent] = {}
+        for fetched, outcome in batch:
+            if fetched.digest is None:
                 continue
-            if one.error is not None:
-                self._reasons[one.digest] = _said(one.error)
+            if fetched.error is not None:
+                self._failure_reasons[fetched.digest] = _reason(fetched.error)
             elif isinstance(outcome, VitmaeSearchError):
-                self._reasons[one.digest] = str(outcome)
+                self._failure_reasons[fetched.digest] = str(outcome)
             elif outcome is not None:
-                self._reasons[one.digest] = None
-                contents[one.digest] = (one.metadata, outcome)
+                self._failure_reasons[fetched.digest] = None
+                contents[fetched.digest] = (fetched.metadata, outcome)
         return contents
 
-    def _reason(self, one: FetchedFile) -> str | None:
-        """Why this file has no vector; None where it has, or will."""
-        if one.error is not None:
-            return _said(one.error)
-        return self._reasons.get(one.digest) if one.digest is not None else None
+    def _failure_reason(self, fetched: FetchedFile) -> str | None:
+        """Why this file has no vector; None where it has, or will have one."""
+        if fetched.error is not None:
+            return _reason(fetched.error)
+        return None if fetched.digest is None else self._failure_reasons.get(fetched.digest)
 
-    def _failure(self, one: FetchedFile, reason: str) -> list[Failure]:
-        stamp = one.file.stamp
-        if isinstance(one.error, UnreadablePhoto) and is_gone(stamp.path):
-            self._counts.vanished += 1  # since the walk: the next run sees where it went
+    def _failure(self, fetched: FetchedFile, reason: str) -> list[Failure]:
+        stamp = fetched.file.stamp
+        if isinstance(fetched.error, UnreadablePhoto) and is_gone(stamp.path):
+            self._counts.vanished += 1  # since the walk; the next run sees where it went
             return []
-        if one.file.known is not None:
-            self._kept.keep(one.file.known.photo_id)
+        if fetched.file.known is not None:
+            self._replaced.save(fetched.file.known.photo_id)
         return [Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)]
 
-    def _item(
-        self, one: FetchedFile, contents: Mapping[str, _Content], promised: set[int]
-    ) -> tuple[FetchedFile, Indexed, _Kind]:
-        digest, known, row = one.digest, one.known, one.file.known
+    def _row(
+        self, fetched: FetchedFile, contents: Mapping[str, _NewContent], taken: set[int]
+    ) -> tuple[FetchedFile, Indexed, _Change]:
+        """Return the row to write for a file with a vector. `taken` receives the id of a row that moves."""
+        digest, known, row = fetched.digest, fetched.known, fetched.file.known
         assert digest is not None
-        metadata, vector = contents.get(digest) or self._kept.get(digest) or (None, None)
+        metadata, vector = contents.get(digest) or self._replaced.get(digest) or (None, None)
+        change: _Change
         if row is None:
-            photo_id = None if known.content_id is None else self._gone.find(known.content_id, promised)
-            kind: _Kind = "added" if photo_id is None else "moved"
+            photo_id = None if known.content_id is None else self._missing.find(known.content_id, taken)
+            change = "added" if photo_id is None else "moved"
             if photo_id is not None:
-                promised.add(photo_id)
+                taken.add(photo_id)
         else:
             photo_id = row.photo_id
             if known.content_id != row.content_id:
-                self._kept.keep(photo_id)
-                kind = "updated"
+                self._replaced.save(photo_id)
+                change = "updated"
             else:
-                kind = "unchanged" if row.embedded else "added"
-        return one, Indexed(one.file.stamp, digest, metadata, vector, photo_id), kind
+                change = "unchanged" if row.embedded else "added"
+        return fetched, Indexed(fetched.file.stamp, digest, metadata, vector, photo_id), change
 
     def _write(
-        self, items: Sequence[tuple[FetchedFile, Indexed, _Kind]], failures: Sequence[Failure]
+        self, rows: Sequence[tuple[FetchedFile, Indexed, _Change]], failures: Sequence[Failure]
     ) -> None:
-        rows = [row for _, row, _ in items]
-        refused = self._catalog.record_batch(self._space_id, rows, failures, self._projections)
-        left = {row.stamp.path for row in refused}
-        for one, row, kind in items:
-            if row.stamp.path in left:
-                self.again.append(one.file)
+        refused = self._catalog.record_batch(
+            self._space_id, [row for _, row, _ in rows], failures, self._projections
+        )
+        refused_paths = {row.stamp.path for row in refused}
+        for fetched, row, change in rows:
+            if row.stamp.path in refused_paths:
+                self.to_read_again.append(fetched.file)
                 continue
-            setattr(self._counts, kind, getattr(self._counts, kind) + 1)
-            if kind == "moved" and row.photo_id is not None and one.known.content_id is not None:
-                self._gone.taken(one.known.content_id, row.photo_id)
+            setattr(self._counts, change, getattr(self._counts, change) + 1)
+            if change == "moved" and row.photo_id is not None and fetched.known.content_id is not None:
+                self._missing.mark_moved(fetched.known.content_id, row.photo_id)
         self._counts.failures += failures
 
 
-def _said(error: PhotoError | PluginError) -> str:
+def _reason(error: PhotoError | PluginError) -> str:
     return error.reason if isinstance(error, PhotoError) else str(error)

@@ -1,11 +1,14 @@
-"""Vectors of photos, and of views of some of them, from several methods in one pass over the files.
+"""Encode photos, and views of some of them, by several methods in one pass, so as to compare the methods.
 
-Each file is read and decoded once, in worker threads; nothing of its size is kept beyond its turn.
+Each file is read and decoded once, in worker threads, and its images are dropped once they are encoded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,57 +16,59 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
+from vitmae_search.embedding import GuardedEmbedder, Prepare
+from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.evaluation import INSTANCE_VIEWS, instance_views
-from vitmae_search.indexing.batcher import LEAST_BATCH, Outcome, batch_size_for, embed_rows, still_works
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome, RunBatch, batch_size_for
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
 
 OnDone = Callable[[int, int], None]
-"""Called with the files that are done, and how many of them failed."""
+"""Called with the number of files that are done, and how many of them failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way from pictures to vectors: `prepare` in worker threads, then `embed` on a batch.
+    """A way from images to vectors.
 
-    `embed` gives each prepared picture's (D,) vector, or the error that it alone gives; a call has
-    `batch_size` of them where nobody says otherwise.
+    Attributes:
+        name: Shown to the person.
+        prepare: Turns an RGB image into a model's input or, without a model, into the vector (D,) itself.
+            Called in worker threads.
+        run: The model, called with batches.
+        batch_size: Images in a batch by default.
     """
 
     name: str
-    prepare: Callable[[Image.Image], NDArray[Any]]
-    embed: Callable[[Sequence[NDArray[Any]]], Sequence[Outcome]]
-    batch_size: int = LEAST_BATCH
-
-    @classmethod
-    def of_features(cls, name: str, feature: Callable[[Image.Image], NDArray[np.float32]]) -> Method:
-        """A plain function of the picture."""
-        return cls(name, feature, list)
+    prepare: Prepare
+    run: RunBatch | None = None
+    batch_size: int = DEFAULT_BATCH_SIZE
 
     @classmethod
     def of_embedder(cls, name: str, embedder: GuardedEmbedder) -> Method:
-        """A plugin. What fails for every picture is raised, and blamed on no photo."""
+        """Make a method of a plugin's embedder.
 
-        def embed(rows: Sequence[NDArray[Any]]) -> list[Outcome]:
-            outcomes = embed_rows(embedder, rows)
-            errors = [outcome for outcome in outcomes if isinstance(outcome, VitmaeSearchError)]
-            if errors and len(errors) == len(rows) and not still_works(embedder):
-                raise errors[0]
-            return outcomes
-
-        return cls(name, embedder.prepare, embed, batch_size_for(embedder))
+        Args:
+            name: Shown to the person.
+            embedder: Stays the caller's to close.
+        """
+        return cls(name, embedder.prepare, embedder.embed, batch_size_for(embedder))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """`rows` (N,) are the files that could be used, rising; `sample` (n,) those of them with views, rising.
+    """Vectors of a folder's photos.
 
-    For each method, in their order, `vectors` (N, D) belong to `rows`, and `views` (kinds, n, D) to `sample`,
-    the kinds in the order of `INSTANCE_VIEWS`. `copies` counts files with the content of an earlier one, that
-    are left out.
+    Attributes:
+        rows: (N,) numbers of the files that all methods could encode, ascending.
+        sample: (n,) those of them with views, ascending.
+        vectors: For each method (N, D), in the order of `rows`.
+        views: For each method (kinds, n, D): the kinds in the order of `INSTANCE_VIEWS`, the photos in that
+            of `sample`.
+        failures: Files that could not be read or encoded.
+        copies: Number of files that were left out because an earlier one has the same content.
     """
 
     rows: NDArray[np.int64]
@@ -84,48 +89,137 @@ def encode(
     seed: int = 0,
     on_done: OnDone | None = None,
 ) -> Encoded:
-    """Encode each file, and the views of those whose numbers are in `sample`, by each method.
+    """Encode each file, and views of a sample of them, by each method.
 
-    `shrink_to` is the decoder's (see `photos.decode`). A file that cannot be used, or whose vector one of
-    the methods cannot make, is a failure and left out by all. Raises what a method raises for every picture.
+    A file that cannot be read, or that one of the methods cannot encode, is a failure of all.
+
+    Args:
+        files: The files to encode.
+        methods: The ways to encode them.
+        sample: Numbers of the files whose views are encoded as well.
+        shrink_to: As for `photos.decode`.
+        batch_size: Images in a batch; None is each method's own size.
+        seed: Of the views.
+        on_done: Called after each file.
+
+    Raises:
+        VitmaeSearchError: A method fails for every image.
     """
     chosen = sorted(sample)
-    slots = _Slots(len(files), chosen)
-    columns = [_Column(method, slots.count, batch_size or method.batch_size) for method in methods]
+    layout = _Layout(len(files), chosen)
     reader = _Reader([method.prepare for method in methods], shrink_to, seed)
-    jobs = ((stamp.path, row in slots.places) for row, stamp in enumerate(files))
+    requests = ((stamp.path, row in layout.positions) for row, stamp in enumerate(files))
     workers = default_workers()
-    reads = prefetch(jobs, reader, workers=workers, ahead=2 * workers)
-    errors, copies = _fill(columns, reads, slots, on_done)
-    for column in columns:
-        column.flush()
-        for slot, error in column.errors.items():
-            errors.setdefault(slots.row(slot), str(error))
-    return _gathered(files, columns, chosen, errors, copies)
+    reads = prefetch(requests, reader, workers=workers, ahead=2 * workers)
+    with ThreadPoolExecutor(1) as executor, closing(reads):  # one thread: one model runs at a time
+        encoders = [
+            _Encoder(method, layout.count, batch_size or method.batch_size, executor) for method in methods
+        ]
+        errors, copies = _encode_all(encoders, reads, layout, on_done)
+    for encoder in encoders:
+        for slot, error in encoder.errors.items():
+            errors.setdefault(layout.row(slot), str(error))
+    return _gather(files, encoders, chosen, errors, copies)
 
 
-class _Slots:
-    """Where vectors lie: first those of all files, then, kind by kind, those of the sample's views."""
+class _Layout:
+    """Where vectors lie: those of all files first, then those of the sample's views, kind by kind."""
 
     def __init__(self, files: int, sample: Sequence[int]) -> None:
         self.files, self.sample = files, sample
-        self.places = {row: place for place, row in enumerate(sample)}
+        self.positions = {row: position for position, row in enumerate(sample)}
         self.count = files + len(INSTANCE_VIEWS) * len(sample)
 
-    def of(self, row: int) -> list[int]:
-        """That of the file itself, and those of its views where it has any."""
-        place = self.places.get(row)
-        return [row, *(() if place is None else range(self.files + place, self.count, len(self.sample)))]
+    def slots(self, row: int) -> list[int]:
+        """The slots of a file and, if it is in the sample, of its views."""
+        position = self.positions.get(row)
+        if position is None:
+            return [row]
+        return [row, *range(self.files + position, self.count, len(self.sample))]
 
     def row(self, slot: int) -> int:
-        """The file that a slot belongs to."""
+        """The number of the file that a slot belongs to."""
         return slot if slot < self.files else self.sample[(slot - self.files) % len(self.sample)]
 
 
-def _fill(
-    columns: Sequence[_Column], reads: Iterable[_Read], slots: _Slots, on_done: OnDone | None
+@dataclass(frozen=True, slots=True, eq=False)
+class _ReadPhoto:
+    """A file that was read: `prepared` has the photo and its views for each method, or there is an error."""
+
+    digest: str = ""
+    prepared: list[list[NDArray[Any]]] = field(default_factory=list)
+    error: PhotoError | PluginError | None = None
+
+
+class _Reader:
+    """Reads and prepares one file; called by many threads."""
+
+    def __init__(self, prepares: Sequence[Prepare], shrink_to: int | None, seed: int) -> None:
+        self._prepares, self._shrink_to, self._seed = prepares, shrink_to, seed
+
+    def __call__(self, request: tuple[str, bool]) -> _ReadPhoto:
+        path, with_views = request
+        try:
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                name = digest(data)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                del data
+                prepared = [[prepare(image)] for prepare in self._prepares]
+                for view in self._views(image, name) if with_views else ():
+                    for own, prepare in zip(prepared, self._prepares, strict=True):
+                        own.append(prepare(view))
+                return _ReadPhoto(name, prepared)
+        except (PhotoError, PluginError) as error:
+            return _ReadPhoto(error=error)
+
+    def _views(self, image: Image.Image, name: str) -> Iterator[Image.Image]:
+        """Make the image's views. They depend on the content, not on the path."""
+        small = reduce_for_views(image, self._shrink_to)
+        return (view for _, view in instance_views(small, [self._seed, int(name[:16], 16)]))
+
+
+class _Encoder:
+    """Encodes by one method: `vectors` (slots, D), and `errors` by slot."""
+
+    def __init__(self, method: Method, slots: int, batch_size: int, executor: Executor) -> None:
+        self._slots = slots
+        self._batcher: Batcher[int] | None = None
+        if method.run is not None:
+            self._batcher = Batcher(
+                method.prepare, method.run, batch_size, max_wait=math.inf, executor=executor
+            )
+        self.vectors = np.empty((slots, 0), np.float32)
+        self.errors: dict[int, VitmaeSearchError] = {}
+
+    def add(self, slots: Sequence[int], prepared: Sequence[NDArray[Any]]) -> None:
+        for slot, pixels in zip(slots, prepared, strict=True):
+            if self._batcher is None:
+                self._store([(slot, pixels)])
+                continue
+            self._batcher.add(slot, pixels)
+            if self._batcher.due:
+                self._store(self._batcher.advance())
+
+    def flush(self) -> None:
+        while self._batcher is not None and self._batcher.waiting:
+            self._store(self._batcher.advance())
+
+    def _store(self, batch: Iterable[tuple[int, Outcome | None]]) -> None:
+        for slot, outcome in batch:
+            assert outcome is not None
+            if isinstance(outcome, VitmaeSearchError):
+                self.errors[slot] = outcome
+                continue
+            if not self.vectors.shape[1]:
+                self.vectors = np.zeros((self._slots, len(outcome)), np.float32)
+            self.vectors[slot] = outcome
+
+
+def _encode_all(
+    encoders: Sequence[_Encoder], reads: Iterable[_ReadPhoto], layout: _Layout, on_done: OnDone | None
 ) -> tuple[dict[int, str], set[int]]:
-    """Hand each file's pictures to the columns. Gives errors by row, and the rows that are copies."""
+    """Give each file's images to the encoders; return why files failed, and which are copies, by number."""
     errors: dict[int, str] = {}
     copies: set[int] = set()
     seen: set[str] = set()
@@ -136,116 +230,47 @@ def _fill(
             copies.add(row)
         else:
             seen.add(read.digest)
-            for column, pictures in zip(columns, read.prepared, strict=True):
-                column.add(slots.of(row), pictures)
+            for encoder, prepared in zip(encoders, read.prepared, strict=True):
+                encoder.add(layout.slots(row), prepared)
         if on_done is not None:
             on_done(row + 1, len(errors))
+    for encoder in encoders:
+        encoder.flush()
     return errors, copies
 
 
-def _gathered(
+def _gather(
     files: Sequence[Stamp],
-    columns: Sequence[_Column],
+    encoders: Sequence[_Encoder],
     sample: Sequence[int],
     errors: Mapping[int, str],
     copies: set[int],
 ) -> Encoded:
+    """Leave out what failed, and copies."""
     rows = np.array([row for row in range(len(files)) if row not in errors and row not in copies], np.int64)
-    kept = np.isin(sample, rows)
+    in_rows = np.isin(sample, rows)
     failures = [
         Failure(files[row].path, reason, files[row].size, files[row].mtime_ns)
         for row, reason in sorted(errors.items())
     ]
     return Encoded(
         rows=rows,
-        sample=np.array(sample, np.int64)[kept],
-        vectors=tuple(_kept(column.vectors[: len(files)], rows) for column in columns),
+        sample=np.array(sample, np.int64)[in_rows],
+        vectors=tuple(_select(encoder.vectors[: len(files)], rows) for encoder in encoders),
         views=tuple(
-            _kept(_views_of(column.vectors[len(files) :], len(sample)), np.flatnonzero(kept), axis=1)
-            for column in columns
+            _select(_by_kind(encoder.vectors[len(files) :], len(sample)), np.flatnonzero(in_rows), axis=1)
+            for encoder in encoders
         ),
         failures=tuple(failures),
         copies=len(copies),
     )
 
 
-def _kept(vectors: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:
-    """No copy where all are kept: of ten thousand photos each would take up to a hundred megabytes."""
+def _select(vectors: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:
+    """Select along an axis, without a copy where all are selected: it may take a hundred megabytes."""
     return vectors if len(rows) == vectors.shape[axis] else vectors.take(rows, axis)
 
 
-def _views_of(vectors: NDArray[np.float32], sampled: int) -> NDArray[np.float32]:
+def _by_kind(vectors: NDArray[np.float32], sampled: int) -> NDArray[np.float32]:
+    """(kinds · n, D) to (kinds, n, D)."""
     return vectors.reshape(len(INSTANCE_VIEWS), sampled, vectors.shape[1])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """For each method the prepared picture and its views; nothing but `error` for a file that failed."""
-
-    digest: str = ""
-    prepared: list[list[NDArray[Any]]] = field(default_factory=list)
-    error: PhotoError | PluginError | None = None
-
-
-class _Reader:
-    """The work for one file; called by many threads."""
-
-    def __init__(
-        self,
-        prepares: Sequence[Callable[[Image.Image], NDArray[Any]]],
-        shrink_to: int | None,
-        seed: int,
-    ) -> None:
-        self._prepares, self._shrink_to, self._seed = prepares, shrink_to, seed
-
-    def __call__(self, job: tuple[str, bool]) -> _Read:
-        path, with_views = job
-        try:
-            data = read_photo(path)
-            name = digest(data)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            del data
-            prepared = [[prepare(image)] for prepare in self._prepares]
-            for view in self._views(image, name) if with_views else ():
-                for own, prepare in zip(prepared, self._prepares, strict=True):
-                    own.append(prepare(view))
-            return _Read(name, prepared)
-        except (PhotoError, PluginError) as error:
-            return _Read(error=error)
-        except MemoryError:
-            return _Read(error=PhotoTooLarge(path, "too large for this machine's memory"))
-
-    def _views(self, image: Image.Image, name: str) -> Iterator[Image.Image]:
-        """Of a picture no larger than a view needs, and drawn from its content: the same in any folder."""
-        factor = min(image.size) // (2 * self._shrink_to) if self._shrink_to else 1
-        small = image.reduce(factor) if factor > 1 else image
-        return (view for _, view in instance_views(small, [self._seed, int(name[:16], 16)]))
-
-
-class _Column:
-    """One method's vectors, (slots, D), filled batch by batch."""
-
-    def __init__(self, method: Method, slots: int, batch_size: int) -> None:
-        self.method, self._slots, self._batch_size = method, slots, batch_size
-        self._pending: list[tuple[int, NDArray[Any]]] = []
-        self.vectors = np.empty((slots, 0), np.float32)
-        self.errors: dict[int, VitmaeSearchError] = {}
-
-    def add(self, slots: Sequence[int], pictures: Sequence[NDArray[Any]]) -> None:
-        self._pending += zip(slots, pictures, strict=True)
-        while len(self._pending) >= self._batch_size:
-            self._embed(self._batch_size)
-
-    def flush(self) -> None:
-        self._embed(self._batch_size)
-
-    def _embed(self, count: int) -> None:
-        batch, self._pending = self._pending[:count], self._pending[count:]
-        outcomes = self.method.embed([picture for _, picture in batch])
-        for (slot, _), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, VitmaeSearchError):
-                self.errors[slot] = outcome
-                continue
-            if not self.vectors.shape[1]:
-                self.vectors = np.zeros((self._slots, len(outcome)), np.float32)
-            self.vectors[slot] = outcome

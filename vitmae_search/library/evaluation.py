@@ -30,7 +30,7 @@ from vitmae_search.evaluation import (
     raw_pixels,
 )
 from vitmae_search.evaluation.plot import save_plot
-from vitmae_search.indexing.progress import ProgressTeller
+from vitmae_search.indexing.progress import ProgressReporter
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.records import IndexProgress
@@ -39,10 +39,10 @@ __all__ = ["Candidate", "evaluate_folder", "save_plot"]
 
 _HASH = "perceptual hash, 64 bits"
 _BASELINES = (
-    Method.of_features("colour histogram, 8³ bins", color_histogram),
-    Method.of_features("raw pixels, 32 × 32", raw_pixels),
-    Method.of_features("raw grey pixels, 32 × 32", partial(raw_pixels, grey=True)),
-    Method.of_features(_HASH, perceptual_hash),
+    Method("colour histogram, 8³ bins", color_histogram),
+    Method("raw pixels, 32 × 32", raw_pixels),
+    Method("raw grey pixels, 32 × 32", partial(raw_pixels, grey=True)),
+    Method(_HASH, perceptual_hash),
 )
 _BASELINE_PLUGIN = "color_layout"
 
@@ -112,8 +112,8 @@ def evaluate_folder(
         PluginError: A plugin does not work.
         EvaluationError: Nothing can be measured.
     """
-    teller = ProgressTeller(on_progress, lambda progress: None)
-    teller.tell("scanning", 0)
+    reporter = ProgressReporter(on_progress)
+    reporter.report("scanning", 0)
     subject = find_subject(folder, labels)
     subject = subject if limit is None else subject.drawn(limit, seed)
     total = len(subject.files)
@@ -126,12 +126,12 @@ def evaluate_folder(
             shrink_to=_shrink_to(decode, compared),
             batch_size=batch_size,
             seed=seed,
-            on_done=lambda done, failed: teller.tell("evaluating", done, total, failed=failed),
+            on_done=lambda done, failed: reporter.report("evaluating", done, total, failed=failed),
         )
-    teller.tell("finishing", total, total, failed=len(encoded.failures))
+    reporter.report("finishing", total, total, failed=len(encoded.failures))
     where = {"folder": os.fspath(folder), "decode": decode, "seed": seed}
-    found = _measured(subject, encoded, compared, teller, **where)
-    teller.tell("done", total, total, failed=len(encoded.failures))
+    found = _measured(subject, encoded, compared, reporter, **where)
+    reporter.report("done", total, total, failed=len(encoded.failures))
     return found
 
 
@@ -175,7 +175,11 @@ def _shrink_to(decode: str, compared: Sequence[_Compared]) -> int | None:
 
 
 def _measured(
-    subject: Subject, encoded: Encoded, compared: Sequence[_Compared], teller: ProgressTeller, **where: Any
+    subject: Subject,
+    encoded: Encoded,
+    compared: Sequence[_Compared],
+    reporter: ProgressReporter,
+    **where: Any,
 ) -> Evaluation:
     """The evaluation; `where` are further fields. Raises `EvaluationError` if nothing can be measured."""
     classes = Classes.of([subject.labels[row] for row in encoded.rows])
@@ -198,7 +202,7 @@ def _measured(
         failures=encoded.failures,
         notes=(*unreadable, *classes.notes()),
         methods=tuple(_scores(encoded, compared, classes)),
-        seconds=teller.seconds,
+        seconds=reporter.seconds,
     )
 
 

@@ -26,7 +26,7 @@ from vitmae_search.errors import (
     StorageError,
     display_path,
 )
-from vitmae_search.indexing import LEAST_BATCH, TagOptions, classify_photos, index_folders
+from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
@@ -58,8 +58,8 @@ from vitmae_search.records import (
     Tag,
 )
 from vitmae_search.search import (
-    Embedded,
     Query,
+    QueryCache,
     embed_image,
     query_image,
     query_vector,
@@ -110,7 +110,7 @@ class Library:
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
-        self._embedded = Embedded()
+        self._query_cache = QueryCache()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -379,7 +379,7 @@ class Library:
             self._selection,
             self._spaces,
             self._embedders.device,
-            self._batch_size or LEAST_BATCH,
+            self._batch_size or DEFAULT_BATCH_SIZE,
             on_progress,
             cancelled,
         )
@@ -443,7 +443,7 @@ class Library:
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
         found = query_vector(
-            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._embedded
+            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._query_cache
         )
         index, own = self._vector_index(searched), found.content_id
         hits = retrieve(catalog, index, searched, found.vector, k=k, where=where, offset=offset, own=own)

@@ -32,7 +32,7 @@ from vitmae_search.errors import (
     VitmaeSearchError,
     display_path,
 )
-from vitmae_search.indexing import Target
+from vitmae_search.indexing import IndexTarget
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -143,7 +143,7 @@ class Spaces:
         projection = self._resolve_projection(selection, current, lazy.description, space)
         return ResolvedSelection(lazy, decode, fingerprint, projection, space)
 
-    def target(self, selection: EmbedderSelection, catalog: CatalogWriter) -> Target:
+    def target(self, selection: EmbedderSelection, catalog: CatalogWriter) -> IndexTarget:
         """What `index` embeds with and writes to; its spaces are made if they are new.
 
         Args:
@@ -173,7 +173,7 @@ class Spaces:
         derived = catalog.derived_spaces(searched.features_id)
         projections = [self._projections.of(space) for space in derived]
         features = catalog.space(searched.features_id)
-        return Target(resolved.lazy.open, features, searched, {one.digest: one for one in projections})
+        return IndexTarget(resolved.lazy.open, features, searched, {one.digest: one for one in projections})
 
     def selected(self, selection: EmbedderSelection, catalog: Catalog) -> Space | None:
         """The newest space that a selection means to search in; None if it says nothing of spaces.

@@ -382,6 +382,11 @@ class EncoderConfig:
         self.extra[key] = name
 
     @property
+    def use_return_dict(self) -> bool:
+        """The older name of `return_dict`, which heads of one's own may read."""
+        return self.return_dict
+
+    @property
     def _attn_implementation(self) -> AttentionImplementation:
         """How a model of this configuration computes attention, under the reference's name."""
         return self.attn_implementation or ("eager" if self.output_attentions else "sdpa")

@@ -39,7 +39,7 @@ from vitmae_search.vitmae.config import (
     ViTMAEConfig,
 )
 from vitmae_search.vitmae.devices import choose_device
-from vitmae_search.vitmae.layers import set_attention, set_checkpointing
+from vitmae_search.vitmae.layers import init_linears, set_attention, set_checkpointing
 
 _WITHOUT_EFFECT = (
     *("low_cpu_mem_usage", "_fast_init", "mirror", "resume_download", "disable_mmap", "tqdm_class"),
@@ -106,8 +106,8 @@ class PreTrainedModel(nn.Module):
     """What comes before the model's own names in a checkpoint of a model with a head."""
     newly_made: ClassVar[tuple[str, ...]] = ()
     """Beginnings of names that a checkpoint may lack: the head's."""
-    made_with: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the class, beside its configuration, that `from_pretrained` takes too."""
+    init_options: ClassVar[tuple[str, ...]] = ()
+    """Keyword arguments of the constructor that `from_pretrained` takes too."""
 
     _no_split_modules: ClassVar[list[str]] = ["Embeddings", "ViTMAEEmbeddings", "Layer", "ViTMAEDecoder"]
     _input_embed_layer: ClassVar[str] = "patch_embeddings"
@@ -162,7 +162,7 @@ class PreTrainedModel(nn.Module):
         """Finish a model's construction, at the end of `__init__` as in the reference.
 
         Takes over what the configuration says of attention and of gradient checkpointing. No weights are
-        drawn: each module has drawn its own.
+        drawn: each module has drawn its own, and `init_weights` would do so again.
 
         Args:
             attn_implementation: "sdpa" or "eager"; None is what the configuration says.
@@ -170,6 +170,14 @@ class PreTrainedModel(nn.Module):
         self.set_attn_implementation(attn_implementation)
         if self.config.extra.get("gradient_checkpointing"):  # as old files have it
             self.gradient_checkpointing_enable()
+
+    def init_weights(self) -> None:
+        """Draw all weights again, as those of a new model: after `to_empty`, for example."""
+        for module in reversed(list(self.modules())):  # children first: a parent may replace what they drew
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        init_linears(self)
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that embeds patches: (N, C, H, W) to (N, L, D)."""
@@ -187,7 +195,7 @@ class PreTrainedModel(nn.Module):
         """The language model's head: there is none."""
         return
 
-    def tie_weights(self, *args: object, **kwargs: object) -> None:
+    def tie_weights(self) -> None:
         """Share weights that are tied: there are none."""
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
@@ -217,6 +225,7 @@ class PreTrainedModel(nn.Module):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
+        """Whether `set_attn_implementation` works, as the reference asks its models."""
         return True
 
     def gradient_checkpointing_enable(
@@ -421,7 +430,7 @@ class PreTrainedModel(nn.Module):
             CheckpointError: The weights do not fit the configuration.
             ConfigError: A field's value or an argument is wrong.
         """
-        arguments = {name: overrides.pop(name) for name in cls.made_with if name in overrides}
+        arguments = {name: overrides.pop(name) for name in cls.init_options if name in overrides}
         config = cls._config_of(checkpoint, overrides)
         dtype = choose_dtype(torch_dtype if dtype is None else dtype, checkpoint)
         config.dtype = dtype
@@ -506,7 +515,7 @@ class PreTrainedModel(nn.Module):
         write_shards(state, target, max_shard_size)
         write_json(target / CONFIG_NAME, values)
 
-    def _choice(self, name: str, given: bool | None) -> bool:
+    def _or_configured(self, name: str, given: bool | None) -> bool:
         """An argument of `forward`, or what the configuration says where it was not given."""
         chosen: bool = getattr(self.config, name) if given is None else given
         return chosen
@@ -576,6 +585,7 @@ def _checkpoint_in_memory(
 
 
 def _warn(checkpoint: Checkpoint, info: LoadingInfo) -> None:
+    """Warn of parameters that were newly made."""
     where = display_path(checkpoint.files.weights)
     if info.new:
         message = f"{where} lacks {len(info.new)} parameters, newly made and to be trained: "

@@ -1,4 +1,4 @@
-"""Products of a prepacked encoder: x·Wᵀ + b in bf16 by one call, with GELU after it where there is one."""
+"""Linear layers of a prepacked encoder: x·Wᵀ + b in bf16, with an optional GELU, in one call."""
 
 from __future__ import annotations
 
@@ -12,29 +12,38 @@ from torch.nn import functional
 Gelu = Literal["none", "tanh"]
 """The exact GELU, or its tanh approximation, as `functional.gelu` names them."""
 
-_ROWS = 1024
-"""How many tokens a product is likely to have on a CPU; any other number works as well."""
+_ROWS_HINT = 1024
+"""Rows for which oneDNN lays out a weight; any other number works as well."""
 
 
-class Product(Protocol):
-    """(rows, in) to (rows, out), both bf16."""
+class Linear(Protocol):
+    """A linear layer of (rows, in) bf16 to (rows, out) bf16."""
 
-    def __call__(self, rows: Tensor, /) -> Tensor: ...
+    def __call__(self, rows: Tensor, /) -> Tensor:
+        """Apply the layer."""
+        ...
 
 
-def product(
+def make_linear(
     weight: Tensor, bias: Tensor | None, device: torch.device, *, gelu: Gelu | None = None
-) -> Product:
-    """The product with `weight` (out, in) and `bias` (out) that is the fastest on this device."""
+) -> Linear:
+    """The fastest implementation on this device.
+
+    Args:
+        weight: (out, in).
+        bias: (out,).
+        device: Where it computes.
+        gelu: The activation after it.
+    """
     weight = weight.detach().to(device, torch.bfloat16).contiguous()
     bias = None if bias is None else bias.detach().to(device, torch.bfloat16)
-    kind = CPUProduct if device.type == "cpu" and can_prepack() else PlainProduct
-    return kind(weight, bias, gelu)
+    linear_class = OneDNNLinear if device.type == "cpu" and can_prepack() else PlainLinear
+    return linear_class(weight, bias, gelu)
 
 
 @cache
 def can_prepack() -> bool:
-    """Whether `CPUProduct` works here: this torch has its operations, and oneDNN supports bf16 on this CPU.
+    """Whether `OneDNNLinear` works here: this torch has its operations, and oneDNN has bf16 on this CPU.
 
     oneDNN needs AVX512 or AVX-NE-CONVERT for bf16. Asking torch for CPU features is not enough, since their
     names differ between versions, so a small product is tried, once in each process.
@@ -43,33 +52,44 @@ def can_prepack() -> bool:
         return False
     ones = torch.ones(32, 32, dtype=torch.bfloat16, device="cpu")
     try:
-        CPUProduct(ones, ones[0], "none")(ones)
+        OneDNNLinear(ones, ones[0], "none")(ones)
     except (AttributeError, RuntimeError):  # no such operation in this torch; no such instruction in this CPU
         return False
     return True
 
 
-class CPUProduct:
+class OneDNNLinear:
     """oneDNN's, with the weight in its own layout; it cannot be moved to another device.
 
-    Its operations are those that torch's own compiler calls. They are not documented.
+    It uses the operations that torch's compiler calls, which are not documented.
+
+    Args:
+        weight: (out, in) bf16.
+        bias: (out,) bf16.
+        gelu: The activation after it.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, gelu: Gelu | None) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
         self.bias = bias
-        self.then: tuple[Any, ...] = ("none", [], "") if gelu is None else ("gelu", [], gelu)
+        self.post_op: tuple[Any, ...] = ("none", [], "") if gelu is None else ("gelu", [], gelu)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *self.then)
+        """(rows, in) to (rows, out), both bf16."""
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *self.post_op)
         return result
 
 
-class PlainProduct(nn.Module):
-    """torch's own, whose weights can be moved. On CUDA, `addmm` of matrices adds the bias in the product.
+class PlainLinear(nn.Module):
+    """torch's own, whose weights can be moved.
 
-    There GELU is in the product as well where torch has it, but in its tanh approximation only. It takes the
-    place of the exact one too: vectors differ by far less from that than from the rounding to bf16.
+    On CUDA the bias is added in the product, and so is GELU where torch can, but only in its tanh
+    approximation. That replaces the exact GELU too: it changes vectors far less than rounding to bf16 does.
+
+    Args:
+        weight: (out, in) bf16.
+        bias: (out,) bf16.
+        gelu: The activation after it.
     """
 
     weight: Tensor

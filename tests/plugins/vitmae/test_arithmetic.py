@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from plugins.vitmae.devices import computing
+from plugins.vitmae.devices import inference_context
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def process_that_lets_it() -> Iterator[None]:
 
 
 def test_the_flags_are_set_and_set_back() -> None:
-    with computing(torch.device("cuda"), "fp32"):
+    with inference_context(torch.device("cuda"), "fp32"):
         assert torch.get_float32_matmul_precision() == "highest"
         assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "high"
@@ -41,6 +41,6 @@ def test_products_convolutions_and_attention_are_exact_to_fp32(device: str) -> N
     )
     for function, values in cases:
         expected = function(*(value.double() for value in values))
-        with computing(torch.device(device), "fp32"):
+        with inference_context(torch.device(device), "fp32"):
             found = function(*(value.to(device) for value in values)).cpu()
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

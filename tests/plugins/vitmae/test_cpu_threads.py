@@ -35,7 +35,7 @@ def module(name: str) -> ModuleType:
 
 
 @pytest.fixture
-def splitting() -> ModuleType:
+def cpu_threads() -> ModuleType:
     return module("cpu_threads")
 
 
@@ -47,11 +47,11 @@ def two_cores() -> Iterator[None]:
 
 
 @pytest.fixture
-def new_work(splitting: ModuleType, two_cores: None) -> Iterator[Callable[[], Any]]:
+def new_tuner(cpu_threads: ModuleType, two_cores: None) -> Iterator[Callable[[], Any]]:
     made = []
 
     def make() -> Any:
-        made.append(splitting.SplitWork((32, 32), CONFIG, "bf16"))
+        made.append(cpu_threads.LayoutTuner((32, 32), CONFIG, "bf16"))
         return made[-1]
 
     yield make
@@ -68,17 +68,17 @@ def settle(work: Any) -> None:
         assert np.array_equal(work.run(doubled, BATCH), 2 * BATCH)
 
 
-def test_each_way_is_tried_on_real_work_and_the_best_is_remembered(new_work, splitting) -> None:
-    first = new_work()
+def test_each_layout_is_timed_on_real_work_and_the_best_is_remembered(new_tuner, cpu_threads) -> None:
+    first = new_tuner()
     assert first.chosen is None
     settle(first)
-    assert first.chosen in splitting.candidates(2)
-    assert new_work().chosen == first.chosen
-    other = splitting.SplitWork((64, 64), CONFIG, "bf16")
+    assert first.chosen in cpu_threads.candidate_layouts(2)
+    assert new_tuner().chosen == first.chosen
+    other = cpu_threads.LayoutTuner((64, 64), CONFIG, "bf16")
     assert other.chosen is None, "a larger picture is other work"
 
 
-def test_the_fastest_is_chosen(new_work, splitting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_is_chosen(new_tuner, cpu_threads, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
 
     def slow_in_threads(part: np.ndarray) -> np.ndarray:
@@ -86,26 +86,26 @@ def test_the_fastest_is_chosen(new_work, splitting, monkeypatch: pytest.MonkeyPa
             next(clock)
         return part
 
-    monkeypatch.setattr(splitting.time, "perf_counter", lambda: float(next(clock)))
-    work = new_work()
+    monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: float(next(clock)))
+    work = new_tuner()
     for _ in range(8):
         work.run(slow_in_threads, BATCH)
     assert work.chosen == (1, 2)
 
 
 @pytest.mark.parametrize("text", ["{", '{"KEY": [3, 5]}', '{"KEY": "soon"}', '{"KEY": [1, 2, 3]}'])
-def test_a_damaged_memory_means_to_try_again(new_work, splitting, text: str) -> None:
-    path = settings().cache / splitting.SPLITS_NAME
+def test_a_damaged_memory_means_to_try_again(new_tuner, cpu_threads, text: str) -> None:
+    path = settings().cache / cpu_threads.LAYOUTS_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace("KEY", new_work()._key))
-    work = new_work()
+    path.write_text(text.replace("KEY", new_tuner()._key))
+    work = new_tuner()
     assert work.chosen is None
     settle(work)
     assert list(work.chosen) in json.loads(path.read_text()).values()
 
 
-def test_a_single_photo_is_never_a_trial_and_starts_no_thread(new_work) -> None:
-    work, before = new_work(), threading.active_count()
+def test_a_single_photo_is_never_a_trial_and_starts_no_thread(new_tuner) -> None:
+    work, before = new_tuner(), threading.active_count()
     for _ in range(20):
         assert work.run(doubled, BATCH[:1]).item() == 0
     assert work.chosen is None
@@ -113,14 +113,14 @@ def test_a_single_photo_is_never_a_trial_and_starts_no_thread(new_work) -> None:
     assert not settings().cache.exists()
 
 
-def test_workers_have_their_threads_and_the_caller_keeps_its_own(splitting, two_cores) -> None:
+def test_workers_have_their_threads_and_the_caller_keeps_its_own(cpu_threads, two_cores) -> None:
     seen: list[tuple[str, int]] = []
 
     def note(part: np.ndarray) -> np.ndarray:
         seen.append((threading.current_thread().name, torch.get_num_threads()))
         return part
 
-    workers = splitting.Workers(splitting.Split(2, 1))
+    workers = cpu_threads.WorkerPool(cpu_threads.ThreadLayout(2, 1))
     workers.run(note, np.array_split(BATCH, 6))
     assert len(seen) == 6
     assert {threads for _, threads in seen} == {1}
@@ -135,11 +135,11 @@ def test_workers_have_their_threads_and_the_caller_keeps_its_own(splitting, two_
     assert not any(thread.name.startswith("encoder") for thread in threading.enumerate())
 
 
-def test_what_a_part_raises_comes_out_and_the_workers_go_on(new_work) -> None:
+def test_what_a_part_raises_comes_out_and_the_workers_go_on(new_tuner) -> None:
     def full(part: np.ndarray) -> np.ndarray:
         raise MemoryError("too large")
 
-    work = new_work()
+    work = new_tuner()
     for _ in range(3):
         with pytest.raises(MemoryError, match="too large"):
             work.run(full, BATCH)
@@ -147,9 +147,9 @@ def test_what_a_part_raises_comes_out_and_the_workers_go_on(new_work) -> None:
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, [(1, 1)]), (2, [(2, 1), (1, 2)])])
-def test_what_is_tried(splitting, cores: int, expected: list[tuple[int, int]]) -> None:
-    assert splitting.candidates(cores) == expected
-    assert all(w * t <= 64 for w, t in splitting.candidates(64))
+def test_candidate_layouts(cpu_threads, cores: int, expected: list[tuple[int, int]]) -> None:
+    assert cpu_threads.candidate_layouts(cores) == expected
+    assert all(w * t <= 64 for w, t in cpu_threads.candidate_layouts(64))
 
 
 # Precision
@@ -158,7 +158,7 @@ def test_what_is_tried(splitting, cores: int, expected: list[tuple[int, int]]) -
 def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatch) -> None:
     precision, cpu = module("devices"), torch.device("cpu")
     monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: False)
-    precision.remember_precision()
+    precision.measure_precision()
     assert precision.choose_precision("auto", cpu) == "fp32"
     assert precision.choose_precision("bf16", cpu) == "bf16"
     assert not (settings().cache / precision.PRECISION_NAME).exists()
@@ -166,9 +166,9 @@ def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatc
     assert precision.choose_precision("auto", cpu) == "bf16"
     for half, chosen in ((0.5, "bf16"), (2.0, "fp32")):
         seconds = {torch.float32: 1.0, torch.bfloat16: half}
-        monkeypatch.setattr(precision, "_product_seconds", seconds.__getitem__)
+        monkeypatch.setattr(precision, "_matmul_seconds", seconds.__getitem__)
         (settings().cache / precision.PRECISION_NAME).unlink(missing_ok=True)
-        precision.remember_precision()
+        precision.measure_precision()
         assert precision.choose_precision("auto", cpu) == chosen
         assert precision.choose_precision("fp32", cpu) == "fp32"
 
@@ -176,7 +176,7 @@ def test_auto_is_bf16_where_the_hardware_has_it_and_it_was_not_slower(monkeypatc
 def test_measuring_measures(monkeypatch) -> None:
     precision = module("devices")
     monkeypatch.setattr(precision, "multiplies_in_bf16", lambda device: True)
-    precision.remember_precision()
+    precision.measure_precision()
     said = json.loads((settings().cache / precision.PRECISION_NAME).read_text())
     assert set(said.values()) <= {"fp32", "bf16"}
     assert len(said) == 1

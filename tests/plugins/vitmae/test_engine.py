@@ -41,7 +41,7 @@ class HostStream:
     def wait(self) -> None:
         pass
 
-    def recorded(self, work: Callable[[], object]) -> Callable[[], object]:
+    def record(self, work: Callable[[], object]) -> Callable[[], object]:
         return work
 
 

@@ -45,7 +45,7 @@ class HostStream:
     def wait(self) -> None:
         pass
 
-    def recorded(self, work: Work) -> Work:
+    def record(self, work: Work) -> Work:
         for _ in range(3):
             self.launch(work)
         self.wait()
@@ -205,7 +205,7 @@ def test_what_was_recorded_takes_the_place_of_the_network(lanes) -> None:
             setattr(self, "bytes" if dtype == torch.uint8 else "out", tensor)
             return tensor
 
-        def recorded(self, work: Work) -> Work:
+        def record(self, work: Work) -> Work:
             work()
             return lambda: self.out.copy_(forward(self.bytes))
 
@@ -368,4 +368,4 @@ def test_rows_of_another_shape_say_so_and_harm_nothing(lanes) -> None:
     [(197, 768, 128), (197, 1024, 128), (257, 1280, 64), (197, 384, 256), (65, 192, 1024), (10**6, 10**6, 1)],
 )
 def test_a_part_fills_the_device_whatever_the_model(lanes, tokens: int, width: int, part: int) -> None:
-    assert lanes.part_for(tokens, width) == part
+    assert lanes.rows_per_part(tokens, width) == part

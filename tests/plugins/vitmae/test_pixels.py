@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.vitmae.networks import levels_of, pixel_values, views_of
+from plugins.vitmae.networks import normalization_table, pixel_values, split_views
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor, fused, fusing
 
 PROCESSOR = ViTImageProcessor(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))
@@ -21,7 +21,7 @@ def test_every_byte_is_the_processor_s_number(device: str, dtype: torch.dtype) -
     expected = torch.from_numpy(
         np.stack([PROCESSOR.rescale_and_normalize(image.transpose(2, 0, 1)) for image in BATCH])
     )
-    levels = levels_of(PROCESSOR).to(device, dtype)
+    levels = normalization_table(PROCESSOR).to(device, dtype)
     with fusing():
         found = pixel_values(torch.from_numpy(BATCH).to(device), levels)
     assert found.device.type == device
@@ -30,23 +30,23 @@ def test_every_byte_is_the_processor_s_number(device: str, dtype: torch.dtype) -
 
 
 def test_crops_are_looked_up_as_whole_photos_are(device: str) -> None:
-    levels = levels_of(PROCESSOR).to(device)
+    levels = normalization_table(PROCESSOR).to(device)
     whole = torch.from_numpy(BATCH).to(device)
     crops = torch.stack(
         [whole, whole.flip(0), whole.flip(1)], dim=1
     )  # (N, 3, H, W, 3): not contiguous one by one
     for found, expected in zip(
-        views_of(crops, levels, "five"), (whole, whole.flip(0), whole.flip(1)), strict=True
+        split_views(crops, levels, "five"), (whole, whole.flip(0), whole.flip(1)), strict=True
     ):
         assert torch.equal(found, pixel_values(expected, levels))
-    plain, mirrored = views_of(whole, levels, "flip")
+    plain, mirrored = split_views(whole, levels, "flip")
     assert torch.equal(mirrored, plain.flip(3))
 
 
 def test_compiled_it_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "devices", ("cpu",))
     monkeypatch.setattr(fused, "how", {"backend": "aot_eager"})
-    batch, levels = torch.from_numpy(BATCH), levels_of(PROCESSOR).to(torch.bfloat16)
+    batch, levels = torch.from_numpy(BATCH), normalization_table(PROCESSOR).to(torch.bfloat16)
     compiled = fused(pixel_values.function)
     with torch.inference_mode(), fusing():
         found, expected = compiled(batch, levels), pixel_values.function(batch, levels)

@@ -1,4 +1,4 @@
-"""A stream of a CUDA device: its graph repeats what was recorded, and where there can be none, it goes on.
+"""A stream of a CUDA device: its graph repeats what was record, and where there can be none, it goes on.
 
 On a CPU a few lines stand in for torch's part, as torch's own source has it, so that the same tests run.
 """
@@ -94,7 +94,7 @@ def test_what_was_recorded_is_repeated(stream, caplog) -> None:
 
     stream.launch(work)
     stream.wait()
-    again = stream.recorded(work)
+    again = stream.record(work)
     assert again is not work
     assert caplog.records == []
     if out.device.type == "cuda":  # the stand-in repeats nothing
@@ -133,7 +133,7 @@ def test_what_cannot_be_recorded_is_done_as_before_and_told_once(stream, caplog)
     stream.launch(work)
     stream.wait()
     for _ in range(2):
-        assert stream.recorded(work) is work
+        assert stream.record(work) is work
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "\n" not in caplog.text.rstrip()
     stream.launch(lambda: out.fill_(5.0))
@@ -146,7 +146,7 @@ def test_what_cannot_be_recorded_is_done_as_before_and_told_once(stream, caplog)
     def fine() -> None:
         out.add_(1)
 
-    assert stream.recorded(fine) is fine, "what cannot be done is not tried again"
+    assert stream.record(fine) is fine, "what cannot be done is not tried again"
 
 
 @pytest.mark.parametrize("when", ["warming up", "capturing"])
@@ -164,7 +164,7 @@ def test_memory_that_is_short_while_recording_is_told_as_that(stream, when: str,
     for _ in range(2):
         calls = 0
         with pytest.raises(torch.OutOfMemoryError):
-            stream.recorded(work)
+            stream.record(work)
         torch.cuda.empty_cache()
     assert caplog.records == []
     stream.launch(lambda: out.fill_(5.0))
@@ -174,4 +174,4 @@ def test_memory_that_is_short_while_recording_is_told_as_that(stream, when: str,
     def fine() -> None:
         out.add_(1)
 
-    assert stream.recorded(fine) is not fine, "the next one can be"
+    assert stream.record(fine) is not fine, "the next one can be"

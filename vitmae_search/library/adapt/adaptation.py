@@ -27,7 +27,7 @@ from vitmae_search.evaluation import (
     instance_recall,
     instance_views,
 )
-from vitmae_search.indexing.progress import Cancelled, ProgressTeller
+from vitmae_search.indexing.progress import Cancelled, ProgressReporter, raise_if_cancelled
 from vitmae_search.library.adapt.fit import AdaptOptions, Fitting, set_aside
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.library.spaces import ResolvedSelection
@@ -86,7 +86,7 @@ class Adaptation:
     folder: str
     features: ResolvedSelection
     options: AdaptOptions
-    teller: ProgressTeller
+    reporter: ProgressReporter
     stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None
     device: str = "auto"
     batch_size: int = 32
@@ -108,18 +108,18 @@ class Adaptation:
                 report = replace(report, **keep(projection))  # type: ignore[arg-type]
         except Cancelled:
             report = replace(empty, interrupted=True)
-        self.teller.tell("done", report.photos, report.photos, failed=report.failed)
-        return replace(report, seconds=self.teller.seconds)
+        self.reporter.report("done", report.photos, report.photos, failed=report.failed)
+        return replace(report, seconds=self.reporter.seconds)
 
     def _learned(self, empty: AdaptReport) -> tuple[AdaptReport, Projection]:
-        self.teller.tell("scanning", 0)
+        self.reporter.report("scanning", 0)
         chosen = draw_photos(self.folder, self.options)
         with _workplace(self._key(chosen)) as place:
             held, sample = self._encode(place, *chosen)
             projection = self._fit(sample, held.digests)
-            self.teller.tell("finishing", len(held.views))
+            self.reporter.report("finishing", len(held.views))
             before, after = _measured(held, self.features.projection), _measured(held, projection)
-            self._stop_if_asked()
+            raise_if_cancelled(self.cancelled)
         difference = figure(after.hits - before.hits)
         failures = (*held.failures, *sample.failures)
         return (
@@ -187,8 +187,8 @@ class Adaptation:
         share: float = 1.0,
     ) -> ViewFeatures:
         def done(count: int, failed: int) -> None:
-            self._stop_if_asked()
-            self.teller.tell("encoding", before + count, total, failed=failed)
+            raise_if_cancelled(self.cancelled)
+            self.reporter.report("encoding", before + count, total, failed=failed)
 
         return encode_views(
             files,
@@ -206,8 +206,8 @@ class Adaptation:
         judges = (*held_out, *sample.digests[: set_aside(len(sample.views))])
 
         def on_pass(done: int, total: int) -> None:
-            self._stop_if_asked()
-            self.teller.tell("training", done, total)
+            raise_if_cancelled(self.cancelled)
+            self.reporter.report("training", done, total)
 
         made = Fitting(
             sample.views, self.options, self.stored(judges), self.device, self._left(0.95), on_pass
@@ -227,11 +227,7 @@ class Adaptation:
         """Seconds of this share of the person's minutes that are left; hardly any when they are over."""
         if self.options.minutes is None:
             return None
-        return max(_NO_TIME, 60 * self.options.minutes * share - self.teller.seconds)
-
-    def _stop_if_asked(self) -> None:
-        if self.cancelled():
-            raise Cancelled
+        return max(_NO_TIME, 60 * self.options.minutes * share - self.reporter.seconds)
 
     def _key(self, chosen: Sequence[Sequence[Stamp]]) -> str:
         told = f"{_REVISION} {self.features.fingerprint} {self.options.views} {self.options.seed}\n"

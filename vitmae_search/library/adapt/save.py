@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, StorageError, display_path
-from vitmae_search.indexing.progress import ProgressTeller, record_in_run, recorded
+from vitmae_search.indexing.progress import ProgressReporter, progress_writer, record_job
 from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport
 from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.embedders import EmbedderSelection
@@ -51,7 +51,7 @@ class AdaptJob:
             self.folder,
             self.spaces.resolve(self.selection, catalog),
             self.options,
-            ProgressTeller(self.on_progress, record),
+            ProgressReporter(self.on_progress, record),
             stored=stored,
             device=self.device,
             batch_size=self.batch_size,
@@ -99,10 +99,10 @@ def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, r
             return {"space": made.space_id}
 
         stored = partial(stored_features, catalog, space)
-        return job.run(catalog, keep, record_in_run(catalog, run_key), stored)
+        return job.run(catalog, keep, progress_writer(catalog, run_key), stored)
 
     arguments = {"folder": job.folder, "options": asdict(job.options)}
-    return recorded(catalog, run_key, "adapt", arguments, run)
+    return record_job(catalog, run_key, "adapt", arguments, run)
 
 
 def stored_features(

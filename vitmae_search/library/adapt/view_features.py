@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
-from vitmae_search.library.encode_folder import Method
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
+from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
 
 MakeViews = Callable[[Image.Image, str], Iterable[Image.Image]]
@@ -109,36 +113,51 @@ def encode_views(
     store: ViewStore,
     *,
     shrink_to: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = DEFAULT_BATCH_SIZE,
     known: Iterable[str] = (),
     on_done: Callable[[int, int], None] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> ViewFeatures:
     """Encode the views of those of `files` that `store` does not have yet, each read once.
 
-    A file that cannot be used is a failure, and one with a content of `known` digests, or of an earlier file,
-    a copy. `on_done` is called with the files done and those that failed; what it raises leaves the store
-    good for another call, and `enough` ends early. Raises what the plugin raises for every picture.
+    A file that cannot be used is a failure; one with the content of an earlier file is a copy.
+
+    Args:
+        files: All files, of which the store has the first ones.
+        embedder: Encodes the views.
+        make_views: Makes the views of a photo; called in worker threads.
+        store: Receives the features. It can be used for another call whatever this one raises.
+        shrink_to: As for `photos.decode`.
+        batch_size: Views in a batch.
+        known: Digests of further photos, whose copies are left out.
+        on_done: Called after each file with the files done and those that failed.
+        enough: Called after each file; true ends early.
+
+    Raises:
+        VitmaeSearchError: The embedder fails for every image.
     """
-    method = Method.of_embedder(embedder.info.name, embedder)
-    writer = _Writer(store, method, batch_size, {*known, *(name for name, _ in store.outcomes if name)})
     reader = _Reader(embedder, make_views, shrink_to)
-    workers = default_workers()
     first = len(store.outcomes)
     paths = (stamp.path for stamp in files[first:])
-    for number, read in enumerate(prefetch(paths, reader, workers=workers, ahead=2 * workers), first + 1):
-        writer.add(read)
-        if on_done is not None:
-            on_done(number, writer.failed)
-        if enough():
-            break
-    writer.flush()
+    workers = default_workers()
+    reads = prefetch(paths, reader, workers=workers, ahead=2 * workers)
+    seen = {*known, *(digest for digest, _ in store.outcomes if digest)}
+    batcher = Batcher[_PhotoViews](embedder.prepare, embedder.embed, batch_size, max_wait=math.inf)
+    with closing(batcher), closing(reads):
+        writer = _Writer(store, batcher, seen)
+        for number, read in enumerate(reads, first + 1):
+            writer.add(read)
+            if on_done is not None:
+                on_done(number, writer.failed)
+            if enough():
+                break
+        writer.flush()
     return store.gathered(files)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """The prepared views of a file, or why there are none."""
+class _ReadPhoto:
+    """The prepared views of a file, or the error for which there are none."""
 
     digest: str
     prepared: list[NDArray[Any]]
@@ -146,61 +165,75 @@ class _Read:
 
 
 class _Reader:
-    """The work for one file; called by many threads."""
+    """Reads one file and prepares its views; called by many threads."""
 
     def __init__(self, embedder: GuardedEmbedder, make_views: MakeViews, shrink_to: int | None) -> None:
         self._prepare, self._make_views, self._shrink_to = embedder.prepare, make_views, shrink_to
 
-    def __call__(self, path: str) -> _Read:
+    def __call__(self, path: str) -> _ReadPhoto:
         try:
-            data = read_photo(path)
-            name = digest(data)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            # No larger than a view needs: formats other than JPEG come out at full size.
-            factor = min(image.size) // (2 * self._shrink_to) if self._shrink_to else 1
-            small = image.reduce(factor) if factor > 1 else image
-            return _Read(name, [self._prepare(view) for view in self._make_views(small, name)])
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                name = digest(data)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                small = reduce_for_views(image, self._shrink_to)
+                return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
         except PhotoError as error:
-            return _Read("", [], error.reason)
+            return _ReadPhoto("", [], error.reason)
         except PluginError as error:
-            return _Read("", [], str(error))
-        except MemoryError:
-            return _Read("", [], PhotoTooLarge(path, "too large for this machine's memory").reason)
+            return _ReadPhoto("", [], str(error))
+
+
+@dataclass(slots=True, eq=False)
+class _PhotoViews:
+    """A photo whose views are being embedded. `missing` counts those that are still to come."""
+
+    digest: str
+    outcome: str
+    missing: int = 0
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class _Writer:
-    """Embeds what was read, several photos together, and appends it to the store."""
+    """Embeds the views of photos, and appends the photos to the store in their order."""
 
-    def __init__(self, store: ViewStore, method: Method, batch_size: int, seen: set[str]) -> None:
-        self._store, self._method, self._batch_size = store, method, batch_size
-        self._seen = seen
-        self._waiting: list[tuple[_Outcome, list[NDArray[Any]]]] = []
+    def __init__(self, store: ViewStore, batcher: Batcher[_PhotoViews], seen: set[str]) -> None:
+        self._store, self._batcher, self._seen = store, batcher, seen
+        self._waiting: deque[_PhotoViews] = deque()
         self.failed = sum(outcome not in (USED, COPY) for _, outcome in store.outcomes)
 
-    def add(self, read: _Read) -> None:
+    def add(self, read: _ReadPhoto) -> None:
         self.failed += bool(read.error)
         copy = read.digest in self._seen
         self._seen |= {read.digest} - {""}
-        outcome = read.error or (COPY if copy else USED)
-        self._waiting.append(((read.digest, outcome), read.prepared if outcome == USED else []))
-        if sum(len(prepared) for _, prepared in self._waiting) >= self._batch_size:
-            self.flush()
+        photo = _PhotoViews(read.digest, read.error or (COPY if copy else USED))
+        self._waiting.append(photo)
+        if photo.outcome != USED:
+            return
+        photo.missing = len(read.prepared)
+        for pixels in read.prepared:
+            self._batcher.add(photo, pixels)
+            if self._batcher.due:
+                self._write(self._batcher.advance())
 
     def flush(self) -> None:
-        pictures = [picture for _, prepared in self._waiting for picture in prepared]
-        embedded = [
-            one
-            for start in range(0, len(pictures), self._batch_size)
-            for one in self._method.embed(pictures[start : start + self._batch_size])
-        ]
-        outcomes: list[_Outcome] = []
-        rows: list[NDArray[np.float32]] = []
-        for outcome, prepared in self._waiting:
-            own, embedded = embedded[: len(prepared)], embedded[len(prepared) :]
-            error = next((one for one in own if isinstance(one, VitmaeSearchError)), None)
-            if error is None:
-                rows += [one for one in own if not isinstance(one, VitmaeSearchError)]
-            self.failed += error is not None
-            outcomes.append(outcome if error is None else (outcome[0], str(error)))
-        self._store.append(outcomes, np.array(rows, np.float16))
-        self._waiting = []
+        while self._batcher.waiting:
+            self._write(self._batcher.advance())
+        self._write([])
+
+    def _write(self, batch: Iterable[tuple[_PhotoViews, Outcome | None]]) -> None:
+        """Take a batch's vectors, and append the photos that are complete."""
+        for photo, vector in batch:
+            photo.missing -= 1
+            if isinstance(vector, VitmaeSearchError):
+                self.failed += photo.outcome == USED
+                photo.outcome = str(vector)
+            elif vector is not None:
+                photo.vectors.append(vector)
+        complete = []
+        while self._waiting and not self._waiting[0].missing:
+            complete.append(self._waiting.popleft())
+        if complete:
+            rows = [vector for photo in complete if photo.outcome == USED for vector in photo.vectors]
+            outcomes = [(photo.digest, photo.outcome) for photo in complete]
+            self._store.append(outcomes, np.array(rows, np.float16))

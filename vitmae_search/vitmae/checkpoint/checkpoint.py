@@ -104,10 +104,7 @@ def _check_timm_pooling(values: Mapping[str, Any], state: Mapping[str, Tensor], 
 def _infer_config(
     state: Mapping[str, Tensor], layout: Layout, arguments: Mapping[str, Any], path: Path
 ) -> ViTMAEConfig:
-    """The configuration that weights alone imply. `arguments` are the authors' training options.
-
-    A classifier's number of labels and pooling go to `extra`, where those of a config.json are too.
-    """
+    """The configuration that weights alone imply. `arguments` are the authors' training options."""
     where = display_path(path)
     try:
         fields = {**_infer_encoder(state), **_infer_decoder(state)}
@@ -124,7 +121,7 @@ def _infer_config(
             f"{where} has no config.json beside it, and its weights do not tell how many attention heads it "
             f'has; put one there that holds this, with a number for each "?": {needed}'
         )
-    return ViTMAEConfig(**fields, extra=_infer_classifier(state))
+    return ViTMAEConfig(**fields, **_infer_classifier(state))
 
 
 def _infer_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -159,7 +156,7 @@ def _infer_decoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _infer_classifier(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields of `ViTConfig` that the head implies; none without a head."""
+    """The fields that a classifier implies; none without one."""
     weight = state.get(f"{CLASSIFIER}.weight")
     if weight is None or weight.ndim != 2:
         return {}

@@ -100,7 +100,7 @@ _STEMS = {
 }
 _IN_LAYER = re.compile(rf"({'|'.join(map(re.escape, _STACKS))})\.(\d+)\.(.+)")
 _FUSED_QKV = re.compile(r"(.+)\.attn\.qkv\.(weight|bias)")
-_OTHER_TOKENS = ("reg_token", "dist_token", "norm_pre.", "attn_pool.", "pre_logits.", "head_dist.")
+_OTHER_PARTS = ("reg_token", "dist_token", "norm_pre.", "attn_pool.", "pre_logits.", "head_dist.")
 """Parts of timm's other vision transformers that change what the encoder or the head computes."""
 _PROBE_EPS = 1e-6
 """The epsilon of the authors' batch norm before the head of a linear probe; no file says it."""
@@ -126,7 +126,7 @@ def to_hub_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Layout
         state = {key.removeprefix("module."): value for key, value in state.items()}
     layout = detect_layout(state)
     if layout is Layout.AUTHORS:
-        other = sorted(key for key in state if key.startswith(_OTHER_TOKENS))
+        other = sorted(key for key in state if key.startswith(_OTHER_PARTS))
         if other:
             raise CheckpointError(f"the weights have {other[0]}, a part that a plain ViT does not have")
         state = _fold_probe(_split_qkv(state))
