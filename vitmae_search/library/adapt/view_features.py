@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
+from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
 
 MakeViews = Callable[[Image.Image, str], Iterable[Image.Image]]
@@ -171,19 +172,16 @@ class _Reader:
 
     def __call__(self, path: str) -> _ReadPhoto:
         try:
-            data = read_photo(path)
-            name = digest(data)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            # No larger than a view needs: formats other than JPEG come out at full size.
-            factor = min(image.size) // (2 * self._shrink_to) if self._shrink_to else 1
-            small = image.reduce(factor) if factor > 1 else image
-            return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                name = digest(data)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                small = reduce_for_views(image, self._shrink_to)
+                return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
         except PhotoError as error:
             return _ReadPhoto("", [], error.reason)
         except PluginError as error:
             return _ReadPhoto("", [], str(error))
-        except MemoryError:
-            return _ReadPhoto("", [], PhotoTooLarge(path, "too large for this machine's memory").reason)
 
 
 @dataclass(slots=True, eq=False)
