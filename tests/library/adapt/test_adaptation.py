@@ -231,7 +231,7 @@ def test_a_stopped_run_changes_nothing_and_the_next_one_goes_on(
     assert stopped.interrupted
     assert not stopped.kept
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     first = len(reads) - read
     assert first < 100
     finished = library.adapt(pieces, SMALL)
@@ -251,7 +251,7 @@ def test_ctrl_c_in_the_middle_leaves_the_library_as_it_was(library: Library, pie
     with pytest.raises(KeyboardInterrupt):
         library.adapt(pieces, replace(SMALL, method="head"), on_progress=interrupt)
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     assert library.adapt(pieces, SMALL).kept  # and nothing is locked
 
 
@@ -277,7 +277,7 @@ def test_a_second_writer_is_refused(library: Library, pieces: Path) -> None:
 def test_the_run_is_told_of(library: Library, pieces: Path) -> None:
     seen: list[IndexProgress] = []
     library.adapt(pieces, replace(SMALL, method="head", epochs=2), on_progress=seen.append, run_key="mine")
-    run = library.run("mine")
+    run = library.job("mine")
     assert run is not None
     assert (run.kind, run.state, run.progress["phase"]) == ("adapt", "done", "done")
     assert run.report is not None
@@ -355,7 +355,7 @@ def test_what_cannot_be_done_is_said(
         pytest.raises(SpaceError, match="nothing is indexed with this model"),
     ):
         other.adapt(pieces, SMALL)
-    assert library.runs()[0].state == "failed"
+    assert library.jobs()[0].state == "failed"
 
 
 @pytest.mark.parametrize(
