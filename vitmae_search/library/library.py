@@ -371,9 +371,9 @@ class Library:
             DeviceError: The device is not there, was lost, or lacks memory.
         """
         from vitmae_search.library.adapt.fit import AdaptOptions
-        from vitmae_search.library.adapt.save import AdaptJob, adapt_library, adapt_to_file
+        from vitmae_search.library.adapt.save import AdaptRequest, adapt_library, adapt_to_file
 
-        job = AdaptJob(
+        request = AdaptRequest(
             _absolute(folder),
             options or AdaptOptions(),
             self._selection,
@@ -385,10 +385,10 @@ class Library:
         )
         if output is not None:
             file = Path(os.path.expanduser(output)).absolute()
-            return adapt_to_file(job, self._catalog_or_none(), file)
+            return adapt_to_file(request, self._catalog_or_none(), file)
         self._catalog()
         with CatalogWriter.open_writer(self.folder) as catalog:
-            return adapt_library(job, catalog, self._vectors, run_key or uuid.uuid4().hex)
+            return adapt_library(request, catalog, self._vectors, run_key or uuid.uuid4().hex)
 
     # Search
 

@@ -307,7 +307,7 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
     seen: list[IndexProgress] = []
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
     report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
     assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
     assert 20 < report.photos < 40
@@ -323,7 +323,7 @@ def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
     with monkeypatch.context() as patched:
         clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
         patched.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-        patched.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+        patched.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
         stopped = library.adapt(
             folder,
             replace(SMALL, held_out=40, photos=160, minutes=1),
