@@ -18,10 +18,9 @@ _WORKER_BYTES = 1 << 30
 
 def default_workers() -> int:
     """Return one worker for each core that this process may use, as far as the machine's memory goes."""
-    import psutil  # here, because a machine that only trains need not have it
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fitting = int(psutil.virtual_memory().total) // _WORKER_BYTES
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes; POSIX
+    fitting = memory // _WORKER_BYTES
     return max(1, min(_MAX_WORKERS, cores, fitting))
 
 
