@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TO_DO = {
     "plugins/vitmae",
-    "vitmae_search/catalog",
     "vitmae_search/indexing",
     "vitmae_search/library",
     "vitmae_search/photos",

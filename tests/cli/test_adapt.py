@@ -84,7 +84,7 @@ def test_ctrl_c_ends_with_130_and_changes_nothing(library: Path, pieces: Path) -
     assert json.loads(out)["interrupted"]
     with Library.open(library) as opened:
         assert len(opened.spaces()) == 1
-        assert opened.runs()[0].state == "cancelled"
+        assert opened.jobs()[0].state == "cancelled"
 
 
 def test_errors_are_one_line_and_usage_is_exit_code_2(

@@ -231,7 +231,7 @@ def test_a_stopped_run_changes_nothing_and_the_next_one_goes_on(
     assert stopped.interrupted
     assert not stopped.kept
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     first = len(reads) - read
     assert first < 100
     finished = library.adapt(pieces, SMALL)
@@ -251,7 +251,7 @@ def test_ctrl_c_in_the_middle_leaves_the_library_as_it_was(library: Library, pie
     with pytest.raises(KeyboardInterrupt):
         library.adapt(pieces, replace(SMALL, method="head"), on_progress=interrupt)
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     assert library.adapt(pieces, SMALL).kept  # and nothing is locked
 
 
@@ -277,7 +277,7 @@ def test_a_second_writer_is_refused(library: Library, pieces: Path) -> None:
 def test_the_run_is_told_of(library: Library, pieces: Path) -> None:
     seen: list[IndexProgress] = []
     library.adapt(pieces, replace(SMALL, method="head", epochs=2), on_progress=seen.append, run_key="mine")
-    run = library.run("mine")
+    run = library.job("mine")
     assert run is not None
     assert (run.kind, run.state, run.progress["phase"]) == ("adapt", "done", "done")
     assert run.report is not None
@@ -307,7 +307,7 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
     seen: list[IndexProgress] = []
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
     report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
     assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
     assert 20 < report.photos < 40
@@ -323,7 +323,7 @@ def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
     with monkeypatch.context() as patched:
         clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
         patched.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-        patched.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+        patched.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
         stopped = library.adapt(
             folder,
             replace(SMALL, held_out=40, photos=160, minutes=1),
@@ -355,7 +355,7 @@ def test_what_cannot_be_done_is_said(
         pytest.raises(SpaceError, match="nothing is indexed with this model"),
     ):
         other.adapt(pieces, SMALL)
-    assert library.runs()[0].state == "failed"
+    assert library.jobs()[0].state == "failed"
 
 
 @pytest.mark.parametrize(
