@@ -15,11 +15,12 @@ COPY vitmae_search vitmae_search
 RUN python -m build --wheel --no-isolation --outdir /wheels
 
 FROM python:3.12-slim
-# For a GPU, name the index of torch for its CUDA version, such as https://download.pytorch.org/whl/cu128
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The package index to take torch from: pytorch.org names one for CPUs and one for each version of CUDA.
+# Empty takes pip's own, which has the build with CUDA.
+ARG TORCH_INDEX=
 COPY constraints.txt /tmp/
-# torch comes first, from its own index: an open range would fetch the build with all CUDA packages.
-RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" "$(grep '^torch==' /tmp/constraints.txt)"
+# torch comes first, in the pinned version.
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/constraints.txt)"
 COPY --from=build /wheels /tmp/wheels
 RUN pip install --no-cache-dir -c /tmp/constraints.txt /tmp/wheels/*.whl && rm -r /tmp/wheels
 

@@ -78,7 +78,7 @@ def main() -> None:
         return
     from benchmarks.train_verdict import judge
 
-    if not judge(chosen, out_of_time):
+    if not judge(chosen, link_photos(chosen), out_of_time):
         sys.exit(_stopped("stopped before all was evaluated"))
 
 

@@ -19,11 +19,12 @@ FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
 JUDGED = ("P@10", "20-NN")
 
 
-def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
+def judge(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bool]) -> bool:
     """Fit a projection, evaluate this and the bundled model, and print the comparison.
 
     Args:
         chosen: the options of the command line.
+        photos: the folder of both sets' training images, to fit the projection on.
         out_of_time: whether to stop.
 
     Returns:
@@ -33,7 +34,7 @@ def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
     if not (output / "adapted.json").exists():
         if out_of_time():
             return False
-        adapt(chosen)
+        adapt(chosen, photos)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, folder, words in _sets(chosen):
         for model in (os.fspath(output / "model"), DEFAULT):
@@ -51,20 +52,18 @@ def judge(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
     return True
 
 
-def adapt(chosen: argparse.Namespace) -> None:
-    """Fit the projection as for the bundled model; it is written only if it is better than none."""
+def adapt(chosen: argparse.Namespace, photos: Path) -> None:
+    """Fit the projection as for the bundled model; it is written only if it is better than none.
+
+    Args:
+        chosen: the options of the command line.
+        photos: the folder of both sets' training images.
+    """
     sizes = ("--photos", "6000", "--views", "6", "--held-out", "1000")
     projection = chosen.output / "model" / "projection.safetensors"
-    command = ("adapt", os.fspath(pictures(chosen)), "--model", os.fspath(chosen.output / "model"), *POOLING)
+    command = ("adapt", os.fspath(photos), "--model", os.fspath(chosen.output / "model"), *POOLING)
     method = ("--method", "discriminant", "--output", os.fspath(projection))
     _vitmae_search(chosen, (*command, *sizes, *method), chosen.output / "adapted.json")
-
-
-def pictures(chosen: argparse.Namespace) -> Path:
-    """The training images of both sets."""
-    from benchmarks.train_default import link_photos
-
-    return link_photos(chosen)
 
 
 def _sets(chosen: argparse.Namespace) -> list[tuple[str, str, tuple[str, ...]]]:

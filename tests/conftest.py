@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+# Nothing fails because a machine is slow.
+settings.register_profile("any-machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("any-machine")
 
 SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "coins.png", "moon.png")
 SKLEARN = ("china.jpg", "flower.jpg")
@@ -172,8 +177,8 @@ def pieces(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def drowned_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the plugin "drowned", whose features leave much to learn."""
-    folder = tmp_path_factory.mktemp("drowned")
-    shutil.copy(Path(__file__).with_name("drowned_plugin.py"), folder / "drowned.py")
+def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plugin "mean_dominated", whose features leave much to learn."""
+    folder = tmp_path_factory.mktemp("mean_dominated")
+    shutil.copy(Path(__file__).with_name("mean_dominated_plugin.py"), folder / "mean_dominated.py")
     return folder

@@ -1,29 +1,33 @@
-"""A plugin for tests: colours of a coarse grid, on a device that can be lost, or full.
+"""A plugin for tests, on a device that can fail or run out of memory.
 
-Beside it may lie a file `lost`, with the number of calls after which the device is lost, and a file `room`,
-with the most rows that its memory has room for; below 0 there is none for the model itself.
+Two files beside it control the device: `lost` has the number of calls after which it is lost, and `room` the
+largest batch that fits into its memory; below 0 not even the model does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vitmae_search.embedding import Classifier, Embedder, EmbedderPlugin, Options, PluginInfo
-from vitmae_search.errors import DeviceError
-from vitmae_search.records import Reconstruction
+from vitmae_search.embedding import (
+    Classifier,
+    DeviceError,
+    Embedder,
+    EmbedderPlugin,
+    Options,
+    PluginInfo,
+    Reconstruction,
+)
 
 HERE = Path(__file__).parent
 LOST = "the device was lost; what was done is kept, and the same command goes on with it"
 
 
-def _said(name: str, otherwise: int) -> int:
+def number_in_file(name: str, default: int) -> int:
     path = HERE / name
-    return int(path.read_text()) if path.exists() else otherwise
+    return int(path.read_text()) if path.exists() else default
 
 
 def prepare(image: Image.Image, /) -> np.ndarray:
@@ -31,7 +35,7 @@ def prepare(image: Image.Image, /) -> np.ndarray:
 
 
 class Device:
-    """One call: counted, and refused where the device is lost or has no room."""
+    """Counts calls, and fails where the device is lost or its memory too small."""
 
     def __init__(self) -> None:
         self.calls = self.offloads = 0
@@ -41,18 +45,17 @@ class Device:
 
     def compute(self, rows: int) -> None:
         self.calls += 1
-        if self.calls > _said("lost", 10**9):
+        if self.calls > number_in_file("lost", 10**9):
             raise DeviceError(LOST)
-        if rows > _said("room", 10**9):
+        if rows > number_in_file("room", 10**9):
             raise MemoryError(f"no room for {rows} rows")
 
 
 class Failing(Device, Embedder):
     model = "failing"
     dimension = 192
-    input_size: int | None = 8
-    identity: Mapping[str, Any] = {"side": 8}
-    provenance: Mapping[str, Any] = {}
+    input_size = 8
+    identity = {"side": 8}  # noqa: RUF012 - nobody changes it
     prepare = staticmethod(prepare)
 
     def embed(self, batch: np.ndarray) -> np.ndarray:
@@ -69,15 +72,11 @@ class Failing(Device, Embedder):
         error = np.zeros((2, 2), np.float32)
         return Reconstruction(panel, panel, panel, panel, mask, error, None, mask_ratio, "none")
 
-    def close(self) -> None:
-        pass
-
 
 class FailingClassifier(Device, Classifier):
     model = "failing"
-    input_size: int | None = 8
-    identity: Mapping[str, Any] = {"side": 8}
-    provenance: Mapping[str, Any] = {}
+    input_size = 8
+    identity = {"side": 8}  # noqa: RUF012 - nobody changes it
     prepare = staticmethod(prepare)
     labels = ("dark", "bright")
 
@@ -86,9 +85,6 @@ class FailingClassifier(Device, Classifier):
         bright = batch.reshape(len(batch), -1).mean(axis=1) / 255
         return np.ascontiguousarray(np.stack([1 - bright, bright], axis=1), np.float32)
 
-    def close(self) -> None:
-        pass
-
 
 class Plugin(EmbedderPlugin):
     info = PluginInfo(
@@ -96,7 +92,7 @@ class Plugin(EmbedderPlugin):
     )
 
     def open(self, options: Options, *, device: str, precision: str) -> Failing:
-        if _said("room", 1) < 0:
+        if number_in_file("room", 1) < 0:
             raise MemoryError("no room for the model")
         return Failing()
 

@@ -1,13 +1,12 @@
-"""A plugin for tests: colours of a coarse grid. It embeds five photos, and the others once a file `gate`
-lies beside it, so that a test catches an index run at work.
+"""A plugin for tests that stops until it is told to go on, so that a test can observe a running index.
+
+It embeds five photos, and the others once a file `gate` exists beside it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,35 +14,29 @@ from PIL import Image
 from vitmae_search.embedding import Embedder, EmbedderPlugin, Options, PluginInfo
 
 GATE = Path(__file__).with_name("gate")
-
-
-EACH = 20
+REPEAT = 20
 
 
 def prepare(image: Image.Image, /) -> np.ndarray:
-    """As large as a photo for a real model, so that batches are as small."""
+    """An 8×8 thumbnail, enlarged to the size that a real model's input has, so that batches are as small."""
     grid = np.asarray(image.convert("RGB").resize((8, 8)))
-    return grid.repeat(EACH, axis=0).repeat(EACH, axis=1)
+    return grid.repeat(REPEAT, axis=0).repeat(REPEAT, axis=1)
 
 
 class Gated(Embedder):
     model = "gated"
     dimension = 192
-    input_size: int | None = 8
-    identity: Mapping[str, Any] = {"side": 8}
-    provenance: Mapping[str, Any] = {}
+    input_size = 8
+    identity = {"side": 8}  # noqa: RUF012 - nobody changes it
     prepare = staticmethod(prepare)
-    seen = 0
+    embedded = 0
 
     def embed(self, batch: np.ndarray) -> np.ndarray:
-        self.seen += len(batch)
-        while self.seen > 5 and not GATE.exists():
+        self.embedded += len(batch)
+        while self.embedded > 5 and not GATE.exists():
             time.sleep(0.02)
-        rows = batch[:, ::EACH, ::EACH].reshape(len(batch), -1).astype(np.float32) + 1
+        rows = batch[:, ::REPEAT, ::REPEAT].reshape(len(batch), -1).astype(np.float32) + 1
         return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-    def close(self) -> None:
-        pass
 
 
 class Plugin(EmbedderPlugin):

@@ -1,10 +1,16 @@
-"""Imports run one way, and torch stays where it belongs. Read from the source, so nothing can hide."""
+"""Imports run one way, and torch stays where it belongs. Read from the source, so nothing can hide.
+
+A room is a folder or file directly in `vitmae_search`; all plugins together are one more. Imports inside
+functions count, and so do those for type checkers only.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
 LEAVES = {"errors", "records", "bundled", "atomic"}
-"""All may import these."""
+"""Rooms that every room may import."""
 
 ARROWS: dict[str, set[str]] = {
     "vitmae": {"hub"},
@@ -23,11 +29,11 @@ ARROWS: dict[str, set[str]] = {
     "vectors": set(),
     "indexing": {"photos", "catalog", "vectors", "embedding"},
     "search": {"photos", "catalog", "vectors", "embedding"},
-    "evaluation": {"photos", "catalog", "vectors", "embedding"},
+    "evaluation": {"photos"},
     "training": {"vitmae", "photos", "training_runs"},
     "library": {
         *("indexing", "search", "evaluation", "training"),
-        *("photos", "catalog", "vectors", "embedding", "settings", "training_runs", "measurement_cache"),
+        *("photos", "catalog", "vectors", "embedding", "settings", "measurement_cache"),
     },
     "web": {"library", "settings", "training_runs"},
     "cli": {"library", "settings", "web", "training"},
@@ -36,94 +42,122 @@ ARROWS: dict[str, set[str]] = {
     "hub": set(),
     "settings": set(),
     "errors": set(),
-    "records": {"errors"},
+    "records": set(),
     "atomic": set(),
     "bundled": set(),
     "__main__": {"cli"},
     "__init__": {"library"},
+    "plugins": {"embedding", "vitmae", "hub", "training_runs", "measurement_cache"},
 }
+"""What each room may import besides the leaves."""
 
 TORCH_ROOMS = {"vitmae", "training"}
 """Only these, and plugins, may name torch at all."""
 
 HEAVY = ("torch", "transformers", "faiss", "streamlit", "sqlalchemy")
 
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "_bundled" not in path.parts)
+PLUGIN_SOURCES = sorted((ROOT / "plugins").rglob("*.py"))
+OTHER_SOURCES = [ROOT / "app.py", *sorted((ROOT / "benchmarks").rglob("*.py"))]
+
+
+def module_name(path: Path) -> str:
+    """`vitmae_search.photos.scan` for that file, `vitmae_search.photos` for the folder's `__init__.py`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in (*SOURCES, *PLUGIN_SOURCES, *OTHER_SOURCES)}
+
 
 def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    inside = PACKAGE if PACKAGE in path.parents else ROOT
+    return path.relative_to(inside).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path) -> set[str]:
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports, those of this repository as keys of `MODULES`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            in_plugin = PACKAGE not in path.parents  # a plugin does not know its own full name
-            assert node.level == 0 or in_plugin, f"{path}: write imports in full, not relative"
-            found.add("" if node.level else node.module or "")
-            if node.module == "vitmae_search":
-                found |= {f"vitmae_search.{alias.name}" for alias in node.names}
+            found |= set(imports_from(path, node))
     return found
 
 
-def imported_rooms(path: Path) -> set[str]:
-    parts = [module.split(".") for module in imported_modules(path)]
-    return {part[1] for part in parts if part[0] == "vitmae_search" and len(part) > 1}
+def imports_from(path: Path, node: ast.ImportFrom) -> Iterator[str]:
+    # Only a plugin may write relative imports: it does not know its own full name.
+    assert node.level == 0 or room_of(path) == "plugins", f"{path}: write imports in full, not relative"
+    package = path.parents[node.level - 1] if node.level else None
+    source = ".".join(filter(None, [module_name(package) if package else "", node.module or ""]))
+    for alias in node.names:
+        yield f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source
 
 
-SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if "_bundled" not in p.parts)
-PLUGIN_SOURCES = sorted((ROOT / "plugins").rglob("*.py"))
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms of `vitmae_search` that a file imports, its own aside."""
+    parts = [module.split(".") for module in imports_of(path)]
+    rooms = {part[1] for part in parts if part[0] == "vitmae_search" and len(part) > 1}
+    return rooms - {room_of(path)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*SOURCES, *PLUGIN_SOURCES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_run_one_way(path: Path) -> None:
-    room = room_of(path)
-    allowed = ARROWS[room] | LEAVES | {room}
-    assert imported_rooms(path) <= allowed, f"{room} may import {sorted(allowed)}"
+    allowed = ARROWS[room_of(path)] | LEAVES
+    assert rooms_imported(path) <= allowed, f"{room_of(path)} may import {sorted(allowed)}"
+
+
+def test_every_room_is_drawn() -> None:
+    assert {room_of(path) for path in (*SOURCES, *PLUGIN_SOURCES)} == set(ARROWS)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_every_arrow_is_used(room: str) -> None:
+    files = [path for path in (*SOURCES, *PLUGIN_SOURCES) if room_of(path) == room]
+    used = set().union(*(rooms_imported(path) for path in files))
+    assert used - LEAVES == ARROWS[room]
+
+
+def test_no_cycle_between_rooms() -> None:
+    fail_at_cycle({room: ARROWS[room] | (set() if room in LEAVES else LEAVES) for room in ARROWS})
+
+
+def test_no_cycle_between_files() -> None:
+    fail_at_cycle({name: imports_of(path) & MODULES.keys() - {name} for name, path in MODULES.items()})
+
+
+def fail_at_cycle(graph: dict[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" is imported by ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_imports_plugins(path: Path) -> None:
-    assert not any(module.split(".")[0] == "plugins" for module in imported_modules(path))
+    assert not any(module.split(".")[0] == "plugins" for module in imports_of(path))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_torch_is_named_only_where_it_belongs(path: Path) -> None:
     if room_of(path) not in TORCH_ROOMS:
-        assert not any(module.split(".")[0] == "torch" for module in imported_modules(path))
-
-
-@pytest.mark.parametrize("path", PLUGIN_SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_plugins_use_the_contract_and_the_model_only(path: Path) -> None:
-    assert imported_rooms(path) <= {
-        "embedding",
-        "vitmae",
-        "hub",
-        "training_runs",
-        "measurement_cache",
-        *LEAVES,
-    }
-
-
-def test_every_room_is_drawn() -> None:
-    assert {room_of(path) for path in SOURCES} <= set(ARROWS)
+        assert not any(module.split(".")[0] == "torch" for module in imports_of(path))
 
 
 def test_only_one_file_talks_to_the_hub() -> None:
     users = [
-        p
-        for p in SOURCES + PLUGIN_SOURCES
-        if any(m.startswith("huggingface_hub") for m in imported_modules(p))
+        path
+        for path in SOURCES + PLUGIN_SOURCES
+        if any(module.startswith("huggingface_hub") for module in imports_of(path))
     ]
-    assert [str(p.relative_to(ROOT)) for p in users] == ["vitmae_search/hub.py"]
+    assert [str(path.relative_to(ROOT)) for path in users] == ["vitmae_search/hub.py"]
 
 
 def test_only_settings_reads_the_environment() -> None:
     readers = [
-        str(p.relative_to(ROOT))
-        for p in SOURCES
-        if any(word in p.read_text("utf-8") for word in ("os.environ", "os.getenv"))
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if any(word in path.read_text("utf-8") for word in ("os.environ", "os.getenv"))
     ]
     assert readers == ["vitmae_search/settings.py"]
 

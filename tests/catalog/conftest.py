@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import CatalogWriter, Derivation, Indexed
-from vitmae_search.records import Failure, PhotoMetadata, Space, Stamp
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, Indexed
+from vitmae_search.records import Failure, Photo, PhotoMetadata, Space, Stamp
 
 DIMENSION = 8
 
@@ -52,6 +52,9 @@ class Make:
             None if known else self.vector(word),
             photo_id,
         )
+
+    def photo_at(self, catalog: Catalog, path: str) -> Photo | None:
+        return next((photo for photo in catalog.photos(missing=None) if photo.path == path), None)
 
     def failure(self, path: str, reason: str = "truncated", *, size: int = 1, mtime_ns: int = 1) -> Failure:
         return Failure(path, reason, size, mtime_ns)

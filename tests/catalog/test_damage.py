@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vitmae_search.catalog import Catalog, CatalogWriter, writable_database
-from vitmae_search.catalog.database import outside_transactions
+from vitmae_search.catalog.database import autocommit_connection
 from vitmae_search.errors import LibraryDamaged, LibraryEmpty, StorageError, VitmaeSearchError
 
 DOORS = pytest.mark.parametrize("door", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"])
@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_even_be_looked_for(tmp_path, door):
 
 def test_a_full_disk_keeps_what_was_finished(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
     many = [make.item(f"/p/{n}.jpg", f"w{n}") for n in range(500)]
@@ -109,7 +109,7 @@ def test_a_full_disk_keeps_what_was_finished(writer, space, make):
     assert writer.count_photos() == 1
     assert writer.space(space).revision == 1
     assert writer.check() == []
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     writer.record_batch(space, many)  # the same writer goes on once there is room
     assert writer.count_photos() == 501
@@ -176,7 +176,7 @@ WRONGS = pytest.mark.parametrize(
 
 
 def make_wrong(writer, statement, values):
-    with outside_transactions(writer._database._writing) as connection:
+    with autocommit_connection(writer._database._write_engine) as connection:
         connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         connection.exec_driver_sql(statement, tuple(values))
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
@@ -225,7 +225,7 @@ def test_damaged_pages_are_beyond_repair(file):
 
 
 def test_check_finds_an_index_that_disagrees(file):
-    with CatalogWriter.open_writer(file.parent) as writer, writer._changing() as connection:
+    with CatalogWriter.open_writer(file.parent) as writer, writer._transaction() as connection:
         connection.exec_driver_sql("PRAGMA writable_schema = ON")
         connection.exec_driver_sql(
             "UPDATE sqlite_master SET sql = replace(sql, 'content_id, missing', 'missing, content_id') "

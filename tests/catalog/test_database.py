@@ -35,7 +35,7 @@ def file_hash(folder: Path) -> str:
 
 
 def journal(writer: CatalogWriter) -> str:
-    with database.outside_transactions(writer._database._writing) as raw:
+    with database.autocommit_connection(writer._database._write_engine) as raw:
         return raw.exec_driver_sql("PRAGMA journal_mode").scalar_one()
 
 
@@ -91,7 +91,7 @@ def test_a_reader_cannot_write(folder, writer):
     with (
         Catalog.open(folder) as reader,
         pytest.raises(StorageError, match="cannot be written"),
-        reader._database.reading() as raw,
+        reader._database.read_transaction() as raw,
     ):
         raw.exec_driver_sql("DELETE FROM photos")
 
@@ -113,7 +113,7 @@ def test_readers_read_during_a_transaction_and_from_many_threads(folder, writer,
             thread.start()
         for start in range(0, 100, 5):
             writer.record_batch(space, [make.item(f"/p/{n}.jpg", f"w{n}") for n in range(start, start + 5)])
-        with writer._changing() as raw:
+        with writer._transaction() as raw:
             raw.exec_driver_sql("DELETE FROM embeddings")
             assert reader.status().spaces[0].vectors == 100
             raw.exec_driver_sql("ROLLBACK")
@@ -177,7 +177,7 @@ def test_a_file_system_without_shared_memory_gets_a_rollback_journal(tmp_path):
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(
-            database.uri(file, "mode=rwc&vfs=unix-dotfile"), uri=True, isolation_level=None
+            database.sqlite_uri(file, "mode=rwc&vfs=unix-dotfile"), uri=True, isolation_level=None
         ),
         poolclass=NullPool,
     )
@@ -194,7 +194,7 @@ def test_a_network_drive_gets_a_rollback_journal(folder, make, monkeypatch):
         # Here a reader holds up the writer, so the walk must not stay one while batches are recorded.
         for number, _ in enumerate(writer.known_files("/p", space)):
             writer.record_batch(space, [make.item(f"/p/z{number}.jpg", f"z{number}")])
-        with Catalog.open(folder) as reader, writer._changing() as raw:
+        with Catalog.open(folder) as reader, writer._transaction() as raw:
             raw.exec_driver_sql("UPDATE spaces SET revision = 99")
             assert reader.space(space).revision == 31
     assert not (folder / "catalogue.sqlite3-wal").exists()
@@ -242,9 +242,9 @@ def test_immutable_only_where_nothing_is_pending(tmp_path, monkeypatch, beside, 
     file = tmp_path / "catalogue.sqlite3"
     for suffix, content in beside.items():
         (tmp_path / (file.name + suffix)).write_bytes(content)
-    assert database.read_options(file) == "mode=ro"
+    assert database.reader_options(file) == "mode=ro"
     monkeypatch.setattr(database.os, "access", lambda path, mode: False)
-    assert database.read_options(file) == expected
+    assert database.reader_options(file) == expected
 
 
 def test_immutable_reads_without_a_trace(folder, make, monkeypatch):
@@ -296,7 +296,7 @@ def other_user(tmp_path, shared_folder, make):
                 os.setuid(65534)
             os.read(go_out, 1)
             with Catalog.open(shared_folder) as reader:
-                options = database.read_options(shared_folder / "catalogue.sqlite3")
+                options = database.reader_options(shared_folder / "catalogue.sqlite3")
                 answer = f"{options}: {answer_of(reader)}"
         except BaseException as error:
             answer = repr(error)
@@ -347,7 +347,10 @@ def test_another_users_changes_are_seen_while_he_writes(shared_folder, other_use
 
 def test_a_reader_does_not_wait_for_ever(folder, writer, make, monkeypatch):
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
-    with Catalog.open(folder) as reader, database.outside_transactions(writer._database._writing) as raw:
+    with (
+        Catalog.open(folder) as reader,
+        database.autocommit_connection(writer._database._write_engine) as raw,
+    ):
         raw.exec_driver_sql("PRAGMA locking_mode = EXCLUSIVE")
         raw.exec_driver_sql("PRAGMA journal_mode = DELETE").all()
         raw.exec_driver_sql("BEGIN EXCLUSIVE")

@@ -130,7 +130,7 @@ def test_a_batch_without_the_projection_is_refused_whole(writer, make, filled):
     made = derive(writer, filled, Turn(1))
     with pytest.raises(SpaceError, match=f"Space {made.space_id} would fall behind"):
         writer.record_batch(filled, [make.item("/q/new.jpg", "new")])
-    assert writer.photo_at("/q/new.jpg") is None
+    assert make.photo_at(writer, "/q/new.jpg") is None
     assert_in_step(writer, made, Turn(1))
     # where no vector comes, none is needed
     writer.record_batch(filled, [make.item("/q/copy.jpg", "w3", known=True)], [make.failure("/q/bad.jpg")])
@@ -153,7 +153,7 @@ def test_what_is_no_vector_is_refused_whole(writer, make, filled, project):
     made = derive(writer, filled, Turn(1))
     with pytest.raises(SpaceError, match="The projection of space"):
         writer.record_batch(filled, [make.item("/q/new.jpg", "new")], (), {"digest-1": project})
-    assert writer.photo_at("/q/new.jpg") is None
+    assert make.photo_at(writer, "/q/new.jpg") is None
     assert_in_step(writer, made, Turn(1))
 
 
@@ -248,11 +248,11 @@ def test_a_failed_file_whose_content_another_model_embedded_stays(writer, make, 
     turn = Turn(1)
     derive(writer, filled, turn)
     writer.record_batch(filled, [], [make.failure("/p/3.jpg")], {turn.digest: turn})
-    assert writer.photo_at("/p/3.jpg") is None
+    assert make.photo_at(writer, "/p/3.jpg") is None
     other = make.space(writer, "other").space_id
     writer.record_batch(other, [make.item("/p/4.jpg", "w4")])
     writer.record_batch(filled, [], [make.failure("/p/4.jpg")], {turn.digest: turn})
-    assert writer.photo_at("/p/4.jpg") is not None
+    assert make.photo_at(writer, "/p/4.jpg") is not None
 
 
 class Histories(RuleBasedStateMachine):
@@ -288,7 +288,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9))
     def remove(self, which):
-        photo = self.writer.photo_at(f"/p/{which}.jpg")
+        photo = self.make.photo_at(self.writer, f"/p/{which}.jpg")
         if photo is not None:
             self.writer.remove_photos([photo.photo_id])
 
@@ -527,7 +527,7 @@ def test_recording_a_batch_counts_no_vectors(writer, make, filled):
     turn = Turn(1)
     derive(writer, filled, turn)
     said = []
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         event.listen(connection.engine, "before_cursor_execute", lambda *told: said.append(told[2].lower()))
     batch = [make.item("/p/new.jpg", "new"), make.item("/p/0.jpg", "other")]
     writer.record_batch(filled, batch, [make.failure("/p/3.jpg")], {turn.digest: turn})

@@ -84,7 +84,7 @@ class CatchingUp(RuleBasedStateMachine):
         space = next((n for n, words in self.vectors.items() if word in words), None)
         if space is None or path == to:
             return
-        row = self.writer.photo_at(path).photo_id
+        row = self.make.photo_at(self.writer, path).photo_id
         assert self.writer.record_batch(space, [self.make.item(to, word, known=True, photo_id=row)]) == ()
         del self.photos[path]
         self.photos[to] = word
@@ -92,7 +92,7 @@ class CatchingUp(RuleBasedStateMachine):
 
     @rule(paths=st.sets(PATHS, max_size=3))
     def remove(self, paths):
-        rows = [self.writer.photo_at(path) for path in paths]
+        rows = [self.make.photo_at(self.writer, path) for path in paths]
         self.writer.remove_photos([row.photo_id for row in rows if row is not None])
         for path in paths:
             self.photos.pop(path, None)
@@ -173,14 +173,14 @@ def test_what_it_gives_fits_an_index(writer, space, make):
 
 def test_vectors_are_stored_little_endian(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    with writer._database.reading() as connection:
+    with writer._database.read_transaction() as connection:
         blob = connection.exec_driver_sql("SELECT vector FROM embeddings").scalar_one()
     assert blob == make.vector("cat").astype("<f4").tobytes()
 
 
 def test_a_blob_of_another_length_is_damage(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("UPDATE embeddings SET vector = x'00'")
     with pytest.raises(LibraryDamaged, match="check"):
         list(writer.vector_source(space).added_since(0))

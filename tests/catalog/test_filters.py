@@ -142,7 +142,7 @@ def test_filters_combine(writer, space, make, photos, where):
     classifier = writer.ensure_classifier(fingerprint="f", source="s", model="m")
     there = {word: writer.content_id(make.digest(word)) for _, word, _ in photos}
     writer.record_tags(classifier, [(number, TAGS[word]) for word, number in there.items()])
-    writer.mark_missing([writer.photo_at(path).photo_id for path, _, missing in photos if missing])
+    writer.mark_missing([make.photo_at(writer, path).photo_id for path, _, missing in photos if missing])
     expected = {path for path, word, missing in photos if not missing and passes(path, word)}
     assert {photo.path for photo in writer.photos(where)} == expected
     assert writer.count_photos(where) == len(expected)
@@ -179,7 +179,7 @@ def test_filters_never_walk_a_whole_table(writer, space, make, where, selects):
     """As SQLite itself says: no table is scanned, and no page of vectors is read to know an id."""
     items = [make.item(f"/p/{n}.jpg", f"w{n}", camera="Canon") for n in range(50)]
     writer.record_batch(space, items)
-    with writer._database.reading() as connection:
+    with writer._database.read_transaction() as connection:
         statement = with_photo_on_disk(where, space, filter_conditions(connection, where))
         sql = statement.compile(connection, compile_kwargs={"render_postcompile": True})
         plan = connection.exec_driver_sql(

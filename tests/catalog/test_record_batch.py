@@ -30,7 +30,7 @@ def everything(writer: CatalogWriter, space: int) -> object:
 def test_a_photo_comes_back_as_it_was_recorded(writer, space, make):
     item = make.item("/p/a.jpg", "cat", size=123, mtime_ns=456)
     assert writer.record_batch(space, [item]) == ()
-    photo = writer.photo_at("/p/a.jpg")
+    photo = make.photo_at(writer, "/p/a.jpg")
     assert photo is not None
     assert (photo.path, photo.size, photo.mtime_ns, photo.missing) == ("/p/a.jpg", 123, 456, False)
     assert photo.digest == make.digest("cat")
@@ -48,17 +48,17 @@ def test_an_error_in_mid_batch_leaves_nothing_of_it(writer, space, make, table):
     """A trigger makes SQLite itself refuse one of the statements, wherever in the transaction it is."""
     writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "dog")])
     before = everything(writer, space)
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         event = "UPDATE" if table == "spaces" else "INSERT"
         connection.exec_driver_sql(
             f"CREATE TRIGGER refuse BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )
-    a = writer.photo_at("/p/a.jpg")
+    a = make.photo_at(writer, "/p/a.jpg")
     batch = [make.item("/p/a.jpg", "owl", photo_id=a.photo_id, size=2), make.item("/p/c.jpg", "hen")]
     with pytest.raises(Exception, match="refused"):
         writer.record_batch(space, batch, [make.failure("/p/d.jpg")])
     assert everything(writer, space) == before
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("DROP TRIGGER refuse")
     writer.record_batch(space, batch, [make.failure("/p/d.jpg")])
     assert {p.path for p in writer.photos()} == {"/p/a.jpg", "/p/b.jpg", "/p/c.jpg"}
@@ -71,7 +71,7 @@ def test_an_interrupt_in_mid_batch_leaves_nothing_and_a_writer_that_goes_on(writ
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     writer.start_run("key", "index", {})
     before = everything(writer, space)
-    engine = writer._database._writing
+    engine = writer._database._write_engine
 
     def interrupt(*arguments):
         if moment == "commit" or any("INSERT INTO embeddings" in str(a) for a in arguments):
@@ -91,7 +91,7 @@ def test_an_interrupt_in_mid_batch_leaves_nothing_and_a_writer_that_goes_on(writ
 
 def test_a_batch_shows_to_others_wholly_or_not_at_all(writer, space, make, folder):
     with Catalog.open(folder) as reader:
-        with writer._changing() as connection:
+        with writer._transaction() as connection:
             connection.exec_driver_sql("UPDATE spaces SET revision = revision + 1")
             assert reader.space(space).revision == 0
         assert reader.space(space).revision == 1
@@ -118,36 +118,36 @@ def test_a_vector_that_is_there_stays_and_counts_as_no_change(writer, space, mak
 def test_rows_that_would_point_to_nothing_are_refused(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     for statement in ("DELETE FROM contents", "DELETE FROM spaces", "UPDATE photos SET content_id = 99"):
-        with pytest.raises(IntegrityError), writer._changing() as connection:
+        with pytest.raises(IntegrityError), writer._transaction() as connection:
             connection.exec_driver_sql(statement)
 
 
 def test_a_move_keeps_the_photo_and_its_vector(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    before = writer.photo_at("/p/a.jpg")
+    before = make.photo_at(writer, "/p/a.jpg")
     writer.record_batch(space, [make.item("/q/z.jpg", "cat", known=True, photo_id=before.photo_id)])
     after = writer.photo(before.photo_id)
     assert after == replace(before, path="/q/z.jpg")
-    assert writer.photo_at("/p/a.jpg") is None
+    assert make.photo_at(writer, "/p/a.jpg") is None
     assert writer.vector_source(space).removed_since(0).tolist() == []
 
 
 def test_photos_that_swap_names_keep_their_ids(writer, space, make):
     writer.record_batch(space, [make.item(f"/p/{n}.jpg", n) for n in "abc"])
-    ids = {n: writer.photo_at(f"/p/{n}.jpg").photo_id for n in "abc"}
+    ids = {n: make.photo_at(writer, f"/p/{n}.jpg").photo_id for n in "abc"}
     moved = {"a": "b", "b": "c", "c": "a"}
     writer.record_batch(
         space, [make.item(f"/p/{to}.jpg", n, known=True, photo_id=ids[n]) for n, to in moved.items()]
     )
     for name, to in moved.items():
-        photo = writer.photo_at(f"/p/{to}.jpg")
+        photo = make.photo_at(writer, f"/p/{to}.jpg")
         assert (photo.photo_id, photo.digest) == (ids[name], make.digest(name))
     assert writer.check() == []
 
 
 def test_a_move_onto_another_photo_replaces_it(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "dog")])
-    a, b = writer.photo_at("/p/a.jpg"), writer.photo_at("/p/b.jpg")
+    a, b = make.photo_at(writer, "/p/a.jpg"), make.photo_at(writer, "/p/b.jpg")
     writer.record_batch(space, [make.item("/p/b.jpg", "cat", known=True, photo_id=a.photo_id)])
     assert [photo.photo_id for photo in writer.photos()] == [a.photo_id]
     assert writer.photo(b.photo_id) is None
@@ -157,23 +157,23 @@ def test_a_move_onto_another_photo_replaces_it(writer, space, make):
 
 def test_a_new_file_where_a_photo_moves_away_in_the_same_batch(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    a = writer.photo_at("/p/a.jpg")
+    a = make.photo_at(writer, "/p/a.jpg")
     writer.record_batch(
         space,
         [make.item("/p/a.jpg", "new"), make.item("/p/b.jpg", "cat", known=True, photo_id=a.photo_id)],
     )
-    assert writer.photo_at("/p/b.jpg").photo_id == a.photo_id
-    assert writer.photo_at("/p/a.jpg").digest == make.digest("new")
-    assert writer.photo_at("/p/a.jpg").photo_id != a.photo_id
+    assert make.photo_at(writer, "/p/b.jpg").photo_id == a.photo_id
+    assert make.photo_at(writer, "/p/a.jpg").digest == make.digest("new")
+    assert make.photo_at(writer, "/p/a.jpg").photo_id != a.photo_id
     assert writer.check() == []
 
 
 def test_a_changed_file_keeps_its_id_and_loses_its_old_content(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    before = writer.photo_at("/p/a.jpg")
+    before = make.photo_at(writer, "/p/a.jpg")
     [old] = writer.searchable_ids(space)
     writer.record_batch(space, [make.item("/p/a.jpg", "dog", size=2)])
-    after = writer.photo_at("/p/a.jpg")
+    after = make.photo_at(writer, "/p/a.jpg")
     assert after.photo_id == before.photo_id
     assert after.digest == make.digest("dog")
     assert writer.content_id(before.digest) is None
@@ -185,10 +185,10 @@ def test_the_last_photo_takes_its_content_along_in_every_space(writer, make):
     first, second = make.space(writer, "first"), make.space(writer, "second")
     for space in (first, second):
         writer.record_batch(space.space_id, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "cat")])
-    writer.remove_photos([writer.photo_at("/p/a.jpg").photo_id])
+    writer.remove_photos([make.photo_at(writer, "/p/a.jpg").photo_id])
     assert writer.content_id(make.digest("cat")) is not None
     assert [space.revision for space in writer.spaces()] == [1, 1]
-    writer.remove_photos([writer.photo_at("/p/b.jpg").photo_id])
+    writer.remove_photos([make.photo_at(writer, "/p/b.jpg").photo_id])
     assert writer.content_id(make.digest("cat")) is None
     for space in writer.spaces():
         assert space.vectors == 0
@@ -216,7 +216,7 @@ def test_missing_photos_keep_all_but_are_not_found(writer, space, make):
         space,
         [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "cat"), make.item("/p/c.jpg", "dog")],
     )
-    a, c = writer.photo_at("/p/a.jpg"), writer.photo_at("/p/c.jpg")
+    a, c = make.photo_at(writer, "/p/a.jpg"), make.photo_at(writer, "/p/c.jpg")
     writer.mark_missing([a.photo_id, c.photo_id])
     [cat] = writer.searchable_ids(space)
     [dog] = writer.hidden_ids(space)
@@ -235,14 +235,14 @@ def test_missing_photos_keep_all_but_are_not_found(writer, space, make):
 
 def test_a_drive_under_another_number(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "dog")])
-    writer.mark_on_device([writer.photo_at("/p/a.jpg").photo_id], 99)
+    writer.mark_on_device([make.photo_at(writer, "/p/a.jpg").photo_id], 99)
     assert [known.stamp.device for known in writer.known_files("/p", space)] == [99, 7]
 
 
 def test_a_failure_takes_the_place_of_a_photo_that_changed(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     writer.record_batch(space, [], [make.failure("/p/a.jpg", "truncated", size=2)])
-    assert writer.photo_at("/p/a.jpg") is None
+    assert make.photo_at(writer, "/p/a.jpg") is None
     assert writer.content_id(make.digest("cat")) is None
     assert writer.failures(space) == [make.failure("/p/a.jpg", "truncated", size=2)]
     assert writer.status().failed == 1
@@ -267,7 +267,7 @@ def test_a_failure_in_one_space_leaves_the_vector_of_another(writer, make):
     assert writer.failures(first) == []
     assert len(writer.failures(second)) == 1
     writer.record_batch(second, [], [make.failure("/p/a.jpg", "truncated", size=2)])
-    assert writer.photo_at("/p/a.jpg") is None
+    assert make.photo_at(writer, "/p/a.jpg") is None
 
 
 def test_a_failure_elsewhere_ends_when_the_file_changes(writer, make):
@@ -314,14 +314,14 @@ def test_vectors_that_do_not_belong_are_refused_by_name(writer, space, make, vec
 
 def test_one_photo_cannot_go_to_two_places(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
-    row = writer.photo_at("/p/a.jpg").photo_id
+    row = make.photo_at(writer, "/p/a.jpg").photo_id
     with pytest.raises(ValueError, match="photo_id"):
         writer.record_batch(space, [make.item(f"/p/{n}.jpg", "cat", known=True, photo_id=row) for n in "bc"])
 
 
 def test_a_row_that_is_gone_is_made_anew(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat", photo_id=999)])
-    assert writer.photo_at("/p/a.jpg") is not None
+    assert make.photo_at(writer, "/p/a.jpg") is not None
 
 
 def test_a_path_that_comes_twice_is_one_photo(writer, space, make):

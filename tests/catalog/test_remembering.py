@@ -16,7 +16,7 @@ QUESTIONS = ["status", "spaces", "current_space", "tag_counts"]
 def filled(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "a"), make.item("/p/b.jpg", "b")])
     classifier = writer.ensure_classifier(fingerprint="f", source="s", model="m")
-    content = writer.photo_at("/p/a.jpg").content_id
+    content = make.photo_at(writer, "/p/a.jpg").content_id
     writer.record_tags(classifier, [(content, [("red", 0.9)])])
     return writer
 
@@ -49,7 +49,7 @@ def test_a_second_answer_asks_no_table(reader, question):
 def test_after_a_commit_all_is_asked_anew(reader, filled, space, make):
     for question in QUESTIONS:
         getattr(reader, question)()
-    filled.mark_missing([filled.photo_at("/p/a.jpg").photo_id])
+    filled.mark_missing([make.photo_at(filled, "/p/a.jpg").photo_id])
     filled.record_batch(space, [make.item("/p/c.jpg", "c"), make.item("/p/d.jpg", "d")])
     other = make.space(filled, "other")
     filled.use_space(other.space_id)
@@ -66,9 +66,9 @@ def test_an_answer_can_be_changed_without_harm(reader):
     assert len(reader.spaces()) == 1
 
 
-def test_the_writer_sees_its_own_changes(filled):
+def test_the_writer_sees_its_own_changes(filled, make):
     before = filled.status().missing
-    filled.mark_missing([filled.photo_at("/p/a.jpg").photo_id])
+    filled.mark_missing([make.photo_at(filled, "/p/a.jpg").photo_id])
     assert filled.status().missing == before + 1
 
 
@@ -83,7 +83,7 @@ def test_a_far_page_reads_only_its_own_rows(reader):
     sent = asked(reader)
     reader.photos(offset=1, limit=1)
     statement = next(text for text in sent if "LIMIT" in text)
-    with reader._database.reading() as connection:
+    with reader._database.read_transaction() as connection:
         parameters = (1, 1) if statement.count("?") == 2 else ()
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     chosen, joined = plan[: plan.index("LIST SUBQUERY 1")], plan[plan.index("LIST SUBQUERY 1") :]
@@ -95,7 +95,7 @@ def test_a_far_page_reads_only_its_own_rows(reader):
 def test_no_photo_on_disk_is_looked_at_for_those_that_are_missing(reader):
     sent = asked(reader)
     reader.hidden_ids(1)
-    with reader._database.reading() as connection:
+    with reader._database.read_transaction() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sent[-1]}", (1,))]
     assert any("photos_missing" in step for step in plan)
     assert not any(step.startswith("SCAN") for step in plan), plan

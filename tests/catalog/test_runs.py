@@ -83,18 +83,18 @@ def test_a_run_whose_process_is_gone_was_interrupted(folder, reaped):
 
 def test_another_process_under_the_same_id_is_not_the_run(writer):
     writer.start_run("k1", "index", {})
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("UPDATE runs SET process_created = process_created - 60")
     assert writer.run("k1").state == "interrupted"
 
 
 def test_on_another_machine_the_heartbeat_counts(writer):
     writer.start_run("k1", "index", {})
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("UPDATE runs SET host = 'elsewhere', pid = 1")
     assert writer.run("k1").state == "running"
     silent = (datetime.now(UTC) - timedelta(hours=1)).replace(tzinfo=None)
-    with writer._changing() as connection:
+    with writer._transaction() as connection:
         connection.exec_driver_sql("UPDATE runs SET heartbeat_at = ?", (silent.isoformat(" "),))
     assert writer.run("k1").state == "interrupted"
     writer.update_run("k1", {})

@@ -37,7 +37,7 @@ def large(tmp_path_factory):
             fingerprint="f", plugin="p", model="m", dimension=1, decode="scaled",
             options={}, identity={}, provenance={},
         )  # fmt: skip
-        with writer._changing() as connection:
+        with writer._transaction() as connection:
             for statement in FILL:
                 connection.exec_driver_sql(statement)
     return folder
@@ -93,7 +93,7 @@ def test_a_batch_is_a_fixed_number_of_statements(writer, space, make):
     """However many photos it has: rows go in by `executemany`."""
     sent: list[str] = []
     event.listen(
-        writer._database._writing,
+        writer._database._write_engine,
         "before_cursor_execute",
         lambda conn, cursor, statement, *rest: sent.append(statement),
     )

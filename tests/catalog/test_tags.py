@@ -27,16 +27,16 @@ def classifier(writer, fingerprint="f", source="/models/pets") -> int:
 
 
 def rows(writer, table: str) -> int:
-    with writer._database.reading() as connection:
+    with writer._database.read_transaction() as connection:
         return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
 
 
-def test_tags_come_back_the_surest_first_and_copies_share_them(writer, pets, folder):
+def test_tags_come_back_the_surest_first_and_copies_share_them(writer, pets, folder, make):
     said = [("cat", 0.75), ("<b>![x](y)</b>", 0.125), ("猫", 0.0)]
     writer.record_tags(classifier(writer), [(pets["cat"], said), (pets["dog"], [("dog", 1.0)])])
     with Catalog.open(folder) as reader:
         assert reader.tags(pets["cat"]) == [Tag(name, sure, "model f") for name, sure in said]
-        assert {reader.photo_at(p).content_id for p in ("/p/cat.jpg", "/p/copy.jpg")} == {pets["cat"]}
+        assert {make.photo_at(reader, p).content_id for p in ("/p/cat.jpg", "/p/copy.jpg")} == {pets["cat"]}
         assert reader.tag_counts() == {"<b>![x](y)</b>": 2, "cat": 2, "猫": 2, "dog": 1}
         assert list(reader.tag_counts())[-1] == "dog"
         found = reader.photos(SearchFilter(tag="cat", min_confidence=0.75))
@@ -46,11 +46,11 @@ def test_tags_come_back_the_surest_first_and_copies_share_them(writer, pets, fol
         assert reader.check() == []
 
 
-def test_photos_that_are_not_on_disk_do_not_count(writer, pets):
+def test_photos_that_are_not_on_disk_do_not_count(writer, pets, make):
     writer.record_tags(classifier(writer), [(pets["cat"], [("cat", 1.0)])])
-    writer.mark_missing([writer.photo_at("/p/cat.jpg").photo_id])
+    writer.mark_missing([make.photo_at(writer, "/p/cat.jpg").photo_id])
     assert writer.tag_counts() == {"cat": 1}
-    writer.mark_missing([writer.photo_at("/p/copy.jpg").photo_id])
+    writer.mark_missing([make.photo_at(writer, "/p/copy.jpg").photo_id])
     assert writer.tag_counts() == {}
     assert [tag.name for tag in writer.tags(pets["cat"])] == ["cat"]
 
@@ -99,11 +99,11 @@ def test_what_is_left_to_classify(writer, pets, make):
 
 def test_tags_go_with_their_content(writer, space, pets, make):
     writer.record_tags(classifier(writer), [(number, [("pet", 0.5)]) for number in pets.values()])
-    writer.remove_photos([writer.photo_at("/p/cat.jpg").photo_id])
+    writer.remove_photos([make.photo_at(writer, "/p/cat.jpg").photo_id])
     assert writer.tag_counts() == {"pet": 2}  # the copy has them still
-    writer.remove_photos([writer.photo_at("/p/copy.jpg").photo_id])
+    writer.remove_photos([make.photo_at(writer, "/p/copy.jpg").photo_id])
     assert writer.tag_counts() == {"pet": 1}
-    changed = make.item("/q/dog.jpg", "another dog", photo_id=writer.photo_at("/q/dog.jpg").photo_id)
+    changed = make.item("/q/dog.jpg", "another dog", photo_id=make.photo_at(writer, "/q/dog.jpg").photo_id)
     writer.record_batch(space, [changed])
     assert writer.tag_counts() == {}
     assert (rows(writer, "tags"), rows(writer, "classified")) == (0, 0)

@@ -23,11 +23,15 @@ FAST = ("--photos", 80, "--held-out", 20, "--views", 4, "--method", "discriminan
 
 @pytest.fixture
 def library(
-    vitmae_search: Any, pieces: Path, drowned_plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vitmae_search: Any,
+    pieces: Path,
+    mean_dominated_plugins: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """The pieces, indexed with the plugin "drowned"."""
-    monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(drowned_plugins))
-    assert vitmae_search("index", pieces, "--embedder", "drowned").code == 0
+    """The pieces, indexed with the plugin "mean_dominated"."""
+    monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(mean_dominated_plugins))
+    assert vitmae_search("index", pieces, "--embedder", "mean_dominated").code == 0
     return tmp_path / "library"
 
 
@@ -80,7 +84,7 @@ def test_ctrl_c_ends_with_130_and_changes_nothing(library: Path, pieces: Path) -
     assert json.loads(out)["interrupted"]
     with Library.open(library) as opened:
         assert len(opened.spaces()) == 1
-        assert opened.runs()[0].state == "cancelled"
+        assert opened.jobs()[0].state == "cancelled"
 
 
 def test_errors_are_one_line_and_usage_is_exit_code_2(

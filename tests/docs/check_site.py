@@ -159,7 +159,8 @@ def main() -> int:
     """Check the site named on the command line. Returns the exit status."""
     site = Path(sys.argv[1]).resolve()
     found = problems(site)
-    print(*found, sep="\n" if found else "")
+    for problem in found:
+        print(problem)
     pages = len(list(site.rglob("*.html")))
     print(f"{site}: {pages} pages, {len(found)} problems")
     return 1 if found else 0

@@ -1,4 +1,4 @@
-"""The kit itself: a good plugin passes, and each kind of broken one is caught by the check that is for it."""
+"""The conformance kit: a good plugin passes, and each kind of broken one fails the check for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Changes = dict[str, str]
 PREPARED = "    return np.array("
 EMBEDDED = "        return (flat"
 INFO = "    info = "
-CLAIM = {"title=": "capabilities={'embed', 'reconstruct'}, title="}
+CLAIMS_RECONSTRUCT = {"title=": "capabilities={'embed', 'reconstruct'}, title="}
 RECONSTRUCT = """
     def reconstruct(self, image, *, mask_ratio=0.75, seed=0, mask=None):
         from vitmae_search.records import Reconstruction
@@ -48,27 +48,29 @@ SHARED_BUFFER = {
 }
 
 
-def preparing(line: str) -> Changes:
+def in_prepare(line: str) -> Changes:
     """`line` before `prepare` returns."""
     return {PREPARED: f"    {line}\n{PREPARED}"}
 
 
-def embedding(line: str) -> Changes:
+def in_embed(line: str) -> Changes:
     """`line` before `embed` returns; `flat` holds the rows before they are made unit length."""
     return {EMBEDDED: f"        {line}\n{EMBEDDED}"}
 
 
-def leaning(amount: str) -> Changes:
-    """Rows that lean away by an amount which should not matter."""
-    return embedding(f"flat = flat + np.arange(192) * {amount}")
+def biased(amount: str) -> Changes:
+    """Vectors with a bias that depends on what must not matter."""
+    return in_embed(f"flat = flat + np.arange(192) * {amount}")
 
 
-def reconstructing(seed: str, mask: str) -> Changes:
-    return CLAIM | {"    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)}
+def with_reconstruct(seed: str, mask: str) -> Changes:
+    return CLAIMS_RECONSTRUCT | {
+        "    def close(self):\n": RECONSTRUCT.replace("SEED", seed).replace("MASK", mask)
+    }
 
 
-def resolving(identity: str, mode: str) -> Changes:
-    """A plugin that chooses one of its options itself."""
+def with_resolved_options(identity: str, mode: str) -> Changes:
+    """A plugin that resolves one of its options itself."""
     chosen = f"self.identity, self.resolved_options = {identity}, {{'mode': {mode}}}"
     return {"        self.options = options\n": f"        self.options = options\n        {chosen}\n"}
 
@@ -84,7 +86,7 @@ class MeanColour(Embedder):
 """
 
 
-def projecting(weight: str) -> Changes:
+def with_projection(weight: str) -> Changes:
     """A plugin with a projection of its own."""
     return {
         "class MeanColour(Embedder):\n": PROJECTION.replace("WEIGHT", weight),
@@ -105,15 +107,15 @@ RANDOM_INIT = """    def random_init(self, seed):
 """
 
 
-def untrained(seed: str, identity: str) -> Changes:
-    """A plugin with a random initialization: its vectors lean away by what `seed` draws."""
+def with_random_init(seed: str, identity: str) -> Changes:
+    """A plugin with a random initialization: its vectors have a bias that `seed` decides."""
     return {"    def close(self):\n": RANDOM_INIT.replace("SEED", seed).replace("IDENTITY", identity)}
 
 
-def offloading(body: str) -> Changes:
-    """A plugin that can offload; its vectors lean away by `self.error`."""
+def with_offload(body: str) -> Changes:
+    """A plugin that can offload; its vectors have the bias `self.error`."""
     offload = f"    error = 0\n\n    def offload(self):\n        {body}\n\n    def close(self):\n"
-    return {"    def close(self):\n": offload} | embedding("flat = flat + np.arange(192) * self.error")
+    return {"    def close(self):\n": offload} | in_embed("flat = flat + np.arange(192) * self.error")
 
 
 BROKEN: dict[str, dict[str, Changes]] = {
@@ -127,10 +129,10 @@ BROKEN: dict[str, dict[str, Changes]] = {
     },
     "check_prepare_has_one_shape": {
         "wide": {".resize((8, 8))": ".resize((8, 8 if image.width < 1000 else 9))"},
-        "one pixel": preparing("assert image.width > 1"),
+        "one pixel": in_prepare("assert image.width > 1"),
         "NaN": {".resize((8, 8)))": ".resize((8, 8))).astype(np.float32) * (image.width > 1 or np.nan)"},
     },
-    "check_prepare_leaves_the_image": {"draws": preparing("image.putpixel((0, 0), (1, 2, 3))")},
+    "check_prepare_leaves_the_image": {"draws": in_prepare("image.putpixel((0, 0), (1, 2, 3))")},
     "check_prepare_travels": {
         "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
         "a method of the embedder": {
@@ -138,21 +140,21 @@ BROKEN: dict[str, dict[str, Changes]] = {
             "    def close(self):\n": "    def shrink(self, image):\n        return prepare(image)\n\n"
             "    def close(self):\n",
         },
-        "needs torch": preparing("import torch"),
+        "needs torch": in_prepare("import torch"),
         "another in each process": {PREPARED: "    import os\n    return os.getpid() % 199 + np.array("},
     },
     "check_prepare_in_threads": {"one buffer": SHARED_BUFFER},
     "check_vectors": {
-        "not unit": embedding("return flat.astype(np.float32)"),
-        "odd row dropped": embedding("flat = flat[: len(flat) // 2 * 2]"),
+        "not unit": in_embed("return flat.astype(np.float32)"),
+        "odd row dropped": in_embed("flat = flat[: len(flat) // 2 * 2]"),
     },
     "check_batches_may_be_read_only": {
-        "writes to the batch": embedding("batch[0] = 0"),
-        "other vectors": leaning("(not batch.flags.writeable)"),
+        "writes to the batch": in_embed("batch[0] = 0"),
+        "other vectors": biased("(not batch.flags.writeable)"),
     },
     "check_batches_stay_as_they_are": {
-        "writes to the batch": embedding("batch[0] = 0"),
-        "where it can": embedding("if batch.flags.writeable: batch[0] = 0"),
+        "writes to the batch": in_embed("batch[0] = 0"),
+        "where it can": in_embed("if batch.flags.writeable: batch[0] = 0"),
     },
     "check_results_are_new": {
         "a buffer for each size": {EMBEDDED: RESULT_BUFFER},
@@ -163,16 +165,16 @@ BROKEN: dict[str, dict[str, Changes]] = {
         },
     },
     "check_batch_composition_does_not_matter": {
-        "statistics of the batch": leaning("flat.mean()"),
-        "random": leaning("np.random.default_rng().random()"),
+        "statistics of the batch": biased("flat.mean()"),
+        "random": biased("np.random.default_rng().random()"),
     },
     "check_rows_stay_aligned": {
-        "place in the batch": leaning("np.arange(len(flat))[:, None]"),
-        "sorted": embedding("flat = flat[np.argsort(flat[:, 0])]"),
+        "place in the batch": biased("np.arange(len(flat))[:, None]"),
+        "sorted": in_embed("flat = flat[np.argsort(flat[:, 0])]"),
     },
-    "check_different_images_differ": {"all alike": embedding("flat = flat * 0 + 1")},
+    "check_different_images_differ": {"all alike": in_embed("flat = flat * 0 + 1")},
     "check_same_in_another_process": {
-        "vectors": leaning("(__import__('os').getpid() % 9973 / 100)"),
+        "vectors": biased("(__import__('os').getpid() % 9973 / 100)"),
         "identity": {'{"side": 8}': "{'side': __import__('os').getpid()}"},
     },
     "check_identity": {
@@ -183,20 +185,20 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "device": {'{"side": 8}': '{"device": "cpu"}'},
     },
     "check_options": {
-        "another identity": resolving("{'side': options['mode']}", "'b'"),
-        "another choice": resolving("{'side': 8}", "options['mode'] + 'b'"),
+        "another identity": with_resolved_options("{'side': options['mode']}", "'b'"),
+        "another choice": with_resolved_options("{'side': 8}", "options['mode'] + 'b'"),
     },
     "check_reconstruction": {
-        "none": CLAIM,
-        "random": reconstructing("None", "mask"),
-        "mask unheeded": reconstructing("seed", "mask & False"),
+        "none": CLAIMS_RECONSTRUCT,
+        "random": with_reconstruct("None", "mask"),
+        "mask unheeded": with_reconstruct("seed", "mask & False"),
     },
     "check_projection": {
         "no file": {"    input_size = 8": "    input_size, projection = 8, '/none.safetensors'"},
-        "other features": projecting("np.ones((3, 100))"),
-        "all alike": projecting("np.ones((3, 192)) * 1e-9"),
+        "other features": with_projection("np.ones((3, 100))"),
+        "all alike": with_projection("np.ones((3, 192)) * 1e-9"),
         "another at each opening": {
-            **projecting("np.random.default_rng(0).normal(size=(3, 192))"),
+            **with_projection("np.random.default_rng(0).normal(size=(3, 192))"),
             "        self.prepare = prepare\n": "        self.prepare, self.projection = prepare, made()\n",
         },
     },
@@ -207,20 +209,20 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "no paths": {"    input_size = 8": "    input_size, source_files = 8, ['weights']"},
     },
     "check_random_init": {
-        "random": untrained("None", "{'seed': seed}"),
-        "the model's identity": untrained("seed", "self.identity"),
+        "random": with_random_init("None", "{'seed': seed}"),
+        "the model's identity": with_random_init("seed", "self.identity"),
         "none": {"    def close(self):\n": "    def random_init(self, seed): pass\n\n    def close(self):\n"},
     },
     "check_offload": {
-        "other vectors": offloading("self.error = 1"),
-        "other vectors after the second": offloading("self.error, self.once = getattr(self, 'once', 0), 1"),
-        "for all": offloading("MeanColour.error = 1"),
-        "once only": offloading("del self.options"),
+        "other vectors": with_offload("self.error = 1"),
+        "other vectors after the second": with_offload("self.error, self.once = getattr(self, 'once', 0), 1"),
+        "for all": with_offload("MeanColour.error = 1"),
+        "once only": with_offload("del self.options"),
     },
     "check_close": {
         "once only": {"        pass": "        del self.options"},
         "for all": {"        pass": "        MeanColour.closed = True"}
-        | embedding("flat = flat + np.arange(192) * getattr(MeanColour, 'closed', 0)"),
+        | in_embed("flat = flat + np.arange(192) * getattr(MeanColour, 'closed', 0)"),
     },
 }
 FAILS = (AssertionError, VitmaeSearchError, AttributeError, ValueError)
@@ -256,14 +258,14 @@ def test_the_good_plugin_passes_as_file_and_as_module(write_plugin, tmp_path: Pa
 
 
 def test_a_plugin_with_a_random_initialization_passes(write_plugin) -> None:
-    ((old, new),) = untrained("seed", "{'seed': seed}").items()
+    ((old, new),) = with_random_init("seed", "{'seed': seed}").items()
     check_embedder(write_plugin("good", old=old, new=new))
 
 
 def test_a_plugin_that_offloads_passes(write_plugin) -> None:
     path = write_plugin("good")
     text = path.read_text()
-    for old, new in offloading("self.once = True").items():
+    for old, new in with_offload("self.once = True").items():
         text = text.replace(old, new)
     path.write_text(text)
     check_embedder(path)
@@ -272,7 +274,7 @@ def test_a_plugin_that_offloads_passes(write_plugin) -> None:
 def test_a_plugin_with_a_projection_passes(write_plugin) -> None:
     path = write_plugin("good")
     text = path.read_text()
-    for old, new in projecting("np.random.default_rng(0).normal(size=(3, 192))").items():
+    for old, new in with_projection("np.random.default_rng(0).normal(size=(3, 192))").items():
         text = text.replace(old, new)
     path.write_text(text)
     check_embedder(path)
@@ -289,7 +291,7 @@ def test_check_embedder_lists_every_failure(write_plugin) -> None:
     assert "check_close" in message
 
 
-def test_the_pictures_are_what_they_say() -> None:
+def test_the_images_are_as_documented() -> None:
     odd = odd_images()
     assert {(1, 1)} < {image.size for image in odd}
     assert any(image.width == 1 < image.height for image in odd)

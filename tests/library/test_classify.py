@@ -233,7 +233,7 @@ def test_it_can_be_cancelled_and_goes_on(tmp_path: Path, library: Library, colou
         )
         assert report.interrupted
         assert report.classified == 4  # whole batches
-        assert small.runs(1)[0].state == "cancelled"
+        assert small.jobs(1)[0].state == "cancelled"
         rest = small.classify(colour_model)
         assert (rest.classified, rest.unchanged) == (8, 4)
 
@@ -241,7 +241,7 @@ def test_it_can_be_cancelled_and_goes_on(tmp_path: Path, library: Library, colou
 def test_the_run_is_recorded(library: Library, colour_model: Path) -> None:
     moments: list[Any] = []
     library.classify(colour_model, on_progress=moments.append, run_key="key")
-    run = library.run("key")
+    run = library.job("key")
     assert run is not None
     assert (run.kind, run.state) == ("classify", "done")
     assert run.arguments == {"model": str(colour_model), "top": 3, "min_confidence": 0.2, "folder": None}
@@ -261,7 +261,7 @@ def test_a_model_that_cannot_classify_leaves_all_as_it_was(library: Library, col
     with pytest.raises(PluginError, match="cannot classify"):
         library.classify(colour_model, plugin="color_layout")
     assert tags_of(library) == before
-    run = library.run("failed")
+    run = library.job("failed")
     assert run is not None
     assert run.state == "failed"
     assert "no classifier" in (run.error or "")
@@ -398,7 +398,7 @@ def test_a_kill_keeps_whole_batches(library: Library, tmp_path: Path) -> None:
     child.wait()
     tagged = {photo.content_id for photo in library.photos() if library.tags(photo.photo_id)}
     assert len(tagged) == 5
-    assert library.runs(1)[0].state == "interrupted"
+    assert library.jobs(1)[0].state == "interrupted"
     with CatalogWriter.open_writer(tmp_path / "library", wait=5) as writer:
         assert writer.check() == []
     reached.unlink()

@@ -23,11 +23,11 @@ WAIT = 60.0
 def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        run = library.run(key)
+        run = library.job(key)
         if run is not None and done(run):
             return run
         time.sleep(0.05)
-    raise AssertionError(f"{library.run(key)} after {WAIT} s")
+    raise AssertionError(f"{library.job(key)} after {WAIT} s")
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def test_a_child_indexes_and_its_row_says_so(tmp_path: Path, photos: Path) -> No
         assert run.report["added"] == 12
         assert library.status().photos == 12
         with pytest.raises(LibraryError, match="done"):
-            library.cancel_run(key)
+            library.cancel_job(key)
         with pytest.raises(LibraryError, match="no such run"):
-            library.cancel_run("nonsense")
+            library.cancel_job("nonsense")
 
 
 def test_no_file_in_the_current_folder_is_imported_in_place_of_a_module(
@@ -65,7 +65,7 @@ def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gat
     with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
         key = starter.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         wait_until(watcher, key, lambda run: watcher.status().photos >= 3)
-        watcher.cancel_run(key)
+        watcher.cancel_job(key)
         gate.touch()
         run = wait_until(watcher, key, lambda run: run.state != "running")
         assert run.state == "cancelled"
@@ -94,7 +94,7 @@ def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -
             connection.execute("UPDATE runs SET host = 'elsewhere', pid = ?", (bystander.pid,))
         connection.close()
         with pytest.raises(LibraryError, match="elsewhere"):
-            library.cancel_run("there")
+            library.cancel_job("there")
         assert bystander.poll() is None
     finally:
         bystander.kill()

@@ -78,7 +78,7 @@ def test_a_run_ends_at_once_and_the_next_one_goes_on(
             library.index(many, run_key="first")
         (opened,) = library._embedders._open.values()
         assert opened._opened.calls <= calls + 2, "no photo is tried alone"  # one more: who else was at work
-        told = library.run("first")
+        told = library.job("first")
         assert told is not None
         assert told.state == "failed"
         assert LOST in (told.error or "")
@@ -148,7 +148,7 @@ def test_classify_keeps_its_finished_batches(library: Library, failing: Path) ->
     (failing / "lost").write_text("2")
     with pytest.raises(DeviceError, match=LOST):
         library.classify("any", plugin="failing", run_key="tags")
-    told = library.run("tags")
+    told = library.job("tags")
     assert told is not None
     assert (told.state, LOST in (told.error or "")) == ("failed", True)
     assert sum(library.tag_counts().values()) >= 2 * BATCH
@@ -186,7 +186,7 @@ def test_adapt_changes_nothing_and_goes_on(new: Callable[..., Library], pieces: 
         (failing / "lost").write_text(str(opened._opened.calls + 9))
         with pytest.raises(DeviceError, match=LOST):
             library.adapt(pieces, options, run_key="adapt")
-        told = library.run("adapt")
+        told = library.job("adapt")
         assert told is not None
         assert (told.state, LOST in (told.error or "")) == ("failed", True)
         assert len(library.spaces()) == 1
@@ -228,7 +228,7 @@ def test_a_background_job_reports_a_lost_device_and_its_library_stays_usable(
     with new() as library:
         key = library.start_job("index", many, "--embedder", "failing", "--batch-size", str(BATCH))
         deadline = time.monotonic() + 60
-        while (told := library.run(key)) is None or told.state == "running":
+        while (told := library.job(key)) is None or told.state == "running":
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert (told.state, LOST in (told.error or "")) == ("failed", True)

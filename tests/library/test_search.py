@@ -173,7 +173,7 @@ def test_the_same_unknown_picture_is_embedded_once(
 
 def test_cached_query_vectors_are_kept_by_space_and_dropped_when_old(library: Library) -> None:
     (space,) = library.spaces()
-    kept = query.Embedded(kept=2)
+    kept = query.QueryCache(capacity=2)
     vector = np.ones(3, np.float32)
     for name in ("a", "b", "c"):
         kept.put(space, name, vector)

@@ -34,19 +34,19 @@ QUICK = (
 def wait_until(library: Library, key: str, done: Callable[[JobRecord], bool]) -> JobRecord:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        run = library.run(key)
+        run = library.job(key)
         if run is not None and done(run):
             return run
         assert run is None or run.state == "running", run
         time.sleep(0.05)
-    raise AssertionError(f"{library.run(key)} after {WAIT} s")
+    raise AssertionError(f"{library.job(key)} after {WAIT} s")
 
 
 @pytest.fixture(autouse=True)
 def none_left(library: Library) -> Iterator[None]:
     """What a failed test leaves running would train for ever."""
     yield
-    for run in library.runs():
+    for run in library.jobs():
         if run.state == "running":
             os.kill(run.pid, signal.SIGKILL)
 
@@ -63,7 +63,7 @@ def test_a_pretraining_is_recorded_leaves_the_library_unlocked_and_can_be_stoppe
     assert read_training_run(output).state == "running"
     library.index(photos)  # nothing holds the lock
 
-    library.cancel_run(key)
+    library.cancel_job(key)
     ended = wait_until(library, key, lambda run: run.state != "running")
     assert ended.state == "cancelled"
     assert ended.report is not None
@@ -83,7 +83,7 @@ def test_the_end_of_a_training_is_recorded_once_the_lock_is_free(
         deadline = time.monotonic() + WAIT
         while not (output / "report.json").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        run = library.run(key)
+        run = library.job(key)
         assert run is not None
         assert run.state == "running"
     assert wait_until(library, key, lambda run: run.state != "running").state == "done"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmae_search.photos.scan import excluder
+from vitmae_search.photos.scan import exclude_filter
 
 
 @pytest.mark.parametrize(
@@ -37,22 +37,30 @@ from vitmae_search.photos.scan import excluder
     ],
 )
 def test_patterns(pattern: str, path: str, excluded: bool) -> None:
-    assert excluder([pattern])(path.rpartition("/")[2], path, False) is excluded
+    assert exclude_filter([pattern])(path.rpartition("/")[2], path, False) is excluded
 
 
 def test_a_slash_at_the_end_asks_for_a_folder() -> None:
-    excluded = excluder(["raw/"])
+    excluded = exclude_filter(["raw/"])
     assert excluded("raw", "a/raw", True)
     assert not excluded("raw", "a/raw", False)
 
 
 @given(st.text(alphabet="[]!^-az*?/\\.&|~\n", max_size=12), st.text(alphabet="az/]-", min_size=1))
 def test_no_pattern_is_refused(pattern: str, path: str) -> None:
-    assert excluder([pattern])(path.rpartition("/")[2], path, True) in (True, False)
+    assert exclude_filter([pattern])(path.rpartition("/")[2], path, True) in (True, False)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="[]*?/", exclude_categories=["Cs"]), min_size=1))
 def test_a_plain_name_excludes_itself_and_no_other(name: str) -> None:
-    excluded = excluder([name])
+    excluded = exclude_filter([name])
     assert excluded(name, f"folder/{name}", False)
     assert not excluded(name + "x", name + "x", False)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("[---]", "-"), ("[a--]", "x"), ("[--a]", "0"), ("[[:x]", "["), ("[&&]", "&"), ("[~~]", "~")],
+)
+def test_a_hyphen_or_operator_in_brackets_is_a_character(pattern: str, name: str) -> None:
+    assert exclude_filter([pattern])(name, name, False) == (pattern != "[a--]")

@@ -1,4 +1,4 @@
-"""Plugins by other people, for real: one dropped into a folder, one built and installed by pip."""
+"""Plugins of third parties: one in a folder, one in a package that pip builds and installs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Plugin(EmbedderPlugin):
 plugin = Plugin("NAME")
 """
 
-ASK = """
+LIST_AND_OPEN = """
 import json, sys
 import numpy as np
 from PIL import Image
@@ -89,7 +89,9 @@ print(json.dumps({
 }))
 """
 
-CHECK = "import sys; from pathlib import Path; from vitmae_search.embedding.testing import check_embedder\n"
+IMPORT_KIT = (
+    "import sys; from pathlib import Path; from vitmae_search.embedding.testing import check_embedder\n"
+)
 
 
 def write_package(folder: Path, name: str) -> Path:
@@ -126,18 +128,18 @@ def run(code: str, *arguments: str | Path, path: Path | None = None) -> str:
 
 def test_an_installed_and_a_dropped_in_plugin_are_listed_and_opened(site: Path, tmp_path: Path) -> None:
     write_package(tmp_path / "plugins" / "dim", "dimness")
-    answer = json.loads(run(ASK, tmp_path / "plugins", path=site))
-    listed = answer["listed"]
+    result = json.loads(run(LIST_AND_OPEN, tmp_path / "plugins", path=site))
+    listed = result["listed"]
     assert listed["dimness"] == [f"folder: {tmp_path / 'plugins' / 'dim'}", None]
     assert listed["brightness"] == ["package: brightness-embedder 1.2 (brightness_embedder)", None]
     assert listed["brightness-2"][1] is None
     assert "No module named 'brightness_embedder.missing'" in listed["broken"][1]
     assert listed["color_layout"][1] is None
-    assert answer["opened"] == {"dimness": [2, 25], "brightness": [2, 25], "brightness-2": [2, 25]}
-    assert not answer["torch"]
+    assert result["opened"] == {"dimness": [2, 25], "brightness": [2, 25], "brightness-2": [2, 25]}
+    assert not result["torch"]
 
 
 def test_both_can_be_checked_by_the_kit(site: Path, tmp_path: Path) -> None:
     dropped = write_package(tmp_path / "plugins" / "dim", "dimness")
-    run(CHECK + "check_embedder('brightness_embedder.other:other_plugin', {'side': 4})", path=site)
-    run(CHECK + "check_embedder(Path(sys.argv[1]))", dropped)
+    run(IMPORT_KIT + "check_embedder('brightness_embedder.other:other_plugin', {'side': 4})", path=site)
+    run(IMPORT_KIT + "check_embedder(Path(sys.argv[1]))", dropped)

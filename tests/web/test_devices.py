@@ -97,7 +97,7 @@ def test_a_lost_device_does_not_affect_library_and_training_pages(
     (failing / "lost").write_text("0")
     with Library.open(tmp_path / "library", plugin_folders=[failing]) as library:
         key = library.start_job("index", photos, "--embedder", "failing")
-        while (run := library.run(key)) is None or run.state == "running":
+        while (run := library.job(key)) is None or run.state == "running":
             pass
     app()
     assert "failed: the device was lost" in said("pages/library.py")

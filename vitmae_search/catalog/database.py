@@ -1,10 +1,9 @@
-"""The file, how it is opened, and what SQLite's errors mean to a person.
+"""The catalogue's SQLite file: how it is opened and locked, and what SQLite's errors mean to a person.
 
-There is one read-write connection, that of whoever holds the lock, and it alone folds the write-ahead log
-back into the file ("checkpoints"); all others open `mode=ro` and cannot. So SQLite's WAL-reset bug (before
-3.51.3), which needs two checkpointing connections, has nothing to bite on.
-
-The writer's lock: one process changes a library at a time.
+One process at a time changes a library; it holds `WriterLock` and has the only read-write connection. That
+connection alone copies the write-ahead log back into the file (a checkpoint); readers open the file with
+`mode=ro` and cannot. SQLite's WAL-reset bug (before 3.51.3) needs two connections that checkpoint, so it
+cannot occur.
 """
 
 from __future__ import annotations
@@ -28,34 +27,45 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, Stor
 T = TypeVar("T")
 
 FILE_NAME = "catalogue.sqlite3"
-BUSY_SECONDS = 30.0
-"""How long to wait for a lock inside SQLite: with a rollback journal readers and the writer take turns."""
+LOCK_NAME = "writer.lock"
+PID_NAME = "writer.pid"
 
-_ALONE = "vitmae_search_alone"
+BUSY_SECONDS = 30.0
+"""How long SQLite waits for a lock: with a rollback journal readers and the writer take turns."""
+
+_CLOSING_BUSY_MS = 1000
+
+# Execution options of a SQLAlchemy connection.
+_AUTOCOMMIT = "vitmae_search_autocommit"
 _SIGNALS = "vitmae_search_signals"
 
-_NETWORK = frozenset({
+_NETWORK_FILE_SYSTEMS = frozenset({
     "9p", "afpfs", "afs", "cifs", "davfs", "fuse.davfs", "fuse.glusterfs", "fuse.rclone", "fuse.sshfs",
     "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "webdav",
 })  # fmt: skip
-"""File systems whose shared memory does not reach other machines, so that a write-ahead log is unsafe."""
+"""A write-ahead log is unsafe here: memory that is shared through a file does not reach other machines."""
 
 
 def catalogue_file(folder: Path) -> Path:
-    """Where a library keeps its catalogue."""
+    """Return the path of a library's catalogue."""
     return folder / FILE_NAME
 
 
-def uri(file: Path, options: str) -> str:
-    """`file` as SQLite's URI: `?`, `#`, `%` and bytes that are not UTF-8 are quoted."""
+def sqlite_uri(file: Path, options: str) -> str:
+    """Return SQLite's URI of a file; `?`, `#`, `%` and bytes that are not UTF-8 are quoted.
+
+    Args:
+        file: The file.
+        options: URI parameters, such as "mode=ro".
+    """
     return f"{file.absolute().as_uri()}?{options}"
 
 
-def read_options(file: Path) -> str:
-    """The URI options with which a reader opens `file` now.
+def reader_options(file: Path) -> str:
+    """Return the URI parameters with which a reader opens `file` now.
 
-    `immutable=1` where nothing can be written beside the file, because a reader of a write-ahead log
-    needs its `-shm` file. Not where a log or journal lies there: it holds changes, or a writer lives.
+    A reader of a write-ahead log needs to create the `-shm` file. Where the folder cannot be written, the
+    file is therefore opened with `immutable=1`, unless a log or journal holds changes or a writer is at work.
     """
     if os.access(file.parent, os.W_OK):
         return "mode=ro"
@@ -65,16 +75,21 @@ def read_options(file: Path) -> str:
 
 
 def on_network_drive(folder: Path) -> bool:
-    """Whether `folder` lies on another machine, as far as the mount table says."""
+    """Return whether `folder` is on another machine, judged by the mount table."""
     try:
         mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
     except (OSError, psutil.Error):
         return False
-    return file_system(os.path.realpath(folder), mounts) in _NETWORK
+    return file_system(os.path.realpath(folder), mounts) in _NETWORK_FILE_SYSTEMS
 
 
 def file_system(path: str, mounts: list[tuple[str, str]]) -> str:
-    """The type of the innermost of `mounts` (mount point, type) that `path` lies on; "" where none."""
+    """Return the type of the file system that `path` is on, in lower case; "" if it is on none of them.
+
+    Args:
+        path: An absolute path without symbolic links.
+        mounts: Mount points and types of the file systems. The innermost that holds the path counts.
+    """
     holding = [
         (len(point), kind.lower())
         for point, kind in mounts
@@ -83,170 +98,32 @@ def file_system(path: str, mounts: list[tuple[str, str]]) -> str:
     return max(holding, default=(0, ""))[1]
 
 
-def set_journal(connection: Connection, network: bool) -> str:
-    """Choose the journal for the writer's connection, and return it: "wal", or "delete" for a rollback one.
-
-    SQLite answers with another mode than WAL where the file system cannot share memory.
-    """
-    if not network:
-        with suppress(StorageError, LibraryBusy):
-            if connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one() == "wal":
-                return "wal"
-    with suppress(LibraryBusy):  # readers are there: it stays as it is until the next writer
-        connection.exec_driver_sql("PRAGMA journal_mode = DELETE").scalar_one()
-    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
-
-
-def checkpoint(engine: Engine) -> None:
-    """Fold the write-ahead log into the file, so that a closed library is one file. The writer's alone."""
-    # Where that fails, the log stays and is read as it is.
-    with suppress(LibraryError), outside_transactions(engine) as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 1000")  # a slow reader must not hold up the end
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
-
-
 def writing_engine(file: Path) -> Engine:
-    """The one read-write connection; its transactions begin by taking the write lock."""
+    """Return an engine with the one read-write connection; its transactions take the write lock first."""
     engine = _engine(file, lambda: "mode=rwc", StaticPool)
     event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN IMMEDIATE"))
     return engine
 
 
 def reading_engine(file: Path) -> Engine:
-    """Read-only connections, one a transaction, kept for the next one.
+    """Return an engine with read-only connections, one for each transaction at a time.
 
-    In a folder that cannot be written none is kept: a writer that belongs to another user may come, and
-    a connection that was opened as immutable would not see it.
+    They are pooled, but not in a folder that cannot be written: a writer of another user may appear, and a
+    connection that was opened as immutable would not see its changes.
     """
-    pool = NullPool if "immutable" in read_options(file) else QueuePool
-    engine = _engine(file, lambda: read_options(file), pool)
+    pool = NullPool if "immutable" in reader_options(file) else QueuePool
+    engine = _engine(file, lambda: reader_options(file), pool)
     event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN"))
     return engine
 
 
-def outside_transactions(engine: Engine) -> Connection:
-    """A connection whose statements each stand alone, as some of SQLite's settings must."""
-    return engine.connect().execution_options(**{_ALONE: True})
-
-
-@contextmanager
-def connected(engine: Engine) -> Iterator[Connection]:
-    """A connection of `engine`, given back surely: signals wait for its next statement or for the end."""
-    with DeferredSignals() as signals, engine.connect() as connection:
-        yield connection.execution_options(**{_SIGNALS: signals})
-
-
-class Database:
-    """The read side of one catalogue file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        self.name = display_path(catalogue_file(self.folder))
-        self._identity = _identity(catalogue_file(self.folder))
-        self._engine: Engine | None = reading_engine(catalogue_file(self.folder))
-        self._watching = threading.Lock()
-        self._watch: Connection | None = None
-        self._answers: dict[str, tuple[int, Any]] = {}
-
-    @property
-    def replaced(self) -> bool:
-        """Whether the file is not the one that was opened: connections would go on reading the old one.
-
-        Their hold on it keeps its inode number from being used again.
-        """
-        return _identity(catalogue_file(self.folder)) != self._identity
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection of the caller's own, in one transaction: everything read is of one moment."""
-        # Ended by rolling back, for there is nothing to commit: on a damaged file even that would fail.
-        with connected(self._open_engine()) as connection:
-            yield connection
-
-    @contextmanager
-    def streaming(self) -> Iterator[Connection]:
-        """As `reading`, for a caller that works on the rows one by one: signals do not wait for it.
-
-        After an interrupt it may keep its transaction for a while, so with a rollback journal, where it would
-        keep the writer waiting, use `reading`.
-        """
-        with self._open_engine().connect() as connection:
-            yield connection
-
-    def remembered(self, name: str, read: Callable[[Connection], T]) -> T:
-        """What `read` answers, asked anew only after a commit: for what takes a walk over a whole table.
-
-        `name` stands for the question. An answer is nobody's to change.
-        """
-        # Looked at first: an answer may be newer than its version, and is never older.
-        version = self._version()
-        known = self._answers.get(name)
-        if known is not None and known[0] == version:
-            return cast(T, known[1])
-        with self.reading() as connection:
-            answer = read(connection)
-        if version is not None:
-            self._answers[name] = version, answer
-        return answer
-
-    def _version(self) -> int | None:
-        """A number that changes with every commit of anyone; None where that cannot be seen."""
-        with self._watching, DeferredSignals():
-            engine = self._engine
-            if engine is None or isinstance(engine.pool, NullPool):
-                return None
-            if self._watch is None:  # a connection of its own, for the number has a meaning only within one
-                self._watch = outside_transactions(engine)
-            return int(self._watch.exec_driver_sql("PRAGMA data_version").scalar_one())
-
-    def _open_engine(self) -> Engine:
-        engine = self._engine  # another thread may close meanwhile
-        if engine is None:
-            raise LibraryError(f"{self.name} has been closed.")
-        return engine
-
-    def logs_ahead(self, connection: Connection) -> bool:
-        """Whether the file has a write-ahead log, so that readers and the writer never wait."""
-        return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
-
-    def close(self) -> None:
-        """Close the connections that are not in use; the others close when they are done."""
-        with self._watching, DeferredSignals():
-            engine, self._engine = self._engine, None
-            watch, self._watch = self._watch, None
-            if watch is not None:
-                watch.close()
-            if engine is not None:
-                engine.dispose()
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _begin(connection: Connection, statement: str) -> None:
-    if not connection.get_execution_options().get(_ALONE, False):
-        connection.exec_driver_sql(statement)
-
-
-def _deliver_signals(connection: Connection, *statement: object) -> None:
-    """Before a statement, where an exception does no harm: a long transaction can be interrupted."""
-    signals = connection.get_execution_options().get(_SIGNALS)
-    if signals is not None:
-        signals.deliver()
-
-
 def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
-    def connect() -> sqlite3.Connection:
+    def open_connection() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            uri(file, options()),
+            sqlite_uri(file, options()),
             uri=True,
             timeout=BUSY_SECONDS,
-            # Transactions are ours alone: sqlite3 would not open one for a SELECT or before DDL.
+            # sqlite3 begins no transactions of its own; it would not for a SELECT, nor before DDL.
             isolation_level=None,
             # The pool hands a connection to one thread at a time.
             check_same_thread=False,
@@ -263,32 +140,239 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
         return connection
 
     sizes = {"max_overflow": -1} if pool is QueuePool else {}
-    engine = create_engine("sqlite://", creator=connect, poolclass=pool, **sizes)
+    engine = create_engine("sqlite://", creator=open_connection, poolclass=pool, **sizes)
     event.listen(engine, "before_execute", _deliver_signals)
-    event.listen(engine, "handle_error", lambda context: _say(context, display_path(file)))
+    event.listen(engine, "handle_error", lambda context: _translate_error(context, display_path(file)))
     return engine
 
 
-def _say(context: ExceptionContext, name: str) -> None:
+def _begin(connection: Connection, statement: str) -> None:
+    if not connection.get_execution_options().get(_AUTOCOMMIT, False):
+        connection.exec_driver_sql(statement)
+
+
+def _deliver_signals(connection: Connection, *statement: object) -> None:
+    """Let an interrupt end a long transaction between two statements, where an exception does no harm."""
+    signals = connection.get_execution_options().get(_SIGNALS)
+    if signals is not None:
+        signals.deliver()
+
+
+@contextmanager
+def connect(engine: Engine) -> Iterator[Connection]:
+    """Borrow a connection of `engine`; signals wait for its next statement or until it is given back."""
+    with DeferredSignals() as signals, engine.connect() as connection:
+        yield connection.execution_options(**{_SIGNALS: signals})
+
+
+def autocommit_connection(engine: Engine) -> Connection:
+    """Return a connection without transactions, which some of SQLite's settings require."""
+    return engine.connect().execution_options(**{_AUTOCOMMIT: True})
+
+
+def set_journal(connection: Connection, network: bool) -> str:
+    """Choose how the file is journaled.
+
+    Args:
+        connection: The writer's connection, without a transaction.
+        network: Whether the file is on a network drive.
+
+    Returns:
+        "wal" for a write-ahead log; "delete" for a rollback journal on a network drive, and where the file
+        system cannot share memory.
+    """
+    if not network:
+        with suppress(StorageError, LibraryBusy):
+            if connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one() == "wal":
+                return "wal"
+    with suppress(LibraryBusy):  # while there are readers it stays as it is, until the next writer
+        connection.exec_driver_sql("PRAGMA journal_mode = DELETE").scalar_one()
+    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+
+
+def checkpoint(engine: Engine) -> None:
+    """Copy the write-ahead log into the file, so that a closed library is one file. Only the writer may."""
+    # If this fails, the log stays and readers go on reading it.
+    with suppress(LibraryError), autocommit_connection(engine) as connection:
+        # Do not wait long for slow readers.
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_CLOSING_BUSY_MS}")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
+
+class Database:
+    """A catalogue file, opened for reading."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.name = display_path(catalogue_file(self.folder))
+        self._file_id = _file_id(catalogue_file(self.folder))
+        self._engine: Engine | None = reading_engine(catalogue_file(self.folder))
+        self._version_lock = threading.Lock()
+        self._version_connection: Connection | None = None
+        self._cache: dict[str, tuple[int, Any]] = {}
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies there now: connections would go on reading the one that was opened.
+
+        As long as they have it open, its inode number is not used again.
+        """
+        return _file_id(catalogue_file(self.folder)) != self._file_id
+
+    @contextmanager
+    def read_transaction(self) -> Iterator[Connection]:
+        """Give the caller a connection in one transaction: all that it reads is of the same moment."""
+        # There is nothing to commit, so it ends by rolling back: on a damaged file a commit would fail.
+        with connect(self._open_engine()) as connection:
+            yield connection
+
+    @contextmanager
+    def streaming_transaction(self) -> Iterator[Connection]:
+        """Like `read_transaction`, for a caller that works on rows one by one: signals do not wait for it.
+
+        After an interrupt it may not end for a while. With a rollback journal that would block the writer:
+        use `read_transaction` there.
+        """
+        with self._open_engine().connect() as connection:
+            yield connection
+
+    def cached(self, name: str, read: Callable[[Connection], T]) -> T:
+        """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
+
+        Args:
+            name: The key in the cache.
+            read: The query. Its result is shared between callers, who must not change it.
+        """
+        # The version is read first: a cached value may be newer than its version, and is never older.
+        version = self._data_version()
+        entry = self._cache.get(name)
+        if entry is not None and entry[0] == version:
+            return cast(T, entry[1])
+        with self.read_transaction() as connection:
+            value = read(connection)
+        if version is not None:
+            self._cache[name] = version, value
+        return value
+
+    def _data_version(self) -> int | None:
+        """Return a number that changes with every commit of any process; None where there is none."""
+        with self._version_lock, DeferredSignals():
+            engine = self._engine
+            if engine is None or isinstance(engine.pool, NullPool):
+                return None
+            if self._version_connection is None:  # numbers of different connections cannot be compared
+                self._version_connection = autocommit_connection(engine)
+            return int(self._version_connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def _open_engine(self) -> Engine:
+        engine = self._engine  # another thread may close the database meanwhile
+        if engine is None:
+            raise LibraryError(f"{self.name} has been closed.")
+        return engine
+
+    def uses_wal(self, connection: Connection) -> bool:
+        """Return whether the file has a write-ahead log, so that readers and the writer never wait."""
+        return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the others close when they are given back."""
+        with self._version_lock, DeferredSignals():
+            engine, self._engine = self._engine, None
+            connection, self._version_connection = self._version_connection, None
+            if connection is not None:
+                connection.close()
+            if engine is not None:
+                engine.dispose()
+
+
+def _file_id(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class WriterLock:
+    """The lock on `<library>/writer.lock`, held from `acquire` to `release`.
+
+    The operating system frees it when the process ends, however it ends. The file `writer.pid` beside it
+    names the process that holds it; that is for messages only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from filelock import FileLock  # imported here because readers do not need it and it takes a while
+
+        self.folder = folder
+        # Not thread-local: another thread than the one that opened the writer may close it.
+        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
+
+    def acquire(self, wait: float) -> None:
+        """Take the lock.
+
+        Args:
+            wait: Seconds to wait for another process.
+
+        Raises:
+            LibraryBusy: Another process still holds it.
+            StorageError: The folder cannot be written.
+        """
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=wait, poll_interval=0.05)
+        except Timeout:
+            raise LibraryBusy(
+                f"{display_path(self.folder)} is being written by {self._holder()}. Wait until it is done, "
+                "or stop it."
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{display_path(self.folder)} cannot be written: {error.strerror or error}."
+            ) from error
+        with suppress(OSError):
+            (self.folder / PID_NAME).write_text(f"{os.getpid()}\n", "ascii")
+
+    def release(self) -> None:
+        """Free the lock, if it is held."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self.folder / PID_NAME).unlink(missing_ok=True)
+            self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            return f"process {int((self.folder / PID_NAME).read_text('ascii'))}"
+        except (OSError, ValueError):
+            return "another process"
+
+
+def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
     if isinstance(error, UnicodeDecodeError):
         raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
-        said = explain(code & 0xFF, name, str(error))
-        if said is not None:
-            raise said from error
+        translated = error_for_code(code & 0xFF, name, str(error))
+        if translated is not None:
+            raise translated from error
 
 
 def _undecodable(error: UnicodeDecodeError, name: str) -> LibraryError:
-    """SQLite quotes a damaged schema in its message, which Python cannot decode then."""
-    said = explain(sqlite3.SQLITE_CORRUPT, name, str(error))
-    assert said is not None
-    return said
+    """SQLite's message about a damaged schema quotes bytes of it, which Python may fail to decode."""
+    translated = error_for_code(sqlite3.SQLITE_CORRUPT, name, str(error))
+    assert translated is not None
+    return translated
 
 
-def explain(code: int, name: str, reason: str) -> LibraryError | None:
-    """What a primary SQLite error code means to a person; None where it is a mistake of ours."""
+def error_for_code(code: int, name: str, reason: str) -> LibraryError | None:
+    """Return the error that tells a person what SQLite reports; None where the cause is a bug in this code.
+
+    Args:
+        code: SQLite's primary result code.
+        name: The file, as it is shown to people.
+        reason: SQLite's message.
+    """
     if code == sqlite3.SQLITE_FULL:
         return StorageError(
             f"{name} cannot grow: the disk is full. What was finished is kept; free some space and run the "
@@ -308,53 +392,3 @@ def explain(code: int, name: str, reason: str) -> LibraryError | None:
             f"{name} cannot be read or written ({reason}). Check the folder's permissions and the disk."
         )
     return None
-
-
-LOCK_NAME = "writer.lock"
-PID_NAME = "writer.pid"
-
-
-class WriterLock:
-    """`<library>/writer.lock`, held from `acquire` to `release`.
-
-    The operating system frees it when the process ends, however it ends. The holder's process id stands in
-    `writer.pid` beside it, for the message only.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from filelock import FileLock  # readers never need it, and it takes a while
-
-        self.folder = folder
-        # Not thread-local: whoever closes the writer need not be the thread that opened it.
-        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
-
-    def acquire(self, wait: float) -> None:
-        """Take the lock within `wait` seconds, or raise `LibraryBusy`; `StorageError` without the right."""
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=wait, poll_interval=0.05)
-        except Timeout:
-            raise LibraryBusy(
-                f"{display_path(self.folder)} is being written by {self._holder()}. Wait until it is done, "
-                "or stop it."
-            ) from None
-        except OSError as error:
-            raise StorageError(
-                f"{display_path(self.folder)} cannot be written: {error.strerror or error}."
-            ) from error
-        with suppress(OSError):  # for the message only
-            (self.folder / PID_NAME).write_text(f"{os.getpid()}\n", "ascii")
-
-    def release(self) -> None:
-        """Free the lock. Doing so twice is fine."""
-        if self._lock.is_locked:
-            with suppress(OSError):
-                (self.folder / PID_NAME).unlink(missing_ok=True)
-            self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            return f"process {int((self.folder / PID_NAME).read_text('ascii'))}"
-        except (OSError, ValueError):
-            return "another process"

@@ -111,13 +111,13 @@ class SpaceVectors:
     def history(self) -> str:
         """When the space was made; it tells the space from that of another catalogue."""
         statement = select(SpaceRow.created_at).where(SpaceRow.space_id == self._space_id)
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return connection.execute(statement).scalar_one().isoformat()
 
     def revision(self) -> int:
         """Return the revision of the last change; 0 before the first."""
         statement = select(SpaceRow.revision).where(SpaceRow.space_id == self._space_id)
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -128,7 +128,7 @@ class SpaceVectors:
         statement = statement.where(EmbeddingRow.space_id == self._space_id)
         statement = statement.order_by(EmbeddingRow.revision, EmbeddingRow.embedding_id)
         while True:
-            with self._database.reading() as connection:
+            with self._database.read_transaction() as connection:
                 rows = connection.execute(statement.where(position > last).limit(CHUNK_VECTORS)).all()
             if not rows:
                 return
@@ -141,13 +141,13 @@ class SpaceVectors:
         statement = select(TombstoneRow.embedding_id).where(
             TombstoneRow.space_id == self._space_id, TombstoneRow.revision > revision
         )
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             rows = connection.execute(statement.order_by(TombstoneRow.embedding_id))
             return np.fromiter(rows.scalars(), dtype=np.int64)
 
     def stored(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return those of `ids` that are still stored, and their (n, D) vectors, row by row."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             found = _blobs(connection, self._space_id, ids.tolist())
         here = np.array([i for i in ids.tolist() if i in found], dtype=np.int64)
         return here, decode([found[i] for i in here.tolist()], self.dimension)

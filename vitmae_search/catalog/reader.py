@@ -71,7 +71,7 @@ class Catalog:
             raise StorageError(f"{display_path(folder)} cannot be read: {error.strerror}.") from error
         database = Database(folder)
         try:
-            with database.reading() as connection:
+            with database.read_transaction() as connection:
                 version = version_of(connection, database.name)
         finally:
             database.close()
@@ -97,13 +97,8 @@ class Catalog:
 
     def photo(self, photo_id: int) -> Photo | None:
         """Return the photo with this id, missing or not, or None."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.find_one(connection, PhotoRow.photo_id == photo_id)
-
-    def photo_at(self, path: str) -> Photo | None:
-        """Return the photo with exactly this path, or None."""
-        with self._database.reading() as connection:
-            return photos.find_one(connection, PhotoRow.path == os.fsencode(path))
 
     def photos(
         self,
@@ -121,7 +116,7 @@ class Catalog:
             limit: Most rows to return; None for all.
             missing: False for photos on disk, True for missing ones, None for both.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.list_photos(connection, where, offset, limit, missing)
 
     def count_photos(self, where: SearchFilter = EVERYTHING, *, missing: bool | None = False) -> int:
@@ -131,17 +126,17 @@ class Catalog:
             where: The filter.
             missing: False for photos on disk, True for missing ones, None for both.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.count(connection, where, missing)
 
     def copies(self, content_id: int) -> list[Photo]:
         """Return all photos of a content: those on disk first, then by path."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.copies(connection, content_id)
 
     def content_id(self, digest: str) -> int | None:
         """Return the id of the content with this SHA-256 (hex), or None."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.content_id(connection, digest)
 
     def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
@@ -154,7 +149,7 @@ class Catalog:
         Returns:
             For each known digest its content id, and whether it has a vector in the space.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.contents(connection, digests, space_id)
 
     def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
@@ -166,12 +161,12 @@ class Catalog:
             root: The folder.
             space_id: The space that `embedded` is about; None makes it false.
         """
-        with self._database.streaming() as connection:
-            if self._database.logs_ahead(connection):
+        with self._database.streaming_transaction() as connection:
+            if self._database.uses_wal(connection):
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
                 return
         # With a rollback journal a reader holds up the writer, which may be the one who asks.
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
 
@@ -184,7 +179,7 @@ class Catalog:
             space_id: The space; None for all, each file once.
             under: Only files inside this folder.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             if space_id is not None:
                 space_id = spaces.features_id(connection, space_id)
             return photos.failures(connection, space_id, under)
@@ -193,12 +188,12 @@ class Catalog:
 
     def tags(self, content_id: int) -> list[Tag]:
         """Return a content's tags: one classifier after the other, the most confident tag first."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return tags.of_content(connection, content_id)
 
     def tag_counts(self) -> dict[str, int]:
         """Return every tag of photos on disk with its number of photos, most frequent first, then A to Z."""
-        return dict(self._database.remembered("tags", tags.counts))
+        return dict(self._database.cached("tags", tags.counts))
 
     def taggable(
         self, classifier_id: int, under: str | None = None, *, again: bool = False
@@ -210,7 +205,7 @@ class Catalog:
             under: Only photos inside this folder, at any depth.
             again: Include contents that this classifier has seen.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return tags.taggable(connection, classifier_id, under, seen=again)
 
     def count_classified(self, classifier_id: int, under: str | None = None) -> int:
@@ -220,7 +215,7 @@ class Catalog:
             classifier_id: The classifier.
             under: Only photos inside this folder, at any depth.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return tags.count_tagged(connection, classifier_id, under)
 
     # Vectors --------------------------------------------------------------------------------------
@@ -232,7 +227,7 @@ class Catalog:
             space_id: The space.
             content_id: The content.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return embeddings.of_content(connection, space_id, content_id)
 
     def vectors(self, space_id: int, embedding_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -245,7 +240,7 @@ class Catalog:
         Raises:
             SpaceError: The space has no such id.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             dimension = spaces.get(connection, space_id).dimension
             return embeddings.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
 
@@ -254,7 +249,7 @@ class Catalog:
 
         The order is that of `embedding_ids`; deleted ids are left out.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.by_embedding(connection, [int(i) for i in embedding_ids])
 
     def searchable_ids(self, space_id: int, where: SearchFilter = EVERYTHING) -> NDArray[np.int64]:
@@ -264,7 +259,7 @@ class Catalog:
             space_id: The space.
             where: The filter.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             statement = photos.with_photo_on_disk(
                 where, space_id, photos.filter_conditions(connection, where)
             )
@@ -272,7 +267,7 @@ class Catalog:
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
         """Return embeddings without a photo on disk: (N,) int64, ascending."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return photos.fetch_ids(connection, photos.without_photo_on_disk(space_id))
 
     def vector_source(self, space_id: int) -> SpaceVectors:
@@ -284,14 +279,14 @@ class Catalog:
 
     def spaces(self) -> list[Space]:
         """Return all spaces, oldest first."""
-        return list(self._database.remembered("spaces", spaces.list_spaces))
+        return list(self._database.cached("spaces", spaces.list_spaces))
 
     def space(self, space_id: int) -> Space:
         """Return a space; the `SpaceError` for an unknown one lists those that exist."""
         found = next((space for space in self.spaces() if space.space_id == space_id), None)
         if found is not None:
             return found
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return spaces.get(connection, space_id)
 
     def current_space(self) -> Space | None:
@@ -300,40 +295,40 @@ class Catalog:
 
     def features_space(self, space_id: int) -> Space:
         """Return a space of features; raise `SpaceError` for one that is derived or does not exist."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return spaces.get_features_space(connection, space_id)
 
     def derived_spaces(self, space_id: int) -> list[Space]:
         """Return the spaces that are derived from this one, oldest first."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return spaces.list_children(connection, space_id)
 
     def space_of(self, fingerprint: str) -> Space | None:
         """Return the space with this fingerprint, or None."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return spaces.by_fingerprint(connection, fingerprint)
 
     # The library ----------------------------------------------------------------------------------
 
     def roots(self) -> list[Root]:
         """Return the folders that were indexed, by path; `photos` counts those on disk inside each."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return roots.listing(connection)
 
     def runs(self, limit: int = 20) -> list[JobRecord]:
         """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return runs.latest(connection, limit)
 
     def run(self, key: str) -> JobRecord | None:
         """Return the job with this key, or None."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return runs.one(connection, key)
 
     def status(self) -> LibraryStatus:
         """Return counts; `failed` is of the current space, `photos` are those on disk."""
         folder = os.fspath(self.folder)
-        return self._database.remembered("status", lambda connection: roots.status(connection, folder))
+        return self._database.cached("status", lambda connection: roots.status(connection, folder))
 
     def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Return what is wrong with the catalogue, one sentence each; nothing if it is sound.
@@ -341,7 +336,7 @@ class Catalog:
         Every vector is read.         Derived vectors are compared with their features if `projects` has the
         projection, by its digest.
         """
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             return check.problems(connection, projects)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The one read-write connection: taken with the lock, given back with it."""
+"""A catalogue file that is opened for writing, under the writer's lock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from vitmae_search.catalog.database import (
     Database,
     WriterLock,
+    autocommit_connection,
     catalogue_file,
     checkpoint,
-    connected,
+    connect,
     on_network_drive,
-    outside_transactions,
     set_journal,
     writing_engine,
 )
@@ -29,10 +29,10 @@ WAIT_SECONDS = 2.0
 
 
 class WritableDatabase(Database):
-    """A catalogue file that this process alone may change, until `close`."""
+    """A catalogue file that only this process may change, until `close`."""
 
     def __init__(self, folder: Path, wait: float = WAIT_SECONDS) -> None:
-        """Make the folder, take the lock, and make the file or bring it up to date."""
+        """Create the folder, take the lock, and create the file or migrate it to the newest version."""
         folder = folder.absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -40,46 +40,46 @@ class WritableDatabase(Database):
             raise StorageError(f"{display_path(folder)} cannot be made: {error.strerror}.") from error
         self._lock = WriterLock(folder)
         self._lock.acquire(wait)
-        # Threads take turns: a connection has one transaction at a time.
-        self._turn = threading.Lock()
+        # A connection has one transaction at a time, so threads take turns.
+        self._transaction_lock = threading.Lock()
         self._closed = False
-        self._writing = writing_engine(catalogue_file(folder))
+        self._write_engine = writing_engine(catalogue_file(folder))
         try:
             self._prepare(folder)
             super().__init__(folder)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """The connection, in one transaction: kept wholly, or after an error not at all."""
-        with self._turn:
+    def write_transaction(self) -> Iterator[Connection]:
+        """Give the caller a connection in a transaction: committed at the end, rolled back after an error."""
+        with self._transaction_lock:
             if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            with connected(self._writing) as connection, connection.begin():
+            with connect(self._write_engine) as connection, connection.begin():
                 yield connection
 
     def close(self) -> None:
-        """Fold the log into the file, close all connections and free the lock."""
+        """Copy the log into the file, close all connections and free the lock."""
         super().close()
-        with self._turn, DeferredSignals():
+        with self._transaction_lock, DeferredSignals():
             if not self._closed:
-                checkpoint(self._writing)
-                self._let_go()
+                checkpoint(self._write_engine)
+                self._release()
 
     def _prepare(self, folder: Path) -> None:
         with DeferredSignals():
-            # Looked at first: another program's file is not touched, not even its journal.
-            with outside_transactions(self._writing) as connection:
+            # The version is read first: a file of another program is not touched, not even its journal.
+            with autocommit_connection(self._write_engine) as connection:
                 version = version_of(connection, display_path(catalogue_file(folder)))
                 set_journal(connection, on_network_drive(folder))
-            with self._writing.connect() as connection:
+            with self._write_engine.connect() as connection:
                 migrate(connection, version)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._closed = True
         try:
-            self._writing.dispose()
+            self._write_engine.dispose()
         finally:
             self._lock.release()

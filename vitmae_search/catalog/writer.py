@@ -34,7 +34,7 @@ class CatalogWriter(Catalog):
 
     def __init__(self, database: WritableDatabase) -> None:
         super().__init__(database)
-        self._changing = database.changing
+        self._transaction = database.write_transaction
 
     @classmethod
     def open_writer(cls, folder: Path, *, wait: float = WAIT_SECONDS) -> CatalogWriter:
@@ -59,7 +59,7 @@ class CatalogWriter(Catalog):
             path: Absolute path.
             device: The file system's device number (`st_dev`).
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             return roots.add(connection, path, device)
 
     def set_root(self, root_id: int, *, offline: bool, device: int | None = None) -> None:
@@ -70,7 +70,7 @@ class CatalogWriter(Catalog):
             offline: Whether the root is not reachable now.
             device: The root's device number; None keeps it.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             roots.change(connection, root_id, offline, device)
 
     def ensure_space(
@@ -113,7 +113,7 @@ class CatalogWriter(Catalog):
             "identity": dict(identity),
             "provenance": dict(provenance),
         }
-        with self._changing() as connection:
+        with self._transaction() as connection:
             features = spaces.ensure(connection, fingerprint, values, current_if_first=derivation is None)
             return (
                 features
@@ -134,7 +134,7 @@ class CatalogWriter(Catalog):
         Raises:
             SpaceError: The parent is derived itself, or does not exist.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             made = derived_spaces.derive_space(connection, parent_id, derivation)
             if use:
                 spaces.use(connection, made.space_id)
@@ -173,7 +173,7 @@ class CatalogWriter(Catalog):
             ValueError: Two items name one photo_id.
             StorageError: The disk is full.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             space = spaces.features_summary(connection, space_id)
             return batches.record(connection, space, batch, failures, projects)
 
@@ -196,18 +196,18 @@ class CatalogWriter(Catalog):
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Delete photos, and contents (with their vectors) that no other photo has."""
-        with self._changing() as connection:
+        with self._transaction() as connection:
             batches.remove_photos(connection, photo_ids)
 
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Delete the failures of these files in all spaces: the files are gone from disk."""
-        with self._changing() as connection:
+        with self._transaction() as connection:
             for some in chunks(os.fsencode(path) for path in paths):
                 connection.execute(delete(FailureRow).where(FailureRow.path.in_(some)))
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one; raise `SpaceError` if it does not exist."""
-        with self._changing() as connection:
+        with self._transaction() as connection:
             spaces.use(connection, space_id)
 
     def drop_space(self, space_id: int) -> None:
@@ -218,7 +218,7 @@ class CatalogWriter(Catalog):
         Raises:
             SpaceError: It does not exist, or other spaces are derived from it.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             spaces.drop(connection, space_id)
 
     def ensure_classifier(self, *, fingerprint: str, source: str, model: str) -> int:
@@ -233,7 +233,7 @@ class CatalogWriter(Catalog):
             source: Where the classifier came from: a path or a name.
             model: The model's name for people.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             return tags.ensure_classifier(connection, fingerprint, source, model)
 
     def record_tags(self, classifier_id: int, batch: Sequence[Tagged]) -> None:
@@ -250,7 +250,7 @@ class CatalogWriter(Catalog):
         Raises:
             ValueError: A confidence is outside 0 to 1, or a tag is empty or comes twice.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             tags.record(connection, classifier_id, batch)
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
@@ -261,7 +261,7 @@ class CatalogWriter(Catalog):
             kind: The job's kind, such as "index".
             arguments: What the job was started with; JSON.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             return runs.start(connection, key, kind, arguments)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
@@ -271,7 +271,7 @@ class CatalogWriter(Catalog):
             key: The job's key.
             progress: How far it is; JSON.
         """
-        with self._changing() as connection:
+        with self._transaction() as connection:
             runs.change(connection, key, progress=dict(progress))
 
     def finish_run(
@@ -295,7 +295,7 @@ class CatalogWriter(Catalog):
             "error": error,
             "ended_at": datetime.now(UTC),
         }
-        with self._changing() as connection:
+        with self._transaction() as connection:
             runs.change(connection, key, **values)
 
     def repair(self, projects: Projects = MappingProxyType({})) -> list[str]:
@@ -307,12 +307,12 @@ class CatalogWriter(Catalog):
         nothing returned.
         """
         try:
-            with self._changing() as connection:
+            with self._transaction() as connection:
                 return checks.repair(connection, projects)
         except LibraryDamaged:
             return []
 
     def _update_photos(self, photo_ids: Sequence[int], **values: Any) -> None:
-        with self._changing() as connection:
+        with self._transaction() as connection:
             for ids in chunks(photo_ids):
                 connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(values))

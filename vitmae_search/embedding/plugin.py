@@ -60,6 +60,7 @@ class EmbedderPlugin(ABC):
     """A plugin: opens embedders, and perhaps classifiers. The module's attribute `plugin` is one."""
 
     info: PluginInfo
+    """Name, options and capabilities; read without opening a model."""
 
     @abstractmethod
     def open(self, options: Options, *, device: str, precision: str) -> Embedder:

@@ -17,7 +17,6 @@ from vitmae_search.catalog import CatalogWriter, Taggable
 from vitmae_search.embedding import GuardedClassifier, fingerprint
 from vitmae_search.errors import (
     PhotoError,
-    PhotoTooLarge,
     PluginError,
     UnreadablePhoto,
     VitmaeSearchError,
@@ -25,7 +24,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.progress import Cancelled, ProgressReporter, progress_writer, record_job
-from vitmae_search.photos import decode, decode_target, digest, read_photo
+from vitmae_search.photos import decode, decode_target, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, IndexProgress
 from vitmae_search.vectors import never_cancel
@@ -148,16 +147,14 @@ class _Reader:
         return read
 
     def _read(self, content: Taggable) -> _ReadContent:
-        path = content.files[0].path
         try:
-            path, data = _read_bytes(content)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            del data
-            return _ReadContent(content, self._prepare(image))
+            with photo_fits_memory(content.files[0].path):
+                path, data = _read_bytes(content)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                del data
+                return _ReadContent(content, self._prepare(image))
         except (PhotoError, PluginError) as error:
             return _ReadContent(content, error=error)
-        except MemoryError:
-            return _ReadContent(content, error=PhotoTooLarge(path, "too large for this machine's memory"))
 
 
 def _read_bytes(content: Taggable) -> tuple[str, bytes]:

@@ -115,13 +115,21 @@ class JobReport(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def interrupted(self) -> bool: ...
+    def interrupted(self) -> bool:
+        """Whether the job was cancelled, or ended by Ctrl-C."""
 
 
 class JobRows(Protocol):
     """Where the rows of jobs are written; see `CatalogWriter`."""
 
-    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> object: ...
+    def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> object:
+        """Add a row for a job that begins.
+
+        Args:
+            key: The row's key.
+            kind: The command's name.
+            arguments: The command's arguments, as plain values.
+        """
 
     def finish_run(
         self,
@@ -129,7 +137,15 @@ class JobRows(Protocol):
         state: Literal["done", "failed", "cancelled", "interrupted"],
         report: Mapping[str, Any] | None = None,
         error: str | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Write how a job ended.
+
+        Args:
+            key: The row's key.
+            state: How it ended.
+            report: What it came to, as plain values.
+            error: Why it failed.
+        """
 
 
 R = TypeVar("R", bound=JobReport)

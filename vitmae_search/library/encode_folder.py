@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder, Prepare
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
+from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.evaluation import INSTANCE_VIEWS, instance_views
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome, RunBatch, batch_size_for
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
 
 OnDone = Callable[[int, int], None]
@@ -159,24 +160,22 @@ class _Reader:
     def __call__(self, request: tuple[str, bool]) -> _ReadPhoto:
         path, with_views = request
         try:
-            data = read_photo(path)
-            name = digest(data)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            del data
-            prepared = [[prepare(image)] for prepare in self._prepares]
-            for view in self._views(image, name) if with_views else ():
-                for own, prepare in zip(prepared, self._prepares, strict=True):
-                    own.append(prepare(view))
-            return _ReadPhoto(name, prepared)
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                name = digest(data)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                del data
+                prepared = [[prepare(image)] for prepare in self._prepares]
+                for view in self._views(image, name) if with_views else ():
+                    for own, prepare in zip(prepared, self._prepares, strict=True):
+                        own.append(prepare(view))
+                return _ReadPhoto(name, prepared)
         except (PhotoError, PluginError) as error:
             return _ReadPhoto(error=error)
-        except MemoryError:
-            return _ReadPhoto(error=PhotoTooLarge(path, "too large for this machine's memory"))
 
     def _views(self, image: Image.Image, name: str) -> Iterator[Image.Image]:
-        """Views of the image, made no larger than they need to be. The content decides, not the path."""
-        factor = min(image.size) // (2 * self._shrink_to) if self._shrink_to else 1
-        small = image.reduce(factor) if factor > 1 else image
+        """Make the image's views. They depend on the content, not on the path."""
+        small = reduce_for_views(image, self._shrink_to)
         return (view for _, view in instance_views(small, [self._seed, int(name[:16], 16)]))
 
 

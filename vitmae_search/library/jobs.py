@@ -127,18 +127,18 @@ def log_path(library: Path, key: str) -> Path:
     return library / "runs" / f"{key}.log"
 
 
-def cancel(run: JobRecord) -> None:
+def cancel(job: JobRecord) -> None:
     """Ask a running job to stop after its batch. What is finished is kept.
 
     Raises:
         LibraryError: It has ended, or is another machine's or another user's.
     """
-    if run.state != "running":
-        raise LibraryError(f"this run is {run.state} already")
-    if run.host != socket.gethostname():  # its process id means another process on this machine
-        raise LibraryError(f"this run is on the machine {run.host}; stop it there")
+    if job.state != "running":
+        raise LibraryError(f"this run is {job.state} already")
+    if job.host != socket.gethostname():  # its process id means another process on this machine
+        raise LibraryError(f"this run is on the machine {job.host}; stop it there")
     try:
-        os.kill(run.pid, signal.SIGTERM)
+        os.kill(job.pid, signal.SIGTERM)
     except ProcessLookupError:
         raise LibraryError("this run has just ended") from None
     except PermissionError:

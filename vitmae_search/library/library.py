@@ -58,8 +58,8 @@ from vitmae_search.records import (
     Tag,
 )
 from vitmae_search.search import (
-    Embedded,
     Query,
+    QueryCache,
     embed_image,
     query_image,
     query_vector,
@@ -110,7 +110,7 @@ class Library:
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
-        self._embedded = Embedded()
+        self._query_cache = QueryCache()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -223,7 +223,7 @@ class Library:
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
-            run_key: The name of the run in `runs`. None makes a new one.
+            run_key: The key of the job in `jobs`. None makes a new one.
 
         Returns:
             Counts of what was found and done, and the failures with their reasons.
@@ -300,7 +300,7 @@ class Library:
             again: Classify photos anew that this classifier has seen.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
-            run_key: The name of the run in `runs`. None makes a new one.
+            run_key: The key of the job in `jobs`. None makes a new one.
 
         Returns:
             Counts of what was done, and the failures with their reasons.
@@ -354,7 +354,7 @@ class Library:
             output: Write the projection to this file instead; then no library is needed, and none changes.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends and changes nothing.
-            run_key: The name of the run in `runs`. None makes a new one.
+            run_key: The key of the job in `jobs`. None makes a new one.
 
         Returns:
             What was learned from, and how often changed photos were found before and after.
@@ -371,9 +371,9 @@ class Library:
             DeviceError: The device is not there, was lost, or lacks memory.
         """
         from vitmae_search.library.adapt.fit import AdaptOptions
-        from vitmae_search.library.adapt.save import AdaptJob, adapt_library, adapt_to_file
+        from vitmae_search.library.adapt.save import AdaptRequest, adapt_library, adapt_to_file
 
-        job = AdaptJob(
+        request = AdaptRequest(
             _absolute(folder),
             options or AdaptOptions(),
             self._selection,
@@ -385,10 +385,10 @@ class Library:
         )
         if output is not None:
             file = Path(os.path.expanduser(output)).absolute()
-            return adapt_to_file(job, self._catalog_or_none(), file)
+            return adapt_to_file(request, self._catalog_or_none(), file)
         self._catalog()
         with CatalogWriter.open_writer(self.folder) as catalog:
-            return adapt_library(job, catalog, self._vectors, run_key or uuid.uuid4().hex)
+            return adapt_library(request, catalog, self._vectors, run_key or uuid.uuid4().hex)
 
     # Search
 
@@ -443,7 +443,7 @@ class Library:
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
         found = query_vector(
-            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._embedded
+            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._query_cache
         )
         index, own = self._vector_index(searched), found.content_id
         hits = retrieve(catalog, index, searched, found.vector, k=k, where=where, offset=offset, own=own)
@@ -690,7 +690,7 @@ class Library:
     def start_job(self, command: str, folder: str | os.PathLike[str], *options: str) -> str:
         """Run `vitmae-search COMMAND FOLDER` on this library in a child process.
 
-        The child goes on when this process ends. It reports through its row in `runs`; `cancel_run` stops it.
+        The child goes on when this process ends. `job` shows its progress; `cancel_job` stops it.
 
         Args:
             command: "index", "adapt", "classify" or "pretrain".
@@ -698,40 +698,39 @@ class Library:
             *options: Further words of its command line.
 
         Returns:
-            The key of its run, as soon as its row is in `runs`.
+            The key of the job, as soon as it is in `jobs`.
 
         Raises:
-            LibraryError: The folder is not there, or the child ended before its row was; then the message is
-                the child's own.
+            LibraryError: The folder is not there, or the child failed at once; the message is the child's.
             StorageError: The child could not be started.
         """
         path = _absolute(folder)
         if not os.path.isdir(path):
             raise LibraryError(f"{display_path(path)} is not a folder on this machine")
         key, process = jobs.start(self.folder, command, ["--json", *options, "--", path])
-        jobs.wait_until_recorded(self.folder, key, process, lambda: self.run(key) is not None)
+        jobs.wait_until_recorded(self.folder, key, process, lambda: self.job(key) is not None)
         return key
 
-    def runs(self, limit: int = 20) -> list[JobRecord]:
+    def jobs(self, limit: int = 20) -> list[JobRecord]:
         """The newest long jobs of any process, at most `limit`."""
         catalog = self._catalog_or_none()
         return catalog.runs(limit) if catalog else []
 
-    def run(self, key: str) -> JobRecord | None:
+    def job(self, key: str) -> JobRecord | None:
         """The job with this key, None before it has begun."""
         catalog = self._catalog_or_none()
         return catalog.run(key) if catalog else None
 
-    def cancel_run(self, key: str) -> None:
+    def cancel_job(self, key: str) -> None:
         """Ask a running job to stop after its batch; what is finished is kept.
 
         Raises:
             LibraryError: There is no such job, it has ended, or it is another machine's or user's.
         """
-        run = self.run(key)
-        if run is None:
+        record = self.job(key)
+        if record is None:
             raise LibraryError("there is no such run")
-        jobs.cancel(run)
+        jobs.cancel(record)
 
     # Inspect
 

@@ -1,32 +1,28 @@
 """Photo files on disk: the walk, stamps and digests, decoding to upright RGB, EXIF, thumbnails.
 
-Torch-free. Nothing of a bad file escapes but a `PhotoError`, and the walk reports what it cannot enter.
+Torch-free. A bad file raises nothing but a `PhotoError`, and the walk reports what it cannot enter.
 """
 
 from vitmae_search.photos.color import to_rgb
 from vitmae_search.photos.decode import (
     DECODE_MODES,
     DECODE_REVISION,
-    MAX_PIXELS,
     DecodedPhoto,
     decode,
     decode_target,
     upright_rgb,
 )
 from vitmae_search.photos.decode_worker import PhotoDecoder
-from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
+from vitmae_search.photos.formats import MEDIA_TYPES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
-from vitmae_search.photos.read import MAX_BYTES, digest, read_photo
-from vitmae_search.photos.scan import is_photo_name, is_under, scan, stamp_file
+from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
+from vitmae_search.photos.scan import is_under, scan, stamp_file
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
 __all__ = [
     "DECODE_MODES",
     "DECODE_REVISION",
-    "MAX_BYTES",
-    "MAX_PIXELS",
     "MEDIA_TYPES",
-    "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
     "LabelledFiles",
@@ -37,9 +33,9 @@ __all__ = [
     "digest",
     "encode_thumbnail",
     "folder_label",
-    "is_photo_name",
     "is_under",
     "labels_of_csv",
+    "photo_fits_memory",
     "read_photo",
     "scan",
     "stamp_file",

@@ -1,4 +1,4 @@
-"""From a file's bytes to an upright RGB picture and its metadata."""
+"""Decode a file's bytes to an upright RGB image and its metadata."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vitmae_search.records import PhotoMetadata
 
 DECODE_MODES = ("scaled", "exact")
 DECODE_REVISION = 2
-"""Goes up whenever a photo would decode to other pixels: it is part of a space's fingerprint."""
+"""Increased whenever a photo would decode to other pixels; part of a space's fingerprint."""
 MAX_PIXELS = 250_000_000
-"""Above the 200 megapixels of today's phones, below a gigabyte of RGB in PIL's four bytes a pixel."""
-MIN_SIDE = 320
+"""More than the 200 megapixels of today's phones; less than a gigabyte in PIL's four bytes a pixel."""
+_MIN_SHRINK_TO = 320
 
-_UPRIGHT = {
+_TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,19 +30,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset(_UPRIGHT[value] for value in (5, 6, 7, 8))
+_SWAP_SIDES = frozenset(_TRANSPOSE_BY_ORIENTATION[value] for value in (5, 6, 7, 8))
 _TRUNCATED = re.compile(r"truncated|cut short|unexpected end|end of file|not enough (image )?data", re.I)
-_HEADER_ENDS = re.compile(r"\bunpack\w* requires a buffer")
+_SHORT_HEADER = re.compile(r"\bunpack\w* requires a buffer")
 _UNSUPPORTED = re.compile(r"unsupported|not supported|not available|unknown (pixel mode|data|raw mode)", re.I)
 _REASON_LENGTH = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedPhoto:
-    """`image` is RGB and upright, perhaps scaled down; `metadata` has the file's own size, upright.
+    """A decoded photo.
 
-    `image.info` holds the `icc_profile` of a photo in another RGB than sRGB, which says what its values mean;
-    otherwise it is empty.
+    Attributes:
+        image: RGB and upright, perhaps scaled down. `image.info` has the `icc_profile` of a photo in another
+            RGB than sRGB, and is empty otherwise.
+        metadata: Has the file's own size, upright.
     """
 
     image: Image.Image
@@ -50,16 +52,21 @@ class DecodedPhoto:
 
 
 def decode_target(decode_mode: str, input_size: int | None) -> int | None:
-    """The `shrink_to` of `decode` for indexing and searching alike, so that a query equals its photo.
+    """Return the `shrink_to` of `decode`; one for indexing and searching, so that a query equals its photo.
 
-    "exact", or an embedder that names no `input_size`: None. "scaled": twice the input's side, which
-    keeps the embedder's own resampling in charge of the detail, and enough for a thumbnail.
+    Args:
+        decode_mode: One of `DECODE_MODES`.
+        input_size: Side of the embedder's input in pixels, None where it names none.
+
+    Returns:
+        None for "exact", or without an `input_size`. For "scaled" twice the input's side, so that the
+        embedder's own resampling decides on the detail, and at least enough for a thumbnail.
     """
     if decode_mode not in DECODE_MODES:
         raise ValueError(f"decode_mode={decode_mode!r}: one of {', '.join(DECODE_MODES)}")
     if decode_mode == "exact" or input_size is None:
         return None
-    return max(2 * input_size, MIN_SIDE)
+    return max(2 * input_size, _MIN_SHRINK_TO)
 
 
 def decode(
@@ -69,19 +76,25 @@ def decode(
     shrink_to: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> DecodedPhoto:
-    """Decode the bytes of a photo; `path` is for messages only. Safe to call from many threads.
+    """Decode the bytes of a photo. Safe to call from many threads.
 
-    `shrink_to` None decodes exactly, the full size. Otherwise this is the scaled decode: a JPEG comes out at
-    1/2, 1/4 or 1/8 size while its shorter side stays at least `shrink_to` pixels (the decoder then skips
-    most of the work), other formats at full size.
+    The content, not the name, decides the format. Of an animation the first frame is decoded. The values are
+    as they are stored, as in other pipelines on PIL: no color profile is applied. `color.to_rgb` says what
+    becomes of color modes and transparency. EXIF that cannot be read counts as absent.
 
-    The values are as they are stored, as other pipelines on PIL see them: no colour profile is applied. The
-    content, not the name, decides the format. Of animations, the first frame. See `colours.to_rgb` for modes
-    and transparency. EXIF that cannot be read counts as absent.
+    Args:
+        data: The file's bytes.
+        path: For error messages.
+        shrink_to: None decodes exactly, at full size. Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 size
+            while its shorter side stays at least so many pixels, which skips most of the work; other formats
+            come at full size.
+        max_pixels: Most pixels (width × height). For WebP, GIF and TIFF PIL's limit of 179 megapixels holds
+            as well.
 
-    Raises nothing but `PhotoError`: `UnsupportedPhoto`, `DamagedPhoto` (also for a truncated file: PIL's
-    ImageFile.LOAD_TRUNCATED_IMAGES is left alone), and `PhotoTooLarge` before decoding where width × height
-    exceeds `max_pixels` (for WebP, GIF and TIFF, PIL's own limit of 179 megapixels holds as well).
+    Raises:
+        UnsupportedPhoto: The format, or this kind of it, is not decoded here.
+        DamagedPhoto: The file is damaged or truncated, whatever `ImageFile.LOAD_TRUNCATED_IMAGES` is.
+        PhotoTooLarge: It has too many pixels, which is checked before decoding.
     """
     image_format = "image"
     try:
@@ -92,15 +105,15 @@ def decode(
     except PhotoError as error:
         raise type(error)(path, error.reason) from error.__cause__
     except Exception as error:  # PIL's parsers raise nearly anything on malformed input
-        raise _translated(error, path, image_format) from error
+        raise _photo_error(error, path, image_format) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """A picture that is open in PIL already, as `decode` would show it exactly: upright, RGB, new."""
+    """Return an image that is open in PIL as `decode` does exactly: a new one, upright and RGB."""
     image.load()
-    turn = _UPRIGHT.get(orientation(read_exif(image)))
+    transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation(read_exif(image)))
     rgb = to_rgb(image)
-    rgb = rgb if turn is None else rgb.transpose(turn)
+    rgb = rgb if transpose is None else rgb.transpose(transpose)
     rgb.info = {}
     return rgb
 
@@ -113,28 +126,28 @@ def _decode(
     extent = _draft(image, shrink_to) if shrink_to is not None and image_format == "JPEG" else None
     image.load()
     if extent is None:
-        full_size = image.size  # some know it only now: a TIFF turns itself, a HEIF may differ
+        full_size = image.size  # known only now for some: a TIFF is turned by PIL, a HEIF may differ
         _check_size(full_size, max_pixels)
     exif = read_exif(image)
-    turn = _UPRIGHT.get(orientation(exif))
+    transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation(exif))
     profile = image.info.get("icc_profile")
     keep_profile = image.mode in ("RGB", "RGBA", "P") and is_wide_rgb(profile)
-    as_it_is = image.mode == "RGB" and not image.has_transparency_data
-    rgb = image if as_it_is else to_rgb(image)
+    is_plain_rgb = image.mode == "RGB" and not image.has_transparency_data
+    rgb = image if is_plain_rgb else to_rgb(image)
     if extent is not None and extent != rgb.size:
-        rgb = _without_padding(rgb, extent)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-        if turn in _SIDEWAYS:
+        rgb = _remove_padding(rgb, extent)
+    if transpose is not None:
+        rgb = rgb.transpose(transpose)
+        if transpose in _SWAP_SIDES:
             full_size = full_size[::-1]
     rgb.info = {"icc_profile": profile} if keep_profile else {}
     return DecodedPhoto(rgb, photo_metadata(exif, full_size, image_format))
 
 
 def _draft(image: ImageFile.ImageFile, shrink_to: int) -> tuple[float, float] | None:
-    """Ask the JPEG decoder for a smaller picture. Both sides as target: the shorter one decides.
+    """Ask the JPEG decoder for a smaller image. With both sides as target, the shorter one decides.
 
-    How many of its pixels the photo is wide and high, with fractions, where it will be smaller.
+    Returns the photo's width and height in pixels of the smaller image, with fractions; None at full size.
     """
     full_size = image.size
     drafted = image.draft(image.mode, (shrink_to, shrink_to))
@@ -144,12 +157,12 @@ def _draft(image: ImageFile.ImageFile, shrink_to: int) -> tuple[float, float] | 
     return width, height
 
 
-def _without_padding(rgb: Image.Image, extent: tuple[float, float]) -> Image.Image:
-    """The photo alone, where it does not fill the last column and row.
+def _remove_padding(rgb: Image.Image, extent: tuple[float, float]) -> Image.Image:
+    """Return the photo alone, where it does not fill the last column or row of the decoded image.
 
-    The decoder gives whole pixels: 2322 rows at 1/4 size are 580.5, and come as 581. The last one is half
-    padding, which some cameras write in black, and to take it for the photo's own would stretch that; a model
-    sees both. So it shows what its neighbour does, and the picture is drawn in to whole pixels.
+    The decoder gives whole pixels: 2322 rows at 1/4 size are 580.5 rows, and come as 581. The last one is
+    half padding, which some cameras write in black. A model sees such a dark line, or the stretched photo if
+    the row counted in full. So the row is replaced by its neighbor, and the image resized to whole pixels.
     """
     (width, height), (whole_width, whole_height) = rgb.size, map(int, extent)
     if whole_width < width:
@@ -171,15 +184,15 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _translated(error: Exception, path: str | os.PathLike[str] | None, image_format: str) -> PhotoError:
-    """The `PhotoError` that says what PIL's `error` means."""
+def _photo_error(error: Exception, path: str | os.PathLike[str] | None, image_format: str) -> PhotoError:
+    """Return the `PhotoError` that says what PIL's `error` means."""
     if isinstance(error, Image.DecompressionBombError):
         return PhotoTooLarge(path, "more pixels than the decoder's limit")
     if isinstance(error, MemoryError):
         return PhotoTooLarge(path, "too large for this machine's memory")
     text = " ".join(str(error).split()) or type(error).__name__
     detail = text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
-    if _HEADER_ENDS.search(text):  # the rest of this text is Python's, about buffers
+    if _SHORT_HEADER.search(text):  # the text says nothing more that helps a person
         return DamagedPhoto(path, f"truncated {image_format} file")
     if isinstance(error, EOFError) or _TRUNCATED.search(text):
         return DamagedPhoto(path, f"truncated {image_format} file ({detail})")

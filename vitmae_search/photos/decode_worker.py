@@ -10,9 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError
+from vitmae_search.errors import PhotoError, PluginError
 from vitmae_search.photos.decode import decode
-from vitmae_search.photos.read import digest, read_photo
+from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.thumbnails import ThumbnailStore
 from vitmae_search.records import PhotoMetadata
 
@@ -39,12 +39,11 @@ class PhotoDecoder:
     def read(self, path: str) -> tuple[str, bytes] | FileError:
         """Return the digest and the bytes of a file."""
         try:
-            data = read_photo(path)
-            return digest(data), data
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                return digest(data), data
         except PhotoError as error:
             return error
-        except MemoryError:
-            return _too_large(path)
 
     def decode(self, path: str, digest: str, data: bytes) -> DecodedFile | FileError:
         """Decode and prepare a file's bytes, and store its thumbnail.
@@ -58,14 +57,13 @@ class PhotoDecoder:
             StorageError: The thumbnail cannot be written; this ends the whole run.
         """
         try:
-            photo = decode(data, path=path, shrink_to=self.shrink_to)
-            if self.thumbnails is not None:
-                self.thumbnails.put(digest, photo.image)
-            return photo.metadata, self.prepare(photo.image)
+            with photo_fits_memory(path):
+                photo = decode(data, path=path, shrink_to=self.shrink_to)
+                if self.thumbnails is not None:
+                    self.thumbnails.put(digest, photo.image)
+                return photo.metadata, self.prepare(photo.image)
         except (PhotoError, PluginError) as error:
             return error
-        except MemoryError:
-            return _too_large(path)
 
 
 class DecodeHandler:
@@ -89,7 +87,3 @@ class DecodeHandler:
             path, found = self._files.popleft()
             if want and isinstance(found, tuple):
                 yield self._decoder.decode(path, *found)
-
-
-def _too_large(path: str) -> PhotoTooLarge:
-    return PhotoTooLarge(path, "too large for this machine's memory")

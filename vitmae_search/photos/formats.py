@@ -1,7 +1,8 @@
-"""The formats that are decoded here, recognised by content, and nothing else that PIL could open.
+"""The image formats that are decoded here, recognized by content.
 
-The plug-ins of PIL are called directly, not through `Image.open`: its pixel limit is one global for the
-process (and below what phones shoot now), and opening HEIF through it means registering globally.
+PIL's plug-ins are called directly, not through `Image.open`: that opens other formats as well, its pixel
+limit is one global of the process (and below what phones shoot now), and HEIF would have to be registered
+globally.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 
 from PIL import (
-    AvifImagePlugin,  # noqa: F401  importing a plug-in enters it in Image.OPEN, once, before any thread
+    AvifImagePlugin,  # noqa: F401  importing a plug-in registers it in Image.OPEN, before any thread starts
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
@@ -38,30 +39,31 @@ MEDIA_TYPES: Mapping[str, str] = {
     "AVIF": "image/avif",
     "HEIF": "image/heif",
 }
-"""The allow-list: `PhotoMetadata.format` and its media type. An MPO is a JPEG."""
+"""The formats allowed, as in `PhotoMetadata.format`, and their media types. An MPO is a JPEG."""
 
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
     | {".avif", ".heic", ".heif", ".hif"}
 )
-"""What the walk takes for a photo. The content then decides which decoder reads it."""
+"""Names that the walk takes for photos. The content then decides which decoder reads them."""
 
 Factory = Callable[[BytesIO, str], ImageFile.ImageFile]
 _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 )
 # What a plug-in raises where the header is another format's.
-_NOT_MINE = (SyntaxError, IndexError, TypeError, KeyError)
+_WRONG_FORMAT_ERRORS = (SyntaxError, IndexError, TypeError, KeyError)
 # PIL logs an error for some bad TIFFs; without a handler Python would print it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-_MUTED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
-_MUTING = threading.Lock()
+_IGNORED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
+_FILTERS_LOCK = threading.Lock()
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
-    """The formats, keys of `MEDIA_TYPES`, whose signature `data` bears; two for some HEIF-like files.
+    """Return the formats, keys of `MEDIA_TYPES`, whose signature `data` has: two for some HEIF-like files.
 
-    Raises `UnsupportedPhoto` where there are none.
+    Raises:
+        UnsupportedPhoto: It has no known signature.
     """
     names = tuple(name for name in MEDIA_TYPES if _accepts(name, data[:16]))
     if not names:
@@ -70,16 +72,24 @@ def formats_of(data: bytes) -> tuple[str, ...]:
 
 
 def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile, str]:
-    """`data` with its header parsed and no pixel decoded, and which of `formats` it turned out to be.
+    """Parse a file's header; no pixel is decoded.
 
-    A bad header raises whatever the format's plug-in does: any exception at all, `decode` translates them.
+    Args:
+        data: The file's bytes.
+        formats: The formats to try, in order.
+
+    Returns:
+        The image, and the format that fits.
+
+    Raises:
+        Exception: A bad header; PIL's plug-ins raise nearly anything, which `decode` translates.
     """
-    mute_warnings()
+    ignore_pil_warnings()
     *others, last = formats
     for name in others:
         try:
             return _factory(name)(BytesIO(data), ""), name
-        except _NOT_MINE:
+        except _WRONG_FORMAT_ERRORS:
             continue
     return _factory(last)(BytesIO(data), ""), last
 
@@ -99,7 +109,7 @@ def _factory(name: str) -> Factory:
 
 
 def _heif() -> Factory:
-    """Its plug-in is a package of its own, which a machine that only trains may lack."""
+    """The HEIF plug-in, a package of its own that a machine for training may lack."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
@@ -108,24 +118,24 @@ def _heif() -> Factory:
     return factory
 
 
-def mute_warnings() -> None:
-    """Keep PIL's warnings about single files (odd tags, a malformed MPO) from printing or raising.
+def ignore_pil_warnings() -> None:
+    """Ignore PIL's warnings about single files, such as odd tags or a malformed MPO.
 
-    `warnings.catch_warnings` is no help in worker threads: it swaps the process's filters, and two that
-    overlap restore them wrongly. So two narrow filters are put in front, where they are not there already
-    (a test runner, or a host with `-W error`, may have put others before them), and they stay.
+    `warnings.catch_warnings` is not safe in worker threads: it replaces the process's filters, and two that
+    overlap restore the wrong ones. So two narrow filters are put in front and stay there. They are put in
+    front again where others, such as a test runner's, have come before them.
     """
-    if _muted():
+    if _filters_in_front():
         return
-    with _MUTING:
-        if not _muted():
+    with _FILTERS_LOCK:
+        if not _filters_in_front():
             for category in (UserWarning, RuntimeWarning):
-                warnings.filterwarnings("ignore", category=category, module=_MUTED_MODULES)
+                warnings.filterwarnings("ignore", category=category, module=_IGNORED_MODULES)
 
 
-def _muted() -> bool:
+def _filters_in_front() -> bool:
     front = warnings.filters[:2]
     return len(front) == 2 and all(
-        entry[0] == "ignore" and isinstance(entry[3], re.Pattern) and entry[3].pattern == _MUTED_MODULES
+        entry[0] == "ignore" and isinstance(entry[3], re.Pattern) and entry[3].pattern == _IGNORED_MODULES
         for entry in front
     )

@@ -1,4 +1,4 @@
-"""Which photo has which label: the first folder that it lies in, or a CSV file."""
+"""Labels of photos: the first folder that a photo lies in, or a CSV file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from vitmae_search.errors import LabelsError, UnreadablePhoto, display_path
 from vitmae_search.photos.scan import is_photo_name, stamp_file
 from vitmae_search.records import Stamp
 
-_TOLD = 3  # bad rows that an error spells out
+_LISTED_ROWS = 3  # bad rows that an error lists
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledFiles:
-    """Files and their labels, row by row, sorted by path. `unlabelled` counts photos that no class has."""
+    """Files and their labels, row by row, sorted by path.
+
+    Attributes:
+        files: Stamps of the photos.
+        labels: The label of each.
+        unlabelled: Number of photos that were left out for lack of a label.
+    """
 
     files: tuple[Stamp, ...]
     labels: tuple[str, ...]
@@ -29,17 +35,30 @@ class LabelledFiles:
 
 
 def folder_label(path: str, root: str) -> str | None:
-    """The name of the first folder below `root` on the way to `path`; None for a photo in `root` itself."""
+    """Return the name of the first folder on the way from `root` to `path`.
+
+    Args:
+        path: A photo under `root`.
+        root: The folder of all photos.
+
+    Returns:
+        The label; None for a photo that lies in `root` itself.
+    """
     parts = os.path.relpath(path, root).split(os.sep)
     return display_path(parts[0]) if len(parts) > 1 else None
 
 
 def labels_of_csv(table: str | os.PathLike[str], folder: str | os.PathLike[str]) -> LabelledFiles:
-    """The photos that a CSV file lists, with the columns path (relative to `folder`) and label.
+    """Read the labels of photos from a CSV file; photos that it does not list are left out.
 
-    UTF-8, with a header; other columns are left alone. Photos under `folder` that it does not list take
-    no part. Raises `LabelsError` that names the lines which are wrong and says why: a column is missing
-    or empty, a path leads out of the folder, is no photo, is not there, or comes twice.
+    Args:
+        table: UTF-8 with a header, and the columns path (relative to `folder`) and label. Other columns are
+            ignored.
+        folder: The folder of the photos.
+
+    Raises:
+        LabelsError: A column is missing or empty, or a path leads out of the folder, is no photo, is absent,
+            or comes twice. The error names the lines.
     """
     root, where = os.path.abspath(os.fspath(folder)), display_path(table)
     seen: dict[str, int] = {}
@@ -55,8 +74,8 @@ def labels_of_csv(table: str | os.PathLike[str], folder: str | os.PathLike[str])
             seen[stamp.path] = line
             rows.append((stamp, row["label"].strip()))
     if wrong:
-        rest = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
-        raise LabelsError(f"{where} has {len(wrong)} bad rows: {'; '.join(wrong[:_TOLD])}{rest}")
+        more = f"; and {len(wrong) - _LISTED_ROWS} more" if len(wrong) > _LISTED_ROWS else ""
+        raise LabelsError(f"{where} has {len(wrong)} bad rows: {'; '.join(wrong[:_LISTED_ROWS])}{more}")
     if not rows:
         raise LabelsError(f"{where} lists no photo")
     files, labels = zip(*sorted(rows, key=lambda pair: pair[0].path), strict=True)
@@ -64,7 +83,7 @@ def labels_of_csv(table: str | os.PathLike[str], folder: str | os.PathLike[str])
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows, with the values of path and label as text, "" where they are missing."""
+    """Yield line numbers and rows, with path and label as text, "" where they are missing."""
     where = display_path(table)
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
@@ -84,7 +103,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _stamp(row: dict[str, str], root: str) -> Stamp | str:
-    """The stamp of a row's photo, or what is wrong with the row."""
+    """Return the stamp of a row's photo, or what is wrong with the row."""
     path, label = row["path"], row["label"].strip()
     if not path or not label:
         return "no path" if not path else "no label"

@@ -1,6 +1,6 @@
-"""What EXIF says of a photo: its orientation, when, with what and where it was taken.
+"""Read EXIF: a photo's orientation, and when, with which camera and where it was taken.
 
-EXIF in the wild is full of garbage, so nothing here raises: what cannot be read is None.
+Much EXIF is malformed, so nothing here raises: what cannot be read is None.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CAMERA_LENGTH = 120
 
 @dataclass(frozen=True, slots=True)
 class ExifData:
-    """The tags that are used here: main image, Exif and GPS directories, each by number."""
+    """EXIF tags by number: those of the main image, and of the Exif and GPS directories."""
 
     main: Mapping[int, object]
     exif: Mapping[int, object]
@@ -30,7 +30,7 @@ class ExifData:
 
 
 def read_exif(image: Image.Image) -> ExifData:
-    """The EXIF of a decoded image, from any format that carries it; empty where there is none or bad."""
+    """Read the EXIF of a decoded image of any format; empty where there is none, or where it is malformed."""
     try:
         tags = image.getexif()
         main = dict(tags)
@@ -47,14 +47,20 @@ def _directory(tags: Image.Exif, which: IFD) -> Mapping[int, object]:
 
 
 def orientation(exif: ExifData) -> int:
-    """1 to 8 as EXIF numbers them; 1, upright, where it is absent or nonsense."""
+    """Return the orientation as EXIF numbers it, 1 to 8; 1 (upright) where it is absent or invalid."""
     value = exif.main.get(Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def photo_metadata(exif: ExifData, size: tuple[int, int], image_format: str) -> PhotoMetadata:
-    """`size` is (width, height) in pixels, upright and not scaled down."""
-    latitude, longitude = _place(exif.gps)
+    """Collect the metadata of a photo.
+
+    Args:
+        exif: Its EXIF.
+        size: (width, height) in pixels, upright and not scaled down.
+        image_format: A key of `formats.MEDIA_TYPES`.
+    """
+    latitude, longitude = _gps_position(exif.gps)
     return PhotoMetadata(
         width=size[0],
         height=size[1],
@@ -67,11 +73,11 @@ def photo_metadata(exif: ExifData, size: tuple[int, int], image_format: str) -> 
 
 
 def _taken_at(exif: ExifData) -> datetime | None:
-    """The shutter's time, else the digitising's, else the file's last change by the camera."""
+    """The time of exposure, else of digitizing, else of the camera's last change to the file."""
     candidates = (
         exif.exif.get(Base.DateTimeOriginal),
         exif.exif.get(Base.DateTimeDigitized),
-        exif.main.get(Base.DateTimeOriginal),  # some writers put it into the wrong directory
+        exif.main.get(Base.DateTimeOriginal),  # some programs write it into the wrong directory
         exif.main.get(Base.DateTime),
     )
     return next((date for date in map(_date, candidates) if date is not None), None)
@@ -90,7 +96,7 @@ def _date(value: object) -> datetime | None:
 def _camera(main: Mapping[int, object]) -> str | None:
     make, model = _text(main.get(Base.Make)), _text(main.get(Base.Model))
     if make and model and model.lower().startswith(make.lower().split()[0]):
-        make = ""  # "Canon", "Canon EOS 5D"; "NIKON CORPORATION", "NIKON D90"
+        make = ""  # the model names it: "Canon", "Canon EOS 5D"; "NIKON CORPORATION", "NIKON D90"
     return f"{make} {model}".strip()[:_CAMERA_LENGTH] or None
 
 
@@ -104,7 +110,7 @@ def _text(value: object) -> str:
     return " ".join(line.split())
 
 
-def _place(gps: Mapping[int, object]) -> tuple[float | None, float | None]:
+def _gps_position(gps: Mapping[int, object]) -> tuple[float | None, float | None]:
     """Latitude and longitude in signed degrees: both, or neither."""
     latitude = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "NS", 90.0)
     longitude = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "EW", 180.0)

@@ -1,24 +1,31 @@
-"""Reading a photo's bytes, once, and their digest."""
+"""Read a photo's bytes, once, and their digest."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
 
-MAX_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 
-# O_NONBLOCK: a FIFO that took a photo's place must not hold the run; regular files ignore it.
+# O_NONBLOCK: a FIFO that took a photo's place must not block the run. Regular files ignore it.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def read_photo(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The whole file. Only regular files are read.
+def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Read a whole file. Only regular files are read.
 
-    Raises `UnreadablePhoto` (absent, not permitted, a folder, a disk error) or `PhotoTooLarge`
-    (more than `max_bytes`).
+    Args:
+        path: The file.
+        max_bytes: Largest size that is read.
+
+    Raises:
+        UnreadablePhoto: It is absent, not permitted or a folder, or the disk has an error.
+        PhotoTooLarge: It has more than `max_bytes`.
     """
     try:
         handle = os.open(path, _FLAGS)
@@ -27,7 +34,7 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadablePhoto(path, "not a file")
             if status.st_size > max_bytes:
-                raise PhotoTooLarge(path, _too_large(status.st_size, max_bytes))
+                raise PhotoTooLarge(path, _too_many_bytes(status.st_size, max_bytes))
             with open(handle, "rb", closefd=False) as file:
                 data = file.read(max_bytes + 1)  # it may have grown since
         finally:
@@ -37,14 +44,23 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
     except ValueError as error:  # a null byte in the name
         raise UnreadablePhoto(path, str(error)) from error
     if len(data) > max_bytes:
-        raise PhotoTooLarge(path, _too_large(len(data), max_bytes))
+        raise PhotoTooLarge(path, _too_many_bytes(len(data), max_bytes))
     return data
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of a file's bytes, in lower-case hex: what makes two files the same content."""
+    """Return the SHA-256 of a file's bytes in lower-case hex. Files with one digest are one content."""
     return hashlib.sha256(data).hexdigest()
 
 
-def _too_large(size: int, limit: int) -> str:
+@contextmanager
+def photo_fits_memory(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Turn a MemoryError into `PhotoTooLarge` for the photo at `path`."""
+    try:
+        yield
+    except MemoryError as error:
+        raise PhotoTooLarge(path, "too large for this machine's memory") from error
+
+
+def _too_many_bytes(size: int, limit: int) -> str:
     return f"{size / 1e6:,.1f} MB, more than the limit of {limit / 1e6:,.1f} MB"

@@ -1,9 +1,4 @@
-"""The walk over a folder: which photos are there, and their stamps.
-
-Where a path lies.
-
-Exclude patterns: simple globs in the manner of `.gitignore`.
-"""
+"""Walk a folder: which photos are there, and their stamps."""
 
 from __future__ import annotations
 
@@ -18,18 +13,171 @@ from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos.formats import PHOTO_SUFFIXES
 from vitmae_search.records import ScanProblem, Stamp
 
+# Folders that systems and devices put beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
+SYSTEM_FOLDERS = frozenset(
+    {
+        "@eaDir",
+        "@Recycle",
+        "#recycle",
+        "#snapshot",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+        "__MACOSX",
+    }
+)
+_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-def excluder(patterns: Sequence[str]) -> Callable[[str, str, bool], bool]:
-    """A function `(name, relative, folder) -> excluded` for `patterns`.
+def scan(
+    root: str, *, exclude: Sequence[str] = (), on_problem: Callable[[ScanProblem], None]
+) -> Iterator[Stamp]:
+    """Yield the stamp of every photo under a folder, in a fixed order, with one `stat` for each file.
 
-    `name` is the last component, `relative` the path below the root, with "/" between components.
+    A folder's files come sorted by name, then its folders, sorted. Names with a leading dot and
+    `SYSTEM_FOLDERS` are skipped. Links are followed. A folder is entered once, whatever leads to it: under
+    its own path if that is under `root`, as linked folders are walked after the real ones. Broken links,
+    FIFOs, sockets and devices are skipped and never opened, as is a file that vanishes meanwhile.
+
+    Args:
+        root: The folder. A file is yielded itself, whatever its name.
+        exclude: Patterns of what to skip; see `exclude_filter`.
+        on_problem: Called with what cannot be read; the walk goes on. If it was not called, every photo
+            that exists was yielded.
+    """
+    root = os.path.abspath(root)
+    try:
+        status = os.stat(root)
+    except (OSError, ValueError) as error:
+        on_problem(ScanProblem(root, _reason(error)))
+        return
+    if stat.S_ISDIR(status.st_mode):
+        yield from _Walk(root, exclude, on_problem).run()
+    elif stat.S_ISREG(status.st_mode):
+        yield _stamp(root, status)
+    else:
+        on_problem(ScanProblem(root, "neither a folder nor a file"))
+
+
+class _Walk:
+    """One walk: the folders to enter, and those that it has entered."""
+
+    def __init__(self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]) -> None:
+        # Where a path relative to the root begins.
+        self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
+        self.excluded = exclude_filter(exclude) if exclude else None
+        self.on_problem = on_problem
+        self.seen: set[tuple[int, int] | str] = set()
+        self.links = deque([root])
+
+    def run(self) -> Iterator[Stamp]:
+        while self.links:
+            folders = [self.links.popleft()]
+            while folders:
+                path = folders.pop()
+                if not self._is_new(path):
+                    continue
+                subfolders: list[str] = []
+                yield from self._folder(path, subfolders)
+                folders.extend(reversed(subfolders))
+
+    def _is_new(self, path: str) -> bool:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self.on_problem(ScanProblem(path, _reason(error)))
+            return False
+        # Some network and FUSE drives have no inode numbers.
+        key = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def _folder(self, path: str, subfolders: list[str]) -> Iterator[Stamp]:
+        """Yield the photos in one folder; append its folders to `subfolders` or, linked ones, to `links`."""
+        for entry in self._entries(path):
+            try:
+                if entry.is_dir():
+                    if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
+                        (self.links if entry.is_symlink() else subfolders).append(entry.path)
+                elif is_photo_name(entry.name) and not self._skipped(entry, False):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield _stamp(entry.path, status)
+            except OSError as error:
+                if error.errno not in _VANISHED:
+                    self.on_problem(ScanProblem(entry.path, _reason(error)))
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        found: list[os.DirEntry[str]] = []
+        try:
+            with os.scandir(path) as entries:
+                found.extend(entry for entry in entries if not entry.name.startswith("."))
+        except OSError as error:
+            self.on_problem(ScanProblem(path, _reason(error)))
+        found.sort(key=lambda entry: entry.name)
+        return found
+
+    def _skipped(self, entry: os.DirEntry[str], folder: bool) -> bool:
+        if self.excluded is None:
+            return False
+        relative = entry.path[self.prefix :]
+        return self.excluded(entry.name, relative.replace(os.sep, "/"), folder)
+
+
+def stamp_file(path: str) -> Stamp:
+    """Return the stamp of one file.
+
+    Raises:
+        UnreadablePhoto: It is absent, or no regular file.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UnreadablePhoto(path, _reason(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadablePhoto(path, "not a file")
+    return _stamp(os.path.abspath(path), status)
+
+
+def _stamp(path: str, status: os.stat_result) -> Stamp:
+    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def is_photo_name(name: str) -> bool:
+    """Say whether the walk takes a file of this name for a photo: by its suffix, in any letter case."""
+    return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
+
+
+def is_under(path: str, folder: str) -> bool:
+    """Say whether `path` is `folder` or lies in it.
+
+    Args:
+        path: A path.
+        folder: A folder's path, without "..".
+    """
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def exclude_filter(patterns: Sequence[str]) -> Callable[[str, str, bool], bool]:
+    """Compile patterns in the manner of `.gitignore`.
+
     A pattern without "/" is matched with the name, at any depth; one with a "/" inside or in front is
-    matched with the path from the root. A "/" at the end asks for folders alone. `*` and `?` stay within
-    one component, `**` crosses them, `[abc]` and `[!abc]` are one character. Letter case counts.
-    Excluding a folder excludes all below it, since the walk does not enter.
+    matched with the path from the root. A "/" at the end matches folders alone. `*` and `?` stay within
+    one component, `**` crosses them, `[abc]` and `[!abc]` are one character. Letter case counts. An excluded
+    folder is not entered, so that all below it is excluded.
+
+    Returns:
+        A function (name, relative, folder) -> excluded: `name` is the last component, `relative` the path
+        from the root with "/" between components, `folder` whether it is one.
     """
     tests = [_compile(pattern) for pattern in patterns if pattern.strip("/")]
 
@@ -60,149 +208,18 @@ def _translate(token: str) -> str:
 
 
 def _character_class(members: str, negated: bool) -> str:
-    # A reversed range such as [z-a] matches nothing in a shell; `re` would refuse the whole pattern.
-    ranges = re.sub(r"(.)-(.)", lambda m: m[0] if m[1] <= m[2] else "", members, flags=re.DOTALL)
-    if not ranges:
+    parts = []
+    for low, high, single in re.findall(r"(.)-(.)|(.)", members, flags=re.DOTALL):
+        if single:
+            parts.append(_escape(single))
+        # A reversed range such as [z-a] matches nothing in a shell; `re` would refuse the whole pattern.
+        elif low <= high:
+            parts.append(f"{_escape(low)}-{_escape(high)}")
+    if not parts:
         return "[^/]" if negated else "(?!)"
-    escaped = re.sub(r"([^\w-])", r"\\\1", ranges)
-    return f"[^/{escaped}]" if negated else f"[{escaped}]"
+    return f"[^/{''.join(parts)}]" if negated else f"[{''.join(parts)}]"
 
 
-# What systems and devices keep beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
-SYSTEM_FOLDERS = frozenset(
-    {
-        "@eaDir",
-        "@Recycle",
-        "#recycle",
-        "#snapshot",
-        "$RECYCLE.BIN",
-        "System Volume Information",
-        "lost+found",
-        "__MACOSX",
-    }
-)
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether the walk yields a file of this name: a suffix of `PHOTO_SUFFIXES`, in any letter case."""
-    return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
-
-
-def scan(
-    root: str, *, exclude: Sequence[str] = (), on_problem: Callable[[ScanProblem], None]
-) -> Iterator[Stamp]:
-    """Yield the stamp of every photo under `root`, in a fixed order, each file one `stat`.
-
-    A folder's files come sorted by name, then its folders, sorted. Names with a leading dot, `SYSTEM_FOLDERS`
-    and what matches `exclude` (see `patterns.excluder`) are skipped. Links are followed; a folder is
-    entered once, whatever leads to it, under its own path where the root holds it, because linked folders
-    wait until the real ones are done. Broken links, FIFOs, sockets and devices are skipped, never opened.
-    A `root` that is a file is that one file, whatever its name. A file that vanishes meanwhile is not there.
-
-    What cannot be looked into goes to `on_problem`, and the walk goes on: after one without a problem,
-    a file that was not yielded is not there.
-    """
-    root = os.path.abspath(root)
-    try:
-        status = os.stat(root)
-    except (OSError, ValueError) as error:
-        on_problem(ScanProblem(root, _why(error)))
-        return
-    if stat.S_ISDIR(status.st_mode):
-        yield from _Walk(root, exclude, on_problem).run()
-    elif stat.S_ISREG(status.st_mode):
-        yield _stamp(root, status)
-    else:
-        on_problem(ScanProblem(root, "neither a folder nor a file"))
-
-
-class _Walk:
-    """One walk: the folders that wait, and those that it has seen."""
-
-    def __init__(self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]) -> None:
-        # Where a path relative to the root begins.
-        self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
-        self.excluded = excluder(exclude) if exclude else None
-        self.on_problem = on_problem
-        self.seen: set[tuple[int, int] | str] = set()
-        self.links = deque([root])
-
-    def run(self) -> Iterator[Stamp]:
-        while self.links:
-            folders = [self.links.popleft()]
-            while folders:
-                path = folders.pop()
-                if not self._is_new(path):
-                    continue
-                inside: list[str] = []
-                yield from self._folder(path, inside)
-                folders.extend(reversed(inside))
-
-    def _is_new(self, path: str) -> bool:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            self.on_problem(ScanProblem(path, _why(error)))
-            return False
-        # Some network and FUSE drives number no inodes.
-        key = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
-        if key in self.seen:
-            return False
-        self.seen.add(key)
-        return True
-
-    def _folder(self, path: str, inside: list[str]) -> Iterator[Stamp]:
-        """Yield the photos in one folder, and put its folders into `inside` or, linked, into `links`."""
-        for entry in self._entries(path):
-            try:
-                if entry.is_dir():
-                    if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
-                        (self.links if entry.is_symlink() else inside).append(entry.path)
-                elif is_photo_name(entry.name) and not self._skipped(entry, False):
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        yield _stamp(entry.path, status)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    self.on_problem(ScanProblem(entry.path, _why(error)))
-
-    def _entries(self, path: str) -> list[os.DirEntry[str]]:
-        found: list[os.DirEntry[str]] = []
-        try:
-            with os.scandir(path) as entries:
-                found.extend(entry for entry in entries if not entry.name.startswith("."))
-        except OSError as error:
-            self.on_problem(ScanProblem(path, _why(error)))
-        found.sort(key=lambda entry: entry.name)
-        return found
-
-    def _skipped(self, entry: os.DirEntry[str], folder: bool) -> bool:
-        if self.excluded is None:
-            return False
-        relative = entry.path[self.prefix :]
-        return self.excluded(entry.name, relative.replace(os.sep, "/"), folder)
-
-
-def stamp_file(path: str) -> Stamp:
-    """The stamp of one file. Raises `UnreadablePhoto` where there is none, or no regular file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise UnreadablePhoto(path, _why(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadablePhoto(path, "not a file")
-    return _stamp(os.path.abspath(path), status)
-
-
-def _stamp(path: str, status: os.stat_result) -> Stamp:
-    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev)
-
-
-def _why(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def is_under(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it, at a boundary between names."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+def _escape(character: str) -> str:
+    """Escape a member of a character class, a hyphen included: "--" has a meaning of its own in `re`."""
+    return character if character.isalnum() or character == "_" else "\\" + character

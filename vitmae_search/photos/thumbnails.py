@@ -1,6 +1,7 @@
-"""Thumbnails: small JPEGs by digest, made once, from a picture that is decoded already.
+"""Thumbnails: small JPEG files named by digest, made once, while a photo is decoded.
 
-WebP would take three fifths of the bytes, and ten to twenty-five times as long: more than decoding the photo.
+WebP files would have three fifths of the bytes, and take ten to twenty-five times as long to encode: longer
+than decoding the photo.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def encode_thumbnail(image: Image.Image) -> bytes:
-    """An RGB `image` as JPEG, its longer side at most `THUMBNAIL_SIDE` pixels, never enlarged.
+    """Encode an RGB image as JPEG, its longer side at most `THUMBNAIL_SIDE` pixels, never enlarged.
 
-    An `icc_profile` in `image.info` goes with it, so that a browser shows the right colours.
+    An `icc_profile` in `image.info` is embedded, so that a browser shows the right colors.
     """
     buffer = BytesIO()
     _save(image, buffer)
@@ -32,32 +33,41 @@ def encode_thumbnail(image: Image.Image) -> bytes:
 
 
 class ThumbnailStore:
-    """JPEG files `<folder>/<first two digits>/<digest>.jpg`. A cache: any of them may be deleted.
+    """A folder of JPEG files `<first two digits>/<digest>.jpg`. A cache: any of them may be deleted.
 
-    Safe in many threads and processes: a file appears whole or not at all.
+    Safe in many threads and processes, as a file appears whole or not at all.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
     def path(self, digest: str) -> Path:
-        """Where the thumbnail of this content is, or would be. ValueError for what is no SHA-256 in hex."""
+        """Return where the thumbnail of a content is, or would be.
+
+        Raises:
+            ValueError: `digest` is no SHA-256 in hex.
+        """
         if _DIGEST.fullmatch(digest) is None:
             raise ValueError(f"digest={digest!r}: 64 lower-case hexadecimal digits")
         return self.folder / digest[:2] / f"{digest}.jpg"
 
     def get(self, digest: str) -> bytes | None:
-        """The JPEG file's bytes; None where there is none, or what a power cut left of one."""
+        """Return the JPEG file's bytes; None where there is none, or an incomplete one after a power cut."""
         try:
             data = self.path(digest).read_bytes()
         except OSError:
             return None
-        return data if _is_whole(data) else None
+        return data if _is_complete(data) else None
 
     def put(self, digest: str, image: Image.Image) -> None:
-        """Make and keep the thumbnail of `image`, unless there is one.
+        """Make and store a thumbnail, unless there is one.
 
-        Raises `StorageError` where it cannot be written.
+        Args:
+            digest: Of the photo's bytes.
+            image: The photo, RGB.
+
+        Raises:
+            StorageError: It cannot be written.
         """
         if self.get(digest) is not None:
             return
@@ -73,7 +83,11 @@ class ThumbnailStore:
             raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
 
     def delete(self, digest: str) -> None:
-        """Forget a thumbnail; none there is fine. Raises `StorageError` in a read-only folder."""
+        """Delete a thumbnail, if there is one.
+
+        Raises:
+            StorageError: It cannot be deleted, as in a read-only folder.
+        """
         target = self.path(digest)
         try:
             target.unlink(missing_ok=True)
@@ -83,18 +97,18 @@ class ThumbnailStore:
 
 
 def _write(image: Image.Image, target: Path) -> None:
-    # Not durably: that would cost more than making one anew, and `get` sees a torn file.
+    # Without fsync, which would cost more than making the thumbnail again; `get` detects a torn file.
     with write_atomically(target, durable=False) as file:
         _save(image, file)
 
 
 def _save(image: Image.Image, stream: IO[bytes]) -> None:
-    """As `encode_thumbnail`. Pillow encodes into memory with Python's lock, and into a file without."""
+    """Encode into a stream. Pillow releases Python's lock only when it encodes into a file."""
     scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5) if scale < 1 else image
     small.save(stream, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"))
 
 
-def _is_whole(data: bytes) -> bool:
-    return data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"  # the markers of its start and its end
+def _is_complete(data: bytes) -> bool:
+    return data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"  # JPEG's start and end markers

@@ -1,7 +1,7 @@
-"""Views of a picture: the changes that a photo goes through and should still be found after.
+"""Views of an image: changes after which a photo should still be found.
 
-Pure functions of PIL, deterministic, RGB in and a new RGB out. The demonstration's folder is made of
-`VIEWS`, and the evaluation searches with them.
+Deterministic functions from an RGB image to a new one. `VIEWS` make the folder of sample photos; the
+evaluation and the adaptation use the functions with parameters of their own.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ View = Callable[[Image.Image], Image.Image]
 
 
 def original(image: Image.Image) -> Image.Image:
-    """The picture as it is, a copy."""
+    """Return a copy."""
     return image.copy()
 
 
 def crop(image: Image.Image, *, area: float = 0.5, position: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """A part with the same proportions: `area` is the share of pixels kept, 0 < area ≤ 1.
+    """Cut out a part with the same aspect ratio.
 
-    `position` (x, y), each 0 to 1, is where it lies: (0, 0) top left, (0.5, 0.5) the middle.
+    Args:
+        image: RGB.
+        area: Share of the pixels that are kept, 0 < area ≤ 1.
+        position: (x, y) of the part, each 0 to 1: (0, 0) is top left, (0.5, 0.5) the middle.
     """
     if not 0 < area <= 1 or not all(0 <= value <= 1 for value in position):
         raise ValueError(f"area={area}, position={position}: 0 < area <= 1, 0 <= position <= 1")
@@ -38,29 +41,32 @@ def crop(image: Image.Image, *, area: float = 0.5, position: tuple[float, float]
 def tilt(
     image: Image.Image, *, degrees: float = 7.0, fill: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Turned anticlockwise by -90 < `degrees` < 90.
+    """Rotate by a small angle.
 
-    With a `fill` colour the size stays and the corners take it; without, the largest upright
-    rectangle within the turned picture is cut out, with no corner showing.
+    Args:
+        image: RGB.
+        degrees: Angle counter-clockwise, -90 < degrees < 90.
+        fill: Color of the corners; the size stays. None cuts out the largest upright rectangle within the
+            rotated image.
     """
     if not -90 < degrees < 90:
         raise ValueError(f"degrees={degrees}: more than -90, less than 90")
-    turned = image.rotate(degrees, Image.Resampling.BICUBIC, expand=fill is None, fillcolor=fill)
+    rotated = image.rotate(degrees, Image.Resampling.BICUBIC, expand=fill is None, fillcolor=fill)
     if fill is not None or not degrees:
-        return turned
-    width, height = _inside(image.width, image.height, math.radians(abs(degrees)))
-    # One pixel less on each side: the interpolation mixes the black outside into the edge.
+        return rotated
+    width, height = _inscribed(image.width, image.height, math.radians(abs(degrees)))
+    # One pixel less on each side: interpolation mixes the black outside into the edge.
     width, height = max(1, math.floor(width) - 2), max(1, math.floor(height) - 2)
-    left, top = (turned.width - width) // 2, (turned.height - height) // 2
-    return turned.crop((left, top, left + width, top + height))
+    left, top = (rotated.width - width) // 2, (rotated.height - height) // 2
+    return rotated.crop((left, top, left + width, top + height))
 
 
-def _inside(width: float, height: float, angle: float) -> tuple[float, float]:
-    """The sides of the largest upright rectangle in a width × height one turned by 0 < `angle` < π/2."""
+def _inscribed(width: float, height: float, angle: float) -> tuple[float, float]:
+    """Width and height of the largest upright rectangle in one that is rotated by 0 < `angle` < π/2."""
     sine, cosine = math.sin(angle), math.cos(angle)
     longer, shorter = max(width, height), min(width, height)
     if shorter <= 2 * sine * cosine * longer or abs(sine - cosine) < 1e-9:
-        # A narrow strip: two corners touch its long sides, at their middle.
+        # A narrow strip: two corners touch the middle of its long sides.
         half = shorter / 2
         return (half / sine, half / cosine) if width >= height else (half / cosine, half / sine)
     spread = cosine * cosine - sine * sine
@@ -68,21 +74,33 @@ def _inside(width: float, height: float, angle: float) -> tuple[float, float]:
 
 
 def mirror(image: Image.Image) -> Image.Image:
-    """Left and right exchanged."""
+    """Exchange left and right."""
     return ImageOps.mirror(image)
 
 
 def tone(
     image: Image.Image, *, brightness: float = 1.0, contrast: float = 1.0, saturation: float = 1.0
 ) -> Image.Image:
-    """Brightness, contrast and colour multiplied, in this order; 1.0 leaves each, 0.0 removes it."""
+    """Multiply brightness, contrast and saturation, in this order.
+
+    Args:
+        image: RGB.
+        brightness: Factor; 1.0 changes nothing, 0.0 is black.
+        contrast: Factor; 1.0 changes nothing, 0.0 is plain gray.
+        saturation: Factor; 1.0 changes nothing, 0.0 is without color.
+    """
     result = ImageEnhance.Brightness(image).enhance(brightness)
     result = ImageEnhance.Contrast(result).enhance(contrast)
     return ImageEnhance.Color(result).enhance(saturation)
 
 
 def hue(image: Image.Image, *, degrees: float) -> Image.Image:
-    """Every colour moved along the colour circle by so many degrees."""
+    """Shift the hue of every pixel.
+
+    Args:
+        image: RGB.
+        degrees: Angle on the color circle.
+    """
     channels = list(image.convert("HSV").split())
     shift = round(degrees / 360 * 256)
     channels[0] = channels[0].point([(level + shift) % 256 for level in range(256)])
@@ -90,7 +108,13 @@ def hue(image: Image.Image, *, degrees: float) -> Image.Image:
 
 
 def recompress(image: Image.Image, *, quality: int = 20, longest: int | None = None) -> Image.Image:
-    """Through a JPEG of this `quality`, 1 to 95, scaled down first to at most `longest` pixels a side."""
+    """Encode as JPEG and decode again.
+
+    Args:
+        image: RGB.
+        quality: JPEG quality, 1 to 95.
+        longest: Longest side in pixels, to which the image is scaled down first; None keeps its size.
+    """
     small = image
     if longest is not None and max(image.size) > longest:
         small = ImageOps.contain(image, (longest, longest), Image.Resampling.LANCZOS)
@@ -101,20 +125,38 @@ def recompress(image: Image.Image, *, quality: int = 20, longest: int | None = N
 
 
 def grey(image: Image.Image) -> Image.Image:
-    """Without colour."""
+    """Remove the color."""
     return ImageOps.grayscale(image).convert("RGB")
 
 
 def screenshot(
-    image: Image.Image, *, border: float = 0.08, colour: tuple[int, int, int] = (32, 33, 36)
+    image: Image.Image, *, border: float = 0.08, color: tuple[int, int, int] = (32, 33, 36)
 ) -> Image.Image:
-    """As in a viewer's window: a bar above, dark edges around. `border` is a share of the longer side."""
+    """Draw the window of an image viewer around the image: a bar above, edges around.
+
+    Args:
+        image: RGB.
+        border: Width of the edges, as a share of the longer side.
+        color: RGB of the edges.
+    """
     edge = max(1, round(border * max(image.size)))
-    page = Image.new("RGB", (image.width + 2 * edge, image.height + 3 * edge), colour)
-    bar = tuple(min(255, channel + 28) for channel in colour)
+    page = Image.new("RGB", (image.width + 2 * edge, image.height + 3 * edge), color)
+    bar = tuple(min(255, channel + 28) for channel in color)
     page.paste(bar, (0, 0, page.width, edge))
     page.paste(image, (edge, 2 * edge))
     return page
+
+
+def reduce_for_views(image: Image.Image, shrink_to: int | None) -> Image.Image:
+    """Reduce a large image by a whole factor, so that its views cost less.
+
+    Args:
+        image: RGB. Formats other than JPEG are decoded at full size.
+        shrink_to: As for `photos.decode`; the shorter side keeps at least twice as many pixels. None keeps
+            the size.
+    """
+    factor = min(image.size) // (2 * shrink_to) if shrink_to else 1
+    return image.reduce(factor) if factor > 1 else image
 
 
 VIEWS: tuple[tuple[str, View], ...] = (
@@ -129,4 +171,4 @@ VIEWS: tuple[tuple[str, View], ...] = (
     ("grey", grey),
     ("screenshot", screenshot),
 )
-"""Ten views, by names that suit a file name; the first is the picture itself."""
+"""Ten views by names that suit a file name; the first is the image itself."""

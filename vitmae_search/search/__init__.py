@@ -1,9 +1,8 @@
-"""Searching: a query becomes a vector, the vector finds ids, the catalogue turns them into hits."""
+"""Search: a query becomes a vector, the vector index finds contents, the catalogue makes them hits."""
 
 from vitmae_search.search.query import (
-    Embedded,
     Query,
-    QueryVector,
+    QueryCache,
     embed_image,
     query_image,
     query_vector,
@@ -12,9 +11,8 @@ from vitmae_search.search.query import (
 from vitmae_search.search.retrieve import retrieve
 
 __all__ = [
-    "Embedded",
     "Query",
-    "QueryVector",
+    "QueryCache",
     "embed_image",
     "query_image",
     "query_vector",

@@ -1,4 +1,4 @@
-"""From a vector to hits: the vector index finds ids, the catalogue says which photos they are."""
+"""From a query's vector to hits: the vector index finds contents, the catalogue has their photos."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from vitmae_search.photos import is_under
 from vitmae_search.records import Hit, Photo, SearchFilter, Space
 from vitmae_search.vectors import Matches, VectorIndex
 
-_Found = list[tuple[float, list[Photo]]]
+_ScoredPhotos = list[tuple[float, list[Photo]]]
+"""For each content its score, and the photos that have it."""
 
-_SPARE = 10
-"""Asked for beyond what is wanted, in place of those that are missing."""
+_EXTRA = 10
+"""Contents searched for beyond those wanted, to replace any whose photos are missing."""
 
-_SAME = 1 - 1e-5
-"""From this score on, a vector may be the query's own, which rounding keeps from exactly 1."""
+_SAME_SCORE = 1 - 1e-5
+"""From this score on a vector may be the query's own: rounding keeps its score from exactly 1."""
 
 
 def retrieve(
@@ -33,23 +34,30 @@ def retrieve(
     without: int | None = None,
     own: int | None = None,
 ) -> tuple[Hit, ...]:
-    """The `k` contents after the first `offset` that are nearest to `vector` (D,), best first.
+    """Find the contents that are nearest to a vector, best first. Those without a photo on disk are left out.
 
-    Contents without a photo on disk are left out, and the content `without` (a content id). `own` is the
-    content that `vector` was stored for, and comes first among those that look the same.
-    Ranks go on from `offset` + 1.
+    Args:
+        catalog: Has the photos.
+        index: The space's vector index.
+        space: The space that is searched.
+        vector: (D,).
+        k: How many contents are returned.
+        where: Which photos may be hits.
+        offset: How many of the best are passed over; ranks go on from there.
+        without: Id of a content that is left out.
+        own: Id of the content that `vector` is stored for; it comes first among those with equal pixels.
     """
     where = where or SearchFilter()
     wanted = offset + k + (without is not None)
     found = _nearest(catalog, index, space, vector, wanted, where)
     if own is not None:
-        # More contents than were asked for may have the same pixels: blank ones, and files retagged.
-        while not _has(found, own) and len(found) == wanted and found[-1][0] >= _SAME:
+        # More contents than were asked for may have the same pixels: blank ones, and files with other tags.
+        while not _has(found, own) and len(found) == wanted and found[-1][0] >= _SAME_SCORE:
             wanted *= 2
             found = _nearest(catalog, index, space, vector, wanted, where)
         found = _own_first(found, own)
     page = [one for one in found if one[1][0].content_id != without][offset : offset + k]
-    return tuple(_hit(offset + i, score, group, where) for i, (score, group) in enumerate(page, start=1))
+    return tuple(_hit(offset + i, score, photos, where) for i, (score, photos) in enumerate(page, start=1))
 
 
 def _nearest(
@@ -59,43 +67,43 @@ def _nearest(
     vector: NDArray[np.float32],
     k: int,
     where: SearchFilter,
-) -> _Found:
+) -> _ScoredPhotos:
     """Up to `k` contents with their scores and photos, best first."""
     if not where.empty:
         allowed = catalog.searchable_ids(space.space_id, where)
         return _on_disk(catalog, index.search(vector[None], k, allowed=allowed)[0])
-    # Few are missing as a rule: to look up all that are would take longer than the search.
-    matches = index.search(vector[None], k + _SPARE)[0]
+    # Usually few photos are missing: to look up all that are would take longer than the search.
+    matches = index.search(vector[None], k + _EXTRA)[0]
     found = _on_disk(catalog, matches)
-    if len(found) < k and len(matches) == k + _SPARE:
+    if len(found) < k and len(matches) == k + _EXTRA:
         excluded = catalog.hidden_ids(space.space_id)
         found = _on_disk(catalog, index.search(vector[None], k, excluded=excluded)[0])
     return found[:k]
 
 
-def _on_disk(catalog: Catalog, matches: Matches) -> _Found:
-    """Scores and photos of those that have one on disk."""
+def _on_disk(catalog: Catalog, matches: Matches) -> _ScoredPhotos:
+    """Scores and photos of the contents that have a photo on disk."""
     photos = catalog.photos_of(matches.ids)
-    pairs = [
-        (score, photos.get(number, []))
-        for score, number in zip(matches.scores.tolist(), matches.ids.tolist(), strict=True)
+    scored = [
+        (score, photos.get(embedding_id, []))
+        for score, embedding_id in zip(matches.scores.tolist(), matches.ids.tolist(), strict=True)
     ]
-    return [(score, group) for score, group in pairs if any(not photo.missing for photo in group)]
+    return [(score, group) for score, group in scored if any(not photo.missing for photo in group)]
 
 
-def _has(found: _Found, content_id: int) -> bool:
-    return any(group[0].content_id == content_id for _, group in found)
+def _has(found: _ScoredPhotos, content_id: int) -> bool:
+    return any(photos[0].content_id == content_id for _, photos in found)
 
 
-def _own_first(found: _Found, own: int) -> _Found:
-    """With `own` before those that look the same, and the highest score: theirs exceed it by rounding."""
-    mine = [group for _, group in found if group[0].content_id == own]
+def _own_first(found: _ScoredPhotos, own: int) -> _ScoredPhotos:
+    """Put `own` first, with the highest score: scores of equal pixels exceed its own by rounding."""
+    own_photos = [photos for _, photos in found if photos[0].content_id == own]
     others = [one for one in found if one[1][0].content_id != own]
-    return [*((found[0][0], group) for group in mine), *others]
+    return [*((found[0][0], photos) for photos in own_photos), *others]
 
 
 def _hit(rank: int, score: float, photos: Sequence[Photo], where: SearchFilter) -> Hit:
-    """Show the copy that passes the filter's folder; the others are listed beside it."""
+    """Show the copy that is in the filter's folder; the others are listed beside it."""
     on_disk = [photo for photo in photos if not photo.missing] or list(photos)
     shown = next(
         (photo for photo in on_disk if where.under is None or is_under(photo.path, where.under)), on_disk[0]

@@ -1,9 +1,9 @@
-"""The model: a ViTMAE in plain torch, with the names, fields and outputs of the reference.
+"""The model: a ViTMAE in plain torch, with the names, fields and outputs of the reference in transformers.
 
-It knows nothing of photos, plugins or search. Pure functions (`positions`, `masking`, `patches`, `loss`,
-`pooling`) carry the arithmetic; `layers`, `encoder`, `decoder`, `modeling` and `vit` put them together;
-`prepacked`, with `products` and `fused`, makes encoders fast for inference;
-`checkpoints` and its neighbours read and write models; `reconstruct` is the whole of it on one picture.
+It knows nothing of photos, plugins or search. `config` has the architectures; `layers`, `masking`, `loss` and
+`pooling` the arithmetic; `modeling` and `modeling_vit` the models, and `pretrained` their base class;
+`image_processor` turns images into pixel values; `checkpoint` reads and writes files; `reconstruction` fills
+in removed patches of one image.
 """
 
 from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, LoadingInfo, read_checkpoint

@@ -1,4 +1,4 @@
-"""Which device a model runs on, and whether that multiplies in bf16."""
+"""Choose the device that a model runs on, and find out whether it multiplies in bf16."""
 
 from __future__ import annotations
 
@@ -13,53 +13,58 @@ from vitmae_search.errors import DeviceError
 log = logging.getLogger(__name__)
 
 _CUDA = re.compile(r"cuda(?::(\d+))?")
-_BF16_CPUS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-"""Names that torch does not promise to keep."""
-_INSTEAD = "choose cpu or auto (--device, VITMAE_SEARCH_DEVICE)"
+_BF16_CHECKS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+"""Private functions of `torch.cpu`, which a version of torch may not have."""
+_ALTERNATIVE = "choose cpu or auto (--device, VITMAE_SEARCH_DEVICE)"
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device that `wanted` names: auto, cpu, cuda, cuda:N or mps. "auto" is CUDA, else mps, else the CPU.
+def choose_device(name: str) -> torch.device:
+    """Find the device of a name, and check that it works.
 
-    A GPU is tried on one number, for torch lists those as well that are too old for it, or full, or lost.
-    "auto" passes over such a one and logs why. Raises `DeviceError` for any other device that is not here:
-    one sentence of what is missing and what to do.
+    A GPU computes one sum, because torch also lists those that are too old for it, full, or lost. "auto" is
+    CUDA, else mps, else the CPU; it passes over a GPU that does not work, and logs why.
+
+    Args:
+        name: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        DeviceError: There is no such device, or it does not work; one sentence says why and what to do.
     """
-    if wanted == "auto":
-        return _best()
-    if wanted == "cpu":
+    if name == "auto":
+        return _best_device()
+    if name == "cpu":
         return torch.device("cpu")
-    cuda = _CUDA.fullmatch(wanted)
-    if cuda is None and wanted != "mps":
-        raise DeviceError(f"no device {wanted!r}; choose auto, cpu, cuda, cuda:N or mps")
-    with warnings.catch_warnings():  # torch says what is wrong with a driver or a GPU: we do, once
+    cuda = _CUDA.fullmatch(name)
+    if cuda is None and name != "mps":
+        raise DeviceError(f"no device {name!r}; choose auto, cpu, cuda, cuda:N or mps")
+    with warnings.catch_warnings():  # torch warns of an old driver or GPU, which our own error names
         warnings.simplefilter("ignore", UserWarning)
-        missing = _no_mps() if cuda is None else _no_cuda(int(cuda[1] or 0))
-        if missing is None:
-            missing = _trouble(torch.device(wanted))
-    if missing is not None:
-        raise DeviceError(f"{wanted}: {missing}")
-    return torch.device(wanted)
+        problem = _mps_problem() if cuda is None else _cuda_problem(int(cuda[1] or 0))
+        if problem is None:
+            problem = _computing_problem(torch.device(name))
+    if problem is not None:
+        raise DeviceError(f"{name}: {problem}")
+    return torch.device(name)
 
 
 def multiplies_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 is what it multiplies in: a GPU since Ampere, a CPU with AMX or AVX512-BF16.
+    """Whether a device multiplies in bf16: a GPU since Ampere, a CPU with AMX or AVX512-BF16.
 
-    Others convert to fp32 and back, and are the slower for it.
+    Others convert to fp32 and back, and are slower in bf16 than in fp32.
     """
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
-    asked = (getattr(torch.cpu, name, None) for name in _BF16_CPUS)
-    return device.type == "cpu" and any(ask is not None and ask() for ask in asked)
+    checks = (getattr(torch.cpu, name, None) for name in _BF16_CHECKS)
+    return device.type == "cpu" and any(check is not None and check() for check in checks)
 
 
-def _best() -> torch.device:
+def _best_device() -> torch.device:
+    """The first GPU that works, else the CPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        here = [
-            name for name, one in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if one.is_available()
-        ]
-    for name in here:
+        backends = (("cuda", torch.cuda), ("mps", torch.backends.mps))
+        available = [name for name, backend in backends if backend.is_available()]
+    for name in available:
         try:
             return choose_device(name)
         except DeviceError as error:
@@ -67,17 +72,18 @@ def _best() -> torch.device:
     return torch.device("cpu")
 
 
-def _no_mps() -> str | None:
-    return None if torch.backends.mps.is_available() else f"no Apple GPU can be used here; {_INSTEAD}"
+def _mps_problem() -> str | None:
+    """Why mps cannot be used; None where it can."""
+    return None if torch.backends.mps.is_available() else f"no Apple GPU can be used here; {_ALTERNATIVE}"
 
 
-def _no_cuda(index: int) -> str | None:
+def _cuda_problem(index: int) -> str | None:
     """Why there is no CUDA device of this number; None where there is."""
     if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         get = "see https://pytorch.org/get-started/locally for one with it"
-        return f"this torch, {torch.__version__}, was built without CUDA; {get}, or {_INSTEAD}"
+        return f"this torch, {torch.__version__}, was built without CUDA; {get}, or {_ALTERNATIVE}"
     if not torch.cuda.is_available():
-        return f"no CUDA device can be used here{_reason()}; {_INSTEAD}"
+        return f"no CUDA device can be used here{_cuda_init_error()}; {_ALTERNATIVE}"
     count = torch.cuda.device_count()
     if index >= count:
         there = "is 1 CUDA device, cuda:0" if count == 1 else f"are {count} CUDA devices, counted from 0"
@@ -85,8 +91,8 @@ def _no_cuda(index: int) -> str | None:
     return None
 
 
-def _reason() -> str:
-    """What torch has to say of it: no driver, one that is too old, or hidden devices."""
+def _cuda_init_error() -> str:
+    """What torch says when it cannot start CUDA (no driver, an old one, hidden devices), in parentheses."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
@@ -94,17 +100,17 @@ def _reason() -> str:
     return ""
 
 
-def _trouble(device: torch.device) -> str | None:
-    """Why a device that is listed cannot add two numbers; None where it can."""
+def _computing_problem(device: torch.device) -> str | None:
+    """Why a device that torch lists cannot add two numbers; None where it can."""
     try:
-        torch.ones(1, device=device).add_(1).item()  # waits for the device, and so meets its errors
+        torch.ones(1, device=device).add_(1).item()  # `item` waits for the result, and so raises its errors
     except torch.OutOfMemoryError:
-        return f"its memory is full; end what else uses it, or {_INSTEAD}"
+        return f"its memory is full; end what else uses it, or {_ALTERNATIVE}"
     except (RuntimeError, AssertionError) as error:
-        said = _first_sentence(error)
-        if "no kernel image" in said:
-            said = f"torch {torch.__version__} has no code for a GPU of its age"
-        return f"the GPU does not work ({said}); {_INSTEAD}"
+        message = _first_sentence(error)
+        if "no kernel image" in message:
+            message = f"torch {torch.__version__} has no code for a GPU of its age"
+        return f"the GPU does not work ({message}); {_ALTERNATIVE}"
     return None
 
 

@@ -1,10 +1,8 @@
-"""One transformer layer (pre-norm), whose parameters carry the names of the hub's checkpoints.
+"""The parts of the models: transformer layers, patches and position tables.
 
-The modules that only hold a `dense` are there for those names: a state dict goes to disk as it is.
-
-Images cut into patches, and put together again.
-
-Tables of position embeddings: 2-D sines and cosines, and how to stretch them to another grid.
+Parameters carry the names of the hub's checkpoints, so that a state dict goes to disk as it is; some modules
+hold a `dense` for that reason alone. `patchify` and its inverse, the tables of two-dimensional sines and
+cosines, and their interpolation are functions.
 """
 
 from __future__ import annotations
@@ -32,7 +30,18 @@ from vitmae_search.vitmae.config import (
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What a layer needs to know: the encoder's and the decoder's layers differ in nothing else."""
+    """The sizes of a layer, in which the encoder's and the decoder's differ.
+
+    Attributes:
+        width: Width D of the tokens.
+        heads: Number of attention heads.
+        intermediate: Width of the MLP.
+        activation: Activation of the MLP.
+        dropout: Dropout after the output projection and after the MLP.
+        attention_dropout: Dropout of attention weights.
+        qkv_bias: Whether query, key and value have a bias.
+        eps: Epsilon of the layer norms.
+    """
 
     width: int
     heads: int
@@ -45,10 +54,12 @@ class LayerShape:
 
     @classmethod
     def encoder(cls, config: EncoderConfig) -> Self:
+        """The sizes of an encoder's layers."""
         return cls._of(config, config.hidden_size, config.num_attention_heads, config.intermediate_size)
 
     @classmethod
     def decoder(cls, config: ViTMAEConfig) -> Self:
+        """The sizes of a decoder's layers."""
         return cls._of(
             config,
             config.decoder_hidden_size,
@@ -84,7 +95,18 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(shape.width, shape.width, bias=shape.qkv_bias)
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for, which only "eager" has."""
+        """Mix the tokens of each image by their attention weights.
+
+        Args:
+            tokens: (N, T, D).
+            output_attentions: Return the weights too, which only "eager" computes.
+
+        Returns:
+            The mixed values (N, T, D), and the weights (N, heads, T, T) or None.
+
+        Raises:
+            ConfigError: `output_attentions` with another implementation than "eager".
+        """
         if output_attentions and self.implementation != "eager":
             rule = f'needs attn_implementation="eager"; {self.implementation!r} never makes the weights'
             raise ConfigError("output_attentions", True, rule)
@@ -95,23 +117,24 @@ class SelfAttention(nn.Module):
             mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         else:
             scores = (query * self.scale) @ key.transpose(2, 3)
-            weights = scores.softmax(dim=-1)  # sums in fp32 whatever goes in and comes out
+            weights = scores.softmax(dim=-1)  # (N, heads, T, T); sums are in fp32 for any input dtype
             mixed = functional.dropout(weights, dropout).to(value.dtype) @ value
         merged = mixed.transpose(1, 2).flatten(2)  # (N, heads, T, d) to (N, T, heads·d)
         return merged, weights if output_attentions else None
 
     def _project(self, tokens: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values, each (N, T, D)."""
+        """Queries, keys and values, each (N, T, D). In training one product gives all three: it is faster."""
         projections = (self.query, self.key, self.value)
         if not self.training or not all(_may_be_fused(project) for project in projections):
             return [project(tokens) for project in projections]
-        weight = torch.cat(tuple(one.weight for one in projections))  # one product in place of three
+        weight = torch.cat(tuple(one.weight for one in projections))  # (3·D, D)
         biases = tuple(one.bias for one in projections if one.bias is not None)
         return functional.linear(tokens, weight, torch.cat(biases) if biases else None).chunk(3, dim=-1)
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
+        """(N, T, D) to (N, heads, T, D / heads)."""
         batch, length, width = tokens.shape
-        return tokens.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (N, heads, T, d)
+        return tokens.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 def _may_be_fused(linear: nn.Module) -> bool:
@@ -125,7 +148,7 @@ def _may_be_fused(linear: nn.Module) -> bool:
 
 
 class Dense(nn.Module):
-    """A linear map under the name `dense`, with dropout after it."""
+    """A linear map that the hub's checkpoints name `dense`, followed by dropout."""
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -133,7 +156,7 @@ class Dense(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, T, in) to (N, T, out)."""
+        """Map each token: (N, T, in_features) to (N, T, out_features)."""
         dropped: Tensor = self.dropout(self.dense(tokens))
         return dropped
 
@@ -147,7 +170,15 @@ class Attention(nn.Module):
         self.output = Dense(shape.width, shape.width, shape.dropout)
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        """Mix tokens, and project what comes out.
+
+        Args:
+            tokens: (N, T, D).
+            output_attentions: Return the attention weights too.
+
+        Returns:
+            (N, T, D), and the weights (N, heads, T, T) or None.
+        """
         mixed, weights = self.attention(tokens, output_attentions)
         return self.output(mixed), weights
 
@@ -156,7 +187,7 @@ _CHECKPOINT = partial(checkpoint, use_reentrant=False)
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A transformer layer with norms first: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, shape: LayerShape) -> None:
         super().__init__()
@@ -170,7 +201,15 @@ class Layer(nn.Module):
         self._gradient_checkpointing_func: Callable[..., Any] = _CHECKPOINT
 
     def forward(self, tokens: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(N, T, D) to (N, T, D), and the weights (N, heads, T, T) if asked for."""
+        """Run the layer.
+
+        Args:
+            tokens: (N, T, D).
+            output_attentions: Return the attention weights too.
+
+        Returns:
+            (N, T, D), and the weights (N, heads, T, T) or None.
+        """
         mixed, weights = self.attention(self.layernorm_before(tokens), output_attentions)
         tokens = tokens + mixed
         hidden = self.activation(self.intermediate(self.layernorm_after(tokens)))
@@ -178,7 +217,15 @@ class Layer(nn.Module):
 
 
 def set_attention(model: nn.Module, implementation: AttentionImplementation) -> None:
-    """Choose how every attention under `model` is computed."""
+    """Choose how every attention of a model is computed.
+
+    Args:
+        model: The model, or a part of it.
+        implementation: "sdpa" or "eager".
+
+    Raises:
+        ConfigError: Any other implementation.
+    """
     if implementation not in get_args(AttentionImplementation):
         raise ConfigError("attn_implementation", implementation, "must be sdpa or eager")
     for module in model.modules():
@@ -208,13 +255,17 @@ def set_checkpointing(
 
 
 def compile_layers(model: nn.Module, backend: str | Callable[..., Any] | None = "inductor") -> None:
-    """Have `torch.compile` compile every layer under `model` when it is first called; with None no longer.
+    """Have `torch.compile` compile each layer of a model when it is first called.
 
-    Layers of one shape share what was compiled, so that it takes a fraction of the whole model's time.
+    Layers of one shape share what was compiled, which takes a fraction of the time for the whole model.
+
+    Args:
+        model: The model, or a part of it.
+        backend: A backend of `torch.compile`; None switches compilation off again.
     """
     for module in model.modules():
         if isinstance(module, Layer) and backend is None:
-            module._compiled_call_impl = None  # torch has no other way back
+            module._compiled_call_impl = None  # torch has no function that undoes `Module.compile`
         elif isinstance(module, Layer):
             module.compile(backend=backend, dynamic=False)
 
@@ -222,7 +273,16 @@ def compile_layers(model: nn.Module, backend: str | Callable[..., Any] | None = 
 def run_layer(
     layer: nn.Module, tokens: Tensor, output_attentions: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """One layer; in training with checkpointing, its activations are not kept."""
+    """Run one layer; in training with gradient checkpointing, without keeping its activations.
+
+    Args:
+        layer: A `Layer`.
+        tokens: (N, T, D).
+        output_attentions: Return the attention weights too.
+
+    Returns:
+        (N, T, D), and the weights (N, heads, T, T) or None.
+    """
     if layer.training and layer.gradient_checkpointing:
         return layer._gradient_checkpointing_func(layer, tokens, output_attentions)  # type: ignore[no-any-return, operator]
     return layer(tokens, output_attentions)  # type: ignore[no-any-return]
@@ -231,7 +291,17 @@ def run_layer(
 def run_layers(
     layers: nn.ModuleList, tokens: Tensor, *, output_hidden_states: bool, output_attentions: bool
 ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
-    """Through all layers: the last one's output, all states (the input first), all attention weights."""
+    """Run a stack of layers.
+
+    Args:
+        layers: The stack.
+        tokens: (N, T, D).
+        output_hidden_states: Return the input and every layer's output too.
+        output_attentions: Return every layer's attention weights too.
+
+    Returns:
+        The last output (N, T, D); depth + 1 hidden states or None; weights (N, heads, T, T) a layer or None.
+    """
     states: list[Tensor] = [tokens]
     attentions: list[Tensor] = []
     for layer in layers:
@@ -257,31 +327,69 @@ PatchSize = int | tuple[int, int]
 
 
 def patchify(pixel_values: Tensor, patch_size: PatchSize) -> Tensor:
-    """(N, C, H, W) to (N, L, ph·pw·C): row-major patches, channels last within a patch.
+    """Cut images into patches: row by row, with channels last within a patch.
 
-    Raises `ValueError` where patches do not tile the image.
+    Args:
+        pixel_values: (N, C, H, W).
+        patch_size: A side in pixels, or (ph, pw).
+
+    Returns:
+        (N, L, ph·pw·C).
+
+    Raises:
+        ValueError: Patches do not tile the image.
+
+    Example:
+        >>> patchify(torch.arange(16).reshape(1, 1, 4, 4), 2)[0, 1]
+        tensor([2, 3, 6, 7])
     """
     batch, channels, height, width = pixel_values.shape
     gh, gw = grid_of(height, width, patch_size)
     ph, pw = patch_shape(patch_size)
-    grid = pixel_values.reshape(batch, channels, gh, ph, gw, pw)
-    return grid.permute(0, 2, 4, 3, 5, 1).reshape(batch, gh * gw, ph * pw * channels)
+    grid = pixel_values.reshape(batch, channels, gh, ph, gw, pw)  # (N, C, gh, ph, gw, pw)
+    grid = grid.permute(0, 2, 4, 3, 5, 1)  # (N, gh, gw, ph, pw, C)
+    return grid.reshape(batch, gh * gw, ph * pw * channels)
 
 
 def unpatchify(patches: Tensor, patch_size: PatchSize, grid_size: tuple[int, int]) -> Tensor:
-    """The inverse of `patchify`: (N, gh·gw, ph·pw·C) to (N, C, gh·ph, gw·pw)."""
+    """Put patches together to images: the inverse of `patchify`.
+
+    Args:
+        patches: (N, gh·gw, ph·pw·C).
+        patch_size: A side in pixels, or (ph, pw).
+        grid_size: Patches down and across: (gh, gw).
+
+    Returns:
+        (N, C, gh·ph, gw·pw).
+
+    Raises:
+        ValueError: There are more or fewer patches than the grid has places.
+    """
     batch, count, length = patches.shape
     gh, gw = grid_size
     if count != gh * gw:
         raise ValueError(f"{count} patches do not fill a grid of {gh}×{gw}")
     ph, pw = patch_shape(patch_size)
     channels = length // (ph * pw)
-    grid = patches.reshape(batch, gh, gw, ph, pw, channels)
-    return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, gh * ph, gw * pw)
+    grid = patches.reshape(batch, gh, gw, ph, pw, channels)  # (N, gh, gw, ph, pw, C)
+    grid = grid.permute(0, 5, 1, 3, 2, 4)  # (N, C, gh, ph, gw, pw)
+    return grid.reshape(batch, channels, gh * ph, gw * pw)
 
 
 def grid_of(height: int, width: int, patch_size: PatchSize) -> tuple[int, int]:
-    """Patches down and across an image. Raises `ValueError` where they do not tile it."""
+    """Count the patches of an image down and across.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        patch_size: A side in pixels, or (ph, pw).
+
+    Returns:
+        (gh, gw).
+
+    Raises:
+        ValueError: Patches do not tile the image.
+    """
     ph, pw = patch_shape(patch_size)
     if height % ph or width % pw or not height or not width:
         patch = str(ph) if ph == pw else f"{ph}×{pw}"
@@ -290,46 +398,68 @@ def grid_of(height: int, width: int, patch_size: PatchSize) -> tuple[int, int]:
 
 
 def patch_shape(patch_size: PatchSize) -> tuple[int, int]:
-    """Height and width of a patch."""
+    """Height and width of a patch in pixels: (ph, pw)."""
     return patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
 
 
 _TEMPERATURE = 10_000.0
+"""The longest wavelength of the position table, over 2π."""
 
 
 def sincos_positions(grid_size: tuple[int, int], width: int) -> Tensor:
-    """The fixed table of the paper's code, (1, 1 + gh·gw, width) float32; the CLS row is zero.
+    """Make the fixed position table of two-dimensional sines and cosines (paper, appendix A.1).
 
-    A row is [sin x | cos x | sin y | cos y], x across and y down, patches in row-major order. (x comes
-    first in `facebookresearch/mae`, `util/pos_embed.py`, and so in every checkpoint.) `width` is a
-    multiple of 4.
+    A row is [sin x | cos x | sin y | cos y], with x across and y down. x comes first in the authors' code
+    (`facebookresearch/mae`, `util/pos_embed.py`), and so in every checkpoint.
+
+    Args:
+        grid_size: Patches down and across: (gh, gw).
+        width: Width D of a row; a multiple of 4.
+
+    Returns:
+        (1, 1 + gh·gw, D) float32: a row of zeros for the CLS token, then patches row by row.
     """
     gh, gw = grid_size
     quarter = width // 4
     frequencies = _TEMPERATURE ** -(np.arange(quarter) / quarter)
-    x = np.outer(np.tile(np.arange(gw), gh), frequencies)  # (gh·gw, width / 4)
-    y = np.outer(np.repeat(np.arange(gh), gw), frequencies)
-    patches = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    x = np.outer(np.tile(np.arange(gw), gh), frequencies)  # (gh·gw, D / 4)
+    y = np.outer(np.repeat(np.arange(gh), gw), frequencies)  # (gh·gw, D / 4)
+    patches = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)  # (gh·gw, D)
     table = np.concatenate([np.zeros((1, width)), patches])
     return torch.from_numpy(table[np.newaxis].astype(np.float32))
 
 
 def interpolate_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Stretch a (1, 1 + old_h·old_w, D) table to the grid `new`, bicubically over the plane."""
+    """Stretch a position table to another grid, bicubically over rows and columns.
+
+    Args:
+        table: (1, 1 + gh·gw, D), the CLS row first.
+        old: The table's grid (gh, gw).
+        new: The grid that is wanted.
+
+    Returns:
+        (1, 1 + new gh·gw, D), with the CLS row unchanged; the table itself for the same grid.
+    """
     if old == new:
         return table
     width = table.shape[-1]
-    plane = table[:, 1:].reshape(1, *old, width).permute(0, 3, 1, 2)  # (1, D, old_h, old_w)
+    plane = table[:, 1:].reshape(1, *old, width).permute(0, 3, 1, 2)  # (1, D, gh, gw)
     plane = functional.interpolate(plane, size=new, mode="bicubic", align_corners=False)
-    patches = plane.permute(0, 2, 3, 1).reshape(1, new[0] * new[1], width)
+    patches = plane.permute(0, 2, 3, 1).reshape(1, new[0] * new[1], width)  # (1, new gh·gw, D)
     return torch.cat([table[:, :1], patches], dim=1)
 
 
 def interpolate_sequence(table: Tensor, length: int) -> Tensor:
-    """Stretch a (1, 1 + L, D) table to `length` patches along the flattened sequence, bicubically.
+    """Stretch a position table along the flattened sequence, bicubically, as the reference's decoder does.
 
-    This is what the reference does in its decoder. It knows nothing of rows and columns: kept for
-    parity, while `interpolate_grid` is the sound choice.
+    This mixes rows and columns up: it is kept for parity, while `interpolate_grid` keeps them apart.
+
+    Args:
+        table: (1, 1 + L, D), the CLS row first.
+        length: Number of patches that is wanted.
+
+    Returns:
+        (1, 1 + length, D), with the CLS row unchanged; the table itself for the same length.
     """
     if table.shape[1] - 1 == length:
         return table

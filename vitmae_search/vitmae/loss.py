@@ -1,4 +1,4 @@
-"""The pretraining loss, squared error on the pixels of removed patches (paper, section 3), and a head's."""
+"""Losses: squared error on the pixels of removed patches (paper, section 3), and those of a classifier."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from torch.nn import functional
 from vitmae_search.errors import ConfigError
 
 _VARIANCE_FLOOR = 1e-6
+"""Added to a patch's variance, as in the authors' code (`models_mae.py`)."""
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Each patch (..., ph·pw·C) less its mean, over its deviation, as `patch_statistics` has them.
-
-    That is the target of norm_pix_loss; layer norm, whose variance is the biased one, makes it in one pass.
-    """
+    """Normalise each patch (..., ph·pw·C) by its own `patch_statistics`: the target of `norm_pix_loss`."""
+    # Layer norm does it in one pass. Its variance is the biased one, hence the factors.
     count = patches.shape[-1]
     share = (count - 1) / count
     scaled: Tensor = functional.layer_norm(patches, (count,), eps=share * _VARIANCE_FLOOR) * share**0.5
@@ -23,37 +22,62 @@ def normalise_patches(patches: Tensor) -> Tensor:
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch (..., ph·pw·C), both (..., 1); the unbiased variance, plus 1e-6."""
+    """Mean and deviation of each patch (..., ph·pw·C), both (..., 1).
+
+    The deviation is the root of the unbiased variance plus 1e-6.
+    """
     mean = patches.mean(dim=-1, keepdim=True)
     variance = patches.var(dim=-1, keepdim=True)
     return mean, (variance + _VARIANCE_FLOOR) ** 0.5
 
 
 def patch_errors(logits: Tensor, patches: Tensor, *, norm_pix_loss: bool) -> Tensor:
-    """Mean squared error of each patch, (N, L), in the units of the loss.
+    """Mean squared error of each patch, in the units of the loss.
 
-    `logits` and `patches` are (N, L, ph·pw·C); `patches` are the pixel values that went in, patchified.
+    Args:
+        logits: The predictions, (N, L, ph·pw·C).
+        patches: The model's input, patchified, (N, L, ph·pw·C).
+        norm_pix_loss: Compare with normalised patches.
+
+    Returns:
+        (N, L).
     """
     target = normalise_patches(patches) if norm_pix_loss else patches
     return ((logits - target) ** 2).mean(dim=-1)
 
 
 def reconstruction_loss(logits: Tensor, patches: Tensor, mask: Tensor, *, norm_pix_loss: bool) -> Tensor:
-    """The mean of `patch_errors` over removed patches (`mask` (N, L), 1 = removed): a scalar.
+    """The pretraining loss: the mean of `patch_errors` over removed patches.
 
-    Without a removed patch there is no such mean (0/0, NaN); the model's `loss` is None there.
+    Args:
+        logits: The predictions, (N, L, ph·pw·C).
+        patches: The model's input, patchified, (N, L, ph·pw·C).
+        mask: (N, L), 1 = removed.
+        norm_pix_loss: Compare with normalised patches.
+
+    Returns:
+        A scalar; NaN (0/0) where no patch is removed, for which models return None.
     """
     errors = patch_errors(logits, patches, norm_pix_loss=norm_pix_loss)
     return (errors * mask).sum() / mask.sum()
 
 
 def classification_loss(logits: Tensor, labels: Tensor, problem_type: str | None = None) -> Tensor:
-    """A head's loss, a scalar. `logits` (N, K).
+    """The loss of a classifier or of a regression.
 
-    "single_label_classification": cross-entropy with `labels` (N,) int64. "multi_label_classification":
-    binary cross-entropy with `labels` (N, K) in [0, 1]. "regression": squared error with `labels` (N,) or
-    (N, K). Where None: regression for one logit, else by the labels, single for integers and multi for
-    floating point, as the reference decides.
+    Args:
+        logits: (N, K).
+        labels: For "single_label_classification" (N,) integers, for "multi_label_classification" (N, K) in
+            [0, 1], for "regression" (N,) or (N, K).
+        problem_type: One of those: cross-entropy, binary cross-entropy, squared error. None decides as the
+            reference does: regression for one logit, else single labels for integers and multiple labels for
+            floats.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ConfigError: Another problem type.
     """
     labels, classes = labels.to(logits.device), logits.shape[-1]
     if problem_type is None:

@@ -1,12 +1,7 @@
-"""The masked autoencoder: `ViTMAEForPreTraining`.
+"""The masked autoencoder (arXiv 2111.06377): `ViTMAEModel` and `ViTMAEForPreTraining`, and their parts.
 
-What the models return: dataclasses that can also be read by key or position.
-
-From pixels to the tokens that an encoder's first layer sees.
-
-The encoders: what all of them do, and `ViTMAEModel`.
-
-The decoder: from the encoder's tokens to the pixels of every patch.
+Shapes: N images of C channels and H × W pixels; L patches of ph × pw pixels, of which K are kept; tokens of
+width D, the CLS token first.
 """
 
 from __future__ import annotations
@@ -122,11 +117,15 @@ def _unflatten_output(cls: type[ModelOutput], values: Iterable[Any], names: list
 
 @dataclass
 class ViTMAEModelOutput(ModelOutput):
-    """The encoder's output, with K kept patches of L.
+    """The output of `ViTMAEModel`.
 
-    `last_hidden_state` (N, 1 + K, D) after the final layer norm, CLS first. `mask` (N, L), 1 = removed.
-    `ids_restore` (N, L) int64. `hidden_states`: the embeddings and each layer's output, L + 1 tensors,
-    the last one before the final layer norm. `attentions`: each layer's (N, heads, 1 + K, 1 + K).
+    Attributes:
+        last_hidden_state: (N, 1 + K, D), after the final layer norm.
+        mask: (N, L) float32 in patch order, 1 = removed.
+        ids_restore: (N, L) int64; sorts the sequence "kept, then removed" back into patch order.
+        hidden_states: The embeddings and each layer's output, (N, 1 + K, D) each; the last one is taken
+            before the final layer norm.
+        attentions: The weights of each layer, (N, heads, 1 + K, 1 + K).
     """
 
     last_hidden_state: Tensor | None = None
@@ -138,7 +137,13 @@ class ViTMAEModelOutput(ModelOutput):
 
 @dataclass
 class ViTMAEDecoderOutput(ModelOutput):
-    """`logits` (N, L, ph·pw·C): every patch's pixel values, in patch order, seen patches included."""
+    """The output of `ViTMAEDecoder`.
+
+    Attributes:
+        logits: Pixel values of every patch in patch order, kept ones included, (N, L, ph·pw·C).
+        hidden_states: The decoder's, (N, 1 + L, decoder_hidden_size) each.
+        attentions: The decoder's, (N, heads, 1 + L, 1 + L) each.
+    """
 
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
@@ -147,7 +152,16 @@ class ViTMAEDecoderOutput(ModelOutput):
 
 @dataclass
 class ViTMAEForPreTrainingOutput(ModelOutput):
-    """`loss` is a scalar, None where no patch was removed; the rest as in the encoder and the decoder."""
+    """The output of `ViTMAEForPreTraining`.
+
+    Attributes:
+        loss: A scalar; None where no patch is removed.
+        logits: Pixel values of every patch in patch order, (N, L, ph·pw·C).
+        mask: As in `ViTMAEModelOutput`.
+        ids_restore: As in `ViTMAEModelOutput`.
+        hidden_states: The encoder's.
+        attentions: The encoder's.
+    """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -159,7 +173,14 @@ class ViTMAEForPreTrainingOutput(ModelOutput):
 
 @dataclass
 class BaseModelOutputWithPooling(ModelOutput):
-    """`pooler_output` (N, pooler_output_size) is the CLS token through the pooler; the rest as above."""
+    """The output of `ViTModel`.
+
+    Attributes:
+        last_hidden_state: (N, 1 + L, D), after the final layer norm.
+        pooler_output: The CLS token after the pooler, (N, pooler_output_size).
+        hidden_states: The embeddings and each layer's output, (N, 1 + L, D) each.
+        attentions: The weights of each layer, (N, heads, 1 + L, 1 + L).
+    """
 
     last_hidden_state: Tensor | None = None
     pooler_output: Tensor | None = None
@@ -169,7 +190,14 @@ class BaseModelOutputWithPooling(ModelOutput):
 
 @dataclass
 class ImageClassifierOutput(ModelOutput):
-    """`loss` is a scalar, None without labels; `logits` (N, num_labels); the rest as above."""
+    """The output of `ViTForImageClassification`.
+
+    Attributes:
+        loss: A scalar; None without labels.
+        logits: (N, num_labels).
+        hidden_states: As in `BaseModelOutputWithPooling`.
+        attentions: As in `BaseModelOutputWithPooling`.
+    """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -178,16 +206,26 @@ class ImageClassifierOutput(ModelOutput):
 
 
 def join_tokens(patches: Tensor, positions: Tensor, cls_token: Tensor) -> Tensor:
-    """(N, L, D), (1, 1 + L, D) and (1, 1, D) to (N, 1 + L, D): all with their positions, CLS first."""
+    """Add positions to patches and to the CLS token, and put that first.
+
+    Args:
+        patches: (N, L, D).
+        positions: (1, 1 + L, D).
+        cls_token: (1, 1, D).
+
+    Returns:
+        (N, 1 + L, D).
+    """
     return _cls_first(cls_token + positions[:, :1], patches + positions[:, 1:])
 
 
 def _cls_first(cls_token: Tensor, patches: Tensor) -> Tensor:
+    """(1, 1, D) and (N, K, D) to (N, 1 + K, D)."""
     return torch.cat([cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
 
 
 class PatchEmbeddings(nn.Module):
-    """One linear map of each patch's pixels."""
+    """A linear map of each patch's pixels, as a convolution whose stride is the patch."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -195,24 +233,31 @@ class PatchEmbeddings(nn.Module):
         self.projection = nn.Conv2d(config.num_channels, config.hidden_size, patch, stride=patch)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, L, D), patches in row-major order."""
+        """Embed the patches of images: (N, C, H, W) to (N, L, D), row by row.
+
+        Raises `ValueError` for pixels of another shape.
+        """
         channels = self.projection.in_channels
         if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
             raise ValueError(f"pixel_values must be (N, {channels}, H, W), not {tuple(pixel_values.shape)}")
-        planes: Tensor = self.projection(pixel_values.to(self.projection.weight.dtype))
-        return planes.flatten(2).transpose(1, 2)
+        planes: Tensor = self.projection(pixel_values.to(self.projection.weight.dtype))  # (N, D, gh, gw)
+        return planes.flatten(2).transpose(1, 2)  # (N, L, D)
 
 
 class Embeddings(nn.Module):
-    """Patch embeddings with their positions, and the CLS token before them.
-
-    The position table is a buffer, saved with the model and never trained, unless `train_positions`. A
-    ViT has `dropout` after it all, a ViTMAE none.
-    """
+    """The embeddings of a ViT: patches with their positions, and the CLS token before them."""
 
     position_embeddings: Tensor
 
     def __init__(self, config: EncoderConfig, *, train_positions: bool = False, dropout: float = 0.0) -> None:
+        """Make the embeddings.
+
+        Args:
+            config: Of the encoder.
+            train_positions: Make the position table a parameter, as a ViT's; else it is a buffer, saved with
+                the model and never trained.
+            dropout: Dropout of the embedded tokens.
+        """
         super().__init__()
         self.config = config
         self.dropout = nn.Dropout(dropout)
@@ -229,9 +274,7 @@ class Embeddings(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the CLS token from N(0, initializer_range²) and Xavier weights; fill in the position table."""
-        if (
-            self.cls_token.is_meta
-        ):  # nothing can be drawn there, and trying imports torch's compiler, for seconds
+        if self.cls_token.is_meta:  # drawing does nothing there, and imports torch's compiler, for seconds
             return
         nn.init.normal_(self.cls_token, std=self.config.initializer_range)
         self.position_embeddings.copy_(sincos_positions(self.config.grid_size, self.config.hidden_size))
@@ -322,6 +365,7 @@ class ViTMAEEmbeddings(Embeddings):
         mask_ratio: float | None,
         keep_order: bool,
     ) -> Masking:
+        """Choose the patches (N, L, D) to keep, by the arguments of `forward`."""
         batch, count = patches.shape[:2]
         ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
         given = mask if mask is not None else noise
@@ -339,7 +383,7 @@ class ViTMAEEmbeddings(Embeddings):
 
 
 class Encoder(nn.Module):
-    """The stack of layers, under the name `layer` that the hub's checkpoints have."""
+    """The stack of an encoder's layers, which the hub's checkpoints name `layer`."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -347,7 +391,15 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Layer(shape) for _ in range(config.num_hidden_layers))
 
     def states(self, tokens: Tensor, depth: int) -> Iterator[Tensor]:
-        """The tokens (N, T, D) after each of the first `depth` layers, one after the other."""
+        """Run the first layers, one at a time.
+
+        Args:
+            tokens: (N, T, D).
+            depth: How many layers are run.
+
+        Yields:
+            The tokens (N, T, D) after each layer.
+        """
         for layer in islice(self.layer, depth):
             tokens, _ = run_layer(layer, tokens)
             yield tokens
@@ -366,11 +418,17 @@ class ViTMAEPreTrainedModel(PreTrainedModel):
 
 
 class EncoderModel(PreTrainedModel):
-    """Embeddings, layers and a final norm, and what can be read from them without a mask."""
+    """Embeddings, layers and a final norm: the base class of `ViTMAEModel` and `ViTModel`."""
 
     state_prefix = "vit."
 
     def __init__(self, config: EncoderConfig, make_embeddings: Callable[[], Embeddings]) -> None:
+        """Make an encoder.
+
+        Args:
+            config: The configuration.
+            make_embeddings: Called once the configuration was checked.
+        """
         super().__init__(config)
         self.embeddings = make_embeddings()
         self.encoder = Encoder(config)
@@ -379,11 +437,22 @@ class EncoderModel(PreTrainedModel):
     def encode(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
     ) -> tuple[Tensor, ...]:
-        """The hidden states of whole images after each of `layers`, every one (N, 1 + L, D), CLS first.
+        """Encode whole images, and take the hidden states after some of the layers.
 
-        Layer 0 is the embeddings; the last, `config.num_hidden_layers`, is taken after the final layer
-        norm, as `last_hidden_state` is. Nothing is removed, shuffled or drawn, and no layer runs beyond
-        the highest asked for.
+        Nothing is removed, shuffled or drawn, and no layer runs beyond the highest one that is wanted.
+
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            layers: Numbers of layers. 0 is the embeddings; the last, `config.num_hidden_layers`, is taken
+                after the final layer norm, as `last_hidden_state` is.
+            interpolate_pos_encoding: Take images of any size that patches tile.
+
+        Returns:
+            One (N, 1 + L, D) for each of `layers`, in their order, CLS first.
+
+        Raises:
+            ConfigError: A layer that the encoder has not.
+            ValueError: Images of another shape.
         """
         depth = self.config.num_hidden_layers
         if not layers or any(not 0 <= layer <= depth for layer in layers):
@@ -404,26 +473,51 @@ class EncoderModel(PreTrainedModel):
     def feature_maps(
         self, pixel_values: Tensor, layers: Sequence[int], *, interpolate_pos_encoding: bool = False
     ) -> tuple[Tensor, ...]:
-        """Patch tokens after each of `layers` as planes, every one (N, D, gh, gw), for dense heads.
+        """Take patch tokens after some of the layers as planes, for dense heads.
 
-        Rows and columns are the image's own, because nothing is shuffled. `layers` as in `encode`.
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            layers: Numbers of layers, as for `encode`.
+            interpolate_pos_encoding: Take images of any size that patches tile.
+
+        Returns:
+            One (N, D, gh, gw) for each of `layers`; rows and columns are the image's own.
+
+        Raises:
+            ConfigError: A layer that the encoder has not.
+            ValueError: Images of another shape.
         """
         grid = grid_of(pixel_values.shape[2], pixel_values.shape[3], self.config.patch_size)
         states = self.encode(pixel_values, layers, interpolate_pos_encoding=interpolate_pos_encoding)
-        return tuple(state[:, 1:].transpose(1, 2).reshape(len(state), -1, *grid) for state in states)
+        planes = (state[:, 1:].transpose(1, 2) for state in states)  # (N, D, L)
+        return tuple(plane.reshape(*plane.shape[:2], *grid) for plane in planes)
 
 
 class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
-    """The encoder of a masked autoencoder (arXiv 2111.06377).
+    """The encoder of a masked autoencoder.
 
-    `forward` removes patches as in pretraining; `encode` sees the whole image and is what embeddings
-    are made from. `attn_implementation` None is "sdpa", or "eager" where the configuration asks for
-    attention weights.
+    `forward` removes patches, as in pretraining; `encode` sees whole images, and is what embeddings are made
+    from.
+
+    Example:
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> model = ViTMAEModel(ViTMAEConfig(**sizes, image_size=32, patch_size=8)).eval()
+        >>> pixel_values = torch.zeros(1, 3, 32, 32)
+        >>> model(pixel_values).last_hidden_state.shape  # CLS and a quarter of 16 patches
+        torch.Size([1, 5, 32])
+        >>> [state.shape[1] for state in model.encode(pixel_values, [1, 2])]  # CLS and all patches
+        [17, 17]
     """
 
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
+        """Make a model with new weights.
+
+        Args:
+            config: The configuration.
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
+        """
         super().__init__(config, lambda: ViTMAEEmbeddings(config))
         init_linears(self)
         self.post_init(attn_implementation)
@@ -441,16 +535,27 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Encode the patches that are kept.
+        """Remove patches, and encode the others.
 
-        `pixel_values` (N, C, H, W), normalised. `noise` (N, L): the lowest are kept; drawn from [0, 1)
-        where None. `mask` (N, L) bool, True = removed, decides instead of noise. `mask_ratio` overrides
-        the configuration's; at 0 patches stay in their order, or with `keep_order=False` are shuffled by
-        the noise as in the reference. With `interpolate_pos_encoding` any size that patches tile will do.
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            noise: (N, L); the patches with the lowest values are kept. None draws it from [0, 1).
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+            mask: (N, L) bool, True = removed, equally many in each image; decides instead of noise.
+            mask_ratio: Share of patches to remove, 0 ≤ r < 1; None is the configuration's.
+            keep_order: Where nothing is removed, keep patches in their order; with False they are shuffled by
+                the noise, as in the reference.
+            output_hidden_states: Return all hidden states; None is what the configuration says.
+            output_attentions: Return attention weights, which need "eager" attention; None as above.
+            return_dict: Return an output object; with False a tuple of its fields that are not None; None as
+                above.
 
-        The last three are the configuration's where None. Returns a `ViTMAEModelOutput`, or with
-        `return_dict=False` the tuple of its fields that are not None. Raises `ValueError` for pixels,
-        noise or a mask of another shape, `ConfigError` for attention weights without eager attention.
+        Returns:
+            A `ViTMAEModelOutput`, or a tuple.
+
+        Raises:
+            ValueError: Images, noise or a mask of another shape.
+            ConfigError: A mask ratio outside [0, 1), or attention weights without "eager" attention.
         """
         embedded, mask, ids_restore = self.embeddings(
             pixel_values,
@@ -463,11 +568,11 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
         tokens, states, attentions = run_layers(
             self.encoder.layer,
             embedded,
-            output_hidden_states=self._choice("output_hidden_states", output_hidden_states),
-            output_attentions=self._choice("output_attentions", output_attentions),
+            output_hidden_states=self._or_configured("output_hidden_states", output_hidden_states),
+            output_attentions=self._or_configured("output_attentions", output_attentions),
         )
         output = ViTMAEModelOutput(self.layernorm(tokens), mask, ids_restore, states, attentions)
-        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+        return output if self._or_configured("return_dict", return_dict) else output.to_tuple()
 
     def _embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
         tokens: Tensor = self.embeddings(pixel_values, None, interpolate_pos_encoding, mask_ratio=0.0)[0]
@@ -475,13 +580,16 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
 
 
 DecoderInterpolation = Literal["sequence", "grid"]
-"""How the decoder's positions fit another image size: as the reference does, or over rows and columns."""
+"""How the decoder's positions are stretched to another image size.
+
+"sequence" does it along the flattened sequence, as the reference; "grid" over rows and columns.
+"""
 
 
 class ViTMAEDecoder(nn.Module):
-    """Mask tokens in the places of removed patches, a small transformer, and a linear map to pixels.
+    """The decoder: mask tokens in place of removed patches, a small transformer, and a linear map to pixels.
 
-    Its position table is a buffer: saved with the model, never trained.
+    Its position table is a buffer: it is saved with the model, and never trained.
     """
 
     decoder_pos_embed: Tensor
@@ -503,7 +611,7 @@ class ViTMAEDecoder(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the mask token from N(0, initializer_range²); fill in the position table."""
-        if self.mask_token.is_meta:  # as for the CLS token
+        if self.mask_token.is_meta:  # as in `Embeddings.reset_parameters`
             return
         nn.init.normal_(self.mask_token, std=self.config.initializer_range)
         self.decoder_pos_embed.copy_(sincos_positions(self.config.grid_size, self.config.decoder_hidden_size))
@@ -518,9 +626,15 @@ class ViTMAEDecoder(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ViTMAEDecoderOutput:
-        """Tokens (N, 1 + K, D), CLS first, and `ids_restore` (N, L) to `logits` (N, L, ph·pw·C).
+        """Predict the pixels of every patch.
 
-        `grid_size` is the image's grid where it is not the configuration's.
+        Args:
+            hidden_states: The encoder's last hidden state, (N, 1 + K, D), CLS first.
+            ids_restore: (N, L) int64.
+            grid_size: The image's grid (gh, gw); None is the configuration's.
+            interpolation: How positions are stretched to another grid than the configuration's.
+            output_hidden_states: Return the decoder's hidden states.
+            output_attentions: Return the decoder's attention weights, which need "eager" attention.
         """
         tokens = self._restore(self.decoder_embed(hidden_states), ids_restore)
         tokens = tokens + self._positions(grid_size or self.config.grid_size, interpolation)
@@ -534,27 +648,44 @@ class ViTMAEDecoder(nn.Module):
         return ViTMAEDecoderOutput(logits[:, 1:], states, attentions)
 
     def _restore(self, tokens: Tensor, ids_restore: Tensor) -> Tensor:
-        """(N, 1 + K, D) to (N, 1 + L, D), patches in their order, mask tokens where they were removed."""
+        """Put patches back in order, with mask tokens for removed ones: (N, 1 + K, D) to (N, 1 + L, D)."""
         batch, length = ids_restore.shape
         removed = length + 1 - tokens.shape[1]
         mask_tokens = self.mask_token.to(tokens.dtype).expand(batch, removed, -1)
-        shuffled = torch.cat([tokens[:, 1:], mask_tokens], dim=1)
+        shuffled = torch.cat([tokens[:, 1:], mask_tokens], dim=1)  # (N, L, D): kept, then removed
         return torch.cat([tokens[:, :1], take_patches(shuffled, ids_restore)], dim=1)
 
     def _positions(self, grid: tuple[int, int], interpolation: DecoderInterpolation) -> Tensor:
+        """The table of a grid, (1, 1 + gh·gw, D)."""
         if interpolation == "grid":
             return interpolate_grid(self.decoder_pos_embed, self.config.grid_size, grid)
         return interpolate_sequence(self.decoder_pos_embed, grid[0] * grid[1])
 
 
 class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
-    """Encoder and decoder, trained to fill in removed patches (arXiv 2111.06377)."""
+    """Encoder and decoder, trained to fill in removed patches.
+
+    Example:
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> model = ViTMAEForPreTraining(ViTMAEConfig(**sizes, image_size=32, patch_size=8))
+        >>> output = model(torch.rand(2, 3, 32, 32))
+        >>> list(output), output.logits.shape, int(output.mask[0].sum())
+        (['loss', 'logits', 'mask', 'ids_restore'], torch.Size([2, 16, 192]), 12)
+        >>> model.unpatchify(output.logits).shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     newly_made = ("decoder.",)
 
     def __init__(
         self, config: ViTMAEConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
+        """Make a model with new weights.
+
+        Args:
+            config: The configuration.
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
+        """
         super().__init__(config)
         self.vit = ViTMAEModel(config)
         self.decoder = ViTMAEDecoder(config)
@@ -576,9 +707,26 @@ class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
     ) -> Any:
         """Remove patches, encode the others, and predict all of them.
 
-        Arguments as for `ViTMAEModel`; `hidden_states` and `attentions` are the encoder's. Returns a
-        `ViTMAEForPreTrainingOutput`, or a tuple with `return_dict=False`; where no patch is removed it has
-        no loss.
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            noise: (N, L); the patches with the lowest values are kept. None draws it from [0, 1).
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+            mask: (N, L) bool, True = removed, equally many in each image; decides instead of noise.
+            mask_ratio: Share of patches to remove, 0 ≤ r < 1; None is the configuration's.
+            keep_order: Where nothing is removed, keep patches in their order; with False they are shuffled by
+                the noise, as in the reference.
+            decoder_interpolation: How the decoder's positions are stretched to another image size.
+            output_hidden_states: Return all hidden states; None is what the configuration says.
+            output_attentions: Return attention weights, which need "eager" attention; None as above.
+            return_dict: Return an output object; with False a tuple of its fields that are not None; None as
+                above.
+
+        Returns:
+            A `ViTMAEForPreTrainingOutput`, or a tuple. It has no loss where no patch is removed.
+
+        Raises:
+            ValueError: Images, noise or a mask of another shape.
+            ConfigError: A mask ratio outside [0, 1), or attention weights without "eager" attention.
         """
         encoded: ViTMAEModelOutput = self.vit(
             pixel_values,
@@ -606,20 +754,35 @@ class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
-        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+        return output if self._or_configured("return_dict", return_dict) else output.to_tuple()
 
     def forward_loss(
         self, pixel_values: Tensor, logits: Tensor, mask: Tensor, interpolate_pos_encoding: bool = False
     ) -> Tensor:
-        """The pretraining loss, a scalar; see `loss.reconstruction_loss`."""
+        """Compute the pretraining loss, a scalar (`loss.reconstruction_loss`).
+
+        Args:
+            pixel_values: The model's input, (N, C, H, W).
+            logits: Its predictions, (N, L, ph·pw·C).
+            mask: (N, L), 1 = removed.
+            interpolate_pos_encoding: As for `patchify`.
+        """
         patches = self.patchify(pixel_values, interpolate_pos_encoding)
         return reconstruction_loss(logits, patches, mask, norm_pix_loss=self.config.norm_pix_loss)
 
     def patchify(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """(N, C, H, W) to (N, L, ph·pw·C).
+        """Cut images into patches (`layers.patchify`).
 
-        Raises `ValueError` for other channels than the configuration's, for an image that patches do not
-        tile, and, without `interpolate_pos_encoding`, for one that is neither square nor the model's size.
+        Args:
+            pixel_values: (N, C, H, W).
+            interpolate_pos_encoding: Take images that are neither square nor of the model's size.
+
+        Returns:
+            (N, L, ph·pw·C).
+
+        Raises:
+            ValueError: Another number of channels, an image that patches do not tile, or one that needs
+                `interpolate_pos_encoding`.
         """
         channels, height, width = pixel_values.shape[1:]
         if channels != self.config.num_channels:
@@ -632,9 +795,17 @@ class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
         return patchify(pixel_values, self.config.patch_size)
 
     def unpatchify(self, patches: Tensor, original_image_size: tuple[int, int] | None = None) -> Tensor:
-        """(N, L, ph·pw·C) to (N, C, H, W); `original_image_size` is (H, W) where not the configuration's.
+        """Put patches together to images (`layers.unpatchify`).
 
-        Raises `ValueError` where L is not that image's number of patches.
+        Args:
+            patches: (N, L, ph·pw·C).
+            original_image_size: The image's (H, W); None is the configuration's.
+
+        Returns:
+            (N, C, H, W).
+
+        Raises:
+            ValueError: L is not that image's number of patches.
         """
         height, width = original_image_size or self.config.image_shape
         patch_size = self.config.patch_size

@@ -1,4 +1,4 @@
-"""The encoder after pretraining: `ViTModel`, and `ViTForImageClassification` with a linear head."""
+"""The ViT (arXiv 2010.11929) after pretraining: `ViTModel` and `ViTForImageClassification`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitmae_search.vitmae.pretrained import PreTrainedModel
 
 
 class Pooler(nn.Module):
-    """A linear map of the CLS token, and an activation."""
+    """A linear map of the CLS token, followed by an activation."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Pooler(nn.Module):
         self.activation = activation_function(config.pooler_act)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, T, D), CLS first, to (N, pooler_output_size)."""
+        """Pool tokens (N, T, D), CLS first, to (N, pooler_output_size)."""
         return self.activation(self.dense(tokens[:, 0]))
 
 
@@ -40,14 +40,13 @@ class ViTPreTrainedModel(PreTrainedModel):
 
 
 class ViTModel(EncoderModel, ViTPreTrainedModel):
-    """A ViT encoder (arXiv 2010.11929), with a pooler on the CLS token unless `add_pooling_layer` is off.
+    """A ViT encoder, with a pooler on the CLS token.
 
     A ViTMAE's weights fit; the pooler is then newly made. Positions are trained, as in the reference.
-    `from_pretrained` takes `add_pooling_layer` too.
     """
 
     newly_made = ("vit.pooler.",)
-    made_with = ("add_pooling_layer",)
+    init_options = ("add_pooling_layer",)
 
     def __init__(
         self,
@@ -56,6 +55,13 @@ class ViTModel(EncoderModel, ViTPreTrainedModel):
         *,
         attn_implementation: AttentionImplementation | None = None,
     ) -> None:
+        """Make a model with new weights.
+
+        Args:
+            config: The configuration.
+            add_pooling_layer: Have a pooler. `from_pretrained` takes this argument too.
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
+        """
         super().__init__(
             config, lambda: Embeddings(config, train_positions=True, dropout=config.hidden_dropout_prob)
         )
@@ -72,22 +78,33 @@ class ViTModel(EncoderModel, ViTPreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Encode whole images, (N, C, H, W), normalised.
+        """Encode whole images.
 
-        With `interpolate_pos_encoding` any size that patches tile will do. The last three are the
-        configuration's where None. Returns a `BaseModelOutputWithPooling`, or with `return_dict=False` the
-        tuple of its fields that are not None. Raises `ValueError` for pixels of another shape.
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+            output_hidden_states: Return all hidden states; None is what the configuration says.
+            output_attentions: Return attention weights, which need "eager" attention; None as above.
+            return_dict: Return an output object; with False a tuple of its fields that are not None; None as
+                above.
+
+        Returns:
+            A `BaseModelOutputWithPooling`, or a tuple.
+
+        Raises:
+            ValueError: Images of another shape.
+            ConfigError: Attention weights without "eager" attention.
         """
         tokens, states, attentions = run_layers(
             self.encoder.layer,
             self.embeddings(pixel_values, interpolate_pos_encoding),
-            output_hidden_states=self._choice("output_hidden_states", output_hidden_states),
-            output_attentions=self._choice("output_attentions", output_attentions),
+            output_hidden_states=self._or_configured("output_hidden_states", output_hidden_states),
+            output_attentions=self._or_configured("output_attentions", output_attentions),
         )
         tokens = self.layernorm(tokens)
         pooled = self.pooler(tokens) if self.pooler is not None else None
         output = BaseModelOutputWithPooling(tokens, pooled, states, attentions)
-        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+        return output if self._or_configured("return_dict", return_dict) else output.to_tuple()
 
 
 class ViTForImageClassification(ViTPreTrainedModel):
@@ -97,6 +114,15 @@ class ViTForImageClassification(ViTPreTrainedModel):
     `config.global_pool="avg"` the linear map is of the mean of the patch tokens after `fc_norm`, as in the
     authors' fine-tuning with `--global_pool` (`models_vit.py`) and in timm, and the encoder has no norm of
     its own: `last_hidden_state` is what the last layer gives.
+
+    Example:
+        >>> import torch
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> config = ViTConfig(**sizes, image_size=32, patch_size=8, id2label={0: "cat", 1: "dog", 2: "owl"})
+        >>> model = ViTForImageClassification(config)
+        >>> output = model(torch.rand(2, 3, 32, 32), labels=torch.tensor([0, 2]))
+        >>> output.logits.shape, output.loss.ndim
+        (torch.Size([2, 3]), 0)
     """
 
     newly_made = ("classifier.", "fc_norm.")
@@ -104,6 +130,12 @@ class ViTForImageClassification(ViTPreTrainedModel):
     def __init__(
         self, config: ViTConfig, *, attn_implementation: AttentionImplementation | None = None
     ) -> None:
+        """Make a model with new weights.
+
+        Args:
+            config: The configuration.
+            attn_implementation: "sdpa" or "eager"; None is what the configuration says.
+        """
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vit = ViTModel(config, add_pooling_layer=False)
@@ -135,10 +167,23 @@ class ViTForImageClassification(ViTPreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Logits (N, num_labels) of images (N, C, H, W), and with `labels` the loss.
+        """Classify whole images.
 
-        `labels` are what `loss.classification_loss` takes; the rest is as for `ViTModel`. Returns an
-        `ImageClassifierOutput`, or a tuple with `return_dict=False`.
+        Args:
+            pixel_values: (N, C, H, W), normalised.
+            labels: As for `loss.classification_loss`; None computes no loss.
+            interpolate_pos_encoding: Take images of any size that patches tile, with stretched positions.
+            output_hidden_states: Return all hidden states; None is what the configuration says.
+            output_attentions: Return attention weights, which need "eager" attention; None as above.
+            return_dict: Return an output object; with False a tuple of its fields that are not None; None as
+                above.
+
+        Returns:
+            An `ImageClassifierOutput`, or a tuple.
+
+        Raises:
+            ValueError: Images of another shape.
+            ConfigError: Attention weights without "eager" attention, or another problem type.
         """
         encoded: BaseModelOutputWithPooling = self.vit(
             pixel_values,
@@ -153,7 +198,7 @@ class ViTForImageClassification(ViTPreTrainedModel):
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type)
         output = ImageClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-        return output if self._choice("return_dict", return_dict) else output.to_tuple()
+        return output if self._or_configured("return_dict", return_dict) else output.to_tuple()
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """(N, 1 + L, D), CLS first, to what the classifier reads, (N, D)."""

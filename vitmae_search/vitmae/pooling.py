@@ -1,4 +1,4 @@
-"""From an image's tokens to one vector."""
+"""Pool an image's tokens to one vector."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ Pooling = Literal["cls", "mean", "gem", "moments"]
 """The CLS token, or of the patches their mean, generalised mean, or mean and standard deviation."""
 
 GEM_POWER = 3.0
+"""p of the generalised mean, from which its authors start."""
 
 
 def pool(tokens: Tensor, pooling: Pooling, *, power: float = GEM_POWER) -> Tensor:
-    """(N, 1 + L, D), CLS first, to float32: (N, 2·D) for "moments", which are two, (N, D) for the others.
+    """Pool the tokens of each image.
 
-    "gem" is the generalised mean (Radenović et al., arXiv 1711.02512): sign(m)·|m|^(1/p) with m the mean
-    of sign(x)·|x|^p, because a transformer's features have both signs. "moments" are the mean and the
-    standard deviation (over L, not L - 1) of each feature, in their common unit.
+    Args:
+        tokens: (N, 1 + L, D), CLS first.
+        pooling: "cls", the CLS token. "mean", the mean of the patches. "gem", their generalised mean
+            (Radenović et al., arXiv 1711.02512): sign(m)·|m|^(1/p) with m the mean of sign(x)·|x|^p, because
+            a transformer's features have both signs. "moments", the mean and the standard deviation (over L,
+            not L - 1) of each feature.
+        power: p of "gem".
+
+    Returns:
+        float32, (N, 2·D) for "moments" and (N, D) for the others.
+
+    Raises:
+        ConfigError: Another pooling.
     """
     tokens = tokens.float()
     if pooling == "cls":
@@ -39,11 +50,24 @@ def pool(tokens: Tensor, pooling: Pooling, *, power: float = GEM_POWER) -> Tenso
 
 
 def pool_layers(states: Sequence[Tensor], pooling: str, *, power: float = GEM_POWER) -> Tensor:
-    """Layers' hidden states, each (N, 1 + L, D), to one float32 row an image.
+    """Pool hidden states of several layers to one vector an image.
 
-    `pooling` is a `Pooling`, or several with a plus sign: "cls+moments". Layer by layer, the parts stand
-    beside each other. Where there is more than one, each part of each layer is brought to unit length
-    first, so that all have an equal say: magnitudes differ between parts, and grow with depth.
+    The vectors of all layers and poolings stand beside each other, layer by layer. Where there is more than
+    one, each is brought to unit length first, so that all count alike: their lengths differ, and grow with
+    depth.
+
+    Args:
+        states: One (N, 1 + L, D) a layer, CLS first.
+        pooling: A `Pooling`, or several with a plus sign: "cls+moments".
+        power: p of "gem".
+
+    Returns:
+        float32, (N, `pooled_width`).
+
+    Example:
+        >>> states = [torch.rand(2, 17, 32), torch.rand(2, 17, 32)]
+        >>> pool_layers(states, "cls+moments").shape, pooled_width(32, 2, "cls+moments")
+        (torch.Size([2, 192]), 192)
     """
     parts = cast(list[Pooling], pooling.split("+"))
     vectors = [pool(state, part, power=power) for state in states for part in parts]
@@ -53,9 +77,16 @@ def pool_layers(states: Sequence[Tensor], pooling: str, *, power: float = GEM_PO
 
 
 def pooled_width(hidden_size: int, layers: int, pooling: str) -> int:
-    """The length of a row of `pool_layers`."""
+    """The length of a vector of `pool_layers`.
+
+    Args:
+        hidden_size: D.
+        layers: How many layers are pooled.
+        pooling: A `Pooling`, or several with a plus sign.
+    """
     return hidden_size * layers * sum(2 if part == "moments" else 1 for part in pooling.split("+"))
 
 
 def _signed_power(values: Tensor, power: float) -> Tensor:
+    """sign(x)·|x|^p."""
     return values.sign() * values.abs() ** power

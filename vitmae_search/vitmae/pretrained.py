@@ -106,8 +106,8 @@ class PreTrainedModel(nn.Module):
     """What comes before the model's own names in a checkpoint of a model with a head."""
     newly_made: ClassVar[tuple[str, ...]] = ()
     """Beginnings of names that a checkpoint may lack: the head's."""
-    made_with: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the class, beside its configuration, that `from_pretrained` takes too."""
+    init_options: ClassVar[tuple[str, ...]] = ()
+    """Keyword arguments of the constructor that `from_pretrained` takes too."""
 
     _no_split_modules: ClassVar[list[str]] = ["Embeddings", "ViTMAEEmbeddings", "Layer", "ViTMAEDecoder"]
     _input_embed_layer: ClassVar[str] = "patch_embeddings"
@@ -195,7 +195,7 @@ class PreTrainedModel(nn.Module):
         """The language model's head: there is none."""
         return
 
-    def tie_weights(self, *args: object, **kwargs: object) -> None:
+    def tie_weights(self) -> None:
         """Share weights that are tied: there are none."""
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
@@ -225,6 +225,7 @@ class PreTrainedModel(nn.Module):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
+        """Whether `set_attn_implementation` works, as the reference asks its models."""
         return True
 
     def gradient_checkpointing_enable(
@@ -429,7 +430,7 @@ class PreTrainedModel(nn.Module):
             CheckpointError: The weights do not fit the configuration.
             ConfigError: A field's value or an argument is wrong.
         """
-        arguments = {name: overrides.pop(name) for name in cls.made_with if name in overrides}
+        arguments = {name: overrides.pop(name) for name in cls.init_options if name in overrides}
         config = cls._config_of(checkpoint, overrides)
         dtype = choose_dtype(torch_dtype if dtype is None else dtype, checkpoint)
         config.dtype = dtype
@@ -514,7 +515,7 @@ class PreTrainedModel(nn.Module):
         write_shards(state, target, max_shard_size)
         write_json(target / CONFIG_NAME, values)
 
-    def _choice(self, name: str, given: bool | None) -> bool:
+    def _or_configured(self, name: str, given: bool | None) -> bool:
         """An argument of `forward`, or what the configuration says where it was not given."""
         chosen: bool = getattr(self.config, name) if given is None else given
         return chosen
@@ -584,6 +585,7 @@ def _checkpoint_in_memory(
 
 
 def _warn(checkpoint: Checkpoint, info: LoadingInfo) -> None:
+    """Warn of parameters that were newly made."""
     where = display_path(checkpoint.files.weights)
     if info.new:
         message = f"{where} lacks {len(info.new)} parameters, newly made and to be trained: "

@@ -36,19 +36,19 @@ WORSE = replace(SMALL, method="whitening", dimension=1)
 
 
 @pytest.fixture(scope="module")
-def indexed(pieces: Path, drowned_plugins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def indexed(pieces: Path, mean_dominated_plugins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library of the pieces."""
     folder = tmp_path_factory.mktemp("indexed") / "library"
-    with Library.open(folder, embedder="drowned", plugin_folders=[drowned_plugins]) as library:
+    with Library.open(folder, embedder="mean_dominated", plugin_folders=[mean_dominated_plugins]) as library:
         library.index(pieces)
     return folder
 
 
 @pytest.fixture
-def library(indexed: Path, drowned_plugins: Path, tmp_path: Path) -> Iterator[Library]:
+def library(indexed: Path, mean_dominated_plugins: Path, tmp_path: Path) -> Iterator[Library]:
     """A copy of it."""
     shutil.copytree(indexed, tmp_path / "library")
-    with Library.open(tmp_path / "library", plugin_folders=[drowned_plugins]) as opened:
+    with Library.open(tmp_path / "library", plugin_folders=[mean_dominated_plugins]) as opened:
         yield opened
 
 
@@ -106,7 +106,7 @@ def test_the_new_space_holds_the_projections_of_the_stored_features(library: Lib
     report = library.adapt(pieces, SMALL)
     assert report.digest is not None
     projection = Projection.read_stored(library.folder / "projections", report.digest)
-    assert projection.provenance["plugin"] == "drowned"
+    assert projection.provenance["plugin"] == "mean_dominated"
     assert projection.provenance["photos"] == "72"  # the others were set aside, to choose by
     with CatalogWriter.open_writer(library.folder) as catalog:
         features, derived = catalog.spaces()
@@ -118,13 +118,13 @@ def test_the_new_space_holds_the_projections_of_the_stored_features(library: Lib
 
 
 @pytest.fixture
-def narrow(pieces: Path, drowned_plugins: Path, tmp_path: Path) -> Iterator[Library]:
+def narrow(pieces: Path, mean_dominated_plugins: Path, tmp_path: Path) -> Iterator[Library]:
     """A library with several photos for each dimension."""
-    text = (drowned_plugins / "drowned.py").read_text()
+    text = (mean_dominated_plugins / "mean_dominated.py").read_text()
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins/drowned.py").write_text(text.replace("(8, 8)", "(3, 3)").replace("195", "30"))
+    (tmp_path / "plugins/mean_dominated.py").write_text(text.replace("(8, 8)", "(3, 3)").replace("195", "30"))
     with Library.open(
-        tmp_path / "narrow", embedder="drowned", plugin_folders=[tmp_path / "plugins"]
+        tmp_path / "narrow", embedder="mean_dominated", plugin_folders=[tmp_path / "plugins"]
     ) as opened:
         opened.index(pieces)
         yield opened
@@ -181,23 +181,31 @@ def test_the_projection_in_use_is_what_a_new_one_has_to_beat(library: Library, p
     assert len(library.spaces()) == 2
 
 
-def test_equal_seeds_give_equal_projections(pieces: Path, tmp_path: Path, drowned_plugins: Path) -> None:
+def test_equal_seeds_give_equal_projections(
+    pieces: Path, tmp_path: Path, mean_dominated_plugins: Path
+) -> None:
     options = replace(SMALL, method="auto", epochs=2)
     digests = []
     for seed in (1, 1, 2):
-        with Library.open(tmp_path / "none", embedder="drowned", plugin_folders=[drowned_plugins]) as library:
+        with Library.open(
+            tmp_path / "none", embedder="mean_dominated", plugin_folders=[mean_dominated_plugins]
+        ) as library:
             report = library.adapt(pieces, replace(options, seed=seed), output=tmp_path / "made")
             digests.append(report.digest)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_file_needs_no_library_and_leaves_one_alone(
-    library: Library, pieces: Path, drowned_plugins: Path, tmp_path: Path
+    library: Library, pieces: Path, mean_dominated_plugins: Path, tmp_path: Path
 ) -> None:
     before = state(library)
     library.adapt(pieces, SMALL, output=tmp_path / "one.safetensors")
     assert state(library) == before
-    opening = {"embedder": "drowned", "options": {"side": "9"}, "plugin_folders": [drowned_plugins]}
+    opening = {
+        "embedder": "mean_dominated",
+        "options": {"side": "9"},
+        "plugin_folders": [mean_dominated_plugins],
+    }
     with Library.open(tmp_path / "nothing", **opening) as other:  # type: ignore[arg-type]
         report = other.adapt(pieces, SMALL, output=tmp_path / "two.safetensors")
     assert not (tmp_path / "nothing").exists()
@@ -223,7 +231,7 @@ def test_a_stopped_run_changes_nothing_and_the_next_one_goes_on(
     assert stopped.interrupted
     assert not stopped.kept
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     first = len(reads) - read
     assert first < 100
     finished = library.adapt(pieces, SMALL)
@@ -243,7 +251,7 @@ def test_ctrl_c_in_the_middle_leaves_the_library_as_it_was(library: Library, pie
     with pytest.raises(KeyboardInterrupt):
         library.adapt(pieces, replace(SMALL, method="head"), on_progress=interrupt)
     assert state(library) == before
-    assert library.runs()[0].state == "cancelled"
+    assert library.jobs()[0].state == "cancelled"
     assert library.adapt(pieces, SMALL).kept  # and nothing is locked
 
 
@@ -269,7 +277,7 @@ def test_a_second_writer_is_refused(library: Library, pieces: Path) -> None:
 def test_the_run_is_told_of(library: Library, pieces: Path) -> None:
     seen: list[IndexProgress] = []
     library.adapt(pieces, replace(SMALL, method="head", epochs=2), on_progress=seen.append, run_key="mine")
-    run = library.run("mine")
+    run = library.job("mine")
     assert run is not None
     assert (run.kind, run.state, run.progress["phase"]) == ("adapt", "done", "done")
     assert run.report is not None
@@ -299,7 +307,7 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
     seen: list[IndexProgress] = []
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
     report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
     assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
     assert 20 < report.photos < 40
@@ -315,7 +323,7 @@ def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
     with monkeypatch.context() as patched:
         clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
         patched.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
-        patched.setattr("vitmae_search.library.adapt.adaptation._ENOUGH", 16)
+        patched.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
         stopped = library.adapt(
             folder,
             replace(SMALL, held_out=40, photos=160, minutes=1),
@@ -347,7 +355,7 @@ def test_what_cannot_be_done_is_said(
         pytest.raises(SpaceError, match="nothing is indexed with this model"),
     ):
         other.adapt(pieces, SMALL)
-    assert library.runs()[0].state == "failed"
+    assert library.jobs()[0].state == "failed"
 
 
 @pytest.mark.parametrize(

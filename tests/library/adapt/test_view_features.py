@@ -99,7 +99,7 @@ def test_enough_ends_early_and_leaves_the_rest(
     files: list[Stamp], embedder: GuardedEmbedder, tmp_path: Path
 ) -> None:
     calls = iter([False, False, True])
-    found = encoded(files, embedder, tmp_path / "store", enough=lambda: next(calls))
+    found = encoded(files, embedder, tmp_path / "store", stop_early=lambda used: next(calls))
     assert len(found.views) == 3
 
 

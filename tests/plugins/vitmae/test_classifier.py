@@ -21,8 +21,10 @@ LABELS = {0: "cat", 1: "dog <b>", 2: "猫", 3: "cat"}
 PLUGIN = bundled("plugins") / "vitmae"
 
 
-def open_it(model: Path | str, **how: str) -> GuardedClassifier:
-    return open_classifier(load_drop_in(PLUGIN), str(model), **{"device": "cpu", "precision": "fp32", **how})
+def open_vit(model: Path | str, **options: str) -> GuardedClassifier:
+    return open_classifier(
+        load_drop_in(PLUGIN), str(model), **{"device": "cpu", "precision": "fp32", **options}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +57,7 @@ def reference_logits(model: Any, folder: Path, photos: list[Image.Image]) -> Any
 
 def test_probabilities_are_the_references(classifier, photos: list[Image.Image]) -> None:
     model, folder = classifier
-    with open_it(folder) as opened:
+    with open_vit(folder) as opened:
         assert opened.labels == tuple(LABELS.values())
         assert (opened.model, opened.input_size) == ("tiny-classifier", 48)
         batch = np.stack([opened.prepare(photo) for photo in photos])
@@ -74,7 +76,7 @@ def test_a_head_on_the_mean_of_the_patches(classifier, photos: list[Image.Image]
     state = load_file(mean / "model.safetensors")
     renamed = {f"mean_{key}" if key.startswith("classifier.") else key: v for key, v in state.items()}
     save_file(renamed, mean / "model.safetensors")
-    with open_it(mean) as opened, open_it(folder) as on_cls:
+    with open_vit(mean) as opened, open_vit(folder) as on_cls:
         found = opened.classify(np.stack([opened.prepare(photo) for photo in photos]))
         assert opened.identity != on_cls.identity
     import transformers
@@ -91,13 +93,13 @@ def test_it_keeps_the_contract(classifier) -> None:
 
 
 def test_bf16_agrees(classifier, photos: list[Image.Image]) -> None:
-    with open_it(classifier[1]) as fp32, open_it(classifier[1], precision="bf16") as bf16:
+    with open_vit(classifier[1]) as fp32, open_vit(classifier[1], precision="bf16") as bf16:
         batch = np.stack([fp32.prepare(photo) for photo in photos])
         np.testing.assert_allclose(bf16.classify(batch), fp32.classify(batch), atol=0.05)
         assert bf16.identity == fp32.identity
 
 
-def change(folder: Path, target: Path, **values: object) -> Path:
+def copy_with_config(folder: Path, target: Path, **values: object) -> Path:
     shutil.copytree(folder, target)
     config = json.loads((target / "config.json").read_text())
     (target / "config.json").write_text(json.dumps({**config, **values}))
@@ -106,26 +108,26 @@ def change(folder: Path, target: Path, **values: object) -> Path:
 
 def test_identity_is_of_what_decides_the_tags(classifier, tmp_path: Path) -> None:
     folder = classifier[1]
-    renamed = change(folder, tmp_path / "a", id2label={str(n): f"class {n}" for n in LABELS})
-    with open_it(folder) as one, open_it(shutil.copytree(folder, tmp_path / "b")) as two:
+    renamed = copy_with_config(folder, tmp_path / "a", id2label={str(n): f"class {n}" for n in LABELS})
+    with open_vit(folder) as one, open_vit(shutil.copytree(folder, tmp_path / "b")) as two:
         assert one.identity == two.identity
-        with open_it(renamed) as three:
+        with open_vit(renamed) as three:
             assert three.identity != one.identity
 
 
 def test_a_model_without_a_head_says_what_to_do(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no classifier.*vitmae-search finetune"):
-        open_it(checkpoint)
+        open_vit(checkpoint)
     with pytest.raises(CheckpointError, match="vitmae-tiny-patch8-64 has no classifier"):
-        open_it("vitmae-tiny-patch8-64")
+        open_vit("vitmae-tiny-patch8-64")
     with pytest.raises(ModelNotFound):
-        open_it(tmp_path / "nothing")
+        open_vit(tmp_path / "nothing")
 
 
 def test_classes_that_do_not_exclude_each_other_are_refused(classifier, tmp_path: Path) -> None:
-    multi = change(classifier[1], tmp_path / "multi", problem_type="multi_label_classification")
+    multi = copy_with_config(classifier[1], tmp_path / "multi", problem_type="multi_label_classification")
     with pytest.raises(ModelError, match="multi_label_classification"):
-        open_it(multi)
+        open_vit(multi)
 
 
 def test_a_head_on_the_normed_mean_of_the_patches(
@@ -135,11 +137,11 @@ def test_a_head_on_the_normed_mean_of_the_patches(
     from safetensors.torch import load_file, save_file
 
     model, folder = classifier
-    pooled = change(folder, tmp_path / "pooled", global_pool="avg")
+    pooled = copy_with_config(folder, tmp_path / "pooled", global_pool="avg")
     state = load_file(pooled / "model.safetensors")
     renamed = {key.replace("vit.layernorm.", "fc_norm."): value for key, value in state.items()}
     save_file(renamed, pooled / "model.safetensors")
-    with open_it(pooled) as opened, open_it(folder) as on_cls, open_it(pooled, precision="bf16") as bf16:
+    with open_vit(pooled) as opened, open_vit(folder) as on_cls, open_vit(pooled, precision="bf16") as bf16:
         batch = np.stack([opened.prepare(photo) for photo in photos])
         found, in_bf16 = opened.classify(batch), bf16.classify(batch)
         assert opened.identity != on_cls.identity

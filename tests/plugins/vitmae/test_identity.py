@@ -31,7 +31,7 @@ def test_what_does_not_is_not(open_model, checkpoint: Path, tmp_path: Path) -> N
     assert len({open_model(**options).fingerprint("exact") for options in same}) == 1
 
 
-LIBRARIES_HOLD = [
+EXISTING_FINGERPRINTS = [
     ({}, "8dabcc8843a43f5be493658a153707f004ce8474b4e18bed876b4eaf4a1c02e5"),
     (
         {"pooling": "cls", "layers": "-2"},
@@ -44,7 +44,7 @@ LIBRARIES_HOLD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "fingerprint"), LIBRARIES_HOLD)
+@pytest.mark.parametrize(("options", "fingerprint"), EXISTING_FINGERPRINTS)
 def test_spaces_that_libraries_hold_stay_valid(open_model, exact_model: Path, options, fingerprint) -> None:
     assert open_model(model=str(exact_model), **options).fingerprint("exact") == fingerprint
 
@@ -84,8 +84,8 @@ def test_the_files_that_it_was_read_from(checkpoint: Path, open_model) -> None:
     there = [checkpoint, *(checkpoint / name for name in ("config.json", "model.safetensors"))]
     assert {*map(str, there)} < {*open_model().source_files}
     assert open_model(model=str(checkpoint / "model.safetensors")).source_files == open_model().source_files
-    twin = open_model().random_init(0)
-    assert twin.source_files is None, "a seed decides its weights"
+    untrained = open_model().random_init(0)
+    assert untrained.source_files is None, "a seed decides its weights"
 
 
 def test_in_the_hubs_cache_also_which_revision_is_meant(checkpoint: Path, open_model, tmp_path: Path) -> None:

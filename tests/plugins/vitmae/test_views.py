@@ -1,4 +1,4 @@
-"""Several views of a photo, averaged: its mirror image, or its corners and middle."""
+"""Several views of a photo, averaged: its mirror image, or its corners and center."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_photo_and_its_mirror_image_share_a_vector(open_model, photos) -> None
     assert np.abs(flip.embed(batch) - flip.embed(files)).max() < 1e-3
 
 
-def test_five_crops_are_the_corners_and_the_middle(open_model, photos) -> None:
+def test_five_crops_are_the_corners_and_the_center(open_model, photos) -> None:
     five, single = open_model(views="five"), open_model()
     assert (five.shape, five.input_size) == ((5, 32, 32, 3), 40)
     photo = photos[0].resize((200, 150))
@@ -40,7 +40,7 @@ def test_five_crops_are_the_corners_and_the_middle(open_model, photos) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_odd_pictures_have_five_crops_too(open_model, photos, mode: str) -> None:
+def test_unusual_images_have_five_crops_too(open_model, photos, mode: str) -> None:
     prepare = open_model(views="five").prepare
     for image in [*odd_images(), photos[0].convert(mode), Image.new(mode, (1, 1))]:
         assert prepare(image).shape == (5, 32, 32, 3)

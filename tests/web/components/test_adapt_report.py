@@ -69,7 +69,7 @@ def test_a_real_report_is_shown_completely(
     with Library.open(tmp_path / "library") as made:
         options = AdaptOptions(views=2, method="whitening")
         report = made.adapt(tmp_path / "photos", options, run_key="adapted")
-        run = made.run("adapted")
+        run = made.job("adapted")
     assert report.before is not None
     assert run is not None
     assert run.report is not None
@@ -96,10 +96,10 @@ def test_adapting_begins_on_the_page_and_says_why_it_cannot(opened_copy: Library
     root = opened_copy.status().roots[0]
     at.button(key=f"vs_adapt_{root.root_id}").click().run()
     assert not at.exception
-    begun = opened_copy.runs(1)[0]
+    begun = opened_copy.jobs(1)[0]
     assert begun.kind == "adapt"
     deadline = time.monotonic() + 120
-    while opened_copy.runs(1)[0].state == "running" and time.monotonic() < deadline:
+    while opened_copy.jobs(1)[0].state == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     at.run()
     assert f"Adapting to {root.path} failed: " in words(at)

@@ -64,7 +64,7 @@ def test_a_visitor_who_started_a_job_sees_its_outcome_even_if_it_never_showed_as
     def start_and_wait(library: Library, *words: str) -> str:
         key = start(library, *words)
         deadline = time.monotonic() + 60
-        while (run := library.run(key)) is None or run.state == "running":
+        while (run := library.job(key)) is None or run.state == "running":
             assert time.monotonic() < deadline
             time.sleep(0.05)
         return key

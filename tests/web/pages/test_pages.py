@@ -229,7 +229,7 @@ def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) 
     root = two_spaces.status().roots[0]
     at.button(key=f"vs_retry_{root.root_id}").click().run()
     assert not at.exception
-    newest = two_spaces.runs(1)[0]
+    newest = two_spaces.jobs(1)[0]
     assert newest.arguments
 
 

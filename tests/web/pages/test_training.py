@@ -272,7 +272,7 @@ def test_a_training_is_started_as_a_child_and_chosen(opened_copy: Library, small
     start = next(button for button in at.button if button.label == "Start training")
     start.click().run()
     assert not at.exception
-    begun = opened_copy.runs(1)[0]
+    begun = opened_copy.jobs(1)[0]
     assert (begun.kind, begun.state) == ("pretrain", "running"), words(at)
     assert begun.pid != os.getpid()
     try:
@@ -304,7 +304,7 @@ def test_a_folder_that_is_not_there_is_refused_in_words(opened_copy: Library) ->
         next(button for button in at.button if button.label == "Start training").click().run()
         assert not at.exception
         assert said in words(at)
-    assert not [run for run in opened_copy.runs() if run.kind == "pretrain" and run.state == "running"]
+    assert not [run for run in opened_copy.jobs() if run.kind == "pretrain" and run.state == "running"]
 
 
 def test_curves_keep_their_last_point_and_fields_that_are_no_measure_are_left_out() -> None:

@@ -46,7 +46,7 @@ def stopped(tmp_path: Path, small: Any, opened_copy: Library) -> Iterator[Path]:
     pretrain(small.photos, output, model=SMALL, options=QUICK, stop=lambda: True)
     assert read_training_run(output).state == "interrupted"
     yield output
-    for run in opened_copy.runs():
+    for run in opened_copy.jobs():
         if run.state == "running":  # it would train for ever
             os.kill(run.pid, signal.SIGKILL)
 

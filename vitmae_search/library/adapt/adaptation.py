@@ -1,7 +1,7 @@
-"""`adapt`: a projection learned from a person's own photos, kept only if it finds them better.
+"""One adaptation: learn a projection from a person's own photos, and keep it only if it finds them better.
 
-Photos of a folder are drawn. Views of some are encoded to learn from, and others, held out, are changed and
-looked for with the projection that is in use and with the new one.
+Photos of a folder are drawn. Views of most of them are encoded to learn from. The others are held out:
+changed copies of them are searched for, with the projection in use and with the new one.
 """
 
 from __future__ import annotations
@@ -27,31 +27,61 @@ from vitmae_search.evaluation import (
     instance_recall,
     instance_views,
 )
+from vitmae_search.indexing import DEFAULT_BATCH_SIZE
 from vitmae_search.indexing.progress import Cancelled, ProgressReporter, raise_if_cancelled
-from vitmae_search.library.adapt.fit import AdaptOptions, Fitting, set_aside
+from vitmae_search.library.adapt.fit import AdaptOptions, ProjectionFit, validation_size
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.library.spaces import ResolvedSelection
 from vitmae_search.photos import decode_target
 from vitmae_search.records import Failure, Stamp
 from vitmae_search.settings import settings
+from vitmae_search.vectors import never_cancel
 
 Figures = Mapping[str, Figure]
-"""recall@1 by kind of change, and `ALL_KINDS`: how often a changed photo finds itself first."""
+"""recall@1 by kind of change, and for `ALL_KINDS`: how often a changed photo finds itself first."""
 
-_REVISION = 1  # of what is stored: goes up when the same photos would give other views
-_LEAST = 8  # photos held out; four times as many to learn from
+StoredFeatures = Callable[[Iterable[str]], NDArray[np.float32] | None]
+"""From digests to a library's features (M, F) without those of these photos, or None."""
+
+SaveProjection = Callable[[Projection], Mapping[str, object]]
+"""Saves a projection, and returns fields for the report."""
+
+_REVISION = 1
+"""Increased when the same photos would give other views than those stored."""
+_MIN_HELD_OUT = 8
+"""Fewest photos held out. A folder needs five times as many, and twice as many must be usable to learn."""
+_MIN_ENCODED = 8 * _MIN_HELD_OUT
+"""Photos that are encoded however little time there is."""
+_MAX_ENCODING_SHARE = 0.7
+"""Largest share of the person's time for encoding; the rest is for learning and comparing."""
 _NO_TIME = 1e-6  # seconds
-_ENOUGH = 8 * _LEAST  # photos, however little time there is
-_ENCODING = 0.7  # of the time that a person gives, at most: the rest is for learning and comparing
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptReport:
-    """What came of it. `photos` were learned from, `held_out` compared with; copies count once.
+    """What an adaptation came to.
 
-    `before` is with the projection in use, a `before_kind`, or none, and `after` with the new one, a `kind`
-    with `dimension`. `difference` is that of recall@1 over all kinds of change, photo by photo; `kept` says
-    that its interval lies above zero, and only then is there a `space`, or the file `output`.
+    Attributes:
+        folder: The photos' folder.
+        model: The model whose features were adapted.
+        photos: Photos that were learned from.
+        views: Views of each of them.
+        held_out: Photos that the projections were compared on.
+        copies: Photos that were left out because an earlier one has the same content.
+        failed: Photos that could not be used.
+        failures: Their paths and reasons.
+        seconds: How long it took.
+        kind: The new projection's kind, such as "whitening".
+        dimension: The length of its vectors.
+        digest: Its digest.
+        before_kind: The kind of the projection in use, None without one.
+        before: Figures with the projection in use, or without one.
+        after: Figures with the new projection.
+        difference: Difference in recall@1 over all kinds of change, paired by photo.
+        kept: Whether the interval of `difference` lies above zero; only then is the projection saved.
+        space: The library's new space.
+        output: The file that was written instead.
+        interrupted: Whether the run was cancelled.
     """
 
     folder: str
@@ -78,47 +108,61 @@ class AdaptReport:
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """One run: `features` say what encodes, and what is in use.
+    """One run.
 
-    `stored` gives a library's features (M, F), if any, without the photos of these digests.
+    Attributes:
+        folder: The photos' folder.
+        resolved: The embedder that encodes, and the projection in use.
+        options: How to learn.
+        reporter: Receives the progress.
+        stored_features: Returns a library's features (M, F) without those of the digests given, if any.
+        device: Where a head is trained.
+        batch_size: Views in a batch.
+        cancelled: Asked often; true stops the run.
     """
 
     folder: str
-    features: ResolvedSelection
+    resolved: ResolvedSelection
     options: AdaptOptions
     reporter: ProgressReporter
-    stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None
+    stored_features: StoredFeatures = lambda digests: None
     device: str = "auto"
-    batch_size: int = 32
-    cancelled: Callable[[], bool] = lambda: False
+    batch_size: int = DEFAULT_BATCH_SIZE
+    cancelled: Callable[[], bool] = never_cancel
 
-    def run(self, keep: Callable[[Projection], Mapping[str, object]]) -> AdaptReport:
-        """Learn, compare, and `keep` what is better, which gives the report's further fields.
+    def run(self, save: SaveProjection) -> AdaptReport:
+        """Learn a projection, compare it with the one in use, and save it if it is better.
 
-        After a cancellation the report says `interrupted`, and what was encoded waits in the cache folder for
-        another run. Raises `TrainingError` where there are too few photos, and what the plugin raises for
-        every picture.
+        After a cancellation the report says `interrupted`. What was encoded stays in the cache folder, and
+        the same run resumes with it.
+
+        Args:
+            save: Called with a better projection.
+
+        Raises:
+            TrainingError: There are too few photos.
+            PluginError: The embedder fails for every image.
         """
         empty = AdaptReport(
-            self.folder, self.features.embedder.model, 0, self.options.views, 0, 0, 0, (), 0.0
+            self.folder, self.resolved.embedder.model, 0, self.options.views, 0, 0, 0, (), 0.0
         )
         try:
-            report, projection = self._learned(empty)
+            report, projection = self._learn_and_compare(empty)
             if report.kept:
-                report = replace(report, **keep(projection))  # type: ignore[arg-type]
+                report = replace(report, **save(projection))  # type: ignore[arg-type]
         except Cancelled:
             report = replace(empty, interrupted=True)
         self.reporter.report("done", report.photos, report.photos, failed=report.failed)
         return replace(report, seconds=self.reporter.seconds)
 
-    def _learned(self, empty: AdaptReport) -> tuple[AdaptReport, Projection]:
+    def _learn_and_compare(self, empty: AdaptReport) -> tuple[AdaptReport, Projection]:
         self.reporter.report("scanning", 0)
-        chosen = draw_photos(self.folder, self.options)
-        with _workplace(self._key(chosen)) as place:
-            held, sample = self._encode(place, *chosen)
+        held_out, photos = draw_photos(self.folder, self.options)
+        with _cache_folder(self._cache_key(held_out, photos)) as folder:
+            held, sample = self._encode(folder, held_out, photos)
             projection = self._fit(sample, held.digests)
             self.reporter.report("finishing", len(held.views))
-            before, after = _measured(held, self.features.projection), _measured(held, projection)
+            before, after = _measure(held, self.resolved.projection), _measure(held, projection)
             raise_if_cancelled(self.cancelled)
         difference = figure(after.hits - before.hits)
         failures = (*held.failures, *sample.failures)
@@ -133,7 +177,7 @@ class Adaptation:
                 kind=projection.kind,
                 dimension=projection.dimension,
                 digest=projection.digest,
-                before_kind=None if self.features.projection is None else self.features.projection.kind,
+                before_kind=None if self.resolved.projection is None else self.resolved.projection.kind,
                 before=before.figures,
                 after=after.figures,
                 difference=difference,
@@ -143,30 +187,33 @@ class Adaptation:
         )
 
     def _encode(
-        self, place: Path, held_out: Sequence[Stamp], photos: Sequence[Stamp]
+        self, folder: Path, held_out: Sequence[Stamp], photos: Sequence[Stamp]
     ) -> tuple[ViewFeatures, ViewFeatures]:
-        """The photos held out in the views that are looked for, then those to learn from in random ones."""
+        """Encode the photos held out in the evaluation's views, and those to learn from in random ones."""
         from vitmae_search.training.adaptation import training_view
 
-        seed, width = self.options.seed, self.features.embedder.dimension
+        seed, dimension = self.options.seed, self.resolved.embedder.dimension
 
-        def fixed(image: Image.Image, digest: str) -> Iterator[Image.Image]:
+        def evaluation_views(image: Image.Image, digest: str) -> Iterator[Image.Image]:
             yield image
             yield from (view for _, view in instance_views(image, [seed, int(digest[:16], 16)]))
 
-        def drawn(image: Image.Image, digest: str) -> Iterator[Image.Image]:
+        def random_views(image: Image.Image, digest: str) -> Iterator[Image.Image]:
             number = int(digest[:16], 16)
             return (training_view(image, seed=seed, photo=number, view=i) for i in range(self.options.views))
 
         total = len(held_out) + len(photos)
         work = (1 + len(INSTANCE_VIEWS)) * len(held_out), self.options.views * len(photos)
-        store = ViewStore(place / "photos", self.options.views, width)
-        known = [name for name, outcome in store.outcomes if outcome == USED]  # by a run that was stopped
-        fixed_store = ViewStore(place / "held-out", 1 + len(INSTANCE_VIEWS), width)
+        store = ViewStore(folder / "photos", self.options.views, dimension)
+        # Photos that a stopped run learned from are not held out in this one.
+        learned = [digest for digest, outcome in store.outcomes if outcome == USED]
+        held_store = ViewStore(folder / "held-out", 1 + len(INSTANCE_VIEWS), dimension)
         share = work[0] / sum(work)
-        held = self._views(held_out, fixed, fixed_store, 0, total, known=known, share=share)
-        sample = self._views(photos, drawn, store, len(held_out), total, known=held.digests)
-        for found, least in ((held, _LEAST), (sample, 2 * _LEAST)):
+        held = self._encode_views(
+            held_out, evaluation_views, held_store, 0, total, known=learned, time_share=share
+        )
+        sample = self._encode_views(photos, random_views, store, len(held_out), total, known=held.digests)
+        for found, least in ((held, _MIN_HELD_OUT), (sample, 2 * _MIN_HELD_OUT)):
             if len(found.views) < least:
                 first = f": {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
                 raise TrainingError(
@@ -175,110 +222,126 @@ class Adaptation:
                 )
         return held, sample
 
-    def _views(
+    def _encode_views(
         self,
         files: Sequence[Stamp],
         make_views: MakeViews,
         store: ViewStore,
-        before: int,
+        done_before: int,
         total: int,
         *,
         known: Sequence[str] = (),
-        share: float = 1.0,
+        time_share: float = 1.0,
     ) -> ViewFeatures:
-        def done(count: int, failed: int) -> None:
+        def on_done(count: int, failed: int) -> None:
             raise_if_cancelled(self.cancelled)
-            self.reporter.report("encoding", before + count, total, failed=failed)
+            self.reporter.report("encoding", done_before + count, total, failed=failed)
 
         return encode_views(
             files,
-            self.features.embedder,
+            self.resolved.embedder,
             make_views,
             store,
-            shrink_to=decode_target(self.features.decode, self.features.embedder.input_size),
+            shrink_to=decode_target(self.resolved.decode, self.resolved.embedder.input_size),
             batch_size=self.batch_size,
             known=known,
-            on_done=done,
-            enough=lambda: len(store.outcomes) >= _ENOUGH and self._left(share * _ENCODING) == _NO_TIME,
+            on_done=on_done,
+            stop_early=lambda used: (
+                used >= _MIN_ENCODED and self._seconds_left(time_share * _MAX_ENCODING_SHARE) == _NO_TIME
+            ),
         )
 
     def _fit(self, sample: ViewFeatures, held_out: Sequence[str]) -> Projection:
-        judges = (*held_out, *sample.digests[: set_aside(len(sample.views))])
+        # Photos that projections are compared on must not be known to them.
+        unseen = (*held_out, *sample.digests[: validation_size(len(sample.views))])
 
-        def on_pass(done: int, total: int) -> None:
+        def on_epoch(done: int, total: int) -> None:
             raise_if_cancelled(self.cancelled)
             self.reporter.report("training", done, total)
 
-        made = Fitting(
-            sample.views, self.options, self.stored(judges), self.device, self._left(0.95), on_pass
-        ).projection()
-        embedder = self.features.embedder
+        projection = ProjectionFit(
+            sample.views,
+            self.options,
+            self.stored_features(unseen),
+            self.device,
+            self._seconds_left(0.95),
+            on_epoch,
+        ).fit()
+        embedder = self.resolved.embedder
         defaults = embedder.info.options
         chosen = {name: str(v) for name, v in embedder.options.items() if v != defaults.get(name)}
         source = {
-            **chosen,  # such as layers and pooling, by which a plugin knows what the projection fits
+            **chosen,  # such as layers and pooling: a plugin sees by them whether the projection fits
             "plugin": embedder.info.name,
             "model": embedder.model,
-            "features": self.features.fingerprint,
+            "features": self.resolved.fingerprint,
         }
-        return replace(made, provenance={**source, **made.provenance})
+        return replace(projection, provenance={**source, **projection.provenance})
 
-    def _left(self, share: float) -> float | None:
-        """Seconds of this share of the person's minutes that are left; hardly any when they are over."""
+    def _seconds_left(self, share: float) -> float | None:
+        """Seconds left of this share of the person's minutes, `_NO_TIME` if none; None without a limit."""
         if self.options.minutes is None:
             return None
         return max(_NO_TIME, 60 * self.options.minutes * share - self.reporter.seconds)
 
-    def _key(self, chosen: Sequence[Sequence[Stamp]]) -> str:
-        told = f"{_REVISION} {self.features.fingerprint} {self.options.views} {self.options.seed}\n"
-        key = hashlib.sha256(told.encode())
-        for files in chosen:
-            for stamp in files:
-                key.update(f"{display_path(stamp.path)}\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
+    def _cache_key(self, *groups: Sequence[Stamp]) -> str:
+        """A name for the features of these files: another one if a file or an option changes."""
+        header = f"{_REVISION} {self.resolved.fingerprint} {self.options.views} {self.options.seed}\n"
+        key = hashlib.sha256(header.encode())
+        for stamp in (stamp for files in groups for stamp in files):
+            key.update(f"{display_path(stamp.path)}\0{stamp.size}\0{stamp.mtime_ns}\n".encode())
         return key.hexdigest()[:32]
 
 
 def draw_photos(folder: str, options: AdaptOptions) -> tuple[list[Stamp], list[Stamp]]:
-    """The photos held out, at most a fifth of the folder's, and those to learn from: drawn by the seed.
+    """Draw photos of a folder.
 
-    Raises `TrainingError` for a folder with too few.
+    Args:
+        folder: The photos' folder.
+        options: Its `held_out`, `photos` and `seed` are used.
+
+    Returns:
+        The photos held out, at most a fifth of the folder's, and those to learn from.
+
+    Raises:
+        TrainingError: The folder has too few photos.
     """
     from vitmae_search.training.data.packed_photos import list_photos
 
     found = list_photos(folder)
     order = np.random.default_rng(options.seed).permutation(len(found))
     held = min(options.held_out, len(found) // 5)
-    if held < _LEAST:
+    if held < _MIN_HELD_OUT:
         there = f"there are {len(found)} photos under {display_path(folder)}"
-        raise TrainingError(f"{there}, and it takes {5 * _LEAST} to learn from")
+        raise TrainingError(f"{there}, and it takes {5 * _MIN_HELD_OUT} to learn from")
     drawn = [found[row] for row in order[: held + options.photos]]
     return drawn[:held], drawn[held:]
 
 
 @contextmanager
-def _workplace(key: str) -> Iterator[Path]:
-    """A folder of the cache: deleted when the block ends well, kept for the next run after an error.
+def _cache_folder(key: str) -> Iterator[Path]:
+    """A folder of the cache, which is deleted at the end, and kept for the next run after an error.
 
-    Raises `TrainingError` where another process is at the same.
+    Raises `TrainingError` where another process uses it.
     """
     from vitmae_search.training.run_folder import locked_folder
 
-    place = settings().cache / "adapting" / key
-    with locked_folder(place, remember=False):
-        yield place
-    shutil.rmtree(place, ignore_errors=True)
+    folder = settings().cache / "adapting" / key
+    with locked_folder(folder, remember=False):
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """`hits` (N,) float64: for each photo the share of its changed copies that find it first."""
+class _Accuracy:
+    """Recall of changed photos. `hits` (N,) float64: share of a photo's changed copies that find it first."""
 
     figures: Figures
     hits: NDArray[np.float64]
 
 
-def _measured(held: ViewFeatures, projection: Projection | None) -> _Measured:
-    """Look for each changed photo among the originals."""
+def _measure(held: ViewFeatures, projection: Projection | None) -> _Accuracy:
+    """Search for each changed photo among the originals."""
     count, views, _ = held.views.shape
     vectors = held.views.reshape(count * views, -1).astype(np.float32)
     if projection is not None:
@@ -288,4 +351,4 @@ def _measured(held: ViewFeatures, projection: Projection | None) -> _Measured:
     names = [name for name, _ in INSTANCE_VIEWS]
     figures = {name: figure(own) for name, own in zip(names, hits, strict=True)}
     mean = np.mean(hits, axis=0)
-    return _Measured({**figures, ALL_KINDS: figure(mean)}, mean)
+    return _Accuracy({**figures, ALL_KINDS: figure(mean)}, mean)

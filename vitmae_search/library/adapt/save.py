@@ -1,4 +1,4 @@
-"""Where an adapted projection goes: into a library's new space, or into a file."""
+"""Adapt, and save the projection: in a library's new space, or in a file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,31 @@ from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, StorageError, display_path
 from vitmae_search.indexing.progress import ProgressReporter, progress_writer, record_job
-from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport
+from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport, SaveProjection, StoredFeatures
 from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.embedders import EmbedderSelection
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import IndexProgress, Space
 from vitmae_search.vectors import VectorCache, never_cancel
 
-_STORED = 200_000  # of a library's features, at most: whitening gains nothing from more
+_MAX_STORED = 200_000
+"""Most of a library's features that whitening uses: it gains nothing from more."""
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptJob:
-    """What is asked for, and by whom it is watched. `folder` is absolute."""
+class AdaptRequest:
+    """What is adapted, and how.
+
+    Attributes:
+        folder: Absolute path of the photos' folder.
+        options: How to learn.
+        selection: The embedder whose features are adapted.
+        spaces: Resolves the selection.
+        device: Where a head is trained.
+        batch_size: Views in a batch.
+        on_progress: Called at each step.
+        cancelled: Asked often; true stops the run.
+    """
 
     folder: str
     options: AdaptOptions
@@ -42,83 +54,115 @@ class AdaptJob:
     def run(
         self,
         catalog: Catalog | None,
-        keep: Callable[[Projection], Mapping[str, object]],
-        record: Callable[[Mapping[str, Any]], None] = lambda progress: None,
-        stored: Callable[[Iterable[str]], NDArray[np.float32] | None] = lambda digests: None,
+        save: SaveProjection,
+        write_progress: Callable[[Mapping[str, Any]], None] = lambda progress: None,
+        stored_features: StoredFeatures = lambda digests: None,
     ) -> AdaptReport:
-        """See `Adaptation.run`."""
+        """Run the adaptation; see `Adaptation.run`.
+
+        Args:
+            catalog: The library's, if there is one.
+            save: Called with a better projection.
+            write_progress: See `ProgressReporter`.
+            stored_features: See `Adaptation`.
+        """
         adaptation = Adaptation(
             self.folder,
             self.spaces.resolve(self.selection, catalog),
             self.options,
-            ProgressReporter(self.on_progress, record),
-            stored=stored,
+            ProgressReporter(self.on_progress, write_progress),
+            stored_features=stored_features,
             device=self.device,
             batch_size=self.batch_size,
-            cancelled=self.cancelled or (lambda: False),
+            cancelled=self.cancelled or never_cancel,
         )
-        return adaptation.run(keep)
+        return adaptation.run(save)
 
 
-def adapt_to_file(job: AdaptJob, catalog: Catalog | None, output: Path) -> AdaptReport:
-    """Write the projection to `output` if it is better. Raises `StorageError` where that cannot be."""
+def adapt_to_file(request: AdaptRequest, catalog: Catalog | None, output: Path) -> AdaptReport:
+    """Adapt, and write the projection to a file if it is better.
+
+    Args:
+        request: What is adapted, and how.
+        catalog: The library's, if there is one.
+        output: The file.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     if output.is_dir():
         raise StorageError(f"{display_path(output)} is a folder: the projection needs a file's name")
     if not os.path.isdir(output.parent):
         raise StorageError(f"{display_path(output.parent)} is not a folder: the projection cannot go there")
 
-    def keep(projection: Projection) -> Mapping[str, object]:
+    def save(projection: Projection) -> Mapping[str, object]:
         try:
             projection.save(output)
         except OSError as error:
             raise StorageError(f"{display_path(output)} cannot be written: {error.strerror}") from error
         return {"output": os.fspath(output)}
 
-    return job.run(catalog, keep)
+    return request.run(catalog, save)
 
 
-def adapt_library(job: AdaptJob, catalog: CatalogWriter, vectors: VectorCache, run_key: str) -> AdaptReport:
-    """Make the projection's space of the library's stored features, and use it, if it is better.
+def adapt_library(
+    request: AdaptRequest, catalog: CatalogWriter, vectors: VectorCache, run_key: str
+) -> AdaptReport:
+    """Adapt, and if the projection is better, make its space of the stored features, and use it.
 
-    Raises `SpaceError` where nothing is indexed with the chosen model.
+    Args:
+        request: What is adapted, and how.
+        catalog: The library's.
+        vectors: The library's vector indexes.
+        run_key: Key of the run's row in the catalogue.
+
+    Raises:
+        SpaceError: Nothing is indexed with the chosen model.
     """
 
     def run() -> AdaptReport:
-        space = job.spaces.resolve(job.selection, catalog).space
+        space = request.spaces.resolve(request.selection, catalog).space
         if space is None:
             raise SpaceError(
                 "nothing is indexed with this model and these options yet: run `index` with them first, "
                 "or let the projection be written to a file"
             )
 
-        def keep(projection: Projection) -> Mapping[str, object]:
-            made = job.spaces.derive(catalog, space, projection, use=True)
+        def save(projection: Projection) -> Mapping[str, object]:
+            made = request.spaces.derive(catalog, space, projection, use=True)
             source = catalog.vector_source(made.space_id)
             vectors.save(source)
-            vectors.speed_up(source, job.cancelled or never_cancel)
+            vectors.speed_up(source, request.cancelled or never_cancel)
             return {"space": made.space_id}
 
-        stored = partial(stored_features, catalog, space)
-        return job.run(catalog, keep, progress_writer(catalog, run_key), stored)
+        return request.run(
+            catalog, save, progress_writer(catalog, run_key), partial(stored_features, catalog, space)
+        )
 
-    arguments = {"folder": job.folder, "options": asdict(job.options)}
+    arguments = {"folder": request.folder, "options": asdict(request.options)}
     return record_job(catalog, run_key, "adapt", arguments, run)
 
 
 def stored_features(
-    catalog: Catalog, space: Space, left_out: Iterable[str] = ()
+    catalog: Catalog, space: Space, exclude: Iterable[str] = ()
 ) -> NDArray[np.float32] | None:
-    """(M, F) of a space's vectors; None where there are fewer than two for each dimension.
+    """Read the vectors of a space.
 
-    `left_out` are the digests of photos that a projection is judged by: it must not know them.
+    Args:
+        catalog: The library's.
+        space: The space of features.
+        exclude: Digests of the photos that projections are compared on.
+
+    Returns:
+        (M, F); None if there are fewer than two for each dimension.
     """
-    contents = filter(None, map(catalog.content_id, left_out))
-    judges = [catalog.vector(space.space_id, content) for content in contents]
-    unwanted = {vector.tobytes() for vector in judges if vector is not None}
+    contents = filter(None, map(catalog.content_id, exclude))
+    excluded = [catalog.vector(space.space_id, content) for content in contents]
+    excluded_rows = {vector.tobytes() for vector in excluded if vector is not None}
     chunks: list[NDArray[np.float32]] = []
     for _, vectors in catalog.vector_source(space.space_id).added_since(0):
-        chunks.append(vectors[[row.tobytes() not in unwanted for row in vectors]])
-        if sum(map(len, chunks)) >= _STORED:
+        chunks.append(vectors[[row.tobytes() not in excluded_rows for row in vectors]])
+        if sum(map(len, chunks)) >= _MAX_STORED:
             break
-    found = sum(map(len, chunks))
-    return np.concatenate(chunks) if found >= 2 * space.dimension else None
+    count = sum(map(len, chunks))
+    return np.concatenate(chunks) if count >= 2 * space.dimension else None

@@ -1,4 +1,4 @@
-"""Features of views of photos, in a folder: made once, so that a run that was stopped goes on with them."""
+"""Encode views of photos, and store their features in a folder, so that a stopped run can resume."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import PhotoError, PhotoTooLarge, PluginError, VitmaeSearchError
+from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
 
 MakeViews = Callable[[Image.Image, str], Iterable[Image.Image]]
-"""The views of an RGB image whose content has this digest, the picture as it is first."""
+"""From an RGB image and its file's digest to views of it, the image itself first."""
 
 USED, COPY = "used", "copy"
 
-_Outcome = tuple[str, str]
+FileOutcome = tuple[str, str]
 """A file's digest, and USED, COPY or why it failed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewFeatures:
-    """`views` (N, V, F) float16, memory-mapped: V views of each photo that could be used, in their order.
+    """Features of views.
 
-    `digests` are those of the N photos; `copies` counts files whose content came before.
+    Attributes:
+        views: (N, V, F) float16, memory-mapped: V views of each of N photos, in their order.
+        digests: Digests of the N photos.
+        failures: Files that could not be used.
+        copies: Number of files with the content of an earlier one.
     """
 
     views: NDArray[np.float16]
@@ -45,26 +50,42 @@ class ViewFeatures:
 
 
 class ViewStore:
-    """Appends the views' features to one file in `folder`, and what became of each photo to another."""
+    """Appends features to one file of a folder, and the outcome of each photo to another.
 
-    def __init__(self, folder: Path, views: int, width: int) -> None:
+    Attributes:
+        outcomes: Those of the first files, in their order.
+    """
+
+    def __init__(self, folder: Path, views: int, dimension: int) -> None:
+        """Open the store, and drop what a kill left half written.
+
+        Args:
+            folder: Made if it is absent.
+            views: Views of each photo.
+            dimension: Length of a view's features.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._features, self._log = folder / "views.f16", folder / "photos.jsonl"
-        self._shape = views, width
-        self.outcomes: list[_Outcome] = list(self._whole_lines())
-        self._cut()
+        self._shape = views, dimension
+        self.outcomes: list[FileOutcome] = list(self._complete_lines())
+        self._truncate()
 
-    def append(self, outcomes: Sequence[_Outcome], rows: NDArray[np.float16]) -> None:
-        """The next files' outcomes, and (n, V, F) of those used, which come first on disk."""
+    def append(self, outcomes: Sequence[FileOutcome], rows: NDArray[np.float16]) -> None:
+        """Append the next files. Features are written first: a line of the log means that they are there.
+
+        Args:
+            outcomes: Of the files, in their order.
+            rows: (n · V, F) features of those that are used.
+        """
         with self._features.open("ab") as stream:
             stream.write(rows.tobytes())
         with self._log.open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(outcome) + "\n" for outcome in outcomes)
         self.outcomes += outcomes
 
-    def gathered(self, files: Sequence[Stamp]) -> ViewFeatures:
-        """What there is of `files`, of which the first have been appended."""
-        used = [name for name, outcome in self.outcomes if outcome == USED]
+    def features(self, files: Sequence[Stamp]) -> ViewFeatures:
+        """Return what is stored of `files`, the first of which have been appended."""
+        used = [digest for digest, outcome in self.outcomes if outcome == USED]
         shape = len(used), *self._shape
         views = (
             np.memmap(self._features, np.float16, "r", shape=shape) if used else np.empty(shape, np.float16)
@@ -77,22 +98,22 @@ class ViewStore:
         copies = sum(outcome == COPY for _, outcome in self.outcomes)
         return ViewFeatures(views, tuple(used), tuple(failures), copies)
 
-    def _whole_lines(self) -> Iterator[_Outcome]:
-        """Up to a line that a kill cut short, or whose features are not there."""
-        room = self._features.stat().st_size // self._row_bytes if self._features.exists() else 0
+    def _complete_lines(self) -> Iterator[FileOutcome]:
+        """The log up to a line that a kill cut short, or whose features are not stored."""
+        rows = self._features.stat().st_size // self._row_bytes if self._features.exists() else 0
         lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
         for line in lines:
             try:
-                name, outcome = json.loads(line)
+                digest, outcome = json.loads(line)
             except ValueError:
                 return
-            room -= outcome == USED
-            if room < 0:
+            rows -= outcome == USED
+            if rows < 0:
                 return
-            yield name, outcome
+            yield digest, outcome
 
-    def _cut(self) -> None:
-        """Leave what belongs together, so that appending goes on from there."""
+    def _truncate(self) -> None:
+        """Cut both files to the complete photos, so that `append` can go on."""
         used = sum(outcome == USED for _, outcome in self.outcomes)
         with self._features.open("ab") as stream:
             stream.truncate(used * self._row_bytes)
@@ -101,8 +122,8 @@ class ViewStore:
 
     @property
     def _row_bytes(self) -> int:
-        views, width = self._shape
-        return views * width * np.dtype(np.float16).itemsize
+        views, dimension = self._shape
+        return views * dimension * np.dtype(np.float16).itemsize
 
 
 def encode_views(
@@ -115,7 +136,7 @@ def encode_views(
     batch_size: int = DEFAULT_BATCH_SIZE,
     known: Iterable[str] = (),
     on_done: Callable[[int, int], None] | None = None,
-    enough: Callable[[], bool] = lambda: False,
+    stop_early: Callable[[int], bool] = lambda used: False,
 ) -> ViewFeatures:
     """Encode the views of those of `files` that `store` does not have yet, each read once.
 
@@ -130,7 +151,7 @@ def encode_views(
         batch_size: Views in a batch.
         known: Digests of further photos, whose copies are left out.
         on_done: Called after each file with the files done and those that failed.
-        enough: Called after each file; true ends early.
+        stop_early: Called after each file with the photos used so far; true leaves out the other files.
 
     Raises:
         VitmaeSearchError: The embedder fails for every image.
@@ -148,10 +169,10 @@ def encode_views(
             writer.add(read)
             if on_done is not None:
                 on_done(number, writer.failed)
-            if enough():
+            if stop_early(writer.used):
                 break
         writer.flush()
-    return store.gathered(files)
+    return store.features(files)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,19 +192,16 @@ class _Reader:
 
     def __call__(self, path: str) -> _ReadPhoto:
         try:
-            data = read_photo(path)
-            name = digest(data)
-            image = decode(data, path=path, shrink_to=self._shrink_to).image
-            # No larger than a view needs: formats other than JPEG come out at full size.
-            factor = min(image.size) // (2 * self._shrink_to) if self._shrink_to else 1
-            small = image.reduce(factor) if factor > 1 else image
-            return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                name = digest(data)
+                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                small = reduce_for_views(image, self._shrink_to)
+                return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
         except PhotoError as error:
             return _ReadPhoto("", [], error.reason)
         except PluginError as error:
             return _ReadPhoto("", [], str(error))
-        except MemoryError:
-            return _ReadPhoto("", [], PhotoTooLarge(path, "too large for this machine's memory").reason)
 
 
 @dataclass(slots=True, eq=False)
@@ -202,6 +220,7 @@ class _Writer:
     def __init__(self, store: ViewStore, batcher: Batcher[_PhotoViews], seen: set[str]) -> None:
         self._store, self._batcher, self._seen = store, batcher, seen
         self._waiting: deque[_PhotoViews] = deque()
+        self.used = sum(outcome == USED for _, outcome in store.outcomes)
         self.failed = sum(outcome not in (USED, COPY) for _, outcome in store.outcomes)
 
     def add(self, read: _ReadPhoto) -> None:
@@ -212,6 +231,7 @@ class _Writer:
         self._waiting.append(photo)
         if photo.outcome != USED:
             return
+        self.used += 1
         photo.missing = len(read.prepared)
         for pixels in read.prepared:
             self._batcher.add(photo, pixels)
@@ -228,8 +248,9 @@ class _Writer:
         for photo, vector in batch:
             photo.missing -= 1
             if isinstance(vector, VitmaeSearchError):
-                self.failed += photo.outcome == USED
-                photo.outcome = str(vector)
+                if photo.outcome == USED:
+                    self.used, self.failed = self.used - 1, self.failed + 1
+                    photo.outcome = str(vector)
             elif vector is not None:
                 photo.vectors.append(vector)
         complete = []

@@ -81,7 +81,7 @@ def _blur(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def _screenshot(image: Image.Image, rng: Generator) -> Image.Image:
-    return screenshot(image, border=rng.uniform(0.02, 0.12), colour=_gray_color(rng))
+    return screenshot(image, border=rng.uniform(0.02, 0.12), color=_gray_color(rng))
 
 
 def _recompress(image: Image.Image, rng: Generator) -> Image.Image:

@@ -34,21 +34,21 @@ def summary(report: Mapping[str, object]) -> str:
     return f"searches use the new space {report.get('space')}, which is better{found}"
 
 
-def show_latest(runs: Iterable[JobRecord]) -> None:
-    """Show the comparison of the newest run that adapted; nothing where there is none."""
-    run = next((run for run in runs if run.kind == "adapt" and run.state == "done" and run.report), None)
-    if run is None or run.report is None:
+def show_latest(jobs: Iterable[JobRecord]) -> None:
+    """Show the comparison of the newest job that adapted; nothing where there is none."""
+    job = next((job for job in jobs if job.kind == "adapt" and job.state == "done" and job.report), None)
+    if job is None or job.report is None:
         return
-    rows = comparison_rows(run.report)
+    rows = comparison_rows(job.report)
     if rows:
         with st.expander("What adapting did"):
-            folder = display_path(str(run.arguments.get("folder")))
+            folder = display_path(str(job.arguments.get("folder")))
             plain_text.hint(
                 f"Photos of {folder} that it did not learn from were changed, and looked for among the "
                 "originals. How often the right one came first:"
             )
             plain_text.table(("The photo is", "Before", "After"), rows)
-            plain_text.hint(plain_text.as_sentence(summary(run.report)))
+            plain_text.hint(plain_text.as_sentence(summary(job.report)))
 
 
 def comparison_rows(report: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -41,8 +41,8 @@ _WHAT_REMAINS = {
 
 def running_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
     """The jobs that are running and write to the library, newest first; trainings too, if wanted."""
-    running = [run for run in library().runs(RECENT) if run.state == "running"]
-    return [run for run in running if include_trainings or run.kind not in TRAININGS]
+    running = [job for job in library().jobs(RECENT) if job.state == "running"]
+    return [job for job in running if include_trainings or job.kind not in TRAININGS]
 
 
 def show_running(rerun_if: Callable[[], bool] = lambda: False) -> bool:
@@ -54,7 +54,7 @@ def show_running(rerun_if: Callable[[], bool] = lambda: False) -> bool:
         Whether there are any.
     """
     running = running_jobs()
-    keys = [run.key for run in running]
+    keys = [job.key for job in running]
     refresh = RUNNING_REFRESH_SECONDS if running else IDLE_REFRESH_SECONDS
     st.fragment(_draw, run_every=refresh)(keys, rerun_if)
     return bool(running)
@@ -63,24 +63,24 @@ def show_running(rerun_if: Callable[[], bool] = lambda: False) -> bool:
 def _draw(expected: list[str], rerun_if: Callable[[], bool]) -> None:
     with plain_text.errors_as_notices():
         running = running_jobs()
-        if [run.key for run in running] != expected or rerun_if():
+        if [job.key for job in running] != expected or rerun_if():
             st.rerun(scope="app")
-        for run in running:
-            _progress(run)
+        for job in running:
+            _progress(job)
 
 
-def _progress(run: JobRecord) -> None:
-    progress = run.progress
+def _progress(job: JobRecord) -> None:
+    progress = job.progress
     done, total = int_field(progress, "done"), progress.get("total")
     with st.container(border=True):
-        plain_text.heading(job_title(run))
+        plain_text.heading(job_title(job))
         share = min(1.0, done / total) if isinstance(total, int) and total > 0 else 0.0
         st.progress(share, text=_progress_text(progress, done, total))
         current = progress.get("current")
         if isinstance(current, str) and current:
             plain_text.hint(display_path(current))
-        kept = "Nothing is changed" if run.kind == "adapt" else "Photos that are finished stay in the library"
-        stop_button(run, "Cancel", f"Stopping after this batch. {kept}.")
+        kept = "Nothing is changed" if job.kind == "adapt" else "Photos that are finished stay in the library"
+        stop_button(job, "Cancel", f"Stopping after this batch. {kept}.")
 
 
 def _progress_text(progress: Mapping[str, object], done: int, total: object) -> str:
@@ -98,22 +98,22 @@ def _progress_text(progress: Mapping[str, object], done: int, total: object) -> 
     return " · ".join(words)
 
 
-def stop_button(run: JobRecord, label: str, message: str) -> None:
+def stop_button(job: JobRecord, label: str, message: str) -> None:
     """A button that asks a job to stop; pressed again, it asks again, which stops it at once.
 
     Args:
-        run: The job.
+        job: The job.
         label: The button's label.
         message: Plain text to show once it was pressed.
     """
-    if st.button(label, icon=":material/stop_circle:", key=f"vs_stop_{run.key}"):
+    if st.button(label, icon=":material/stop_circle:", key=f"vs_stop_{job.key}"):
         try:
-            library().cancel_run(run.key)
+            library().cancel_job(job.key)
         except VitmaeSearchError as error:
             plain_text.notice(plain_text.as_sentence(error), "problem")
         else:
-            st.session_state["vs_stopping"] = run.key
-    if st.session_state.get("vs_stopping") == run.key:
+            st.session_state["vs_stopping"] = job.key
+    if st.session_state.get("vs_stopping") == job.key:
         plain_text.hint(message)
 
 
@@ -124,7 +124,7 @@ def watch_job(key: str) -> None:
 
 def show_outcome() -> None:
     """Say how the newest job ended: a failure to all, a success to those who started or watched it."""
-    newest = next((run for run in library().runs(RECENT) if run.kind not in TRAININGS), None)
+    newest = next((job for job in library().jobs(RECENT) if job.kind not in TRAININGS), None)
     if newest is None:
         return
     if newest.state == "running":
@@ -142,37 +142,37 @@ def show_outcome() -> None:
 
 def show_history() -> None:
     """The last jobs with their outcomes, in an expander."""
-    ended = [run for run in library().runs(RECENT) if run.state != "running"]
+    ended = [job for job in library().jobs(RECENT) if job.state != "running"]
     if not ended:
         return
     with st.expander("Recent runs"):
-        rows = [(local_time(run.started_at), job_title(run), _outcome_text(run)) for run in ended]
+        rows = [(local_time(job.started_at), job_title(job), _outcome_text(job)) for job in ended]
         plain_text.table(("Began", "What", "Outcome"), rows)
 
 
-def _outcome_text(run: JobRecord) -> str:
-    kept = _WHAT_REMAINS.get(run.kind, "") if run.state in ("cancelled", "interrupted") else ""
-    report = run.report or {}
-    words = [run.state + kept]
-    if run.kind == "adapt" and run.state == "done":
+def _outcome_text(job: JobRecord) -> str:
+    kept = _WHAT_REMAINS.get(job.kind, "") if job.state in ("cancelled", "interrupted") else ""
+    report = job.report or {}
+    words = [job.state + kept]
+    if job.kind == "adapt" and job.state == "done":
         words.append(adapt_report.summary(report))
     counted = ("classified", "added", "updated", "moved", "missing", "failed")
     words += [f"{int_field(report, name):,} {name}" for name in counted if int_field(report, name)]
-    if run.error:
-        words.append(run.error)
+    if job.error:
+        words.append(job.error)
     return ", ".join(words)
 
 
-def job_title(run: JobRecord) -> str:
+def job_title(job: JobRecord) -> str:
     """What a job does, in a few words, as plain text."""
-    if run.kind == "classify":
-        where = f" in {job_folders(run)}" if run.arguments.get("folder") else ""
-        return f"Classifying photos{where} by {display_path(str(run.arguments.get('model')))}"
-    if run.kind == "adapt":
-        return f"Adapting to {job_folders(run)}"
-    if run.kind in TRAININGS:
-        return training_title(run.kind, job_folders(run))
-    return f"Indexing {job_folders(run)}"
+    if job.kind == "classify":
+        where = f" in {job_folders(job)}" if job.arguments.get("folder") else ""
+        return f"Classifying photos{where} by {display_path(str(job.arguments.get('model')))}"
+    if job.kind == "adapt":
+        return f"Adapting to {job_folders(job)}"
+    if job.kind in TRAININGS:
+        return training_title(job.kind, job_folders(job))
+    return f"Indexing {job_folders(job)}"
 
 
 def training_title(kind: str, folder: str | None) -> str:
@@ -186,11 +186,11 @@ def training_title(kind: str, folder: str | None) -> str:
     return f"{_TRAINING_TITLES.get(kind, display_path(kind))}{where}"
 
 
-def job_folders(run: JobRecord) -> str:
+def job_folders(job: JobRecord) -> str:
     """The folders that a job was given, as plain text."""
-    folders = run.arguments.get("folders") or run.arguments.get("folder") or ()
+    folders = job.arguments.get("folders") or job.arguments.get("folder") or ()
     names = folders if isinstance(folders, list | tuple) else [folders]
-    return ", ".join(display_path(str(name)) for name in names) or run.kind
+    return ", ".join(display_path(str(name)) for name in names) or job.kind
 
 
 def int_field(values: Mapping[str, object], name: str) -> int:

@@ -39,7 +39,7 @@ def page() -> None:
     job_status.show_history()
     _failures()
     spaces.draw(status.spaces)
-    adapt_report.show_latest(library().runs(job_status.RECENT))
+    adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
 
 

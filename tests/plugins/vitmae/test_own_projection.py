@@ -1,4 +1,4 @@
-"""The twin that has learnt nothing, and the projection file beside a checkpoint."""
+"""The projection file beside a checkpoint, and what "auto" means with it."""
 
 from __future__ import annotations
 
@@ -7,55 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import Projection
 from vitmae_search.embedding.testing import check_embedder
-from vitmae_search.errors import CheckpointError, NoDecoder
-from vitmae_search.vitmae import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
+from vitmae_search.errors import CheckpointError
 
 
-def test_the_twin_is_the_network_that_a_training_begins_with(open_model, embed_all, checkpoint: Path) -> None:
-    embedder = open_model(layers="2,last", pooling="cls+moments", views="flip")
-    before, draw = embed_all(embedder), torch.random.get_rng_state()
-    twin = embedder.random_init(seed=3)
-    assert torch.equal(torch.random.get_rng_state(), draw), "the caller's random numbers are their own"
-    assert twin.model == "tiny-reference untrained"
-    assert (twin.shape, twin.dimension, twin.input_size) == (
-        *(embedder.shape, embedder.dimension, embedder.input_size),
-    )
-    assert twin.provenance == embedder.provenance
-    assert {**twin.identity, "weights": None} == {**embedder.identity, "weights": None}
-
-    torch.manual_seed(3)  # as `pretrain --seed 3` does
-    fresh = ViTMAEForPreTraining(ViTMAEConfig.from_pretrained(checkpoint))
-    ours = twin._embedder._encoder.state_dict()
-    assert all(torch.equal(value, ours[name]) for name, value in fresh.vit.state_dict().items())
-
-    vectors = embed_all(twin)
-    assert np.abs(vectors - before).max() > 1e-2
-    twin.close()
-    assert np.array_equal(embed_all(embedder), before)
-
-
-def test_the_seed_decides_the_twin(open_model) -> None:
-    embedder = open_model()
-    digests = [embedder.random_init(seed).identity["weights"] for seed in (0, 0, 1)]
-    assert digests[0] == digests[1] != digests[2]
-    with pytest.raises(NoDecoder, match="untrained"):
-        embedder.random_init(0)._embedder._with_decoder()
-
-
-def test_a_bare_encoder_has_a_twin(open_model, checkpoint: Path, tmp_path: Path) -> None:
-    ViTMAEModel.from_pretrained(checkpoint).save_pretrained(tmp_path / "bare")
-    embedder = open_model(model=str(tmp_path / "bare"))
-    assert embedder.random_init(5).dimension == 32
-
-
-def projection(features: int, **said: str) -> Projection:
+def projection(features: int, **fitted: str) -> Projection:
     weight = np.random.default_rng(0).normal(size=(8, features)).astype(np.float32)
-    return Projection([weight], [np.zeros(8, np.float32)], "whitening", said)
+    return Projection([weight], [np.zeros(8, np.float32)], "whitening", fitted)
 
 
 @pytest.fixture
@@ -88,8 +49,8 @@ def test_auto_are_the_features_that_the_projection_was_fitted_to(open_model, fol
     embedder = open_model(model=str(folder))
     assert (embedder.identity["layers"], embedder.identity["pooling"]) == ([2, 4], "moments")
     assert embedder.own_projection().digest == projection(128).digest
-    twin = embedder.random_init(0)
-    assert (twin.dimension, twin.identity["layers"]) == (128, [2, 4])
+    untrained = embedder.random_init(0)
+    assert (untrained.dimension, untrained.identity["layers"]) == (128, [2, 4])
     same = open_model(model=str(folder), layers="2,-1", pooling="moments", views="flip")
     assert same.projection == str(path)
     for others in ({"pooling": "mean"}, {"layers": "2,3"}, {"layers": "4,2"}, {"layers": "3"}):
@@ -106,7 +67,7 @@ def test_without_a_word_from_the_projection_its_length_decides(open_model, folde
     assert plain.projection is None
 
 
-def test_a_damaged_projection_is_the_hosts_to_tell(open_model, folder: Path) -> None:
+def test_a_damaged_projection_is_reported_by_the_host(open_model, folder: Path) -> None:
     (folder / "projection.safetensors").write_bytes(b"\0" * 64)
     embedder = open_model(model=str(folder))
     assert embedder.dimension == 32, "features can be had without it"
@@ -130,7 +91,7 @@ def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, chec
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("fitted", "reason"),
     [
         ({"layers": "9"}, "there is no layer 9; the model has 4"),
         ({"layers": "auto"}, "layers='auto' must be"),
@@ -139,8 +100,8 @@ def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, chec
         ({"layers": "2,last", "pooling": "mean"}, "have length 64, and it takes 32"),
     ],
 )
-def test_a_projection_for_features_that_the_model_has_not(open_model, folder: Path, said, reason) -> None:
-    projection(32, **said).save(folder / "projection.safetensors")
+def test_a_projection_for_features_that_the_model_has_not(open_model, folder: Path, fitted, reason) -> None:
+    projection(32, **fitted).save(folder / "projection.safetensors")
     with pytest.raises(CheckpointError, match=rf"projection\.safetensors was fitted to other .*{reason}"):
         open_model(model=str(folder))
     chosen = open_model(model=str(folder), layers="last", pooling="mean")

@@ -1,4 +1,4 @@
-"""Options that do not fit, models that are not there, and the list of those that are."""
+"""Options and models that are refused, and the list of models."""
 
 from __future__ import annotations
 
@@ -101,20 +101,22 @@ def test_models_are_listed_without_torch() -> None:
     assert names[: len(bundled_models)] == bundled_models
 
 
-def numbers(folder: Path) -> int:
+def parameter_count(folder: Path) -> int:
     import safetensors.torch
 
     files = folder.glob("model*.safetensors")
     return sum(t.numel() for file in files for t in safetensors.torch.load_file(file).values())
 
 
-def test_a_bundled_model_is_listed_with_its_numbers(plugin, model_list, checkpoint: Path, bundle) -> None:
+def test_a_bundled_model_is_listed_with_its_parameter_count(
+    plugin, model_list, checkpoint: Path, bundle
+) -> None:
     folder = bundle(checkpoint, "small")
     listing = plugin.models()[0]
     assert (listing.name, listing.source, listing.path) == ("small", "bundled", str(folder))
     assert (listing.dimension, listing.image_size) == (32, 32)
     assert listing.bytes == (folder / "model.safetensors").stat().st_size
-    assert listing.parameters == numbers(folder)
+    assert listing.parameters == parameter_count(folder)
     assert (listing.decoder, listing.projection, listing.note) == (True, False, "")
     assert model_list.locate_model("small") == (str(folder), "small")
 
@@ -126,7 +128,7 @@ def test_a_bundled_model_is_listed_with_its_numbers(plugin, model_list, checkpoi
     ViTMAEModel.from_pretrained(checkpoint).save_pretrained(folder)
     bare = plugin.models()[0]
     assert bare.decoder is False
-    assert bare.parameters == numbers(folder) < listing.parameters
+    assert bare.parameters == parameter_count(folder) < listing.parameters
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_models_in_the_hubs_cache_are_listed(plugin, checkpoint: Path, cache: Pa
     pickle, parts = found["facebook/vit-mae-base"], found["someone/sharded"]
     assert (pickle.path, pickle.bytes, pickle.parameters, pickle.decoder) == (str(pickled), 1234, None, None)
     assert len(list(sharded.glob("*.safetensors"))) > 1
-    assert (parts.parameters, parts.decoder) == (numbers(sharded), True)
+    assert (parts.parameters, parts.decoder) == (parameter_count(sharded), True)
     assert parts.bytes == sum(file.stat().st_size for file in sharded.glob("*.safetensors"))
     assert "facebook/vit-mae-base" not in {m.name for m in plugin.models() if m.source == "hub"}
     next(sharded.glob("*.safetensors")).unlink()
