@@ -99,7 +99,7 @@ class ViTClassifier(Classifier):
 
     def offload(self) -> None:
         """Move the weights to the host's memory until the next call."""
-        self._engine.rest()
+        self._engine.offload()
 
     def close(self) -> None:
         """Release the weights."""

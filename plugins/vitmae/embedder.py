@@ -188,7 +188,7 @@ class ViTMAEEmbedder(Embedder):
 
     def offload(self) -> None:
         """Move the weights to the host's memory until the next call."""
-        self._engine.rest(*([] if self._pretraining_model is None else [self._pretraining_model]))
+        self._engine.offload(*([] if self._pretraining_model is None else [self._pretraining_model]))
 
     def close(self) -> None:
         """Release the weights."""

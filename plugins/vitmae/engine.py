@@ -113,7 +113,7 @@ class Engine:
         with self._translate_errors():
             return work()
 
-    def rest(self, *others: nn.Module) -> None:
+    def offload(self, *others: nn.Module) -> None:
         """Move the network to the host until the next call, and free the device's memory.
 
         Args:

@@ -168,7 +168,7 @@ def test_a_lost_device_gives_the_same_sentence_at_every_call(engines, kind: str,
             call()
         assert str(later.value) == said
     assert network.calls == calls, "the device is left alone"
-    engine.rest()
+    engine.offload()
     engine.close()
 
 
@@ -234,7 +234,7 @@ def test_offloading_frees_the_lanes_and_resets_their_size(engines) -> None:
     before = engine.run(ROWS)
     lanes = [weakref.ref(lane) for lane in engine._lanes._lanes]
     engine._lanes.part = 1
-    engine.rest()
+    engine.offload()
     assert [lane() for lane in lanes] == [None, None]
     assert engine._lanes.part == 4
     assert np.array_equal(engine.run(ROWS), before)
@@ -306,7 +306,7 @@ def test_offloading_leaves_no_weight_on_the_device(engines, open_model) -> None:
         engine = engines.Engine(network, STAND_IN, "fp32")
         assert places(network) == {"meta"}
         for _ in range(2):
-            engine.rest(other)
+            engine.offload(other)
             assert places(network) | places(other) == {"cpu"}
         with pytest.raises(Exception, match="numpy"):
             engine.run(np.zeros((2, 32, 32, 3), np.uint8))  # a stand-in has no values to give back
