@@ -3,7 +3,6 @@
 import threading
 import time
 from contextlib import closing
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +67,6 @@ def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, gigab
     monkeypatch.setattr(
         prefetch_module.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False
     )
-    memory = SimpleNamespace(total=int(gigabytes * 2**30))
-    monkeypatch.setattr(prefetch_module.psutil, "virtual_memory", lambda: memory)
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": int(gigabytes * 2**30) // 4096}
+    monkeypatch.setattr(prefetch_module.os, "sysconf", memory.__getitem__)
     assert default_workers() == workers

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from vitmae_search.atomic import sync_folder, write_atomically
-from vitmae_search.errors import TrainingError, display_path
+from vitmae_search.errors import ModelNotFound, TrainingError, display_path
 from vitmae_search.training_runs import LOCK_FILE, REPORT_FILE, RUN_FILE, remember_run
 
 STATE_FILE = "state.pt"
@@ -47,6 +47,8 @@ def locked_folder(output: str | os.PathLike[str], *, remember: bool = True) -> I
             yield folder
     except Timeout as error:
         raise TrainingError(f"another process is training in {display_path(folder)}") from error
+    except ModelNotFound:  # an OSError as well, and no trouble with the disk
+        raise
     except OSError as error:
         raise TrainingError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error
 

@@ -122,7 +122,8 @@ def test_vectors_are_the_cpu_s_in_fp32(
             assert (found * expected[which]).sum(axis=1).min() >= (
                 0.9995 if precision == "bf16" else 1 - 1e-6
             )
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [text for text in warnings if not text.startswith("This CPU has no bf16 instructions")] == []
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
