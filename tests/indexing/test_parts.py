@@ -4,7 +4,6 @@ import threading
 import time
 import weakref
 from contextlib import closing
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -236,6 +235,6 @@ def test_the_catalogue_hears_of_progress_seldom(monkeypatch):
 )
 def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, gigabytes, workers):
     monkeypatch.setattr(prefetching.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
-    memory = SimpleNamespace(total=int(gigabytes * 2**30))
-    monkeypatch.setattr(prefetching.psutil, "virtual_memory", lambda: memory)
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": int(gigabytes * 2**30) // 4096}
+    monkeypatch.setattr(prefetching.os, "sysconf", memory.__getitem__)
     assert default_workers() == workers

@@ -56,3 +56,11 @@ def test_a_plain_name_excludes_itself_and_no_other(name: str) -> None:
     excluded = exclude_filter([name])
     assert excluded(name, f"folder/{name}", False)
     assert not excluded(name + "x", name + "x", False)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("[---]", "-"), ("[a--]", "x"), ("[--a]", "0"), ("[[:x]", "["), ("[&&]", "&"), ("[~~]", "~")],
+)
+def test_a_hyphen_or_operator_in_brackets_is_a_character(pattern: str, name: str) -> None:
+    assert exclude_filter([pattern])(name, name, False) == (pattern != "[a--]")

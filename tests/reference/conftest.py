@@ -1,4 +1,4 @@
-"""A hub cache that holds a whole vit-mae-base, every number of it random, and pictures for `requests`."""
+"""A hub cache with a vit-mae-base of random weights, and photos for `requests`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTMAEConfig, ViTM
 BASE = "facebook/vit-mae-base"
 COMMIT = "25b184bea5538bf5c4c852c79d221195fdd2778d"
 
-# preprocessor_config.json as it was written in 2022, and is still there.
+# preprocessor_config.json of the hub, which was written in 2022.
 PREPROCESSOR = {
     "do_normalize": True,
     "do_resize": True,
@@ -90,13 +90,13 @@ def reference_processor(snapshot: Path) -> Any:
 
 @pytest.fixture
 def photo(real_photos: dict[str, Path]) -> Path:
-    """What every address on the web answers with: a JPEG."""
+    """A JPEG, which every address on the web answers with."""
     return real_photos["china"]
 
 
 @pytest.fixture
-def asked(photo: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that were asked for."""
+def requested_urls(photo: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that were requested."""
     addresses: list[str] = []
 
     def get(url: str, *, stream: bool = False) -> SimpleNamespace:

@@ -1,4 +1,4 @@
-"""What docs/reference-parity.md says of the reference where ours differs: still so in this version?"""
+"""What docs/reference-parity.md says of the reference, where ours differs, is so in this version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fresh(**fields: Any) -> Any:
     return transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**{**SMALL, **fields})).eval()
 
 
-def test_a_fresh_decoder_knows_no_places_and_its_mask_token_is_zero(tmp_path: Any) -> None:
+def test_a_new_decoder_has_zero_positions_and_mask_token(tmp_path: Any) -> None:
     model = fresh()
     assert not model.decoder.decoder_pos_embed.any()
     assert not model.decoder.mask_token.any()
@@ -46,7 +46,7 @@ def test_nothing_masked_is_shuffled_and_its_loss_is_nan() -> None:
     assert torch.isnan(outputs[0].loss)
 
 
-def test_values_out_of_range_do_something_else() -> None:
+def test_values_out_of_range_are_accepted() -> None:
     assert fresh(mask_ratio=1.5)(PIXELS).mask.mean() == 0.5
     assert torch.isnan(fresh(layer_norm_eps=-1e-12)(PIXELS).logits).all()
 

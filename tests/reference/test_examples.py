@@ -1,4 +1,4 @@
-"""The four examples of the reference's page (Apache-2.0), with nothing but the import changed.
+"""The four examples of the reference's page (Apache-2.0), with only the import changed.
 
 They are in `examples/`: the calls that the page makes, under its names, as a reader would type them.
 """
@@ -21,15 +21,15 @@ SEED = 6
 
 
 def run(name: str) -> dict[str, Any]:
-    """The names that an example leaves behind."""
+    """Run an example; returns its variables."""
     code = (EXAMPLES / f"{name}.txt").read_text()
     changed = code.replace("from transformers import", "from vitmae_search.vitmae import")
     assert changed != code
     assert "transformers" not in changed
-    left: dict[str, Any] = {}
+    names: dict[str, Any] = {}
     torch.manual_seed(SEED)
-    exec(compile(changed, name, "exec"), left)
-    return left
+    exec(compile(changed, name, "exec"), names)
+    return names
 
 
 @pytest.fixture
@@ -47,44 +47,44 @@ def near(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and float((a - b).abs().max()) <= TOLERANCE * scale
 
 
-def test_all_four_are_here() -> None:
+def test_all_four_examples_exist() -> None:
     names = sorted(path.stem for path in EXAMPLES.iterdir())
     assert names == ["configuration", "encoder", "pretraining", "reconstruction"]
 
 
-def test_reconstruction(base: str, asked: list[str], expected: Any) -> None:
-    left = run("reconstruction")
-    assert asked == [left["url"]]
-    assert isinstance(left["model"], ours.ViTMAEForPreTraining)
-    assert left["reconstruction"].shape == (1, 196, 768)
-    assert near(left["reconstruction"], expected.logits)
-    assert near(left["outputs"].loss, expected.loss)
+def test_reconstruction(base: str, requested_urls: list[str], expected: Any) -> None:
+    names = run("reconstruction")
+    assert requested_urls == [names["url"]]
+    assert isinstance(names["model"], ours.ViTMAEForPreTraining)
+    assert names["reconstruction"].shape == (1, 196, 768)
+    assert near(names["reconstruction"], expected.logits)
+    assert near(names["outputs"].loss, expected.loss)
     other = expected.logits.roll(1, dims=1)
-    assert not near(left["reconstruction"], other)
+    assert not near(names["reconstruction"], other)
 
 
 def test_configuration() -> None:
-    left = run("configuration")
-    assert left["configuration"] == ours.ViTMAEConfig()
-    assert left["model"].num_parameters() == 85_647_360
-    assert all(bool(value.any()) for name, value in left["model"].state_dict().items() if "bias" not in name)
+    names = run("configuration")
+    assert names["configuration"] == ours.ViTMAEConfig()
+    assert names["model"].num_parameters() == 85_647_360
+    assert all(bool(value.any()) for name, value in names["model"].state_dict().items() if "bias" not in name)
 
 
-def test_encoder(base: str, asked: list[str], reference: Any, expected: Any) -> None:
-    left = run("encoder")
-    assert asked == [left["url"]]
-    assert isinstance(left["model"], ours.ViTMAEModel)
+def test_encoder(base: str, requested_urls: list[str], reference: Any, expected: Any) -> None:
+    names = run("encoder")
+    assert requested_urls == [names["url"]]
+    assert isinstance(names["model"], ours.ViTMAEModel)
     last = reference.vit.layernorm(expected.hidden_states[-1])
-    assert left["last_hidden_states"].shape == (1, 50, 768)
-    assert near(left["last_hidden_states"], last)
-    assert torch.equal(left["outputs"].ids_restore, expected.ids_restore)
+    assert names["last_hidden_states"].shape == (1, 50, 768)
+    assert near(names["last_hidden_states"], last)
+    assert torch.equal(names["outputs"].ids_restore, expected.ids_restore)
 
 
-def test_pretraining(base: str, asked: list[str], expected: Any) -> None:
-    left = run("pretraining")
-    assert asked == [left["url"]]
-    assert near(left["loss"], expected.loss)
-    assert torch.equal(left["mask"], expected.mask)
-    assert torch.equal(left["ids_restore"], expected.ids_restore)
-    left["loss"].backward()
-    assert all(p.grad is not None for p in left["model"].parameters())
+def test_pretraining(base: str, requested_urls: list[str], expected: Any) -> None:
+    names = run("pretraining")
+    assert requested_urls == [names["url"]]
+    assert near(names["loss"], expected.loss)
+    assert torch.equal(names["mask"], expected.mask)
+    assert torch.equal(names["ids_restore"], expected.ids_restore)
+    names["loss"].backward()
+    assert all(p.grad is not None for p in names["model"].parameters())

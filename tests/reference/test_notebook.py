@@ -62,7 +62,7 @@ def test_the_four_panels_are_the_reference_s(
     for title in TITLES:
         difference = np.abs(mine[title] - theirs[title])
         assert difference.max() <= 1, title
-        assert (difference > 0).mean() < 0.001, title  # values that stand on the edge of two integers
+        assert (difference > 0).mean() < 0.001, title  # values that lie between two integers
         assert mine[title].std() > 10
     assert np.array_equal(mine["original"], theirs["original"])
     resized = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""Small models whose every number is random, and the reference to compare them with."""
+"""Small models with random weights and tables, and the reference to compare them with."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def randomise() -> Callable[[nn.Module], nn.Module]:
 def random_model(
     tiny: Callable[..., dict[str, Any]], randomise: Callable[[nn.Module], nn.Module]
 ) -> Callable[..., ViTMAEForPreTraining]:
-    """A small model of ours with every number random."""
+    """A small model of ours with random weights and tables."""
 
     def make(**fields: Any) -> ViTMAEForPreTraining:
         model = randomise(ViTMAEForPreTraining(ViTMAEConfig(**tiny(**fields))))

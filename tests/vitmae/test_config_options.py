@@ -29,7 +29,7 @@ def test_an_activation_may_be_a_function(activation: Any) -> None:
 
 
 @pytest.mark.parametrize("activation", [nn.PReLU(), nn.GELU, 3, None, "gelu_old"])
-def test_an_activation_is_not_anything(activation: Any) -> None:
+def test_other_values_are_no_activation(activation: Any) -> None:
     with pytest.raises(ConfigError, match=r"hidden_act=.* or a function of a tensor"):
         ViTMAEConfig(hidden_act=activation)
 

@@ -32,7 +32,7 @@ def distance(a: Any, b: Any) -> float:
 
 
 def both(ours: Any, reference: Any, pixels: Tensor, **arguments: Any) -> tuple[Any, Any]:
-    """The outputs of each, on flat pixels and one noise."""
+    """The outputs of both models, for the same noise."""
     noise = torch.rand(len(pixels), 18, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         mine = ours(pixels, noise=noise, interpolate_pos_encoding=True, **arguments)
@@ -82,7 +82,7 @@ def test_outputs_are_read_as_a_dict(random_model: Models, flat: Tensor) -> None:
 
 
 @CLASSES
-def test_sdpa_and_eager_are_each_the_reference_s(name: str, pair: Pair, flat: Tensor) -> None:
+def test_sdpa_and_eager_agree_with_the_reference(name: str, pair: Pair, flat: Tensor) -> None:
     for implementation in ("sdpa", "eager"):
         ours, reference = pair(name)
         for model in (ours, reference):

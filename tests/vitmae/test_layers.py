@@ -154,7 +154,7 @@ def test_pooling_ignores_the_order_of_patches(pooling: Pooling) -> None:
     assert torch.allclose(pooled, pool(shuffled, pooling), atol=1e-6)
 
 
-def test_gem_lies_between_mean_and_maximum_and_keeps_the_sign() -> None:
+def test_gem_lies_between_mean_and_maximum_and_keeps_signs() -> None:
     tokens = torch.rand(2, 20, 8) + 0.1
     values = [pool(tokens, "mean"), *(pool(tokens, "gem", power=p) for p in (1.0, 3.0, 30.0))]
     assert torch.allclose(values[0], values[1], atol=1e-5)
@@ -164,7 +164,7 @@ def test_gem_lies_between_mean_and_maximum_and_keeps_the_sign() -> None:
     assert torch.isfinite(pool(torch.zeros(1, 3, 4), "gem")).all()
 
 
-def test_several_layers_have_an_equal_say() -> None:
+def test_layers_are_normalised_before_they_are_joined() -> None:
     small, large = torch.randn(2, 5, 4), 1000 * torch.randn(2, 5, 4)
     both = pool_layers([small, large], "mean")
     assert both.shape == (2, 8)
@@ -173,7 +173,7 @@ def test_several_layers_have_an_equal_say() -> None:
     assert torch.equal(pool_layers([large], "cls"), large[:, 0])
 
 
-def test_parts_have_an_equal_say_and_moments_keep_their_proportion() -> None:
+def test_poolings_are_normalised_before_they_are_joined() -> None:
     tokens = torch.randn(3, 6, 4)
     tokens[:, 0] *= 1000
     alone = pool_layers([tokens], "moments")
@@ -187,6 +187,6 @@ def test_parts_have_an_equal_say_and_moments_keep_their_proportion() -> None:
     assert torch.isfinite(pool_layers([torch.zeros(1, 2, 4)], "cls+moments")).all(), "a patch alone"
 
 
-def test_a_pooling_that_is_not_there_is_refused() -> None:
+def test_an_unknown_pooling_is_refused() -> None:
     with pytest.raises(ConfigError, match="cls, mean, gem"):
         pool(torch.zeros(1, 2, 4), "max")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The model on its own: what is fresh, what trains, what `encode` promises."""
+"""The model on its own: new weights, what trains, `encode`, masks, errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tiny = Callable[..., dict[str, Any]]
 Pixels = Callable[[int, int], Tensor]
 
 
-def test_nothing_freshly_made_is_zero_that_should_not_be(tiny: Tiny) -> None:
+def test_new_weights_are_not_zero(tiny: Tiny) -> None:
     model = ViTMAEForPreTraining(ViTMAEConfig(**tiny(image_size=(32, 48))))
     for name, value in model.state_dict().items():
         assert bool(value.any()) != name.endswith(".bias"), name
@@ -43,7 +43,7 @@ def test_position_tables_are_saved_and_never_train(tiny: Tiny, pixels: Pixels) -
     assert frozen == {"vit.embeddings.position_embeddings", "decoder.decoder_pos_embed"}
 
 
-def test_training_learns_one_batch(tiny: Tiny, pixels: Pixels) -> None:
+def test_training_overfits_one_batch(tiny: Tiny, pixels: Pixels) -> None:
     torch.manual_seed(0)
     model = ViTMAEForPreTraining(ViTMAEConfig(**tiny()), attn_implementation="eager").train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -101,7 +101,7 @@ def test_encode_runs_no_layer_beyond_the_highest(random_model: Models, pixels: P
         model.encode(pixels(32, 32), [])
 
 
-def test_an_image_is_encoded_alike_whatever_its_batch_mates(random_model: Models) -> None:
+def test_encoding_does_not_depend_on_the_batch(random_model: Models) -> None:
     model, images = random_model().vit, torch.randn(9, 3, 32, 32)
     with torch.inference_mode():
         together = model.encode(images, [1, 2])
@@ -114,7 +114,7 @@ def test_an_image_is_encoded_alike_whatever_its_batch_mates(random_model: Models
     assert float(functional.cosine_similarity(rough.flatten(1), together[1].flatten(1)).min()) > 0.999
 
 
-def test_encode_draws_nothing(random_model: Models, pixels: Pixels) -> None:
+def test_encode_uses_no_random_numbers(random_model: Models, pixels: Pixels) -> None:
     model, state = random_model().vit, torch.get_rng_state()
     model.encode(pixels(32, 32), [2])
     assert torch.equal(torch.get_rng_state(), state)
@@ -173,7 +173,7 @@ def test_pixels_of_another_shape_are_refused(
         random_model()(torch.zeros(shape))
 
 
-def test_an_attention_that_is_not_there_is_refused(tiny: Tiny) -> None:
+def test_an_unknown_attention_is_refused(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="attn_implementation='flash'"):
         ViTMAEModel(ViTMAEConfig(**tiny()), attn_implementation="flash")  # type: ignore[arg-type]
 

@@ -62,7 +62,7 @@ def layer(prefix: str, width: int, inner: int) -> Iterator[tuple[str, tuple[int,
 
 
 def hub_names(config: ViTMAEConfig) -> dict[str, tuple[int, ...]]:
-    """The whole list, as the files on the hub have it."""
+    """All names and shapes of the files on the hub."""
     width, small, side = config.hidden_size, config.decoder_hidden_size, config.patch_shape[0]
     names: dict[str, tuple[int, ...]] = {
         "vit.embeddings.cls_token": (1, 1, width),

@@ -49,7 +49,7 @@ def test_panels_show_what_was_seen_and_what_was_made(
     assert result.loss == pytest.approx(float(result.error[result.mask].mean()), rel=1e-5)
 
 
-def test_the_loss_is_the_models(random_model: Models, photos: Photos) -> None:
+def test_the_loss_is_that_of_the_model(random_model: Models, photos: Photos) -> None:
     for norm_pix_loss in (False, True):
         model = random_model(norm_pix_loss=norm_pix_loss)
         processor = ViTImageProcessor(size=32)
@@ -81,7 +81,7 @@ def test_a_perfect_prediction_gives_the_picture_back(
     assert result.loss == 0
 
 
-def test_a_seed_says_which_patches_and_a_mask_overrides_it(random_model: Models, photos: Photos) -> None:
+def test_a_seed_chooses_patches_and_a_mask_overrides_it(random_model: Models, photos: Photos) -> None:
     model, processor = random_model(), ViTImageProcessor(size=32)
     state = torch.get_rng_state()
     one, again, other = (reconstruct(model, processor, photos["rocket"], seed=seed) for seed in (1, 1, 2))
@@ -132,7 +132,7 @@ def test_visible_statistics_are_a_mean_of_the_neighbours() -> None:
     assert 0 < float(deviation[1]) < float(deviation.max()) + 1e-6
 
 
-def test_an_encoder_alone_cannot(random_model: Models, photos: Photos, tmp_path: Path) -> None:
+def test_an_encoder_alone_is_refused(random_model: Models, photos: Photos, tmp_path: Path) -> None:
     random_model().vit.save_pretrained(tmp_path)
     with pytest.warns(NewParametersWarning):
         model = ViTMAEForPreTraining.from_pretrained(tmp_path)
@@ -141,7 +141,7 @@ def test_an_encoder_alone_cannot(random_model: Models, photos: Photos, tmp_path:
             reconstruct(without, ViTImageProcessor(size=32), photos["china"])
 
 
-def test_what_is_asked_is_checked(random_model: Models, photos: Photos) -> None:
+def test_arguments_are_checked(random_model: Models, photos: Photos) -> None:
     model, processor = random_model(), ViTImageProcessor(size=32)
     for ratio in (1.0, -0.5):
         with pytest.raises(ConfigError, match="mask_ratio"):
@@ -150,7 +150,7 @@ def test_what_is_asked_is_checked(random_model: Models, photos: Photos) -> None:
         reconstruct(model, processor, photos["china"], mask=np.zeros((4, 5), dtype=np.bool_))
 
 
-def test_the_model_is_left_as_it_was(random_model: Models, photos: Photos) -> None:
+def test_the_model_keeps_its_mode(random_model: Models, photos: Photos) -> None:
     model = random_model(hidden_dropout_prob=0.5).train()
     one, again = (reconstruct(model, ViTImageProcessor(size=224), photos["china"]) for _ in range(2))
     assert model.training

@@ -41,17 +41,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 
 
 def relative(a: Tensor, b: Tensor) -> float:
-    """The distance of two gradients, over the length of the second."""
+    """The distance of two gradients, relative to the length of the second."""
     return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-12))
 
 
 def angle(rough: Tensor, exact: Tensor) -> float:
-    """1 - cosine of all their numbers."""
+    """1 - the cosine of two tensors."""
     return 1 - float(functional.cosine_similarity(rough.detach().double().flatten(), exact.double(), dim=0))
 
 
 def gradients(ours: Any, reference: Any, pixels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Ours and the reference's by our names, after one loss on the same noise."""
+    """Gradients of our model and of the reference, by our names, for the same noise."""
     gh, gw = ours.config.patch_shape
     noise = torch.rand(2, pixels.shape[2] // gh * (pixels.shape[3] // gw))
     for model in (ours, reference):
@@ -74,7 +74,7 @@ def test_the_gradient_of_every_parameter(
         model.set_attn_implementation(implementation)
     mine, theirs = gradients(ours, reference, pixels(*size))
     for name, gradient in mine.items():
-        if name.endswith("key.bias"):  # zero in exact arithmetic: softmax does not see it
+        if name.endswith("key.bias"):  # zero in exact arithmetic: it shifts all scores of a query alike
             assert float((gradient - theirs[name]).abs().max()) < 1e-5
         else:
             assert relative(gradient, theirs[name]) <= GRADIENT_TOLERANCE, name

@@ -8,8 +8,6 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import psutil
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,7 +19,8 @@ _WORKER_BYTES = 1 << 30
 def default_workers() -> int:
     """Return one worker for each core that this process may use, as far as the machine's memory goes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fitting = int(psutil.virtual_memory().total) // _WORKER_BYTES
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes; POSIX
+    fitting = memory // _WORKER_BYTES
     return max(1, min(_MAX_WORKERS, cores, fitting))
 
 

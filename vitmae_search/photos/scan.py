@@ -208,9 +208,18 @@ def _translate(token: str) -> str:
 
 
 def _character_class(members: str, negated: bool) -> str:
-    # A reversed range such as [z-a] matches nothing in a shell; `re` would refuse the whole pattern.
-    ranges = re.sub(r"(.)-(.)", lambda m: m[0] if m[1] <= m[2] else "", members, flags=re.DOTALL)
-    if not ranges:
+    parts = []
+    for low, high, single in re.findall(r"(.)-(.)|(.)", members, flags=re.DOTALL):
+        if single:
+            parts.append(_escape(single))
+        # A reversed range such as [z-a] matches nothing in a shell; `re` would refuse the whole pattern.
+        elif low <= high:
+            parts.append(f"{_escape(low)}-{_escape(high)}")
+    if not parts:
         return "[^/]" if negated else "(?!)"
-    escaped = re.sub(r"([^\w-])", r"\\\1", ranges)
-    return f"[^/{escaped}]" if negated else f"[{escaped}]"
+    return f"[^/{''.join(parts)}]" if negated else f"[{''.join(parts)}]"
+
+
+def _escape(character: str) -> str:
+    """Escape a member of a character class, a hyphen included: "--" has a meaning of its own in `re`."""
+    return character if character.isalnum() or character == "_" else "\\" + character

@@ -622,6 +622,11 @@ class ViTMAEConfig(EncoderConfig):
         decoder_intermediate_size: Width of the decoder's MLP.
         mask_ratio: Share of patches that the encoder does not see, 0 ≤ r < 1.
         norm_pix_loss: Train on patches normalised to mean 0 and deviation 1.
+
+    Example:
+        >>> config = ViTMAEConfig(image_size=(64, 96), patch_size=8, mask_ratio=0.5)
+        >>> config.grid_size, config.num_patches, config.hidden_size
+        ((8, 12), 96, 768)
     """
 
     model_type: ClassVar[str] = "vit_mae"

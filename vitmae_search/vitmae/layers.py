@@ -338,6 +338,10 @@ def patchify(pixel_values: Tensor, patch_size: PatchSize) -> Tensor:
 
     Raises:
         ValueError: Patches do not tile the image.
+
+    Example:
+        >>> patchify(torch.arange(16).reshape(1, 1, 4, 4), 2)[0, 1]
+        tensor([2, 3, 6, 7])
     """
     batch, channels, height, width = pixel_values.shape
     gh, gw = grid_of(height, width, patch_size)

@@ -38,6 +38,10 @@ def num_kept(num_patches: int, mask_ratio: float) -> int:
 
     Raises:
         ConfigError: A ratio outside [0, 1).
+
+    Example:
+        >>> num_kept(196, 0.75)
+        49
     """
     if not 0 <= mask_ratio < 1:
         raise ConfigError("mask_ratio", mask_ratio, "must be a number in [0, 1)")

@@ -498,6 +498,15 @@ class ViTMAEModel(EncoderModel, ViTMAEPreTrainedModel):
 
     `forward` removes patches, as in pretraining; `encode` sees whole images, and is what embeddings are made
     from.
+
+    Example:
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> model = ViTMAEModel(ViTMAEConfig(**sizes, image_size=32, patch_size=8)).eval()
+        >>> pixel_values = torch.zeros(1, 3, 32, 32)
+        >>> model(pixel_values).last_hidden_state.shape  # CLS and a quarter of 16 patches
+        torch.Size([1, 5, 32])
+        >>> [state.shape[1] for state in model.encode(pixel_values, [1, 2])]  # CLS and all patches
+        [17, 17]
     """
 
     def __init__(
@@ -654,7 +663,17 @@ class ViTMAEDecoder(nn.Module):
 
 
 class ViTMAEForPreTraining(ViTMAEPreTrainedModel):
-    """Encoder and decoder, trained to fill in removed patches."""
+    """Encoder and decoder, trained to fill in removed patches.
+
+    Example:
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> model = ViTMAEForPreTraining(ViTMAEConfig(**sizes, image_size=32, patch_size=8))
+        >>> output = model(torch.rand(2, 3, 32, 32))
+        >>> list(output), output.logits.shape, int(output.mask[0].sum())
+        (['loss', 'logits', 'mask', 'ids_restore'], torch.Size([2, 16, 192]), 12)
+        >>> model.unpatchify(output.logits).shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     newly_made = ("decoder.",)
 

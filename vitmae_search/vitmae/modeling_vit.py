@@ -114,6 +114,15 @@ class ViTForImageClassification(ViTPreTrainedModel):
     `config.global_pool="avg"` the linear map is of the mean of the patch tokens after `fc_norm`, as in the
     authors' fine-tuning with `--global_pool` (`models_vit.py`) and in timm, and the encoder has no norm of
     its own: `last_hidden_state` is what the last layer gives.
+
+    Example:
+        >>> import torch
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> config = ViTConfig(**sizes, image_size=32, patch_size=8, id2label={0: "cat", 1: "dog", 2: "owl"})
+        >>> model = ViTForImageClassification(config)
+        >>> output = model(torch.rand(2, 3, 32, 32), labels=torch.tensor([0, 2]))
+        >>> output.logits.shape, output.loss.ndim
+        (torch.Size([2, 3]), 0)
     """
 
     newly_made = ("classifier.", "fc_norm.")

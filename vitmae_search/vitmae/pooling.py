@@ -63,6 +63,11 @@ def pool_layers(states: Sequence[Tensor], pooling: str, *, power: float = GEM_PO
 
     Returns:
         float32, (N, `pooled_width`).
+
+    Example:
+        >>> states = [torch.rand(2, 17, 32), torch.rand(2, 17, 32)]
+        >>> pool_layers(states, "cls+moments").shape, pooled_width(32, 2, "cls+moments")
+        (torch.Size([2, 192]), 192)
     """
     parts = cast(list[Pooling], pooling.split("+"))
     vectors = [pool(state, part, power=power) for state in states for part in parts]

@@ -34,9 +34,9 @@ def summary(report: Mapping[str, object]) -> str:
     return f"searches use the new space {report.get('space')}, which is better{found}"
 
 
-def show_latest(runs: Iterable[JobRecord]) -> None:
+def show_latest(jobs: Iterable[JobRecord]) -> None:
     """Show the comparison of the newest job that adapted; nothing where there is none."""
-    job = next((job for job in runs if job.kind == "adapt" and job.state == "done" and job.report), None)
+    job = next((job for job in jobs if job.kind == "adapt" and job.state == "done" and job.report), None)
     if job is None or job.report is None:
         return
     rows = comparison_rows(job.report)

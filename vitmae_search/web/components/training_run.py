@@ -75,7 +75,7 @@ def _draw(folder: str, expected: State) -> None:
 def _job_of(folder: str) -> JobRecord | None:
     """The newest job of this library that trains into `folder`; None where it was started elsewhere."""
     output = os.path.abspath(folder)
-    return next((run for run in library().jobs(50) if run.arguments.get("output") == output), None)
+    return next((job for job in library().jobs(50) if job.arguments.get("output") == output), None)
 
 
 def _progress(run: TrainingRun, job: JobRecord | None) -> None:
