@@ -45,7 +45,7 @@ def on_device(device: str) -> int:
     return torch.cuda.memory_reserved() if device == "cuda" else 0
 
 
-def test_the_model_wakes_for_a_search_and_rests_when_idle(
+def test_the_model_is_loaded_for_a_search_and_offloaded_when_idle(
     device: str, app: Library, real_photos: dict[str, Path]
 ) -> None:
     if device == "cuda":

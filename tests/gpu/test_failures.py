@@ -24,7 +24,7 @@ from vitmae_search.library import Library
 BATCH = 8
 
 
-def test_a_lost_device_keeps_two_batches_and_another_process_goes_on(
+def test_a_lost_device_keeps_two_batches_and_another_process_resumes(
     device: str, samples: Path, reference: Path, tmp_path: Path, features: Callable
 ) -> None:
     plugins, library = tmp_path / "plugins", tmp_path / "library"

@@ -49,7 +49,7 @@ def test_vectors_and_neighbours_are_the_cpus(
         assert unsure < 30
 
 
-def test_a_library_of_the_cpu_goes_on_without_a_new_space(
+def test_a_library_of_the_cpu_is_continued_without_a_new_space(
     device: str, samples: Path, reference: Path, tmp_path: Path, features: Callable
 ) -> None:
     half = tmp_path / "half"
@@ -85,7 +85,9 @@ def test_the_command_takes_the_device_by_name(
 
 
 @pytest.mark.gpu
-def test_the_devices_that_there_are_are_counted(samples: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unavailable_device_names_those_that_exist(
+    samples: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(["index", str(samples), "--device", "cuda:99"]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: cuda:99: there ")

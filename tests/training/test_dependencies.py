@@ -29,7 +29,7 @@ print(json.dumps({"steps": report.steps, "loaded": sorted(ABSENT & set(sys.modul
 """
 
 
-def test_a_training_needs_none_of_the_rest(
+def test_training_does_not_import_search_or_web_packages(
     photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
     command = [

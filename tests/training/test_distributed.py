@@ -35,7 +35,7 @@ def curve(output: Path) -> list[tuple[float, ...]]:
     return [(x.step, x.loss, x.contrastive or 0.0, x.rate, x.gradient_norm) for x in lines]
 
 
-def test_two_processes_go_on_with_the_curve_of_one(
+def test_two_processes_continue_the_loss_curve_of_one(
     photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
     """Launched by Accelerate, over gloo where there is no GPU for each."""
@@ -60,7 +60,7 @@ def test_two_processes_go_on_with_the_curve_of_one(
     assert (together / "model.safetensors").exists()
 
 
-def test_every_process_has_its_part_of_a_batch_and_none_is_left() -> None:
+def test_processes_split_a_batch_without_remainder() -> None:
     parts = [DistributedContext(CPU, index, 3).local_slice(12) for index in range(3)]
     assert [row for part in parts for row in range(12)[part]] == list(range(12))
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):

@@ -1,4 +1,4 @@
-"""A training on a GPU is the training on the CPU; the CPU's own turn shows that the test can tell."""
+"""Training on a GPU equals training on the CPU; the same tests also run on the CPU."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_losses_are_the_cpus(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_goes_on_as_if_it_had_not_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path, device: str, precision: str
 ) -> None:
     options = {**OPTIONS, **RECIPES[1], "precision": precision, "device": device, "log_every": 3}

@@ -31,7 +31,7 @@ def test_the_rate_grows_with_the_batch() -> None:
     assert PretrainOptions(batch_size=4096).peak_rate == pytest.approx(2.4e-3)  # the paper's
 
 
-def test_a_resumed_run_may_change_how_it_runs_and_not_what_it_learns() -> None:
+def test_a_resumed_run_may_change_runtime_options_only() -> None:
     saved = PretrainOptions(seed=3)
     assert resume_options(saved, {"threads": 2, "seed": 3}, "here") == replace(saved, threads=2)
     with pytest.raises(TrainingError, match=r"here holds a run with seed=3, and 4"):
@@ -60,8 +60,8 @@ def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
     assert options.precision == ("bf16" if has else "fp32")
     with precision_context(torch.device("cpu"), "auto"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has else torch.float32)
-    asked = PretrainOptions(device="cpu", precision="fp32", attention="sdpa")
-    assert resolve_auto(asked) == asked
+    options = PretrainOptions(device="cpu", precision="fp32", attention="sdpa")
+    assert resolve_auto(options) == options
 
 
 def test_auto_is_the_fused_attention_everywhere_but_on_a_cpu() -> None:
@@ -70,7 +70,7 @@ def test_auto_is_the_fused_attention_everywhere_but_on_a_cpu() -> None:
     assert resolve_attention("eager", torch.device("cuda")) == "eager"
 
 
-def test_layers_are_compiled_unasked_only_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_compiled_by_default_only_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for found in (None, object()):
         monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
         assert should_compile(torch.device("cuda")) == (found is not None)
@@ -104,7 +104,7 @@ def test_a_loss_curve_is_drawn_from_any_number_of_points(
     assert blue.any() == (len(points) > 1)
 
 
-def test_a_sheet_shows_every_picture_in_its_place(tmp_path: Path) -> None:
+def test_a_sheet_has_every_image_in_its_row_and_column(tmp_path: Path) -> None:
     colours = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     rows = [[np.full((5, 7, 3), value, np.uint8) for value in row] for row in colours]
     draw_sheet(rows, tmp_path / "sheet.png", zoom=2)

@@ -1,4 +1,4 @@
-"""What the trainings leave in their folders is what the app reads there."""
+"""The app reads what trainings write into their folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vitmae_search.training import finetune, pretrain
 from vitmae_search.training_runs import list_training_runs, read_training_run
 
 
-def test_a_pretraining_is_read_as_it_went(
+def test_a_pretraining_run_is_read_correctly(
     tmp_path: Path, photo_folder: Path, tiny_model: dict[str, object]
 ) -> None:
     output = tmp_path / "pretrained"
@@ -29,7 +29,9 @@ def test_a_pretraining_is_read_as_it_went(
     assert list_training_runs() == [output]
 
 
-def test_a_fine_tuning_is_read_as_it_went(tmp_path: Path, coloured_folder: Path, start_model: Path) -> None:
+def test_a_fine_tuning_run_is_read_correctly(
+    tmp_path: Path, coloured_folder: Path, start_model: Path
+) -> None:
     output = tmp_path / "tuned"
     report = finetune(coloured_folder, output, model=str(start_model), options={"epochs": 2.0})
     run = read_training_run(output)

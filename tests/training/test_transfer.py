@@ -1,4 +1,4 @@
-"""What is sent arrives as it was, on whichever device."""
+"""Tensors arrive unchanged on every device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_type_and_shape_arrives(device: torch.device) -> None:
         assert torch.equal(there.cpu(), here)
 
 
-def test_records_keep_their_form_and_what_is_there_stays(device: torch.device) -> None:
+def test_records_keep_their_structure_and_device_tensors_are_not_copied(device: torch.device) -> None:
     there = torch.arange(3, device=device)
     record = Record(torch.tensor([True, False]), (torch.arange(4), there))
     flags, rest = (lambda sent: (sent.flags, sent.rest))(transfer.to_device(record, device))

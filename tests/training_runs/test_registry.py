@@ -1,4 +1,4 @@
-"""The training runs of this machine: remembered in order, by many at once, and never in the way."""
+"""The registry of training runs: order, concurrent writers, and damage."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_runs_that_begin_at_once_are_all_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"runs": 3}', b'{"runs": [1, null, "not absolute"]}', b"\xff"]
 )
-def test_a_damaged_file_says_nothing_and_is_replaced(tmp_path: Path, registry: Path, damage: bytes) -> None:
+def test_a_damaged_file_is_ignored_and_replaced(tmp_path: Path, registry: Path, damage: bytes) -> None:
     registry.parent.mkdir()
     registry.write_bytes(damage)
     assert list_training_runs() == []
@@ -74,7 +74,7 @@ def test_a_damaged_file_says_nothing_and_is_replaced(tmp_path: Path, registry: P
     assert list_training_runs() == [run]
 
 
-def test_what_cannot_be_remembered_is_a_warning(
+def test_a_failed_registration_is_a_warning(
     tmp_path: Path, registry: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry.parent.write_text("a file where the folder should be")

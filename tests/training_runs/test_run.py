@@ -1,4 +1,4 @@
-"""A run as its folder tells it: whole or half-written, running, over, stopped, or no run at all."""
+"""Reading a run's folder: complete or half-written, running, finished, interrupted, or no run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_run(
     return folder
 
 
-def test_a_run_without_a_process_is_interrupted_until_it_says_that_it_is_over(tmp_path: Path) -> None:
+def test_a_run_without_a_process_is_interrupted_unless_its_report_says_finished(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert read_training_run(run).state == "interrupted"
     assert read_training_run(run).fraction == 0.4
@@ -49,7 +49,7 @@ def test_a_run_without_a_process_is_interrupted_until_it_says_that_it_is_over(tm
     assert read_training_run(run).state == "interrupted"
 
 
-def test_a_run_goes_on_while_its_lock_is_held(tmp_path: Path) -> None:
+def test_a_run_is_running_while_its_lock_is_held(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", report={"interrupted": False, "steps": 4})
     with FileLock(run / LOCK_FILE):
         read = read_training_run(run)
@@ -59,7 +59,7 @@ def test_a_run_goes_on_while_its_lock_is_held(tmp_path: Path) -> None:
     assert read_training_run(run).state == "finished"
 
 
-def test_to_look_neither_takes_nor_makes_the_lock(tmp_path: Path) -> None:
+def test_reading_neither_takes_nor_creates_the_lock(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     read_training_run(run)
     assert not (run / LOCK_FILE).exists()
@@ -73,7 +73,7 @@ def _read_often(folder: str) -> set[str]:
     return {read_training_run(folder).state for _ in range(200)}
 
 
-def test_those_who_look_at_once_do_not_take_each_other_for_a_training(tmp_path: Path) -> None:
+def test_concurrent_readers_do_not_take_each_other_for_a_training(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     run = write_run(tmp_path / "run")
@@ -114,7 +114,7 @@ def test_time_counts_where_it_is_limited(tmp_path: Path) -> None:
         b"1" * 5000,
     ],
 )
-def test_a_log_that_is_half_written_loses_only_the_torn_line(tmp_path: Path, torn: bytes) -> None:
+def test_a_half_written_log_loses_only_the_torn_line(tmp_path: Path, torn: bytes) -> None:
     run = write_run(tmp_path / "run")
     whole = (run / LOG_FILE).read_bytes()
     (run / LOG_FILE).write_bytes(whole + torn)

@@ -90,7 +90,7 @@ def _several(result: Any) -> tuple[Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def test_nothing_is_compiled_unless_asked_for(compilers: Compilers) -> None:
+def test_nothing_is_compiled_outside_fusing(compilers: Compilers) -> None:
     compiled = fused(double)
     compiled(torch.ones(3))
     assert compilers.count == 0
@@ -151,7 +151,7 @@ def test_while_a_graph_is_captured_only_what_was_compiled_is_used(
         monkeypatch.undo()
 
 
-def test_where_nothing_can_be_compiled_it_is_told_once(on_cpu, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_compilation_is_logged_once(on_cpu, caplog: pytest.LogCaptureFixture) -> None:
     tries = []
 
     def broken(graph: object, inputs: object) -> Callable[..., Any]:
@@ -169,7 +169,7 @@ def test_where_nothing_can_be_compiled_it_is_told_once(on_cpu, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("when", ["compiled", "run"])
-def test_short_memory_is_the_caller_s_to_mend(on_cpu, when: str) -> None:
+def test_out_of_memory_is_raised_to_the_caller(on_cpu, when: str) -> None:
     full = [when]
 
     def needs(memory: str) -> None:

@@ -1,4 +1,4 @@
-"""A prepacked encoder is the encoder that it was, to bf16's rounding, once in memory, on its device."""
+"""A prepacked encoder equals its encoder to bf16's rounding, and its weights are once in memory."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_real_photos_with_real_weights(photos, place: torch.device, activation: 
 
 
 @EVERYWHERE
-def test_fp32_weights_of_products_are_let_go_of(pair, place: torch.device) -> None:
+def test_fp32_weights_are_freed(pair, place: torch.device) -> None:
     plain, packed = pair(place)
     left = {name for name, value in packed.named_parameters() if value.ndim > 1}
     assert left == {"embeddings.cls_token"}

@@ -1,4 +1,4 @@
-"""How a CPU's cores are shared changes no vector, is found out on real work, and is remembered."""
+"""Thread layouts change no vector, are measured on real work, and are remembered."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_fastest_is_chosen(new_tuner, cpu_threads, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("text", ["{", '{"KEY": [3, 5]}', '{"KEY": "soon"}', '{"KEY": [1, 2, 3]}'])
-def test_a_damaged_memory_means_to_try_again(new_tuner, cpu_threads, text: str) -> None:
+def test_a_damaged_measurement_file_means_to_measure_again(new_tuner, cpu_threads, text: str) -> None:
     path = settings().cache / cpu_threads.LAYOUTS_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text.replace("KEY", new_tuner()._key))
@@ -135,7 +135,7 @@ def test_workers_have_their_threads_and_the_caller_keeps_its_own(cpu_threads, tw
     assert not any(thread.name.startswith("encoder") for thread in threading.enumerate())
 
 
-def test_what_a_part_raises_comes_out_and_the_workers_go_on(new_tuner) -> None:
+def test_errors_of_a_part_are_raised_and_the_workers_stay_usable(new_tuner) -> None:
     def full(part: np.ndarray) -> np.ndarray:
         raise MemoryError("too large")
 

@@ -1,4 +1,4 @@
-"""How batches are computed: errors told as what they are, a device's memory given back and taken again."""
+"""Engines: errors are translated, and a device's memory is freed and used again."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_few_rows_never_compile(engines) -> None:
     assert network.compiled == [False]
 
 
-def test_few_rows_never_wait_for_a_plan_of_cudnns(engines) -> None:
+def test_few_rows_never_use_cudnn_attention(engines) -> None:
     """Its attention plans for every number of rows and in every thread; lanes have one number, and may."""
     planned: list[bool] = []
 
@@ -149,7 +149,7 @@ def lost() -> list[Exception]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", lost(), ids=lambda error: f"{type(error).__name__} {error}"[:50])
-def test_a_device_that_was_lost_stays_lost_in_one_sentence(engines, kind: str, error: Exception) -> None:
+def test_a_lost_device_gives_the_same_sentence_at_every_call(engines, kind: str, error: Exception) -> None:
     network = Sums()
     engine = make(engines, kind, network)
     engine.run(ROWS)
@@ -202,7 +202,7 @@ def test_what_the_cpu_has_no_room_for(engines) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_slip_of_ours_is_no_device_s(engines, kind: str) -> None:
+def test_a_programming_error_is_not_a_device_error(engines, kind: str) -> None:
     network = Sums()
     engine = make(engines, kind, network)
     network.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -212,7 +212,7 @@ def test_a_slip_of_ours_is_no_device_s(engines, kind: str) -> None:
     assert len(engine.run(ROWS)) == len(ROWS)
 
 
-def test_something_else_gets_the_memory_of_the_lanes(engines) -> None:
+def test_other_work_gets_the_memory_of_the_lanes(engines) -> None:
     engine = make(engines, "lanes", Sums())
     engine.run(ROWS)
     lanes = [weakref.ref(lane) for lane in engine._lanes._lanes]
@@ -229,7 +229,7 @@ def test_something_else_gets_the_memory_of_the_lanes(engines) -> None:
         engine.run_alone(lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.")))
 
 
-def test_a_rest_lets_go_of_the_lanes_and_forgets_that_memory_was_short(engines) -> None:
+def test_offloading_frees_the_lanes_and_resets_their_size(engines) -> None:
     engine = make(engines, "lanes", Sums())
     before = engine.run(ROWS)
     lanes = [weakref.ref(lane) for lane in engine._lanes._lanes]
@@ -240,7 +240,7 @@ def test_a_rest_lets_go_of_the_lanes_and_forgets_that_memory_was_short(engines) 
     assert np.array_equal(engine.run(ROWS), before)
 
 
-def test_memory_is_given_back_with_what_an_old_error_holds(plugin_module, monkeypatch) -> None:
+def test_freeing_memory_includes_tensors_of_old_errors(plugin_module, monkeypatch) -> None:
     """An error that a variable of a frame in its own traceback holds is freed by the collector alone."""
     held: list[weakref.ref[Tensor]] = []
     left: list[bool] = []
@@ -299,7 +299,7 @@ def places(module: nn.Module) -> set[str]:
     return {tensor.device.type for tensor in (*module.parameters(), *module.buffers())}
 
 
-def test_a_rest_leaves_no_weight_on_the_device(engines, open_model) -> None:
+def test_offloading_leaves_no_weight_on_the_device(engines, open_model) -> None:
     opened = open_model()._embedder._engine._network
     with stand_in() as mode:
         network, other = faked(mode, opened), moved(nn.Linear(2, 2), STAND_IN)

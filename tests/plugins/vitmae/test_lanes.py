@@ -153,7 +153,7 @@ def filled_too_early(lane: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("slip", [read_too_early, filled_too_early])
-def test_a_lane_that_does_not_wait_is_found_out(lanes, slip: Callable[[Any], np.ndarray]) -> None:
+def test_a_lane_that_does_not_wait_fails(lanes, slip: Callable[[Any], np.ndarray]) -> None:
     """What the test above is worth: each of the dawdling devices notices both."""
     for kind in DEVICES[1:]:
         opened = make(lanes, kind)
@@ -247,7 +247,7 @@ def full() -> torch.OutOfMemoryError:
 
 @pytest.mark.parametrize("kind", DEVICES[:4])
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 7])
-def test_too_little_memory_halves_the_part_and_goes_on(lanes, kind: str, room: int, caplog) -> None:
+def test_too_little_memory_halves_the_part_and_continues(lanes, kind: str, room: int, caplog) -> None:
     for size in SIZES[1:]:
         caplog.clear()
         device = Device(room)
@@ -288,7 +288,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def test_memory_is_let_go_of_before_it_is_given_back(lanes, no_collector, monkeypatch) -> None:
+def test_lanes_are_freed_before_the_cache_is_emptied(lanes, no_collector, monkeypatch) -> None:
     """Without the garbage collector: neither a lane nor what the error's traceback holds is left."""
     alive: list[weakref.ref[Any]] = []
     device = Device(room=PART - 1)
@@ -319,7 +319,7 @@ def test_memory_is_let_go_of_before_it_is_given_back(lanes, no_collector, monkey
 
 @pytest.mark.parametrize("kind", DEVICES[:4])
 @pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt(), RuntimeError("CUDA error: lost")])
-def test_an_error_in_the_middle_comes_out_and_the_lanes_go_on(lanes, kind: str, error: BaseException) -> None:
+def test_an_error_is_raised_and_the_lanes_stay_usable(lanes, kind: str, error: BaseException) -> None:
     rows = numbered(5 * PART + 3)
     for call in range(1, 12):
         device = Device(fails=call, error=error)

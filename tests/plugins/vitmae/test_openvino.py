@@ -1,4 +1,4 @@
-"""OpenVINO in torch's place: the same vectors, the same space, and a sentence where it cannot be."""
+"""OpenVINO as the runtime: the same vectors, the same space, and clear errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_it_keeps_the_contract(openvino) -> None:
     check_embedder(PLUGIN, OPENVINO)
 
 
-def test_it_reconstructs_and_has_a_twin_as_torch_does(openvino, real_photos: dict[str, Path]) -> None:
+def test_it_reconstructs_and_has_a_random_init_as_torch_does(openvino, real_photos: dict[str, Path]) -> None:
     photo = Image.open(real_photos["coffee"]).convert("RGB")
     with open_default("fp32") as full, open_default("bf16", **OPENVINO) as embedder:
         one, other = (opened.reconstruct(photo, seed=1) for opened in (full, embedder))
@@ -102,7 +102,7 @@ def test_what_it_is_called_and_that_it_is_the_same_space(openvino) -> None:
         assert embedder.provenance["runtime"] == f"openvino {version}"
 
 
-def test_nobody_is_told_of_its_use(openvino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_is_off(openvino, monkeypatch: pytest.MonkeyPatch) -> None:
     telemetry = pytest.importorskip("openvino_telemetry")
     told: list[Any] = []
     for name in ("start_session", "send_event"):
@@ -111,7 +111,7 @@ def test_nobody_is_told_of_its_use(openvino, monkeypatch: pytest.MonkeyPatch) ->
     assert told == []
 
 
-def test_close_lets_go_of_it(openvino) -> None:
+def test_close_frees_the_encoder(openvino) -> None:
     plugin = load_drop_in(PLUGIN)
     options = {**plugin.info.options, **OPENVINO}
     embedder = plugin.open(options, device="cpu", precision="fp32")
@@ -122,7 +122,7 @@ def test_close_lets_go_of_it(openvino) -> None:
     assert its() is None
 
 
-def test_a_library_goes_on_in_the_same_space(openvino, pixels, tmp_path: Path) -> None:
+def test_a_library_continues_in_the_same_space(openvino, pixels, tmp_path: Path) -> None:
     for number, row in enumerate(pixels[:6]):
         (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
         Image.fromarray(row).save(tmp_path / f"{number % 2}" / f"{number}.png")
@@ -163,7 +163,7 @@ def test_where_it_is_missing_the_extra_is_named(no_openvino) -> None:
     open_default("fp32").close()
 
 
-def test_runtimes_that_there_are_not() -> None:
+def test_unknown_runtimes_are_refused() -> None:
     with pytest.raises(PluginOptionError, match="runtime='tpu' must be one of torch, openvino"):
         open_default("fp32", runtime="tpu")
 

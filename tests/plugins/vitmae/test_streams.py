@@ -122,7 +122,7 @@ def test_pinned_memory_goes_there_and_back(stream) -> None:
     assert (back.numpy() == 8).all()
 
 
-def test_what_cannot_be_recorded_is_done_as_before_and_told_once(stream, caplog) -> None:
+def test_work_that_cannot_be_captured_runs_uncaptured_and_is_logged_once(stream, caplog) -> None:
     out = stream.on_device((4,), torch.float32)
     stream.launch(lambda: out.zero_())
 

@@ -54,7 +54,7 @@ def test_vectors_have_a_mean_square_length_of_the_dimension(views: Features) -> 
     assert abs(out.var(axis=0).sum() / 12 - 1) < 0.1
 
 
-def test_photos_are_gone_through_in_chunks(views: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_are_processed_in_chunks(views: Features, monkeypatch: pytest.MonkeyPatch) -> None:
     once = fit_discriminant(views)
     monkeypatch.setattr("vitmae_search.training.adaptation.discriminant._CHUNK", 50)
     for whole, parts in zip(once, fit_discriminant(views), strict=True):
@@ -77,7 +77,7 @@ def test_values_out_of_range_are_refused(views: Features, options: dict[str, flo
         fit_discriminant(views, **options)  # type: ignore[arg-type]
 
 
-def test_views_that_say_nothing_are_refused(views: Features) -> None:
+def test_views_without_variance_are_refused(views: Features) -> None:
     with pytest.raises(TrainingError, match="two views"):
         fit_discriminant(views[:, :1])
     with pytest.raises(TrainingError, match="same features"):

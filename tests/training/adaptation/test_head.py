@@ -1,4 +1,4 @@
-"""The head: it begins as its linear map, gets better at finding photos again, and repeats itself."""
+"""The head: it starts as its linear map, improves retrieval, and is deterministic."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_untrained_head_is_the_linear_map(views: Features, start: AffineMap) 
     np.testing.assert_allclose(projected(maps, views), projected((start,), views), atol=1e-5)
 
 
-def test_training_improves_on_the_linear_map_for_photos_set_aside(views: Features, start: AffineMap) -> None:
+def test_training_improves_on_the_linear_map_on_held_out_photos(views: Features, start: AffineMap) -> None:
     seen: list[HeadProgress] = []
     options = HeadOptions(**SMALL | {"epochs": 40})
     maps = train_head(views[:160], views[160:], start, options, on_progress=seen.append)
@@ -54,7 +54,7 @@ def test_training_improves_on_the_linear_map_for_photos_set_aside(views: Feature
     assert loss_of(maps, views[160:]) < loss_of((start,), views[160:]) - 0.01
 
 
-def test_a_training_that_makes_it_worse_leaves_the_start(views: Features, start: AffineMap) -> None:
+def test_a_training_that_makes_it_worse_returns_the_initial_map(views: Features, start: AffineMap) -> None:
     """A hundred times the rate, on views that belong to other photos: nothing that could be kept."""
     mixed = views[:160].copy()
     mixed[:, 1:] = np.random.default_rng(0).permutation(mixed[:, 1:])

@@ -1,4 +1,4 @@
-"""Random views to train with: deterministic, of any picture, and different each time."""
+"""Random training views: deterministic, for any image, and different each time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 from vitmae_search.training.adaptation.views import training_view
 
 
-def test_view_0_is_the_picture_itself(photo: Image.Image) -> None:
+def test_view_0_is_the_unchanged_photo(photo: Image.Image) -> None:
     same = training_view(photo, seed=3, photo=5, view=0)
     assert same is not photo
     assert same.tobytes() == photo.tobytes()
@@ -26,7 +26,7 @@ def test_equal_numbers_give_equal_pictures_and_each_number_counts(photo: Image.I
     assert photo.tobytes() == before
 
 
-def test_the_strengths_spread(photo: Image.Image) -> None:
+def test_strengths_vary(photo: Image.Image) -> None:
     small = photo.reduce(8)
     sizes = [training_view(small, seed=0, photo=0, view=view).size for view in range(1, 101)]
     areas = [width * height / (small.width * small.height) for width, height in sizes]

@@ -1,4 +1,4 @@
-"""Whitening: what it makes of the covariance, where the shrinkage leaves it, and what it refuses."""
+"""Whitening: the covariance it gives, its shrinkage, and its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_without_shrinkage_the_covariance_becomes_the_identity(features: Feature
     np.testing.assert_allclose(np.cov(out.T), np.eye(30), atol=1e-3)
 
 
-def test_full_shrinkage_turns_and_scales_alone(features: Features) -> None:
+def test_full_shrinkage_only_rotates_and_scales(features: Features) -> None:
     out = whitened(features, shrinkage=1.0)
     centred = features - features.mean(axis=0, dtype=np.float64)
     scale = np.linalg.norm(out) / np.linalg.norm(centred)
@@ -74,7 +74,7 @@ def test_values_out_of_range_are_refused(features: Features, options: dict[str, 
         fit_whitening(features, **options)  # type: ignore[arg-type]
 
 
-def test_features_that_say_nothing_are_refused(features: Features) -> None:
+def test_features_without_variance_are_refused(features: Features) -> None:
     with pytest.raises(TrainingError, match="all alike"):
         fit_whitening(np.repeat(features[:1], 20, axis=0))
     with pytest.raises(TrainingError, match="at least two"):

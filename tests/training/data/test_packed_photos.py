@@ -22,9 +22,7 @@ def test_rows_are_the_photos_in_path_order(photo_folder: Path, tmp_path: Path) -
         assert np.abs(row.astype(int) - np.asarray(middle, int)).mean() < 1.0
 
 
-def test_a_photo_that_cannot_be_read_is_listed_and_shifts_no_other(
-    photo_folder: Path, tmp_path: Path
-) -> None:
+def test_an_unreadable_photo_is_listed_and_shifts_no_row(photo_folder: Path, tmp_path: Path) -> None:
     whole = pack(photo_folder, tmp_path / "whole", side=16)
     damaged = shutil.copytree(photo_folder, tmp_path / "photos")
     files = sorted(damaged.rglob("*.jpg"))

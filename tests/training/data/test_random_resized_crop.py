@@ -1,4 +1,4 @@
-"""The batched crop and resize is Pillow's, and the boxes are those of the recipe."""
+"""Batched crops equal Pillow's, and boxes follow the recipe."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_each_image_is_cropped_and_resized_as_pillow_does(photo: Image.Image, si
         assert difference.mean() < 0.5
 
 
-def test_the_whole_picture_at_its_own_size_comes_back_as_it_was(photo: Image.Image) -> None:
+def test_a_full_crop_at_the_same_size_is_the_identity(photo: Image.Image) -> None:
     image = torch.from_numpy(np.array(photo.crop((0, 0, 32, 32))))[None]
     same = resize_crops(image, crops([(0, 0, 32, 32)], [False]), 32)
     torch.testing.assert_close(same[0].permute(1, 2, 0), image[0].float(), atol=1e-3, rtol=0)
 
 
-def test_nothing_outside_the_box_leaks_in() -> None:
+def test_pixels_outside_the_box_have_no_weight() -> None:
     image = torch.full((1, 40, 40, 3), 255, dtype=torch.uint8)
     image[:, 10:30, 10:30] = 7
     inside = resize_crops(image, crops([(10, 10, 20, 20)], [False]), 16)
@@ -75,7 +75,7 @@ def test_no_flip_means_none_and_equal_seeds_draw_alike() -> None:
     assert torch.equal(first.width, second.width)
 
 
-def test_a_picture_that_no_box_fits_is_used_whole() -> None:
+def test_an_image_that_no_box_fits_is_used_whole() -> None:
     drawn = random_crops(5, 4, 400, scale=(0.9, 1.0), flip=False, generator=torch.Generator().manual_seed(0))
     assert drawn.height.tolist() == [4] * 5
     assert drawn.width.tolist() == [400] * 5

@@ -53,7 +53,7 @@ def test_json_is_one_object_and_the_folder_a_model(
     assert "encoding: 108 of 108" in err
 
 
-def test_a_person_reads_what_it_came_to(
+def test_the_result_is_printed_for_people(
     run: Run, coloured_folder: Path, start_model: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "labels.csv"
@@ -70,7 +70,7 @@ def test_a_person_reads_what_it_came_to(
     assert "transformers would not read" in err
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_resumes(
     run: Run, coloured_folder: Path, start_model: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
@@ -102,16 +102,16 @@ def test_mistakes_are_one_line_and_exit_code_1(
 ) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("path,label\nred/00.png,red\nred/gone.png,red\n")
-    for wrong, told in (
+    for wrong, message in (
         (("--labels", table), "line 3: red/gone.png"),
         (("--mixup", "0.5"), "has no part in mode probe"),
         (("--model", tmp_path / "nowhere"), "nowhere"),
         (("--device", "cuda:99"), "cuda:99"),
     ):
         code, out, err = run(coloured_folder, "-o", tmp_path / "run", "--model", start_model, *wrong)
-        assert (code, out) == (1, ""), told
+        assert (code, out) == (1, ""), message
         assert err.startswith("error: ")
-        assert told in err
+        assert message in err
         assert len(err.strip().splitlines()) == 1
 
 

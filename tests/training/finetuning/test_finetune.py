@@ -1,4 +1,4 @@
-"""A fine-tuning as a whole: it learns, resumes exactly, stops on bad numbers, and saves what it says."""
+"""Whole fine-tuning runs: they learn, resume exactly, stop on bad numbers, and save what they report."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def held_out(folder: Path, output: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_a_probe_tells_separable_photos_apart(
+def test_a_probe_classifies_separable_photos(
     run: Finetune, start_model: Path, tmp_path: Path, pooling: str
 ) -> None:
     report = run(tmp_path / "run", epochs=40.0, pooling=pooling)
@@ -151,8 +151,8 @@ def test_transformers_reads_it_and_predicts_the_same(run: Finetune, tmp_path: Pa
     import transformers
 
     run(tmp_path, mode)
-    theirs, told = transformers.ViTForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs, info = transformers.ViTForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.id2label == {0: "blue", 1: "green", 2: "red"}
     assert theirs.config.label2id == {"blue": 0, "green": 1, "red": 2}
     pixels = torch.randn(5, 3, 16, 16)
@@ -183,7 +183,7 @@ def test_a_mean_pooled_head_is_never_read_from_the_cls_token(run: Finetune, tmp_
         ("full", {"precision": "bf16", "pooling": "mean"}),
     ],
 )
-def test_an_interrupted_run_goes_on_exactly(
+def test_an_interrupted_run_resumes_exactly(
     run: Finetune, start_model: Path, tmp_path: Path, mode: str, options: dict[str, Any]
 ) -> None:
     described = json.loads((start_model / "config.json").read_text())
@@ -312,12 +312,12 @@ def test_a_class_with_one_photo_is_trained_on_and_named(
     assert load_classifier(tmp_path / "run").config.label2id == {"alone": 0, "blue": 1, "green": 2, "red": 3}
 
 
-def test_it_goes_on_from_a_classifier(run: Finetune, coloured_folder: Path, tmp_path: Path) -> None:
+def test_it_starts_from_a_classifier(run: Finetune, coloured_folder: Path, tmp_path: Path) -> None:
     """With the same classes and pooling the head is kept; otherwise it is a new one."""
     first = run(tmp_path / "first", epochs=40.0)
-    begun = {"epochs": 1.0, "learning_rate": 1e-12, "batch_size": 64, "drop_path": 0.0}
+    options = {"epochs": 1.0, "learning_rate": 1e-12, "batch_size": 64, "drop_path": 0.0}
     kept = finetune(
-        coloured_folder, tmp_path / "a", model=str(tmp_path / "first"), mode="full", options=begun
+        coloured_folder, tmp_path / "a", model=str(tmp_path / "first"), mode="full", options=options
     )
     assert kept.accuracy == first.accuracy
     with warnings.catch_warnings():
@@ -327,7 +327,7 @@ def test_it_goes_on_from_a_classifier(run: Finetune, coloured_folder: Path, tmp_
             tmp_path / "b",
             model=str(tmp_path / "first"),
             mode="full",
-            options={**begun, "pooling": "mean"},
+            options={**options, "pooling": "mean"},
         )
     assert new.accuracy is not None
     assert new.accuracy < kept.accuracy

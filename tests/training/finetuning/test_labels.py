@@ -1,4 +1,4 @@
-"""Labels from folders, what is wrong with them, and the split."""
+"""Labels from folders, their errors, and the split."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_photos_in_no_folder_are_counted(photo_folder: Path, tmp_path: Path) -> 
         labels_of_folders(tmp_path / "a")
 
 
-def test_one_class_alone_is_refused() -> None:
+def test_a_single_class_is_refused() -> None:
     with pytest.raises(TrainingError, match="one class alone, 'cat'"):
         class_names(["cat", "cat"])
 

@@ -1,4 +1,4 @@
-"""The pieces of fine-tuning: rates by layer, mixes, targets, dropped branches, the folded norm, pictures."""
+"""Fine-tuning's parts: layer decay, mixup, targets, drop path, the folded norm, plots."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def test_layer_decay_reaches_every_parameter_once_with_its_layers_scale(
     groups = layer_decay_groups(classifier, depth=3, layer_decay=0.5, weight_decay=0.1)
     found = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(found) == sorted(id(parameter) for parameter in classifier.parameters())
-    told = {id(p): (group["scale"], group["weight_decay"]) for group in groups for p in group["params"]}
-    parameters = {name: told[id(p)] for name, p in classifier.named_parameters()}
+    groups_by_parameter = {
+        id(p): (group["scale"], group["weight_decay"]) for group in groups for p in group["params"]
+    }
+    parameters = {name: groups_by_parameter[id(p)] for name, p in classifier.named_parameters()}
     assert parameters["vit.embeddings.cls_token"] == (0.5**4, 0.0)
     assert parameters["vit.embeddings.position_embeddings"] == (0.5**4, 0.0)
     assert parameters["vit.embeddings.patch_embeddings.projection.weight"] == (0.5**4, 0.1)
@@ -90,7 +92,7 @@ def test_frozen_parameters_are_in_no_group(classifier: ViTForImageClassification
     cutmix=st.sampled_from([0.0, 1.0]),
     side=st.sampled_from([8, 16, 33]),
 )
-def test_pixels_are_replaced_by_as_much_as_the_targets_are(
+def test_pixels_are_mixed_by_the_share_of_the_targets(
     seed: int, mixup: float, cutmix: float, side: int
 ) -> None:
     mix = sample_mix(np.random.default_rng(seed), mixup=mixup, cutmix=cutmix, side=side)
@@ -127,7 +129,7 @@ def test_soft_targets_and_their_loss_are_torchs_own() -> None:
         torch.testing.assert_close(soft_cross_entropy(logits, targets), expected)
 
 
-def test_a_dropped_branch_keeps_its_expectation_and_goes_whole() -> None:
+def test_drop_path_drops_whole_branches_and_keeps_the_expectation() -> None:
     torch.manual_seed(0)
     dropped = drop_path(torch.ones(20000, 3, 2), 0.3)
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
@@ -136,7 +138,7 @@ def test_a_dropped_branch_keeps_its_expectation_and_goes_whole() -> None:
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
 
 
-def test_drop_path_changes_training_alone_and_spares_the_first_layer() -> None:
+def test_drop_path_acts_in_training_only_and_not_in_the_first_layer() -> None:
     encoder = ViTModel(ViTConfig(**CONFIG), add_pooling_layer=False)
     names = list(encoder.state_dict())
     pixels = torch.randn(64, 3, 16, 16)
@@ -223,7 +225,7 @@ def test_curves_of_one_epoch_and_of_many_are_drawn(tmp_path: Path) -> None:
         ("probe", "learning_rate", float("nan")),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_by_name(mode: str, name: str, value: object) -> None:
+def test_invalid_options_are_refused_by_name(mode: str, name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         FinetuneOptions.for_mode(mode, **{name: value})
 
@@ -280,17 +282,17 @@ def test_each_views_features_are_those_of_its_photo(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(mirrored), expected(chosen[:, :, ::-1]), **close)
 
 
-def test_features_go_on_after_a_kill_from_what_was_recorded(tmp_path: Path) -> None:
+def test_features_continue_after_a_kill_from_the_recorded_rows(tmp_path: Path) -> None:
     expected = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-    asked: list[int] = []
+    starts: list[int] = []
 
     def encode(start: int, end: int) -> NDArray[np.float32]:
-        asked.append(start)
+        starts.append(start)
         return expected[start:end]
 
     def compute(signature: str, stop_at: int = 1000) -> NDArray[np.float32] | None:
         return cached_features(
-            tmp_path, encode, shape=(300, 4), signature=signature, stop=lambda: len(asked) >= stop_at
+            tmp_path, encode, shape=(300, 4), signature=signature, stop=lambda: len(starts) >= stop_at
         )
 
     assert compute("x", stop_at=2) is None
@@ -299,14 +301,14 @@ def test_features_go_on_after_a_kill_from_what_was_recorded(tmp_path: Path) -> N
     found = compute("x")
     assert found is not None
     np.testing.assert_array_equal(found, expected)
-    assert asked == [0, 64, 128, 192, 256]
+    assert starts == [0, 64, 128, 192, 256]
     assert compute("x") is not None
-    assert len(asked) == 5
+    assert len(starts) == 5
     with (tmp_path / "features.f32").open("r+b") as stream:
         stream.truncate(100)  # shorter than recorded: of no use
     np.testing.assert_array_equal(compute("x"), expected)
     np.testing.assert_array_equal(compute("other"), expected)
-    assert len(asked) == 15
+    assert len(starts) == 15
     expected[200] = np.nan
     with pytest.raises(TrainingError, match="not finite"):
         compute("third")

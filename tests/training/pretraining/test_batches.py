@@ -44,7 +44,7 @@ def test_a_batch_larger_than_the_folder_wraps_around() -> None:
     assert sorted(seen(batches(count=3, batch_size=7), 0)).count(0) in (2, 3)
 
 
-def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
+def test_a_step_does_not_depend_on_the_order_of_requests() -> None:
     first, second = batches(), batches()
     for step in (7, 0, 3, 3):
         pair = (source.model_input(source.at(step)) for source in (first, second))

@@ -56,7 +56,7 @@ def test_json_is_one_object_and_the_folder_a_checkpoint(
     assert "packing: 12 of 12" in err
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_resumes(
     run: Run, photo_folder: Path, config_file: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"

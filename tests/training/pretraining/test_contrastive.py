@@ -1,4 +1,4 @@
-"""The contrastive term: its value, what it teaches, and that a run with it is as exact as one without."""
+"""The contrastive loss: its value, what it learns, and that runs with it resume exactly."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def curve(output: Path) -> list[tuple[float | None, ...]]:
     return [(x.step, x.loss, x.reconstruction, x.contrastive, x.gradient_norm) for x in lines]
 
 
-def test_info_nce_is_the_sum_that_simclr_writes() -> None:
+def test_info_nce_is_the_sum_of_the_simclr_paper() -> None:
     torch.manual_seed(0)
     projections = torch.randn(2, 3, 4)
     views = [functional.normalize(v, dim=0) for v in projections.flatten(0, 1)]  # photo i is views i, i + 3
@@ -102,7 +102,7 @@ def test_two_masked_views_of_each_photo_and_the_error_of_the_first(tiny_model: d
 @pytest.mark.parametrize(
     "options", [{}, {"precision": "bf16"}, {"replicas": 2}, {"reconstruction": 0.0}], ids=str
 )
-def test_an_interrupted_run_goes_on_exactly(run: Run, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_interrupted_run_resumes_exactly(run: Run, tmp_path: Path, options: dict[str, Any]) -> None:
     run(tmp_path / "whole", **options)
     for steps in (3, 4, 99):
         run(tmp_path / "parts", stop_after(steps), **options)
@@ -128,7 +128,7 @@ def test_threads_that_share_a_batch_train_as_one(run: Run, tmp_path: Path) -> No
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_the_loss_is_the_weighted_sum_and_every_term_is_drawn_and_told(
+def test_the_loss_is_the_weighted_sum_and_every_term_is_drawn_and_logged(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], photo_folder: Path
 ) -> None:
     run(tmp_path, contrastive=0.25, reconstruction=2.0)
@@ -211,7 +211,7 @@ def test_weights_out_of_range_are_refused(
         run(tmp_path, **options)
 
 
-def test_nothing_to_reconstruct_is_refused_unless_it_is_not_asked_for(
+def test_nothing_to_reconstruct_is_refused_unless_its_weight_is_zero(
     photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
     whole = {**tiny_model, "mask_ratio": 0.0}

@@ -43,10 +43,10 @@ def test_the_runs_own_state_wins_over_the_checkpoint(
     photo_folder: Path, start_model: Path, tmp_path: Path
 ) -> None:
     options = {**OPTIONS, "init": str(start_model), "learning_rate": 0.05}
-    asked = {"mask_ratio": 0.5}
-    pretrain(photo_folder, tmp_path / "whole", model=asked, options=options)
+    model = {"mask_ratio": 0.5}
+    pretrain(photo_folder, tmp_path / "whole", model=model, options=options)
     parts = tmp_path / "parts"
-    pretrain(photo_folder, parts, model=asked, options=options, stop=lambda: True)
+    pretrain(photo_folder, parts, model=model, options=options, stop=lambda: True)
     for path in start_model.iterdir():
         path.unlink()  # it is not needed any more
     pretrain(photo_folder, parts, options=options)

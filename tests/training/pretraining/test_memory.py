@@ -1,4 +1,4 @@
-"""Ways to train with less memory, or to a steadier result, that leave the training what it is."""
+"""Gradient accumulation, activation checkpointing and EMA."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rounds_of_unequal_length_count_by_their_photos(run: Run, tmp_path: Path
 
 
 @pytest.mark.parametrize("contrastive", [0.0, 0.5])
-def test_an_interrupted_run_in_rounds_goes_on_exactly(
+def test_an_interrupted_run_in_rounds_resumes_exactly(
     run: Run, tiny_model: dict[str, Any], tmp_path: Path, contrastive: float
 ) -> None:
     tiny_model["hidden_dropout_prob"] = 0.2
@@ -78,7 +78,7 @@ def test_an_interrupted_run_in_rounds_goes_on_exactly(
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_what_is_computed_ahead_is_what_is_computed_again(
+def test_both_forward_passes_of_grad_cache_are_equal(
     run: Run, tiny_model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vitmae_search.training.pretraining.losses import Objective
@@ -105,7 +105,7 @@ def test_more_parts_than_photos_are_refused(run: Run, tmp_path: Path) -> None:
         run(tmp_path, accumulate=4, replicas=2)
 
 
-def test_the_average_forgets_its_beginning_and_then_decays() -> None:
+def test_the_average_forgets_the_first_weights_and_then_decays() -> None:
     model = nn.Linear(1, 1)
     nn.init.zeros_(model.weight)
     average = EMA(model, 0.5)

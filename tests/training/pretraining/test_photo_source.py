@@ -67,7 +67,7 @@ def test_every_source_gives_the_same_photos(photo_folder: Path, tmp_path: Path, 
     source.close()
 
 
-def test_workers_decode_ahead_in_order_and_end_when_they_are_told(photo_folder: Path, tmp_path: Path) -> None:
+def test_workers_decode_ahead_in_order_and_stop_on_close(photo_folder: Path, tmp_path: Path) -> None:
     packed = pack(photo_folder, tmp_path, side=16)
     source = FilesSource(PhotoFilesDataset.of_folder(photo_folder, 16), rows_of_step, workers=2, pinned=False)
     with ThreadPoolExecutor(1) as pool:  # a run need not be in the main thread
@@ -80,7 +80,7 @@ def test_workers_decode_ahead_in_order_and_end_when_they_are_told(photo_folder: 
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_the_loss_curve_is_that_of_packed_photos_and_goes_on_exactly(run: Run, tmp_path: Path) -> None:
+def test_the_loss_curve_equals_that_of_packed_photos_and_resumes_exactly(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "packed")
     run(tmp_path / "loose", cache="none", workers=0)
     left = iter((1, 1, 0, 1, 1, 0))

@@ -1,4 +1,4 @@
-"""A run as a whole: it learns, resumes exactly, stops on bad numbers, and leaves a checkpoint that loads."""
+"""Whole pretraining runs: they learn, resume exactly, stop on bad numbers, and save a checkpoint."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_interrupted_run_goes_on_exactly(
+def test_an_interrupted_run_resumes_exactly(
     run: Callable[..., PretrainReport],
     tiny_model: dict[str, Any],
     tmp_path: Path,
@@ -116,7 +116,7 @@ def test_a_kill_after_a_checkpoint_loses_only_what_came_after_it(
     )
 
 
-def test_a_run_says_which_precision_auto_was(
+def test_a_run_records_which_precision_auto_was(
     run: Callable[..., PretrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "multiplies_in_bf16", lambda device: True)
@@ -166,7 +166,7 @@ def test_a_model_that_cannot_be_compiled_is_one_clear_error(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_where_nobody_asked_a_model_that_cannot_be_compiled_trains_as_it_is(
+def test_a_model_that_cannot_be_compiled_trains_uncompiled_by_default(
     run: Callable[..., PretrainReport],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -199,7 +199,7 @@ def test_a_batch_too_large_for_the_device_is_one_clear_error(
     assert (tmp_path / STATE_FILE).read_bytes() == before
 
 
-def test_it_learns_and_other_seeds_learn_otherwise(
+def test_it_learns_and_other_seeds_give_other_results(
     run: Callable[..., PretrainReport], tmp_path: Path
 ) -> None:
     run(tmp_path / "a", epochs=60.0, learning_rate=0.2)

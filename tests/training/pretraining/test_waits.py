@@ -1,7 +1,7 @@
-"""A step never waits for its device: run on torch's stand-ins, which have a device but no numbers.
+"""A step never waits for its device: run on torch's fake tensors, which have a device but no values.
 
-A stand-in refuses to tell a number, and to compute with tensors of two devices. The device is "meta", which
-every build of torch has; to `transfer` it is as a GPU.
+A fake tensor raises when its value is read, and in operations between two devices. The device is "meta",
+which every build of torch has; `transfer` treats it as a GPU here.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def new_trainer(model: dict[str, Any], **options: Any) -> Trainer:
     ids=str,
 )
 @pytest.mark.usefixtures("fake")
-def test_a_step_waits_for_nothing(tiny_model: dict[str, Any], options: dict[str, Any]) -> None:
+def test_a_step_does_not_synchronise(tiny_model: dict[str, Any], options: dict[str, Any]) -> None:
     trainer = new_trainer(tiny_model, **options)
     first = trainer.gradient(0)
     trainer.update(0, 1.0)
@@ -131,14 +131,16 @@ def test_a_step_waits_for_nothing(tiny_model: dict[str, Any], options: dict[str,
         trainer.update(1, 1.0)
     assert copies.to_host == 0
     rounds = options.get("accumulate", 1)
-    assert copies.to_device == [True] * (1 + rounds)  # which photos; then crops, noise and looks of each part
+    assert copies.to_device == [True] * (
+        1 + rounds
+    )  # which photos; then crops, noise and jitter of each part
     assert all(part.device == DEVICE for part, _ in unread.reconstruction)
     with pytest.raises(DataDependentOutputException):  # to read is to wait
         trainer.fetch([first, unread])
 
 
 @pytest.mark.usefixtures("fake")
-def test_the_stand_ins_notice_what_a_gpu_would_wait_for() -> None:
+def test_fake_tensors_detect_a_synchronisation() -> None:
     far = torch.zeros(3, device=DEVICE)
     for wait in (far.sum().item, far.tolist, lambda: bool(far.any())):
         with pytest.raises(DataDependentOutputException):
