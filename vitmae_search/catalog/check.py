@@ -55,7 +55,7 @@ def problems(connection: Connection, projects: Projects) -> list[str]:
     for check in checks:
         try:
             found.extend(check(connection))
-        except LibraryDamaged as error:  # one damaged page hides a table, not the others
+        except LibraryDamaged as error:  # a damaged page affects one table, and the others can be checked
             found.append(str(error))
     return found
 
@@ -79,7 +79,7 @@ def _photos(connection: Connection) -> Iterator[str]:
 
 
 def photos_without_content(connection: Connection) -> Sequence[int]:
-    """The ids of photos that point to nothing."""
+    """Return the ids of photos whose content does not exist."""
     has_content = exists().where(ContentRow.content_id == PhotoRow.content_id)
     return connection.execute(select(PhotoRow.photo_id).where(~has_content)).scalars().all()
 
@@ -91,7 +91,7 @@ def _contents(connection: Connection) -> Iterator[str]:
 
 
 def contents_without_photo(connection: Connection) -> Sequence[int]:
-    """The ids of contents that no photo points to."""
+    """Return the ids of contents that no photo points to."""
     has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
     return connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
 
@@ -110,13 +110,13 @@ def _spaces(connection: Connection) -> Iterator[str]:
 
 
 def spaces_without_parent(connection: Connection) -> list[Space]:
-    """Derived spaces whose features are gone."""
+    """Return the derived spaces whose space of features does not exist."""
     existing = spaces.list_spaces(connection)
     return [space for space in existing if space.features_id not in {other.space_id for other in existing}]
 
 
 def spaces_with_parent(connection: Connection) -> list[Space]:
-    """Derived spaces whose features are there."""
+    """Return the derived spaces whose space of features exists."""
     lost = {space.space_id for space in spaces_without_parent(connection)}
     existing = spaces.list_spaces(connection)
     return [space for space in existing if space.parent_id is not None and space.space_id not in lost]
@@ -129,9 +129,9 @@ def _tombstones(connection: Connection) -> Iterator[str]:
 
 
 def tombstoned_but_present(connection: Connection) -> Sequence[int]:
-    """The ids of vectors that have a tombstone and are there."""
-    lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
-    return connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
+    """Return the ids of embeddings that exist although they have a tombstone."""
+    present = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
+    return connection.execute(select(TombstoneRow.embedding_id).where(present)).scalars().all()
 
 
 def _vectors(connection: Connection) -> Iterator[str]:
@@ -249,7 +249,7 @@ def _rederive(connection: Connection, projects: Projects) -> None:
 
 
 def _delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
-    """Delete vectors; a tombstone that one has already is renewed, so that every index hears of it."""
+    """Delete vectors. An existing tombstone is renewed, so that every index notices the deletion."""
     for some in chunks(numbers):
         which = EmbeddingRow.embedding_id.in_(some)
         connection.execute(

@@ -165,7 +165,7 @@ class Catalog:
             if self._database.uses_wal(connection):
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
                 return
-        # With a rollback journal a reader holds up the writer, which may be the one who asks.
+        # With a rollback journal a reader blocks the writer, and the caller may be the one who writes.
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)

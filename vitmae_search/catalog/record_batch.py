@@ -176,7 +176,7 @@ def assign_rows(
     for some in chunks(assignments.overwritten):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(some)))
     statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
-    if assignments.moving:  # photos may swap their paths, which are unique at every moment
+    if assignments.moving:  # photos may swap their paths, which are unique at any time
         temporary = [
             {"row": photo_id, "temporary_path": b"\0%d" % photo_id} for photo_id in assignments.moving
         ]
@@ -332,7 +332,7 @@ def _remove_failed_photos(connection: Connection, space_id: int, failures: Seque
 
 
 def _valid_unicode(text: str | None) -> str | None:
-    """SQLite takes valid Unicode alone, and a camera may write anything."""
+    """Replace what is not valid Unicode, which SQLite refuses and a camera may have written."""
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 

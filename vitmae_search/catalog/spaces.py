@@ -1,4 +1,4 @@
-"""Embedding spaces: which there are, which is current, and how one comes and goes."""
+"""The table of embedding spaces: lookup, the current space, creation, deletion, revisions."""
 
 from __future__ import annotations
 
@@ -143,9 +143,8 @@ def ensure(
 ) -> Space:
     """Return the space with this fingerprint, and make it if there is none; see `CatalogWriter.ensure_space`.
 
-    A dropped space comes back with its id, empty. An existing one takes the `model` and `options` given,
-    and so do those
-    derived from it.
+    A dropped space comes back with its id, empty. An existing one takes the `model` and `options` given, and
+    so do those derived from it.
 
     Args:
         connection: A connection in a transaction.
