@@ -13,7 +13,9 @@ from vitmae_search.catalog import Catalog, CatalogWriter, writable_database
 from vitmae_search.catalog.database import autocommit_connection
 from vitmae_search.errors import LibraryDamaged, LibraryEmpty, StorageError, VitmaeSearchError
 
-DOORS = pytest.mark.parametrize("door", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"])
+OPENERS = pytest.mark.parametrize(
+    "open_catalog", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"]
+)
 
 
 @pytest.fixture
@@ -32,25 +34,25 @@ def use_everything(catalog: Catalog) -> None:
         catalog.photos_of(catalog.searchable_ids(1))
 
 
-@DOORS
-def test_random_bytes(folder, door):
+@OPENERS
+def test_random_bytes(folder, open_catalog):
     folder.mkdir()
     (folder / "catalogue.sqlite3").write_bytes(random.Random(1).randbytes(20_000))
     with pytest.raises(LibraryDamaged, match=r"catalogue\.sqlite3 is damaged .*photos are untouched"):
-        door(folder)
+        open_catalog(folder)
 
 
-@DOORS
+@OPENERS
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.5, 0.97])
-def test_truncated(file, door, kept):
+def test_truncated(file, open_catalog, kept):
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(LibraryDamaged, match="is damaged"):
-        use_everything(door(file.parent))
+        use_everything(open_catalog(file.parent))
 
 
-@DOORS
-def test_random_bytes_in_the_middle(file, door):
+@OPENERS
+def test_random_bytes_in_the_middle(file, open_catalog):
     """Whatever is met, nothing but a sentence comes of it; and `check` finds it."""
     content = bytearray(file.read_bytes())
     generator = random.Random(2)
@@ -59,7 +61,7 @@ def test_random_bytes_in_the_middle(file, door):
         content[page * 4096 : page * 4096 + 4096] = generator.randbytes(4096)
     file.write_bytes(content)
     with pytest.raises(LibraryDamaged):
-        use_everything(door(file.parent))
+        use_everything(open_catalog(file.parent))
     with Catalog.open(file.parent) as catalog:
         assert catalog.check()
 
@@ -78,21 +80,21 @@ def test_any_damage_is_met_with_our_own_errors(file, seed):
         pass
 
 
-@DOORS
-def test_a_file_of_no_bytes_is_no_library_yet(folder, door):
+@OPENERS
+def test_a_file_of_no_bytes_is_no_library_yet(folder, open_catalog):
     folder.mkdir()
     (folder / "catalogue.sqlite3").touch()
-    if door == Catalog.open:
+    if open_catalog == Catalog.open:
         with pytest.raises(LibraryEmpty):
-            door(folder)
+            open_catalog(folder)
     else:
-        door(folder).close()
+        open_catalog(folder).close()
 
 
-@DOORS
-def test_a_folder_that_cannot_even_be_looked_for(tmp_path, door):
+@OPENERS
+def test_a_folder_that_cannot_even_be_looked_for(tmp_path, open_catalog):
     with pytest.raises(StorageError, match="cannot be"):
-        door(tmp_path / ("long" * 100))
+        open_catalog(tmp_path / ("long" * 100))
 
 
 # The disk ---------------------------------------------------------------------------------------------

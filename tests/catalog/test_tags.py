@@ -32,10 +32,10 @@ def rows(writer, table: str) -> int:
 
 
 def test_tags_come_back_the_surest_first_and_copies_share_them(writer, pets, folder, make):
-    said = [("cat", 0.75), ("<b>![x](y)</b>", 0.125), ("猫", 0.0)]
-    writer.record_tags(classifier(writer), [(pets["cat"], said), (pets["dog"], [("dog", 1.0)])])
+    tags = [("cat", 0.75), ("<b>![x](y)</b>", 0.125), ("猫", 0.0)]
+    writer.record_tags(classifier(writer), [(pets["cat"], tags), (pets["dog"], [("dog", 1.0)])])
     with Catalog.open(folder) as reader:
-        assert reader.tags(pets["cat"]) == [Tag(name, sure, "model f") for name, sure in said]
+        assert reader.tags(pets["cat"]) == [Tag(name, sure, "model f") for name, sure in tags]
         assert {make.photo_at(reader, p).content_id for p in ("/p/cat.jpg", "/p/copy.jpg")} == {pets["cat"]}
         assert reader.tag_counts() == {"<b>![x](y)</b>": 2, "cat": 2, "猫": 2, "dog": 1}
         assert list(reader.tag_counts())[-1] == "dog"
@@ -116,12 +116,12 @@ def test_a_content_that_is_gone_is_passed_over(writer, pets):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "tags",
     [[("cat", 1.5)], [("cat", -0.1)], [("cat", float("nan"))], [("", 0.5)], [("cat", 0.5), ("cat", 0.4)]],
 )
-def test_nonsense_is_refused_and_nothing_of_its_batch_is_kept(writer, pets, said):
+def test_nonsense_is_refused_and_nothing_of_its_batch_is_kept(writer, pets, tags):
     with pytest.raises(ValueError, match="tag"):
-        writer.record_tags(classifier(writer), [(pets["dog"], [("dog", 1.0)]), (pets["cat"], said)])
+        writer.record_tags(classifier(writer), [(pets["dog"], [("dog", 1.0)]), (pets["cat"], tags)])
     assert writer.tag_counts() == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pkgutil
 import re
 import tomllib
@@ -186,3 +187,17 @@ def test_the_tree_in_the_architecture_is_the_tree() -> None:
         if (path.is_dir() or path.suffix == ".py") and not path.name.startswith("_")
     }
     assert named == real
+
+
+def test_the_arrows_in_the_architecture_are_those_that_are_checked() -> None:
+    spec = importlib.util.spec_from_file_location("test_imports", ROOT / "tests/architecture/test_imports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    checked = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checked)
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "architecture.md").read_text("utf-8"), re.M)
+    drawn = {room: set(re.findall(r"`(\w+)`", names)) for room, names in rows}
+    assert drawn
+    assert drawn == {room: checked.ARROWS[room] - checked.LEAVES for room in drawn}
+    rooms = {room for room in checked.ARROWS if not room.startswith("_")}
+    assert drawn.keys() | checked.LEAVES == rooms

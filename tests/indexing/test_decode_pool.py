@@ -38,21 +38,21 @@ from PIL import Image
 from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
 HOST = os.environ["TEST_HOST"]
 def prepare(image):
-    print("a word that is no answer")
+    print("printed by the plugin")
     pixels = np.asarray(image.resize((4, 4), Image.Resampling.BOX))
     if os.environ.get("TEST_CRASH") == str(image.size) and str(os.getpid()) != HOST:
         os._exit(1)
     return pixels
-class Odd(Embedder):
-    model, dimension, input_size, identity, provenance = "odd", 48, 8, {}, {}
+class CrashingEmbedder(Embedder):
+    model, dimension, input_size, identity, provenance = "crashing", 48, 8, {}, {}
     prepare = staticmethod(prepare)
     def embed(self, batch):
         rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
     def close(self): pass
 class Plugin(EmbedderPlugin):
-    info = PluginInfo(name="odd", title="Odd")
-    def open(self, options, *, device, precision): return Odd()
+    info = PluginInfo(name="crashing", title="Crashing")
+    def open(self, options, *, device, precision): return CrashingEmbedder()
 plugin = Plugin()
 """
 
@@ -72,10 +72,10 @@ def started(monkeypatch):
 
 
 @pytest.fixture
-def odd(tmp_path, monkeypatch):
-    """`odd(folder)`: index with a plugin that prints, and crashes at pictures of the size `TEST_CRASH`."""
+def crashing(tmp_path, monkeypatch):
+    """`crashing(folder)`: index with a plugin that prints, and crashes at images of size `TEST_CRASH`."""
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "odd.py").write_text(PLUGIN)
+    (tmp_path / "plugins" / "crashing.py").write_text(PLUGIN)
     monkeypatch.setenv("TEST_HOST", str(os.getpid()))
 
     def index(folder):
@@ -85,7 +85,7 @@ def odd(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("vitmae_search.library.library.index_folders", in_processes)
             with Library.open(
-                tmp_path / "odd", embedder="odd", plugin_folders=[tmp_path / "plugins"]
+                tmp_path / "crashing", embedder="crashing", plugin_folders=[tmp_path / "plugins"]
             ) as library:
                 report = library.index(folder)
                 return report, {photo.path for photo in library.photos()}
@@ -133,7 +133,7 @@ def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size,
     assert made == [bool(number)]
 
 
-def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
+def test_a_crash_is_one_photos_failure(crashing, jpegs, tmp_path, monkeypatch):
     """Nor do the files beside it, or their copies, suffer."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -141,7 +141,7 @@ def test_a_crash_is_one_photos_failure(odd, jpegs, tmp_path, monkeypatch):
         (folder / f"{number:02}.jpg").write_bytes(jpegs(number % 20))
     Image.new("RGB", (77, 33)).save(folder / "05 crash.png")
     monkeypatch.setenv("TEST_CRASH", "(77, 33)")
-    report, paths = odd(folder)
+    report, paths = crashing(folder)
     assert (report.added, report.failed) == (30, 1)
     assert report.failures[0].path.endswith("05 crash.png")
     assert "a crash, or no memory" in report.failures[0].reason
@@ -246,10 +246,10 @@ from pathlib import Path
 import psutil
 from tests.indexing.conftest import Bench
 bench = Bench(Path(sys.argv[1]))
-def told(row):
+def print_children(row):
     print(*[child.pid for child in psutil.Process().children()], flush=True)
     time.sleep(3600)
-bench.plugin.before_row = told
+bench.plugin.before_row = print_children
 bench.index(workers=1, processes=True)
 """
 
@@ -329,7 +329,7 @@ def test_what_failed_holds_no_photo_in_memory(jpegs, tmp_path, data):
     path = tmp_path / "photo.jpg"
     whole = jpegs(0)
     path.write_bytes(whole if data is None else whole[: len(whole) // 2] if data == b"damaged" else data)
-    decoder = PhotoDecoder(GuardedPrepare("odd", prepare, (1,), np.dtype(np.uint8)), None, None)
+    decoder = PhotoDecoder(GuardedPrepare("crashing", prepare, (1,), np.dtype(np.uint8)), None, None)
     file = PendingFile(Stamp(os.fspath(path), 1, 0, 0))
     pool = DecodePool(partial(DecodeHandler, decoder), processes=False)
     error = PhotoReader(lambda digests: {}, pool)([file])[0].error

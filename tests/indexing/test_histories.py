@@ -38,7 +38,7 @@ class FolderModel(RuleBasedStateMachine):
         path.write_bytes(data)
         os.utime(path, ns=(self.clock, self.clock))
 
-    def act(self, action, name, other=None):
+    def apply(self, action, name, other=None):
         path = self.path(name)
         if action == "write":
             self.write(path, self.jpegs(other))
@@ -63,20 +63,20 @@ class FolderModel(RuleBasedStateMachine):
         done=st.lists(actions, max_size=8),
         revision=st.sampled_from([1, 1, 1, 2]),
         batch_size=st.integers(1, 5),
-        light=st.sampled_from([0, 1, 256]),
+        max_without_pixels=st.sampled_from([0, 1, 256]),
         retry=st.booleans(),
         heads=st.sampled_from([0, 0, 1, 2]),
     )
-    def change_and_index(self, done, revision, batch_size, light, retry, heads):
+    def change_and_index(self, done, revision, batch_size, max_without_pixels, retry, heads):
         self.bench.heads = [self.new_head(n) for n in range(max(heads, len(self.bench.heads)))]
         for action in done:
-            self.act(*action)
+            self.apply(*action)
         self.bench.revision = revision
         embedded = self.embedded_digests()
         files = [path.read_bytes() for path in self.bench.photos.rglob("*.jpg")]
         good = [data for data in files if self.bench.vector_of(data) is not None]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(batcher, "_MAX_WITHOUT_PIXELS", light)
+            patch.setattr(batcher, "_MAX_WITHOUT_PIXELS", max_without_pixels)
             report = self.bench.index(batch_size=batch_size, retry_failed=retry)
         assert (report.found, report.failed) == (len(files), len(files) - len(good))
         assert self.bench.embedded == len({digest(data) for data in good} - embedded)

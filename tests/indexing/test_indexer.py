@@ -56,11 +56,11 @@ def test_a_row_that_the_plugin_chokes_on_fails_alone(bench, fill):
     paths = fill(10)
     bad = {bench.vector_of(paths[n].read_bytes()).tobytes() for n in (0, 3, 5, 9)}
 
-    def choke(row):
+    def fail_if_bad(row):
         if _vector(row).tobytes() in bad:
             raise ZeroDivisionError("of this photo")
 
-    bench.plugin.before_row = choke
+    bench.plugin.before_row = fail_if_bad
     report = bench.index()
     assert [failure.path for failure in report.failures] == [os.fspath(paths[n]) for n in (0, 3, 5, 9)]
     assert all("of this photo" in failure.reason for failure in report.failures)
@@ -80,11 +80,11 @@ def test_a_whole_batch_of_photos_that_the_plugin_chokes_on_fails_alone(bench, fi
     paths = fill(5)
     bad = [bench.vector_of(path.read_bytes()).tobytes() for path in paths[:4]]
 
-    def choke(row):
+    def fail_if_bad(row):
         if _vector(row).tobytes() in bad:
             raise ZeroDivisionError("of these photos")
 
-    bench.plugin.before_row = choke
+    bench.plugin.before_row = fail_if_bad
     report = bench.index()
     assert (report.added, report.failed) == (1, 4)
 
@@ -93,12 +93,12 @@ def test_a_plugin_that_works_no_more_stops_the_run_and_costs_nothing(bench, fill
     fill(20)
     left = [8]
 
-    def die(row):
+    def lose_device(row):
         left[0] -= 1
         if left[0] < 0:
             raise RuntimeError("the device is lost")
 
-    bench.plugin.before_row = die
+    bench.plugin.before_row = lose_device
     with pytest.raises(PluginBroken, match="the device is lost"):
         bench.index(run_key="dies")
     with bench.catalog() as catalog:

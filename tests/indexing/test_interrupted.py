@@ -18,20 +18,20 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("conftest", sys.argv[1])
 conftest = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(conftest)
-awake = threading.Event()
+interrupted = threading.Event()
 def interrupt(number, frame):
-    awake.set()
+    interrupted.set()
     raise KeyboardInterrupt
 signal.signal(signal.SIGINT, interrupt)
 bench = conftest.Bench(Path(sys.argv[2]))
 left = int(sys.argv[3])
 bench.heads = [conftest.head(seed) for seed in range(int(sys.argv[4]))]
-def told(row):
+def before_row(row):
     global left
     print("row", flush=True)
     left -= 1
-    awake.wait(0.005 if left > 0 else None)  # it waits for its signal
-bench.plugin.before_row = told
+    interrupted.wait(0.005 if left > 0 else None)  # it waits for its signal
+bench.plugin.before_row = before_row
 report = bench.index(run_key="child")
 print("report", report.interrupted, report.added, flush=True)
 sys.exit(130 if report.interrupted else 0)

@@ -55,7 +55,7 @@ def encoded() -> Callable[..., bytes]:
 
 
 @contextmanager
-def _nobody() -> Iterator[None]:
+def _as_unprivileged_user() -> Iterator[None]:
     user = os.geteuid()
     if user == 0:  # in a container; root may read everything
         os.seteuid(65534)
@@ -73,7 +73,7 @@ def locked() -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]
     """
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    yield folder, _nobody
+    yield folder, _as_unprivileged_user
     for inside in folder.rglob("*"):
         inside.chmod(0o700)
     shutil.rmtree(folder)

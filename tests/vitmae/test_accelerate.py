@@ -83,6 +83,20 @@ def test_weights_may_lie_on_disk(model: tuple[Any, dict[str, Any]], pixels: Pixe
             assert torch.allclose(found, wanted, atol=1e-6)
 
 
+def test_weights_are_loaded_into_an_empty_model(
+    model: tuple[Any, dict[str, Any]], pixels: Pixels, tmp_path: Path
+) -> None:
+    module, arguments = model
+    module.save_pretrained(tmp_path)
+    with accelerate.init_empty_weights():
+        empty = type(module)(module.config)
+    assert {value.device.type for value in empty.parameters()} == {"meta"}
+    for name, table in empty.named_buffers():
+        assert torch.equal(table, module.get_buffer(name))
+    loaded = accelerate.load_checkpoint_and_dispatch(empty, tmp_path, device_map={"": "cpu"}).eval()
+    assert distance(loaded(pixels(24, 48), **arguments), module(pixels(24, 48), **arguments)) == 0
+
+
 def test_mixed_precision_gives_fp32(model: tuple[Any, dict[str, Any]], pixels: Pixels) -> None:
     module, arguments = model
     accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")

@@ -41,7 +41,7 @@ def problems(connection: Connection, projects: Projects) -> list[str]:
         connection: A connection in a transaction.
         projects: The projections of derived spaces, by digest.
     """
-    looks: list[Callable[[Connection], Iterator[str]]] = [
+    checks: list[Callable[[Connection], Iterator[str]]] = [
         _pages,
         _references,
         _photos,
@@ -52,10 +52,10 @@ def problems(connection: Connection, projects: Projects) -> list[str]:
         partial(_derived, projects=projects),
     ]
     found: list[str] = []
-    for look in looks:
+    for check in checks:
         try:
-            found.extend(look(connection))
-        except LibraryDamaged as error:  # one damaged page hides a table, not the others
+            found.extend(check(connection))
+        except LibraryDamaged as error:  # a damaged page affects one table, and the others can be checked
             found.append(str(error))
     return found
 
@@ -72,38 +72,79 @@ def _references(connection: Connection) -> Iterator[str]:
         yield f"{which} of {table} points to a row of {target} that is not there."
 
 
+def _photos(connection: Connection) -> Iterator[str]:
+    lost = photos_without_content(connection)
+    if lost:
+        yield f"{_with_ids('photo', lost)} without content."
+
+
 def photos_without_content(connection: Connection) -> Sequence[int]:
-    """The ids of photos that point to nothing."""
+    """Return the ids of photos whose content does not exist."""
     has_content = exists().where(ContentRow.content_id == PhotoRow.content_id)
     return connection.execute(select(PhotoRow.photo_id).where(~has_content)).scalars().all()
 
 
+def _contents(connection: Connection) -> Iterator[str]:
+    lost = contents_without_photo(connection)
+    if lost:
+        yield f"{_with_ids('content', lost)} without a photo."
+
+
 def contents_without_photo(connection: Connection) -> Sequence[int]:
-    """The ids of contents that no photo points to."""
+    """Return the ids of contents that no photo points to."""
     has_photo = exists().where(PhotoRow.content_id == ContentRow.content_id)
     return connection.execute(select(ContentRow.content_id).where(~has_photo)).scalars().all()
 
 
-def without_parent(connection: Connection) -> list[Space]:
-    """Derived spaces whose features are gone."""
-    there = spaces.list_spaces(connection)
-    return [space for space in there if space.features_id not in {other.space_id for other in there}]
+def _spaces(connection: Connection) -> Iterator[str]:
+    existing = spaces.list_spaces(connection)
+    if existing and not any(space.current for space in existing):
+        yield "No space is the current one: choose one with `vitmae-search spaces use`."
+    for space in existing:
+        of_space = select(func.max(EmbeddingRow.revision)).where(EmbeddingRow.space_id == space.space_id)
+        newest = connection.execute(of_space).scalar_one()
+        if newest is not None and newest > space.revision:
+            yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
+    for space in spaces_without_parent(connection):
+        yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
 
-def with_parent(connection: Connection) -> list[Space]:
-    """Derived spaces whose features are there."""
-    lost = {space.space_id for space in without_parent(connection)}
-    there = spaces.list_spaces(connection)
-    return [space for space in there if space.parent_id is not None and space.space_id not in lost]
+def spaces_without_parent(connection: Connection) -> list[Space]:
+    """Return the derived spaces whose space of features does not exist."""
+    existing = spaces.list_spaces(connection)
+    return [space for space in existing if space.features_id not in {other.space_id for other in existing}]
+
+
+def spaces_with_parent(connection: Connection) -> list[Space]:
+    """Return the derived spaces whose space of features exists."""
+    lost = {space.space_id for space in spaces_without_parent(connection)}
+    existing = spaces.list_spaces(connection)
+    return [space for space in existing if space.parent_id is not None and space.space_id not in lost]
+
+
+def _tombstones(connection: Connection) -> Iterator[str]:
+    present = tombstoned_but_present(connection)
+    if present:
+        yield f"{_with_ids('vector', present)} both deleted and there."
 
 
 def tombstoned_but_present(connection: Connection) -> Sequence[int]:
-    """The ids of vectors that have a tombstone and are there."""
-    lives = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
-    return connection.execute(select(TombstoneRow.embedding_id).where(lives)).scalars().all()
+    """Return the ids of embeddings that exist although they have a tombstone."""
+    present = exists().where(EmbeddingRow.embedding_id == TombstoneRow.embedding_id)
+    return connection.execute(select(TombstoneRow.embedding_id).where(present)).scalars().all()
 
 
-def wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
+def _vectors(connection: Connection) -> Iterator[str]:
+    for space in spaces.list_spaces(connection):
+        wrong: dict[str, list[int]] = {}
+        for kind, numbers in invalid_vectors(connection, space):
+            wrong.setdefault(kind, []).extend(numbers)
+        for kind, numbers in wrong.items():
+            if numbers:
+                yield f"Space {space.space_id}: {_with_ids('vector', numbers)} {kind}."
+
+
+def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, list[int]]]:
     """Yield problems of stored vectors, each with the ids of the embeddings that have it.
 
     Args:
@@ -125,62 +166,22 @@ def wrong_vectors(connection: Connection, space: Space) -> Iterator[tuple[str, l
         yield "that are not of unit length", ids[finite][off].tolist()
 
 
-def _photos(connection: Connection) -> Iterator[str]:
-    lost = photos_without_content(connection)
-    if lost:
-        yield f"{_some('photo', lost)} without content."
-
-
-def _contents(connection: Connection) -> Iterator[str]:
-    lost = contents_without_photo(connection)
-    if lost:
-        yield f"{_some('content', lost)} without a photo."
-
-
-def _spaces(connection: Connection) -> Iterator[str]:
-    there = spaces.list_spaces(connection)
-    if there and not any(space.current for space in there):
-        yield "No space is the current one: choose one with `vitmae-search spaces use`."
-    for space in there:
-        of_space = select(func.max(EmbeddingRow.revision)).where(EmbeddingRow.space_id == space.space_id)
-        newest = connection.execute(of_space).scalar_one()
-        if newest is not None and newest > space.revision:
-            yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
-    for space in without_parent(connection):
-        yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
-
-
-def _tombstones(connection: Connection) -> Iterator[str]:
-    undead = tombstoned_but_present(connection)
-    if undead:
-        yield f"{_some('vector', undead)} both deleted and there."
-
-
-def _vectors(connection: Connection) -> Iterator[str]:
-    for space in spaces.list_spaces(connection):
-        wrong: dict[str, list[int]] = {}
-        for kind, numbers in wrong_vectors(connection, space):
-            wrong.setdefault(kind, []).extend(numbers)
-        for kind, numbers in wrong.items():
-            if numbers:
-                yield f"Space {space.space_id}: {_some('vector', numbers)} {kind}."
-
-
 def _derived(connection: Connection, projects: Projects) -> Iterator[str]:
-    for space in with_parent(connection):
+    for space in spaces_with_parent(connection):
         lacking = derived_spaces.contents_without_vector(connection, space)
         if lacking:
-            yield f"Space {space.space_id}: {_some('content', lacking)} with features and without a vector."
+            contents = _with_ids("content", lacking)
+            yield f"Space {space.space_id}: {contents} with features and without a vector."
         surplus = derived_spaces.vectors_without_features(connection, space)
         if surplus:
-            yield f"Space {space.space_id}: {_some('vector', surplus)} without features."
+            yield f"Space {space.space_id}: {_with_ids('vector', surplus)} without features."
         project = projects.get(space.projection or "")
-        wrong = [] if project is None else list(derived_spaces.wrong_vectors(connection, space, project))
+        wrong = [] if project is None else list(derived_spaces.mismatched_vectors(connection, space, project))
         if wrong:
-            yield f"Space {space.space_id}: {_some('vector', wrong)} that its projection does not give."
+            yield f"Space {space.space_id}: {_with_ids('vector', wrong)} that its projection does not give."
 
 
-def _some(noun: str, numbers: Sequence[int]) -> str:
+def _with_ids(noun: str, numbers: Sequence[int]) -> str:
     examples = ", ".join(str(number) for number in numbers[:_EXAMPLES])
     more = ", …" if len(numbers) > _EXAMPLES else ""
     return f"{len(numbers)} {noun}{'' if len(numbers) == 1 else 's'} (ids {examples}{more})"
@@ -197,15 +198,15 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     if not before:
         return []
     connection.exec_driver_sql("REINDEX")
-    _remove_what_belongs_to_nothing(connection)
-    for space in without_parent(connection):
+    _delete_dangling_rows(connection)
+    for space in spaces_without_parent(connection):
         spaces.drop(connection, space.space_id)
     for space in spaces.list_spaces(connection):
-        wrong = [number for _, numbers in wrong_vectors(connection, space) for number in numbers]
+        wrong = [number for _, numbers in invalid_vectors(connection, space) for number in numbers]
         _delete_with_tombstones(connection, space.space_id, [*wrong, *tombstoned_but_present(connection)])
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
-    _derive_again(connection, projects)
+    _rederive(connection, projects)
     left = spaces.list_spaces(connection)
     if left and not any(space.current for space in left):
         spaces.use(connection, left[-1].space_id)
@@ -213,16 +214,16 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     return [f"Mended: {problem}" for problem in before if problem not in after]
 
 
-def _remove_what_belongs_to_nothing(connection: Connection) -> None:
+def _delete_dangling_rows(connection: Connection) -> None:
     for photo_ids in chunks(photos_without_content(connection)):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
     for row in (EmbeddingRow, TombstoneRow, FailureRow):
         of_a_space = exists().where(SpaceRow.space_id == row.space_id)
         connection.execute(delete(row).where(~of_a_space))
-    for said in (TagRow, ClassifiedRow):
-        of_a_content = exists().where(ContentRow.content_id == said.content_id)
-        by_one = exists().where(ClassifierRow.classifier_id == said.classifier_id)
-        connection.execute(delete(said).where(~(of_a_content & by_one)))
+    for result in (TagRow, ClassifiedRow):
+        of_a_content = exists().where(ContentRow.content_id == result.content_id)
+        by_one = exists().where(ClassifierRow.classifier_id == result.classifier_id)
+        connection.execute(delete(result).where(~(of_a_content & by_one)))
     of_a_content = exists().where(ContentRow.content_id == EmbeddingRow.content_id)
     lost = connection.execute(select(EmbeddingRow.embedding_id, EmbeddingRow.space_id).where(~of_a_content))
     by_space: dict[int, list[int]] = {}
@@ -232,21 +233,23 @@ def _remove_what_belongs_to_nothing(connection: Connection) -> None:
         _delete_with_tombstones(connection, space_id, numbers)
 
 
-def _derive_again(connection: Connection, projects: Projects) -> None:
-    for space in with_parent(connection):
+def _rederive(connection: Connection, projects: Projects) -> None:
+    for space in spaces_with_parent(connection):
         _delete_with_tombstones(
             connection, space.space_id, derived_spaces.vectors_without_features(connection, space)
         )
         project = projects.get(space.projection or "")
         if project is not None:
             _delete_with_tombstones(
-                connection, space.space_id, list(derived_spaces.wrong_vectors(connection, space, project))
+                connection,
+                space.space_id,
+                list(derived_spaces.mismatched_vectors(connection, space, project)),
             )
             derived_spaces.derive_missing(connection, space, project)
 
 
 def _delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
-    """Delete vectors; a tombstone that one has already is renewed, so that every index hears of it."""
+    """Delete vectors. An existing tombstone is renewed, so that every index notices the deletion."""
     for some in chunks(numbers):
         which = EmbeddingRow.embedding_id.in_(some)
         connection.execute(
@@ -258,5 +261,5 @@ def _delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequ
 def _raise_revision(connection: Connection, space_id: int) -> None:
     newest = select(func.max(EmbeddingRow.revision)).where(EmbeddingRow.space_id == space_id)
     latest = connection.execute(newest).scalar_one() or 0
-    mine = update(SpaceRow).where(SpaceRow.space_id == space_id, SpaceRow.revision < latest)
-    connection.execute(mine.values(revision=latest))
+    statement = update(SpaceRow).where(SpaceRow.space_id == space_id, SpaceRow.revision < latest)
+    connection.execute(statement.values(revision=latest))

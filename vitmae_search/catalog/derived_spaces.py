@@ -122,8 +122,10 @@ def contents_without_vector(connection: Connection, space: Space) -> Sequence[in
         connection: A connection in a transaction.
         space: The space.
     """
-    mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
-    has_one = exists().where(mine.content_id == features.content_id, mine.space_id == space.space_id)
+    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    has_one = exists().where(
+        projected.content_id == features.content_id, projected.space_id == space.space_id
+    )
     statement = select(features.content_id).where(features.space_id == space.parent_id, ~has_one)
     return connection.execute(statement.order_by(features.embedding_id)).scalars().all()
 
@@ -135,13 +137,15 @@ def vectors_without_features(connection: Connection, space: Space) -> Sequence[i
         connection: A connection in a transaction.
         space: The space.
     """
-    mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
-    has_some = exists().where(features.content_id == mine.content_id, features.space_id == space.parent_id)
-    statement = select(mine.embedding_id).where(mine.space_id == space.space_id, ~has_some)
-    return connection.execute(statement.order_by(mine.embedding_id)).scalars().all()
+    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    has_some = exists().where(
+        features.content_id == projected.content_id, features.space_id == space.parent_id
+    )
+    statement = select(projected.embedding_id).where(projected.space_id == space.space_id, ~has_some)
+    return connection.execute(statement.order_by(projected.embedding_id)).scalars().all()
 
 
-def wrong_vectors(connection: Connection, space: Space, project: Project) -> Iterator[int]:
+def mismatched_vectors(connection: Connection, space: Space, project: Project) -> Iterator[int]:
     """Yield ids of vectors in this derived space that differ from the projection of their features.
 
     Vectors of a wrong length are skipped: the check of all spaces reports them.
@@ -151,10 +155,10 @@ def wrong_vectors(connection: Connection, space: Space, project: Project) -> Ite
         space: The space.
         project: The projection: (N, F) float32 features to (N, D) unit vectors.
     """
-    mine, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
-    statement = select(mine.embedding_id, mine.vector, features.vector)
-    statement = statement.join(features, features.content_id == mine.content_id)
-    statement = statement.where(mine.space_id == space.space_id, features.space_id == space.parent_id)
+    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    statement = select(projected.embedding_id, projected.vector, features.vector)
+    statement = statement.join(features, features.content_id == projected.content_id)
+    statement = statement.where(projected.space_id == space.space_id, features.space_id == space.parent_id)
     dimension = _dimension(connection, space)
     fit = (space.dimension * STORED_DTYPE.itemsize, dimension * STORED_DTYPE.itemsize)
     for rows in connection.execute(statement).partitions(embeddings.CHUNK_VECTORS):
@@ -177,11 +181,11 @@ def _derive(
     statement = statement.where(EmbeddingRow.space_id == space.parent_id)
     for some in chunks(content_ids):
         rows = connection.execute(statement.where(EmbeddingRow.content_id.in_(some))).all()
-        vectors = _projected(space, project, embeddings.decode([row.vector for row in rows], dimension))
+        vectors = _project_checked(space, project, embeddings.decode([row.vector for row in rows], dimension))
         spaces.tombstone(connection, space.space_id, EmbeddingRow.content_id.in_(some), revision)
-        place = {"space_id": space.space_id, "revision": revision}
+        key = {"space_id": space.space_id, "revision": revision}
         pairs = zip(rows, vectors, strict=True)
-        made = [place | {"content_id": row.content_id, "vector": embeddings.encode(v)} for row, v in pairs]
+        made = [key | {"content_id": row.content_id, "vector": embeddings.encode(v)} for row, v in pairs]
         connection.execute(insert(EmbeddingRow), made)
     return revision
 
@@ -192,7 +196,7 @@ def _dimension(connection: Connection, space: Space | SpaceSummary) -> int:
     return connection.execute(statement).scalar_one()
 
 
-def _projected(
+def _project_checked(
     space: Space | SpaceSummary, project: Project, features: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     vectors = project(features)

@@ -165,7 +165,7 @@ class Catalog:
             if self._database.uses_wal(connection):
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
                 return
-        # With a rollback journal a reader holds up the writer, which may be the one who asks.
+        # With a rollback journal a reader blocks the writer, and the caller may be the one who writes.
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
@@ -313,17 +313,17 @@ class Catalog:
     def roots(self) -> list[Root]:
         """Return the folders that were indexed, by path; `photos` counts those on disk inside each."""
         with self._database.read_transaction() as connection:
-            return roots.listing(connection)
+            return roots.list_roots(connection)
 
     def runs(self, limit: int = 20) -> list[JobRecord]:
         """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
         with self._database.read_transaction() as connection:
-            return runs.latest(connection, limit)
+            return runs.list_latest(connection, limit)
 
     def run(self, key: str) -> JobRecord | None:
         """Return the job with this key, or None."""
         with self._database.read_transaction() as connection:
-            return runs.one(connection, key)
+            return runs.find(connection, key)
 
     def status(self) -> LibraryStatus:
         """Return counts; `failed` is of the current space, `photos` are those on disk."""

@@ -55,100 +55,6 @@ class Content:
     taken_at: datetime | None
 
 
-@dataclass(slots=True)
-class _RowAssignments:
-    """The rows to write; `abandoned` are the contents that changed rows pointed to before."""
-
-    inserted: list[dict[str, Any]] = field(default_factory=list)
-    updated: dict[int, dict[str, Any]] = field(default_factory=dict)
-    moving: list[int] = field(default_factory=list)
-    overwritten: set[int] = field(default_factory=set)
-    abandoned: set[int] = field(default_factory=set)
-
-
-def assign_rows(
-    connection: Connection, items: Sequence[Indexed], contents: Mapping[str, Content]
-) -> set[int]:
-    """Give each photo its row: its own, one that moves to its path, or a new one.
-
-    Args:
-        connection: A connection in a transaction.
-        items: The photos of the batch.
-        contents: Their contents, by digest.
-
-    Returns:
-        Contents that may have lost a photo.
-    """
-    assignments = _find_assignments(items, contents, _rows_there(connection, items))
-    for some in chunks(assignments.overwritten):
-        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(some)))
-    mine = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
-    if assignments.moving:  # photos may swap their paths, which are unique at every moment
-        parked = [{"row": photo_id, "parking": b"\0%d" % photo_id} for photo_id in assignments.moving]
-        connection.execute(mine.values(path=bindparam("parking")), parked)
-    if assignments.updated:
-        names = next(iter(assignments.updated.values()))
-        rows = [
-            {"row": photo_id, **{f"new_{name}": value for name, value in values.items()}}
-            for photo_id, values in assignments.updated.items()
-        ]
-        connection.execute(mine.values({name: bindparam(f"new_{name}") for name in names}), rows)
-    if assignments.inserted:
-        connection.execute(insert(PhotoRow), assignments.inserted)
-    return assignments.abandoned
-
-
-def _find_assignments(
-    items: Sequence[Indexed], contents: Mapping[str, Content], there: Mapping[int, Any]
-) -> _RowAssignments:
-    at_path = {row.path: photo_id for photo_id, row in there.items()}
-    claimed = {item.photo_id for item in items} & there.keys()
-    assignments = _RowAssignments()
-    for item in items:
-        values = _photo_values(item, contents[item.digest])
-        resident = at_path.get(values["path"])
-        if resident in claimed and resident != item.photo_id:
-            resident = None  # its photo moves away in this batch
-        photo_id = item.photo_id if item.photo_id in there else resident
-        if photo_id is None:
-            assignments.inserted.append(values)
-            continue
-        if resident is not None and resident != photo_id:
-            assignments.overwritten.add(resident)
-            assignments.abandoned.add(there[resident].content_id)
-        if there[photo_id].path != values["path"]:
-            assignments.moving.append(photo_id)
-        assignments.abandoned.add(there[photo_id].content_id)
-        assignments.updated[photo_id] = values
-    return assignments
-
-
-def _rows_there(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
-    """Return the rows that the items name, and those at the items' paths."""
-    there: dict[int, Any] = {}
-    statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
-    for some in chunks(items):
-        paths = [os.fsencode(item.stamp.path) for item in some]
-        named = [item.photo_id for item in some if item.photo_id is not None]
-        which = or_(PhotoRow.path.in_(paths), PhotoRow.photo_id.in_(named))
-        there.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
-    return there
-
-
-def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
-    stamp = item.stamp
-    taken = content.taken_at
-    return {
-        "path": os.fsencode(stamp.path),
-        "size": stamp.size,
-        "mtime_ns": stamp.mtime_ns,
-        "device": stamp.device,
-        "content_id": content.content_id,
-        "missing": False,
-        "moment": stamp.mtime_ns / 1e9 if taken is None else taken.replace(tzinfo=UTC).timestamp(),
-    }
-
-
 def record(
     connection: Connection,
     space: SpaceSummary,
@@ -168,52 +74,14 @@ def record(
     # A path that comes twice (roots that overlap) is one file: the last reading counts.
     items = list({item.stamp.path: item for item in batch}.values())
     _check_vectors(space, items)
-    items, refused = _usable(connection, space.space_id, items)
+    items, refused = _split_recordable(connection, space.space_id, items)
     contents = _ensure_contents(connection, items)
-    abandoned = assign_rows(connection, items, contents)
+    orphan_candidates = assign_rows(connection, items, contents)
     revisions = _add_vectors(connection, space, items, contents, projects)
     _clear_failures(connection, space.space_id, items)
-    abandoned |= _record_failures(connection, space.space_id, failures)
-    remove_orphans(connection, abandoned, revisions)
+    orphan_candidates |= _record_failures(connection, space.space_id, failures)
+    remove_orphans(connection, orphan_candidates, revisions)
     return tuple(refused)
-
-
-def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
-    """Delete photos; see `CatalogWriter.remove_photos`.
-
-    Args:
-        connection: A connection in a transaction.
-        photo_ids: The photos.
-    """
-    abandoned: set[int] = set()
-    for ids in chunks(photo_ids):
-        which = PhotoRow.photo_id.in_(ids)
-        abandoned |= set(connection.execute(select(PhotoRow.content_id).where(which)).scalars())
-        connection.execute(delete(PhotoRow).where(which))
-    remove_orphans(connection, abandoned, {})
-
-
-def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
-    """Delete those contents that have no photo left, with their vectors in all spaces.
-
-    Args:
-        connection: A connection in a transaction.
-        content_ids: The contents.
-        revisions: Revisions that this transaction has begun, by space id; it is changed.
-    """
-    orphans = ~exists().where(PhotoRow.content_id == ContentRow.content_id)
-    for ids in chunks(content_ids):
-        statement = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids), orphans)
-        gone = connection.execute(statement).scalars().all()
-        if not gone:
-            continue
-        removed = EmbeddingRow.content_id.in_(gone)
-        where = select(EmbeddingRow.space_id).where(removed).distinct()
-        for space_id in connection.execute(where).scalars().all():
-            if space_id not in revisions:
-                revisions[space_id] = spaces.next_revision(connection, space_id)
-            spaces.tombstone(connection, space_id, removed, revisions[space_id])
-        connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))
 
 
 def _check_vectors(space: SpaceSummary, items: Sequence[Indexed]) -> None:
@@ -234,7 +102,7 @@ def _check_vectors(space: SpaceSummary, items: Sequence[Indexed]) -> None:
             raise SpaceError(f"{name}: the vector's length is {length}, not 1, so it cannot be compared.")
 
 
-def _usable(
+def _split_recordable(
     connection: Connection, space_id: int, items: Sequence[Indexed]
 ) -> tuple[list[Indexed], list[Indexed]]:
     """Split off the items whose content has no vector in this space, or is unknown and without metadata."""
@@ -251,8 +119,8 @@ def _usable(
             described.add(digest)
             if embedding_id is not None:
                 embedded.add(digest)
-    whole = described & embedded
-    return [i for i in items if i.digest in whole], [i for i in items if i.digest not in whole]
+    complete = described & embedded
+    return [i for i in items if i.digest in complete], [i for i in items if i.digest not in complete]
 
 
 def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[str, Content]:
@@ -263,7 +131,7 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
             "height": item.metadata.height,
             "format": item.metadata.format,
             "taken_at": item.metadata.taken_at,
-            "camera": _storable(item.metadata.camera),
+            "camera": _valid_unicode(item.metadata.camera),
             "latitude": item.metadata.latitude,
             "longitude": item.metadata.longitude,
         }
@@ -278,6 +146,102 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
         for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
             contents[digest] = Content(content_id, taken_at)
     return contents
+
+
+@dataclass(slots=True)
+class _RowAssignments:
+    """The rows to write; `orphan_candidates` are the contents that changed rows pointed to before."""
+
+    inserted: list[dict[str, Any]] = field(default_factory=list)
+    updated: dict[int, dict[str, Any]] = field(default_factory=dict)
+    moving: list[int] = field(default_factory=list)
+    overwritten: set[int] = field(default_factory=set)
+    orphan_candidates: set[int] = field(default_factory=set)
+
+
+def assign_rows(
+    connection: Connection, items: Sequence[Indexed], contents: Mapping[str, Content]
+) -> set[int]:
+    """Give each photo its row: its own, one that moves to its path, or a new one.
+
+    Args:
+        connection: A connection in a transaction.
+        items: The photos of the batch.
+        contents: Their contents, by digest.
+
+    Returns:
+        Contents that may have lost a photo.
+    """
+    assignments = _find_assignments(items, contents, _existing_rows(connection, items))
+    for some in chunks(assignments.overwritten):
+        connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(some)))
+    statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
+    if assignments.moving:  # photos may swap their paths, which are unique at any time
+        temporary = [
+            {"row": photo_id, "temporary_path": b"\0%d" % photo_id} for photo_id in assignments.moving
+        ]
+        connection.execute(statement.values(path=bindparam("temporary_path")), temporary)
+    if assignments.updated:
+        names = next(iter(assignments.updated.values()))
+        rows = [
+            {"row": photo_id, **{f"new_{name}": value for name, value in values.items()}}
+            for photo_id, values in assignments.updated.items()
+        ]
+        connection.execute(statement.values({name: bindparam(f"new_{name}") for name in names}), rows)
+    if assignments.inserted:
+        connection.execute(insert(PhotoRow), assignments.inserted)
+    return assignments.orphan_candidates
+
+
+def _find_assignments(
+    items: Sequence[Indexed], contents: Mapping[str, Content], existing: Mapping[int, Any]
+) -> _RowAssignments:
+    at_path = {row.path: photo_id for photo_id, row in existing.items()}
+    claimed = {item.photo_id for item in items} & existing.keys()
+    assignments = _RowAssignments()
+    for item in items:
+        values = _photo_values(item, contents[item.digest])
+        row_at_path = at_path.get(values["path"])
+        if row_at_path in claimed and row_at_path != item.photo_id:
+            row_at_path = None  # its photo moves away in this batch
+        photo_id = item.photo_id if item.photo_id in existing else row_at_path
+        if photo_id is None:
+            assignments.inserted.append(values)
+            continue
+        if row_at_path is not None and row_at_path != photo_id:
+            assignments.overwritten.add(row_at_path)
+            assignments.orphan_candidates.add(existing[row_at_path].content_id)
+        if existing[photo_id].path != values["path"]:
+            assignments.moving.append(photo_id)
+        assignments.orphan_candidates.add(existing[photo_id].content_id)
+        assignments.updated[photo_id] = values
+    return assignments
+
+
+def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
+    """Return the rows that the items name, and those at the items' paths."""
+    existing: dict[int, Any] = {}
+    statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
+    for some in chunks(items):
+        paths = [os.fsencode(item.stamp.path) for item in some]
+        named = [item.photo_id for item in some if item.photo_id is not None]
+        which = or_(PhotoRow.path.in_(paths), PhotoRow.photo_id.in_(named))
+        existing.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
+    return existing
+
+
+def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
+    stamp = item.stamp
+    taken = content.taken_at
+    return {
+        "path": os.fsencode(stamp.path),
+        "size": stamp.size,
+        "mtime_ns": stamp.mtime_ns,
+        "device": stamp.device,
+        "content_id": content.content_id,
+        "missing": False,
+        "moment": stamp.mtime_ns / 1e9 if taken is None else taken.replace(tzinfo=UTC).timestamp(),
+    }
 
 
 def _add_vectors(
@@ -335,7 +299,7 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
         {
             "path": os.fsencode(failure.path),
             "space_id": space_id,
-            "reason": _storable(failure.reason),
+            "reason": _valid_unicode(failure.reason),
             "size": failure.size,
             "mtime_ns": failure.mtime_ns,
         }
@@ -367,6 +331,44 @@ def _remove_failed_photos(connection: Connection, space_id: int, failures: Seque
     return set(gone.values())
 
 
-def _storable(text: str | None) -> str | None:
-    """SQLite takes valid Unicode alone, and a camera may write anything."""
+def _valid_unicode(text: str | None) -> str | None:
+    """Replace what is not valid Unicode, which SQLite refuses and a camera may have written."""
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
+    """Delete photos; see `CatalogWriter.remove_photos`.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The photos.
+    """
+    orphan_candidates: set[int] = set()
+    for ids in chunks(photo_ids):
+        which = PhotoRow.photo_id.in_(ids)
+        orphan_candidates |= set(connection.execute(select(PhotoRow.content_id).where(which)).scalars())
+        connection.execute(delete(PhotoRow).where(which))
+    remove_orphans(connection, orphan_candidates, {})
+
+
+def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
+    """Delete those contents that have no photo left, with their vectors in all spaces.
+
+    Args:
+        connection: A connection in a transaction.
+        content_ids: The contents.
+        revisions: Revisions that this transaction has begun, by space id; it is changed.
+    """
+    orphans = ~exists().where(PhotoRow.content_id == ContentRow.content_id)
+    for ids in chunks(content_ids):
+        statement = select(ContentRow.content_id).where(ContentRow.content_id.in_(ids), orphans)
+        gone = connection.execute(statement).scalars().all()
+        if not gone:
+            continue
+        removed = EmbeddingRow.content_id.in_(gone)
+        where = select(EmbeddingRow.space_id).where(removed).distinct()
+        for space_id in connection.execute(where).scalars().all():
+            if space_id not in revisions:
+                revisions[space_id] = spaces.next_revision(connection, space_id)
+            spaces.tombstone(connection, space_id, removed, revisions[space_id])
+        connection.execute(delete(ContentRow).where(ContentRow.content_id.in_(gone)))

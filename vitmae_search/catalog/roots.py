@@ -13,13 +13,13 @@ from vitmae_search.errors import LibraryError
 from vitmae_search.records import LibraryStatus, Root
 
 
-def listing(connection: Connection) -> list[Root]:
+def list_roots(connection: Connection) -> list[Root]:
     """Return the folders that were indexed, by path; see `Catalog.roots`."""
     rows = connection.execute(select(*RootRow.__table__.columns).order_by(RootRow.path)).all()
     return [_as_root(connection, row) for row in rows]
 
 
-def add(connection: Connection, path: str, device: int | None) -> Root:
+def add_root(connection: Connection, path: str, device: int | None) -> Root:
     """Record a folder; see `CatalogWriter.add_root`.
 
     Args:
@@ -34,7 +34,7 @@ def add(connection: Connection, path: str, device: int | None) -> Root:
     return _as_root(connection, connection.execute(statement).one())
 
 
-def change(connection: Connection, root_id: int, offline: bool, device: int | None) -> None:
+def update_root(connection: Connection, root_id: int, offline: bool, device: int | None) -> None:
     """Change a folder's state; see `CatalogWriter.set_root`.
 
     Args:
@@ -56,8 +56,8 @@ def status(connection: Connection, library: str) -> LibraryStatus:
         connection: A connection in a transaction.
         library: The library's folder.
     """
-    there = spaces.list_spaces(connection)
-    current = next((space.features_id for space in there if space.current), None)
+    existing = spaces.list_spaces(connection)
+    current = next((space.features_id for space in existing if space.current), None)
     failed = select(func.count()).select_from(FailureRow).where(FailureRow.space_id == current)
     return LibraryStatus(
         library=library,
@@ -65,8 +65,8 @@ def status(connection: Connection, library: str) -> LibraryStatus:
         contents=_count(connection, select(func.count()).select_from(ContentRow)),
         missing=_count(connection, select(func.count()).where(PhotoRow.missing == true())),
         failed=_count(connection, failed),
-        roots=tuple(listing(connection)),
-        spaces=tuple(there),
+        roots=tuple(list_roots(connection)),
+        spaces=tuple(existing),
     )
 
 

@@ -23,7 +23,7 @@ _CREATION_TOLERANCE_SECONDS = 2.0
 """Two readings of a process's creation time may differ by this much when the clock is adjusted."""
 
 
-def latest(connection: Connection, limit: int) -> list[JobRecord]:
+def list_latest(connection: Connection, limit: int) -> list[JobRecord]:
     """Return the latest jobs, newest first; see `Catalog.runs`.
 
     Args:
@@ -34,7 +34,7 @@ def latest(connection: Connection, limit: int) -> list[JobRecord]:
     return [_as_run(row) for row in rows]
 
 
-def one(connection: Connection, key: str) -> JobRecord | None:
+def find(connection: Connection, key: str) -> JobRecord | None:
     """Return the job with this key, or None; see `Catalog.run`.
 
     Args:
@@ -45,7 +45,7 @@ def one(connection: Connection, key: str) -> JobRecord | None:
     return None if row is None else _as_run(row)
 
 
-def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
+def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
     """Record that this process began a job; see `CatalogWriter.start_run`.
 
     Args:
@@ -54,7 +54,7 @@ def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, A
         kind: The job's kind, such as "index".
         arguments: What the job was started with; JSON.
     """
-    if one(connection, key) is not None:
+    if find(connection, key) is not None:
         raise LibraryError(f"There is a run {key} already.")
     now = datetime.now(UTC)
     values = {
@@ -70,12 +70,12 @@ def start(connection: Connection, key: str, kind: str, arguments: Mapping[str, A
         "progress": {},
     }
     connection.execute(insert(RunRow).values(values))
-    made = one(connection, key)
+    made = find(connection, key)
     assert made is not None
     return made
 
 
-def change(connection: Connection, key: str, **values: Any) -> None:
+def update_run(connection: Connection, key: str, **values: Any) -> None:
     """Change a job's row and its heartbeat.
 
     Args:

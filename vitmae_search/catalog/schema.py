@@ -1,10 +1,10 @@
-"""The catalogue's tables, typed. `migrations` makes them; a test holds that the two agree.
+"""The catalogue's tables, as SQLAlchemy classes. `migrations` creates them; a test compares the two.
 
-Everything is read and written as plain rows (SQLAlchemy Core on these classes' columns): a library of
-200,000 photos never becomes 200,000 objects with a session behind them.
+Rows are read and written with SQLAlchemy Core on these classes' columns, without a session or objects: that
+is fast enough for libraries of hundreds of thousands of photos.
 
-Ids are AUTOINCREMENT wherever they leave the catalogue (URLs, FAISS), because SQLite otherwise hands the
-id of a deleted row out again.
+Ids that leave the catalogue (in URLs and index files) are AUTOINCREMENT, because SQLite would otherwise use
+the id of a deleted row again. `docs/library-format.md` describes every column.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 APPLICATION_ID = 0x56694D53
-"""SQLite's `application_id` of our files ("ViMS"): a file of another program is refused by it."""
+"""SQLite's `application_id` of a catalogue ("ViMS"); files of other programs are refused."""
 
 _INT64 = 2**63
 
@@ -36,9 +36,9 @@ _JSON = JSON(none_as_null=True)
 
 
 class WideInteger(TypeDecorator[int]):
-    """An integer of any size. What 64 bits do not hold is kept as text.
+    """An integer of any size; one that does not fit into 64 bits is stored as text.
 
-    A file can bear a date after the year 2262 (nanoseconds overflow), and `st_dev` is unsigned.
+    A file may have a date after the year 2262, whose nanoseconds overflow, and `st_dev` is unsigned.
     """
 
     impl = BigInteger
@@ -98,7 +98,7 @@ class Table(DeclarativeBase):
 
 
 class RootRow(Table):
-    """A folder that the person asked to index."""
+    """A folder that was indexed."""
 
     __tablename__ = "roots"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -131,9 +131,10 @@ class ContentRow(Table):
 
 
 class PhotoRow(Table):
-    """A file. Paths are bytes, so that a name that is not UTF-8 survives and a folder is a range.
+    """A photo, which is a file.
 
-    `moment` orders photos for people: when it was taken, else when the file changed; seconds.
+    Paths are bytes: names need not be UTF-8, and the paths inside a folder are a range. `moment` orders
+    photos in time: when it was taken, or else when the file was changed, in seconds since 1970.
     """
 
     __tablename__ = "photos"
@@ -155,10 +156,10 @@ class PhotoRow(Table):
 
 
 class SpaceRow(Table):
-    """An embedding space. `revision` goes up with each transaction that changes its vectors.
+    """An embedding space. `revision` rises with each transaction that changes its vectors.
 
     A dropped space keeps its row and its tombstones: if the same fingerprint comes back, the revision
-    goes on where it was, so that an old index file cannot be taken for a new one.
+    continues, so that an old index file is not mistaken for a new one.
 
     A derived space has a parent, whose vectors are its features, and the digest of a projection.
     """
@@ -187,7 +188,7 @@ class SpaceRow(Table):
 
 
 class EmbeddingRow(Table):
-    """One vector a content and space: little-endian float32, of unit length. Its id is the FAISS id."""
+    """The vector of a content in a space: little-endian float32, of unit length. Index files use its id."""
 
     __tablename__ = "embeddings"
     __table_args__ = (
@@ -229,10 +230,10 @@ class FailureRow(Table):
 
 
 class ClassifierRow(Table):
-    """A classifier that wrote tags. `fingerprint` is of all that decides them, `source` where it came from.
+    """A classifier that gave tags. `fingerprint` covers all that decides them; `source` is its origin.
 
-    Another fingerprint from the same source (it was trained anew, or asked for more tags) takes its place
-    photo by photo.
+    A classifier of the same source with another fingerprint (it was trained again, or gives more tags)
+    replaces it photo by photo.
     """
 
     __tablename__ = "classifiers"
@@ -272,7 +273,7 @@ class TagRow(Table):
 
 
 class RunRow(Table):
-    """A long job. The process is known by its id and the moment it was created: ids are used again."""
+    """A long job. Its process is identified by id and creation time, because ids are used again."""
 
     __tablename__ = "runs"
     __table_args__ = ({"sqlite_autoincrement": True},)

@@ -1,4 +1,4 @@
-"""Embedding spaces: which there are, which is current, and how one comes and goes."""
+"""The table of embedding spaces: lookup, the current space, creation, deletion, revisions."""
 
 from __future__ import annotations
 
@@ -143,9 +143,8 @@ def ensure(
 ) -> Space:
     """Return the space with this fingerprint, and make it if there is none; see `CatalogWriter.ensure_space`.
 
-    A dropped space comes back with its id, empty. An existing one takes the `model` and `options` given,
-    and so do those
-    derived from it.
+    A dropped space comes back with its id, empty. An existing one takes the `model` and `options` given, and
+    so do those derived from it.
 
     Args:
         connection: A connection in a transaction.
@@ -207,8 +206,8 @@ def drop(connection: Connection, space_id: int) -> None:
         raise SpaceError(f"Space {space_id} holds the features of {them}; drop {them} first.")
     tombstone(connection, space_id, EmbeddingRow.space_id == space_id, next_revision(connection, space_id))
     connection.execute(delete(FailureRow).where(FailureRow.space_id == space_id))
-    mine = update(SpaceRow).where(SpaceRow.space_id == space_id)
-    connection.execute(mine.values(current=False, dropped=True))
+    statement = update(SpaceRow).where(SpaceRow.space_id == space_id)
+    connection.execute(statement.values(current=False, dropped=True))
     others = list_spaces(connection)
     if gone.current and others:
         of_same = [other for other in others if other.features_id == gone.features_id]
@@ -222,9 +221,9 @@ def next_revision(connection: Connection, space_id: int) -> int:
         connection: A connection in a transaction.
         space_id: The space.
     """
-    mine = SpaceRow.space_id == space_id
-    connection.execute(update(SpaceRow).where(mine).values(revision=SpaceRow.revision + 1))
-    return int(connection.execute(select(SpaceRow.revision).where(mine)).scalar_one())
+    this_space = SpaceRow.space_id == space_id
+    connection.execute(update(SpaceRow).where(this_space).values(revision=SpaceRow.revision + 1))
+    return int(connection.execute(select(SpaceRow.revision).where(this_space)).scalar_one())
 
 
 def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:
@@ -265,5 +264,7 @@ def _as_space(row: Row[Any]) -> Space:
 
 
 def _existing_spaces(connection: Connection) -> str:
-    there = [f"{space.space_id} ({space.plugin}, {space.model})" for space in list_spaces(connection)]
-    return f"There are: {', '.join(there)}." if there else "None has been made yet: index a folder first."
+    existing = [f"{space.space_id} ({space.plugin}, {space.model})" for space in list_spaces(connection)]
+    return (
+        f"There are: {', '.join(existing)}." if existing else "None has been made yet: index a folder first."
+    )

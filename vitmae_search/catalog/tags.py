@@ -155,8 +155,8 @@ def _of_same_source(classifier_id: int) -> Select[Any]:
 
 def _delete_tags(connection: Connection, classifiers: Select[Any], content_ids: Sequence[int]) -> None:
     for row in (TagRow, ClassifiedRow):
-        mine = row.classifier_id.in_(classifiers)
-        connection.execute(delete(row).where(row.content_id.in_(content_ids), mine))
+        of_classifiers = row.classifier_id.in_(classifiers)
+        connection.execute(delete(row).where(row.content_id.in_(content_ids), of_classifiers))
 
 
 def _check(tags_by_content: Mapping[int, Sequence[tuple[str, float]]]) -> None:

@@ -60,7 +60,7 @@ class CatalogWriter(Catalog):
             device: The file system's device number (`st_dev`).
         """
         with self._transaction() as connection:
-            return roots.add(connection, path, device)
+            return roots.add_root(connection, path, device)
 
     def set_root(self, root_id: int, *, offline: bool, device: int | None = None) -> None:
         """Record whether a root could be reached.
@@ -71,7 +71,7 @@ class CatalogWriter(Catalog):
             device: The root's device number; None keeps it.
         """
         with self._transaction() as connection:
-            roots.change(connection, root_id, offline, device)
+            roots.update_root(connection, root_id, offline, device)
 
     def ensure_space(
         self,
@@ -262,7 +262,7 @@ class CatalogWriter(Catalog):
             arguments: What the job was started with; JSON.
         """
         with self._transaction() as connection:
-            return runs.start(connection, key, kind, arguments)
+            return runs.start_run(connection, key, kind, arguments)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
         """Record a job's progress, and that it is alive.
@@ -272,7 +272,7 @@ class CatalogWriter(Catalog):
             progress: How far it is; JSON.
         """
         with self._transaction() as connection:
-            runs.change(connection, key, progress=dict(progress))
+            runs.update_run(connection, key, progress=dict(progress))
 
     def finish_run(
         self,
@@ -296,7 +296,7 @@ class CatalogWriter(Catalog):
             "ended_at": datetime.now(UTC),
         }
         with self._transaction() as connection:
-            runs.change(connection, key, **values)
+            runs.update_run(connection, key, **values)
 
     def repair(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Mend what `check` finds, and return a sentence for each problem.

@@ -24,11 +24,6 @@ class Cancelled(Exception):
     """The person asked to stop."""
 
 
-def never_cancelled() -> bool:
-    """Say that nobody asked to stop: the default of `cancelled` parameters."""
-    return False
-
-
 def raise_if_cancelled(cancelled: Callable[[], bool]) -> None:
     """Raise `Cancelled` if `cancelled` says that the person asked to stop."""
     if cancelled():

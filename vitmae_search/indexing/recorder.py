@@ -43,16 +43,12 @@ class IndexTarget:
 
 @dataclass(slots=True)
 class IndexCounts:
-    """What a run has done so far, in files.
-
-    Those that `vanished` between the walk and the reading count nowhere else.
-    """
+    """What a run has done so far, in files. A file that vanished since the walk counts nowhere."""
 
     added: int = 0
     updated: int = 0
     moved: int = 0
     unchanged: int = 0
-    vanished: int = 0
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -187,8 +183,7 @@ class Recorder:
     def _failure(self, fetched: FetchedFile, reason: str) -> list[Failure]:
         stamp = fetched.file.stamp
         if isinstance(fetched.error, UnreadablePhoto) and is_gone(stamp.path):
-            self._counts.vanished += 1  # since the walk; the next run sees where it went
-            return []
+            return []  # it vanished since the walk; the next run sees where it went
         if fetched.file.known is not None:
             self._replaced.save(fetched.file.known.photo_id)
         return [Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)]

@@ -161,8 +161,9 @@ def _remove_padding(rgb: Image.Image, extent: tuple[float, float]) -> Image.Imag
     """Return the photo alone, where it does not fill the last column or row of the decoded image.
 
     The decoder gives whole pixels: 2322 rows at 1/4 size are 580.5 rows, and come as 581. The last one is
-    half padding, which some cameras write in black. A model sees such a dark line, or the stretched photo if
-    the row counted in full. So the row is replaced by its neighbor, and the image resized to whole pixels.
+    half padding, which some cameras write in black. Such a dark line would change the photo's vector, and so
+    would the stretching if the row counted in full. So the row is replaced by its neighbor, and the image
+    resized to whole pixels.
     """
     (width, height), (whole_width, whole_height) = rgb.size, map(int, extent)
     if whole_width < width:

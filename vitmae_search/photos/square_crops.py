@@ -27,40 +27,44 @@ _CHUNKS_AHEAD = 2  # requests for each worker
 _PROCESSES_FROM = 2000  # photos from which on it pays to start processes
 
 
-def square(path: str, side: int, whole: int | None = None) -> Square:
+def decode_square(path: str, side: int, resample: Image.Resampling | None = None) -> Square:
     """Decode one photo to a square.
 
     Args:
         path: The photo's file.
         side: Side of the square in pixels.
-        whole: None crops the middle of the photo. One of Pillow's `Resampling` filters, as a number,
-            resizes the whole photo with it, whatever its aspect ratio.
+        resample: None crops the middle of the photo. A filter resizes the whole photo with it, whatever its
+            aspect ratio.
     """
     try:
         image = decode(read_photo(path), path=path, shrink_to=side).image
     except PhotoError as error:
         return error.reason
-    if whole is None:
+    if resample is None:
         return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
-    return np.asarray(image.resize((side, side), Image.Resampling(whole)))
+    return np.asarray(image.resize((side, side), resample))
 
 
-def squares(
-    paths: Sequence[str], side: int, whole: int | None = None, *, workers: int | None = None
+def decode_squares(
+    paths: Sequence[str],
+    side: int,
+    resample: Image.Resampling | None = None,
+    *,
+    workers: int | None = None,
 ) -> Generator[Square, None, None]:
-    """Yield `square` of each photo, in order, decoded in parallel: in processes if there are many photos.
+    """Decode many photos in parallel, in processes if they are many; yield their squares in order.
 
     A photo at which its process dies, even alone, has a reason in place of its square.
 
     Args:
         paths: The photos' files.
         side: Side of the squares in pixels.
-        whole: As for `square`.
+        resample: As for `decode_square`.
         workers: How many photos are decoded at a time; None is `default_workers()`.
     """
     workers = workers or default_workers()
     pool = DecodePool(
-        partial(_SquareHandler, side, whole), processes=workers > 1 and len(paths) >= _PROCESSES_FROM
+        partial(_SquareHandler, side, resample), processes=workers > 1 and len(paths) >= _PROCESSES_FROM
     )
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=workers * _CHUNKS_AHEAD)
@@ -72,11 +76,11 @@ def squares(
 class _SquareHandler:
     """What the workers of the decode pool run."""
 
-    def __init__(self, side: int, whole: int | None) -> None:
-        self._side, self._whole = side, whole
+    def __init__(self, side: int, resample: Image.Resampling | None) -> None:
+        self._side, self._resample = side, resample
 
     def decode(self, paths: Sequence[str]) -> Iterator[Square]:
-        return (square(path, self._side, self._whole) for path in paths)
+        return (decode_square(path, self._side, self._resample) for path in paths)
 
 
 def _decode(pool: DecodePool, paths: Sequence[str]) -> list[Square]:

@@ -274,10 +274,12 @@ class Embeddings(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the CLS token from N(0, initializer_range²) and Xavier weights; fill in the position table."""
+        if not self.position_embeddings.is_meta:
+            table = sincos_positions(self.config.grid_size, self.config.hidden_size)
+            self.position_embeddings.copy_(table)
         if self.cls_token.is_meta:  # drawing does nothing there, and imports torch's compiler, for seconds
             return
         nn.init.normal_(self.cls_token, std=self.config.initializer_range)
-        self.position_embeddings.copy_(sincos_positions(self.config.grid_size, self.config.hidden_size))
         projection = self.patch_embeddings.projection
         nn.init.xavier_uniform_(projection.weight.flatten(1))  # (D, C·ph·pw): as the linear map that it is
         nn.init.zeros_(projection.bias)  # type: ignore[arg-type]
@@ -611,10 +613,11 @@ class ViTMAEDecoder(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the mask token from N(0, initializer_range²); fill in the position table."""
-        if self.mask_token.is_meta:  # as in `Embeddings.reset_parameters`
-            return
-        nn.init.normal_(self.mask_token, std=self.config.initializer_range)
-        self.decoder_pos_embed.copy_(sincos_positions(self.config.grid_size, self.config.decoder_hidden_size))
+        if not self.decoder_pos_embed.is_meta:
+            table = sincos_positions(self.config.grid_size, self.config.decoder_hidden_size)
+            self.decoder_pos_embed.copy_(table)
+        if not self.mask_token.is_meta:  # as in `Embeddings.reset_parameters`
+            nn.init.normal_(self.mask_token, std=self.config.initializer_range)
 
     def forward(
         self,

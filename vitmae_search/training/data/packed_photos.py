@@ -19,7 +19,7 @@ from PIL import Image
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos import scan
-from vitmae_search.photos.square_crops import Square, squares
+from vitmae_search.photos.square_crops import Square, decode_squares
 from vitmae_search.records import ScanProblem, Stamp
 
 _PIXELS_FILE, _DESCRIPTION_FILE = "images.u8", "images.json"
@@ -106,8 +106,7 @@ def pack_files(
     Raises:
         TrainingError: No photo could be decoded, or the disk has too little room.
     """
-    resample = None if whole_resample is None else int(whole_resample)
-    signature = files_signature(files, side, "" if resample is None else f"whole {resample}")
+    signature = files_signature(files, side, "" if whole_resample is None else f"whole {int(whole_resample)}")
     cached = _open_cache(Path(cache), signature)
     if cached is not None:
         return cached
@@ -115,7 +114,7 @@ def pack_files(
     _require_room(cache, len(files), side)
     with write_atomically(Path(cache) / _PIXELS_FILE) as stream:
         paths = [stamp.path for stamp in files]
-        decoded = squares(paths, side, resample, workers=workers)
+        decoded = decode_squares(paths, side, whole_resample, workers=workers)
         failures = _write_pixels(paths, decoded, stream, on_progress)
     count = len(files) - len(failures)
     if count == 0:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.photos.square_crops import square
+from vitmae_search.photos.square_crops import decode_square
 from vitmae_search.records import Stamp
 from vitmae_search.training.data.packed_photos import files_signature, list_photos
 
@@ -61,7 +61,7 @@ class PhotoFilesDataset(Dataset[DecodedPhoto]):
         failed: dict[int, str] = {}
         for i in range(len(self)):
             candidate = (row + i) % len(self)
-            decoded = square(self._paths[candidate], self._side)
+            decoded = decode_square(self._paths[candidate], self._side)
             if not isinstance(decoded, str):
                 return decoded, failed
             failed[candidate] = decoded

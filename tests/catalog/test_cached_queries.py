@@ -1,4 +1,4 @@
-"""What takes a walk over a table is remembered, and never longer than until the next commit."""
+"""Queries that scan a whole table are cached until the next commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from vitmae_search.catalog import Catalog
 
-QUESTIONS = ["status", "spaces", "current_space", "tag_counts"]
+QUERIES = ["status", "spaces", "current_space", "tag_counts"]
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def reader(filled, folder):
         yield catalog
 
 
-def asked(reader: Catalog) -> list[str]:
-    """The tables' names are in what it sends from now on."""
+def record_statements(reader: Catalog) -> list[str]:
+    """Return a list that is filled with the statements that the reader sends from now on."""
     sent: list[str] = []
     event.listen(
         reader._database._engine,
@@ -38,17 +38,17 @@ def asked(reader: Catalog) -> list[str]:
     return sent
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_second_answer_asks_no_table(reader, question):
-    first = getattr(reader, question)()
-    sent = asked(reader)
-    assert getattr(reader, question)() == first
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_cached_result_reads_no_table(reader, query):
+    first = getattr(reader, query)()
+    sent = record_statements(reader)
+    assert getattr(reader, query)() == first
     assert [statement for statement in sent if "FROM" in statement] == []
 
 
-def test_after_a_commit_all_is_asked_anew(reader, filled, space, make):
-    for question in QUESTIONS:
-        getattr(reader, question)()
+def test_after_a_commit_all_is_read_again(reader, filled, space, make):
+    for query in QUERIES:
+        getattr(reader, query)()
     filled.mark_missing([make.photo_at(filled, "/p/a.jpg").photo_id])
     filled.record_batch(space, [make.item("/p/c.jpg", "c"), make.item("/p/d.jpg", "d")])
     other = make.space(filled, "other")
@@ -59,7 +59,7 @@ def test_after_a_commit_all_is_asked_anew(reader, filled, space, make):
     assert reader.tag_counts() == {}
 
 
-def test_an_answer_can_be_changed_without_harm(reader):
+def test_changing_a_result_does_not_change_the_cache(reader):
     reader.tag_counts().clear()
     reader.spaces().clear()
     assert reader.tag_counts() == {"red": 1}
@@ -74,13 +74,13 @@ def test_the_writer_sees_its_own_changes(filled, make):
 
 def test_many_threads_at_once(reader):
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: reader.status(), range(64)))
-    assert len({answer.photos for answer in answers}) == 1
+        results = list(pool.map(lambda _: reader.status(), range(64)))
+    assert len({result.photos for result in results}) == 1
 
 
 def test_a_far_page_reads_only_its_own_rows(reader):
     """The rows that are passed over are counted in an index that holds nothing else."""
-    sent = asked(reader)
+    sent = record_statements(reader)
     reader.photos(offset=1, limit=1)
     statement = next(text for text in sent if "LIMIT" in text)
     with reader._database.read_transaction() as connection:
@@ -92,8 +92,8 @@ def test_a_far_page_reads_only_its_own_rows(reader):
     assert not any("contents" in step and "SCAN" in step for step in plan)
 
 
-def test_no_photo_on_disk_is_looked_at_for_those_that_are_missing(reader):
-    sent = asked(reader)
+def test_hidden_ids_reads_only_missing_photos(reader):
+    sent = record_statements(reader)
     reader.hidden_ids(1)
     with reader._database.read_transaction() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sent[-1]}", (1,))]
