@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.evaluate_bundled_model import DEFAULT, write_labels
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
 from vitmae_search.library.encode_folder import Method, encode

@@ -44,9 +44,9 @@ from benchmarks.encoder_cases import (
     random_case,
     unit_rows,
 )
+from benchmarks.gpu_other_encoders import MODES, Candidate, reference_candidates
 from benchmarks.gpu_peak_rates import SIDE, layer_products, product_rate
 from benchmarks.gpu_profile import time_shares_table
-from benchmarks.gpu_variants import MODES, Candidate, reference_candidates
 from benchmarks.timing import comparison_rows, format_figure, markdown_table, time_interleaved
 from vitmae_search.vitmae import ViTMAEConfig
 
@@ -154,7 +154,7 @@ def own_candidates(case: EncoderCase, device: torch.device) -> dict[str, Candida
         case: model and batch.
         device: where.
     """
-    from benchmarks.gpu_plugin_variants import plugin_candidate, resident_candidate
+    from benchmarks.gpu_own_variants import plugin_candidate, resident_candidate
 
     resident = resident_candidate(case.folder, case.images, device)
     return {OURS_RESIDENT: resident, OURS: plugin_candidate(case.folder, case.images, device)}
@@ -209,7 +209,7 @@ def choices_table(
         chosen: the options of the command line.
         exact: (n, D) unit vectors of the reference.
     """
-    from benchmarks.gpu_plugin_variants import variant_candidates
+    from benchmarks.gpu_own_variants import variant_candidates
 
     candidates = dict(variant_candidates(case.folder, case.images, device))
     seconds = time_candidates(candidates, scale.count, device, chosen.rounds)

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.devices import PeakMemory, describe_device, require_device, synchronizer
+from benchmarks.gpu_other_encoders import try_or_report
 from benchmarks.gpu_peak_rates import product_rate
-from benchmarks.gpu_variants import try_or_report
 from benchmarks.pretraining_variants import (
     REFERENCE,
     PretrainingCase,

@@ -76,7 +76,7 @@ def main() -> None:
         )
         print(f"and {chosen.output}/facts.* to where vitmae-search is installed, and run the same command.")
         return
-    from benchmarks.train_verdict import judge
+    from benchmarks.compare_with_bundled import judge
 
     if not judge(chosen, link_photos(chosen), out_of_time):
         sys.exit(_stopped("stopped before all was evaluated"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import train_default
-from benchmarks.train_verdict import verdict
+from benchmarks.compare_with_bundled import verdict
 from vitmae_search.vitmae import ViTMAEForPreTraining
 
 Command = Callable[..., int]

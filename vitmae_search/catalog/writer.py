@@ -14,9 +14,9 @@ from sqlalchemy import delete, update
 from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import derived_spaces, roots, runs, spaces, tags
 from vitmae_search.catalog import record_batch as batches
+from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
 from vitmae_search.catalog.photos import chunks
-from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged

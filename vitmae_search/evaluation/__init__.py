@@ -15,6 +15,7 @@ from vitmae_search.evaluation.instances import (
     instance_views,
 )
 from vitmae_search.evaluation.knn import NeighbourScores, neighbours, score_neighbours, unit_rows, vote
+from vitmae_search.evaluation.labelled_photos import Classes, Subject, draw, find_subject
 from vitmae_search.evaluation.measure import (
     ALL_KINDS,
     MethodScores,
@@ -23,7 +24,6 @@ from vitmae_search.evaluation.measure import (
     instance_figures,
 )
 from vitmae_search.evaluation.report import Evaluation, Table
-from vitmae_search.evaluation.subject import Classes, Subject, draw, find_subject
 
 __all__ = [
     "ALL_KINDS",

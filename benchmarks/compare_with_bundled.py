@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.evaluate_bundled_model import DEFAULT, write_labels
 from benchmarks.timing import markdown_table
 
 POOLING = ("-o", "pooling=moments")

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.devices import PeakMemory, synchronizer
 from benchmarks.encoder_cases import open_plugin
-from benchmarks.gpu_variants import Candidate, first_call_and_rate, try_or_report
+from benchmarks.gpu_other_encoders import Candidate, first_call_and_rate, try_or_report
 from plugins.vitmae.devices import inference_context
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import FeatureSpec
