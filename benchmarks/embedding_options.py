@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 
 from benchmarks.evaluate_bundled_model import DEFAULT, write_labels
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
-from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
+from vitmae_search.evaluation import (
+    Classes,
+    Figure,
+    LabelledPhotos,
+    class_figures,
+    find_labelled_photos,
+    unit_rows,
+)
 from vitmae_search.library.encode_folder import Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.training.adaptation.whitening import fit_whitening
@@ -70,15 +77,15 @@ class Result:
 def main() -> None:
     """Print the table as Markdown, or one JSON object."""
     chosen = parse_arguments()
-    subject = load_subject(chosen.data, chosen.labels)
-    subject = subject if chosen.limit is None else subject.drawn(chosen.limit, seed=0)
+    photos = load_photos(chosen.data, chosen.labels)
+    photos = photos if chosen.limit is None else photos.drawn(chosen.limit, seed=0)
     with ExitStack() as closing:
         opened = [closing.enter_context(open_with_all_features(chosen.model, views)) for views in VIEWS]
         depth = opened[0].identity["config"]["num_hidden_layers"]
         shrink_to = decode_target("scaled", opened[0].input_size)
         methods = [Method.of_embedder(views, one) for views, one in zip(VIEWS, opened, strict=True)]
-        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=print_progress)
-    classes = Classes.of([subject.labels[row] for row in encoded.rows])
+        encoded = encode(photos.files, methods, shrink_to=shrink_to, on_done=print_progress)
+    classes = Classes.of([photos.labels[row] for row in encoded.rows])
     layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or default_layers(depth)
     results: list[Result] = []
     for views, vectors in zip(VIEWS, encoded.vectors, strict=True):
@@ -107,7 +114,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_subject(data: Path, labels: Path | None) -> Subject:
+def load_photos(data: Path, labels: Path | None) -> LabelledPhotos:
     """The photos and their classes.
 
     Args:
@@ -116,10 +123,10 @@ def load_subject(data: Path, labels: Path | None) -> Subject:
     """
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
-        return find_subject(data, labels)
+        return find_labelled_photos(data, labels)
     with tempfile.TemporaryDirectory() as folder:
         write_labels(annotations, Path(folder) / "labels.csv")
-        return find_subject(data / "val", Path(folder) / "labels.csv")
+        return find_labelled_photos(data / "val", Path(folder) / "labels.csv")
 
 
 def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
