@@ -124,13 +124,13 @@ def command(
             "device": chosen["device"] or "auto",
         }
         return _adapt_encoder(folder, output or _ENCODER_FOLDER, options, library, run_key, as_json)
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
     from vitmae_search.library.adapt.fit import AdaptOptions
 
     with (
         open_library(library, **chosen) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.adapt(

@@ -69,13 +69,13 @@ def command(
     vitmae-search classify --model runs/finetune
     vitmae-search search holiday.jpg --tag dog --min-confidence 0.8
     """
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     opening = {"device": device, "precision": precision, "batch_size": batch_size}
     with (
         open_library(library, **opening) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.classify(

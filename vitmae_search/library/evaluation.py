@@ -30,10 +30,10 @@ from vitmae_search.evaluation import (
     raw_pixels,
 )
 from vitmae_search.evaluation.plot import save_plot
-from vitmae_search.indexing.progress import ProgressReporter
+from vitmae_search.indexing.job import ProgressReporter
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode_target
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 
 __all__ = ["Candidate", "evaluate_folder", "save_plot"]
 
@@ -88,7 +88,7 @@ def evaluate_folder(
     batch_size: int | None = None,
     seed: int = 0,
     host: PluginHost | None = None,
-    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
 ) -> Evaluation:
     """Measure candidates, the first one's network untrained, and simple baselines on a folder's photos.
 

@@ -44,8 +44,8 @@ from vitmae_search.records import (
     ClassifyReport,
     Failure,
     IndexListing,
-    IndexProgress,
     IndexReport,
+    JobProgress,
     JobRecord,
     LibraryStatus,
     ModelListing,
@@ -207,7 +207,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         workers: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> IndexReport:
@@ -281,7 +281,7 @@ class Library:
         min_confidence: float = 0.2,
         under: str | os.PathLike[str] | None = None,
         again: bool = False,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> ClassifyReport:
@@ -339,7 +339,7 @@ class Library:
         options: AdaptOptions | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> AdaptReport:
@@ -786,7 +786,7 @@ class Library:
         limit: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
     ) -> Evaluation:
         """Measure how good searches are on a folder of photos, with what `index` would embed with now.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vitmae_search.indexing import progress
-from vitmae_search.indexing.progress import ProgressReporter
+from vitmae_search.indexing.job import ProgressReporter
 
 
 def test_progress_is_written_to_the_catalogue_once_a_second(monkeypatch):
