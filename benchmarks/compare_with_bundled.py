@@ -23,9 +23,9 @@ def judge(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bo
     """Fit a projection, evaluate this and the bundled model, and print the comparison.
 
     Args:
-        chosen: the options of the command line.
-        photos: the folder of both sets' training images, to fit the projection on.
-        out_of_time: whether to stop.
+        chosen: The options of the command line.
+        photos: The folder of both sets' training images, to fit the projection on.
+        out_of_time: Whether to stop.
 
     Returns:
         Whether everything is done.
@@ -56,8 +56,8 @@ def adapt(chosen: argparse.Namespace, photos: Path) -> None:
     """Fit the projection as for the bundled model; it is written only if it is better than none.
 
     Args:
-        chosen: the options of the command line.
-        photos: the folder of both sets' training images.
+        chosen: The options of the command line.
+        photos: The folder of both sets' training images.
     """
     sizes = ("--photos", "6000", "--views", "6", "--held-out", "1000")
     projection = chosen.output / "model" / "projection.safetensors"

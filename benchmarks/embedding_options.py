@@ -118,8 +118,8 @@ def load_photos(data: Path, labels: Path | None) -> LabelledPhotos:
     """The photos and their classes.
 
     Args:
-        data: the folder.
-        labels: a CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
+        data: The folder.
+        labels: A CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
     """
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
@@ -133,8 +133,8 @@ def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
     """Open the plugin with every pooling of every layer of the second half.
 
     Args:
-        model: as `--model` takes it.
-        views: as `-o views` takes it.
+        model: As `--model` takes it.
+        views: As `-o views` takes it.
     """
     plugin = PluginHost().get("vitmae")
     with open_embedder(plugin, {"model": model}, "cpu") as one:
@@ -148,8 +148,8 @@ def print_progress(done: int, failed: int) -> None:
     """Print the progress every 1,000 photos.
 
     Args:
-        done: photos so far.
-        failed: how many of them could not be read.
+        done: Photos so far.
+        failed: How many of them could not be read.
     """
     if done % 1000 == 0:
         print(f"{done} photos, {failed} failed", file=sys.stderr)
@@ -191,8 +191,8 @@ def evaluate_options(
     """One result for each of `SHRINKAGES`.
 
     Args:
-        choice: the options.
-        parts: the features.
+        choice: The options.
+        parts: The features.
         labels: (N,) class numbers.
     """
     features = parts.of(choice)
@@ -207,7 +207,7 @@ def whitened(features: Vectors, shrinkage: float) -> Vectors:
 
     Args:
         features: (N, D).
-        shrinkage: of the eigenvalues towards their mean, 0 to 1.
+        shrinkage: Of the eigenvalues towards their mean, 0 to 1.
     """
     weight, bias = fit_whitening(features, shrinkage=shrinkage)
     return Projection([weight], [bias], "whitening")(features)
@@ -217,8 +217,8 @@ def table(results: Sequence[Result], photos: int) -> Iterator[str]:
     """Lines of a Markdown table with a row for each choice; the best figure is bold.
 
     Args:
-        results: one for each choice and shrinkage, in order.
-        photos: how many were measured.
+        results: One for each choice and shrinkage, in order.
+        photos: How many were measured.
     """
     best = max(results, key=lambda one: one.accuracy.value)
     named = [

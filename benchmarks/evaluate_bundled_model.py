@@ -41,7 +41,7 @@ def write_labels(annotations: Path, table: Path) -> None:
 
     Args:
         annotations: Tiny-ImageNet's tab-separated list.
-        table: the CSV file to write, with the columns path and label.
+        table: The CSV file to write, with the columns path and label.
     """
     lines = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
     with table.open("w", encoding="utf-8", newline="") as stream:

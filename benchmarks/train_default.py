@@ -115,8 +115,8 @@ def train(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
     """Train both stages and export the model.
 
     Args:
-        chosen: the options of the command line.
-        out_of_time: whether to stop.
+        chosen: The options of the command line.
+        out_of_time: Whether to stop.
 
     Returns:
         Whether everything is done.
@@ -194,8 +194,8 @@ def training_facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any
     """Facts about the training for the card.
 
     Args:
-        chosen: the options of the command line.
-        parameters: of the model.
+        chosen: The options of the command line.
+        parameters: The model's number of parameters.
     """
     return {
         "size": chosen.size,
