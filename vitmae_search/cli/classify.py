@@ -81,7 +81,7 @@ def command(
         report = opened.classify(
             model,
             plugin=plugin,
-            k=top,
+            top=top,
             min_confidence=min_confidence,
             under=None if under is None else os.path.expanduser(under),
             again=again,

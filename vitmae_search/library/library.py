@@ -277,7 +277,7 @@ class Library:
         model: str | os.PathLike[str],
         *,
         plugin: str = DEFAULT_PLUGIN,
-        k: int = 3,
+        top: int = 3,
         min_confidence: float = 0.2,
         under: str | os.PathLike[str] | None = None,
         again: bool = False,
@@ -287,14 +287,14 @@ class Library:
     ) -> ClassifyReport:
         """Give the library's photos tags, with a classifier.
 
-        Photos that this classifier has seen with the same `k` and `min_confidence` are passed over, so to
+        Photos that this classifier has seen with the same `top` and `min_confidence` are passed over, so to
         run it again is to resume.
 
         Args:
             model: A folder that `vitmae-search finetune` wrote, any `ViTForImageClassification` checkpoint,
                 or a hub id.
             plugin: The name of the plugin that opens the model.
-            k: Tags a photo gets at most.
+            top: Tags a photo gets at most.
             min_confidence: Least confidence of a tag, 0 to 1.
             under: Only photos in this folder. None is all.
             again: Classify photos anew that this classifier has seen.
@@ -316,7 +316,7 @@ class Library:
         source = absolute_model(os.fspath(model))
         options = TagOptions(
             source,
-            top=k,
+            top=top,
             min_confidence=min_confidence,
             under=None if under is None else _absolute(under),
             again=again,
