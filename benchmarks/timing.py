@@ -1,8 +1,8 @@
 """Timing of several variants in turns, a line about the machine, and Markdown tables.
 
-    seconds = time_interleaved({"HF": lambda: hf(batch), "ours": lambda: ours(batch)})
-    print(describe_machine("torch", "transformers"))
-    print(markdown_table(*comparison_rows(seconds, reference="HF", count=32, unit="images/s")))
+seconds = time_interleaved({"HF": lambda: hf(batch), "ours": lambda: ours(batch)})
+print(describe_machine("torch", "transformers"))
+print(markdown_table(*comparison_rows(seconds, reference="HF", count=32, unit="images/s")))
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class Database:
         return value
 
     def _data_version(self) -> int | None:
-        """Return a number that changes with every commit of any process; None where there is none."""
+        """Return a number that changes at every commit of any process; None if closed or the folder is read-only."""
         with self._version_lock, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):

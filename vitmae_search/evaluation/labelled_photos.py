@@ -108,7 +108,7 @@ class Classes:
         elif not self.queries:
             yield "Classes are not measured: that takes two classes, and two photos of one of them."
         elif len(self.rows) <= _VOTES:
-            yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are looked at."
+            yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are used."
         alone = int((self.sizes == 1).sum())
         if alone and self.queries:
-            yield f"{alone} photos are alone in their class: they can be found, and ask nothing."
+            yield f"{alone} photos are alone in their class: they can be found, but are no queries."
