@@ -76,9 +76,9 @@ def main() -> None:
         )
         print(f"and {chosen.output}/facts.* to where vitmae-search is installed, and run the same command.")
         return
-    from benchmarks.compare_with_bundled import judge
+    from benchmarks.compare_with_bundled import compare_with_bundled
 
-    if not judge(chosen, link_photos(chosen), out_of_time):
+    if not compare_with_bundled(chosen, link_photos(chosen), out_of_time):
         sys.exit(_stopped("stopped before all was evaluated"))
 
 

@@ -73,7 +73,7 @@ def reader_options(file: Path) -> str:
 
 
 def on_network_drive(folder: Path) -> bool:
-    """Return whether `folder` is on another machine, judged by the mount table."""
+    """Return whether `folder` is on another machine, by the mount table."""
     try:
         mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
     except (OSError, psutil.Error):
@@ -253,7 +253,7 @@ class Database:
         return value
 
     def _data_version(self) -> int | None:
-        """Return a number that changes at every commit of any process; None if closed or the folder is read-only."""
+        """Return a number that changes at each commit of any process; None if closed or in a read-only folder."""
         with self._version_lock, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):

@@ -170,7 +170,7 @@ def _print(report: AdaptReport) -> None:
     click.echo(f"{'difference':20s} {_points(report)}")
     for failure in report.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {display_path(failure.path)}: {failure.reason}")
-    click.echo(_verdict(report))
+    click.echo(_outcome(report))
 
 
 def _kind_text(kind: str | None) -> str:
@@ -184,7 +184,7 @@ def _points(report: AdaptReport) -> str:
     return f"{value} points ({low} to {high})"
 
 
-def _verdict(report: AdaptReport) -> str:
+def _outcome(report: AdaptReport) -> str:
     if not report.kept:
         return "not better beyond chance: nothing was changed"
     if report.output is not None:

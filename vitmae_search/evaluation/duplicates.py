@@ -1,6 +1,6 @@
 """Near-duplicates: how well a threshold on the score separates copies of a photo from other photos.
 
-Every pair of a changed photo and an original is judged; it is a duplicate if the photo was made from that
+Every pair of a changed photo and an original counts; it is a duplicate if the photo was made from that
 original.
 """
 
