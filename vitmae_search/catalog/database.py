@@ -253,7 +253,7 @@ class Database:
         return value
 
     def _data_version(self) -> int | None:
-        """Return a number that changes at each commit of any process; None if closed or in a read-only folder."""
+        """Return a number that changes at every commit; None if closed, or in a read-only folder."""
         with self._version_lock, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):
