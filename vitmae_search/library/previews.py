@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, decode, read_photo
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, decode, read_photo
 from vitmae_search.photos.reconstruction_sheet import Panel, encode_png, enlarge, titled_sheet
 from vitmae_search.records import Photo
 
@@ -16,6 +16,8 @@ SHOWN_BY_BROWSERS = frozenset(
     {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
 )
 PREVIEW_SIDE = 2560
+UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
+"""Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 
 def media_type(photo: Photo) -> str:
