@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.evaluate_bundled_model import main
 from benchmarks.sample_retrieval import labels
-from vitmae_search.evaluation import find_subject
+from vitmae_search.evaluation import find_labelled_photos
 
 
 def test_the_data_sets_own_list_has_the_classes(
@@ -39,4 +39,4 @@ def test_the_data_sets_own_list_has_the_classes(
 def test_a_sample_belongs_to_its_photo(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> None:
     for seed, name in enumerate(("cat-00-original", "cat-03-tilt", "dog-00-original")):
         write_photo(tmp_path / f"{name}.jpg", seed)
-    assert find_subject(tmp_path, labels(tmp_path)).labels == ("cat", "cat", "dog")
+    assert find_labelled_photos(tmp_path, labels(tmp_path)).labels == ("cat", "cat", "dog")
