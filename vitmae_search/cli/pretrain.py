@@ -60,10 +60,12 @@ _DECODER_SIZES = ("decoder_layers", "decoder_width")
 @click.option(
     "--decoder-layers",
     type=click.IntRange(1),
-    help="A decoder of another size than the checkpoint's is a new one.  [default: the architecture's]",
+    help="With --init, more layers than the checkpoint's come after these.  [default: the architecture's]",
 )
 @click.option(
-    "--decoder-width", type=click.IntRange(32), help="A multiple of 32.  [default: the architecture's]"
+    "--decoder-width",
+    type=click.IntRange(32),
+    help="A multiple of 32. With --init, another width makes a new decoder.  [default: the architecture's]",
 )
 @click.option("--image-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--patch-size", type=int, help="Side in pixels.  [default: the architecture's]")

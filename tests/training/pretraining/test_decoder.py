@@ -81,6 +81,23 @@ def test_a_decoder_of_another_size_is_new_and_reconstructs(
     assert made.loss is not None
 
 
+def test_more_layers_come_after_the_checkpoints_and_change_nothing_at_first(
+    photo_folder: Path, start_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    still = {**OPTIONS, "learning_rate": 1e-30, "weight_decay": 0.0, "init": str(start_model)}
+    pretrain(photo_folder, run, model={"decoder_num_hidden_layers": 3}, options=still)
+    old, grown = (ViTMAEForPreTraining.from_pretrained(folder) for folder in (start_model, run))
+    assert (len(old.decoder.decoder_layers), len(grown.decoder.decoder_layers)) == (1, 3)
+    pixels, noise = torch.rand(2, 3, 16, 16), torch.rand(2, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(grown(pixels, noise).logits, old(pixels, noise).logits)
+    learning = {**OPTIONS, "init": str(run), "epochs": 1.0}
+    pretrain(photo_folder, tmp_path / "next", options=learning)
+    learnt = ViTMAEForPreTraining.from_pretrained(tmp_path / "next").decoder.decoder_layers[2]
+    assert learnt.output.dense.weight.any()
+
+
 def test_an_encoder_alone_gets_a_decoder(photo_folder: Path, start_model: Path, tmp_path: Path) -> None:
     encoder = tmp_path / "encoder"
     ViTMAEForPreTraining.from_pretrained(start_model).vit.save_pretrained(encoder)

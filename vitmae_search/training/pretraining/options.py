@@ -42,12 +42,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named architectures: the fields of ViTMAEConfig that differ from its defaults, which are ViT-B/16."""
 
-DECODER_FIELDS = (
-    *("decoder_num_hidden_layers", "decoder_hidden_size"),
-    *("decoder_num_attention_heads", "decoder_intermediate_size"),
-)
-"""The fields of ViTMAEConfig that the shapes of the decoder's weights depend on."""
-
 CACHES = ("auto", "device", "host", "none")
 """Where packed photos are kept: in the device's memory or the host's. "none" decodes files at every use."""
 

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from vitmae_search.training.data.packed_photos import OnPacked, pack
 from vitmae_search.training.data.photo_files import PhotoFilesDataset
 from vitmae_search.training.devices import resolve_auto
 from vitmae_search.training.distributed import DistributedContext, init_distributed
-from vitmae_search.training.init_weights import init_name, read_init_checkpoint
+from vitmae_search.training.init_weights import fit_decoder, init_name, read_init_checkpoint
 from vitmae_search.training.pretraining.loop import PretrainLoop, PretrainProgress, PretrainReport
-from vitmae_search.training.pretraining.options import DECODER_FIELDS, PRESETS, PretrainOptions
+from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
 from vitmae_search.training.run_folder import (
     STATE_FILE,
@@ -65,7 +65,7 @@ def pretrain(
         output: The run's folder, which becomes a checkpoint for `from_pretrained`.
         model: Fields of `ViTMAEConfig` (default: the preset "tiny" with norm_pix_loss). With the option
             `init` the configuration is that checkpoint's, and `model` may change the fields that no weight
-            depends on (mask_ratio and norm_pix_loss) and the decoder's, which is then made anew.
+            depends on (mask_ratio and norm_pix_loss) and the decoder's (see `fit_decoder`).
         options: Fields of `PretrainOptions`.
         on_packed: Called while photos are packed.
         on_compiled: Called with the seconds that compiling took.
@@ -191,14 +191,10 @@ def _random_init(config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
 
 
 def _from_checkpoint(checkpoint: Checkpoint, config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
-    """A model of `config` with the checkpoint's weights, but a new decoder where it has another shape."""
-    state = checkpoint.state
-    if any(getattr(checkpoint.config, name, None) != getattr(config, name) for name in DECODER_FIELDS):
-        state = {name: value for name, value in state.items() if not name.startswith("decoder.")}
     with torch.random.fork_rng(), warnings.catch_warnings():
-        torch.manual_seed(seed)  # for a decoder that is made anew
+        torch.manual_seed(seed)  # for what is made anew in the decoder
         warnings.simplefilter("ignore", NewParametersWarning)  # this trains it
-        model = ViTMAEForPreTraining.from_checkpoint(replace(checkpoint, config=config, state=state))
+        model = ViTMAEForPreTraining.from_checkpoint(fit_decoder(checkpoint, config))
     model.loading_info = None  # of a new decoder it would say that it cannot reconstruct
     return model
 
