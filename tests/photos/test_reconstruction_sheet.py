@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,19 @@ def test_softening_changes_the_completed_photo_alone_and_the_title_says_so(made:
     assert completed_title(made, soften=False) == "64 of 64 squares guessed"
 
 
-def test_a_wide_picture_keeps_its_shape() -> None:
+def test_the_completed_photo_has_the_photos_own_shape(made: Reconstruction) -> None:
+    shapes = {(50, 50): (90, 90), (200, 300): (135, 90), (3000, 1000): (30, 90), (100, 300): (135, 45)}
+    for shape, size in shapes.items():
+        assert completed_photo(replace(made, photo_shape=shape), height=90).size == size
+    tall = replace(made, photo_shape=(3000, 1000))
+    assert reconstruction_sheet(tall).height == reconstruction_sheet(made).height
+
+
+def test_a_wide_model_size_keeps_its_shape() -> None:
     panels = [np.full((32, 64, 3), value, np.uint8) for value in (10, 80, 150, 220)]
     mask, error = np.zeros((4, 8), np.bool_), np.zeros((4, 8), np.float32)
     wide = Reconstruction(*panels, mask, error, None, 0.0, "none")
-    assert completed_photo(wide, height=100).size == (200, 100)
-    sheet = reconstruction_sheet(wide)
-    assert sheet.height < sheet.width / 3
+    assert completed_photo(wide, height=200).size == (300, 150)
 
 
 def test_a_file_and_a_download_are_the_same(made: Reconstruction, tmp_path: Path) -> None:

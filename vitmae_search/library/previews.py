@@ -39,7 +39,7 @@ SHOWN_BY_BROWSERS = frozenset(
     {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
 )
 PREVIEW_SIDE = 2560
-COMPLETED_HEIGHT = 768
+COMPLETED_HEIGHT = 640
 
 
 def media_type(photo: Photo) -> str:
@@ -70,7 +70,7 @@ def panel_png(panel: Panel) -> bytes:
 
 
 def completed_webp(made: Reconstruction, *, soften: bool) -> bytes:
-    """The photo with the guessed patches in place, `COMPLETED_HEIGHT` pixels high, as WebP.
+    """The photo with the guessed patches in place, `COMPLETED_HEIGHT` pixels high at most, as WebP.
 
     Args:
         made: The reconstruction.

@@ -25,6 +25,10 @@ SHORTEST = 256
 """Raw panels are enlarged until their shorter side has at least so many pixels."""
 GAP, TITLE_HEIGHT = 12, 30
 """Pixels between the panels and round them, and of the title above each."""
+WIDEST = 1.5
+"""The completed photo is at most so many times as wide as the room for it is high."""
+MIN_LARGE_WIDTH = 440
+"""Pixels that the completed photo's title needs."""
 
 
 def reconstruction_sheet(made: Reconstruction, *, soften: bool = True) -> Image.Image:
@@ -42,7 +46,7 @@ def reconstruction_sheet(made: Reconstruction, *, soften: bool = True) -> Image.
     width, height = raw[0][1].size
     sheet_height = GAP + 2 * (TITLE_HEIGHT + height) + GAP
     large = completed_photo(made, height=sheet_height - 2 * GAP - TITLE_HEIGHT, soften=soften)
-    left = GAP + large.width + GAP
+    left = GAP + max(large.width, MIN_LARGE_WIDTH) + GAP
     sheet = Image.new("RGB", (left + 2 * (width + GAP), sheet_height), "white")
     _place(sheet, completed_title(made, soften=soften), large, (GAP, GAP))
     for number, (title, panel) in enumerate(raw):
@@ -64,16 +68,18 @@ def completed_title(made: Reconstruction, *, soften: bool) -> str:
 
 
 def completed_photo(made: Reconstruction, *, height: int, soften: bool = True) -> Image.Image:
-    """The photo with the guessed patches in place, enlarged smoothly. RGB.
+    """The photo with the guessed patches in place, in the photo's own shape, enlarged smoothly. RGB.
 
     Args:
         made: What `Library.reconstruct` returned.
-        height: Of the result, in pixels.
+        height: Of the result, in pixels. Where that makes it wider than `WIDEST` times as much, it is lower.
         soften: Smooth the steps between neighbouring guesses (`soften_seams`).
     """
     picture = Image.fromarray(soften_seams(made) if soften else made.pasted)
-    width = round(height * picture.width / picture.height)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    rows, columns = made.photo_shape or (picture.height, picture.width)
+    scale = min(height / rows, WIDEST * height / columns)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def raw_panels(made: Reconstruction) -> list[tuple[str, Panel]]:
