@@ -15,9 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.main import run
-
-DEFAULT = "vitmae-tiny-patch8-64"
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder tiny-imagenet-200")
-    parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     chosen, options = parser.parse_known_args()
     val = chosen.data / "val"
     with tempfile.TemporaryDirectory() as folder:

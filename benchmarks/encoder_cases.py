@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from vitmae_search.bundled import bundled
+from vitmae_search.bundled import DEFAULT_MODEL, bundled
 from vitmae_search.training import PRESETS
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
 
 if TYPE_CHECKING:
     from vitmae_search.embedding import GuardedEmbedder
 
-SHIPPED = bundled("data") / "models" / "vitmae-tiny-patch8-64"
+SHIPPED = bundled("data") / "models" / DEFAULT_MODEL
 _SMALL_DECODER: dict[str, Any] = {
     "decoder_num_hidden_layers": 1,
     "decoder_hidden_size": 64,

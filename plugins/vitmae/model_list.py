@@ -19,8 +19,6 @@ from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
 from vitmae_search.training_runs import list_training_runs
 
-DEFAULT_MODEL = "vitmae-tiny-patch8-64"
-
 _HUB_MODELS = {
     "facebook/vit-mae-base": (768, 111_907_840),
     "facebook/vit-mae-large": (1024, 329_541_888),

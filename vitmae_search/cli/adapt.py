@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.common import (
     json_option,
     library_option,
@@ -238,7 +239,6 @@ def _adapt_encoder(
 def _encoder_model(library: Library, opening: dict[str, Any]) -> str:
     """The named model, else the current space's, else the bundled one."""
     from vitmae_search.library.embedders import DEFAULT_PLUGIN
-    from vitmae_search.training.finetuning.model import DEFAULT_MODEL
 
     named = opening["model"] or opening["options"].get("model")
     if named is not None:

@@ -7,12 +7,11 @@ import os
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, decode, read_photo
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, decode, read_photo
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
 from vitmae_search.photos.reconstruction_sheet import (
     Panel,
     completed_photo,
-    completed_title,
     encode_png,
     enlarge,
     reconstruction_sheet,
@@ -24,8 +23,7 @@ __all__ = [
     "HEAT_COLORS",
     "PREVIEW_SIDE",
     "SHOWN_BY_BROWSERS",
-    "Panel",
-    "completed_title",
+    "UPLOAD_SUFFIXES",
     "completed_webp",
     "error_map",
     "largest_error",
@@ -40,6 +38,8 @@ SHOWN_BY_BROWSERS = frozenset(
 )
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
+UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
+"""Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 
 def media_type(photo: Photo) -> str:

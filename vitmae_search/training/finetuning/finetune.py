@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.training.data.packed_photos import OnPacked
 from vitmae_search.training.devices import resolve_auto
@@ -23,7 +24,7 @@ from vitmae_search.training.finetuning.data import (
 )
 from vitmae_search.training.finetuning.full import FullFinetuning
 from vitmae_search.training.finetuning.loop import FinetuneLoop
-from vitmae_search.training.finetuning.model import DEFAULT_MODEL, build_classifier
+from vitmae_search.training.finetuning.model import build_classifier
 from vitmae_search.training.finetuning.options import FULL, PROBE, FinetuneOptions
 from vitmae_search.training.finetuning.probe import LinearProbe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
