@@ -32,9 +32,8 @@ from scipy.interpolate import griddata
 from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
 
-from benchmarks.default_model import DEFAULT
 from benchmarks.timing import describe_machine, markdown_table
-from vitmae_search.bundled import bundled
+from vitmae_search.bundled import DEFAULT_MODEL, bundled
 from vitmae_search.training.data.packed_photos import list_photos
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
 
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, action="append", help="a checkpoint's folder; the bundled one")
     parser.add_argument("--photos", type=int, default=1000)
     chosen = parser.parse_args()
-    models = [Model(folder) for folder in chosen.model or [bundled("data/models") / DEFAULT]]
+    models = [Model(folder) for folder in chosen.model or [bundled("data/models") / DEFAULT_MODEL]]
     files = [stamp.path for stamp in list_photos(chosen.data)]
     photos = random.Random(0).sample(files, min(chosen.photos, len(files)))
     print(f"{len(photos)} photos; {describe_machine('torch', 'scikit-image')}\n")

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.default_model import DEFAULT
 from benchmarks.reconstructions import FILLS, Model, compare, random_mask, similarity
-from vitmae_search.bundled import bundled
+from vitmae_search.bundled import DEFAULT_MODEL, bundled
 
 RAMP = (
     np.stack(np.meshgrid(np.arange(64), np.arange(64), [90, 60, 30], indexing="ij"), 0)
@@ -46,9 +45,9 @@ def test_smooth_surfaces_continue_a_ramp_and_the_mean_does_not() -> None:
 
 def test_every_way_fills_the_same_patches_of_every_photo(real_photos: dict[str, Path]) -> None:
     photos = [str(real_photos[name]) for name in ("chelsea", "coffee")]
-    model = Model(bundled("data/models") / DEFAULT)
+    model = Model(bundled("data/models") / DEFAULT_MODEL)
     found = compare(photos, [model], 0.75)
-    assert set(found) == {DEFAULT, *FILLS}
+    assert set(found) == {DEFAULT_MODEL, *FILLS}
     assert all(len(figures) == 2 for figures in found.values())
-    assert found[DEFAULT][0].psnr > found["mean colour"][0].psnr
+    assert found[DEFAULT_MODEL][0].psnr > found["mean colour"][0].psnr
     assert compare(photos, [model], 0.75) == found
