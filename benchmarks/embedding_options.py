@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.default_model import write_labels
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
 from vitmae_search.library.encode_folder import Method, encode
@@ -99,7 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--labels", type=Path, metavar="FILE.csv")
-    parser.add_argument("--model", default=DEFAULT, metavar="DIR")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="DIR")
     parser.add_argument("--limit", type=int, metavar="N", help="use only so many photos")
     parser.add_argument("--layers", action="append", default=[], help="layers taken together; repeatable")
     parser.add_argument("--pooling", action="append", default=[], help="repeatable")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.default_model import write_labels
 from benchmarks.timing import markdown_table
+from vitmae_search.bundled import DEFAULT_MODEL
 
 POOLING = ("-o", "pooling=moments")
 FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
@@ -37,7 +38,7 @@ def judge(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bo
         adapt(chosen, photos)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, folder, words in _sets(chosen):
-        for model in (os.fspath(output / "model"), DEFAULT):
+        for model in (os.fspath(output / "model"), DEFAULT_MODEL):
             kept = output / f"evaluation-{name}-{Path(model).name}.json"
             if not kept.exists():
                 if out_of_time():
