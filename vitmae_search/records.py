@@ -540,6 +540,8 @@ class Reconstruction:
         mask_ratio: The share of patches that was removed, 0 to 1.
         statistics: Whose mean and deviation brought a prediction of a norm_pix_loss model back to pixels:
             "none" (not needed) or "visible" (the visible patches nearby).
+        photo_shape: Height and width of the photo, whose shape the model's size may not have; None where that
+            is not known.
     """
 
     original: NDArray[np.uint8]
@@ -551,3 +553,4 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
+    photo_shape: tuple[int, int] | None = None
