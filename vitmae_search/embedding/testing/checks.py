@@ -81,7 +81,7 @@ def check_prepare_in_threads(subject: PluginUnderTest) -> None:
 
 
 def check_vectors(subject: PluginUnderTest) -> None:
-    """`embed` gives (N, dimension) float32, C-contiguous, finite, of unit length, for any N."""
+    """`embed` gives (N, dimension) float32, C-contiguous, finite, of norm 1, for any N."""
     for rows in (1, 2, len(subject.batch)):
         subject.guarded.embed(subject.batch[:rows])
 
