@@ -14,7 +14,7 @@ from PIL import Image
 from vitmae_search.catalog import Catalog
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError
 from vitmae_search.library import Library
-from vitmae_search.records import SearchFilter
+from vitmae_search.records import QueryVariant, SearchFilter
 from vitmae_search.search import query
 from vitmae_search.vectors import Policy
 
@@ -150,35 +150,35 @@ def test_pixels_bytes_and_path_give_the_same_result(library: Library, photos: Pa
 def test_the_same_unknown_picture_is_embedded_once(
     library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded = 0
-    embed_image = query.embed_image
+    batches = []
+    embed_images = query.embed_images
 
-    def counted(*parts: Any) -> Any:
-        nonlocal embedded
-        embedded += 1
-        return embed_image(*parts)
+    def counted(images: Any, embedder: Any) -> Any:
+        batches.append(len(images))
+        return embed_images(images, embedder)
 
-    monkeypatch.setattr(query, "embed_image", counted)
+    monkeypatch.setattr(query, "embed_images", counted)
     with Image.open(photos / "odd" / "3.jpg") as image:
-        image.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "turned.png")
-    first = library.search(tmp_path / "turned.png", k=4)
-    second = library.search((tmp_path / "turned.png").read_bytes(), k=4, offset=4)
-    assert (first.known, second.known, embedded) == (False, False, 1)
-    whole = library.search(tmp_path / "turned.png", k=8).hits
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    first = library.search(tmp_path / "mirrored.png", k=4)
+    assert batches == [1, 3]  # as it is, and its turns
+    second = library.search((tmp_path / "mirrored.png").read_bytes(), k=4, offset=4)
+    assert (first.known, second.known, batches) == (False, False, [1, 3])
+    whole = library.search(tmp_path / "mirrored.png", k=8).hits
     assert first.hits + second.hits == whole
-    (tmp_path / "turned.png").write_bytes((photos / "odd" / "3.jpg").read_bytes() + b"x")
-    library.search(tmp_path / "turned.png", k=1)
-    assert embedded == 2  # by content, not by name
+    (tmp_path / "mirrored.png").write_bytes((photos / "odd" / "3.jpg").read_bytes() + b"x")
+    library.search(tmp_path / "mirrored.png", k=1, variants=False)
+    assert batches == [1, 3, 1]  # by content, not by name
 
 
 def test_cached_query_vectors_are_kept_by_space_and_dropped_when_old(library: Library) -> None:
     (space,) = library.spaces()
     kept = query.QueryCache(capacity=2)
-    vector = np.ones(3, np.float32)
+    vectors = {QueryVariant(): np.ones(3, np.float32)}
     for name in ("a", "b", "c"):
-        kept.put(space, name, vector)
-    assert [kept.get(space, name) is vector for name in ("a", "b", "c")] == [False, True, True]
-    assert kept.get(replace(space, fingerprint="other"), "c") is None
+        kept.put(space, name, vectors)
+    assert [kept.get(space, name) == vectors for name in ("a", "b", "c")] == [False, True, True]
+    assert kept.get(replace(space, fingerprint="other"), "c") == {}
 
 
 def test_an_empty_library_says_what_to_do(tmp_path: Path) -> None:
