@@ -41,10 +41,10 @@ def test_the_kinds_have_names_of_their_own(views: dict[str, Image.Image]) -> Non
 
 def test_equal_seeds_give_equal_views(images: list[Image.Image], views: dict[str, Image.Image]) -> None:
     before = images[0].tobytes()
-    again, other = dict(instance_views(images[0], seed=3)), dict(instance_views(images[0], seed=[3, 1]))
+    again, other = dict(instance_views(images[0], seed=3)), dict(instance_views(images[0], seed=5))
     assert [again[name].tobytes() for name in NAMES] == [views[name].tobytes() for name in NAMES]
     differ = {name for name in NAMES if other[name].tobytes() != views[name].tobytes()}
-    assert differ == {"crop-40", "crop-80", "recoloured"}
+    assert differ == {"crop-40", "crop-80", "corner-crop", "recoloured", "filter", "sticker"}
     assert images[0].tobytes() == before
 
 
@@ -52,7 +52,7 @@ def test_the_changes_are_as_large_as_they_say(
     images: list[Image.Image], views: dict[str, Image.Image]
 ) -> None:
     width, height = images[0].size
-    for name, area in (("crop-40", 0.4), ("crop-80", 0.8)):
+    for name, area in (("crop-40", 0.4), ("crop-80", 0.8), ("corner-crop", 0.35**2)):
         crop = views[name]
         assert crop.width * crop.height == pytest.approx(area * width * height, rel=0.01)
         assert crop.width / crop.height == pytest.approx(width / height, rel=0.01)
@@ -62,6 +62,22 @@ def test_the_changes_are_as_large_as_they_say(
     assert change > 10
     jpeg = np.abs(np.asarray(views["jpeg-20"], float) - np.asarray(images[0], float)).mean()
     assert 0.5 < jpeg < 10
+    assert max(views["jpeg-5-small"].size) == min(240, max(width, height))
+    assert views["rotated+90"].size == views["rotated-90"].size == (height, width)
+    assert views["screenshot-black"].height / views["screenshot-black"].width == pytest.approx(
+        19.5 / 9, rel=0.01
+    )
+
+
+def test_a_corner_crop_is_of_any_corner(images: list[Image.Image]) -> None:
+    image = images[0]
+    width, height = (round(0.35 * side) for side in image.size)
+    corners = {
+        image.crop((x, y, x + width, y + height)).tobytes()
+        for x in (0, image.width - width)
+        for y in (0, image.height - height)
+    }
+    assert {dict(instance_views(image, seed))["corner-crop"].tobytes() for seed in range(30)} == corners
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
@@ -83,6 +99,7 @@ def test_real_pixels_find_a_recompressed_photo_and_not_every_rotation(images: li
     recall = {name: instance_recall(gallery, np.stack(rows)).recall(1) for name, rows in kinds.items()}
     assert recall["jpeg-20"] == 1
     assert recall["mirrored"] < 1
+    assert recall["screenshot-black"] < 1
 
 
 def brute_force(gallery: np.ndarray, queries: np.ndarray, k: int, draws: np.random.Generator) -> np.ndarray:

@@ -112,12 +112,71 @@ def test_recompression_is_small_and_close(cat: Image.Image) -> None:
     assert 0 < np.abs(same - np.asarray(cat, float)).mean() < 5
 
 
-def test_a_screenshot_holds_the_picture(cat: Image.Image) -> None:
-    page = views.screenshot(cat, border=0.1)
+def test_a_viewer_window_holds_the_picture(cat: Image.Image) -> None:
+    page = views.viewer_window(cat, border=0.1)
     edge = round(0.1 * cat.width)
     assert page.size == (cat.width + 2 * edge, cat.height + 3 * edge)
     inside = page.crop((edge, 2 * edge, edge + cat.width, 2 * edge + cat.height))
     assert inside.tobytes() == cat.tobytes()
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255)])
+def test_a_phone_screenshot_has_bars_and_a_status_bar(cat: Image.Image, color: tuple[int, int, int]) -> None:
+    screen = views.phone_screenshot(cat, color=color)
+    assert screen.width == cat.width
+    assert screen.height / screen.width == pytest.approx(19.5 / 9, rel=0.01)
+    top = (screen.height - cat.height) // 2
+    assert screen.crop((0, top, cat.width, top + cat.height)).tobytes() == cat.tobytes()
+    pixels = np.asarray(screen)
+    status, rest = pixels[: screen.height // 50 * 2], pixels[screen.height // 50 * 2 : top]
+    assert (rest == color).all()
+    assert (pixels[top + cat.height :] == color).all()
+    drawn = (status != color).any(axis=2)
+    assert 0.005 < drawn.mean() < 0.2  # a clock and a battery
+    assert drawn[:, : cat.width // 3].any()
+    assert drawn[:, -cat.width // 3 :].any()
+
+
+def test_a_phone_screenshot_of_a_tall_picture_has_bars_at_its_sides() -> None:
+    screen = views.phone_screenshot(Image.new("RGB", (100, 1000), "red"))
+    assert screen.size == (462, 1000)
+    assert screen.getpixel((231, 500)) == (255, 0, 0)
+    assert screen.getpixel((10, 500)) == screen.getpixel((450, 500)) == (0, 0, 0)
+
+
+def test_a_margin_surrounds_the_picture(cat: Image.Image) -> None:
+    page = views.margin(cat, width=0.1)
+    edge = round(0.1 * cat.width)
+    assert page.size == (cat.width + 2 * edge, cat.height + 2 * edge)
+    assert page.getpixel((edge - 1, edge - 1)) == (255, 255, 255)
+    assert page.crop((edge, edge, edge + cat.width, edge + cat.height)).tobytes() == cat.tobytes()
+
+
+def test_quarter_turns_lose_no_pixel(cat: Image.Image) -> None:
+    left = views.quarter_turn(cat)
+    assert left.size == (cat.height, cat.width)
+    assert (np.asarray(left) == np.rot90(np.asarray(cat))).all()
+    assert views.quarter_turn(left, turns=-1).tobytes() == cat.tobytes()
+
+
+def test_a_sticker_covers_only_its_box(cat: Image.Image) -> None:
+    covered = views.sticker(cat, position=(0, 0), width=0.5, color=(255, 255, 255))
+    changed = (np.asarray(covered) != np.asarray(cat)).any(axis=2)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert columns[-1] + 1 == pytest.approx(cat.width / 2, abs=2)
+    assert rows[-1] < cat.height / 3
+    box = np.asarray(covered)[: rows[-1] + 1, : columns[-1] + 1].mean(axis=2)
+    assert (box > 200).mean() > 0.6
+    assert (box < 80).mean() > 0.02  # black letters on white
+
+
+def test_a_filter_fades_blacks_and_darkens_corners() -> None:
+    black, white = Image.new("RGB", (101, 61)), Image.new("RGB", (101, 61), "white")
+    faded = np.asarray(views.color_filter(black, fade=0.2, vignette=0.5))
+    assert faded[30, 50].tolist() == [51, 51, 51]
+    assert faded[0, 0].tolist() == [25, 25, 25]
+    tinted = np.asarray(views.color_filter(white, tint=(1.0, 0.9, 0.5), fade=0, vignette=0))
+    assert (tinted == [255, 229, 127]).all()
 
 
 @pytest.mark.parametrize(

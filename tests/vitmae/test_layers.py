@@ -133,7 +133,7 @@ def test_the_loss_is_the_mean_over_removed_patches_alone() -> None:
     patches, logits = torch.randn(2, 4, 12), torch.randn(2, 4, 12)
     mask = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]])
     expected = ((patches - logits) ** 2)[mask.bool()].mean()
-    assert torch.allclose(reconstruction_loss(logits, patches, mask, norm_pix_loss=False), expected)
+    torch.testing.assert_close(reconstruction_loss(logits, patches, mask, norm_pix_loss=False), expected)
     normal = normalise_patches(patches)
     assert float(normal.mean(dim=-1).abs().max()) < 1e-6
     assert float((normal.std(dim=-1) - 1).abs().max()) < 1e-5
@@ -160,7 +160,7 @@ def test_gem_lies_between_mean_and_maximum_and_keeps_signs() -> None:
     assert torch.allclose(values[0], values[1], atol=1e-5)
     assert all(bool((a <= b + 1e-5).all()) for a, b in pairwise(values))
     assert bool((values[-1] <= tokens[:, 1:].amax(dim=1)).all())
-    assert torch.allclose(pool(-tokens, "gem"), -pool(tokens, "gem"))
+    torch.testing.assert_close(pool(-tokens, "gem"), -pool(tokens, "gem"))
     assert torch.isfinite(pool(torch.zeros(1, 3, 4), "gem")).all()
 
 
@@ -168,8 +168,8 @@ def test_layers_are_normalised_before_they_are_joined() -> None:
     small, large = torch.randn(2, 5, 4), 1000 * torch.randn(2, 5, 4)
     both = pool_layers([small, large], "mean")
     assert both.shape == (2, 8)
-    assert torch.allclose(both[:, :4].norm(dim=1), torch.ones(2))
-    assert torch.allclose(both[:, 4:].norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(both[:, :4].norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(both[:, 4:].norm(dim=1), torch.ones(2))
     assert torch.equal(pool_layers([large], "cls"), large[:, 0])
 
 
@@ -177,13 +177,13 @@ def test_poolings_are_normalised_before_they_are_joined() -> None:
     tokens = torch.randn(3, 6, 4)
     tokens[:, 0] *= 1000
     alone = pool_layers([tokens], "moments")
-    assert torch.allclose(alone[:, :4], tokens[:, 1:].mean(dim=1))
-    assert torch.allclose(alone[:, 4:], tokens[:, 1:].std(dim=1, correction=0))
+    torch.testing.assert_close(alone[:, :4], tokens[:, 1:].mean(dim=1))
+    torch.testing.assert_close(alone[:, 4:], tokens[:, 1:].std(dim=1, correction=0))
     both = pool_layers([tokens, tokens], "cls+moments")
     assert both.shape == (3, pooled_width(4, 2, "cls+moments")) == (3, 24)
     assert torch.equal(both[:, :12], both[:, 12:])
-    assert torch.allclose(both[:, :4].norm(dim=1), torch.ones(3))
-    assert torch.allclose(both[:, 4:12], alone / alone.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(both[:, :4].norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(both[:, 4:12], alone / alone.norm(dim=1, keepdim=True))
     assert torch.isfinite(pool_layers([torch.zeros(1, 2, 4)], "cls+moments")).all(), "a patch alone"
 
 

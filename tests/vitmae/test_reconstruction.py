@@ -125,7 +125,7 @@ def test_visible_statistics_are_a_mean_of_the_neighbours() -> None:
     removed = torch.tensor([False, True, False, False, False, False])
     mean, deviation = visible_statistics(patches, removed, (2, 3))
     own = patches.mean(dim=1)
-    assert torch.allclose(mean[~removed, 0], own[~removed])
+    torch.testing.assert_close(mean[~removed, 0], own[~removed])
     # Distances from place 1: 1 to places 0, 2 and 4; √2 to places 3 and 5.
     weights = torch.tensor([1.0, 1.0, 2**-1.5, 1.0, 2**-1.5])
     assert float(mean[1]) == pytest.approx(float((weights * own[~removed]).sum() / weights.sum()), rel=1e-5)

@@ -29,37 +29,70 @@ def _crop(image: Image.Image, draws: Generator, *, area: float) -> Image.Image:
     return views.crop(image, area=area, position=(float(x), float(y)))
 
 
+def _corner_crop(image: Image.Image, draws: Generator, *, side: float) -> Image.Image:
+    x, y = draws.integers(2, size=2)
+    return views.crop(image, area=side**2, position=(float(x), float(y)))
+
+
 def _recolour(image: Image.Image, draws: Generator) -> Image.Image:
     brightness, contrast, saturation = 1 + draws.uniform(0.2, 0.4, 3) * draws.choice([-1, 1], 3)
     turned = views.hue(image, degrees=float(draws.uniform(18, 36) * draws.choice([-1, 1])))
     return views.tone(turned, brightness=brightness, contrast=contrast, saturation=saturation)
 
 
+def _filter(image: Image.Image, draws: Generator) -> Image.Image:
+    return views.color_filter(image, tint=_FILTER_TINTS[draws.integers(len(_FILTER_TINTS))])
+
+
+def _sticker(image: Image.Image, draws: Generator) -> Image.Image:
+    x, y = draws.random(2)
+    return views.sticker(image, position=(float(x), float(y)))
+
+
 def _fixed(image: Image.Image, draws: Generator, *, view: views.View) -> Image.Image:
     return view(image)
 
 
+_FILTER_TINTS = ((1.1, 1.0, 0.8), (0.8, 1.0, 1.1), (1.1, 0.85, 1.05))  # warm, cool, pink
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
 INSTANCE_VIEWS: tuple[tuple[str, InstanceView], ...] = (
     ("crop-40", partial(_crop, area=0.4)),
     ("crop-80", partial(_crop, area=0.8)),
+    ("corner-crop", partial(_corner_crop, side=0.35)),
     ("rotated+15", partial(_fixed, view=partial(views.tilt, degrees=15))),
     ("rotated-15", partial(_fixed, view=partial(views.tilt, degrees=-15))),
-    ("rotated+15-corners", partial(_fixed, view=partial(views.tilt, degrees=15, fill=(0, 0, 0)))),
+    ("rotated+15-corners", partial(_fixed, view=partial(views.tilt, degrees=15, fill=_BLACK))),
+    ("rotated+90", partial(_fixed, view=views.quarter_turn)),
+    ("rotated-90", partial(_fixed, view=partial(views.quarter_turn, turns=-1))),
+    ("mirrored", partial(_fixed, view=views.mirror)),
     ("recoloured", _recolour),
+    ("filter", _filter),
     ("grey", partial(_fixed, view=views.grey)),
     ("jpeg-20", partial(_fixed, view=partial(views.recompress, quality=20))),
-    ("screenshot", partial(_fixed, view=views.screenshot)),
-    ("mirrored", partial(_fixed, view=views.mirror)),
+    ("jpeg-5-small", partial(_fixed, view=partial(views.recompress, quality=5, longest=240))),
+    ("sticker", _sticker),
+    ("margin", partial(_fixed, view=views.margin)),
+    ("screenshot-black", partial(_fixed, view=partial(views.phone_screenshot, color=_BLACK))),
+    ("screenshot-white", partial(_fixed, view=partial(views.phone_screenshot, color=_WHITE))),
+    ("viewer-window", partial(_fixed, view=views.viewer_window)),
 )
 """The kinds of change, by name.
 
-A crop keeps 40 or 80 % of the area, anywhere, in the picture's proportions; a rotation by 15° cuts its
-corners off, or shows them black; recoloured means brightness, contrast and saturation each changed by 20 to
-40 % and the hue turned by 18 to 36°, either way; a JPEG has quality 20; a screenshot has a viewer's bar and
-edges.
+A crop keeps 40 or 80 % of the area, anywhere, in the picture's proportions, and a corner crop 35 % of each
+side, from any corner; a rotation by 15° cuts its corners off, or shows them black; recoloured means
+brightness, contrast and saturation each changed by 20 to 40 % and the hue turned by 18 to 36°, either way; a
+filter is warm, cool or pink, with faded blacks and dark corners; a JPEG has quality 20, or 5 and at most 240
+pixels a side; a sticker is a line of text on white, 60 % of the width wide; a margin is white, 10 % of the
+longer side; a phone's screenshot has black or white bars above and below and a status bar; a viewer's
+window a bar and edges.
 """
 
-SAME_PHOTO = ("crop-80", "recoloured", "grey", "jpeg-20", "screenshot")
+SAME_PHOTO = tuple(
+    name
+    for name, _ in INSTANCE_VIEWS
+    if name not in {"crop-40", "corner-crop", "rotated+15", "rotated-15", "rotated+15-corners", "mirrored"}
+)
 """The kinds of change after which people call it the same photo: those of near-duplicates."""
 
 

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 
-from PIL import Image, ImageEnhance, ImageOps
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+_STICKER_FONT_SIZE = 32  # pixels, before the sticker is resized
 
 View = Callable[[Image.Image], Image.Image]
 
@@ -129,7 +132,109 @@ def grey(image: Image.Image) -> Image.Image:
     return ImageOps.grayscale(image).convert("RGB")
 
 
-def screenshot(
+def quarter_turn(image: Image.Image, *, turns: int = 1) -> Image.Image:
+    """Rotate by a multiple of 90°.
+
+    Args:
+        image: RGB.
+        turns: Quarter turns counter-clockwise; negative ones are clockwise.
+    """
+    return image.rotate(90 * turns, expand=True)
+
+
+def color_filter(
+    image: Image.Image,
+    *,
+    tint: tuple[float, float, float] = (1.1, 1.0, 0.8),
+    fade: float = 0.15,
+    vignette: float = 0.5,
+) -> Image.Image:
+    """Apply a filter of the kind that photo apps offer: a tint, faded blacks, dark corners.
+
+    Args:
+        image: RGB.
+        tint: Factors of red, green and blue.
+        fade: Gray level of what was black, as a share of white, 0 to 1; white stays.
+        vignette: Share of the light that the corners lose, 0 to 1; the middle loses none.
+    """
+    pixels = np.asarray(image, np.float32) * np.array(tint, np.float32)
+    pixels = 255 * fade + (1 - fade) * pixels
+    rows, columns = (np.linspace(-1, 1, side)[:, None] ** 2 for side in (image.height, image.width))
+    light = 1 - vignette * (rows + columns.T) / 2
+    return Image.fromarray((pixels * light[..., None]).clip(0, 255).astype(np.uint8))
+
+
+def margin(
+    image: Image.Image, *, width: float = 0.1, color: tuple[int, int, int] = (255, 255, 255)
+) -> Image.Image:
+    """Add an even margin, as of a page or a print.
+
+    Args:
+        image: RGB.
+        width: Of the margin, as a share of the longer side.
+        color: RGB of the margin.
+    """
+    return ImageOps.expand(image, max(1, round(width * max(image.size))), color)
+
+
+def phone_screenshot(
+    image: Image.Image, *, color: tuple[int, int, int] = (0, 0, 0), aspect: float = 19.5 / 9
+) -> Image.Image:
+    """Show the image on an upright phone's screen: as large as fits, bars around it, a status bar above.
+
+    Args:
+        image: RGB. It keeps its pixels: the screen is made to fit it.
+        color: RGB of the bars.
+        aspect: Height / width of the screen.
+    """
+    width = max(image.width, math.ceil(image.height / aspect))
+    height = max(image.height, math.floor(width * aspect))
+    screen = Image.new("RGB", (width, height), color)
+    screen.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    _draw_status_bar(screen, (255, 255, 255) if sum(color) < 384 else (0, 0, 0))
+    return screen
+
+
+def _draw_status_bar(screen: Image.Image, ink: tuple[int, int, int]) -> None:
+    """Draw a clock and a battery at the top, 2 % of the screen high."""
+    size, draw = screen.height / 50, ImageDraw.Draw(screen)
+    font = ImageFont.load_default(max(1, size))
+    draw.text((2 * size, size), "9:41", fill=ink, font=font, anchor="lm")
+    right, top = screen.width - 2 * size, 0.65 * size
+    draw.rectangle((right - 1.5 * size, top, right, top + 0.7 * size), fill=ink)
+
+
+def sticker(
+    image: Image.Image,
+    *,
+    text: str = "so true",
+    position: tuple[float, float] = (0.5, 0.1),
+    width: float = 0.6,
+    color: tuple[int, int, int] = (255, 255, 255),
+) -> Image.Image:
+    """Cover a part with a line of text on a plain box.
+
+    Args:
+        image: RGB.
+        text: One line.
+        position: (x, y) of the box, each 0 to 1: (0, 0) is top left, (0.5, 0.5) the middle.
+        width: Of the box, as a share of the image's, 0 < width ≤ 1. The text decides the height.
+        color: RGB of the box; the text is black or white.
+    """
+    font = ImageFont.load_default(_STICKER_FONT_SIZE)
+    _, _, right, bottom = font.getbbox(text)
+    box = Image.new("RGB", (math.ceil(right) + _STICKER_FONT_SIZE, math.ceil(bottom) + 10), color)
+    ink = (0, 0, 0) if sum(color) >= 384 else (255, 255, 255)
+    ImageDraw.Draw(box).text((_STICKER_FONT_SIZE // 2, 5), text, fill=ink, font=font)
+    scale = width * image.width / box.width
+    size = max(1, round(box.width * scale)), min(image.height, max(1, round(box.height * scale)))
+    result = image.copy()
+    x, y = ((whole - own) * share for whole, own, share in zip(image.size, size, position, strict=True))
+    result.paste(box.resize(size, Image.Resampling.LANCZOS), (round(x), round(y)))
+    return result
+
+
+def viewer_window(
     image: Image.Image, *, border: float = 0.08, color: tuple[int, int, int] = (32, 33, 36)
 ) -> Image.Image:
     """Draw the window of an image viewer around the image: a bar above, edges around.
@@ -169,6 +274,6 @@ VIEWS: tuple[tuple[str, View], ...] = (
     ("vivid", partial(tone, brightness=1.15, contrast=1.3, saturation=1.5)),
     ("recompressed", partial(recompress, quality=15, longest=320)),
     ("grey", grey),
-    ("screenshot", screenshot),
+    ("screenshot", phone_screenshot),
 )
 """Ten views by names that suit a file name; the first is the image itself."""

@@ -308,8 +308,8 @@ def test_little_time_is_not_all_spent_on_the_photos_held_out(
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
-    report = library.adapt(pieces, replace(SMALL, minutes=1), on_progress=seen.append)
-    assert 16 <= report.held_out < 20  # 220 of 540 views, so 17 of the 42 seconds
+    report = library.adapt(pieces, replace(SMALL, minutes=1, views=8), on_progress=seen.append)
+    assert 16 <= report.held_out < 20  # 400 of 1040 views, so 17 of the 42 seconds
     assert 20 < report.photos < 40
 
 

@@ -244,8 +244,8 @@ from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.errors import DeviceError
 
 device, on_gpu = sys.argv[1], sys.argv[1] != "cpu"
-logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
 embedder = open_embedder(PluginHost(packages=False).get("vitmae"), {}, device, "bf16")
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
 engine = embedder._embedder._engine
 size = 3 + (embedder.batch_size or 20)
 batch = np.random.default_rng(0).integers(0, 256, (size, *embedder.shape), np.uint8)

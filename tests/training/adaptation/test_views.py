@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from vitmae_search.training.adaptation.views import training_view
+from vitmae_search.training.adaptation.views import _AUGMENTATIONS, training_view
 
 
 def test_view_0_is_the_unchanged_photo(photo: Image.Image) -> None:
@@ -30,9 +31,16 @@ def test_strengths_vary(photo: Image.Image) -> None:
     small = photo.reduce(8)
     sizes = [training_view(small, seed=0, photo=0, view=view).size for view in range(1, 101)]
     areas = [width * height / (small.width * small.height) for width, height in sizes]
-    assert min(areas) < 0.35
-    assert max(areas) > 1  # a page around a picture is larger
-    assert min(areas) > 0.1
+    assert min(areas) < 0.2
+    assert max(areas) > 1.5  # a screen around a picture is larger
+
+
+def test_every_kind_of_change_is_drawn_with_random_strength(photo: Image.Image) -> None:
+    small = photo.reduce(8)
+    for _, augmentation in _AUGMENTATIONS:
+        made = {augmentation(small, np.random.default_rng(seed)).tobytes() for seed in range(12)}
+        assert len(made) >= (1 if augmentation.__name__ in ("_mirror", "_grey") else 3)
+        assert made != {small.tobytes()}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (3, 2)])

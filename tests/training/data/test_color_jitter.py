@@ -17,7 +17,7 @@ from vitmae_search.training.data.random_resized_crop import Crops, random_crops,
 def make_jitter(count: int, **changes: Tensor) -> ColorJitter:
     """No change but these."""
     one = torch.ones(count)
-    still = {"angle": one * 0, "brightness": one, "contrast": one, "saturation": one}
+    still = {"angle": one * 0, "corner": -one, "brightness": one, "contrast": one, "saturation": one}
     still |= {"channel_gain": torch.ones(count, 3), "grayscale": torch.zeros(count, dtype=torch.bool)}
     return ColorJitter(**{**still, **changes})
 
@@ -118,3 +118,27 @@ def test_probabilities_and_ranges_are_those_of_the_docstring() -> None:
     ):
         assert 0.95 * greatest < float(values.abs().max()) <= greatest + 1e-6
         assert float(values.mean()) == pytest.approx(0, abs=0.02 * greatest)
+
+
+@pytest.mark.parametrize("level", [0.0, 140.0, 255.0])
+def test_a_rotation_fills_its_corners_with_gray_or_reflects(image: Tensor, level: float) -> None:
+    angle = torch.tensor([math.radians(15)])
+    reflected = augment(image, whole(1, 64), make_jitter(1, angle=angle), 64)[0]
+    filled = augment(image, whole(1, 64), make_jitter(1, angle=angle, corner=torch.tensor([level])), 64)[0]
+    outside = Image.new("L", (64, 64), 255).rotate(15, Image.Resampling.NEAREST)
+    outside = torch.from_numpy(np.asarray(outside) == 0)
+    same = (filled == reflected).all(dim=0)
+    assert (same == ~outside).float().mean() > 0.98  # the edge's pixels are rounded differently
+    assert (filled[:, ~same] == level).all()
+    assert outside[0, 0]
+    assert not same[0, 0]
+
+
+def test_half_of_the_rotations_have_filled_corners() -> None:
+    drawn = random_color_jitter(4000, torch.Generator().manual_seed(0))
+    filled = drawn.corner >= 0
+    assert filled.float().mean() == pytest.approx(0.5, abs=0.03)
+    levels = drawn.corner[filled]
+    assert (levels == 0).float().mean() == pytest.approx(1 / 3, abs=0.04)
+    assert (levels == 255).float().mean() == pytest.approx(1 / 3, abs=0.04)
+    assert levels.max() <= 255

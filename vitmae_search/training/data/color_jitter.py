@@ -21,7 +21,7 @@ _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grayscale, ITU-R BT.601."""
 _MAX_ANGLE = math.radians(15)
 _MAX_JITTER, _MAX_GAIN = 0.4, 0.1
-_P_ROTATE, _P_JITTER, _P_GRAYSCALE = 0.5, 0.8, 0.2
+_P_ROTATE, _P_FILL, _P_JITTER, _P_GRAYSCALE = 0.5, 0.5, 0.8, 0.2
 """Probabilities for each image."""
 
 
@@ -31,6 +31,8 @@ class ColorJitter:
 
     Attributes:
         angle: (N,) float32, in radians; 0 for no rotation.
+        corner: (N,) float32, gray level in 0 to 255 of what a rotation brings in from outside the image;
+            negative for the image's reflection.
         brightness: (N,) float32 factor; 1 for no change.
         contrast: (N,) float32 factor.
         saturation: (N,) float32 factor.
@@ -39,6 +41,7 @@ class ColorJitter:
     """
 
     angle: Tensor
+    corner: Tensor
     brightness: Tensor
     contrast: Tensor
     saturation: Tensor
@@ -49,8 +52,9 @@ class ColorJitter:
 def random_color_jitter(count: int, generator: torch.Generator) -> ColorJitter:
     """Draw the changes of a batch.
 
-    Half of the images are rotated by up to 15°. Four fifths change brightness, contrast and saturation by
-    up to 40 % and each channel's gain by up to 10 %. One fifth become grayscale.
+    Half of the images are rotated by up to 15°, half of these with black, white or gray corners. Four
+    fifths change brightness, contrast and saturation by up to 40 % and each channel's gain by up to 10 %.
+    One fifth become grayscale.
 
     Args:
         count: Images in the batch.
@@ -67,7 +71,21 @@ def random_color_jitter(count: int, generator: torch.Generator) -> ColorJitter:
     brightness, contrast, saturation = (1 + uniform(_MAX_JITTER) * jittered for _ in range(3))
     channel_gain = 1 + uniform(_MAX_GAIN, 3) * jittered[:, None]
     angle = torch.where(bernoulli(_P_ROTATE), uniform(_MAX_ANGLE), 0.0)
-    return ColorJitter(angle, brightness, contrast, saturation, channel_gain, bernoulli(_P_GRAYSCALE))
+    corner = torch.where(bernoulli(_P_FILL), random_gray(count, generator), -1.0)
+    return ColorJitter(angle, corner, brightness, contrast, saturation, channel_gain, bernoulli(_P_GRAYSCALE))
+
+
+def random_gray(count: int, generator: torch.Generator) -> Tensor:
+    """Draw gray levels: a third black, a third white, a third between, as backgrounds of pages and viewers.
+
+    Args:
+        count: Levels to draw.
+        generator: Source of randomness, on the CPU.
+
+    Returns:
+        (count,) float32 in 0 to 255.
+    """
+    return (torch.rand(count, generator=generator) * 3 - 1).clamp_(0, 1) * 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +133,14 @@ def augment(
         pixels[rows] = resize_crops(images[rows], select_rows(crops, rows), size)
     if len(split.rotated):
         rows = split.rotated
-        pixels[rows] = _rotated_crops(images[rows], select_rows(crops, rows), jitter.angle[rows], size)
+        pixels[rows] = _rotated_crops(images[rows], select_rows(crops, rows), select_rows(jitter, rows), size)
     return _change_colors(pixels, jitter, split.luma)
 
 
-def _rotated_crops(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Tensor:
-    """The boxes rotated about their centres: bilinear, with reflection outside the image."""
+def _rotated_crops(images: Tensor, crops: Crops, jitter: ColorJitter, size: int) -> Tensor:
+    """The boxes rotated about their centres: bilinear, with reflection or a gray outside the image."""
     height, width = images.shape[1:3]
-    cos, sin = angle.cos(), angle.sin()
+    cos, sin = jitter.angle.cos(), jitter.angle.sin()
     across = torch.where(crops.flipped, -crops.width, crops.width)
     rows = [
         [across * cos / width, -crops.height * sin / width, (2 * crops.left + crops.width) / width - 1],
@@ -131,7 +149,10 @@ def _rotated_crops(images: Tensor, crops: Crops, angle: Tensor, size: int) -> Te
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
     grid = functional.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
     planes = images.permute(0, 3, 1, 2).to(torch.float32)
-    return functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    sampled = functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    corner = jitter.corner[:, None, None]
+    filled = (grid.abs() > 1).any(dim=3) & (corner >= 0)
+    return torch.where(filled[:, None], corner[:, None], sampled)
 
 
 def _change_colors(pixels: Tensor, jitter: ColorJitter, luma: Tensor) -> Tensor:

@@ -110,8 +110,8 @@ def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
     """
     count, height, width, channels = images.shape
     crops = to_device(crops, images.device)
-    rows = _resampling_matrix(crops.top, crops.height, height, size)  # (N, size, H)
-    columns = _resampling_matrix(crops.left, crops.width, width, size)
+    rows = resampling_matrix(crops.top, crops.height, height, size)  # (N, size, H)
+    columns = resampling_matrix(crops.left, crops.width, width, size)
     columns = torch.where(crops.flipped[:, None, None], columns.flip(1), columns)  # (N, size, W)
     pixels = images.to(torch.float32)
     tall = torch.bmm(rows, pixels.reshape(count, height, width * channels))
@@ -120,8 +120,19 @@ def resize_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
     return out.clamp_(0, 255)
 
 
-def _resampling_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """(N, size, source): row i weighs the source pixels that make output pixel i of the box."""
+def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+    """The weights of a box's resize along one side.
+
+    Args:
+        start: (N,) where the box begins, in source pixels; it may begin before the first one.
+        length: (N,) its length in source pixels.
+        source: Source pixels along the side.
+        size: Output pixels along the side.
+
+    Returns:
+        (N, size, source) float32: row i weighs the source pixels that make output pixel i. Rows of output
+        pixels that lie outside the source are undefined.
+    """
     begin = start.to(torch.float32)[:, None, None]
     extent = length.to(torch.float32)[:, None, None]
     scale = extent / size

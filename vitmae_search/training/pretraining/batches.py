@@ -18,6 +18,7 @@ from vitmae_search.training.data.color_jitter import (
     random_color_jitter,
 )
 from vitmae_search.training.data.normalize import Normalize
+from vitmae_search.training.data.photo_edits import PhotoEdits, edit, random_photo_edits
 from vitmae_search.training.data.random_resized_crop import Crops, random_crops, resize_crops, select_rows
 from vitmae_search.training.data.sampler import EpochSampler, step_seed
 from vitmae_search.training.distributed import DistributedContext
@@ -34,16 +35,19 @@ class View:
         crops: A box for each photo.
         noise: (N, L) float32 in [0, 1), by which patches are masked.
         jitter: Rotation and color changes; None without them.
+        edits: Quarter turns, stickers and frames; None without them.
     """
 
     crops: Crops
     noise: Tensor
-    jitter: ColorJitter | None
+    jitter: ColorJitter | None = None
+    edits: PhotoEdits | None = None
 
     def select(self, rows: Tensor | slice) -> View:
         """The view of some of the photos."""
         jitter = None if self.jitter is None else select_rows(self.jitter, rows)
-        return View(select_rows(self.crops, rows), self.noise[rows], jitter)
+        edits = None if self.edits is None else select_rows(self.edits, rows)
+        return View(select_rows(self.crops, rows), self.noise[rows], jitter, edits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +140,11 @@ class BatchLoader:
             count, height, width, scale=options.crop_scale, flip=options.flip, generator=generator
         )
         noise = torch.rand((count, self._num_patches), generator=generator)
-        return View(crops, noise, random_color_jitter(count, generator) if options.contrastive else None)
+        if not options.contrastive:
+            return View(crops, noise)
+        return View(crops, noise, random_color_jitter(count, generator), random_photo_edits(count, generator))
 
     def _pixels(self, images: Tensor, view: View, split: RotationSplit | None) -> Tensor:
-        if view.jitter is None:
+        if view.jitter is None or view.edits is None:
             return resize_crops(images, view.crops, self._image_size)
-        return augment(images, view.crops, view.jitter, self._image_size, split)
+        return edit(augment(images, view.crops, view.jitter, self._image_size, split), view.edits)
