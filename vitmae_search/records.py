@@ -265,6 +265,10 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+MinScore = float | Literal["same", "alike"] | None
+"""The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
@@ -287,6 +291,14 @@ class SearchResult:
     def calibration(self) -> ScoreCalibration | None:
         """What the scores mean, where that was measured for the space."""
         return self.space.calibration
+
+    @property
+    def first_unlike(self) -> int | None:
+        """The place in `hits` of the first one that is no longer alike; None where none is known to be."""
+        alike = None if self.calibration is None else self.calibration.alike
+        if alike is None:
+            return None
+        return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
 
 
 @dataclass(frozen=True, slots=True)

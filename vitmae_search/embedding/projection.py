@@ -2,8 +2,8 @@
 
 Features are the unit vectors that a plugin's `embed` gives. A projection is a few affine maps with ReLU
 between them (whitening is one map, a head is two), applied by the host for any plugin. In its file each map
-is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest, provenance and, where
-it was measured, what scores mean (calibration).
+is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest, provenance and,
+where it was measured, what scores mean (calibration).
 """
 
 from __future__ import annotations
@@ -137,14 +137,8 @@ class Projection:
             tensors = safetensors.numpy.load(content)
             maps = range(len(tensors) // 2)
             weights, biases = [tensors[f"{i}.weight"] for i in maps], [tensors[f"{i}.bias"] for i in maps]
-            calibration = metadata.get("calibration")
-            found = cls(
-                weights,
-                biases,
-                metadata["kind"],
-                json.loads(metadata["provenance"]),
-                None if calibration is None else ScoreCalibration(**json.loads(calibration)),
-            )
+            kind, provenance = metadata["kind"], json.loads(metadata["provenance"])
+            found = cls(weights, biases, kind, provenance, _calibration(metadata.get("calibration")))
         except FileNotFoundError:
             raise ModelNotFound(f"{where}: there is no such projection file.") from None
         except OSError as error:
@@ -184,6 +178,16 @@ def projection_path(folder: PathLike, digest: str) -> Path:
         digest: Its digest.
     """
     return Path(folder) / f"{digest}.safetensors"
+
+
+def _calibration(text: str | None) -> ScoreCalibration | None:
+    """What the metadata says that scores mean. Raises ValueError or TypeError where it is nothing of the kind."""
+    if text is None:
+        return None
+    found = ScoreCalibration(**json.loads(text))
+    if any(score is not None and not -1 <= score <= 1 for score in (found.same, found.alike)):
+        raise ValueError("no scores")
+    return found
 
 
 def _read_only_copy(array: NDArray[Any]) -> NDArray[np.float32]:

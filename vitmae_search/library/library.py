@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ from vitmae_search.records import (
     IndexReport,
     JobRecord,
     LibraryStatus,
+    MinScore,
     ModelListing,
     Photo,
     PluginListing,
@@ -76,9 +77,6 @@ if TYPE_CHECKING:
     from vitmae_search.library.adapt.fit import AdaptOptions
 
 EVERYTHING = SearchFilter()
-
-MinScore = float | Literal["same", "alike"] | None
-"""The least score of a hit: a cosine, or one that the space's calibration names; None is any."""
 
 
 class Library:
@@ -819,6 +817,7 @@ class Library:
         limit: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
+        variants: bool = True,
         on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> Evaluation:
         """Measure how good searches are on a folder of photos, with what `index` would embed with now.
@@ -832,6 +831,7 @@ class Library:
             limit: Draw so many of the photos. None takes all.
             seed: What is drawn.
             batch_size: Photos embedded at once. None is what suits the model.
+            variants: Search for changed photos as `search` does, without their borders and turned.
             on_progress: Called at each step.
 
         Returns:
@@ -855,6 +855,7 @@ class Library:
             limit=limit,
             decode=selected.decode,
             batch_size=batch_size,
+            variants=variants,
             seed=seed,
             host=self._embedders.host,
             on_progress=on_progress,

@@ -73,4 +73,5 @@ def best_turned(
         turned_scores: Those of its turned variants' best hits.
     """
     turned = max(turned_scores, key=lambda variant: turned_scores[variant])
-    return turned if 1 - turned_scores[turned] <= _STANDS_OUT * (1 - score) else upright
+    stands_out = turned_scores[turned] > score and 1 - turned_scores[turned] <= _STANDS_OUT * (1 - score)
+    return turned if stands_out else upright
