@@ -318,24 +318,27 @@ class Tag:
 
 # Long jobs and their reports
 
+Phase = Literal[
+    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+]
+"""A step of a job."""
+
 
 @dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """The progress of a run that indexes, classifies, evaluates or adapts.
+class JobProgress:
+    """The progress of a job that indexes, classifies, evaluates or adapts.
 
     Attributes:
         phase: The step that it is at.
         done: Files that are finished; in "training", passes over the photos.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
-        seconds: Since the run began.
+        seconds: Since the job began.
         photos_per_second: The rate of this phase, 0 where it does not work on photos.
         current: A file that is being worked on.
     """
 
-    phase: Literal[
-        "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
-    ]
+    phase: Phase
     done: int
     total: int | None
     failed: int
@@ -429,7 +432,7 @@ class JobRecord:
         pid: Its process there.
         started_at: When it began.
         ended_at: When it ended, None while it runs.
-        progress: The last `IndexProgress` or training progress, as JSON values.
+        progress: The last `JobProgress` or training progress, as JSON values.
         report: What it did, as JSON values, once it has ended.
         error: The message of the error that ended it.
     """
@@ -598,6 +601,8 @@ class Reconstruction:
         mask_ratio: The share of patches that was removed, 0 to 1.
         statistics: Whose mean and deviation brought a prediction of a norm_pix_loss model back to pixels:
             "none" (not needed) or "visible" (the visible patches nearby).
+        photo_shape: Height and width of the photo, whose shape the model's size may not have; None where that
+            is not known.
     """
 
     original: NDArray[np.uint8]
@@ -609,3 +614,4 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
+    photo_shape: tuple[int, int] | None = None

@@ -19,8 +19,6 @@ from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
 from vitmae_search.training_runs import list_training_runs
 
-DEFAULT_MODEL = "vitmae-tiny-patch8-64"
-
 _HUB_MODELS = {
     "facebook/vit-mae-base": (768, 111_907_840),
     "facebook/vit-mae-large": (1024, 329_541_888),
@@ -33,7 +31,7 @@ _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file raises."""
 _PROJECTION = "projection.safetensors"
 _MAX_HEADER_BYTES = 100_000_000
-"""The limit of safetensors itself; a damaged file may claim any length."""
+"""The limit of safetensors itself; a damaged file may name any length."""
 
 
 def locate_model(model: str) -> tuple[str, str]:

@@ -248,15 +248,18 @@ def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, P
     words = ("--mask-ratio", "0.5", "--seed", "3", "--json")
     done = vitmae_search("reconstruct", real_photos["chelsea"], "-o", output, *words)
     assert done.code == 0, done.err
-    assert {"loss", "mask_ratio", "masked_patches", "patches", "output"} == set(done.json)
+    assert {"loss", "mask_ratio", "masked_patches", "patches", "output", "seams_softened"} == set(done.json)
     assert done.json["masked_patches"] * 2 == done.json["patches"]
     assert done.json["loss"] > 0
     assert done.json["output"] == str(output)
     with Image.open(output) as picture:
-        assert picture.width > 3.9 * picture.height
+        assert 1.5 * picture.height < picture.width < 2 * picture.height
     again = tmp_path / "again.png"
     vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, *words)
     assert again.read_bytes() == output.read_bytes(), "the same seed gives the same picture"
+    hard = vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, "--no-soften", *words)
+    assert (done.json["seams_softened"], hard.json["seams_softened"]) == (True, False)
+    assert again.read_bytes() != output.read_bytes()
     assert vitmae_search("reconstruct", real_photos["chelsea"], "--mask-ratio", "1").code == 2
     assert vitmae_search("reconstruct", real_photos["chelsea"], "--seed", 2**63).code == 2
     assert vitmae_search("reconstruct", real_photos["chelsea"], "-o", tmp_path / "no" / "x.png").code == 1

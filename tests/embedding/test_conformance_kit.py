@@ -148,6 +148,10 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "not unit": in_embed("return flat.astype(np.float32)"),
         "odd row dropped": in_embed("flat = flat[: len(flat) // 2 * 2]"),
     },
+    "check_odd_images_have_vectors": {
+        "one color": in_embed("flat = flat - flat.mean(axis=1, keepdims=True)"),
+        "one pixel wide": in_embed("flat = flat / (batch.std(axis=2).max(axis=(1, 2)) > 0)[:, None]"),
+    },
     "check_batches_may_be_read_only": {
         "writes to the batch": in_embed("batch[0] = 0"),
         "other vectors": biased("(not batch.flags.writeable)"),
@@ -183,6 +187,16 @@ BROKEN: dict[str, dict[str, Changes]] = {
         },
         "path": {'{"side": 8}': '{"weights": {"from": __file__}}'},
         "device": {'{"side": 8}': '{"device": "cpu"}'},
+    },
+    "check_identity_covers_options": {
+        "a number": biased("self.options['power']"),
+        "a whole number": biased("self.options['size']"),
+        "a boolean": biased("self.options['deep']"),
+        "another dimension": {
+            "        self.options = options\n": "        self.options, self.deep = options, options['deep']\n"
+            "        self.dimension = 191 if self.deep else 192\n",
+            EMBEDDED: f"        flat = flat[:, : self.dimension]\n{EMBEDDED}",
+        },
     },
     "check_options": {
         "another identity": with_resolved_options("{'side': options['mode']}", "'b'"),

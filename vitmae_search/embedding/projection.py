@@ -181,7 +181,7 @@ def projection_path(folder: PathLike, digest: str) -> Path:
 
 
 def _calibration(text: str | None) -> ScoreCalibration | None:
-    """What the metadata says that scores mean. Raises ValueError or TypeError where it is nothing of the kind."""
+    """What the metadata says that scores mean. Raises ValueError or TypeError for anything else."""
     if text is None:
         return None
     found = ScoreCalibration(**json.loads(text))

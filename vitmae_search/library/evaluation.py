@@ -19,23 +19,23 @@ from vitmae_search.evaluation import (
     MIN_CALIBRATION_PHOTOS,
     Classes,
     Evaluation,
+    LabelledPhotos,
     MethodScores,
-    Subject,
     class_figures,
     color_histogram,
     draw,
     duplicate_figures,
-    find_subject,
+    find_labelled_photos,
     instance_figures,
     perceptual_hash,
     raw_pixels,
 )
 from vitmae_search.evaluation.plot import save_plot
-from vitmae_search.indexing.progress import ProgressReporter
+from vitmae_search.indexing.job import ProgressReporter
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.library.query_views import ViewSearch
 from vitmae_search.photos import decode_target
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 
 __all__ = ["Candidate", "calibrate_projection", "evaluate_folder", "save_plot"]
 
@@ -91,7 +91,7 @@ def evaluate_folder(
     variants: bool = True,
     seed: int = 0,
     host: PluginHost | None = None,
-    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
 ) -> Evaluation:
     """Measure candidates, the first one's network untrained, and simple baselines on a folder's photos.
 
@@ -119,16 +119,16 @@ def evaluate_folder(
     """
     reporter = ProgressReporter(on_progress)
     reporter.report("scanning", 0)
-    subject = find_subject(folder, labels)
-    subject = subject if limit is None else subject.drawn(limit, seed)
-    count = len(subject.files)
+    photos = find_labelled_photos(folder, labels)
+    photos = photos if limit is None else photos.drawn(limit, seed)
+    count = len(photos.files)
     sample = draw(count, instances, seed) if instances > 1 else []
     total = count + (len(candidates) * len(sample) if variants else 0)
     with ExitStack() as closing:
         compared = list(_compared(candidates, host or PluginHost(), variants, closing))
         shrink_to = _shrink_to(decode, compared)
         encoded = encode(
-            subject.files,
+            photos.files,
             [one.method for one in compared],
             sample=sample,
             shrink_to=shrink_to,
@@ -141,13 +141,13 @@ def evaluate_folder(
     searched = _search_views(
         compared,
         encoded,
-        [subject.files[row].path for row in encoded.sample],
+        [photos.files[row].path for row in encoded.sample],
         partial(ViewSearch, shrink_to=shrink_to, seed=seed),
         lambda: reporter.report("evaluating", next(done), total, failed=failed),
     )
     reporter.report("finishing", total, total, failed=failed)
     where = {"folder": os.fspath(folder), "decode": decode, "variants": variants, "seed": seed}
-    found = _measured(subject, encoded, compared, searched, reporter, **where)
+    found = _measured(photos, encoded, compared, searched, reporter, **where)
     reporter.report("done", total, total, failed=failed)
     return found
 
@@ -263,7 +263,7 @@ def _search_views(
 
 
 def _measured(
-    subject: Subject,
+    photos: LabelledPhotos,
     encoded: Encoded,
     compared: Sequence[_Compared],
     searched: Mapping[str, NDArray[np.float32]],
@@ -271,14 +271,14 @@ def _measured(
     **where: Any,
 ) -> Evaluation:
     """The evaluation; `where` are further fields. Raises `EvaluationError` if nothing can be measured."""
-    classes = Classes.of([subject.labels[row] for row in encoded.rows])
+    classes = Classes.of([photos.labels[row] for row in encoded.rows])
     instances = len(encoded.sample) if len(encoded.sample) > 1 else 0
     if not (classes.queries or instances):
         first = [f"{display_path(one.path)}: {one.reason}" for one in encoded.failures[:1]]
         reason = "; ".join([*classes.notes(), *first])
         raise EvaluationError(f"nothing can be measured on {len(encoded.rows)} photos: {reason}")
     unreadable = [
-        f"{display_path(one.path)} could not be looked into: {one.reason}." for one in subject.problems
+        f"{display_path(one.path)} could not be looked into: {one.reason}." for one in photos.problems
     ]
     return Evaluation(
         **where,

@@ -13,7 +13,7 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.decode_worker import PhotoDecoder
-from vitmae_search.photos.formats import MEDIA_TYPES
+from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.scan import is_under, scan, stamp_file
@@ -23,6 +23,7 @@ __all__ = [
     "DECODE_MODES",
     "DECODE_REVISION",
     "MEDIA_TYPES",
+    "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
     "LabelledFiles",

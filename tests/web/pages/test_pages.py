@@ -324,8 +324,16 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
     try:
         at = visit("pages/reconstructions.py", photo="1")
-        titles = ["Original", "Masked", "Reconstruction", "Visible pasted back", "Error per patch"]
-        assert [panel["title"] for panel in panels(at)["panels"]] == titles
+        assert [panel["title"] for panel in panels(at)["panels"]] == [
+            "The photo, completed",
+            "What the model saw",
+            "Original",
+            "All squares guessed",
+            "Error of each square",
+        ]
+        completed = panels(at)["panels"][0]
+        assert "12 of 16 squares are the model's guesses" in completed["alt"]
+        assert "softened" in completed["text"]
         assert panels(at)["columns"] == 4
         assert sum(panels(at)["mask"]) == 12
         made = library().reconstruct(1, mask_ratio=0.75, seed=0)
@@ -335,6 +343,11 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
         at.button(key="vs_shuffle").click().run()
         assert at.number_input(key="vs_seed").value == 1
         assert panels(at)["mask"] == library().reconstruct(1, seed=1).mask.ravel().tolist()
+
+        at.toggle(key="vs_soften").set_value(False).run()
+        hard = panels(at)["panels"]
+        assert "softened" not in hard[0]["text"]
+        assert hard[0]["src"] != completed["src"]
 
         at.slider(key="vs_ratio").set_value(0).run()
         assert sum(panels(at)["mask"]) == 0

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
 from vitmae_search.embedding.plugin import OpenModel, overrides
-from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
-from vitmae_search.errors import NoDecoder
+from vitmae_search.embedding.testing.images import flat_images, odd_images, sample_images
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, Subject
+from vitmae_search.errors import NoDecoder, PluginBroken, VitmaeSearchError
 
 FP32_TOLERANCE = 1e-6
 """How much a component of a vector in fp32 may change with the rest of the batch."""
@@ -84,6 +84,16 @@ def check_vectors(subject: Subject) -> None:
     """`embed` gives (N, dimension) float32, C-contiguous, finite, of unit length, for any N."""
     for rows in (1, 2, len(subject.batch)):
         subject.guarded.embed(subject.batch[:rows])
+
+
+def check_odd_images_have_vectors(subject: Subject) -> None:
+    """An image of one color, or one pixel wide, has a vector too."""
+    for image in [*flat_images(), *odd_images()]:
+        try:
+            subject.guarded.embed(subject.guarded.prepare(image)[None])
+        except PluginBroken as error:
+            kind = "one color" if image.getcolors(1) else f"{image.width} × {image.height} pixels"
+            raise ConformanceError(f"{error} (an image of {kind})") from error
 
 
 def check_batches_may_be_read_only(subject: Subject) -> None:
@@ -160,6 +170,39 @@ def check_identity(subject: Subject) -> None:
         if isinstance(value, str):
             is_path = os.path.isabs(value) or any(path in value for path in private)
             _require(not is_path, f"{place} is a path: {value!r}")
+
+
+def check_identity_covers_options(subject: Subject) -> None:
+    """Another value of an option that gives other vectors gives another identity too.
+
+    Booleans and numbers are tried; only the plugin knows which strings make sense.
+    """
+    before = subject.embedder.embed(subject.batch)
+    for name, value in subject.guarded.options.items():
+        for other in _other_values(value):
+            try:
+                changed = subject.open({**subject.guarded.options, name: other})
+            except VitmaeSearchError:
+                continue
+            with changed:
+                same = canonical_json(changed.identity) == canonical_json(subject.guarded.identity)
+                _require(
+                    not same or _same_vectors(changed, before),
+                    f"with {name}={other!r} the vectors change and identity does not; make {name} part of it",
+                )
+
+
+def _other_values(value: object) -> list[object]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value * 2]
+    return []
+
+
+def _same_vectors(embedder: GuardedEmbedder, vectors: NDArray[np.float32]) -> bool:
+    found = embedder.embed(np.stack([embedder.prepare(image) for image in sample_images()]))
+    return found.shape == vectors.shape and float(np.abs(found - vectors).max()) <= _DIFFERENT
 
 
 def check_options(subject: Subject) -> None:
@@ -265,6 +308,7 @@ CHECKS: tuple[Check, ...] = (
     check_prepare_travels,
     check_prepare_in_threads,
     check_vectors,
+    check_odd_images_have_vectors,
     check_batches_may_be_read_only,
     check_batches_stay_as_they_are,
     check_results_are_new,
@@ -273,6 +317,7 @@ CHECKS: tuple[Check, ...] = (
     check_different_images_differ,
     check_same_in_another_process,
     check_identity,
+    check_identity_covers_options,
     check_options,
     check_reconstruction,
     check_projection,

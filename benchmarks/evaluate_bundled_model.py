@@ -1,6 +1,6 @@
 """The tables of the default model's card, on Tiny-ImageNet's validation set, which it was not trained on.
 
-    python -m benchmarks.default_model --data tiny-imagenet-200 [options of `vitmae-search evaluate`]
+    python -m benchmarks.evaluate_bundled_model --data tiny-imagenet-200 [options of `vitmae-search evaluate`]
 
 The folder holds `val/images` and `val/val_annotations.txt`: 10,000 photos of 200 classes. The classes are
 written to a CSV file for `vitmae-search evaluate --labels`, and that command does the rest.
@@ -15,9 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.main import run
-
-DEFAULT = "vitmae-tiny-patch8-64"
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder tiny-imagenet-200")
-    parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     chosen, options = parser.parse_known_args()
     val = chosen.data / "val"
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +40,7 @@ def write_labels(annotations: Path, table: Path) -> None:
 
     Args:
         annotations: Tiny-ImageNet's tab-separated list.
-        table: the CSV file to write, with the columns path and label.
+        table: The CSV file to write, with the columns path and label.
     """
     lines = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
     with table.open("w", encoding="utf-8", newline="") as stream:
