@@ -81,8 +81,8 @@ def test_a_row_that_has_no_direction_left_gets_one() -> None:
     np.testing.assert_array_equal(dead(features(2)), [[1, 0, 0], [1, 0, 0]])
 
 
-def test_features_of_another_length_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ModelError, match=r"takes features of length 6, and these have 7"):
+def test_features_of_another_dimension_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match=r"takes features of dimension 6, and these have 7"):
         head()(features(3, 7))
 
 

@@ -156,7 +156,7 @@ def ensure(
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
     if row is not None and row.dimension != values["dimension"]:
         raise SpaceError(
-            f"Space {row.space_id} has vectors of length {row.dimension}, and the model now gives "
+            f"Space {row.space_id} has vectors of dimension {row.dimension}, and the model now gives "
             f"{values['dimension']}: its plugin must raise its vector_revision."
         )
     if row is not None and not row.dropped:

@@ -36,7 +36,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Affine maps with ReLU between them, then rows to unit length. Immutable and thread-safe.
+    """Affine maps with ReLU between them, then rows to norm 1. Immutable and thread-safe.
 
     Attributes:
         weights: (out, in) float32, finite; each map takes what the one before gives.
@@ -66,12 +66,12 @@ class Projection:
 
     @property
     def input_dimension(self) -> int:
-        """The length of a feature vector."""
+        """The number of components of a feature vector."""
         return int(self.weights[0].shape[1])
 
     @property
     def dimension(self) -> int:
-        """The length of a vector that comes out."""
+        """The number of components of a vector that comes out."""
         return int(self.weights[-1].shape[0])
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,21 +79,21 @@ class Projection:
 
         A row that the maps take to zero, and that has no direction, becomes the first axis. N may be 0.
         Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
-        another length.
+        another dimension.
         """
         self.check_fits(features.shape[1])
         # In float64, because whitening amplifies small differences, rounding errors included.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T.astype(np.float64) + bias
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors[lengths[:, 0] == 0, 0] = lengths[lengths == 0] = 1
-        return np.ascontiguousarray(vectors / lengths, np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
+        return np.ascontiguousarray(vectors / norms, np.float32)
 
     def check_fits(self, dimension: int) -> None:
-        """Raise `ModelError` unless it takes features of this length."""
+        """Raise `ModelError` unless it takes features of this dimension."""
         if dimension != self.input_dimension:
-            takes = f"it takes features of length {self.input_dimension}"
+            takes = f"it takes features of dimension {self.input_dimension}"
             raise ModelError(
                 f"The projection ({self.kind}) does not fit: {takes}, and these have {dimension}."
             )
