@@ -201,7 +201,7 @@ def test_none_and_a_file_choose_among_the_spaces_of_the_current_features(
         assert library.search(photos / "odd" / "1.jpg").space.space_id == 1
     with grid.open(head(1), embedder="grid") as library:
         assert library.search(photos / "odd" / "1.jpg").space.space_id == 2
-    assert grid.embedded() == 12 + 2, "each photo once, and the two queries"
+    assert grid.embedded() == 12 + 2 * 4, "each photo once, and the two queries in four orientations"
 
 
 def test_none_in_a_new_library_keeps_the_features_alone(grid: Grid, photos: Path) -> None:

@@ -72,6 +72,8 @@ def derive_space(connection: Connection, parent_id: int, derivation: Derivation)
         "provenance": dict(derivation.provenance),
     }
     space = spaces.ensure(connection, derivation.fingerprint, {**shared, **own})
+    if "calibration" in derivation.provenance:  # what scores mean may be measured after the space was made
+        spaces.update_provenance(connection, space, {"calibration": derivation.provenance["calibration"]})
     derive_missing(connection, space, derivation.project)
     return spaces.get(connection, space.space_id)
 

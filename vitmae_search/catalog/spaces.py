@@ -180,6 +180,20 @@ def ensure(
     return made
 
 
+def update_provenance(connection: Connection, space: Space, values: Mapping[str, Any]) -> None:
+    """Set some values of a space's provenance.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        values: Those that are set; the others stay.
+    """
+    provenance = {**space.provenance, **values}
+    if provenance != space.provenance:
+        row = SpaceRow.space_id == space.space_id
+        connection.execute(update(SpaceRow).where(row).values(provenance=provenance))
+
+
 def use(connection: Connection, space_id: int) -> None:
     """Make a space the current one.
 
