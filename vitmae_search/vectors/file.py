@@ -58,7 +58,12 @@ class Origin:
 
     @classmethod
     def at(cls, source: VectorSource, revision: int) -> Origin:
-        """The origin of a file that is written from `source` at a revision of it."""
+        """Return the origin of a file that is written now.
+
+        Args:
+            source: The space.
+            revision: The revision that the file will have.
+        """
         return cls(source.key, source.dimension, revision, source.revision_identity(revision))
 
     def belongs_to(self, source: VectorSource) -> bool:
