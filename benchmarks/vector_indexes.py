@@ -241,7 +241,7 @@ class LibraryIndex(IndexKind):
 
         Args:
             query: (D,).
-            allowed: sorted ids that a filter leaves; None is all.
+            allowed: Sorted ids that a filter leaves; None is all.
         """
         return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
 
@@ -316,8 +316,8 @@ def index_kinds(count: int, slow: bool) -> list[IndexKind]:
     """The kinds that ours is compared with.
 
     Args:
-        count: how many vectors there are; some kinds are left out for many.
-        slow: include graphs, which take long to build.
+        count: How many vectors there are; some kinds are left out for many.
+        slow: Include graphs, which take long to build.
     """
     few = [
         FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
@@ -345,9 +345,9 @@ def faiss_factory(
     The metric is Euclidean, which ranks unit vectors as the cosine does.
 
     Args:
-        text: the description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
-        probed: how many of the inverted lists are searched.
-        factor: how many times K candidates are refined.
+        text: The description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
+        probed: How many of the inverted lists are searched.
+        factor: How many times K candidates are refined.
     """
 
     def make(dimension: int, count: int) -> Any:

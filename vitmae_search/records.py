@@ -257,24 +257,27 @@ class Tag:
 
 # Long jobs and their reports
 
+Phase = Literal[
+    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+]
+"""A step of a job."""
+
 
 @dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """The progress of a run that indexes, classifies, evaluates or adapts.
+class JobProgress:
+    """The progress of a job that indexes, classifies, evaluates or adapts.
 
     Attributes:
         phase: The step that it is at.
         done: Files that are finished; in "training", passes over the photos.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
-        seconds: Since the run began.
+        seconds: Since the job began.
         photos_per_second: The rate of this phase, 0 where it does not work on photos.
         current: A file that is being worked on.
     """
 
-    phase: Literal[
-        "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
-    ]
+    phase: Phase
     done: int
     total: int | None
     failed: int
@@ -368,7 +371,7 @@ class JobRecord:
         pid: Its process there.
         started_at: When it began.
         ended_at: When it ended, None while it runs.
-        progress: The last `IndexProgress` or training progress, as JSON values.
+        progress: The last `JobProgress` or training progress, as JSON values.
         report: What it did, as JSON values, once it has ended.
         error: The message of the error that ended it.
     """

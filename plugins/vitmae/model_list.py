@@ -31,7 +31,7 @@ _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file raises."""
 _PROJECTION = "projection.safetensors"
 _MAX_HEADER_BYTES = 100_000_000
-"""The limit of safetensors itself; a damaged file may claim any length."""
+"""The limit of safetensors itself; a damaged file may name any length."""
 
 
 def locate_model(model: str) -> tuple[str, str]:

@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.catalog.database import WriterLock, writing_engine
+from vitmae_search.catalog.database import writing_engine
 from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
+from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
 OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2, 3, 4, 5)}

@@ -141,7 +141,7 @@ def test_it_does_not_change_with_the_arrays_that_it_was_made_of() -> None:
         made.weights[0][0, 0] = 2
 
 
-def test_it_travels_to_another_process() -> None:
+def test_it_can_be_pickled_for_another_process() -> None:
     made = head()
     again = pickle.loads(pickle.dumps(made))
     assert again.digest == made.digest

@@ -16,7 +16,7 @@ from vitmae_search.errors import EvaluationError, LabelsError, ModelError
 from vitmae_search.evaluation import INSTANCE_VIEWS, Evaluation
 from vitmae_search.library import Library
 from vitmae_search.library.evaluation import Candidate, evaluate_folder
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 
 WriteColour = Callable[[Path, str, int], Path]
 
@@ -213,7 +213,7 @@ def test_the_default_model_is_compared_with_its_untrained_network(
 ) -> None:
     for name in ("astronaut", "coffee", "chelsea", "rocket", "china"):
         Image.open(real_photos[name]).convert("RGB").resize((96, 96)).save(tmp_path / f"{name}.png")
-    moments: list[IndexProgress] = []
+    moments: list[JobProgress] = []
     with Library.open(tmp_path / "library") as library:
         found = library.evaluate(tmp_path, instances=3, on_progress=moments.append)
     names = [method.name for method in found.methods]

@@ -1,4 +1,4 @@
-"""The catalogue's SQLite file: how it is opened and locked, and what SQLite's errors mean to a person.
+"""The catalogue's SQLite file: how it is opened, and what SQLite's errors mean to a person.
 
 One process at a time changes a library; it holds `WriterLock` and has the only read-write connection. That
 connection alone copies the write-ahead log back into the file (a checkpoint); readers open the file with
@@ -27,8 +27,6 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, Stor
 T = TypeVar("T")
 
 FILE_NAME = "catalogue.sqlite3"
-LOCK_NAME = "writer.lock"
-PID_NAME = "writer.pid"
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for a lock: with a rollback journal readers and the writer take turns."""
@@ -75,7 +73,7 @@ def reader_options(file: Path) -> str:
 
 
 def on_network_drive(folder: Path) -> bool:
-    """Return whether `folder` is on another machine, judged by the mount table."""
+    """Return whether `folder` is on another machine, by the mount table."""
     try:
         mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
     except (OSError, psutil.Error):
@@ -255,7 +253,7 @@ class Database:
         return value
 
     def _data_version(self) -> int | None:
-        """Return a number that changes with every commit of any process; None where there is none."""
+        """Return a number that changes at every commit; None if closed, or in a read-only folder."""
         with self._version_lock, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):
@@ -291,60 +289,6 @@ def _file_id(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-class WriterLock:
-    """The lock on `<library>/writer.lock`, held from `acquire` to `release`.
-
-    The operating system frees it when the process ends, however it ends. The file `writer.pid` beside it
-    names the process that holds it; that is for messages only.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from filelock import FileLock  # imported here because readers do not need it and it takes a while
-
-        self.folder = folder
-        # Not thread-local: another thread than the one that opened the writer may close it.
-        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
-
-    def acquire(self, wait: float) -> None:
-        """Take the lock.
-
-        Args:
-            wait: Seconds to wait for another process.
-
-        Raises:
-            LibraryBusy: Another process still holds it.
-            StorageError: The folder cannot be written.
-        """
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=wait, poll_interval=0.05)
-        except Timeout:
-            raise LibraryBusy(
-                f"{display_path(self.folder)} is being written by {self._holder()}. Wait until it is done, "
-                "or stop it."
-            ) from None
-        except OSError as error:
-            raise StorageError(
-                f"{display_path(self.folder)} cannot be written: {error.strerror or error}."
-            ) from error
-        with suppress(OSError):
-            (self.folder / PID_NAME).write_text(f"{os.getpid()}\n", "ascii")
-
-    def release(self) -> None:
-        """Free the lock, if it is held."""
-        if self._lock.is_locked:
-            with suppress(OSError):
-                (self.folder / PID_NAME).unlink(missing_ok=True)
-            self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            return f"process {int((self.folder / PID_NAME).read_text('ascii'))}"
-        except (OSError, ValueError):
-            return "another process"
 
 
 def _translate_error(context: ExceptionContext, name: str) -> None:

@@ -125,13 +125,13 @@ def command(
             "device": chosen["device"] or "auto",
         }
         return _adapt_encoder(folder, output or _ENCODER_FOLDER, options, library, run_key, as_json)
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
     from vitmae_search.library.adapt.fit import AdaptOptions
 
     with (
         open_library(library, **chosen) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.adapt(
@@ -171,7 +171,7 @@ def _print(report: AdaptReport) -> None:
     click.echo(f"{'difference':20s} {_points(report)}")
     for failure in report.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {display_path(failure.path)}: {failure.reason}")
-    click.echo(_verdict(report))
+    click.echo(_outcome(report))
 
 
 def _kind_text(kind: str | None) -> str:
@@ -185,7 +185,7 @@ def _points(report: AdaptReport) -> str:
     return f"{value} points ({low} to {high})"
 
 
-def _verdict(report: AdaptReport) -> str:
+def _outcome(report: AdaptReport) -> str:
     if not report.kept:
         return "not better beyond chance: nothing was changed"
     if report.output is not None:

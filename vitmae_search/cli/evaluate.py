@@ -90,13 +90,13 @@ def command(
     vitmae-search evaluate ~/Pictures --instances 300 --plot evaluation.png
     vitmae-search evaluate photos/labels.csv --model facebook/vit-mae-base --output base.md
     """
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.library.evaluation import save_plot
 
     if labels is None and not os.path.isdir(folder):
         labels, folder = folder, os.path.dirname(os.path.abspath(folder))
     try:
-        with open_library(library, **opening) as opened, index_progress() as on_progress:
+        with open_library(library, **opening) as opened, show_progress() as on_progress:
             found = opened.evaluate(
                 folder,
                 labels=labels,

@@ -240,8 +240,8 @@ def _is_positive_int(value: object) -> bool:
 class GuardedEmbedder(GuardedModel):
     """An open embedder whose every answer is checked; its members are those of `plugin.Embedder`.
 
-    `options` open it again as it is. `unresolved_options` are those among them whose value the embedder found
-    itself, as they were given ("auto").
+    `options` reopen this embedder. `unresolved_options` are those whose value the embedder chose itself, with
+    the value that was given ("auto").
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:

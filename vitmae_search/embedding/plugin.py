@@ -172,7 +172,7 @@ class Embedder(OpenModel):
     """
 
     resolved_options: Options = MappingProxyType({})
-    """The values that the embedder found for options such as "auto"; with them it opens as it is.
+    """The values chosen for options that were given as "auto". Opening with them gives the same embedder.
 
     The host keeps them with the vectors, so that a space goes on with the features that it has.
     """

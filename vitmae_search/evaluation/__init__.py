@@ -15,6 +15,7 @@ from vitmae_search.evaluation.instances import (
     instance_views,
 )
 from vitmae_search.evaluation.knn import NeighbourScores, neighbours, score_neighbours, unit_rows, vote
+from vitmae_search.evaluation.labelled_photos import Classes, LabelledPhotos, draw, find_labelled_photos
 from vitmae_search.evaluation.measure import (
     ALL_KINDS,
     MethodScores,
@@ -23,7 +24,6 @@ from vitmae_search.evaluation.measure import (
     instance_figures,
 )
 from vitmae_search.evaluation.report import Evaluation, Table
-from vitmae_search.evaluation.subject import Classes, Subject, draw, find_subject
 
 __all__ = [
     "ALL_KINDS",
@@ -35,9 +35,9 @@ __all__ = [
     "Figure",
     "InstanceRanks",
     "InstanceView",
+    "LabelledPhotos",
     "MethodScores",
     "NeighbourScores",
-    "Subject",
     "Table",
     "class_figures",
     "color_histogram",
@@ -45,7 +45,7 @@ __all__ = [
     "duplicate_figures",
     "duplicate_scores",
     "figure",
-    "find_subject",
+    "find_labelled_photos",
     "instance_figures",
     "instance_recall",
     "instance_views",

@@ -1,6 +1,6 @@
 """Near-duplicates: how well a threshold on the score separates copies of a photo from other photos.
 
-Every pair of a changed photo and an original is judged; it is a duplicate if the photo was made from that
+Every pair of a changed photo and an original counts; it is a duplicate if the photo was made from that
 original.
 """
 
@@ -17,7 +17,7 @@ from vitmae_search.evaluation.knn import unit_rows
 
 PRECISE = 0.99
 THRESHOLDS = 1000
-"""How many scores are tried as thresholds, at most: 0.1 % of the recall lies between two of them."""
+"""At most this many thresholds are tried, with equal steps of the recall between them."""
 _CHUNK = 256  # queries compared at a time
 _SAMPLES_AT_A_TIME = 50  # of the bootstrap
 _DECIMALS = 6  # of a score: smaller differences are rounding errors

@@ -48,7 +48,7 @@ NO_PROJECTION: Final = "none"
 CACHE_FOLDER: Final = "embedders"
 """The folder of cached descriptions, in the user's cache folder."""
 MIN_FILE_AGE_SECONDS = 2.0
-"""File systems' clocks are coarse: only a file older than this when read shows a later change by its time."""
+"""File times are coarse. Only a file that was older than this when read is trusted to show a later change."""
 
 log = logging.getLogger(__name__)
 

@@ -18,22 +18,22 @@ from vitmae_search.errors import EvaluationError, PluginError, display_path
 from vitmae_search.evaluation import (
     Classes,
     Evaluation,
+    LabelledPhotos,
     MethodScores,
-    Subject,
     class_figures,
     color_histogram,
     draw,
     duplicate_figures,
-    find_subject,
+    find_labelled_photos,
     instance_figures,
     perceptual_hash,
     raw_pixels,
 )
 from vitmae_search.evaluation.plot import save_plot
-from vitmae_search.indexing.progress import ProgressReporter
+from vitmae_search.indexing.job import ProgressReporter
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode_target
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 
 __all__ = ["Candidate", "evaluate_folder", "save_plot"]
 
@@ -88,7 +88,7 @@ def evaluate_folder(
     batch_size: int | None = None,
     seed: int = 0,
     host: PluginHost | None = None,
-    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
 ) -> Evaluation:
     """Measure candidates, the first one's network untrained, and simple baselines on a folder's photos.
 
@@ -114,13 +114,13 @@ def evaluate_folder(
     """
     reporter = ProgressReporter(on_progress)
     reporter.report("scanning", 0)
-    subject = find_subject(folder, labels)
-    subject = subject if limit is None else subject.drawn(limit, seed)
-    total = len(subject.files)
+    photos = find_labelled_photos(folder, labels)
+    photos = photos if limit is None else photos.drawn(limit, seed)
+    total = len(photos.files)
     with ExitStack() as closing:
         compared = list(_compared(candidates, host or PluginHost(), closing))
         encoded = encode(
-            subject.files,
+            photos.files,
             [one.method for one in compared],
             sample=draw(total, instances, seed) if instances > 1 else (),
             shrink_to=_shrink_to(decode, compared),
@@ -130,7 +130,7 @@ def evaluate_folder(
         )
     reporter.report("finishing", total, total, failed=len(encoded.failures))
     where = {"folder": os.fspath(folder), "decode": decode, "seed": seed}
-    found = _measured(subject, encoded, compared, reporter, **where)
+    found = _measured(photos, encoded, compared, reporter, **where)
     reporter.report("done", total, total, failed=len(encoded.failures))
     return found
 
@@ -175,21 +175,21 @@ def _shrink_to(decode: str, compared: Sequence[_Compared]) -> int | None:
 
 
 def _measured(
-    subject: Subject,
+    photos: LabelledPhotos,
     encoded: Encoded,
     compared: Sequence[_Compared],
     reporter: ProgressReporter,
     **where: Any,
 ) -> Evaluation:
     """The evaluation; `where` are further fields. Raises `EvaluationError` if nothing can be measured."""
-    classes = Classes.of([subject.labels[row] for row in encoded.rows])
+    classes = Classes.of([photos.labels[row] for row in encoded.rows])
     instances = len(encoded.sample) if len(encoded.sample) > 1 else 0
     if not (classes.queries or instances):
         first = [f"{display_path(one.path)}: {one.reason}" for one in encoded.failures[:1]]
         reason = "; ".join([*classes.notes(), *first])
         raise EvaluationError(f"nothing can be measured on {len(encoded.rows)} photos: {reason}")
     unreadable = [
-        f"{display_path(one.path)} could not be looked into: {one.reason}." for one in subject.problems
+        f"{display_path(one.path)} could not be looked into: {one.reason}." for one in photos.problems
     ]
     return Evaluation(
         **where,

@@ -44,8 +44,8 @@ from vitmae_search.records import (
     ClassifyReport,
     Failure,
     IndexListing,
-    IndexProgress,
     IndexReport,
+    JobProgress,
     JobRecord,
     LibraryStatus,
     ModelListing,
@@ -207,7 +207,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         workers: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> IndexReport:
@@ -277,24 +277,24 @@ class Library:
         model: str | os.PathLike[str],
         *,
         plugin: str = DEFAULT_PLUGIN,
-        k: int = 3,
+        top: int = 3,
         min_confidence: float = 0.2,
         under: str | os.PathLike[str] | None = None,
         again: bool = False,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> ClassifyReport:
         """Give the library's photos tags, with a classifier.
 
-        Photos that this classifier has seen with the same `k` and `min_confidence` are passed over, so to
+        Photos that this classifier has seen with the same `top` and `min_confidence` are passed over, so to
         run it again is to resume.
 
         Args:
             model: A folder that `vitmae-search finetune` wrote, any `ViTForImageClassification` checkpoint,
                 or a hub id.
             plugin: The name of the plugin that opens the model.
-            k: Tags a photo gets at most.
+            top: Tags a photo gets at most.
             min_confidence: Least confidence of a tag, 0 to 1.
             under: Only photos in this folder. None is all.
             again: Classify photos anew that this classifier has seen.
@@ -316,7 +316,7 @@ class Library:
         source = absolute_model(os.fspath(model))
         options = TagOptions(
             source,
-            top=k,
+            top=top,
             min_confidence=min_confidence,
             under=None if under is None else _absolute(under),
             again=again,
@@ -339,7 +339,7 @@ class Library:
         options: AdaptOptions | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> AdaptReport:
@@ -786,7 +786,7 @@ class Library:
         limit: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
     ) -> Evaluation:
         """Measure how good searches are on a folder of photos, with what `index` would embed with now.
 

@@ -22,7 +22,7 @@ For a plugin that also classifies: `check_classifier(Path("my_plugin.py"), "a mo
 from vitmae_search.embedding.testing.checks import CHECKS, check_embedder
 from vitmae_search.embedding.testing.classifier import check_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, Subject
 
 __all__ = [
     "CHECKS",

@@ -16,7 +16,7 @@ from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
 from vitmae_search.embedding.plugin import OpenModel, overrides
 from vitmae_search.embedding.testing.images import flat_images, odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, Subject
 from vitmae_search.errors import NoDecoder, PluginBroken, VitmaeSearchError
 
 FP32_TOLERANCE = 1e-6

@@ -10,7 +10,7 @@ import numpy as np
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedClassifier, open_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, Subject
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
 """How much a probability may depend on the rest of the batch, by precision."""

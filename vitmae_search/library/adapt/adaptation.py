@@ -28,7 +28,7 @@ from vitmae_search.evaluation import (
     instance_views,
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE
-from vitmae_search.indexing.progress import Cancelled, ProgressReporter, raise_if_cancelled
+from vitmae_search.indexing.job import Cancelled, ProgressReporter, raise_if_cancelled
 from vitmae_search.library.adapt.fit import AdaptOptions, ProjectionFit, validation_size
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.library.spaces import ResolvedSelection

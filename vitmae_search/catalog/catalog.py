@@ -206,7 +206,7 @@ class Catalog:
             again: Include contents that this classifier has seen.
         """
         with self._database.read_transaction() as connection:
-            return tags.taggable(connection, classifier_id, under, seen=again)
+            return tags.taggable(connection, classifier_id, under, again=again)
 
     def count_classified(self, classifier_id: int, under: str | None = None) -> int:
         """Count contents with a photo on disk that this classifier has seen.
@@ -333,7 +333,7 @@ class Catalog:
     def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Return what is wrong with the catalogue, one sentence each; nothing if it is sound.
 
-        Every vector is read.         Derived vectors are compared with their features if `projects` has the
+        Every vector is read. Derived vectors are compared with their features if `projects` has the
         projection, by its digest.
         """
         with self._database.read_transaction() as connection:
