@@ -132,6 +132,22 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreCalibration:
+    """What the scores of a space mean, as measured on photos that were changed and searched for.
+
+    Attributes:
+        same: From this score on 99 of 100 hits are the same photo; None where no score is that sure.
+        alike: Below this score a hit is no likelier to be the same photo than one that chance picks; None
+            where scores tell nothing.
+        photos: How many photos were changed and searched for, among each other.
+    """
+
+    same: float | None
+    alike: float | None
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """An embedding space: vectors that may be compared with each other.
 
@@ -179,6 +195,32 @@ class Space:
         """A word for people: "features", or what its projection is ("head", "whitening")."""
         return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
 
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What its scores mean, where that was measured."""
+        values = self.provenance.get("calibration")
+        return ScoreCalibration(**values) if isinstance(values, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVariant:
+    """How the picture of a query was changed before it was compared.
+
+    Attributes:
+        trimmed: Whether its uniform borders were cut off.
+        turned: By how many degrees it was turned counter-clockwise: 0, 90, 180 or 270.
+    """
+
+    trimmed: bool = False
+    turned: int = 0
+
+    @property
+    def text(self) -> str:
+        """What was done, for people; empty for the picture as it is."""
+        done = ["without its borders"] if self.trimmed else []
+        done += [f"turned by {self.turned}°"] if self.turned else []
+        return " and ".join(done)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
@@ -223,6 +265,10 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+MinScore = float | Literal["same", "alike"] | None
+"""The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
@@ -232,12 +278,27 @@ class SearchResult:
         space: The space that was searched.
         known: Whether the query's vector was in the catalogue, so that no model ran.
         seconds: Wall-clock time.
+        variant: How the query's picture was changed to find these.
     """
 
     hits: tuple[Hit, ...]
     space: Space
     known: bool
     seconds: float
+    variant: QueryVariant = QueryVariant()
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the scores mean, where that was measured for the space."""
+        return self.space.calibration
+
+    @property
+    def first_unlike(self) -> int | None:
+        """The place in `hits` of the first one that is no longer alike; None where none is known to be."""
+        alike = None if self.calibration is None else self.calibration.alike
+        if alike is None:
+            return None
+        return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _model_listing(folder: Path, name: str, source: str) -> ModelListing:
 
 
 def _projected_dimension(folder: Path) -> int | None:
-    """The length of the vectors that the projection beside it gives."""
+    """The dimension of the vectors that the projection beside it gives."""
     try:
         return Projection.read(folder / _PROJECTION).dimension
     except ModelError:

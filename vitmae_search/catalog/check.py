@@ -158,7 +158,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
     statement = statement.where(EmbeddingRow.space_id == space.space_id)
     length = space.dimension * STORED_DTYPE.itemsize
     for rows in connection.execute(statement).partitions(CHUNK_VECTORS):
-        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
+        yield f"whose dimension is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
         fit = [row for row in rows if len(row[1]) == length]
         ids = np.array([row[0] for row in fit], dtype=np.int64)
         vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED_DTYPE)
@@ -166,7 +166,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
         finite = np.isfinite(vectors).all(axis=1)
         yield "with a value that is not finite", ids[~finite].tolist()
         off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
-        yield "that are not of unit length", ids[finite][off].tolist()
+        yield "whose norm is not 1", ids[finite][off].tolist()
 
 
 def _derived(connection: Connection, projects: Projects) -> Iterator[str]:

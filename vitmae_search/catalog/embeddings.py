@@ -20,7 +20,7 @@ STORED_DTYPE = np.dtype("<f4")
 CHUNK_VECTORS = 4096
 
 UNIT_TOLERANCE = 1e-3
-"""Tolerance of a vector's length: rounding is 1e-7, a missing normalisation is far off."""
+"""Tolerance of a vector's norm: rounding is 1e-7, a missing normalisation is far off."""
 
 
 def encode(vector: NDArray[np.float32]) -> bytes:
@@ -36,10 +36,12 @@ def decode(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
         dimension: Numbers in a vector.
 
     Raises:
-        LibraryDamaged: A vector has another length.
+        LibraryDamaged: A vector has another dimension.
     """
     if any(len(blob) != dimension * STORED_DTYPE.itemsize for blob in blobs):
-        raise LibraryDamaged("A stored vector has the wrong length: run `vitmae-search check` to see which.")
+        raise LibraryDamaged(
+            "A stored vector has the wrong dimension: run `vitmae-search check` to see which."
+        )
     return (
         np.frombuffer(b"".join(blobs), dtype=STORED_DTYPE).reshape(len(blobs), dimension).astype(np.float32)
     )

@@ -157,7 +157,7 @@ def ensure(
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
     if row is not None and row.dimension != values["dimension"]:
         raise SpaceError(
-            f"Space {row.space_id} has vectors of length {row.dimension}, and the model now gives "
+            f"Space {row.space_id} has vectors of dimension {row.dimension}, and the model now gives "
             f"{values['dimension']}: its plugin must raise its vector_revision."
         )
     if row is not None and not row.dropped:
@@ -179,6 +179,20 @@ def ensure(
     made = by_fingerprint(connection, fingerprint)
     assert made is not None
     return made
+
+
+def update_provenance(connection: Connection, space: Space, values: Mapping[str, Any]) -> None:
+    """Set some values of a space's provenance.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        values: Those that are set; the others stay.
+    """
+    provenance = {**space.provenance, **values}
+    if provenance != space.provenance:
+        row = SpaceRow.space_id == space.space_id
+        connection.execute(update(SpaceRow).where(row).values(provenance=provenance))
 
 
 def use(connection: Connection, space_id: int) -> None:

@@ -5,10 +5,11 @@ It works on vectors and pictures, whichever model made them, and needs no torch.
 
 from vitmae_search.evaluation.baselines import color_histogram, perceptual_hash, raw_pixels
 from vitmae_search.evaluation.bootstrap import Figure, figure, interval
-from vitmae_search.evaluation.duplicates import DuplicateScores, duplicate_scores
+from vitmae_search.evaluation.duplicates import MIN_CALIBRATION_PHOTOS, DuplicateScores, duplicate_scores
 from vitmae_search.evaluation.instances import (
     INSTANCE_VIEWS,
     SAME_PHOTO,
+    SAME_UPRIGHT_PHOTO,
     InstanceRanks,
     InstanceView,
     instance_recall,
@@ -28,7 +29,9 @@ from vitmae_search.evaluation.report import Evaluation, Table
 __all__ = [
     "ALL_KINDS",
     "INSTANCE_VIEWS",
+    "MIN_CALIBRATION_PHOTOS",
     "SAME_PHOTO",
+    "SAME_UPRIGHT_PHOTO",
     "Classes",
     "DuplicateScores",
     "Evaluation",

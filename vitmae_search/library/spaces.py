@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -313,13 +313,16 @@ class Spaces:
         """
         projection.check_fits(dimension)
         self._projections.store(projection)
+        provenance: dict[str, object] = {**projection.provenance, "kind": projection.kind}
+        if projection.calibration is not None:
+            provenance["calibration"] = asdict(projection.calibration)
         return Derivation(
             derived_fingerprint(features, projection.digest),
             projection.digest,
             projection,
             projection.dimension,
             derived_identity(features, projection.digest),
-            {**projection.provenance, "kind": projection.kind},
+            provenance,
         )
 
     def _fits(self, selection: EmbedderSelection, space: Space) -> bool:
