@@ -278,7 +278,7 @@ class LibraryIndex(IndexKind):
 class ArraySource:
     """Stands in for a catalogue: all vectors are revision 1, and each later change is one revision."""
 
-    key = history = "benchmark"
+    key = "benchmark"
 
     def __init__(self, vectors: Vectors) -> None:
         self.dimension = vectors.shape[1]
@@ -289,6 +289,10 @@ class ArraySource:
     def revision(self) -> int:
         """The number of the last change."""
         return 1 + len(self.added) + bool(len(self.removed))
+
+    def revision_identity(self, revision: int) -> str | None:
+        """Each revision is its own identity."""
+        return str(revision)
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
         """Chunks of ids and vectors of the revisions after this one."""

@@ -20,9 +20,9 @@ from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2, 3, 4)}
-RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"], 4: ["0a1b"]}
-TAGS = {1: {}, 2: {}, 3: {"red": 2}, 4: {"red": 2}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2, 3, 4, 5)}
+RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"], 4: ["0a1b"], 5: ["0a1b"]}
+TAGS = {1: {}, 2: {}, 3: {"red": 2}, 4: {"red": 2}, 5: {"red": 2}}
 
 
 def run_sql(folder: Path, script: str) -> None:
@@ -90,6 +90,7 @@ def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, version, tmp_p
         assert catalog.hidden_ids(1).tolist() == [4]
         np.testing.assert_array_equal(catalog.vector(2, 1), np.float32([0, 0, 0, 1]))
         assert catalog.vector_source(1).removed_since(2).tolist() == [3]
+        assert catalog.vector_source(1).revision_identity(catalog.vector_source(1).revision())
         assert [failure.path for failure in catalog.failures(1)] == ["/p/bad.jpg"]
         assert [(space.model, space.current) for space in catalog.spaces()] == [
             ("first", True), ("second", False),

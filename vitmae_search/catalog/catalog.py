@@ -161,10 +161,10 @@ class Catalog:
             root: The folder.
             space_id: The space that `embedded` is about; None makes it false.
         """
-        with self._database.streaming_transaction() as connection:
-            if self._database.uses_wal(connection):
+        if self._database.uses_wal():
+            with self._database.streaming_transaction() as connection:
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
-                return
+            return
         # With a rollback journal a reader blocks the writer, and the caller may be the one who writes.
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()

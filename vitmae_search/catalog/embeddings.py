@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from vitmae_search.catalog.database import Database
 from vitmae_search.catalog.photos import chunks
-from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow, TombstoneRow
+from vitmae_search.catalog.schema import EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
 
 STORED_DTYPE = np.dtype("<f4")
@@ -109,18 +109,21 @@ class SpaceVectors:
         self.key = key
         self.dimension = dimension
 
-    @property
-    def history(self) -> str:
-        """When the space was made; it tells the space from that of another catalogue."""
-        statement = select(SpaceRow.created_at).where(SpaceRow.space_id == self._space_id)
-        with self._database.read_transaction() as connection:
-            return connection.execute(statement).scalar_one().isoformat()
-
     def revision(self) -> int:
         """Return the revision of the last change; 0 before the first."""
         statement = select(SpaceRow.revision).where(SpaceRow.space_id == self._space_id)
         with self._database.read_transaction() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    def revision_identity(self, revision: int) -> str | None:
+        """Return the identity of a revision; "" for 0, which has no vectors, and None if it never was."""
+        if revision == 0:
+            return ""
+        statement = select(RevisionRow.identity).where(
+            RevisionRow.space_id == self._space_id, RevisionRow.revision == revision
+        )
+        with self._database.read_transaction() as connection:
+            return connection.execute(statement).scalar_one_or_none()
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""

@@ -164,9 +164,24 @@ _PARTIAL_INDEXES = (
     "CREATE INDEX photos_missing ON photos (missing, content_id) WHERE missing = 1",
 )
 
+_REVISIONS = (
+    """
+    CREATE TABLE revisions (
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL,
+        identity VARCHAR NOT NULL,
+        PRIMARY KEY (space_id, revision)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT INTO revisions
+    SELECT space_id, revision, lower(hex(randomblob(8))) FROM spaces WHERE revision > 0
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
-STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES, _PARTIAL_INDEXES)
+STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES, _PARTIAL_INDEXES, _REVISIONS)
 """Step i makes version i + 1."""
 
 NEWEST = len(STEPS)

@@ -187,6 +187,21 @@ class SpaceRow(Table):
     projection: Mapped[str | None]
 
 
+class RevisionRow(Table):
+    """A revision of a space. `identity` is drawn at random, so no revision of another history has it.
+
+    A catalogue that is put back from a backup counts on from the backup's revision, and would otherwise take
+    an index file of the lost revisions for one of its own.
+    """
+
+    __tablename__ = "revisions"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str]
+
+
 class EmbeddingRow(Table):
     """The vector of a content in a space: little-endian float32, of unit length. Index files use its id."""
 

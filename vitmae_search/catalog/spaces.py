@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, SpaceRow, TombstoneRow
+from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
 
@@ -237,7 +238,21 @@ def next_revision(connection: Connection, space_id: int) -> int:
     """
     this_space = SpaceRow.space_id == space_id
     connection.execute(update(SpaceRow).where(this_space).values(revision=SpaceRow.revision + 1))
-    return int(connection.execute(select(SpaceRow.revision).where(this_space)).scalar_one())
+    revision = int(connection.execute(select(SpaceRow.revision).where(this_space)).scalar_one())
+    identify_revision(connection, space_id, revision)
+    return revision
+
+
+def identify_revision(connection: Connection, space_id: int, revision: int) -> None:
+    """Draw a new identity for a revision.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        revision: The revision, which may have an identity.
+    """
+    statement = insert(RevisionRow).prefix_with("OR REPLACE")
+    connection.execute(statement.values(space_id=space_id, revision=revision, identity=secrets.token_hex(8)))
 
 
 def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:
