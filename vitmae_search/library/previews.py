@@ -8,13 +8,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, decode, read_photo
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, browsers_show_alike, decode, read_photo
 from vitmae_search.photos.reconstruction_sheet import Panel, encode_png, enlarge, titled_sheet
 from vitmae_search.records import Photo
 
-SHOWN_BY_BROWSERS = frozenset(
-    {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
-)
 PREVIEW_SIDE = 2560
 UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
@@ -23,6 +20,15 @@ UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 def media_type(photo: Photo) -> str:
     """The media type of the photo's content, such as "image/jpeg"."""
     return MEDIA_TYPES.get(photo.metadata.format, "application/octet-stream")
+
+
+def is_shown_by_browsers(photo: Photo) -> bool:
+    """Say whether browsers show the photo's file as it is decoded here, so that it need not be converted.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    return browsers_show_alike(read_photo(photo.path))
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:

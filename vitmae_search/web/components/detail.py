@@ -15,6 +15,8 @@ from vitmae_search.web.components.grid import photo_name
 from vitmae_search.web.components.query_picker import set_query_photo
 from vitmae_search.web.server.session import library
 
+_DATE_SOURCES = {"GPS": "from GPS, in UTC", "file name": "from the file's name", "file": "the file's time"}
+
 
 @st.dialog("Photo", width="medium")
 def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...] = ()) -> None:
@@ -62,13 +64,14 @@ def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> l
         rows.append(("Score", f"{score:.4f}  (1 is the same picture)"))
     if photo.missing:
         rows.append(("State", "not on disk any more"))
-    if meta.taken_at is not None:
-        rows.append(("Taken", f"{meta.taken_at:%d %B %Y, %H:%M}"))
+    date, source = photo.date
+    rows.append(("Taken", f"{date:%d %B %Y, %H:%M} ({_DATE_SOURCES.get(source, source)})"))
     if meta.camera:
         rows.append(("Camera", meta.camera))
     if meta.latitude is not None and meta.longitude is not None:
         rows.append(("Place", _place(meta.latitude, meta.longitude)))
     rows.append(("Size", f"{meta.width} × {meta.height} pixels, {file_size(photo.size)}, {meta.format}"))
+    rows += [("Note", note) for note in meta.notes]
     changed = datetime.fromtimestamp(photo.mtime_ns / 1e9, tz=UTC).astimezone()
     rows.append(("Changed", f"{changed:%d %B %Y, %H:%M}"))
     return rows
