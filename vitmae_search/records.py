@@ -153,6 +153,22 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreCalibration:
+    """What the scores of a space mean, as measured on photos that were changed and searched for.
+
+    Attributes:
+        same: From this score on 99 of 100 hits are the same photo; None where no score is that sure.
+        alike: Below this score a hit is no likelier to be the same photo than one that chance picks; None
+            where scores tell nothing.
+        photos: How many photos were changed and searched for, among each other.
+    """
+
+    same: float | None
+    alike: float | None
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """An embedding space: vectors that may be compared with each other.
 
@@ -200,6 +216,32 @@ class Space:
         """A word for people: "features", or what its projection is ("head", "whitening")."""
         return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
 
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What its scores mean, where that was measured."""
+        values = self.provenance.get("calibration")
+        return ScoreCalibration(**values) if isinstance(values, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVariant:
+    """How the picture of a query was changed before it was compared.
+
+    Attributes:
+        trimmed: Whether its uniform borders were cut off.
+        turned: By how many degrees it was turned counter-clockwise: 0, 90, 180 or 270.
+    """
+
+    trimmed: bool = False
+    turned: int = 0
+
+    @property
+    def text(self) -> str:
+        """What was done, for people; empty for the picture as it is."""
+        done = ["without its borders"] if self.trimmed else []
+        done += [f"turned by {self.turned}°"] if self.turned else []
+        return " and ".join(done)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
@@ -244,6 +286,10 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+MinScore = float | Literal["same", "alike"] | None
+"""The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
@@ -253,12 +299,27 @@ class SearchResult:
         space: The space that was searched.
         known: Whether the query's vector was in the catalogue, so that no model ran.
         seconds: Wall-clock time.
+        variant: How the query's picture was changed to find these.
     """
 
     hits: tuple[Hit, ...]
     space: Space
     known: bool
     seconds: float
+    variant: QueryVariant = QueryVariant()
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the scores mean, where that was measured for the space."""
+        return self.space.calibration
+
+    @property
+    def first_unlike(self) -> int | None:
+        """The place in `hits` of the first one that is no longer alike; None where none is known to be."""
+        alike = None if self.calibration is None else self.calibration.alike
+        if alike is None:
+            return None
+        return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,24 +339,27 @@ class Tag:
 
 # Long jobs and their reports
 
+Phase = Literal[
+    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+]
+"""A step of a job."""
+
 
 @dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """The progress of a run that indexes, classifies, evaluates or adapts.
+class JobProgress:
+    """The progress of a job that indexes, classifies, evaluates or adapts.
 
     Attributes:
         phase: The step that it is at.
         done: Files that are finished; in "training", passes over the photos.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
-        seconds: Since the run began.
+        seconds: Since the job began.
         photos_per_second: The rate of this phase, 0 where it does not work on photos.
         current: A file that is being worked on.
     """
 
-    phase: Literal[
-        "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
-    ]
+    phase: Phase
     done: int
     total: int | None
     failed: int
@@ -392,7 +456,7 @@ class JobRecord:
         pid: Its process there.
         started_at: When it began.
         ended_at: When it ended, None while it runs.
-        progress: The last `IndexProgress` or training progress, as JSON values.
+        progress: The last `JobProgress` or training progress, as JSON values.
         report: What it did, as JSON values, once it has ended.
         error: The message of the error that ended it.
     """
@@ -561,6 +625,8 @@ class Reconstruction:
         mask_ratio: The share of patches that was removed, 0 to 1.
         statistics: Whose mean and deviation brought a prediction of a norm_pix_loss model back to pixels:
             "none" (not needed) or "visible" (the visible patches nearby).
+        photo_shape: Height and width of the photo, whose shape the model's size may not have; None where that
+            is not known.
     """
 
     original: NDArray[np.uint8]
@@ -572,3 +638,4 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
+    photo_shape: tuple[int, int] | None = None

@@ -31,7 +31,7 @@ _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file raises."""
 _PROJECTION = "projection.safetensors"
 _MAX_HEADER_BYTES = 100_000_000
-"""The limit of safetensors itself; a damaged file may claim any length."""
+"""The limit of safetensors itself; a damaged file may name any length."""
 
 
 def locate_model(model: str) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def _model_listing(folder: Path, name: str, source: str) -> ModelListing:
 
 
 def _projected_dimension(folder: Path) -> int | None:
-    """The length of the vectors that the projection beside it gives."""
+    """The dimension of the vectors that the projection beside it gives."""
     try:
         return Projection.read(folder / _PROJECTION).dimension
     except ModelError:

@@ -12,7 +12,7 @@ import pytest
 from vitmae_search.embedding.testing import (
     CHECKS,
     ConformanceError,
-    Subject,
+    PluginUnderTest,
     check_embedder,
     odd_images,
     sample_images,
@@ -133,7 +133,7 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "NaN": {".resize((8, 8)))": ".resize((8, 8))).astype(np.float32) * (image.width > 1 or np.nan)"},
     },
     "check_prepare_leaves_the_image": {"draws": in_prepare("image.putpixel((0, 0), (1, 2, 3))")},
-    "check_prepare_travels": {
+    "check_prepare_can_be_pickled": {
         "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
         "a method of the embedder": {
             "self.prepare = prepare": "self.prepare = self.shrink",
@@ -256,7 +256,7 @@ def test_a_broken_plugin_is_caught_by_its_check(write_plugin, check: str, change
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
-    with Subject(path) as subject, pytest.raises(FAILS):
+    with PluginUnderTest(path) as subject, pytest.raises(FAILS):
         CHECK[check](subject)
 
 
@@ -318,7 +318,7 @@ def test_the_images_are_as_documented() -> None:
 def test_a_child_that_dies_is_a_failure_with_a_reason(write_plugin) -> None:
     dies = "import os\nif 'AGAIN' in os.environ: os._exit(7)\nimport numpy"
     path = write_plugin("mine", old="import numpy", new=dies)
-    with Subject(path) as subject:
+    with PluginUnderTest(path) as subject:
         assert subject.info.name == "mine"
         os.environ["AGAIN"] = "1"
         try:

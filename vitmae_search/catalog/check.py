@@ -24,6 +24,7 @@ from vitmae_search.catalog.schema import (
     EmbeddingRow,
     FailureRow,
     PhotoRow,
+    RevisionRow,
     SpaceRow,
     TagRow,
     TombstoneRow,
@@ -105,6 +106,8 @@ def _spaces(connection: Connection) -> Iterator[str]:
         newest = connection.execute(of_space).scalar_one()
         if newest is not None and newest > space.revision:
             yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
+        if not _has_identity(connection, space.space_id, space.revision):
+            yield f"Space {space.space_id} is at revision {space.revision}, which has no identity."
     for space in spaces_without_parent(connection):
         yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
@@ -155,7 +158,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
     statement = statement.where(EmbeddingRow.space_id == space.space_id)
     length = space.dimension * STORED_DTYPE.itemsize
     for rows in connection.execute(statement).partitions(CHUNK_VECTORS):
-        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
+        yield f"whose dimension is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
         fit = [row for row in rows if len(row[1]) == length]
         ids = np.array([row[0] for row in fit], dtype=np.int64)
         vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED_DTYPE)
@@ -163,7 +166,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
         finite = np.isfinite(vectors).all(axis=1)
         yield "with a value that is not finite", ids[~finite].tolist()
         off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
-        yield "that are not of unit length", ids[finite][off].tolist()
+        yield "whose norm is not 1", ids[finite][off].tolist()
 
 
 def _derived(connection: Connection, projects: Projects) -> Iterator[str]:
@@ -217,7 +220,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
 def _delete_dangling_rows(connection: Connection) -> None:
     for photo_ids in chunks(photos_without_content(connection)):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
-    for row in (EmbeddingRow, TombstoneRow, FailureRow):
+    for row in (EmbeddingRow, TombstoneRow, FailureRow, RevisionRow):
         of_a_space = exists().where(SpaceRow.space_id == row.space_id)
         connection.execute(delete(row).where(~of_a_space))
     for result in (TagRow, ClassifiedRow):
@@ -263,3 +266,11 @@ def _raise_revision(connection: Connection, space_id: int) -> None:
     latest = connection.execute(newest).scalar_one() or 0
     statement = update(SpaceRow).where(SpaceRow.space_id == space_id, SpaceRow.revision < latest)
     connection.execute(statement.values(revision=latest))
+    revision = connection.execute(select(SpaceRow.revision).where(SpaceRow.space_id == space_id)).scalar_one()
+    if not _has_identity(connection, space_id, revision):
+        spaces.identify_revision(connection, space_id, revision)
+
+
+def _has_identity(connection: Connection, space_id: int, revision: int) -> bool:
+    of_it = exists().where(RevisionRow.space_id == space_id, RevisionRow.revision == revision)
+    return revision == 0 or bool(connection.execute(select(of_it)).scalar_one())

@@ -98,7 +98,7 @@ def chunks(items: Iterable[T], size: int = MAX_IDS_PER_QUERY) -> Iterator[list[T
 
 
 def folder_range(folder: str) -> tuple[bytes, bytes]:
-    """Return bounds of a folder's paths: all paths inside are ≥ the first and < the second, no others are."""
+    """Return the half-open range [first, second) of all paths inside the folder."""
     path = os.fsencode(os.path.abspath(folder))
     separator = os.sep.encode()
     # POSIX allows a path with two leading slashes; the walk gives one only.

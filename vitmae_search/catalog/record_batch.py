@@ -88,8 +88,8 @@ def record(
 
 
 def _check_vectors(space: SpaceSummary, items: Sequence[Indexed]) -> None:
-    claimed = [item.photo_id for item in items if item.photo_id is not None]
-    if len(claimed) != len(set(claimed)):
+    named = [item.photo_id for item in items if item.photo_id is not None]
+    if len(named) != len(set(named)):
         raise ValueError("two items of a batch name the same photo_id")
     for item in items:
         if item.vector is None:
@@ -202,12 +202,12 @@ def _find_assignments(
     items: Sequence[Indexed], contents: Mapping[str, Content], existing: Mapping[int, Any]
 ) -> _RowAssignments:
     at_path = {row.path: photo_id for photo_id, row in existing.items()}
-    claimed = {item.photo_id for item in items} & existing.keys()
+    named = {item.photo_id for item in items} & existing.keys()
     assignments = _RowAssignments()
     for item in items:
         values = _photo_values(item, contents[item.digest])
         row_at_path = at_path.get(values["path"])
-        if row_at_path in claimed and row_at_path != item.photo_id:
+        if row_at_path in named and row_at_path != item.photo_id:
             row_at_path = None  # its photo moves away in this batch
         photo_id = item.photo_id if item.photo_id in existing else row_at_path
         if photo_id is None:

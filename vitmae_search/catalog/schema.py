@@ -112,8 +112,8 @@ class RootRow(Table):
 class ContentRow(Table):
     """A distinct digest, with what its pixels and tags say.
 
-    `taken_at` is local time, without a zone, and `taken_from` the kind of tag that has it. `notes` are phrases
-    about what could not be read of it.
+    `taken_at` is local time, without a zone, and `taken_from` the kind of tag that says so. `notes` are
+    phrases about what could not be read.
     """
 
     __tablename__ = "contents"
@@ -192,6 +192,21 @@ class SpaceRow(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("spaces.space_id"))
     projection: Mapped[str | None]
+
+
+class RevisionRow(Table):
+    """A revision of a space. `identity` is drawn at random, so no revision of another history has it.
+
+    A catalogue that is put back from a backup counts on from the backup's revision, and would otherwise take
+    an index file of the lost revisions for one of its own.
+    """
+
+    __tablename__ = "revisions"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str]
 
 
 class EmbeddingRow(Table):

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from vitmae_search.catalog.database import (
     Database,
-    WriterLock,
     autocommit_connection,
     catalogue_file,
     checkpoint,
@@ -22,6 +21,7 @@ from vitmae_search.catalog.database import (
 )
 from vitmae_search.catalog.deferred_signals import DeferredSignals
 from vitmae_search.catalog.migrations import migrate, version_of
+from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryError, StorageError, display_path
 
 WAIT_SECONDS = 2.0

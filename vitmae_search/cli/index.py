@@ -52,12 +52,12 @@ def command(
     vitmae-search index ~/Pictures --exclude 'Screenshots' --exclude '*.gif'
     vitmae-search index ~/Pictures --embedder color_layout
     """
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     with (
         open_library(library, **opening) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.index(

@@ -180,8 +180,7 @@ class FolderState:
 
     Attributes:
         offline: Whether the whole folder is offline: nothing under it changes.
-        protected: Paths that are neither missing, though they were not seen, nor changed, though another
-            file has their name.
+        protected: Paths that were not seen but are not missing, and paths that must not count as changed.
         offline_folders: Folders inside that hold the protected photos of another drive.
     """
 

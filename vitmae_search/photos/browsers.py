@@ -36,7 +36,7 @@ def browsers_show_alike(data: bytes) -> bool:
 
 
 def _orientation_of_jpeg(data: bytes) -> int:
-    """The orientation that browsers read: the first EXIF's, one SHORT. PIL also takes other numbers, and XMP."""
+    """The orientation that browsers read: the first EXIF's, if it is one SHORT. PIL takes others, and XMP."""
     for marker, body in jpeg.segments(data):
         if marker == _APP1 and body[:5] == b"Exif\0":
             return _orientation_of_tiff(body[6:])

@@ -62,8 +62,8 @@ Factory = Callable[[BytesIO, str], ImageFile.ImageFile]
 # A file of the ISO container names the kinds that it is of, in any order, and the major one first.
 _AVIF_BRANDS = frozenset((b"avif", b"avis", b"MA1B", b"MA1A"))
 _HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1")
-    + (b"MiHB", b"MiHE", b"MiHA", b"MiPr", b"MiCm", b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is")
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+    | {b"MiHB", b"MiHE", b"MiHA", b"MiPr", b"MiCm", b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is"}
 )
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 # What a plug-in raises where the header is another format's.

@@ -115,7 +115,7 @@ def photo_metadata(
     taken_at, taken_from = _taken(exif, other or OtherTags())
     latitude, longitude = _gps_position(exif.gps)
     if latitude is None and _lacks_reference(exif.gps):
-        notes = [*notes, "its place says neither north or south nor east or west, so it is not used"]
+        notes = [*notes, "its place does not say north or south, east or west, so it is not used"]
     return PhotoMetadata(
         width=size[0],
         height=size[1],

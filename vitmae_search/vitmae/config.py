@@ -435,7 +435,7 @@ class EncoderConfig:
         return self.to_dict()
 
     def to_json_string(self, use_diff: bool = True) -> str:
-        """`to_dict` as the text of a config.json. `use_diff` changes nothing: see `to_diff_dict`."""
+        """`to_dict` as the text of a config.json. `use_diff` is ignored: see `to_diff_dict`."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def to_json_file(self, path: str | os.PathLike[str], use_diff: bool = True) -> None:
@@ -443,7 +443,7 @@ class EncoderConfig:
 
         Args:
             path: The file.
-            use_diff: Changes nothing: see `to_diff_dict`.
+            use_diff: Ignored; see `to_diff_dict`.
         """
         text = self.to_json_string(use_diff)
         with open(path, "w", encoding="utf-8") as file:

@@ -53,7 +53,7 @@ class FinetuneHooks:
         on_packed: Called with the photos packed and all photos.
         on_encoded: Called with the views encoded and all views, by linear probing.
         on_progress: Called after every step.
-        stop: Asked before every step; true ends the run, which can be resume_options.
+        stop: Asked before every step; true ends the run, which can be resumed.
     """
 
     on_packed: OnPacked | None = None
@@ -75,7 +75,7 @@ def finetune(
 ) -> FinetuneReport:
     """Train a classifier on the photos under `folder`.
 
-    If `output` holds a run, it is resume_options with its own options; what is given must then agree.
+    If `output` holds a run, it is resumed with its own options; what is given must then agree.
 
     Args:
         folder: The photos. Without `labels` the first folder below it is a photo's class.

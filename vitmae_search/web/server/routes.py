@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 _CACHE_FOR_EVER = "private, max-age=31536000, immutable"
 _REVALIDATE = "private, no-cache"
-# Whatever a file claims to be, nothing in it runs or loads.
+# Whatever type a file has, nothing in it runs or loads.
 _INERT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",

@@ -1,21 +1,16 @@
-"""Options, pictures and files of a run."""
+"""Options of a run: what a resumed run may change, what "auto" means, and presets."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PRESETS, PretrainOptions, model_config
 from vitmae_search.training.devices import precision_context, resolve_attention, resolve_auto, should_compile
-from vitmae_search.training.plots import draw_curves, draw_sheet
-from vitmae_search.training.run_folder import replace_files
 from vitmae_search.training.shared_options import resume_options
 from vitmae_search.vitmae import ViTMAEConfig
 
@@ -89,51 +84,3 @@ def test_a_model_may_be_a_config_file(tmp_path: Path) -> None:
     assert model_config(str(path), image_size=64) == ViTMAEConfig(num_hidden_layers=3, image_size=64)
     with pytest.raises(ConfigError, match="tiny, small, base, large"):
         model_config("medium")
-
-
-@pytest.mark.parametrize(
-    "points",
-    [[], [(1.0, 0.5)], [(0.0, 0.7), (1.0, 0.7)], [(i / 10, 1 / (1 + i)) for i in range(300)]],
-)
-def test_a_loss_curve_is_drawn_from_any_number_of_points(
-    points: list[tuple[float, float]], tmp_path: Path
-) -> None:
-    draw_curves({"": points}, tmp_path / "loss.png", "loss")
-    with Image.open(tmp_path / "loss.png") as image:
-        blue = (np.asarray(image.convert("RGB"))[..., 2] > 150) & (np.asarray(image)[..., 0] < 60)
-    assert blue.any() == (len(points) > 1)
-
-
-def test_a_sheet_has_every_image_in_its_row_and_column(tmp_path: Path) -> None:
-    colours = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
-    rows = [[np.full((5, 7, 3), value, np.uint8) for value in row] for row in colours]
-    draw_sheet(rows, tmp_path / "sheet.png", zoom=2)
-    with Image.open(tmp_path / "sheet.png") as image:
-        shown = np.asarray(image)[::2, ::2, 0]
-    assert shown.shape == (2 * 9 + 4, 3 * 11 + 4)
-    np.testing.assert_array_equal(shown[6::9, 7::11], colours)
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def fail_half_way() -> None:
-        with write_atomically(path) as stream:
-            stream.write(b"new and cut sho")
-            raise OSError("disk full")
-
-    def fail_in_folder() -> None:
-        with replace_files(tmp_path) as folder:
-            (folder / "file").write_bytes(b"new")
-            raise OSError("disk full")
-
-    for fail in (fail_half_way, fail_in_folder):
-        with pytest.raises(OSError, match="full"):
-            fail()
-        assert path.read_bytes() == b"old"
-        assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    with replace_files(tmp_path) as folder:
-        (folder / "file").write_bytes(b"new")
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -152,11 +152,11 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs,
     """Though others have taken its content for one that is still to come."""
     for name in ("a.jpg", "b.jpg"):
         (bench.photos / name).write_bytes(jpegs(0))
-    claim, call = reader.PhotoReader._claim, decode_pool.WorkerProcess.call
+    first_to_read, call = reader.PhotoReader._first_to_read, decode_pool.WorkerProcess.call
     waits = threading.Event()
 
-    def claimed(self, name, names):
-        first = claim(self, name, names)
+    def first_or_waits(self, name, names):
+        first = first_to_read(self, name, names)
         return first or bool(waits.set())
 
     def dies(self, method, arguments):
@@ -166,7 +166,7 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs,
             self._process.wait()
         return call(self, method, arguments)
 
-    monkeypatch.setattr(reader.PhotoReader, "_claim", claimed)
+    monkeypatch.setattr(reader.PhotoReader, "_first_to_read", first_or_waits)
     monkeypatch.setattr(decode_pool.WorkerProcess, "call", dies)
     report = bench.index(processes=True)
     assert [Path(failure.path).name for failure in report.failures] == ["a.jpg", "b.jpg"]

@@ -1,6 +1,6 @@
 """How well embedders find other views of a photo, on the demo's samples, where the right answer is known.
 
-    python -m benchmarks.sample_views
+    python -m benchmarks.sample_retrieval
 
 Each sample (fifteen photos in ten views: crops, tilt, mirror, tone, recompression) is a query among the
 others. The other views of the same photo are the right answers.

@@ -161,10 +161,10 @@ class Catalog:
             root: The folder.
             space_id: The space that `embedded` is about; None makes it false.
         """
-        with self._database.streaming_transaction() as connection:
-            if self._database.uses_wal(connection):
+        if self._database.uses_wal():
+            with self._database.streaming_transaction() as connection:
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
-                return
+            return
         # With a rollback journal a reader blocks the writer, and the caller may be the one who writes.
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
@@ -206,7 +206,7 @@ class Catalog:
             again: Include contents that this classifier has seen.
         """
         with self._database.read_transaction() as connection:
-            return tags.taggable(connection, classifier_id, under, seen=again)
+            return tags.taggable(connection, classifier_id, under, again=again)
 
     def count_classified(self, classifier_id: int, under: str | None = None) -> int:
         """Count contents with a photo on disk that this classifier has seen.
@@ -333,7 +333,7 @@ class Catalog:
     def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Return what is wrong with the catalogue, one sentence each; nothing if it is sound.
 
-        Every vector is read.         Derived vectors are compared with their features if `projects` has the
+        Every vector is read. Derived vectors are compared with their features if `projects` has the
         projection, by its digest.
         """
         with self._database.read_transaction() as connection:

@@ -31,10 +31,10 @@ class Candidate:
     """An encoder with its batch.
 
     Attributes:
-        run: computes the vectors of the first `batch` photos; it need not wait for the device.
-        batch: photos.
-        first: seconds of the first call, which may compile or capture a graph.
-        memory: peak memory of the device in GiB.
+        run: Computes the vectors of the first `batch` photos; it need not wait for the device.
+        batch: Photos.
+        first: Seconds of the first call, which may compile or capture a graph.
+        memory: Peak memory of the device in GiB.
     """
 
     run: Callable[[], Any]
@@ -49,11 +49,11 @@ def reference_candidates(
     """Candidates by name, each at its fastest batch size. What is not installed is reported and left out.
 
     Args:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         pixels: (N, 3, H, W) bf16 on the device.
-        sizes: batch sizes to try.
-        modes: of `torch.compile`.
-        seconds: about the time for compiling; modes that are left after it are reported and left out.
+        sizes: Batch sizes to try.
+        modes: Modes of `torch.compile` to try.
+        seconds: About the time for compiling; modes that are left after it are reported and left out.
     """
     loaders: dict[str, Callable[[], nn.Module]] = {
         "HF ViTMAE": partial(hf_model, folder, torch.bfloat16),
@@ -90,8 +90,8 @@ def try_or_report(name: str, make: Callable[[], T]) -> T | None:
     """What `make` returns, or None if it fails in any way, which is reported.
 
     Args:
-        name: for the report.
-        make: calls others' code.
+        name: Its name in the report.
+        make: Calls others' code.
     """
     try:
         return make()
@@ -111,11 +111,11 @@ def best_candidate(
     """Find the fastest batch size.
 
     Args:
-        load: makes the model.
-        mode: of `torch.compile`; None is eager.
+        load: Makes the model.
+        mode: A mode of `torch.compile`; None is eager.
         pixels: (N, 3, H, W) bf16 on the device.
-        sizes: batch sizes to try.
-        deadline: the `time.perf_counter()` after which no more are tried.
+        sizes: Batch sizes to try.
+        deadline: The `time.perf_counter()` after which no more are tried.
 
     Returns:
         The candidate at the fastest size, and the sizes, the fastest first.
@@ -144,9 +144,9 @@ def first_call_and_rate(run: Callable[[], Any], size: int, device: torch.device)
     """Seconds of the first call, and photos a second afterwards.
 
     Args:
-        run: encodes a batch.
-        size: its photos.
-        device: where.
+        run: Encodes a batch.
+        size: Its photos.
+        device: Where it runs.
     """
     started = time.perf_counter()
     run()
@@ -171,8 +171,8 @@ def compiled_encoder(encode: Encode, mode: str) -> Encode:
     """Compile with static shapes, for each batch size separately.
 
     Args:
-        encode: the eager encoder.
-        mode: of `torch.compile`.
+        encode: The eager encoder.
+        mode: A mode of `torch.compile`.
     """
     dynamo: Any = importlib.import_module("torch._dynamo.config")
     inductor: Any = importlib.import_module("torch._inductor.config")

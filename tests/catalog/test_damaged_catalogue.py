@@ -158,7 +158,7 @@ WRONGS = pytest.mark.parametrize(
     ("statement", "values", "sentence"),
     [
         ("UPDATE embeddings SET vector = ? WHERE embedding_id = 3", [b"\0" * 5],
-         "1 vector (ids 3) whose length"),
+         "1 vector (ids 3) whose dimension"),
         ("UPDATE embeddings SET vector = ? WHERE embedding_id < 9", [b""],
          "8 vectors (ids 1, 2, 3, 4, 5, …)"),
         ("UPDATE embeddings SET vector = ? WHERE embedding_id = 4",
@@ -166,7 +166,7 @@ WRONGS = pytest.mark.parametrize(
         ("UPDATE embeddings SET vector = ? WHERE embedding_id = 4",
          [blob(1, 0, 0, 0, 0, 0, 0, float("inf"))], "1 vector (ids 4) with a value that is not finite"),
         ("UPDATE embeddings SET vector = ? WHERE embedding_id = 5",
-         [blob(1, 1, 0, 0, 0, 0, 0, 0)], "1 vector (ids 5) that are not of unit length"),
+         [blob(1, 1, 0, 0, 0, 0, 0, 0)], "1 vector (ids 5) whose norm is not 1"),
         ("DELETE FROM contents WHERE content_id = 6", [], "1 photo (ids 6) without content"),
         ("DELETE FROM contents WHERE content_id = 6", [], "points to a row of contents that is not there"),
         ("DELETE FROM photos WHERE photo_id = 7", [], "1 content (ids 7) without a photo"),

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.devices import PeakMemory, synchronizer
 from benchmarks.encoder_cases import open_plugin
-from benchmarks.gpu_variants import Candidate, first_call_and_rate, try_or_report
+from benchmarks.gpu_other_encoders import Candidate, first_call_and_rate, try_or_report
 from plugins.vitmae.devices import inference_context
 from plugins.vitmae.engine import _LANES, CudaEngine, engine_for
 from plugins.vitmae.features import FeatureSpec
@@ -79,10 +79,10 @@ def plugin_candidate(
     """The plugin as `index` calls it, from the host's bytes to vectors on the host, in its own batch size.
 
     Args:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         images: (N, H, W, 3) uint8.
-        device: where.
-        precision: as `--precision` takes it.
+        device: Where it runs.
+        precision: As `--precision` takes it.
     """
     memory = PeakMemory(device)
     embedder = open_plugin(folder, str(device), precision)
@@ -98,9 +98,9 @@ def resident_candidate(folder: Path, images: Images, device: torch.device) -> Ca
     """One chunk again and again, from bytes on the device: without copies and work of the host.
 
     Args:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         images: (N, H, W, 3) uint8.
-        device: where.
+        device: Where it runs.
     """
     memory = PeakMemory(device)
     network = network_for(folder, device)
@@ -129,9 +129,9 @@ def variant_candidates(folder: Path, images: Images, device: torch.device) -> It
     """Variants by name, from the host's bytes to its vectors. What the device cannot do is reported.
 
     Args:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         images: (N, H, W, 3) uint8.
-        device: where.
+        device: Where it runs.
     """
     for name, variant in VARIANTS.items():
         found = try_or_report(name, partial(candidate_of, folder, images, device, variant))
@@ -144,10 +144,10 @@ def candidate_of(folder: Path, images: Images, device: torch.device, variant: Va
     """The engine with a variant's settings.
 
     Args:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         images: (N, H, W, 3) uint8.
-        device: where.
-        variant: the settings.
+        device: Where it runs.
+        variant: The settings.
     """
     memory = PeakMemory(device)
     network = network_for(folder, device)
@@ -169,8 +169,8 @@ def network_for(folder: Path, device: torch.device) -> UnitVectors:
     """The network of the plugin in bf16 on the device, as its engine prepares it.
 
     Args:
-        folder: of the checkpoint.
-        device: where.
+        folder: The checkpoint's folder.
+        device: Where it runs.
     """
     encoder = ViTMAEModel.from_pretrained(str(folder)).eval()
     config = encoder.config
@@ -185,9 +185,9 @@ def chunk_size(network: UnitVectors, images: Images, times: float = 1.0) -> int:
     """How many photos a chunk has; at most a quarter of `images`.
 
     Args:
-        network: of the plugin.
-        images: the batch.
-        times: multiplies the plugin's own number.
+        network: The plugin's network.
+        images: The batch.
+        times: Multiplies the plugin's own number.
     """
     encoder: Any = network.encoder
     part = rows_per_part(1 + encoder.config.num_patches, encoder.config.hidden_size)
@@ -198,8 +198,8 @@ def stream_for(device: torch.device, graph: bool = True) -> Stream:
     """A CUDA stream; on a CPU an object that runs work at once.
 
     Args:
-        device: where.
-        graph: capture CUDA graphs.
+        device: Where it runs.
+        graph: Capture CUDA graphs.
     """
     if device.type != "cuda":
         return _CpuStream()

@@ -29,7 +29,7 @@ class ConformanceError(AssertionError):
     """The plugin breaks the contract. The message says where and how."""
 
 
-class Subject:
+class PluginUnderTest:
     """The plugin under test, how to open it, and what the checks share, so that the model is loaded once.
 
     Use it as a context manager, or call `close`.
@@ -121,7 +121,7 @@ class Subject:
         if "guarded" in self.__dict__:
             self.guarded.close()
 
-    def __enter__(self) -> Subject:
+    def __enter__(self) -> PluginUnderTest:
         return self
 
     def __exit__(

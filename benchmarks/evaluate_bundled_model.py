@@ -1,6 +1,6 @@
 """The tables of the default model's card, on Tiny-ImageNet's validation set, which it was not trained on.
 
-    python -m benchmarks.default_model --data tiny-imagenet-200 [options of `vitmae-search evaluate`]
+    python -m benchmarks.evaluate_bundled_model --data tiny-imagenet-200 [options of `vitmae-search evaluate`]
 
 The folder holds `val/images` and `val/val_annotations.txt`: 10,000 photos of 200 classes. The classes are
 written to a CSV file for `vitmae-search evaluate --labels`, and that command does the rest.
@@ -40,7 +40,7 @@ def write_labels(annotations: Path, table: Path) -> None:
 
     Args:
         annotations: Tiny-ImageNet's tab-separated list.
-        table: the CSV file to write, with the columns path and label.
+        table: The CSV file to write, with the columns path and label.
     """
     lines = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
     with table.open("w", encoding="utf-8", newline="") as stream:

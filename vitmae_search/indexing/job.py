@@ -1,4 +1,7 @@
-"""Progress and outcome of a job: reported to a callback, and written to its row in the catalogue."""
+"""A long job: its progress, its cancellation, and its row in the catalogue.
+
+The jobs that index, classify, evaluate and adapt report to a callback, and write to the row.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress, Phase
 
-Phase = Literal[
-    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
-]
 _PHASES_WITH_RATE = ("indexing", "classifying", "evaluating", "encoding")
 _WRITE_INTERVAL = 1.0
 """Seconds between two writes of a job's progress."""
@@ -35,7 +35,7 @@ class ProgressReporter:
 
     def __init__(
         self,
-        on_progress: Callable[[IndexProgress], None] | None,
+        on_progress: Callable[[JobProgress], None] | None,
         write: Callable[[Mapping[str, Any]], None] = lambda progress: None,
     ) -> None:
         """Start the clock.
@@ -84,7 +84,7 @@ class ProgressReporter:
         self._phase = phase
         seconds = now - self._phase_started
         rate = (done - self._done_before_phase) / seconds if has_rate and seconds > 0 else 0.0
-        progress = IndexProgress(phase, done, total, failed, now - self._started, rate, current)
+        progress = JobProgress(phase, done, total, failed, now - self._started, rate, current)
         if self._on_progress is not None:
             self._on_progress(progress)
         if new_phase or now - self._written >= _WRITE_INTERVAL:
@@ -146,7 +146,7 @@ class JobRows(Protocol):
 R = TypeVar("R", bound=JobReport)
 
 
-def record_job(
+def run_job(
     rows: JobRows, run_key: str | None, kind: str, arguments: Mapping[str, Any], job: Callable[[], R]
 ) -> R:
     """Run a job, and write to its row how it ended: done, cancelled, or failed and why.

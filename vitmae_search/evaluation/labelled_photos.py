@@ -17,14 +17,14 @@ _VOTES = 20  # neighbours that the measures use, except mAP@100
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Files, and a label for each, None where it has none; `problems` are folders that could not be read."""
+class LabelledPhotos:
+    """Files with the label of each, or None; `problems` are folders that could not be read."""
 
     files: tuple[Stamp, ...]
     labels: tuple[str | None, ...]
     problems: tuple[ScanProblem, ...] = ()
 
-    def drawn(self, count: int, seed: int) -> Subject:
+    def drawn(self, count: int, seed: int) -> LabelledPhotos:
         """A random sample.
 
         Args:
@@ -36,7 +36,9 @@ class Subject:
         return replace(self, files=files, labels=tuple(self.labels[row] for row in rows))
 
 
-def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> Subject:
+def find_labelled_photos(
+    folder: str | os.PathLike[str], table: str | os.PathLike[str] | None = None
+) -> LabelledPhotos:
     """The photos under a folder with their labels, sorted by path.
 
     Those without a label come last, so that of copies the one with a label counts.
@@ -53,7 +55,7 @@ def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] |
     root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if table is not None:
         listed = labels_of_csv(os.path.expanduser(os.fspath(table)), root)
-        return Subject(listed.files, listed.labels)
+        return LabelledPhotos(listed.files, listed.labels)
     problems: list[ScanProblem] = []
     files = list(scan(root, on_problem=problems.append))
     if not files:
@@ -61,7 +63,9 @@ def find_subject(folder: str | os.PathLike[str], table: str | os.PathLike[str] |
         raise EvaluationError(f"there are no photos under {display_path(folder)}{reason}")
     found = [(folder_label(file.path, root), file) for file in files]
     found.sort(key=lambda one: (one[0] is None, one[1].path))
-    return Subject(tuple(file for _, file in found), tuple(label for label, _ in found), tuple(problems))
+    return LabelledPhotos(
+        tuple(file for _, file in found), tuple(label for label, _ in found), tuple(problems)
+    )
 
 
 def draw(count: int, wanted: int, seed: int) -> list[int]:
@@ -104,7 +108,7 @@ class Classes:
         elif not self.queries:
             yield "Classes are not measured: that takes two classes, and two photos of one of them."
         elif len(self.rows) <= _VOTES:
-            yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are looked at."
+            yield f"Where more neighbours are meant, the {len(self.rows) - 1} other photos are used."
         alone = int((self.sizes == 1).sum())
         if alone and self.queries:
-            yield f"{alone} photos are alone in their class: they can be found, and ask nothing."
+            yield f"{alone} photos are alone in their class: they can be found, but are no queries."

@@ -2,13 +2,13 @@
 
 import pytest
 
-from vitmae_search.indexing import progress
-from vitmae_search.indexing.progress import ProgressReporter
+from vitmae_search.indexing import job
+from vitmae_search.indexing.job import ProgressReporter
 
 
 def test_progress_is_written_to_the_catalogue_once_a_second(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
     shown, writes = [], []
     reporter = ProgressReporter(shown.append, writes.append)
     reporter.report("scanning", 0)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmae_search.photos import square_crops
+from vitmae_search.photos import square_photos
 from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, WorkerProcess
-from vitmae_search.photos.square_crops import Square, decode_square, decode_squares
+from vitmae_search.photos.square_photos import Square, decode_square, decode_squares
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def paths(
     tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """Seven photos, the fourth damaged; processes are used for as few."""
-    monkeypatch.setattr(square_crops, "_PROCESSES_FROM", 2)
-    monkeypatch.setattr(square_crops, "_CHUNK", 2)
+    monkeypatch.setattr(square_photos, "_PROCESSES_FROM", 2)
+    monkeypatch.setattr(square_photos, "_CHUNK", 2)
     made = [write_photo(tmp_path / f"{i}.jpg", i) for i in range(7)]
     made[3].write_bytes(made[3].read_bytes()[:40])
     return [str(path) for path in made]

@@ -11,22 +11,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.default_model import write_labels
+from benchmarks.evaluate_bundled_model import write_labels
 from benchmarks.timing import markdown_table
 from vitmae_search.bundled import DEFAULT_MODEL
 
 POOLING = ("-o", "pooling=moments")
 FIGURES = ("P@1", "P@10", "mAP@100", "20-NN")
-JUDGED = ("P@10", "20-NN")
+COMPARED = ("P@10", "20-NN")
 
 
-def judge(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bool]) -> bool:
+def compare_with_bundled(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bool]) -> bool:
     """Fit a projection, evaluate this and the bundled model, and print the comparison.
 
     Args:
-        chosen: the options of the command line.
-        photos: the folder of both sets' training images, to fit the projection on.
-        out_of_time: whether to stop.
+        chosen: The options of the command line.
+        photos: The folder of both sets' training images, to fit the projection on.
+        out_of_time: Whether to stop.
 
     Returns:
         Whether everything is done.
@@ -47,8 +47,8 @@ def judge(chosen: argparse.Namespace, photos: Path, out_of_time: Callable[[], bo
                 command = ("evaluate", folder, *words, *limit, "--model", model, *POOLING, "--instances", "0")
                 _vitmae_search(chosen, command, kept)
             found.setdefault(name, {})[model] = json.loads(kept.read_bytes())["methods"][0]
-    text = verdict(found)
-    (output / "verdict.md").write_text(text, "utf-8")
+    text = comparison(found)
+    (output / "comparison.md").write_text(text, "utf-8")
     print(text)
     return True
 
@@ -57,8 +57,8 @@ def adapt(chosen: argparse.Namespace, photos: Path) -> None:
     """Fit the projection as for the bundled model; it is written only if it is better than none.
 
     Args:
-        chosen: the options of the command line.
-        photos: the folder of both sets' training images.
+        chosen: The options of the command line.
+        photos: The folder of both sets' training images.
     """
     sizes = ("--photos", "6000", "--views", "6", "--held-out", "1000")
     projection = chosen.output / "model" / "projection.safetensors"
@@ -88,7 +88,7 @@ def _vitmae_search(chosen: argparse.Namespace, words: Sequence[str], kept: Path)
     half.replace(kept)
 
 
-def verdict(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+def comparison(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Tables, and for each set whether the new model is better: its interval lies above the other's."""
     parts = []
     for name, methods in found.items():
@@ -97,7 +97,7 @@ def verdict(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             for method in methods.values()
         ]
         new, old = (method["neighbours"] for method in methods.values())
-        words = [f"{figure}: {_compared(new[figure], old[figure])}" for figure in JUDGED]
+        words = [f"{figure}: {_compared(new[figure], old[figure])}" for figure in COMPARED]
         parts.append(f"### {name}\n\n{markdown_table(['', 'D', *FIGURES], rows)}\n\n{'; '.join(words)}.\n")
     return "\n".join(parts)
 

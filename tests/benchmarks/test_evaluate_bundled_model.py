@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.default_model import main
-from benchmarks.sample_views import labels
-from vitmae_search.evaluation import find_subject
+from benchmarks.evaluate_bundled_model import main
+from benchmarks.sample_retrieval import labels
+from vitmae_search.evaluation import find_labelled_photos
 
 
 def test_the_data_sets_own_list_has_the_classes(
@@ -27,7 +27,7 @@ def test_the_data_sets_own_list_has_the_classes(
         lines.append(f"val_{seed}.JPEG\tn0{seed % 2}\t0\t0\t62\t62\n")
     (tmp_path / "val/val_annotations.txt").write_text("".join(lines))
     words = ["--data", str(tmp_path), "--instances", "0", "--json"]
-    monkeypatch.setattr(sys, "argv", ["default_model", *words])
+    monkeypatch.setattr(sys, "argv", ["evaluate_bundled_model", *words])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
@@ -39,4 +39,4 @@ def test_the_data_sets_own_list_has_the_classes(
 def test_a_sample_belongs_to_its_photo(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> None:
     for seed, name in enumerate(("cat-00-original", "cat-03-tilt", "dog-00-original")):
         write_photo(tmp_path / f"{name}.jpg", seed)
-    assert find_subject(tmp_path, labels(tmp_path)).labels == ("cat", "cat", "dog")
+    assert find_labelled_photos(tmp_path, labels(tmp_path)).labels == ("cat", "cat", "dog")
