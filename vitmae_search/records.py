@@ -89,7 +89,15 @@ class Photo:
     named_at: datetime | None = None
 
     @property
-    def date(self) -> tuple[datetime, str]:
+    def changed_at(self) -> datetime | None:
+        """When its file was last changed, in local time; None for a year that the calendar does not have."""
+        try:
+            return datetime.fromtimestamp(self.mtime_ns / 1e9)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+    @property
+    def date(self) -> tuple[datetime | None, str]:
         """When it was taken, in local time, as far as is known; and what says so.
 
         That is `metadata.taken_from`, "file name" or, for the time of the file's last change, "file".
@@ -98,10 +106,7 @@ class Photo:
             return self.metadata.taken_at, self.metadata.taken_from or "EXIF"
         if self.named_at is not None:
             return self.named_at, "file name"
-        try:
-            return datetime.fromtimestamp(self.mtime_ns / 1e9), "file"
-        except (OverflowError, ValueError, OSError):  # a year that Python's calendar does not have
-            return datetime.max, "file"
+        return self.changed_at, "file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,5 +263,5 @@ class _IndexJob:
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
-            not_looked_at=Counter(sorted(map(suffix_of, self._walked.others))),
+            not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )

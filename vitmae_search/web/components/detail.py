@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 import streamlit as st
@@ -65,15 +64,16 @@ def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> l
     if photo.missing:
         rows.append(("State", "not on disk any more"))
     date, source = photo.date
-    rows.append(("Taken", f"{date:%d %B %Y, %H:%M} ({_DATE_SOURCES.get(source, source)})"))
+    if date is not None:
+        rows.append(("Taken", f"{date:%d %B %Y, %H:%M} ({_DATE_SOURCES.get(source, source)})"))
     if meta.camera:
         rows.append(("Camera", meta.camera))
     if meta.latitude is not None and meta.longitude is not None:
         rows.append(("Place", _place(meta.latitude, meta.longitude)))
     rows.append(("Size", f"{meta.width} × {meta.height} pixels, {file_size(photo.size)}, {meta.format}"))
     rows += [("Note", note) for note in meta.notes]
-    changed = datetime.fromtimestamp(photo.mtime_ns / 1e9, tz=UTC).astimezone()
-    rows.append(("Changed", f"{changed:%d %B %Y, %H:%M}"))
+    if photo.changed_at is not None:
+        rows.append(("Changed", f"{photo.changed_at:%d %B %Y, %H:%M}"))
     return rows
 
 
