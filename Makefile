@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
 
-.PHONY: help demo test browser gpu check format docs docs-serve cli-page setup wheel bench-gpu clean
+.PHONY: help demo test browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
 help:
 	@echo "make setup                    make the virtual environment in .venv"
@@ -19,6 +19,7 @@ help:
 	@echo "make docs                     build the documentation into build/site, and check its links"
 	@echo "make docs-serve               show the documentation while you write it"
 	@echo "make cli-page                 write docs/cli.md anew from the commands"
+	@echo "make schema-dump              dump the catalogue's newest version, before you change its tables"
 	@echo "make wheel                    build the wheel into dist/"
 	@echo "make bench-gpu                measure on the GPU, into OUTPUT (gpu.md)"
 
@@ -52,6 +53,9 @@ docs-serve: setup
 
 cli-page: setup
 	$(BIN)/python tests/docs/cli_page.py
+
+schema-dump: setup
+	$(BIN)/python tests/catalog/dump_catalogue.py
 
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sqlite3
 import time
@@ -51,6 +52,25 @@ def old(folder: Path, version: int) -> Path:
 
 def test_every_released_version_but_the_newest_has_its_file():
     assert [*OLD, NEWEST] == list(range(1, NEWEST + 1))
+
+
+def test_the_dump_of_the_newest_version_is_that_version(folder, tmp_path):
+    path = load_dump_catalogue().dump(tmp_path)
+    assert path.name == f"version_{NEWEST}.sql"
+    run_sql(folder, path.read_text("utf-8"))
+    assert ask(folder, "PRAGMA user_version") == [(NEWEST,)]
+    CatalogWriter.open_writer(tmp_path / "fresh").close()
+    assert schema(folder) == schema(tmp_path / "fresh")
+    with Catalog.open(folder) as catalog:
+        assert (len(catalog.photos()), catalog.check()) == (3, [])
+
+
+def load_dump_catalogue():
+    file = Path(__file__).with_name("dump_catalogue.py")
+    spec = importlib.util.spec_from_file_location("dump_catalogue", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def schema(folder: Path) -> dict[str, str]:
