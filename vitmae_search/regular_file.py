@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import IO
+from io import BufferedReader
 
 # O_NONBLOCK: opening a FIFO would wait for whoever writes into it. Regular files ignore it.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_regular_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file for reading its bytes.
 
     Raises:
