@@ -39,23 +39,6 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     return data
 
 
-def read_head(path: str, size: int) -> bytes:
-    """Read the first bytes of a regular file.
-
-    Args:
-        path: The file.
-        size: Most bytes to read.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    handle = os.open(path, _FLAGS)
-    try:
-        return os.read(handle, size) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
-    finally:
-        os.close(handle)
-
-
 def digest(data: bytes) -> str:
     """Return the SHA-256 of a file's bytes in lower-case hex. Files with one digest are one content."""
     return hashlib.sha256(data).hexdigest()

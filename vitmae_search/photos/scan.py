@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
-from vitmae_search.photos.read import read_head
 from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.regular_file import open_regular_file
 
 # Folders that systems and devices put beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
 SYSTEM_FOLDERS = frozenset(
@@ -184,7 +184,10 @@ def is_photo_name(name: str) -> bool:
 
 def _begins_as_photo(entry: os.DirEntry[str]) -> bool:
     suffix = suffix_of(entry.name)
-    return suffix not in _OTHER_SUFFIXES and holds_photo(read_head(entry.path, HEAD_BYTES), suffix)
+    if suffix in _OTHER_SUFFIXES:
+        return False
+    with open_regular_file(entry.path) as file:
+        return holds_photo(file.read(HEAD_BYTES), suffix)
 
 
 def suffix_of(name: str) -> str:
