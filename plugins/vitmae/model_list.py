@@ -17,6 +17,7 @@ from vitmae_search.embedding import Projection
 from vitmae_search.errors import ModelError, ModelNotFound, display_path
 from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
+from vitmae_search.regular_file import open_regular_file
 from vitmae_search.training_runs import list_training_runs
 
 _HUB_MODELS = {
@@ -152,7 +153,7 @@ def _note(config: dict[str, Any]) -> str:
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_bytes())
+    config = json.loads(_read(folder / "config.json"))
     if not isinstance(config, dict):
         raise ValueError("config.json is no object")
     return config
@@ -163,11 +164,16 @@ def _weights_of(folder: Path) -> list[Path]:
     if (whole := folder / "model.safetensors").is_file():
         return [whole]
     if (index := folder / "model.safetensors.index.json").is_file():
-        parts = json.loads(index.read_bytes())["weight_map"].values()
+        parts = json.loads(_read(index))["weight_map"].values()
         paths = [folder / part for part in sorted(set(parts))]
         return paths if all(path.is_file() for path in paths) else []
     pickled = folder / "pytorch_model.bin"
     return [pickled] if pickled.is_file() else []
+
+
+def _read(path: Path) -> bytes:
+    with open_regular_file(path) as file:
+        return file.read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ class _Header:
 
 def _read_header(path: Path) -> _Header:
     """Read 8 bytes of length, then JSON. Raises one of `_READ_ERRORS` for another kind of file."""
-    with open(path, "rb") as file:
+    with open_regular_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError("no safetensors header")

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, display_path
 from vitmae_search.records import ScoreCalibration
+from vitmae_search.regular_file import open_regular_file
 
 _FORMAT = "vitmae-search projection 1"
 _MAX_HEADER_BYTES = 1 << 20
@@ -223,7 +224,7 @@ def _digest(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.
 
 def _read_file(path: PathLike) -> tuple[dict[str, str], bytes]:
     """Metadata and content. Raises ValueError before it reads a large file that is something else."""
-    with open(path, "rb") as file:
+    with open_regular_file(path) as file:
         size = file.read(8)
         length = int.from_bytes(size, "little")
         if length > _MAX_HEADER_BYTES:
