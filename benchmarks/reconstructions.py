@@ -43,7 +43,7 @@ from vitmae_search.photos.reconstruction_sheet import compose_sheet, zoom
 from vitmae_search.photos.seams import soften_seams
 from vitmae_search.records import Reconstruction
 from vitmae_search.training.data.packed_photos import list_photos
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, reconstruct
 
 MASK_RATIOS = (0.5, 0.75)
 LEAST_SQUARED_ERROR = 1.0  # of a byte: a photo's PSNR is at most 48.1 dB
@@ -64,7 +64,7 @@ class Similarity(NamedTuple):
 
 
 def main() -> None:
-    """Print a table for each mask ratio."""
+    """Print the table, or draw the sheet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,9 +80,7 @@ def main() -> None:
         draw(sorted(photos), models).save(chosen.sheet, optimize=True)
         return
     print(f"{len(photos)} photos; {describe_machine('torch', 'scikit-image')}\n")
-    for ratio in MASK_RATIOS:
-        print(f"{ratio:.0%} of the patches hidden:\n")
-        print(_table(compare(photos, models, ratio)), flush=True)
+    print(_table({ratio: compare(photos, models, ratio) for ratio in MASK_RATIOS}))
 
 
 class Model:
@@ -97,6 +95,11 @@ class Model:
         self._model = ViTMAEForPreTraining.from_pretrained(folder)
         self._processor = ViTImageProcessor.from_pretrained(folder)
 
+    @property
+    def config(self) -> ViTMAEConfig:
+        """Its configuration."""
+        return self._model.config
+
     def reconstruct(self, photo: str, mask_ratio: float, seed: int) -> Reconstruction:
         """Hide some of a photo's patches, and fill them in.
 
@@ -105,7 +108,7 @@ class Model:
             mask_ratio: The share of patches to hide.
             seed: Which ones.
         """
-        mask = random_mask(self._model.config.grid_size, mask_ratio, seed)
+        mask = random_mask(self.config.grid_size, mask_ratio, seed)
         with Image.open(photo) as image:
             return reconstruct(self._model, self._processor, image.convert("RGB"), mask=mask)
 
@@ -237,12 +240,17 @@ FILLS: dict[str, Fill] = {
 }
 
 
-def _table(found: Mapping[str, Sequence[Similarity]]) -> str:
-    rows = [
-        [name, _interval([s.psnr for s in all_], 2), _interval([s.ssim for s in all_], 4)]
-        for name, all_ in found.items()
-    ]
-    return markdown_table(["", "PSNR, dB", "SSIM"], rows) + "\n"
+def _table(found: Mapping[float, Mapping[str, Sequence[Similarity]]]) -> str:
+    """A row for each way of filling in; of each mask ratio, two columns."""
+    header = [f"{ratio:.0%} hidden: {figure}" for ratio in found for figure in ("PSNR, dB", "SSIM")]
+    ways = next(iter(found.values()))
+    rows = [[way, *(cell for each in found.values() for cell in _cells(each[way]))] for way in ways]
+    return markdown_table(["", *header], rows)
+
+
+def _cells(similarities: Sequence[Similarity]) -> tuple[str, str]:
+    psnr, ssim = zip(*similarities, strict=True)
+    return _interval(psnr, 2), _interval(ssim, 4)
 
 
 def _interval(values: Sequence[float], digits: int) -> str:
