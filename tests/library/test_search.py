@@ -273,6 +273,8 @@ def test_a_clear_hit_needs_no_turns(
     calibrated(real_library, ScoreCalibration(0.9, 0.5, 500))
     assert real_library.search(grey).hits[0].score > 0.9
     assert batches == [1]
+    real_library.search(Image.radial_gradient("L").convert("RGB"))
+    assert batches == [1, 2, 3]  # its corners are filled
 
 
 def test_hits_below_the_least_score_are_left_out(library: Library) -> None:

@@ -461,7 +461,7 @@ class Library:
         if variants:
             variant, vector = choose_variant(vectors, catalog, index, searched, where)
         else:
-            variant, vector = QueryVariant(), vectors.upright()[QueryVariant()]
+            variant, vector = QueryVariant(), vectors.as_it_is()
         hits = retrieve(
             catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
         )
