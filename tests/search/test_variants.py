@@ -72,4 +72,5 @@ def test_only_a_calibrated_score_is_clear() -> None:
 def test_a_variant_says_what_was_done() -> None:
     assert AS_IT_IS.text == ""
     assert TRIMMED.text == "without its borders"
-    assert QueryVariant(True, 90).text == "without its borders and turned by 90°"
+    assert QueryVariant(True, 90).text == "without its borders and turned left by 90°"
+    assert QueryVariant(turned=270).text == "turned right by 90°"
