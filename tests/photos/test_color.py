@@ -154,3 +154,28 @@ def test_the_input_is_left_alone(cat: Image.Image) -> None:
     before = cat.tobytes()
     to_rgb(cat).paste("red", (0, 0, 10, 10))
     assert cat.tobytes() == before
+
+
+def renamed(profile: bytes, name: str) -> bytes:
+    """The profile with its description, where it is "sRGB built-in", replaced by as long a name."""
+    old = "sRGB built-in"
+    return profile.replace(old.encode("utf-16-be"), name.ljust(len(old))[: len(old)].encode("utf-16-be"))
+
+
+def with_curve(profile: bytes, gamma: float) -> bytes:
+    """An RGB profile whose tone curves are a plain power."""
+    tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(profile[131])}
+    start = int.from_bytes(profile[tags[b"rTRC"] + 4 : tags[b"rTRC"] + 8], "big")
+    curve = b"para" + bytes(4) + b"\0\0\0\0" + round(gamma * 65536).to_bytes(4, "big")
+    return profile[:start] + curve + profile[start + len(curve) :]
+
+
+def test_a_profile_is_judged_by_its_colors_and_not_by_its_name() -> None:
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert b"s\0R\0G\0B\0 \0b\0u\0i\0l\0t" in plain
+    wide = swapped_profile()
+    for name in ("sRGB", "x sRGB Transf", "AdobeRGB-srgb", "Adobe RGB"):
+        assert not is_wide_rgb(renamed(plain, name))
+        assert is_wide_rgb(renamed(wide.replace(b"t\0R\0G\0B", b"s\0R\0G\0B"), name))
+    assert is_wide_rgb(with_curve(plain, 1.0))
+    assert is_wide_rgb(with_curve(plain, 1.8))
