@@ -144,11 +144,14 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
         if item.metadata is not None
     ]
     if rows:
-        connection.execute(upsert(ContentRow).on_conflict_do_nothing(index_elements=["digest"]), rows)
-    statement = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
+        # A content that was read again may say more than it did to an earlier version.
+        statement = upsert(ContentRow)
+        renewed = {name: statement.excluded[name] for name in rows[0] if name != "digest"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=renewed), rows)
+    columns = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
     contents: dict[str, Content] = {}
     for some in chunks({item.digest for item in items}):
-        for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
+        for digest, content_id, taken_at in connection.execute(columns.where(ContentRow.digest.in_(some))):
             contents[digest] = Content(content_id, taken_at)
     return contents
 

@@ -15,7 +15,8 @@ from vitmae_search.photos.metadata import orientation, read_exif
 _APP1 = 0xE1
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
-_SHOWN = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"))
+# BMP is not among them: browsers differ from decoders in its transparency and colors.
+_SHOWN = frozenset(("JPEG", "PNG", "WEBP", "GIF", "AVIF"))
 
 
 def browsers_show_alike(data: bytes) -> bool:

@@ -143,6 +143,8 @@ def _decode(
     if extent is None:
         full_size = image.size  # known only now for some: a TIFF is turned by PIL, a HEIF may differ
         _check_size(full_size, max_pixels)
+    if image_format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # the fourth byte was left empty, and does not mean transparency
     exif = read_exif(image)
     transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation(exif))
     profile = image.info.get("icc_profile")

@@ -257,5 +257,6 @@ def test_what_browsers_turn_alike_is_served_as_it_is(
     session.close_libraries()
     assert {kinds[f"exif {i}.jpg"] for i in range(10)} == {"image/jpeg"}
     assert kinds["plain.png"] == kinds["moving.png"] == "image/png"
+    assert kinds["plain.gif"] == "image/gif"
     assert kinds["exif 1.avif"] == "image/avif"
     assert {kinds[name] for name in kinds if "xmp" in name and "3" not in name} == {"image/webp"}
