@@ -117,7 +117,7 @@ class Root:
         root_id: Its number in the catalogue.
         path: The folder.
         device: `st_dev`, the file system that it was on; None where that is not known.
-        offline: Whether the last run found it away: absent, empty or on another file system.
+        offline: Whether the last run found it away: on another file system than before, without its photos.
         photos: How many photos on disk lie under it.
     """
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitmae_search.catalog import CatalogWriter
+
 KEYS = {
     *("found", "added", "updated", "moved", "unchanged", "missing", "failed", "offline", "failures"),
     *("seconds", "photos_per_second", "model", "space"),
@@ -79,9 +81,12 @@ def test_an_unmounted_root_is_offline(
 ) -> None:
     indexed.rename(tmp_path / "elsewhere")
     indexed.mkdir()
+    with CatalogWriter.open_writer(tmp_path / "library") as catalog:
+        catalog.set_root(1, offline=False, device=1 << 40)  # as if it had been on a drive of its own
     report = vitmae_search("index", indexed, "--json").json
     assert (report["offline"], report["missing"]) == (1, 0)
     assert report["offline_roots"] == [str(indexed)]
+    assert f"vitmae-search forget {indexed}" in vitmae_search("index", indexed).out
     assert vitmae_search("status", "--json").json["photos"] == 8
 
 

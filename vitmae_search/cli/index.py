@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,10 @@ def print_report(report: IndexReport) -> None:
     )
     click.echo(f"{report.found} photos found: {counts or 'nothing to do'} ({report.seconds:.1f} s)")
     for root in report.offline:
-        click.echo(f"offline: {display_path(root)} (not there or empty; its photos are kept)")
+        click.echo(
+            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
+        )
     for problem in report.problems:
         click.echo(f"could not look into {display_path(problem.path)}: {problem.reason}")
     for failure in report.failures[:SHOWN_FAILURES]:
