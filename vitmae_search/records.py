@@ -478,6 +478,21 @@ class LibraryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What `prune` or `forget` removed from the library; photo files stay as they are.
+
+    Attributes:
+        photos: Photos, missing ones included.
+        vectors: Vectors of contents that no other photo has, in all spaces.
+        thumbnails: Thumbnails of such contents, and of any that earlier runs left behind.
+    """
+
+    photos: int
+    vectors: int
+    thumbnails: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` found, in sentences.
 

@@ -90,6 +90,18 @@ def test_an_unmounted_root_is_offline(
     assert vitmae_search("status", "--json").json["photos"] == 8
 
 
+def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    (indexed / "0.jpg").unlink()
+    vitmae_search("index", indexed)
+    assert vitmae_search("prune", "--json").json == {"photos": 1, "vectors": 1, "thumbnails": 1}
+    assert "0 photos, 0 vectors" in vitmae_search("prune").out
+    assert vitmae_search("forget", indexed, "--json").json == {"photos": 7, "vectors": 7, "thumbnails": 7}
+    again = vitmae_search("forget", indexed)
+    assert again.code == 1
+    assert "nothing in" in again.err
+    assert (indexed / "1.jpg").exists()
+
+
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:
     words = ("--embedder", "color_layout", "--exclude", "[0-3].jpg", "--json")
     assert vitmae_search("index", photos, *words).json["found"] == 4
