@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,9 +129,9 @@ def _known_tag(library: Library, text: str) -> str:
 
 
 def _end_of_day(date: datetime | None) -> datetime | None:
-    """`--before 2020-05-01` includes that day: a date without a time becomes its last second."""
+    """`--before 2020-05-01` includes that day: a date without a time becomes its last moment."""
     if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
-        return date.replace(hour=23, minute=59, second=59)
+        return datetime.combine(date, time.max)
     return date
 
 

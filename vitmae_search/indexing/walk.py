@@ -29,6 +29,7 @@ class WalkResult:
         failures: The recorded failures under the folders, by path.
         offline: Folders that are offline.
         problems: What the walk could not look into.
+        others: The files that are no photos.
     """
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class WalkResult:
     failures: dict[str, Failure] = field(default_factory=dict)
     offline: list[str] = field(default_factory=list)
     problems: list[ScanProblem] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
 
 
 def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]:
@@ -80,6 +82,7 @@ class FolderWalk:
         self._skip = skip
         self._stamps: dict[str, dict[str, Stamp]] = {path: {} for path in paths}
         self._problems: dict[str, list[ScanProblem]] = {path: [] for path in paths}
+        self._others: set[str] = set()
 
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
@@ -87,7 +90,8 @@ class FolderWalk:
             if not os.path.isdir(path):
                 continue
             skip = _path_within(path, self._skip)
-            for stamp in scan(path, exclude=self._exclude, on_problem=self._problems[path].append):
+            on_problem = self._problems[path].append
+            for stamp in scan(path, exclude=self._exclude, on_problem=on_problem, on_other=self._others.add):
                 if skip is None or not is_under(stamp.path, skip):
                     self._stamps[path][stamp.path] = stamp
                     yield stamp
@@ -100,6 +104,9 @@ class FolderWalk:
         """
         roots = {root.path: root for root in self._catalog.roots()}
         result, protected, offline = WalkResult(), set[str](), list[str]()
+        result.others = {
+            path for path in self._others if self._skip is None or not is_under(path, self._skip)
+        }
         for path in sorted(self._paths, key=len):
             rows = list(self._catalog.known_files(path, space_id))
             recorded_device = roots[path].device if path in roots else None
