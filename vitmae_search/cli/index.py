@@ -128,6 +128,10 @@ def print_report(report: IndexReport) -> None:
     click.echo(f"{report.found} photos found: {counts or 'nothing to do'} ({report.seconds:.1f} s)")
     if report.not_looked_at:
         click.echo(not_looked_at(report.not_looked_at))
+    if not report.found:
+        from vitmae_search.library.previews import UPLOAD_SUFFIXES
+
+        click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
     for root in report.offline:
         click.echo(
             f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
