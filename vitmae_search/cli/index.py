@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,10 @@ def print_report(report: IndexReport) -> None:
 
         click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
     for root in report.offline:
-        click.echo(f"offline: {display_path(root)} (not there or empty; its photos are kept)")
+        click.echo(
+            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
+        )
     for problem in report.problems:
         click.echo(f"could not look into {display_path(problem.path)}: {problem.reason}")
     for failure in report.failures[:SHOWN_FAILURES]:

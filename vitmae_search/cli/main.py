@@ -27,6 +27,8 @@ COMMANDS = {
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),
     "check": ("check", "Look for damage in the library, and mend it."),
+    "prune": ("prune", "Remove photos from the library that are gone from disk."),
+    "forget": ("forget", "Remove a folder from the library; its files stay."),
     "models": ("models", "List the models that can be named."),
     "plugins": ("plugins", "List the embedding plugins and their options."),
     "app": ("app", "Open the library in the browser."),
