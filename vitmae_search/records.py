@@ -47,6 +47,8 @@ class PhotoMetadata:
         camera: The camera's model.
         latitude: In degrees, north positive.
         longitude: In degrees, east positive.
+        taken_from: Where `taken_at` was found: "EXIF", "XMP", "IPTC" or "GPS"; None without it.
+        notes: Phrases about what could not be read of it, "its place has no north or south".
     """
 
     width: int
@@ -56,6 +58,8 @@ class PhotoMetadata:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    taken_from: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Photo:
         content_id: The number of its content; copies have the same.
         digest: SHA-256 of the content, in hex.
         metadata: That of the content.
+        named_at: The date in its file's name, local time.
     """
 
     photo_id: int
@@ -81,6 +86,27 @@ class Photo:
     content_id: int
     digest: str
     metadata: PhotoMetadata
+    named_at: datetime | None = None
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When its file was last changed, in local time; None for a year that the calendar does not have."""
+        try:
+            return datetime.fromtimestamp(self.mtime_ns / 1e9)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+    @property
+    def date(self) -> tuple[datetime | None, str]:
+        """When it was taken, in local time, as far as is known; and what says so.
+
+        That is `metadata.taken_from`, "file name" or, for the time of the file's last change, "file".
+        """
+        if self.metadata.taken_at is not None:
+            return self.metadata.taken_at, self.metadata.taken_from or "EXIF"
+        if self.named_at is not None:
+            return self.named_at, "file name"
+        return self.changed_at, "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +143,7 @@ class Root:
         root_id: Its number in the catalogue.
         path: The folder.
         device: `st_dev`, the file system that it was on; None where that is not known.
-        offline: Whether the last run found it away: absent, empty or on another file system.
+        offline: Whether the last run found it away: on another file system than before, without its photos.
         photos: How many photos on disk lie under it.
     """
 
@@ -228,8 +254,8 @@ class SearchFilter:
 
     Attributes:
         under: A folder that they lie in, at any depth.
-        after: The first `taken_at`, inclusive.
-        before: The last `taken_at`, inclusive.
+        after: The first `Photo.date`, inclusive.
+        before: The last `Photo.date`, inclusive.
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
@@ -381,6 +407,8 @@ class IndexReport:
         model: The name of the model.
         space: The space that the vectors went to, None where there is none yet.
         interrupted: Whether Ctrl-C or a cancellation ended it.
+        not_looked_at: How many files of the folders are no photos that can be read, by their suffix; those
+            without one under "".
     """
 
     found: int
@@ -397,6 +425,7 @@ class IndexReport:
     model: str
     space: int | None
     interrupted: bool = False
+    not_looked_at: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def photos_per_second(self) -> float:
@@ -490,6 +519,21 @@ class LibraryStatus:
     failed: int
     roots: tuple[Root, ...]
     spaces: tuple[Space, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What `prune` or `forget` removed from the library; photo files stay as they are.
+
+    Attributes:
+        photos: Photos, missing ones included.
+        vectors: Vectors of contents that no other photo has, in all spaces.
+        thumbnails: Thumbnails of such contents, and of any that earlier runs left behind.
+    """
+
+    photos: int
+    vectors: int
+    thumbnails: int
 
 
 @dataclass(frozen=True, slots=True)

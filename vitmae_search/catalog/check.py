@@ -7,14 +7,19 @@ from the file itself. Only derived vectors are computed here, from their feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import cast
 
 import numpy as np
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, select, type_coerce, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType
 
 from vitmae_search.catalog import derived_spaces, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
+from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
@@ -26,6 +31,7 @@ from vitmae_search.catalog.schema import (
     PhotoRow,
     RevisionRow,
     SpaceRow,
+    Table,
     TagRow,
     TombstoneRow,
 )
@@ -42,16 +48,16 @@ def problems(connection: Connection, projects: Projects) -> list[str]:
         connection: A connection in a transaction.
         projects: The projections of derived spaces, by digest.
     """
-    checks: list[Callable[[Connection], Iterator[str]]] = [
-        _pages,
-        _references,
-        _photos,
-        _contents,
-        _spaces,
-        _tombstones,
-        _vectors,
-        partial(_derived, projects=projects),
-    ]
+    found = _run_checks(connection, _pages, _references)
+    with suppress(LibraryDamaged, DBAPIError):  # a damaged page; the checks of each table say which
+        odd = [str(value) for value in odd_values(connection)]
+        if odd:
+            return found + odd  # the other checks take values for what they should be
+    derived = partial(_derived, projects=projects)
+    return found + _run_checks(connection, _photos, _contents, _spaces, _tombstones, _vectors, derived)
+
+
+def _run_checks(connection: Connection, *checks: Callable[[Connection], Iterator[str]]) -> list[str]:
     found: list[str] = []
     for check in checks:
         try:
@@ -201,6 +207,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     if not before:
         return []
     connection.exec_driver_sql("REINDEX")
+    _delete_odd_rows(connection)
     _delete_dangling_rows(connection)
     for space in spaces_without_parent(connection):
         spaces.drop(connection, space.space_id)
@@ -215,6 +222,21 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         spaces.use(connection, left[-1].space_id)
     after = set(problems(connection, projects))
     return [f"Mended: {problem}" for problem in before if problem not in after]
+
+
+def _delete_odd_rows(connection: Connection) -> None:
+    """Delete rows with values that cannot be, but for spaces, which are not made again by indexing."""
+    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # what points to them is deleted next
+    for value in set(odd_values(connection)):
+        table = Table.metadata.tables[value.table]
+        columns = zip(table.primary_key.columns, value.key, strict=True)
+        row = and_(*(type_coerce(column, NullType()) == part for column, part in columns))
+        if table is EmbeddingRow.__table__:
+            space_id = connection.execute(select(EmbeddingRow.space_id).where(row)).scalar_one_or_none()
+            if isinstance(space_id, int):
+                _delete_with_tombstones(connection, space_id, [cast(int, value.key[0])])
+        elif table is not SpaceRow.__table__:
+            connection.execute(delete(table).where(row))
 
 
 def _delete_dangling_rows(connection: Connection) -> None:

@@ -20,11 +20,20 @@ from typing import Any, TypeVar, cast
 import psutil
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
 from vitmae_search.catalog.deferred_signals import DeferredSignals
+from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.recovery import UNFINISHED_CODES, undo_unfinished_change
-from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, StorageError, display_path
+from vitmae_search.errors import (
+    LibraryBusy,
+    LibraryDamaged,
+    LibraryError,
+    StorageError,
+    VitmaeSearchError,
+    display_path,
+)
 
 T = TypeVar("T")
 
@@ -265,8 +274,28 @@ class Database:
     def read_transaction(self) -> Iterator[Connection]:
         """Give the caller a connection in one transaction: all that it reads is of the same moment."""
         # There is nothing to commit, so it ends by rolling back: on a damaged file a commit would fail.
-        with connect(self._open_engine()) as connection:
+        with connect(self._open_engine()) as connection, self.odd_values_named(connection):
             yield connection
+
+    @contextmanager
+    def odd_values_named(self, connection: Connection) -> Iterator[None]:
+        """Turn an error that comes from a value which cannot be into `LibraryDamaged`, which names it.
+
+        An error for which the file has no such value is raised as it is.
+        """
+        try:
+            yield
+        except VitmaeSearchError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            odd = None
+            with suppress(LibraryError, DBAPIError):
+                odd = next(odd_values(connection), None)
+            if odd is None:
+                raise
+            raise LibraryDamaged(
+                f"{self.name} is damaged ({odd}) Run `vitmae-search check --repair`, or put back a copy."
+            ) from error
 
     @contextmanager
     def streaming_transaction(self) -> Iterator[Connection]:
@@ -275,7 +304,7 @@ class Database:
         After an interrupt it may not end for a while. With a rollback journal that would block the writer:
         use `read_transaction` there.
         """
-        with self._open_engine().connect() as connection:
+        with self._open_engine().connect() as connection, self.odd_values_named(connection):
             yield connection
 
     def cached(self, name: str, read: Callable[[Connection], T]) -> T:
@@ -341,6 +370,8 @@ def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
     if isinstance(error, UnicodeDecodeError):
         raise _undecodable(error, name) from error
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8"):
+        raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         translated = error_for_code(code, name, str(error))
@@ -348,8 +379,8 @@ def _translate_error(context: ExceptionContext, name: str) -> None:
             raise translated from error
 
 
-def _undecodable(error: UnicodeDecodeError, name: str) -> LibraryError:
-    """SQLite's message about a damaged schema quotes bytes of it, which Python may fail to decode."""
+def _undecodable(error: Exception, name: str) -> LibraryError:
+    """Text that is no UTF-8: a value, or a damaged schema, of which SQLite's message quotes bytes."""
     translated = error_for_code(sqlite3.SQLITE_CORRUPT, name, str(error))
     assert translated is not None
     return translated

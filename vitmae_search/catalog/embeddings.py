@@ -38,7 +38,8 @@ def decode(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
     Raises:
         LibraryDamaged: A vector has another dimension.
     """
-    if any(len(blob) != dimension * STORED_DTYPE.itemsize for blob in blobs):
+    size = dimension * STORED_DTYPE.itemsize
+    if not all(isinstance(blob, bytes) and len(blob) == size for blob in blobs):
         raise LibraryDamaged(
             "A stored vector has the wrong dimension: run `vitmae-search check` to see which."
         )
@@ -59,7 +60,11 @@ def of_content(connection: Connection, space_id: int, content_id: int) -> NDArra
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id == content_id
     )
     blob = connection.execute(statement).scalar_one_or_none()
-    return None if blob is None else decode([blob], len(blob) // STORED_DTYPE.itemsize)[0]
+    if blob is None:
+        return None
+    size = len(blob) if isinstance(blob, bytes) else 0
+    vector: NDArray[np.float32] = decode([blob], size // STORED_DTYPE.itemsize)[0]
+    return vector
 
 
 def of_ids(

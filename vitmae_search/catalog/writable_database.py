@@ -57,7 +57,11 @@ class WritableDatabase(Database):
         with self._transaction_lock:
             if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            with connect(self._write_engine) as connection, connection.begin():
+            with (
+                connect(self._write_engine) as connection,
+                connection.begin(),
+                self.odd_values_named(connection),
+            ):
                 yield connection
 
     def close(self) -> None:

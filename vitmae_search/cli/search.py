@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,8 @@ def command(
     with open_library(library, device=device, precision=precision, projection=projection) as opened:
         if tag:
             where = replace(where, tag=_known_tag(opened, tag))
+        if where.under is not None:
+            _check_folder(opened, where.under)
         result = opened.search(
             image, k=k, space=space, where=where, min_score=min_score, variants=not no_variants
         )
@@ -133,10 +135,19 @@ def _known_tag(library: Library, text: str) -> str:
     return alike[0] if alike else text
 
 
+def _check_folder(library: Library, folder: str) -> None:
+    """Say so on stderr if the library has no photo in a folder."""
+    if library.photos(SearchFilter(under=folder), limit=1):
+        return
+    roots = [display_path(root.path) for root in library.status().roots]
+    there = f"; indexed were {', '.join(roots)}" if roots else ""
+    click.echo(f"the library has no photo in {display_path(folder)}{there}", err=True)
+
+
 def _end_of_day(date: datetime | None) -> datetime | None:
-    """`--before 2020-05-01` includes that day: a date without a time becomes its last second."""
+    """`--before 2020-05-01` includes that day: a date without a time becomes its last moment."""
     if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
-        return date.replace(hour=23, minute=59, second=59)
+        return datetime.combine(date, time.max)
     return date
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
 from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
-from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexReport, JobProgress, Space
 from vitmae_search.vectors import VectorCache, never_cancel
@@ -262,4 +263,5 @@ class _IndexJob:
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
+            not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )

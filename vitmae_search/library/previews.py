@@ -7,7 +7,7 @@ import os
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, decode, read_photo
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, browsers_show_alike, decode, read_photo
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
 from vitmae_search.photos.reconstruction_sheet import (
     Panel,
@@ -22,10 +22,10 @@ __all__ = [
     "COMPLETED_HEIGHT",
     "HEAT_COLORS",
     "PREVIEW_SIDE",
-    "SHOWN_BY_BROWSERS",
     "UPLOAD_SUFFIXES",
     "completed_webp",
     "error_map",
+    "is_shown_by_browsers",
     "largest_error",
     "media_type",
     "panel_png",
@@ -33,9 +33,6 @@ __all__ = [
     "sheet_png",
 ]
 
-SHOWN_BY_BROWSERS = frozenset(
-    {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
-)
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
 UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
@@ -45,6 +42,15 @@ UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 def media_type(photo: Photo) -> str:
     """The media type of the photo's content, such as "image/jpeg"."""
     return MEDIA_TYPES.get(photo.metadata.format, "application/octet-stream")
+
+
+def is_shown_by_browsers(photo: Photo) -> bool:
+    """Say whether browsers show the photo's file as it is decoded here, so that it need not be converted.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    return browsers_show_alike(read_photo(photo.path))
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:
