@@ -47,5 +47,5 @@ class KnownAddresses:
 
 
 def _is_page(message: Message) -> bool:
-    kind = dict(message["headers"]).get(b"content-type", b"")
-    return message["status"] == 200 and kind.startswith(b"text/html")
+    kind: bytes = dict(message["headers"]).get(b"content-type", b"")
+    return bool(message["status"] == 200) and kind.startswith(b"text/html")
