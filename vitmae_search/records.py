@@ -143,7 +143,7 @@ class Root:
         root_id: Its number in the catalogue.
         path: The folder.
         device: `st_dev`, the file system that it was on; None where that is not known.
-        offline: Whether the last run found it away: absent, empty or on another file system.
+        offline: Whether the last run found it away: on another file system than before, without its photos.
         photos: How many photos on disk lie under it.
     """
 
@@ -504,6 +504,21 @@ class LibraryStatus:
     failed: int
     roots: tuple[Root, ...]
     spaces: tuple[Space, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What `prune` or `forget` removed from the library; photo files stay as they are.
+
+    Attributes:
+        photos: Photos, missing ones included.
+        vectors: Vectors of contents that no other photo has, in all spaces.
+        thumbnails: Thumbnails of such contents, and of any that earlier runs left behind.
+    """
+
+    photos: int
+    vectors: int
+    thumbnails: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vitmae_search.catalog import CatalogWriter
+
 KEYS = {
     *("found", "added", "updated", "moved", "unchanged", "missing", "failed", "offline", "failures"),
     *("seconds", "photos_per_second", "model", "space"),
@@ -80,10 +82,25 @@ def test_an_unmounted_root_is_offline(
 ) -> None:
     indexed.rename(tmp_path / "elsewhere")
     indexed.mkdir()
+    with CatalogWriter.open_writer(tmp_path / "library") as catalog:
+        catalog.set_root(1, offline=False, device=1 << 40)  # as if it had been on a drive of its own
     report = vitmae_search("index", indexed, "--json").json
     assert (report["offline"], report["missing"]) == (1, 0)
     assert report["offline_roots"] == [str(indexed)]
+    assert f"vitmae-search forget {indexed}" in vitmae_search("index", indexed).out
     assert vitmae_search("status", "--json").json["photos"] == 8
+
+
+def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    (indexed / "0.jpg").unlink()
+    vitmae_search("index", indexed)
+    assert vitmae_search("prune", "--json").json == {"photos": 1, "vectors": 1, "thumbnails": 1}
+    assert "0 photos, 0 vectors" in vitmae_search("prune").out
+    assert vitmae_search("forget", indexed, "--json").json == {"photos": 7, "vectors": 7, "thumbnails": 7}
+    again = vitmae_search("forget", indexed)
+    assert again.code == 1
+    assert "nothing in" in again.err
+    assert (indexed / "1.jpg").exists()
 
 
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:

@@ -139,6 +139,11 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.content_id(connection, digest)
 
+    def digests(self) -> set[str]:
+        """Return the digests of all contents."""
+        with self._database.read_transaction() as connection:
+            return photos.digests(connection)
+
     def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
         """Look up digests.
 

@@ -264,6 +264,11 @@ def content_id(connection: Connection, digest: str) -> int | None:
     return connection.execute(_CONTENT_ID, {"digest": digest}).scalar_one_or_none()
 
 
+def digests(connection: Connection) -> set[str]:
+    """Return the digests of all contents."""
+    return set(connection.execute(select(ContentRow.digest)).scalars())
+
+
 def contents(connection: Connection, digests: Iterable[str], space_id: int) -> dict[str, tuple[int, bool]]:
     """Return ids of known digests, and whether each has a vector; see `Catalog.contents`.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, true, update
 
 from vitmae_search.catalog import check as checks
-from vitmae_search.catalog import derived_spaces, roots, runs, spaces, tags
+from vitmae_search.catalog import derived_spaces, photos, roots, runs, spaces, tags
 from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
@@ -195,6 +195,30 @@ class CatalogWriter(Catalog):
         """Delete photos, and contents (with their vectors) that no other photo has."""
         with self._transaction() as connection:
             batches.remove_photos(connection, photo_ids)
+
+    def remove_missing(self) -> int:
+        """Delete the photos that are missing, as `remove_photos` does, and return how many there were."""
+        with self._transaction() as connection:
+            missing = select(PhotoRow.photo_id).where(PhotoRow.missing == true())
+            photo_ids = connection.execute(missing).scalars().all()
+            batches.remove_photos(connection, photo_ids)
+            return len(photo_ids)
+
+    def forget(self, folder: str) -> int | None:
+        """Delete all that is known in a folder: photos, failures, and roots at or in it.
+
+        Args:
+            folder: Absolute path.
+
+        Returns:
+            How many photos were deleted, missing ones included; None: nothing in the folder was known.
+        """
+        with self._transaction() as connection:
+            inside = select(PhotoRow.photo_id).where(photos.in_folder(folder))
+            photo_ids = connection.execute(inside).scalars().all()
+            batches.remove_photos(connection, photo_ids)
+            known = roots.forget(connection, folder)
+            return len(photo_ids) if photo_ids or known else None
 
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Delete the failures of these files in all spaces: the files are gone from disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,15 @@ def print_report(report: IndexReport) -> None:
     click.echo(f"{report.found} photos found: {counts or 'nothing to do'} ({report.seconds:.1f} s)")
     if report.not_looked_at:
         click.echo(not_looked_at(report.not_looked_at))
+    if not report.found:
+        from vitmae_search.library.previews import UPLOAD_SUFFIXES
+
+        click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
     for root in report.offline:
-        click.echo(f"offline: {display_path(root)} (not there or empty; its photos are kept)")
+        click.echo(
+            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
+        )
     for problem in report.problems:
         click.echo(f"could not look into {display_path(problem.path)}: {problem.reason}")
     for failure in report.failures[:SHOWN_FAILURES]:

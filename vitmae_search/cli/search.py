@@ -107,6 +107,8 @@ def command(
     with open_library(library, device=device, precision=precision, projection=projection) as opened:
         if tag:
             where = replace(where, tag=_known_tag(opened, tag))
+        if where.under is not None:
+            _check_folder(opened, where.under)
         result = opened.search(
             image, k=k, space=space, where=where, min_score=min_score, variants=not no_variants
         )
@@ -126,6 +128,15 @@ def _known_tag(library: Library, text: str) -> str:
         there = f"there are: {tags_line(tags)}" if tags else "no photo has one; see `vitmae-search classify`"
         click.echo(f"no photo has the tag {display_path(text)!r}; {there}", err=True)
     return alike[0] if alike else text
+
+
+def _check_folder(library: Library, folder: str) -> None:
+    """Say so on stderr if the library has no photo in a folder."""
+    if library.photos(SearchFilter(under=folder), limit=1):
+        return
+    roots = [display_path(root.path) for root in library.status().roots]
+    there = f"; indexed were {', '.join(roots)}" if roots else ""
+    click.echo(f"the library has no photo in {display_path(folder)}{there}", err=True)
 
 
 def _end_of_day(date: datetime | None) -> datetime | None:

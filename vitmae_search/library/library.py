@@ -54,6 +54,7 @@ from vitmae_search.records import (
     PluginListing,
     QueryVariant,
     Reconstruction,
+    RemovalReport,
     SearchFilter,
     SearchResult,
     Space,
@@ -86,8 +87,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space` and a repairing `check` write to the catalogue, and each holds
-    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
+    catalogue, and each holds its lock while it does. Whichever of these is called while another process
+    writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
@@ -900,6 +902,57 @@ class Library:
         from vitmae_search.library.check import check_library
 
         return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)
+
+    def prune(self) -> RemovalReport:
+        """Remove missing photos from the library, with their vectors and thumbnails.
+
+        Photos of a folder that is offline are not missing, and stay. A photo that comes back later is new.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+        """
+        from vitmae_search.library.removal import prune_missing
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return prune_missing(catalog, self._vectors, self.thumbnails)
+
+    def forget(self, folder: str | os.PathLike[str]) -> RemovalReport:
+        """Remove a folder from the library: its photos, their vectors and thumbnails. No file is touched.
+
+        The folder need not be there. If it lies in another one that is indexed, the next `index` of that one
+        adds its photos again, unless they are excluded.
+
+        Raises:
+            LibraryError: The library knows nothing in this folder.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> Image.new("RGB", (64, 48), "red").save(photos / "red.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     library.forget(photos)
+            RemovalReport(photos=1, vectors=1, thumbnails=1)
+            >>> (photos / "red.png").exists()
+            True
+            >>> temporary.cleanup()
+        """
+        from vitmae_search.library.removal import forget_folder
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return forget_folder(catalog, self._vectors, self.thumbnails, _absolute(folder))
 
     def preload(self, *, model: bool = False) -> None:
         """Open the vector index that the first search would, and with `model` load and run the model once.
