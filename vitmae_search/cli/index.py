@@ -31,6 +31,9 @@ SHOWN_SUFFIXES = 8
     "--exclude", multiple=True, metavar="GLOB", help="Skip matching names or paths. Repeat for several."
 )
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option(
+    "--rescan", is_flag=True, help="Read all files again, also those whose size and times have not changed."
+)
 @click.option("--run-key", hidden=True)
 @json_option
 def command(
@@ -38,6 +41,7 @@ def command(
     library: Path | None,
     exclude: tuple[str, ...],
     retry_failed: bool,
+    rescan: bool,
     run_key: str | None,
     as_json: bool,
     **opening: Any,
@@ -65,6 +69,7 @@ def command(
             folders,
             exclude=exclude,
             retry_failed=retry_failed,
+            rescan=rescan,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,

@@ -170,7 +170,7 @@ def stamp_file(path: str) -> Stamp:
 
 
 def _stamp(path: str, status: os.stat_result) -> Stamp:
-    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev)
+    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev, status.st_ctime_ns, status.st_ino)
 
 
 def _reason(error: Exception) -> str:
