@@ -206,8 +206,12 @@ class Recorder:
         stamp = fetched.file.stamp
         if isinstance(fetched.error, UnreadablePhoto) and is_gone(stamp.path):
             return []  # it vanished since the walk; the next run sees where it went
-        if fetched.file.known is not None:
-            self._replaced.save(fetched.file.known.photo_id)
+        row = fetched.file.known
+        if row is not None:
+            self._replaced.save(row.photo_id)
+            if fetched.known.content_id == row.content_id:  # so that the row is not taken for another file's
+                self._catalog.record_stamps({row.photo_id: stamp})
+                self._catalog.mark_found([row.photo_id])
         failure = Failure(
             stamp.path, cause.reason, stamp.size, stamp.mtime_ns, stamp.ctime_ns, cause.tried_with
         )
