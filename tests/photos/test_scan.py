@@ -67,7 +67,6 @@ def test_other_files_are_counted_and_not_taken(
 ) -> None:
     tiff = encoded(cat.resize((40, 30)), "TIFF")
     contents = {
-        "photo.jxl": b"\xff\x0a" + bytes(100),
         "raw.DNG": tiff,  # its first image is a thumbnail
         "raw.nef": tiff,
         "text": b"BMP files are described here.",

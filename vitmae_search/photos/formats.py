@@ -29,6 +29,7 @@ from PIL import (
 )
 
 from vitmae_search.errors import UnsupportedPhoto
+from vitmae_search.photos.jxl import JxlImageFile, can_be_decoded, is_jxl
 from vitmae_search.photos.png import needed_chunks
 from vitmae_search.photos.tiff import read_planes_whole
 
@@ -41,6 +42,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "BMP": "image/bmp",
     "AVIF": "image/avif",
     "HEIF": "image/heif",
+    "JXL": "image/jxl",
 }
 """The formats allowed, as in `PhotoMetadata.format`, and their media types. An MPO is a JPEG."""
 
@@ -75,6 +77,11 @@ _IGNORED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
 _FILTERS_LOCK = threading.Lock()
 
 
+def readable_suffixes() -> frozenset[str]:
+    """Return the suffixes of all formats that can be decoded with what is installed."""
+    return PHOTO_SUFFIXES | ({".jxl"} if can_be_decoded() else frozenset())
+
+
 def formats_of(data: bytes) -> tuple[str, ...]:
     """Return the formats, keys of `MEDIA_TYPES`, whose signature `data` has: two for some HEIF-like files.
 
@@ -100,6 +107,8 @@ def holds_photo(head: bytes, suffix: str) -> bool:
         return False
     if names == ("BMP",):  # two letters only, with which a text may begin, too
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES and not any(head[6:10])
+    if names == ("JXL",):
+        return can_be_decoded()
     return names != ("TIFF",) or suffix not in RAW_SUFFIXES
 
 
@@ -148,6 +157,8 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def _accepts(name: str, data: bytes) -> bool:
+    if name == "JXL":
+        return is_jxl(data)
     if name in ("AVIF", "HEIF"):
         brands = _brands(data)
         return not brands.isdisjoint(_HEIF_BRANDS | _AVIF_BRANDS if name == "HEIF" else _AVIF_BRANDS)
@@ -167,6 +178,8 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 
 def _factory(name: str) -> Factory:
+    if name == "JXL":
+        return JxlImageFile
     return _heif() if name == "HEIF" else Image.OPEN[name][0]
 
 

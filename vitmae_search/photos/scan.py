@@ -126,13 +126,13 @@ class _Walk:
                     if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
                         (self.links if entry.is_symlink() else subfolders).append(entry.path)
                 elif not self._skipped(entry, False):
-                    status = entry.stat()
-                    if not stat.S_ISREG(status.st_mode):
+                    if not is_photo_name(entry.name) and not _begins_as_photo(entry):
+                        if self.on_other is not None and entry.is_file():
+                            self.on_other(entry.path)
                         continue
-                    if is_photo_name(entry.name) or _begins_as_photo(entry):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
                         yield _stamp(entry.path, status)
-                    elif self.on_other is not None:
-                        self.on_other(entry.path)
             except OSError as error:
                 if error.errno not in _VANISHED:
                     self.on_problem(ScanProblem(entry.path, _reason(error)))
@@ -184,7 +184,7 @@ def is_photo_name(name: str) -> bool:
 
 def _begins_as_photo(entry: os.DirEntry[str]) -> bool:
     suffix = suffix_of(entry.name)
-    if suffix in _OTHER_SUFFIXES:
+    if suffix in _OTHER_SUFFIXES or not entry.is_file():
         return False
     with open_regular_file(entry.path) as file:
         return holds_photo(file.read(HEAD_BYTES), suffix)
