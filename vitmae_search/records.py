@@ -434,6 +434,7 @@ class IndexReport:
         interrupted: Whether Ctrl-C or a cancellation ended it.
         not_looked_at: How many files of the folders are no photos that can be read, by their suffix; those
             without one under "".
+        left_out: Folders that systems and other programs keep copies of photos in, which were not entered.
     """
 
     found: int
@@ -451,6 +452,7 @@ class IndexReport:
     space: int | None
     interrupted: bool = False
     not_looked_at: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def photos_per_second(self) -> float:

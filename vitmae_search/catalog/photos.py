@@ -326,6 +326,22 @@ def to_known_file(row: Any) -> KnownFile:
     return KnownFile(photo_id, stamp, content_id, missing, bool(embedded))
 
 
+def by_inode(connection: Connection, inodes: Iterable[int]) -> list[Stamp]:
+    """Return stamps of photos on disk; see `Catalog.photos_by_inode`.
+
+    Args:
+        connection: A connection in a transaction.
+        inodes: The inodes.
+    """
+    columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device, PhotoRow.ctime_ns)
+    statement = select(*columns, PhotoRow.inode).where(PhotoRow.missing == false())
+    return [
+        Stamp(os.fsdecode(row.path), row.size, row.mtime_ns, row.device, row.ctime_ns, row.inode)
+        for some in chunks(inodes)
+        for row in connection.execute(statement.where(PhotoRow.inode.in_(some)))
+    ]
+
+
 def failures(connection: Connection, space_id: int | None, under: str | None) -> list[Failure]:
     """Return failures by path; see `Catalog.failures`.
 

@@ -106,6 +106,7 @@ def report_json(report: IndexReport) -> dict[str, object]:
         "space": report.space,
         "interrupted": report.interrupted,
         "not_looked_at": dict(report.not_looked_at),
+        "left_out": list(report.left_out),
     }
 
 
@@ -137,6 +138,10 @@ def print_report(report: IndexReport) -> None:
         from vitmae_search.library.previews import UPLOAD_SUFFIXES
 
         click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
+    if report.left_out:
+        first = ", ".join(map(display_path, report.left_out[:SHOWN_SUFFIXES]))
+        others = ", ..." if len(report.left_out) > SHOWN_SUFFIXES else ""
+        click.echo(f"left out: folders that systems and other programs keep copies in ({first}{others})")
     for root in report.offline:
         click.echo(
             f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "

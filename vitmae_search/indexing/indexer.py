@@ -175,7 +175,7 @@ class _IndexJob:
 
     def _record_known_files(self, plan: Plan) -> None:
         """Count and record the files that need not be read."""
-        self._counts.unchanged += plan.unchanged
+        self._counts.unchanged += plan.unchanged + self._walked.other_names
         self._counts.failures += plan.failed
         if plan.returned:
             self._catalog.mark_found(plan.returned)
@@ -222,7 +222,7 @@ class _IndexJob:
         self._reporter.report(
             "indexing",
             self._counts.done + waiting,
-            len(self._walked.stamps),
+            len(self._walked.stamps) + self._walked.other_names,
             failed=len(self._counts.failures),
             current=file.stamp.path,
         )
@@ -268,5 +268,6 @@ class _IndexJob:
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
+            left_out=tuple(sorted(self._walked.left_out, key=os.fsencode)),
             not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )
