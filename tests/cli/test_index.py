@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vitmae_search.catalog import CatalogWriter
 
 KEYS = {
@@ -101,6 +103,28 @@ def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexe
     assert again.code == 1
     assert "nothing in" in again.err
     assert (indexed / "1.jpg").exists()
+
+
+def test_folders_that_are_left_out_are_named(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    (photos / "@eaDir").mkdir()
+    report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
+    assert report["left_out"] == [str(photos / "@eaDir")]
+    assert f"({photos / '@eaDir'})" in vitmae_search("index", photos).out
+
+
+def test_a_name_that_is_nearly_too_long(
+    vitmae_search: Callable[..., Any], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for stem in ("n" * 251, "ü" * 125):
+        long = (photos / "0.jpg").rename(photos / f"{stem}.jpg")
+        done = vitmae_search("reconstruct", long, "--json")
+        assert done.code == 0, done.err
+        name = os.path.basename(done.json["output"])
+        assert name.startswith(stem[:100])
+        assert name.endswith("-reconstruction.png")
+        assert (tmp_path / name).is_file()
+        long.rename(photos / "0.jpg")
 
 
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:

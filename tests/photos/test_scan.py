@@ -125,6 +125,19 @@ def test_hidden_names_and_system_folders_are_skipped(tmp_path: Path) -> None:
     assert names(tmp_path) == ["kept.jpg"]
 
 
+def test_caches_of_other_programs_are_left_out_and_named(tmp_path: Path) -> None:
+    left_out = ("@eaDir", "Thumbs", ".thumbnails", ".picasaoriginals", "a/cache", "My Previews.lrdata")
+    left_out += ("Photos.photoslibrary/resources", "Old.photolibrary/Previews")
+    kept = ("thumbs up", "resources", "Previews", "cached", "Photos.photoslibrary/originals", "lrdata")
+    put(tmp_path, *(f"{folder}/x.jpg" for folder in (*left_out, *kept)))
+    put(tmp_path, ".hidden/x.jpg")
+    seen: list[str] = []
+    found = [stamp.path for stamp in scan(str(tmp_path), on_problem=print, on_left_out=seen.append)]
+    assert sorted(found) == sorted(str(tmp_path / folder / "x.jpg") for folder in kept)
+    assert sorted(seen) == sorted(str(tmp_path / folder) for folder in left_out)
+    assert names(tmp_path / "Thumbs") == ["x.jpg"], "unless it is asked for"
+
+
 def test_a_hidden_root_is_walked_all_the_same(tmp_path: Path) -> None:
     put(tmp_path / ".photos", "a.jpg")
     assert names(tmp_path / ".photos") == ["a.jpg"]

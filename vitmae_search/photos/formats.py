@@ -7,6 +7,7 @@ globally.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
@@ -132,6 +133,20 @@ def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile
         except _WRONG_FORMAT_ERRORS:
             continue
     return _open(last, data), last
+
+
+@functools.cache
+def decoder_versions() -> str:
+    """The versions of the packages that decode: with another text, a file may decode that did not before."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
+    versions = []
+    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"no {package}")
+    return ", ".join(versions)
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
