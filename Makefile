@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
+JOBS ?= 2
 
 .PHONY: help demo test browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
@@ -11,7 +12,7 @@ help:
 	@echo "make setup                    make the virtual environment in .venv"
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
-	@echo "make test                     run the tests"
+	@echo "make test                     run the tests, JOBS=2 files at a time"
 	@echo "make browser                  run the tests that drive Chromium"
 	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
@@ -27,7 +28,7 @@ demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: setup
-	$(BIN)/python -m pytest -m "not browser and not gpu"
+	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile
 
 browser: setup
 	$(BIN)/python -m pytest -m browser
@@ -69,6 +70,7 @@ setup: $(VENV)/.ready
 # torch comes first and pinned: an open range would fetch the newest build with its CUDA packages.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vitmae-search needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV); the first time this takes a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch

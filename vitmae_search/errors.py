@@ -8,6 +8,7 @@
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
+    │       └── MemoryShort         more than this machine's memory had room for at that moment
     ├── LabelsError             a table of labels is wrong, or photos lack labels
     ├── ModelError              a model could not be made, found or loaded
     │   ├── ConfigError           a field, its value and the rule it breaks; a ValueError too
@@ -39,6 +40,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterable
 
 
 def clear_frames(error: BaseException) -> None:
@@ -50,6 +52,19 @@ def clear_frames(error: BaseException) -> None:
     while current is not None:
         traceback.clear_frames(current.__traceback__)
         current = current.__cause__ or current.__context__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that is most like a mistyped one, as the end of a message; "" if none is.
+
+    Args:
+        name: What was typed.
+        known: The names that there are.
+    """
+    from difflib import get_close_matches  # rarely needed
+
+    alike = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {alike[0]!r}?" if alike else ""
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
@@ -93,6 +108,10 @@ class DamagedPhoto(PhotoError):
 
 class PhotoTooLarge(PhotoError):
     """The file has more pixels or bytes than the limit."""
+
+
+class MemoryShort(PhotoTooLarge):
+    """The machine's memory did not suffice for the file at that moment; another time it may."""
 
 
 class LabelsError(VitmaeSearchError):

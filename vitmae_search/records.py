@@ -27,12 +27,22 @@ class Stamp:
         size: In bytes.
         mtime_ns: When it was last modified, in nanoseconds since the epoch.
         device: `st_dev`, the file system; it is not compared.
+        ctime_ns: When the file was last changed in any way, which no program can set; None: not known. Only
+            `unchanged_since` compares it.
+        inode: `st_ino`, 0 where the file system has none, None: not known. It is not compared, as network
+            drives number their files anew.
     """
 
     path: str
     size: int
     mtime_ns: int
     device: int = field(compare=False)
+    ctime_ns: int | None = field(default=None, compare=False)
+    inode: int | None = field(default=None, compare=False)
+
+    def unchanged_since(self, before: Stamp) -> bool:
+        """Whether the file is as it was at `before`: size, time of modification, and ctime where known."""
+        return self == before and (before.ctime_ns is None or before.ctime_ns == self.ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,29 @@ class Failure:
         path: The file.
         reason: A short phrase, without the path.
         size: In bytes, when it was tried.
-        mtime_ns: When it was last modified, in nanoseconds since the epoch; an unchanged file is not tried
-            again.
+        mtime_ns: When it was last modified, in nanoseconds since the epoch.
+        ctime_ns: When it was last changed in any way; None: not known.
+        tried_with: The versions of what it was tried with. An unchanged file is tried again with others
+            only. None: it is tried again in any case, because the file was not at fault.
     """
 
     path: str
     reason: str
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
+    tried_with: str | None = None
+
+    def still_holds(self, stamp: Stamp, tried_with: str) -> bool:
+        """Whether to try the file again would give the same.
+
+        Args:
+            stamp: The file's stamp now.
+            tried_with: The versions of what it would be tried with.
+        """
+        unchanged = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
+        unchanged = unchanged and (self.ctime_ns is None or self.ctime_ns == stamp.ctime_ns)
+        return unchanged and self.tried_with == tried_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +168,7 @@ class Root:
         root_id: Its number in the catalogue.
         path: The folder.
         device: `st_dev`, the file system that it was on; None where that is not known.
-        offline: Whether the last run found it away: absent, empty or on another file system.
+        offline: Whether the last run found it away: on another file system than before, without its photos.
         photos: How many photos on disk lie under it.
     """
 
@@ -244,7 +269,7 @@ class QueryVariant:
     def text(self) -> str:
         """What was done, for people; empty for the picture as it is."""
         done = ["without its borders"] if self.trimmed else []
-        done += [f"turned by {self.turned}°"] if self.turned else []
+        done += [_TURNS[self.turned]] if self.turned else []
         return " and ".join(done)
 
 
@@ -291,6 +316,8 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+_TURNS = {90: "turned left by 90°", 180: "turned upside down", 270: "turned right by 90°"}
+
 MinScore = float | Literal["same", "alike"] | None
 """The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
 
@@ -325,6 +352,19 @@ class SearchResult:
         if alike is None:
             return None
         return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
+
+
+@dataclass(frozen=True, slots=True)
+class WholePhoto:
+    """The photo that a picture is a part of.
+
+    Attributes:
+        hit: The photo, with its rank and score in the search for the picture.
+        correlation: Of the picture's details with those of its place in the photo, 0 to 1.
+    """
+
+    hit: Hit
+    correlation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +434,7 @@ class IndexReport:
         interrupted: Whether Ctrl-C or a cancellation ended it.
         not_looked_at: How many files of the folders are no photos that can be read, by their suffix; those
             without one under "".
+        left_out: Folders that systems and other programs keep copies of photos in, which were not entered.
     """
 
     found: int
@@ -411,6 +452,7 @@ class IndexReport:
     space: int | None
     interrupted: bool = False
     not_looked_at: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def photos_per_second(self) -> float:
@@ -504,6 +546,21 @@ class LibraryStatus:
     failed: int
     roots: tuple[Root, ...]
     spaces: tuple[Space, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What `prune` or `forget` removed from the library; photo files stay as they are.
+
+    Attributes:
+        photos: Photos, missing ones included.
+        vectors: Vectors of contents that no other photo has, in all spaces.
+        thumbnails: Thumbnails of such contents, and of any that earlier runs left behind.
+    """
+
+    photos: int
+    vectors: int
+    thumbnails: int
 
 
 @dataclass(frozen=True, slots=True)

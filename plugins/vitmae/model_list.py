@@ -14,7 +14,7 @@ from typing import Any
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import Projection
-from vitmae_search.errors import ModelError, ModelNotFound, display_path
+from vitmae_search.errors import ModelError, ModelNotFound, did_you_mean, display_path
 from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
 from vitmae_search.regular_file import open_regular_file
@@ -52,10 +52,11 @@ def locate_model(model: str) -> tuple[str, str]:
             resolved.stem if is_weights else _containing_folder(resolved).name
         )
     if bare or not model:
-        names = ", ".join(listing.name for listing in _bundled_models()) or "none"
+        names = [listing.name for listing in _bundled_models()]
         raise ModelNotFound(
-            f"no model {display_path(model)!r}: it is no file or folder, and no bundled model ({names}); "
-            "a hub id looks like facebook/vit-mae-base"
+            f"no model {display_path(model)!r}: it is no file or folder, and no bundled model "
+            f"({', '.join(names) or 'none'}); a hub id looks like facebook/vit-mae-base."
+            f"{did_you_mean(model, names)}"
         )
     return model, display_path(model)
 

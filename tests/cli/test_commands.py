@@ -88,6 +88,21 @@ def test_search_says_which_variant_of_a_picture_was_found(
     assert plain["hits"][0]["score"] < done.json["hits"][0]["score"]
 
 
+def test_search_says_what_a_picture_is_a_part_of(
+    vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    for name in ("astronaut", "coffee"):
+        Image.open(real_photos[name]).convert("RGB").save(tmp_path / "real" / f"{name}.jpg")
+    vitmae_search("index", tmp_path / "real", "--embedder", "color_layout")
+    detail = tmp_path / "detail.png"
+    Image.open(real_photos["astronaut"]).crop((100, 50, 300, 200)).save(detail)
+    path = str(tmp_path / "real" / "astronaut.jpg")
+    assert vitmae_search("search", detail, "--json").json["part_of"]["path"] == path
+    assert f"part of {path}" in vitmae_search("search", detail).out.splitlines()
+    assert vitmae_search("search", detail, "--no-variants", "--json").json["part_of"] is None
+
+
 def test_search_draws_a_line_where_hits_are_no_longer_alike(
     vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +191,41 @@ def test_status_of_an_empty_library(vitmae_search: Callable[..., Any], tmp_path:
     assert vitmae_search("status", "--json").json["photos"] == 0
     assert "vitmae-search index" in vitmae_search("status").out
     assert not (tmp_path / "library").exists(), "looking makes nothing"
+
+
+def test_a_mistyped_name_gets_a_suggestion(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    done = vitmae_search("serach", "x.jpg")
+    assert done.code == 2
+    assert "No such command 'serach'. Did you mean 'search'?" in done.err
+    assert "Did you mean" not in vitmae_search("photographs").err
+    done = vitmae_search("index", indexed, "--model", "vitmae-tiny-patch8-46")
+    assert done.code == 1
+    assert "Did you mean 'vitmae-tiny-patch8-64'?" in done.err
+
+
+def test_status_of_a_library_that_is_not_there(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    done = vitmae_search("status")
+    assert done.err == f"there is no folder {tmp_path}/library, so no library is in it\n"
+    assert not (tmp_path / "library").exists()
+    (tmp_path / "library").mkdir()
+    assert vitmae_search("status").err == ""
+
+
+def test_a_folder_without_photos_of_the_library(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    done = vitmae_search("search", indexed / "2.jpg", "--under", tmp_path / "nowhere", "--json")
+    assert done.json["hits"] == []
+    assert f"the library has no photo in {tmp_path}/nowhere; indexed were {indexed}" in done.err
+    assert "no photo in" not in vitmae_search("search", indexed / "2.jpg", "--under", indexed).err
+
+
+def test_an_empty_folder_names_what_is_looked_for(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = vitmae_search("index", tmp_path / "empty", "--embedder", "color_layout")
+    assert "0 photos found" in done.out
+    assert "photos are files that end in " in done.out
+    assert "jpg" in done.out
 
 
 def test_spaces_use_and_drop(vitmae_search: Callable[..., Any], indexed: Path) -> None:

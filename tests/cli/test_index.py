@@ -13,6 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from vitmae_search.catalog import CatalogWriter
+
 KEYS = {
     *("found", "added", "updated", "moved", "unchanged", "missing", "failed", "offline", "failures"),
     *("seconds", "photos_per_second", "model", "space"),
@@ -80,10 +84,47 @@ def test_an_unmounted_root_is_offline(
 ) -> None:
     indexed.rename(tmp_path / "elsewhere")
     indexed.mkdir()
+    with CatalogWriter.open_writer(tmp_path / "library") as catalog:
+        catalog.set_root(1, offline=False, device=1 << 40)  # as if it had been on a drive of its own
     report = vitmae_search("index", indexed, "--json").json
     assert (report["offline"], report["missing"]) == (1, 0)
     assert report["offline_roots"] == [str(indexed)]
+    assert f"vitmae-search forget {indexed}" in vitmae_search("index", indexed).out
     assert vitmae_search("status", "--json").json["photos"] == 8
+
+
+def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    (indexed / "0.jpg").unlink()
+    vitmae_search("index", indexed)
+    assert vitmae_search("prune", "--json").json == {"photos": 1, "vectors": 1, "thumbnails": 1}
+    assert "0 photos, 0 vectors" in vitmae_search("prune").out
+    assert vitmae_search("forget", indexed, "--json").json == {"photos": 7, "vectors": 7, "thumbnails": 7}
+    again = vitmae_search("forget", indexed)
+    assert again.code == 1
+    assert "nothing in" in again.err
+    assert (indexed / "1.jpg").exists()
+
+
+def test_folders_that_are_left_out_are_named(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    (photos / "@eaDir").mkdir()
+    report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
+    assert report["left_out"] == [str(photos / "@eaDir")]
+    assert f"({photos / '@eaDir'})" in vitmae_search("index", photos).out
+
+
+def test_a_name_that_is_nearly_too_long(
+    vitmae_search: Callable[..., Any], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for stem in ("n" * 251, "ü" * 125):
+        long = (photos / "0.jpg").rename(photos / f"{stem}.jpg")
+        done = vitmae_search("reconstruct", long, "--json")
+        assert done.code == 0, done.err
+        name = os.path.basename(done.json["output"])
+        assert name.startswith(stem[:100])
+        assert name.endswith("-reconstruction.png")
+        assert (tmp_path / name).is_file()
+        long.rename(photos / "0.jpg")
 
 
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:
@@ -155,15 +196,15 @@ def test_files_that_are_no_photos_are_counted_by_suffix(
 ) -> None:
     shutil.copy(photos / "0.jpg", photos / "saved.jpg_large")
     shutil.copy(photos / "1.jpg", photos / "no suffix")
-    (photos / "a.jxl").write_bytes(b"\xff\x0a" + bytes(50))
-    (photos / "b.JXL").write_bytes(b"\xff\x0a" + bytes(50))
+    (photos / "a.dng").write_bytes(b"II*\0" + bytes(50))
+    (photos / "b.DNG").write_bytes(b"II*\0" + bytes(50))
     (photos / "film.mp4").write_bytes(bytes(50))
     (photos / "notes").write_bytes(b"words")
     report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
     assert (report["found"], report["failed"]) == (10, 0)
-    assert report["not_looked_at"] == {"": 1, ".jxl": 2, ".mp4": 1}
+    assert report["not_looked_at"] == {"": 1, ".dng": 2, ".mp4": 1}
     said = vitmae_search("index", photos).out
-    assert "not looked at: 4 other files (2 .jxl, 1 without a suffix, 1 .mp4)" in said
+    assert "not looked at: 4 other files (2 .dng, 1 without a suffix, 1 .mp4)" in said
 
 
 def test_a_folder_without_photos_says_what_is_in_it(

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from vitmae_search.embedding import (
     open_embedder,
 )
 from vitmae_search.errors import PhotoError
-from vitmae_search.indexing import IndexTarget, batcher, index_folders
-from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
+from vitmae_search.indexing import IndexTarget, batcher, index_folders, moved_photos, walk
+from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest, is_under, scan
 from vitmae_search.vectors import VectorCache
 
 SIDE = 6
@@ -86,6 +87,7 @@ class Bench:
         self.revision = 1
         self.opened = 0
         self.heads: list[Projection] = []
+        self.plugin_code = ""
 
     def open_space(self, catalog):
         self.opened += 1
@@ -102,7 +104,8 @@ class Bench:
         )
         derived = [self.derive(catalog, space, head) for head in self.heads]
         projections = {head.digest: head for head in self.heads}
-        return IndexTarget(lambda: embedder, space, derived[-1] if derived else space, projections)
+        searched = derived[-1] if derived else space
+        return IndexTarget(lambda: embedder, space, searched, projections, self.plugin_code)
 
     def derive(self, catalog, features, head):
         fingerprint = derived_fingerprint(features.fingerprint, head.digest)
@@ -246,3 +249,28 @@ def fill(bench, jpegs) -> Callable[..., list[Path]]:
         return paths
 
     return write
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Pretend that what lies under a folder is on another device, as `stat` would say."""
+    numbers: dict[str, int] = {}
+
+    def device_of(path, real):
+        under = [folder for folder in numbers if is_under(os.path.abspath(path), folder)]
+        return numbers[max(under, key=len)] if under else real
+
+    def pretending(root, **options):
+        for one in scan(root, **options):
+            yield replace(one, device=device_of(one.path, one.device))
+
+    real_device = walk.device_of
+
+    def device(path):
+        real = real_device(path)
+        return None if real is None else device_of(path, real)
+
+    monkeypatch.setattr(walk, "scan", pretending)
+    monkeypatch.setattr(walk, "device_of", device)
+    monkeypatch.setattr(moved_photos, "device_of", device)
+    return numbers

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -179,3 +180,15 @@ def test_a_profile_is_judged_by_its_colors_and_not_by_its_name() -> None:
         assert is_wide_rgb(renamed(wide.replace(b"t\0R\0G\0B", b"s\0R\0G\0B"), name))
     assert is_wide_rgb(with_curve(plain, 1.0))
     assert is_wide_rgb(with_curve(plain, 1.8))
+
+
+@pytest.mark.parametrize(("alpha", "shown"), [(0, (200, 30, 30)), (255, (200, 30, 30))])
+def test_a_bmp_whose_fourth_byte_is_empty_is_not_transparent(alpha: int, shown: tuple[int, ...]) -> None:
+    """32 bits with masks for red, green, blue and alpha, as programs write that do not fill alpha."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 4, 4, 1, 32, 3, 64, 0, 0, 0, 0) + masks
+    header = header.ljust(108, b"\0")
+    body = bytes([30, 30, 200, alpha]) * 16
+    start = 14 + len(header)
+    data = b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + body
+    assert set(pixels(decode(data).image)) == {shown}

@@ -105,3 +105,28 @@ def test_a_thumbnail_in_the_header_does_not_stand_for_the_photo(cat: Image.Image
     start = data.index(b"\xff\xda", 20 + len(thumbnail))
     with pytest.raises(DamagedPhoto):
         decode(data[: start + 200])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"restart_marker_blocks": 1, "subsampling": 0},
+        {"restart_marker_blocks": 3},
+        {"restart_marker_rows": 1, "progressive": True},
+    ],
+    ids=str,
+)
+def test_wherever_a_file_is_cut_nothing_that_is_missing_goes_unsaid(
+    cat: Image.Image, encoded: Encode, options: dict[str, Any]
+) -> None:
+    data = encoded(cat.resize((96, 64)), "JPEG", quality=90, **options)
+    whole = np.asarray(decode(data).image)
+    for end in range(len(data) - 400, len(data)):
+        try:
+            photo = decode(data[:end])
+        except DamagedPhoto:
+            continue
+        if not photo.metadata.notes:
+            np.testing.assert_array_equal(np.asarray(photo.image), whole)

@@ -1,17 +1,19 @@
 """Walk the folders of a run: which photos are there, and which folders are offline.
 
-An unmounted drive leaves an empty folder, no folder, or what lies beneath its mount point. So a photo counts
-as missing only where the walk of its folder had no problem and the folder is on the device that it was on.
+An unmounted drive leaves an empty folder, no folder, or what lies beneath its mount point: in each case, on
+another device. So a photo counts as missing only where its folder, or what is left of the path to it, is on
+the device that it was on, and where the walk could look.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
+from vitmae_search.indexing.other_names import find_other_names
 from vitmae_search.photos import is_under, scan
 from vitmae_search.records import Failure, Root, ScanProblem, Stamp
 
@@ -29,6 +31,9 @@ class WalkResult:
         offline: Folders that are offline.
         problems: What the walk could not look into.
         others: The files that are no photos.
+        left_out: Folders of systems and other programs that were not entered.
+        other_names: How many further names of files were seen: links to them, or their folder mounted twice.
+            These are in none of the above.
     """
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -37,6 +42,8 @@ class WalkResult:
     offline: list[str] = field(default_factory=list)
     problems: list[ScanProblem] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    other_names: int = 0
 
 
 def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]:
@@ -82,6 +89,8 @@ class FolderWalk:
         self._stamps: dict[str, dict[str, Stamp]] = {path: {} for path in paths}
         self._problems: dict[str, list[ScanProblem]] = {path: [] for path in paths}
         self._others: set[str] = set()
+        self._left_out: set[str] = set()
+        self._only_other_names: set[str] = set()
 
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
@@ -89,8 +98,14 @@ class FolderWalk:
             if not os.path.isdir(path):
                 continue
             skip = _path_within(path, self._skip)
-            on_problem = self._problems[path].append
-            for stamp in scan(path, exclude=self._exclude, on_problem=on_problem, on_other=self._others.add):
+            walk = scan(
+                path,
+                exclude=self._exclude,
+                on_problem=self._problems[path].append,
+                on_other=self._others.add,
+                on_left_out=self._left_out.add,
+            )
+            for stamp in walk:
                 if skip is None or not is_under(stamp.path, skip):
                     self._stamps[path][stamp.path] = stamp
                     yield stamp
@@ -106,14 +121,19 @@ class FolderWalk:
         result.others = {
             path for path in self._others if self._skip is None or not is_under(path, self._skip)
         }
+        result.left_out = self._left_out
+        rows_of = {path: list(self._catalog.known_files(path, space_id)) for path in self._paths}
+        known = {row.stamp.path for rows in rows_of.values() for row in rows}
+        result.other_names = self._drop_other_names(known)
         for path in sorted(self._paths, key=len):
-            rows = list(self._catalog.known_files(path, space_id))
-            device = _device(path)
+            rows = rows_of[path]
             recorded_device = roots[path].device if path in roots else None
-            complete = not self._problems[path]
-            folder = WalkedFolder(path, device, recorded_device, self._stamps[path], complete)
+            unread = [problem.path for problem in self._problems[path]]
+            folder = WalkedFolder(
+                path, os.path.isdir(path), device_of(path), recorded_device, self._stamps[path], unread
+            )
             state = folder_state(folder, rows)
-            self._record_root(path, device, state, roots)
+            self._record_root(folder, state, roots)
             result.problems += self._problems[path]
             offline += [path] * state.offline
             result.offline += [path] * state.offline + list(state.offline_folders)
@@ -122,18 +142,36 @@ class FolderWalk:
             result.rows |= {row.stamp.path: row for row in rows}
             failures = {failure.path: failure for failure in self._catalog.failures(space_id, under=path)}
             result.failures |= failures
-            if not complete:
-                protected |= set(failures) - set(self._stamps[path])
+            protected |= {failed for failed in failures if folder.is_undecided(failed)}
         self._leave_out_undecided(result, protected, offline, roots)
         return result
 
-    def _record_root(self, path: str, device: int | None, state: FolderState, roots: dict[str, Root]) -> None:
+    def _drop_other_names(self, known: Collection[str]) -> int:
+        """Drop the stamps of files that another name stands for, and return how many.
+
+        Args:
+            known: Paths of the catalogue's rows under the folders.
+        """
+        stamps = {path: stamp for some in self._stamps.values() for path, stamp in some.items()}
+        others = find_other_names(self._catalog, stamps, known)
+        for folder, some in self._stamps.items():
+            dropped = others & some.keys()
+            for path in dropped:
+                del some[path]
+            if dropped and not some:
+                self._only_other_names.add(folder)
+        return len(others)
+
+    def _record_root(self, folder: WalkedFolder, state: FolderState, roots: dict[str, Root]) -> None:
         """Record the folder as a root, unless the walk of another root reaches it."""
+        path = folder.path
         if path in roots:
-            present_on = None if state.offline else device
+            present_on = None if state.offline else folder.device
             self._catalog.set_root(roots[path].root_id, offline=state.offline, device=present_on)
-        elif not state.offline and not any(_walk_reaches(root, path) for root in roots):
-            roots[path] = self._catalog.add_root(path, device)
+        elif path in self._only_other_names:
+            return  # it is a link to, or another mount of, a folder that is known
+        elif folder.exists and not state.offline and not any(_walk_reaches(root, path) for root in roots):
+            roots[path] = self._catalog.add_root(path, folder.device)
 
     def _leave_out_undecided(
         self, result: WalkResult, protected: set[str], offline: Sequence[str], roots: Mapping[str, Root]
@@ -161,17 +199,23 @@ class WalkedFolder:
 
     Attributes:
         path: The folder.
-        device: Its `st_dev`, None where it is absent.
+        exists: Whether it is there.
+        device: Its `st_dev`; where it is not there, that of the nearest folder above it. None: not known.
         recorded_device: The device that the catalogue has for it, None where it is no root.
         stamps: The photos seen under it, by path.
-        complete: Whether the walk had no problem.
+        unread: Folders and files that the walk could not look into.
     """
 
     path: str
+    exists: bool
     device: int | None
     recorded_device: int | None
     stamps: Mapping[str, Stamp]
-    complete: bool
+    unread: Sequence[str] = ()
+
+    def is_undecided(self, path: str) -> bool:
+        """Whether `path` was not seen, and lies where the walk could not look."""
+        return path not in self.stamps and any(is_under(path, folder) for folder in self.unread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,28 +236,28 @@ class FolderState:
 def folder_state(folder: WalkedFolder, rows: Sequence[KnownFile]) -> FolderState:
     """Decide whether a folder, or a drive mounted inside it, is offline.
 
-    A folder is offline if it is absent; if it held photos and shows none; or if it is on another device and
-    does not show its photos. The same holds inside it for all photos of one recorded device other than the
-    folder's: those of a drive that was mounted there.
+    A folder is offline if it is on another device than before, or would be if it were there, and does not
+    show its photos. The same holds inside it for all photos of one recorded device other than the folder's:
+    those of a drive that was mounted there.
 
     Args:
         folder: The folder after its walk.
         rows: What the catalogue has under it.
     """
     held = [row for row in rows if not row.missing]
-    if folder.device is None or (held and folder.complete and not folder.stamps):
-        return FolderState(offline=True)
     devices = {row.stamp.device for row in held}
     found = {d for d in devices if _is_present([r.stamp for r in held if r.stamp.device == d], folder)}
     expected = {folder.recorded_device} if folder.recorded_device is not None else devices
-    if held and not found and folder.device not in expected:
+    if (not folder.exists or (held and not found)) and folder.device not in expected:
         return FolderState(offline=True)
-    protected: set[str] = set() if folder.complete else {row.stamp.path for row in rows} - set(folder.stamps)
+    protected = {row.stamp.path for row in rows if folder.is_undecided(row.stamp.path)}
     offline_folders = []
     for device in sorted(devices - found - {folder.device}):
         paths = [row.stamp.path for row in held if row.stamp.device == device]
-        protected.update(paths)
-        offline_folders.append(os.path.commonpath([os.path.dirname(path) for path in paths]))
+        place = os.path.commonpath([os.path.dirname(path) for path in paths])
+        if device_of(place) != device:
+            protected.update(paths)
+            offline_folders.append(place)
     return FolderState(False, frozenset(protected), tuple(offline_folders))
 
 
@@ -240,9 +284,16 @@ def is_gone(path: str) -> bool:
     return False
 
 
-def _device(path: str) -> int | None:
+def device_of(path: str) -> int | None:
+    """Return the device (`st_dev`) of a path or, where nothing is there, of the nearest folder above it.
+
+    A link is followed, also where what it points to is absent. None: that cannot be told.
+    """
+    place = os.path.realpath(path)
+    while not os.path.lexists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
     try:
-        return os.stat(path).st_dev if os.path.isdir(path) else None
+        return os.stat(place).st_dev
     except OSError:
         return None
 

@@ -38,7 +38,15 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
-from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, digest, encode_thumbnail, read_photo
+from vitmae_search.photos import (
+    THUMBNAIL_SIDE,
+    ThumbnailStore,
+    decode,
+    decode_target,
+    digest,
+    encode_thumbnail,
+    read_photo,
+)
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
@@ -54,10 +62,12 @@ from vitmae_search.records import (
     PluginListing,
     QueryVariant,
     Reconstruction,
+    RemovalReport,
     SearchFilter,
     SearchResult,
     Space,
     Tag,
+    WholePhoto,
 )
 from vitmae_search.search import (
     Query,
@@ -65,10 +75,12 @@ from vitmae_search.search import (
     QueryVectors,
     choose_variant,
     embed_images,
+    find_whole,
     query_image,
     require_file,
     retrieve,
 )
+from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
 
 if TYPE_CHECKING:
@@ -86,8 +98,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space` and a repairing `check` write to the catalogue, and each holds
-    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
+    catalogue, and each holds its lock while it does. Whichever of these is called while another process
+    writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
@@ -209,6 +222,7 @@ class Library:
         *,
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
+        rescan: bool = False,
         workers: int | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -222,7 +236,9 @@ class Library:
         Args:
             folders: A folder, or several. Those inside them are included, hidden ones are not.
             exclude: Glob patterns of names or paths to skip.
-            retry_failed: Try files again that failed before and have not changed since.
+            retry_failed: Try files again that failed before and would fail again: neither they nor what reads
+                them has changed.
+            rescan: Read all files again, also those whose size and times say that they have not changed.
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
@@ -270,6 +286,7 @@ class Library:
                 workers=workers,
                 exclude=exclude,
                 retry_failed=retry_failed,
+                rescan=rescan,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
@@ -461,11 +478,45 @@ class Library:
         if variants:
             variant, vector = choose_variant(vectors, catalog, index, searched, where)
         else:
-            variant, vector = QueryVariant(), vectors.upright()[QueryVariant()]
+            variant, vector = QueryVariant(), vectors.as_it_is()
         hits = retrieve(
             catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
         )
         return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant)
+
+    def find_whole(
+        self,
+        query: Query,
+        *,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        among: int = 100,
+    ) -> WholePhoto | None:
+        """The photo that a picture is a part of, such as a detail that someone cut out of it.
+
+        The best hits of a search for it are compared with it pixel by pixel, by their thumbnails. Nothing is
+        looked for where the first hit is clearly the same photo.
+
+        Args:
+            query: A file's path, a file's bytes, or a PIL image.
+            space: As for `search`.
+            where: Which photos may be found.
+            among: How many hits are compared, 1 or more.
+
+        Returns:
+            The photo, or None where the picture fits none of them.
+
+        Raises:
+            VitmaeSearchError: As for `search`.
+        """
+        found = self.search(query, k=among, space=space, where=where)
+        if found.known or not found.hits or is_clear(found.hits[0].score, found.calibration):
+            return None
+        thumbnails = [self.thumbnail(hit.photo.photo_id) for hit in found.hits]
+        candidates = [(hit, data) for hit, data in zip(found.hits, thumbnails, strict=True) if data]
+        part = query_image(query, decode_target("scaled", THUMBNAIL_SIDE))
+        whole = find_whole(part, [data for _, data in candidates])
+        return None if whole is None else WholePhoto(candidates[whole[0]][0], whole[1])
 
     def similar(
         self,
@@ -900,6 +951,57 @@ class Library:
         from vitmae_search.library.check import check_library
 
         return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)
+
+    def prune(self) -> RemovalReport:
+        """Remove missing photos from the library, with their vectors and thumbnails.
+
+        Photos of a folder that is offline are not missing, and stay. A photo that comes back later is new.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+        """
+        from vitmae_search.library.removal import prune_missing
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return prune_missing(catalog, self._vectors, self.thumbnails)
+
+    def forget(self, folder: str | os.PathLike[str]) -> RemovalReport:
+        """Remove a folder from the library: its photos, their vectors and thumbnails. No file is touched.
+
+        The folder need not be there. If it lies in another one that is indexed, the next `index` of that one
+        adds its photos again, unless they are excluded.
+
+        Raises:
+            LibraryError: The library knows nothing in this folder.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> Image.new("RGB", (64, 48), "red").save(photos / "red.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     library.forget(photos)
+            RemovalReport(photos=1, vectors=1, thumbnails=1)
+            >>> (photos / "red.png").exists()
+            True
+            >>> temporary.cleanup()
+        """
+        from vitmae_search.library.removal import forget_folder
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return forget_folder(catalog, self._vectors, self.thumbnails, _absolute(folder))
 
     def preload(self, *, model: bool = False) -> None:
         """Open the vector index that the first search would, and with `model` load and run the model once.

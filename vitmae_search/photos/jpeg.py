@@ -18,7 +18,8 @@ from vitmae_search.errors import DamagedPhoto
 MAX_MISSING = 0.1
 """Share of a photo's rows that may be missing; with more it is refused."""
 _END_MARKER = b"\xff\xd9"
-_OTHER_CONTINUATION = bytes(random.Random(0).choices(range(0xFF), k=1024)) + _END_MARKER  # noqa: S311
+_NOISE = bytes(random.Random(0).choices(range(0xFF), k=1024))  # noqa: S311
+_RESTARTS = [bytes([0xFF, 0xD0 + i]) for i in range(8)]
 START_OF_SCAN = 0xDA
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SEQUENTIAL = (0xC0, 0xC1, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF)
@@ -42,8 +43,9 @@ def complete(data: bytes) -> tuple[bytes, str | None]:
     """
     if not _all_scans_have_begun(data):
         raise DamagedPhoto(None, "truncated JPEG file (most of its details are missing)")
+    data = data.rstrip(b"\xff")  # half a marker
     completed = data + _END_MARKER
-    share = _missing_share(_load(completed), _load(data + _OTHER_CONTINUATION))
+    share = _missing_share(_load(completed), _load(data + _other_continuation(data)))
     if share > MAX_MISSING:
         raise DamagedPhoto(None, f"truncated JPEG file ({share:.0%} of its rows are missing)")
     if share == 0:
@@ -52,6 +54,15 @@ def complete(data: bytes) -> tuple[bytes, str | None]:
         completed,
         f"its file breaks off: the last {max(share, 0.001):.1%} of its rows are missing or incomplete",
     )
+
+
+def _other_continuation(data: bytes) -> bytes:
+    """Noise, and the restart markers that the decoder may be waiting for, in their order."""
+    scan = data.rfind(bytes([0xFF, START_OF_SCAN]))
+    last = max((data.rfind(marker, scan), number) for number, marker in enumerate(_RESTARTS))
+    following = 0 if last[0] < 0 else last[1] + 1
+    restarts = (_RESTARTS[(following + i) % 8] for i in range(8))
+    return _NOISE + b"".join(marker + _NOISE for marker in restarts) + _END_MARKER
 
 
 def _load(data: bytes) -> Image.Image:
