@@ -11,6 +11,7 @@ from skimage import data
 
 from benchmarks.reconstructions import Model, compare
 from vitmae_search.bundled import bundled
+from vitmae_search.embedding import Projection
 from vitmae_search.vitmae import ViTMAEForPreTraining
 
 SHIPPED = bundled("data/models") / "vitmae-tiny-patch8-64"
@@ -49,3 +50,14 @@ def test_it_is_complete() -> None:
     model = ViTMAEForPreTraining.from_pretrained(SHIPPED)
     assert model.loading_info is not None
     assert model.loading_info.new == model.loading_info.unused == ()
+
+
+def test_its_projection_says_what_scores_mean_and_so_does_the_card() -> None:
+    calibration = Projection.read(SHIPPED / "projection.safetensors").calibration
+    assert calibration is not None
+    assert calibration.same is not None
+    assert calibration.alike is not None
+    assert 0 < calibration.alike < calibration.same < 1
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert f"from {calibration.same} on 99 of 100 hits" in card
+    assert f"below {calibration.alike} a hit" in card
