@@ -54,7 +54,9 @@ class EMA(Generic[M]):
             updates: How many updates were made before this one.
         """
         new_weight = 1 - min(self._decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new_weight)
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        trained = [(mean, new) for mean, new in pairs if new.requires_grad]  # others keep even a zero's sign
+        torch._foreach_lerp_(*map(list, zip(*trained, strict=True)), new_weight)
 
 
 @dataclass(frozen=True, slots=True)
