@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
+JOBS ?= 2
 
-.PHONY: help demo test browser gpu check format docs docs-serve cli-page setup wheel bench-gpu clean
+.PHONY: help demo test browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
 help:
 	@echo "make setup                    make the virtual environment in .venv"
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
-	@echo "make test                     run the tests"
+	@echo "make test                     run the tests, JOBS=2 files at a time"
 	@echo "make browser                  run the tests that drive Chromium"
 	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
@@ -19,6 +20,7 @@ help:
 	@echo "make docs                     build the documentation into build/site, and check its links"
 	@echo "make docs-serve               show the documentation while you write it"
 	@echo "make cli-page                 write docs/cli.md anew from the commands"
+	@echo "make schema-dump              dump the catalogue's newest version, before you change its tables"
 	@echo "make wheel                    build the wheel into dist/"
 	@echo "make bench-gpu                measure on the GPU, into OUTPUT (gpu.md)"
 
@@ -26,7 +28,7 @@ demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: setup
-	$(BIN)/python -m pytest -m "not browser and not gpu"
+	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile
 
 browser: setup
 	$(BIN)/python -m pytest -m browser
@@ -53,6 +55,9 @@ docs-serve: setup
 cli-page: setup
 	$(BIN)/python tests/docs/cli_page.py
 
+schema-dump: setup
+	$(BIN)/python tests/catalog/dump_catalogue.py
+
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation
 
@@ -65,6 +70,7 @@ setup: $(VENV)/.ready
 # torch comes first and pinned: an open range would fetch the newest build with its CUDA packages.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vitmae-search needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV); the first time this takes a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch

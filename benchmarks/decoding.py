@@ -93,8 +93,8 @@ def variants(photos: Sequence[bytes], side: int) -> dict[str, Callable[[], objec
     """What is timed, by name: each decodes and prepares all photos.
 
     Args:
-        photos: bytes of JPEG files.
-        side: of the model's input, in pixels.
+        photos: Bytes of JPEG files.
+        side: Side of the model's input in pixels.
     """
     processor = ViTImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
     embedder = open_embedder(PluginHost().get("vitmae"), {"image_size": side}, "cpu", "fp32")

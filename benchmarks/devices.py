@@ -81,9 +81,9 @@ def median_seconds(work: Callable[[], object], device: torch.device, *, repeats:
     """Median time of `work`, by the device's clock. Calls are queued without waiting in between.
 
     Args:
-        work: enqueues some work.
-        device: where.
-        repeats: timed calls.
+        work: Enqueues some work.
+        device: Where it runs.
+        repeats: Timed calls.
     """
     synchronise = synchronizer(device)
     started = time.perf_counter()

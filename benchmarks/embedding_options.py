@@ -27,9 +27,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.default_model import DEFAULT, write_labels
+from benchmarks.evaluate_bundled_model import write_labels
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
-from vitmae_search.evaluation import Classes, Figure, Subject, class_figures, find_subject, unit_rows
+from vitmae_search.evaluation import (
+    Classes,
+    Figure,
+    LabelledPhotos,
+    class_figures,
+    find_labelled_photos,
+    unit_rows,
+)
 from vitmae_search.library.encode_folder import Method, encode
 from vitmae_search.photos import decode_target
 from vitmae_search.training.adaptation.whitening import fit_whitening
@@ -70,15 +78,15 @@ class Result:
 def main() -> None:
     """Print the table as Markdown, or one JSON object."""
     chosen = parse_arguments()
-    subject = load_subject(chosen.data, chosen.labels)
-    subject = subject if chosen.limit is None else subject.drawn(chosen.limit, seed=0)
+    photos = load_photos(chosen.data, chosen.labels)
+    photos = photos if chosen.limit is None else photos.drawn(chosen.limit, seed=0)
     with ExitStack() as closing:
         opened = [closing.enter_context(open_with_all_features(chosen.model, views)) for views in VIEWS]
         depth = opened[0].identity["config"]["num_hidden_layers"]
         shrink_to = decode_target("scaled", opened[0].input_size)
         methods = [Method.of_embedder(views, one) for views, one in zip(VIEWS, opened, strict=True)]
-        encoded = encode(subject.files, methods, shrink_to=shrink_to, on_done=print_progress)
-    classes = Classes.of([subject.labels[row] for row in encoded.rows])
+        encoded = encode(photos.files, methods, shrink_to=shrink_to, on_done=print_progress)
+    classes = Classes.of([photos.labels[row] for row in encoded.rows])
     layers = [tuple(map(int, text.split(","))) for text in chosen.layers] or default_layers(depth)
     results: list[Result] = []
     for views, vectors in zip(VIEWS, encoded.vectors, strict=True):
@@ -99,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--labels", type=Path, metavar="FILE.csv")
-    parser.add_argument("--model", default=DEFAULT, metavar="DIR")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="DIR")
     parser.add_argument("--limit", type=int, metavar="N", help="use only so many photos")
     parser.add_argument("--layers", action="append", default=[], help="layers taken together; repeatable")
     parser.add_argument("--pooling", action="append", default=[], help="repeatable")
@@ -107,27 +115,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_subject(data: Path, labels: Path | None) -> Subject:
+def load_photos(data: Path, labels: Path | None) -> LabelledPhotos:
     """The photos and their classes.
 
     Args:
-        data: the folder.
-        labels: a CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
+        data: The folder.
+        labels: A CSV file, or None for the first folder, or Tiny-ImageNet's list if there is one.
     """
     annotations = data / "val" / "val_annotations.txt"
     if labels is not None or not annotations.is_file():
-        return find_subject(data, labels)
+        return find_labelled_photos(data, labels)
     with tempfile.TemporaryDirectory() as folder:
         write_labels(annotations, Path(folder) / "labels.csv")
-        return find_subject(data / "val", Path(folder) / "labels.csv")
+        return find_labelled_photos(data / "val", Path(folder) / "labels.csv")
 
 
 def open_with_all_features(model: str, views: str) -> GuardedEmbedder:
     """Open the plugin with every pooling of every layer of the second half.
 
     Args:
-        model: as `--model` takes it.
-        views: as `-o views` takes it.
+        model: As `--model` takes it.
+        views: As `-o views` takes it.
     """
     plugin = PluginHost().get("vitmae")
     with open_embedder(plugin, {"model": model}, "cpu") as one:
@@ -141,8 +149,8 @@ def print_progress(done: int, failed: int) -> None:
     """Print the progress every 1,000 photos.
 
     Args:
-        done: photos so far.
-        failed: how many of them could not be read.
+        done: Photos so far.
+        failed: How many of them could not be read.
     """
     if done % 1000 == 0:
         print(f"{done} photos, {failed} failed", file=sys.stderr)
@@ -184,8 +192,8 @@ def evaluate_options(
     """One result for each of `SHRINKAGES`.
 
     Args:
-        choice: the options.
-        parts: the features.
+        choice: The options.
+        parts: The features.
         labels: (N,) class numbers.
     """
     features = parts.of(choice)
@@ -200,7 +208,7 @@ def whitened(features: Vectors, shrinkage: float) -> Vectors:
 
     Args:
         features: (N, D).
-        shrinkage: of the eigenvalues towards their mean, 0 to 1.
+        shrinkage: Of the eigenvalues towards their mean, 0 to 1.
     """
     weight, bias = fit_whitening(features, shrinkage=shrinkage)
     return Projection([weight], [bias], "whitening")(features)
@@ -210,8 +218,8 @@ def table(results: Sequence[Result], photos: int) -> Iterator[str]:
     """Lines of a Markdown table with a row for each choice; the best figure is bold.
 
     Args:
-        results: one for each choice and shrinkage, in order.
-        photos: how many were measured.
+        results: One for each choice and shrinkage, in order.
+        photos: How many were measured.
     """
     best = max(results, key=lambda one: one.accuracy.value)
     named = [

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from vitmae_search.bundled import bundled
+from vitmae_search.bundled import DEFAULT_MODEL, bundled
 from vitmae_search.training import PRESETS
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining
 
 if TYPE_CHECKING:
     from vitmae_search.embedding import GuardedEmbedder
 
-SHIPPED = bundled("data") / "models" / "vitmae-tiny-patch8-64"
+SHIPPED = bundled("data") / "models" / DEFAULT_MODEL
 _SMALL_DECODER: dict[str, Any] = {
     "decoder_num_hidden_layers": 1,
     "decoder_hidden_size": 64,
@@ -57,7 +57,7 @@ class EncoderCase:
     """A model and a batch.
 
     Attributes:
-        folder: of the checkpoint.
+        folder: The checkpoint's folder.
         images: (N, H, W, 3) uint8, which ours takes.
         pixels: (N, 3, H, W) float32, normalised, which others take.
     """
@@ -71,9 +71,9 @@ def random_case(name: str, batch: int, folder: Path) -> EncoderCase:
     """Make a model with random weights, which are as fast as any, and a batch.
 
     Args:
-        name: of `MODEL_CONFIGS`.
-        batch: images.
-        folder: where the checkpoint is written.
+        name: A name of `MODEL_CONFIGS`.
+        batch: Images.
+        folder: Where the checkpoint is written.
     """
     torch.manual_seed(0)
     path = folder / name
@@ -88,9 +88,9 @@ def case_from_model(model: Path, side: int, batch: int) -> EncoderCase:
     """A batch of crops of the demo's photos for a model.
 
     Args:
-        model: the checkpoint's folder.
-        side: of its input in pixels.
-        batch: images.
+        model: The checkpoint's folder.
+        side: Side of its input in pixels.
+        batch: Images.
     """
     images = demo_crops(side, batch)
     processor = ViTImageProcessor.from_pretrained(str(model))
@@ -102,8 +102,8 @@ def demo_crops(side: int, count: int) -> NDArray[np.uint8]:
     """Square crops of the demo's photos; after `_DISTINCT` of them they repeat.
 
     Args:
-        side: in pixels.
-        count: how many.
+        side: Side of the images in pixels.
+        count: How many.
 
     Returns:
         (count, side, side, 3) uint8.
@@ -140,8 +140,8 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
     """The reference's `ViTMAEModel` at mask ratio 0.
 
     Args:
-        folder: of the checkpoint.
-        dtype: of the weights.
+        folder: The checkpoint's folder.
+        dtype: The weights' type.
     """
     import transformers
 
@@ -157,9 +157,9 @@ def open_plugin(folder: Path, device: str, precision: str) -> GuardedEmbedder:
     """Open the plugin as `index` does, for the mean of the last layer's patch tokens without a projection.
 
     Args:
-        folder: of the checkpoint.
-        device: as `--device` takes it.
-        precision: as `--precision` takes it.
+        folder: The checkpoint's folder.
+        device: As `--device` takes it.
+        precision: As `--precision` takes it.
     """
     from vitmae_search.embedding import PluginHost, open_embedder
 
@@ -171,7 +171,7 @@ def mean_pooled(model: nn.Module, pixels: Tensor) -> Rows:
     """The mean of the patch tokens, which does not depend on their (random) order.
 
     Args:
-        model: of transformers.
+        model: A model of transformers.
         pixels: (N, 3, H, W).
 
     Returns:
@@ -187,7 +187,7 @@ def one_at_a_time(model: nn.Module, pixels: Tensor) -> Rows:
     """`mean_pooled` for one image at a time, as the reference's documentation does.
 
     Args:
-        model: of transformers.
+        model: A model of transformers.
         pixels: (N, 3, H, W).
     """
     return np.concatenate([mean_pooled(model, one[None]) for one in pixels])

@@ -94,8 +94,8 @@ def compare(title: str, case: EncoderCase) -> None:
     """Time all variants that are available, and print their table.
 
     Args:
-        title: of the table.
-        case: model and batch.
+        title: The table's title.
+        case: Model and batch.
     """
     variants = dict(variants_of(case))
     vectors = {
@@ -123,13 +123,13 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     )
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
-    split = WorkerPool(ThreadLayout(available_cores(), 1))
+    pool = WorkerPool(ThreadLayout(available_cores(), 1))
     yield "HF bf16", Variant(lambda: mean_pooled(model, half))
     yield (
         "HF bf16, workers",
-        Variant(lambda: in_chunks(split, lambda part: mean_pooled(model, part), half, chunk_size(case))),
+        Variant(lambda: in_chunks(pool, lambda part: mean_pooled(model, part), half, chunk_size(case))),
     )
-    yield "torch.compile bf16, workers", compiled_variant(model, half, split, chunk_size(case))
+    yield "torch.compile bf16, workers", compiled_variant(model, half, pool, chunk_size(case))
     if installed("openvino"):
         yield "OpenVINO bf16", openvino_variant(case)
     if installed("onnxruntime", "onnx"):
@@ -143,26 +143,26 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
 # Variants of other runtimes
 
 
-def in_chunks(split: WorkerPool, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
+def in_chunks(pool: WorkerPool, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
     """Run in chunks, of which each worker takes the next.
 
     Args:
-        split: the workers.
+        pool: The workers.
         run: (n, 3, H, W) to (n, D).
         pixels: (N, 3, H, W).
-        size: images in a chunk.
+        size: Images in a chunk.
     """
-    return split.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
+    return pool.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
 
 
-def compiled_variant(model: nn.Module, pixels: Tensor, split: WorkerPool, part: int) -> Variant:
+def compiled_variant(model: nn.Module, pixels: Tensor, pool: WorkerPool, part: int) -> Variant:
     """`torch.compile` with frozen weights, compiled for one thread, as its workers have.
 
     Args:
-        model: of transformers.
+        model: A model of transformers.
         pixels: (N, 3, H, W).
-        split: the workers.
-        part: images in a chunk.
+        pool: The workers.
+        part: Images in a chunk.
     """
     import torch._inductor.config as inductor
 
@@ -176,7 +176,7 @@ def compiled_variant(model: nn.Module, pixels: Tensor, split: WorkerPool, part: 
     torch.set_num_threads(before)
 
     def run() -> Rows:
-        return in_chunks(split, lambda some: mean_pooled(fast, some), pixels, part)
+        return in_chunks(pool, lambda some: mean_pooled(fast, some), pixels, part)
 
     return Variant(run, f"compiled in {taken:.0f} s")
 

@@ -59,10 +59,10 @@ class EndToEndCase:
     """A model and photos.
 
     Attributes:
-        model: of `MODELS`.
+        model: A name of `MODELS`.
         size: (width, height) of the photos in pixels.
-        ours: files that `Library.index` reads in a round.
-        reference: files that the reference reads in a round.
+        ours: Files that `Library.index` reads in a round.
+        reference: Files that the reference reads in a round.
     """
 
     model: str
@@ -143,9 +143,9 @@ def report(cases: Sequence[EndToEndCase], setting: Settings, home: Path) -> None
     """Measure all cases, and print each row as soon as it is known.
 
     Args:
-        cases: what to measure.
-        setting: for all of them.
-        home: a temporary folder.
+        cases: What to measure.
+        setting: The same for all of them.
+        home: A temporary folder.
     """
     photos = {
         size: [path.read_bytes() for path in make_photos(home / f"{size[0]}", size, _DISTINCT[size])]
@@ -166,10 +166,10 @@ def measure(case: EndToEndCase, photos: Sequence[bytes], home: Path, setting: Se
     """Measure one case.
 
     Args:
-        case: model and photos.
-        photos: bytes of different JPEGs.
-        home: a folder to make.
-        setting: device, precision, rounds and workers.
+        case: Model and photos.
+        photos: Bytes of different JPEGs.
+        home: A folder to make.
+        setting: Device, precision, rounds and workers.
 
     Returns:
         The cells of its row, as in `HEADER`.
@@ -290,8 +290,8 @@ def device_memory(device: torch.device, work: Callable[[], object]) -> str:
     """Peak device memory of this process while `work` runs, used and reserved; a dash on a CPU.
 
     Args:
-        device: where.
-        work: what is measured.
+        device: Where it runs.
+        work: What is measured.
     """
     if device.type != "cuda":
         return "-"
@@ -310,10 +310,10 @@ def make_folder(folder: Path, photos: Sequence[bytes], count: int, name: str) ->
     """Write files of photos, each with some bytes appended, so that no two have the same content.
 
     Args:
-        folder: a folder to make.
-        photos: bytes of JPEGs.
-        count: files.
-        name: part of the appended bytes.
+        folder: A folder to make.
+        photos: Bytes of JPEGs.
+        count: Files.
+        name: Part of the appended bytes.
     """
     folder.mkdir(parents=True)
     for number in range(count):
@@ -326,8 +326,8 @@ def random_model(name: str, folder: Path) -> Path:
     """Write a model of `encoder_cases.MODEL_CONFIGS` with random weights.
 
     Args:
-        name: of the configuration.
-        folder: where it is written.
+        name: The configuration's name.
+        folder: Where it is written.
     """
     from transformers import ViTImageProcessorPil, ViTMAEConfig, ViTMAEModel
 
@@ -360,10 +360,10 @@ def peak_memory(folder: Path, library: Path, device: str, workers: int) -> tuple
     On Linux /proc is read, because `getrusage` also counts the process that this one was forked from.
 
     Args:
-        folder: of photos.
-        library: its folder.
-        device: as `--device` takes it.
-        workers: photos read at a time.
+        folder: A folder of photos.
+        library: The library's folder.
+        device: As `--device` takes it.
+        workers: Photos read at a time.
 
     Returns:
         Peak megabytes of this process, and of the largest that it started.

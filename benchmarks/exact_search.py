@@ -59,8 +59,8 @@ def time_interleaved_queries(
     """Time both on each query, in turns.
 
     Args:
-        ours: ids of the ten best for a (D,) query.
-        plain: the same by a NumPy product.
+        ours: Ids of the ten best for a (D,) query.
+        plain: The same by a NumPy product.
         queries: (Q, D) unit vectors.
 
     Returns:
@@ -83,7 +83,7 @@ def clustered_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.f
     Args:
         count: N.
         dimension: D.
-        seed: of the vectors; the clusters' centres are always the same.
+        seed: Seed of the vectors; the clusters' centres are always the same.
 
     Returns:
         (N, D) float32.

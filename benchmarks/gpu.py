@@ -59,8 +59,8 @@ class Benchmark:
     """A benchmark.
 
     Attributes:
-        words: the arguments of `python`; `--device` is appended.
-        minutes: its time limit.
+        words: The arguments of `python`; `--device` is appended.
+        minutes: Its time limit.
     """
 
     words: tuple[str, ...]
@@ -124,10 +124,10 @@ def run_all(parts: dict[str, Benchmark], device: str, minutes: float, write: Wri
     """Run benchmarks one after another.
 
     Args:
-        parts: by name.
-        device: as `--device` takes it.
-        minutes: for all together.
-        write: receives each line.
+        parts: The parts by name.
+        device: As `--device` takes it.
+        minutes: Time for all together.
+        write: Receives each line.
 
     Returns:
         The names of those that failed, or for which there was no time.
@@ -150,9 +150,9 @@ def run(words: Sequence[str], seconds: float, write: Write) -> str | None:
     """Run a Python process and pass on what it prints.
 
     Args:
-        words: its arguments.
-        seconds: its time limit.
-        write: receives each line at once.
+        words: Its arguments.
+        seconds: Its time limit.
+        write: Receives each line at once.
 
     Returns:
         None, or why it failed.

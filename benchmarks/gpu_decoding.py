@@ -42,8 +42,8 @@ class Group:
 
     Attributes:
         size: (width, height) in pixels.
-        distinct: different photos.
-        count: files that are made of them.
+        distinct: Different photos.
+        count: Files that are made of them.
     """
 
     size: tuple[int, int]
@@ -58,8 +58,8 @@ def nvjpeg_decoder(device: torch.device) -> DecodeOnDevice:
     """The decoder of torchvision on a GPU.
 
     Raises:
-        ImportError: there is no torchvision.
-        RuntimeError: torchvision was built without nvJPEG.
+        ImportError: There is no torchvision.
+        RuntimeError: Torchvision was built without nvJPEG.
     """
     from torchvision.io import ImageReadMode, decode_jpeg  # type: ignore[import-not-found,unused-ignore]
 
@@ -74,9 +74,9 @@ def report(device: torch.device, side: int, groups: Sequence[Group] = GROUPS) ->
     """Markdown tables, or why there are none.
 
     Args:
-        device: a GPU.
-        side: of the model's input in pixels.
-        groups: the photos.
+        device: A GPU.
+        side: Side of the model's input in pixels.
+        groups: The photos.
     """
     try:
         decode_on_device = nvjpeg_decoder(device)
@@ -96,11 +96,11 @@ def compare_group(
     """Two tables: speed, and distance from exact decoding.
 
     Args:
-        decode_on_device: nvJPEG.
-        device: the GPU.
-        side: of the model's input in pixels.
-        group: the photos.
-        rounds: timed rounds.
+        decode_on_device: Decodes with nvJPEG.
+        device: The GPU.
+        side: Side of the model's input in pixels.
+        group: The photos.
+        rounds: Timed rounds.
     """
     workers = default_workers()
     with (
@@ -142,9 +142,9 @@ def read_as_index_does(
 
     Args:
         files: JPEGs.
-        embedder: whose `prepare` is called.
-        workers: photos read at a time.
-        thumbnails: where thumbnails are written, or None.
+        embedder: Its `prepare` is called.
+        workers: Photos read at a time.
+        thumbnails: Where thumbnails are written, or None.
     """
     decoder = PhotoDecoder(embedder.prepare, thumbnails, decode_target("scaled", embedder.input_size))
     pending = [PendingFile(stamp_file(str(path))) for path in files]
@@ -156,8 +156,8 @@ def resize_on_device(pictures: Sequence[Tensor], side: int) -> Tensor:
     """Resize as Pillow does: bicubic with antialiasing.
 
     Args:
-        pictures: each (3, H, W) uint8.
-        side: in pixels.
+        pictures: Each (3, H, W) uint8.
+        side: Side of the images in pixels.
 
     Returns:
         (N, side, side, 3) uint8.
@@ -175,10 +175,10 @@ def pixel_and_vector_drift(
     """Differences of pixels and vectors to exact decoding.
 
     Args:
-        decode_on_device: nvJPEG.
-        photos: bytes of JPEG files.
-        embedder: of the vectors.
-        side: of its input in pixels.
+        decode_on_device: Decodes with nvJPEG.
+        photos: Bytes of JPEG files.
+        embedder: Computes the vectors.
+        side: Side of its input in pixels.
 
     Returns:
         Header and rows for `markdown_table`.

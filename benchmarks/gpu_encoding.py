@@ -1,8 +1,8 @@
 """Encoding on a GPU: images a second from input to vectors, compared with transformers and timm.
 
     python -m benchmarks.gpu_encoding [--device cuda|cuda:N|cpu] [--only base|large|shipped] [--rounds 5]
-                                      [--tables comparison,choices,profile] [--modes MODE,...] [--compiling
-                                      SECONDS]
+                                      [--tables comparison,choices,profile] [--modes MODE,...]
+                                      [--compiling SECONDS]
 
 "base" and "large" are ViT-B/16 and ViT-L/16 at 224 pixels with random weights, whose cosines say nothing
 about drift; "shipped" is the bundled model. All candidates of a table take turns in one run; medians of the
@@ -12,8 +12,8 @@ gets the host's bytes, and normalises them. Three tables for each model:
 - comparison: ours and the others. The shares are of the rate of a large bf16 product, and of the rate of the
   products in the model's layers, both measured in the same run. The cosines are to the reference's vectors in
   fp32 on the CPU, of real photos. "First" is the first call, which compiles or captures.
-- choices: ours with each of our choices undone. A row that is faster than the first should become the
-default.
+- choices: ours with each of our choices undone. A row that is faster than the first should become
+  the default.
 - profile: where the time of ours goes, by kind of kernel and by kernel.
 
 On a CPU the models are very small, to try out the code; such figures mean nothing.
@@ -44,9 +44,9 @@ from benchmarks.encoder_cases import (
     random_case,
     unit_rows,
 )
+from benchmarks.gpu_other_encoders import MODES, Candidate, reference_candidates
 from benchmarks.gpu_peak_rates import SIDE, layer_products, product_rate
 from benchmarks.gpu_profile import time_shares_table
-from benchmarks.gpu_variants import MODES, Candidate, reference_candidates
 from benchmarks.timing import comparison_rows, format_figure, markdown_table, time_interleaved
 from vitmae_search.vitmae import ViTMAEConfig
 
@@ -62,10 +62,10 @@ class Scale:
     """How much is run.
 
     Attributes:
-        photos: different photos.
-        count: photos in a round.
-        sizes: batch sizes of the others.
-        side: rows and columns of the large product.
+        photos: Different photos.
+        count: Photos in a round.
+        sizes: Batch sizes of the others.
+        side: Rows and columns of the large product.
     """
 
     photos: int
@@ -116,9 +116,9 @@ def case_for(name: str, device: torch.device, folder: Path) -> tuple[EncoderCase
     """Model, batch and scale; on a CPU a very small model, or the bundled one.
 
     Args:
-        name: of `MODELS`.
-        device: where it will run.
-        folder: where a model is written.
+        name: A name of `MODELS`.
+        device: Where it will run.
+        folder: Where a model is written.
     """
     trial = device.type == "cpu"
     if name == "shipped":
@@ -132,10 +132,10 @@ def measure(case: EncoderCase, scale: Scale, device: torch.device, chosen: argpa
     """Print the chosen tables, each as soon as it is known.
 
     Args:
-        case: model and batch.
-        scale: how much is run.
-        device: where.
-        chosen: the options of the command line.
+        case: Model and batch.
+        scale: How much is run.
+        device: Where it runs.
+        chosen: The options of the command line.
     """
     exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels[:_COMPARED]))
     if "comparison" in chosen.tables:
@@ -151,10 +151,10 @@ def own_candidates(case: EncoderCase, device: torch.device) -> dict[str, Candida
     """Ours by name: from photos on the device, and from photos on the host.
 
     Args:
-        case: model and batch.
-        device: where.
+        case: Model and batch.
+        device: Where it runs.
     """
-    from benchmarks.gpu_plugin_variants import plugin_candidate, resident_candidate
+    from benchmarks.gpu_own_variants import plugin_candidate, resident_candidate
 
     resident = resident_candidate(case.folder, case.images, device)
     return {OURS_RESIDENT: resident, OURS: plugin_candidate(case.folder, case.images, device)}
@@ -166,10 +166,10 @@ def comparison_table(
     """Ours and the others; speedups are over the fastest of the others.
 
     Args:
-        case: model and batch.
-        scale: how much is run.
-        device: where.
-        chosen: the options of the command line.
+        case: Model and batch.
+        scale: How much is run.
+        device: Where it runs.
+        chosen: The options of the command line.
         exact: (n, D) unit vectors of the reference.
     """
     pixels = case.pixels[: max(scale.sizes)].to(device, torch.bfloat16)
@@ -203,13 +203,13 @@ def choices_table(
     """Ours with each choice undone; speedups are over ours as it is.
 
     Args:
-        case: model and batch.
-        scale: how much is run.
-        device: where.
-        chosen: the options of the command line.
+        case: Model and batch.
+        scale: How much is run.
+        device: Where it runs.
+        chosen: The options of the command line.
         exact: (n, D) unit vectors of the reference.
     """
-    from benchmarks.gpu_plugin_variants import variant_candidates
+    from benchmarks.gpu_own_variants import variant_candidates
 
     candidates = dict(variant_candidates(case.folder, case.images, device))
     seconds = time_candidates(candidates, scale.count, device, chosen.rounds)
@@ -224,9 +224,9 @@ def notes_of(candidate: Candidate, exact: Rows, device: torch.device) -> list[st
     """The cells of `COLUMNS`.
 
     Args:
-        candidate: the candidate.
+        candidate: The candidate.
         exact: (n, D) unit vectors of the reference.
-        device: where it runs.
+        device: Where it runs.
     """
     cosines = (unit_vectors(candidate, device)[: len(exact)] * exact[: candidate.batch]).sum(axis=1)
     found = [f"{figure:.6f}" for figure in (cosines.min(), np.median(cosines))]
@@ -237,8 +237,8 @@ def unit_vectors(candidate: Candidate, device: torch.device) -> Rows:
     """Its vectors: (batch, D) of unit length.
 
     Args:
-        candidate: the candidate.
-        device: where it runs.
+        candidate: The candidate.
+        device: Where it runs.
     """
     rows = candidate.run()
     synchronizer(device)()  # it may have run on another stream than the one that reads them
@@ -251,10 +251,10 @@ def time_candidates(
     """Time candidates on `count` photos, in as many batches as that takes.
 
     Args:
-        candidates: by name.
-        count: photos.
-        device: where.
-        rounds: timed rounds.
+        candidates: The candidates by name.
+        count: Photos.
+        device: Where it runs.
+        rounds: Timed rounds.
 
     Returns:
         (rounds,) seconds of each.
@@ -280,10 +280,10 @@ def render_table(
 
     Args:
         seconds: (rounds,) of each candidate.
-        reference: whose speedup is 1.
-        count: photos of a round.
-        notes: further cells of each row.
-        columns: their names.
+        reference: The name of the one whose speedup is 1.
+        count: Photos of a round.
+        notes: Further cells of each row.
+        columns: Their names.
     """
     summary: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": columns}
     return markdown_table(*comparison_rows(seconds, reference=reference, count=count, **summary))
@@ -306,9 +306,9 @@ def layer_product_rate(config: ViTMAEConfig, photos: int, device: torch.device) 
     """FLOP/s of a layer's four products in sequence.
 
     Args:
-        config: of the model.
-        photos: a batch.
-        device: where.
+        config: The model's configuration.
+        photos: A batch.
+        device: Where it runs.
     """
     rows, done, taken = photos * (1 + config.num_patches), 0.0, 0.0
     for inner, outer in layer_products(config.hidden_size).values():

@@ -64,9 +64,9 @@ def products(device: torch.device, photos: int, side: int) -> Iterator[list[str]
     """Rows: a large square product, then those of the encoders' layers; the last with GELU in the product.
 
     Args:
-        device: where.
-        photos: a batch.
-        side: rows and columns of the large product.
+        device: Where it runs.
+        photos: A batch.
+        side: Rows and columns of the large product.
     """
     yield ["large", f"{side} × {side} → {side}", _tera_per_second(product_rate(device, side, side, side))]
     for name, width in WIDTHS.items():
@@ -95,11 +95,11 @@ def product_rate(device: torch.device, rows: int, inner: int, outer: int, *, gel
     """FLOP/s of (rows, inner) · (outer, inner)ᵀ + bias in bf16.
 
     Args:
-        device: where.
-        rows: of the left matrix.
-        inner: the dimension that is summed.
-        outer: columns of the result.
-        gelu: with GELU (tanh form) in the same kernel.
+        device: Where it runs.
+        rows: Rows of the left matrix.
+        inner: The dimension that is summed.
+        outer: Columns of the result.
+        gelu: Apply GELU (tanh form) in the same kernel.
     """
     left, weight = _random(device, rows, inner), _random(device, outer, inner)
     bias = _random(device, outer)
@@ -115,8 +115,8 @@ def norms(device: torch.device, photos: int) -> Iterator[list[str]]:
     Counted bytes: fp32 tokens and a bf16 branch are read, their sum and its norm are written.
 
     Args:
-        device: where.
-        photos: a batch.
+        device: Where it runs.
+        photos: A batch.
     """
     for name, width in WIDTHS.items():
         tokens, branch = (_random(device, photos * TOKENS, width) for _ in range(2))
@@ -134,8 +134,8 @@ def attentions(device: torch.device, photos: int) -> Iterator[list[str]]:
     """Rows: each of torch's attention kernels, on views of one tensor, as in the encoder.
 
     Args:
-        device: where.
-        photos: a batch.
+        device: Where it runs.
+        photos: A batch.
     """
     for name, width in WIDTHS.items():
         heads = width // HEAD
@@ -157,12 +157,12 @@ def attention_with(query: Tensor, key: Tensor, value: Tensor, backend: SDPBacken
 
     Args:
         query: (N, heads, T, head).
-        key: the same shape.
-        value: the same shape.
+        key: The same shape.
+        value: The same shape.
         backend: None lets torch choose.
 
     Raises:
-        RuntimeError: the backend cannot do it here.
+        RuntimeError: The backend cannot do it here.
     """
     if backend is None:
         return functional.scaled_dot_product_attention(query, key, value)
@@ -174,8 +174,8 @@ def copy_rates(device: torch.device, count: int) -> Iterator[list[str]]:
     """Rows: copies within the device (bytes read and written are both counted), to it and from it.
 
     Args:
-        device: where.
-        count: bytes.
+        device: Where it runs.
+        count: Bytes.
     """
     source = torch.randint(256, (count,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

@@ -49,8 +49,8 @@ def time_shares_table(
     """Percentages of each run's time, by kind and for single kernels.
 
     Args:
-        runs: what is profiled, by name.
-        device: where it runs.
+        runs: What is profiled, by name.
+        device: Where it runs.
 
     Returns:
         Header and rows for `markdown_table`.
@@ -73,9 +73,9 @@ def kernels(run: Callable[[], object], device: torch.device, times: int = 10) ->
     """Profile the kernels of `times` runs.
 
     Args:
-        run: what is profiled.
-        device: where it runs.
-        times: runs, one after another.
+        run: What is profiled.
+        device: Where it runs.
+        times: Runs, one after another.
 
     Returns:
         The kernels in the order of their starts.
@@ -101,8 +101,8 @@ def time_shares(ran: list[Kernel], key: Callable[[Kernel], str]) -> dict[str, fl
     Where kernels overlap, the time counts for the one that started first, so that all shares sum to 1.
 
     Args:
-        ran: kernels in the order of their starts.
-        key: groups them.
+        ran: Kernels in the order of their starts.
+        key: Groups them.
     """
     if not ran:
         return {}

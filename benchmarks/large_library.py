@@ -62,10 +62,10 @@ def make_photos(folder: Path, count: int, *, first: int = 0, deadline: float = f
     the same, and every run writes the same ones.
 
     Args:
-        folder: where they are written.
-        count: how many.
-        first: the number of the first.
-        deadline: the `time.monotonic()` at which to stop.
+        folder: Where they are written.
+        count: How many.
+        first: The number of the first.
+        deadline: The `time.monotonic()` at which to stop.
 
     Returns:
         How many of them exist now.
@@ -87,8 +87,8 @@ def photo_path(folder: Path, number: int) -> Path:
     """The path of photo `number`.
 
     Args:
-        folder: as given to `make_photos`.
-        number: from 0.
+        folder: As given to `make_photos`.
+        number: The photo's number, from 0.
     """
     return folder / f"{number // PHOTOS_PER_FOLDER:04d}" / f"photo-{number:07d}.jpg"
 
@@ -103,10 +103,10 @@ def make_library(
     """Index folder/photos into folder/library, incrementally.
 
     Args:
-        folder: as on the command line.
-        embedder: a plugin's name; None is the default one.
+        folder: As on the command line.
+        embedder: A plugin's name; None is the default one.
         precision: "auto", "fp32" or "bf16".
-        deadline: the `time.monotonic()` at which to stop.
+        deadline: The `time.monotonic()` at which to stop.
 
     Returns:
         False if the deadline stopped it.

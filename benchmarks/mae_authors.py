@@ -21,8 +21,8 @@ def authors_model(folder: Path, like: ViTMAEForPreTraining) -> Any:
     """The authors' model with the configuration and the weights of `like`.
 
     Args:
-        folder: a clone of facebookresearch/mae.
-        like: our model.
+        folder: A clone of facebookresearch/mae.
+        like: Our model.
     """
     config = like.config
     theirs = _authors_class(folder)(

@@ -111,9 +111,9 @@ def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple
 
     Args:
         browser: Chromium.
-        folder: with the large library.
-        scratch: a temporary folder.
-        rounds: timed rounds.
+        folder: The folder with the large library.
+        scratch: A temporary folder.
+        rounds: Timed rounds.
 
     Returns:
         Lists of seconds by name, and the bytes that the app's server uses at the end.
@@ -139,10 +139,10 @@ def one_round(browser: Browser, urls: tuple[str, str], folder: Path, scratch: Pa
 
     Args:
         browser: Chromium.
-        urls: of the empty page and the app.
-        folder: with the large library.
-        scratch: a temporary folder.
-        seconds: the lists.
+        urls: Addresses of the empty page and of the app.
+        folder: The folder with the large library.
+        scratch: A temporary folder.
+        seconds: The lists.
     """
     empty, app = urls
     with visit(browser, empty, HEADING) as page:
@@ -175,8 +175,8 @@ def choose_file(page: Page, path: Path) -> None:
     """Upload a file.
 
     Args:
-        page: the Search page.
-        path: of the photo.
+        page: The Search page.
+        path: The photo's file.
     """
     page.locator('input[type="file"]').set_input_files(path)
 
@@ -185,9 +185,9 @@ def fill(page: Page, label: str, text: str) -> None:
     """Write into a field of the filters, and press Enter.
 
     Args:
-        page: the Search page.
-        label: of the field.
-        text: to write.
+        page: The Search page.
+        label: The field's label.
+        text: What to write.
     """
     if not page.get_by_label(label).is_visible():
         page.get_by_role("button", name="Filters").click()
@@ -238,8 +238,8 @@ def write_unknown(path: Path, seed: int) -> Path:
     """Write a photo of 12 MP that no library has.
 
     Args:
-        path: of the file.
-        seed: of its pixels, with the time.
+        path: The file.
+        seed: Seed of its pixels, together with the time.
     """
     random = np.random.default_rng([seed, time.time_ns()])
     small = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -270,8 +270,8 @@ def visit(browser: Browser, url: str, selector: str) -> Iterator[Page]:
 
     Args:
         browser: Chromium.
-        url: of the page.
-        selector: what has to be drawn.
+        url: The page's address.
+        selector: What has to be drawn.
     """
     context = browser.new_context(viewport=WINDOW)
     try:
@@ -306,8 +306,8 @@ def serve(script: Path, environment: dict[str, str]) -> Iterator[tuple[str, psut
     """A Streamlit server on a free port; yields its address and process once it answers.
 
     Args:
-        script: the page.
-        environment: of the process.
+        script: The page.
+        environment: The process's environment variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.devices import PeakMemory, describe_device, require_device, synchronizer
+from benchmarks.gpu_other_encoders import try_or_report
 from benchmarks.gpu_peak_rates import product_rate
-from benchmarks.gpu_variants import try_or_report
 from benchmarks.pretraining_variants import (
     REFERENCE,
     PretrainingCase,
@@ -99,10 +99,10 @@ def measure_cpu(size: str, device: torch.device, authors: Path | None, rounds: i
     """The table of one model with a CPU's rows.
 
     Args:
-        size: of `SIZES`.
-        device: where.
-        authors: a clone of facebookresearch/mae, or None.
-        rounds: timed rounds.
+        size: A name of `SIZES`.
+        device: Where it runs.
+        authors: A clone of facebookresearch/mae, or None.
+        rounds: Timed rounds.
     """
     case = _case_for(size, SIZES[size].on_cpu, device)
     steps = {name: make() for name, make in variants_on_cpu(case, authors).items()}
@@ -122,10 +122,10 @@ def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: i
     """The table of one model with a GPU's rows; on a CPU with small sizes, to try it out.
 
     Args:
-        size: of `SIZES`.
-        device: where.
-        authors: a clone of facebookresearch/mae, or None.
-        rounds: timed rounds.
+        size: A name of `SIZES`.
+        device: Where it runs.
+        authors: A clone of facebookresearch/mae, or None.
+        rounds: Timed rounds.
     """
     trial = device.type == "cpu"
     case = _case_for(size, SIZES[size].on_cpu if trial else SIZES[size].on_gpu, device)
@@ -159,8 +159,8 @@ def start_all(variants: Variants, device: torch.device) -> tuple[dict[str, Any],
     One that fails, for lack of a C compiler or memory, is reported and left out.
 
     Args:
-        variants: makers of the variants by name.
-        device: where.
+        variants: Makers of the variants by name.
+        device: Where it runs.
 
     Returns:
         The variants, and their peak memory in GiB.

@@ -44,7 +44,7 @@ class PretrainingCase:
     """The input of every variant.
 
     Attributes:
-        config: of the model.
+        config: The model's configuration.
         photos: (N, side, side, 3) uint8 on the host.
         pixels: (N, 3, S, S) float32 on the device: the photos, normalised.
         noise: (N, L) on the device, which decides the masks.
@@ -70,9 +70,9 @@ def make_case(config: ViTMAEConfig, count: int, device: torch.device) -> Pretrai
     """A batch of random crops of scikit-image's photo of an astronaut.
 
     Args:
-        config: of the model.
-        count: photos.
-        device: where pixels and noise go.
+        config: The model's configuration.
+        count: Photos.
+        device: Where pixels and noise go.
     """
     from skimage import data
 
@@ -191,8 +191,8 @@ def variants_on_cpu(case: PretrainingCase, authors: Path | None) -> Variants:
     """A CPU's variants: makers by name, each of which copies the same weights.
 
     Args:
-        case: the input.
-        authors: a clone of facebookresearch/mae, or None.
+        case: The input.
+        authors: A clone of facebookresearch/mae, or None.
     """
     first = _initial_weights(case)
     variants: dict[str, Callable[[], Any]] = {
@@ -214,8 +214,8 @@ def variants_on_gpu(case: PretrainingCase, authors: Path | None) -> Variants:
     """A GPU's variants. Compiled ones are included if torch can compile here.
 
     Args:
-        case: the input.
-        authors: a clone of facebookresearch/mae, or None.
+        case: The input.
+        authors: A clone of facebookresearch/mae, or None.
     """
     first, half = _initial_weights(case), torch.bfloat16
     variants: dict[str, Callable[[], Any]] = {REFERENCE: partial(reference_step, case, first, half)}
@@ -252,10 +252,10 @@ def reference_step(
     """The model of transformers, with frozen position tables, as in the paper and in ours.
 
     Args:
-        case: the input.
-        first: the initial weights.
-        dtype: of autocast; None is fp32.
-        compiled: by `torch.compile`.
+        case: The input.
+        first: The initial weights.
+        dtype: Type for autocast; None is fp32.
+        compiled: Use `torch.compile`.
     """
     from transformers import ViTMAEForPreTraining as Reference
 
@@ -273,10 +273,10 @@ def our_step(
     """Our model, without making the batch.
 
     Args:
-        case: the input.
-        first: the initial weights.
-        dtype: of autocast; None is fp32.
-        compiled: layer by layer.
+        case: The input.
+        first: The initial weights.
+        dtype: Type for autocast; None is fp32.
+        compiled: Compile layer by layer.
     """
     model = _copied(ViTMAEForPreTraining, first).to(case.device)
     eager = dtype is not None and case.device.type == "cpu"
@@ -290,9 +290,9 @@ def pretrain_step(case: PretrainingCase, first: ViTMAEForPreTraining, *, compile
     """Our model, with all that `pretrain` does.
 
     Args:
-        case: the input.
-        first: the initial weights.
-        compiled: layer by layer.
+        case: The input.
+        first: The initial weights.
+        compiled: Compile layer by layer.
     """
     options = PretrainOptions(
         batch_size=case.count,
@@ -316,11 +316,11 @@ def authors_step(
     """The authors' model, with the common masks instead of those that it would draw.
 
     Args:
-        folder: a clone of facebookresearch/mae.
-        case: the input.
-        like: the initial weights.
-        dtype: of autocast; None is fp32.
-        in_their_loop: with the rest of their training loop.
+        folder: A clone of facebookresearch/mae.
+        case: The input.
+        like: The initial weights.
+        dtype: Type for autocast; None is fp32.
+        in_their_loop: Run the rest of their training loop too.
     """
     theirs = authors_model(folder, like).to(case.device)
 

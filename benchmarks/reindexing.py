@@ -60,9 +60,9 @@ def measure(folder: Path, new: int, rounds: int) -> tuple[dict[str, NDArray[np.f
     """Time each run.
 
     Args:
-        folder: in which `large_library` made a library; it is copied and not changed.
-        new: how many new photos a round adds.
-        rounds: timed rounds.
+        folder: The folder in which `large_library` made a library; it is copied and not changed.
+        new: How many new photos a round adds.
+        rounds: Timed rounds.
 
     Returns:
         (rounds,) seconds of each run, and its peak memory in megabytes.

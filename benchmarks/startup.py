@@ -48,9 +48,9 @@ def measure(folder: Path, rounds: int, warm_up: int = 1) -> dict[str, NDArray[np
     """Time each process.
 
     Args:
-        folder: in which `large_library` made a library.
-        rounds: timed rounds.
-        warm_up: rounds before them.
+        folder: The folder in which `large_library` made a library.
+        rounds: Timed rounds.
+        warm_up: Rounds before them.
 
     Returns:
         (rounds,) seconds of each process.
@@ -112,11 +112,11 @@ def run_process(words: Sequence[str], environment: Mapping[str, str]) -> Finishe
     """Run a process to its end.
 
     Args:
-        words: the command.
-        environment: its environment variables.
+        words: The command.
+        environment: Its environment variables.
 
     Raises:
-        RuntimeError: it failed; the message is what it wrote to stderr.
+        RuntimeError: It failed; the message is what it wrote to stderr.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(words, env=dict(environment), stdout=output, stderr=errors)

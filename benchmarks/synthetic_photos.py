@@ -23,9 +23,9 @@ def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     They lack the fine detail of a camera, so real photos show better what decoding changes.
 
     Args:
-        folder: where they are written.
+        folder: Where they are written.
         size: (width, height) in pixels.
-        count: how many.
+        count: How many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:

@@ -1,8 +1,8 @@
 """Timing of several variants in turns, a line about the machine, and Markdown tables.
 
-seconds = interleaved({"HF": lambda: hf(batch), "ours": lambda: ours(batch)})
-print(machine("torch", "transformers"))
-print(table(*compared(seconds, reference="HF", count=32, unit="images/s")))
+seconds = time_interleaved({"HF": lambda: hf(batch), "ours": lambda: ours(batch)})
+print(describe_machine("torch", "transformers"))
+print(markdown_table(*comparison_rows(seconds, reference="HF", count=32, unit="images/s")))
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def time_interleaved(
     no variant always follows the same one.
 
     Args:
-        variants: what to time, by name.
-        rounds: timed rounds.
-        warm_up: rounds before them, which are not timed.
-        synchronise: waits until the device has finished its work. It is called before each variant, which so
+        variants: What to time, by name.
+        rounds: Timed rounds.
+        warm_up: Rounds before them, which are not timed.
+        synchronise: Waits until the device has finished its work. It is called before each variant, which so
             is not charged for others' work, and once more within its time.
 
     Returns:
@@ -65,7 +65,7 @@ def speedups(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> dict
 
     Args:
         seconds: (rounds,) seconds of each variant, as `time_interleaved` returns them.
-        reference: the name of the variant that has the value 1.
+        reference: The name of the variant that has the value 1.
     """
     return {name: float(np.median(seconds[reference] / taken)) for name, taken in seconds.items()}
 
@@ -83,11 +83,11 @@ def comparison_rows(
 
     Args:
         seconds: (rounds,) seconds of each variant.
-        reference: the name of the variant that has the value 1.
-        count: how many items (images, queries) one run processes.
+        reference: The name of the variant that has the value 1.
+        count: How many items (images, queries) one run processes.
         unit: "ms" for milliseconds per item; any other name means items per second.
-        notes: further cells of each variant's row.
-        columns: the names of these cells.
+        notes: Further cells of each variant's row.
+        columns: The names of these cells.
     """
     times = speedups(seconds, reference)
     rows = []
@@ -104,8 +104,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     """A Markdown table.
 
     Args:
-        header: names of the columns.
-        rows: their cells.
+        header: Names of the columns.
+        rows: Their cells.
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

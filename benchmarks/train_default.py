@@ -76,9 +76,9 @@ def main() -> None:
         )
         print(f"and {chosen.output}/facts.* to where vitmae-search is installed, and run the same command.")
         return
-    from benchmarks.train_verdict import judge
+    from benchmarks.compare_with_bundled import compare_with_bundled
 
-    if not judge(chosen, link_photos(chosen), out_of_time):
+    if not compare_with_bundled(chosen, link_photos(chosen), out_of_time):
         sys.exit(_stopped("stopped before all was evaluated"))
 
 
@@ -115,8 +115,8 @@ def train(chosen: argparse.Namespace, out_of_time: Callable[[], bool]) -> bool:
     """Train both stages and export the model.
 
     Args:
-        chosen: the options of the command line.
-        out_of_time: whether to stop.
+        chosen: The options of the command line.
+        out_of_time: Whether to stop.
 
     Returns:
         Whether everything is done.
@@ -194,8 +194,8 @@ def training_facts(chosen: argparse.Namespace, parameters: int) -> dict[str, Any
     """Facts about the training for the card.
 
     Args:
-        chosen: the options of the command line.
-        parameters: of the model.
+        chosen: The options of the command line.
+        parameters: The model's number of parameters.
     """
     return {
         "size": chosen.size,

@@ -37,7 +37,7 @@ class SearchData:
     """Vectors to search, with queries and exact answers.
 
     Attributes:
-        name: of the data.
+        name: The data's name.
         vectors: (N, D) float32 of unit length, mapped from a file.
         queries: (Q, D); the first half are held out, the others stored vectors with noise.
         kth: (Q,) the score of the last of each query's K nearest.
@@ -55,7 +55,7 @@ class SearchData:
 
         Args:
             query: (D,).
-            found: at most K ids.
+            found: At most K ids.
 
         Returns:
             (K,) float32; -inf for answers that are missing.
@@ -117,10 +117,10 @@ def load_or_make(name: str, draw: VectorSampler, count: int, folder: Path) -> Se
     """Vectors with their queries, read from `folder`, or made there.
 
     Args:
-        name: of the data, and of its files.
-        draw: what samples vectors.
+        name: Name of the data, and of its files.
+        draw: What samples vectors.
         count: N.
-        folder: where the files are.
+        folder: Where the files are.
     """
     vectors_path, rest_path = folder / f"{name}-{count}.npy", folder / f"{name}-{count}.npz"
     if not rest_path.exists():
@@ -153,8 +153,8 @@ def kth_scores(vectors: Vectors, queries: Vectors, rows: Ids | None = None, k: i
     Args:
         vectors: (N, D).
         queries: (Q, D).
-        rows: the rows of `vectors` that are searched; None is all.
-        k: from 1.
+        rows: The rows of `vectors` that are searched; None is all.
+        k: How many neighbours, from 1.
 
     Returns:
         (Q,) float32.

@@ -241,7 +241,7 @@ class LibraryIndex(IndexKind):
 
         Args:
             query: (D,).
-            allowed: sorted ids that a filter leaves; None is all.
+            allowed: Sorted ids that a filter leaves; None is all.
         """
         return self._cache.open(self.source).search(query[None], K, allowed=allowed)[0].ids
 
@@ -278,7 +278,7 @@ class LibraryIndex(IndexKind):
 class ArraySource:
     """Stands in for a catalogue: all vectors are revision 1, and each later change is one revision."""
 
-    key = history = "benchmark"
+    key = "benchmark"
 
     def __init__(self, vectors: Vectors) -> None:
         self.dimension = vectors.shape[1]
@@ -289,6 +289,10 @@ class ArraySource:
     def revision(self) -> int:
         """The number of the last change."""
         return 1 + len(self.added) + bool(len(self.removed))
+
+    def revision_identity(self, revision: int) -> str | None:
+        """Each revision is its own identity."""
+        return str(revision)
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
         """Chunks of ids and vectors of the revisions after this one."""
@@ -312,8 +316,8 @@ def index_kinds(count: int, slow: bool) -> list[IndexKind]:
     """The kinds that ours is compared with.
 
     Args:
-        count: how many vectors there are; some kinds are left out for many.
-        slow: include graphs, which take long to build.
+        count: How many vectors there are; some kinds are left out for many.
+        slow: Include graphs, which take long to build.
     """
     few = [
         FaissIndex("IVF, SQ8, 16 lists", faiss_factory("IVF{lists},SQ8", probed=lambda lists: 16)),
@@ -341,9 +345,9 @@ def faiss_factory(
     The metric is Euclidean, which ranks unit vectors as the cosine does.
 
     Args:
-        text: the description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
-        probed: how many of the inverted lists are searched.
-        factor: how many times K candidates are refined.
+        text: The description; {d} is D, {quarter} is D / 4, {lists} a power of two near 4 √N.
+        probed: How many of the inverted lists are searched.
+        factor: How many times K candidates are refined.
     """
 
     def make(dimension: int, count: int) -> Any:

@@ -71,9 +71,9 @@ def compare(data: SearchData, folder: Path, *, slow: bool) -> None:
     """Build all kinds, time them in turns, and print both tables.
 
     Args:
-        data: vectors and queries.
-        folder: for index files.
-        slow: include graphs.
+        data: Vectors and queries.
+        folder: A folder for index files.
+        slow: Include graphs.
     """
     ours = LibraryIndex(data.vectors, folder / "ours")
     measured = [
@@ -121,8 +121,8 @@ class Measurement:
         """Time building, writing and reading it; the file is deleted.
 
         Args:
-            data: the vectors.
-            folder: for the file.
+            data: The vectors.
+            folder: A folder for the file.
         """
         self.building = _timed(lambda: self.kind.build(data.vectors)) or 0.0
         print(f"{self.kind.name}: built in {self.building:.1f} s", file=sys.stderr, flush=True)
@@ -136,8 +136,8 @@ class Measurement:
         """Time queries one by one.
 
         Args:
-            data: vectors and queries.
-            queries: their numbers.
+            data: Vectors and queries.
+            queries: Their numbers.
         """
         for number in queries:
             query = data.queries[number]
@@ -180,8 +180,8 @@ def time_queries_interleaved(rows: Sequence[Measurement], data: SearchData) -> N
     """Time every query with every kind, in blocks; each block begins with another kind.
 
     Args:
-        rows: the kinds.
-        data: vectors and queries.
+        rows: The kinds.
+        data: Vectors and queries.
     """
     for row in rows:
         for query in data.queries[:_WARM_UP]:
@@ -198,8 +198,8 @@ def measure_filters(ours: LibraryIndex, data: SearchData) -> list[list[str]]:
     """Rows of the second table: ours with random filters that leave a share of the photos.
 
     Args:
-        ours: the library's index.
-        data: vectors and queries.
+        ours: The library's index.
+        data: Vectors and queries.
     """
     rows, count = [], len(data.vectors)
     for share in _SHARES:

@@ -157,7 +157,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the plugin "gated" where every process of this test finds it. Touch the path to let it go on."""
     plugins = tmp_path / "gated-plugins"
     plugins.mkdir()
-    shutil.copy(Path(__file__).with_name("gated_plugin.py"), plugins / "gated.py")
+    shutil.copy(Path(__file__).with_name("helpers") / "gated_plugin.py", plugins / "gated.py")
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(plugins))
     return plugins / "gate"
 
@@ -167,7 +167,7 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the plugin "failing" where every process of this test finds it: the folder of its two files."""
     plugins = tmp_path / "failing-plugins"
     plugins.mkdir()
-    shutil.copy(Path(__file__).with_name("failing_plugin.py"), plugins / "failing.py")
+    shutil.copy(Path(__file__).with_name("helpers") / "failing_plugin.py", plugins / "failing.py")
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(plugins))
     return plugins
 
@@ -188,5 +188,7 @@ def pieces(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the plugin "mean_dominated", whose features leave much to learn."""
     folder = tmp_path_factory.mktemp("mean_dominated")
-    shutil.copy(Path(__file__).with_name("mean_dominated_plugin.py"), folder / "mean_dominated.py")
+    shutil.copy(
+        Path(__file__).with_name("helpers") / "mean_dominated_plugin.py", folder / "mean_dominated.py"
+    )
     return folder

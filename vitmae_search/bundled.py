@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DEFAULT_MODEL = "vitmae-tiny-patch8-64"
+"""The bundled model, which is used when no other is named: a folder of `data/models`."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterable
 
 
 def clear_frames(error: BaseException) -> None:
@@ -50,6 +51,19 @@ def clear_frames(error: BaseException) -> None:
     while current is not None:
         traceback.clear_frames(current.__traceback__)
         current = current.__cause__ or current.__context__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that is most like a mistyped one, as the end of a message; "" if none is.
+
+    Args:
+        name: What was typed.
+        known: The names that there are.
+    """
+    from difflib import get_close_matches  # rarely needed
+
+    alike = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {alike[0]!r}?" if alike else ""
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -47,6 +47,8 @@ class PhotoMetadata:
         camera: The camera's model.
         latitude: In degrees, north positive.
         longitude: In degrees, east positive.
+        taken_from: Where `taken_at` was found: "EXIF", "XMP", "IPTC" or "GPS"; None without it.
+        notes: Phrases about what could not be read of it, "its place has no north or south".
     """
 
     width: int
@@ -56,6 +58,8 @@ class PhotoMetadata:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    taken_from: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Photo:
         content_id: The number of its content; copies have the same.
         digest: SHA-256 of the content, in hex.
         metadata: That of the content.
+        named_at: The date in its file's name, local time.
     """
 
     photo_id: int
@@ -81,6 +86,27 @@ class Photo:
     content_id: int
     digest: str
     metadata: PhotoMetadata
+    named_at: datetime | None = None
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When its file was last changed, in local time; None for a year that the calendar does not have."""
+        try:
+            return datetime.fromtimestamp(self.mtime_ns / 1e9)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+    @property
+    def date(self) -> tuple[datetime | None, str]:
+        """When it was taken, in local time, as far as is known; and what says so.
+
+        That is `metadata.taken_from`, "file name" or, for the time of the file's last change, "file".
+        """
+        if self.metadata.taken_at is not None:
+            return self.metadata.taken_at, self.metadata.taken_from or "EXIF"
+        if self.named_at is not None:
+            return self.named_at, "file name"
+        return self.changed_at, "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +143,7 @@ class Root:
         root_id: Its number in the catalogue.
         path: The folder.
         device: `st_dev`, the file system that it was on; None where that is not known.
-        offline: Whether the last run found it away: absent, empty or on another file system.
+        offline: Whether the last run found it away: on another file system than before, without its photos.
         photos: How many photos on disk lie under it.
     """
 
@@ -129,6 +155,22 @@ class Root:
 
 
 # Embedding spaces and searching
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCalibration:
+    """What the scores of a space mean, as measured on photos that were changed and searched for.
+
+    Attributes:
+        same: From this score on 99 of 100 hits are the same photo; None where no score is that sure.
+        alike: Below this score a hit is no likelier to be the same photo than one that chance picks; None
+            where scores tell nothing.
+        photos: How many photos were changed and searched for, among each other.
+    """
+
+    same: float | None
+    alike: float | None
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +221,32 @@ class Space:
         """A word for people: "features", or what its projection is ("head", "whitening")."""
         return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
 
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What its scores mean, where that was measured."""
+        values = self.provenance.get("calibration")
+        return ScoreCalibration(**values) if isinstance(values, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVariant:
+    """How the picture of a query was changed before it was compared.
+
+    Attributes:
+        trimmed: Whether its uniform borders were cut off.
+        turned: By how many degrees it was turned counter-clockwise: 0, 90, 180 or 270.
+    """
+
+    trimmed: bool = False
+    turned: int = 0
+
+    @property
+    def text(self) -> str:
+        """What was done, for people; empty for the picture as it is."""
+        done = ["without its borders"] if self.trimmed else []
+        done += [f"turned by {self.turned}°"] if self.turned else []
+        return " and ".join(done)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
@@ -186,8 +254,8 @@ class SearchFilter:
 
     Attributes:
         under: A folder that they lie in, at any depth.
-        after: The first `taken_at`, inclusive.
-        before: The last `taken_at`, inclusive.
+        after: The first `Photo.date`, inclusive.
+        before: The last `Photo.date`, inclusive.
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
@@ -223,6 +291,10 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+MinScore = float | Literal["same", "alike"] | None
+"""The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
@@ -232,12 +304,27 @@ class SearchResult:
         space: The space that was searched.
         known: Whether the query's vector was in the catalogue, so that no model ran.
         seconds: Wall-clock time.
+        variant: How the query's picture was changed to find these.
     """
 
     hits: tuple[Hit, ...]
     space: Space
     known: bool
     seconds: float
+    variant: QueryVariant = QueryVariant()
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the scores mean, where that was measured for the space."""
+        return self.space.calibration
+
+    @property
+    def first_unlike(self) -> int | None:
+        """The place in `hits` of the first one that is no longer alike; None where none is known to be."""
+        alike = None if self.calibration is None else self.calibration.alike
+        if alike is None:
+            return None
+        return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,24 +344,27 @@ class Tag:
 
 # Long jobs and their reports
 
+Phase = Literal[
+    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+]
+"""A step of a job."""
+
 
 @dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """The progress of a run that indexes, classifies, evaluates or adapts.
+class JobProgress:
+    """The progress of a job that indexes, classifies, evaluates or adapts.
 
     Attributes:
         phase: The step that it is at.
         done: Files that are finished; in "training", passes over the photos.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
-        seconds: Since the run began.
+        seconds: Since the job began.
         photos_per_second: The rate of this phase, 0 where it does not work on photos.
         current: A file that is being worked on.
     """
 
-    phase: Literal[
-        "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
-    ]
+    phase: Phase
     done: int
     total: int | None
     failed: int
@@ -302,6 +392,8 @@ class IndexReport:
         model: The name of the model.
         space: The space that the vectors went to, None where there is none yet.
         interrupted: Whether Ctrl-C or a cancellation ended it.
+        not_looked_at: How many files of the folders are no photos that can be read, by their suffix; those
+            without one under "".
     """
 
     found: int
@@ -318,6 +410,7 @@ class IndexReport:
     model: str
     space: int | None
     interrupted: bool = False
+    not_looked_at: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def photos_per_second(self) -> float:
@@ -368,7 +461,7 @@ class JobRecord:
         pid: Its process there.
         started_at: When it began.
         ended_at: When it ended, None while it runs.
-        progress: The last `IndexProgress` or training progress, as JSON values.
+        progress: The last `JobProgress` or training progress, as JSON values.
         report: What it did, as JSON values, once it has ended.
         error: The message of the error that ended it.
     """
@@ -411,6 +504,21 @@ class LibraryStatus:
     failed: int
     roots: tuple[Root, ...]
     spaces: tuple[Space, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What `prune` or `forget` removed from the library; photo files stay as they are.
+
+    Attributes:
+        photos: Photos, missing ones included.
+        vectors: Vectors of contents that no other photo has, in all spaces.
+        thumbnails: Thumbnails of such contents, and of any that earlier runs left behind.
+    """
+
+    photos: int
+    vectors: int
+    thumbnails: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,6 +645,8 @@ class Reconstruction:
         mask_ratio: The share of patches that was removed, 0 to 1.
         statistics: Whose mean and deviation brought a prediction of a norm_pix_loss model back to pixels:
             "none" (not needed) or "visible" (the visible patches nearby).
+        photo_shape: Height and width of the photo, whose shape the model's size may not have; None where that
+            is not known.
     """
 
     original: NDArray[np.uint8]
@@ -548,3 +658,4 @@ class Reconstruction:
     loss: float | None
     mask_ratio: float
     statistics: str
+    photo_shape: tuple[int, int] | None = None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.embedding import EmbedderPlugin, Options, PluginInfo
 from vitmae_search.records import ModelListing
 
-from .model_list import DEFAULT_MODEL, list_models
+from .model_list import list_models
 from .options import NAME, check_options
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def _start_threads(layout: ThreadLayout) -> ThreadPoolExecutor:
     started = threading.Barrier(layout.workers + 1)
 
     def start() -> None:
-        torch.get_num_threads()
+        torch.get_num_threads()  # sets this thread's default now: at its first operation would be too late
         torch.set_num_threads(layout.threads)
         started.wait()
 
@@ -98,7 +98,7 @@ def _start_threads(layout: ThreadLayout) -> ThreadPoolExecutor:
     return pool
 
 
-LAYOUTS_NAME = "cpu-splits.json"
+LAYOUTS_NAME = "cpu-layouts.json"
 _ROUNDS = 3
 """Batches timed with each layout, after one to warm up."""
 _TOLERANCE = 1.15

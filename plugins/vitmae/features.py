@@ -87,9 +87,9 @@ def _fitted_options(projection: Projection, depth: int, width: int) -> dict[str,
     pooling = fitted.get("pooling", "mean")
     check_pooling(pooling)
     layers = parse_layers(fitted.get("layers", "last"), depth, pooling)
-    length, expected = pooled_width(width, len(layers), pooling), projection.input_dimension
-    if len(fitted) == 2 and length != expected:
-        rule = f"have length {length}, and it takes {expected}"
+    dimension, expected = pooled_width(width, len(layers), pooling), projection.input_dimension
+    if len(fitted) == 2 and dimension != expected:
+        rule = f"have dimension {dimension}, and it takes {expected}"
         raise PluginOptionError(NAME, f"layers={fitted['layers']!r} with pooling={pooling!r} {rule}")
     return fitted
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import Projection
-from vitmae_search.errors import ModelError, ModelNotFound, display_path
+from vitmae_search.errors import ModelError, ModelNotFound, did_you_mean, display_path
 from vitmae_search.hub import cached_models
 from vitmae_search.records import ModelListing
+from vitmae_search.regular_file import open_regular_file
 from vitmae_search.training_runs import list_training_runs
-
-DEFAULT_MODEL = "vitmae-tiny-patch8-64"
 
 _HUB_MODELS = {
     "facebook/vit-mae-base": (768, 111_907_840),
@@ -33,7 +32,7 @@ _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file raises."""
 _PROJECTION = "projection.safetensors"
 _MAX_HEADER_BYTES = 100_000_000
-"""The limit of safetensors itself; a damaged file may claim any length."""
+"""The limit of safetensors itself; a damaged file may name any length."""
 
 
 def locate_model(model: str) -> tuple[str, str]:
@@ -53,10 +52,11 @@ def locate_model(model: str) -> tuple[str, str]:
             resolved.stem if is_weights else _containing_folder(resolved).name
         )
     if bare or not model:
-        names = ", ".join(listing.name for listing in _bundled_models()) or "none"
+        names = [listing.name for listing in _bundled_models()]
         raise ModelNotFound(
-            f"no model {display_path(model)!r}: it is no file or folder, and no bundled model ({names}); "
-            "a hub id looks like facebook/vit-mae-base"
+            f"no model {display_path(model)!r}: it is no file or folder, and no bundled model "
+            f"({', '.join(names) or 'none'}); a hub id looks like facebook/vit-mae-base."
+            f"{did_you_mean(model, names)}"
         )
     return model, display_path(model)
 
@@ -141,7 +141,7 @@ def _model_listing(folder: Path, name: str, source: str) -> ModelListing:
 
 
 def _projected_dimension(folder: Path) -> int | None:
-    """The length of the vectors that the projection beside it gives."""
+    """The dimension of the vectors that the projection beside it gives."""
     try:
         return Projection.read(folder / _PROJECTION).dimension
     except ModelError:
@@ -154,7 +154,7 @@ def _note(config: dict[str, Any]) -> str:
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_bytes())
+    config = json.loads(_read(folder / "config.json"))
     if not isinstance(config, dict):
         raise ValueError("config.json is no object")
     return config
@@ -165,11 +165,16 @@ def _weights_of(folder: Path) -> list[Path]:
     if (whole := folder / "model.safetensors").is_file():
         return [whole]
     if (index := folder / "model.safetensors.index.json").is_file():
-        parts = json.loads(index.read_bytes())["weight_map"].values()
+        parts = json.loads(_read(index))["weight_map"].values()
         paths = [folder / part for part in sorted(set(parts))]
         return paths if all(path.is_file() for path in paths) else []
     pickled = folder / "pytorch_model.bin"
     return [pickled] if pickled.is_file() else []
+
+
+def _read(path: Path) -> bytes:
+    with open_regular_file(path) as file:
+        return file.read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,7 @@ class _Header:
 
 def _read_header(path: Path) -> _Header:
     """Read 8 bytes of length, then JSON. Raises one of `_READ_ERRORS` for another kind of file."""
-    with open(path, "rb") as file:
+    with open_regular_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError("no safetensors header")

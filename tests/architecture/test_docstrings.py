@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ROOMS = sorted(
+PACKAGES = sorted(
     str(path.relative_to(ROOT))
     for path in (*(ROOT / "vitmae_search").iterdir(), *(ROOT / "plugins").iterdir(), ROOT / "benchmarks")
     if path.suffix == ".py" or (path.is_dir() and path.name not in {"_bundled", "__pycache__"})
@@ -51,9 +51,9 @@ def documented(function: Function) -> set[str]:
     return {name.strip(" *") for line in lines for name in line.split(",")}
 
 
-def lacking(room: str) -> list[str]:
+def lacking(package: str) -> list[str]:
     found = []
-    for path in [ROOT / room] if room.endswith(".py") else sorted((ROOT / room).rglob("*.py")):
+    for path in [ROOT / package] if package.endswith(".py") else sorted((ROOT / package).rglob("*.py")):
         for name, function in public_functions(ast.parse(path.read_text("utf-8"))):
             absent = set(parameters(function)) - documented(function)
             if absent and len(parameters(function)) > 1:
@@ -61,6 +61,6 @@ def lacking(room: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_parameters_are_documented(room: str) -> None:
-    assert lacking(room) == []
+@pytest.mark.parametrize("package", PACKAGES)
+def test_parameters_are_documented(package: str) -> None:
+    assert lacking(package) == []

@@ -1,6 +1,6 @@
 """Imports run one way, and torch stays where it belongs. Read from the source, so nothing can hide.
 
-A room is a folder or file directly in `vitmae_search`; all plugins together are one more. Imports inside
+Here a package is a folder or file directly in `vitmae_search`; all plugins together are one more. Imports in
 functions count, and so do those for type checkers only.
 """
 
@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
-LEAVES = {"errors", "records", "bundled", "atomic"}
-"""Rooms that every room may import."""
+LEAVES = {"errors", "records", "bundled", "atomic", "regular_file"}
+"""Every package may import these."""
 
 ARROWS: dict[str, set[str]] = {
     "vitmae": {"hub"},
@@ -45,13 +45,14 @@ ARROWS: dict[str, set[str]] = {
     "records": set(),
     "atomic": set(),
     "bundled": set(),
+    "regular_file": set(),
     "__main__": {"cli"},
     "__init__": {"library"},
     "plugins": {"embedding", "vitmae", "hub", "training_runs", "measurement_cache"},
 }
-"""What each room may import besides the leaves."""
+"""What each package may import besides the leaves."""
 
-TORCH_ROOMS = {"vitmae", "training"}
+TORCH_PACKAGES = {"vitmae", "training"}
 """Only these, and plugins, may name torch at all."""
 
 HEAVY = ("torch", "transformers", "faiss", "streamlit", "sqlalchemy")
@@ -69,7 +70,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in (*SOURCES, *PLUGIN_SOURCES, *OTHER_SOURCES)}
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     inside = PACKAGE if PACKAGE in path.parents else ROOT
     return path.relative_to(inside).parts[0].removesuffix(".py")
 
@@ -87,39 +88,39 @@ def imports_of(path: Path) -> set[str]:
 
 def imports_from(path: Path, node: ast.ImportFrom) -> Iterator[str]:
     # Only a plugin may write relative imports: it does not know its own full name.
-    assert node.level == 0 or room_of(path) == "plugins", f"{path}: write imports in full, not relative"
+    assert node.level == 0 or package_of(path) == "plugins", f"{path}: write imports in full, not relative"
     package = path.parents[node.level - 1] if node.level else None
     source = ".".join(filter(None, [module_name(package) if package else "", node.module or ""]))
     for alias in node.names:
         yield f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """The rooms of `vitmae_search` that a file imports, its own aside."""
+def packages_imported(path: Path) -> set[str]:
+    """The packages of `vitmae_search` that a file imports, its own aside."""
     parts = [module.split(".") for module in imports_of(path)]
-    rooms = {part[1] for part in parts if part[0] == "vitmae_search" and len(part) > 1}
-    return rooms - {room_of(path)}
+    packages = {part[1] for part in parts if part[0] == "vitmae_search" and len(part) > 1}
+    return packages - {package_of(path)}
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *PLUGIN_SOURCES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_run_one_way(path: Path) -> None:
-    allowed = ARROWS[room_of(path)] | LEAVES
-    assert rooms_imported(path) <= allowed, f"{room_of(path)} may import {sorted(allowed)}"
+    allowed = ARROWS[package_of(path)] | LEAVES
+    assert packages_imported(path) <= allowed, f"{package_of(path)} may import {sorted(allowed)}"
 
 
-def test_every_room_is_drawn() -> None:
-    assert {room_of(path) for path in (*SOURCES, *PLUGIN_SOURCES)} == set(ARROWS)
+def test_every_package_is_drawn() -> None:
+    assert {package_of(path) for path in (*SOURCES, *PLUGIN_SOURCES)} == set(ARROWS)
 
 
-@pytest.mark.parametrize("room", ARROWS)
-def test_every_arrow_is_used(room: str) -> None:
-    files = [path for path in (*SOURCES, *PLUGIN_SOURCES) if room_of(path) == room]
-    used = set().union(*(rooms_imported(path) for path in files))
-    assert used - LEAVES == ARROWS[room]
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_arrow_is_used(package: str) -> None:
+    files = [path for path in (*SOURCES, *PLUGIN_SOURCES) if package_of(path) == package]
+    used = set().union(*(packages_imported(path) for path in files))
+    assert used - LEAVES == ARROWS[package]
 
 
-def test_no_cycle_between_rooms() -> None:
-    fail_at_cycle({room: ARROWS[room] | (set() if room in LEAVES else LEAVES) for room in ARROWS})
+def test_no_cycle_between_packages() -> None:
+    fail_at_cycle({package: ARROWS[package] | (set() if package in LEAVES else LEAVES) for package in ARROWS})
 
 
 def test_no_cycle_between_files() -> None:
@@ -140,7 +141,7 @@ def test_nothing_imports_plugins(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_torch_is_named_only_where_it_belongs(path: Path) -> None:
-    if room_of(path) not in TORCH_ROOMS:
+    if package_of(path) not in TORCH_PACKAGES:
         assert not any(module.split(".")[0] == "torch" for module in imports_of(path))
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.encoder_cases import MODEL_CONFIGS
 from benchmarks.gpu import BENCHMARKS, ROOT, Benchmark, environment, run_all
 from benchmarks.gpu_encoding import forward_operations
-from benchmarks.gpu_plugin_variants import VARIANTS
+from benchmarks.gpu_own_variants import VARIANTS
 from benchmarks.gpu_profile import IDLE, Kernel, time_shares
 from vitmae_search.vitmae import ViTMAEConfig, ViTMAEModel
 

@@ -1,4 +1,4 @@
-"""The bundled model's training in one command: stopped, gone on with, carried elsewhere, and judged."""
+"""The bundled model's training in one command: stopped, gone on with, carried elsewhere, and compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import train_default
-from benchmarks.train_verdict import verdict
+from benchmarks.compare_with_bundled import comparison
 from vitmae_search.vitmae import ViTMAEForPreTraining
 
 Command = Callable[..., int]
@@ -110,6 +110,6 @@ def test_better_is_an_interval_above_the_others() -> None:
         }
 
     for new, said in ((0.13, "better"), (0.07, "worse"), (0.11, "no difference that this shows")):
-        text = verdict({"some": {"new": scores(new), "old": scores(0.1)}})
+        text = comparison({"some": {"new": scores(new), "old": scores(0.1)}})
         assert f"P@10: {said}; 20-NN: {said}." in text
         assert f"| model {new} | 256 | {100 * new:.2f} (" in text

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import signal
+import tempfile
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, Indexed
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, Indexed, database
 from vitmae_search.records import Failure, Photo, PhotoMetadata, Space, Stamp
 
 DIMENSION = 8
@@ -98,3 +104,63 @@ def writer(folder: Path) -> Iterator[CatalogWriter]:
 @pytest.fixture
 def space(writer: CatalogWriter, make: Make) -> int:
     return make.space(writer).space_id
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that other users can reach, as pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="vitmae-catalogue-"))
+    path.chmod(0o755)
+    yield path
+    for each in (path, *path.iterdir()):
+        each.chmod(0o755)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def other_user(tmp_path, shared_folder, make):
+    """Reads `shared_folder` in a process for which a read-only folder is one: root may write everywhere.
+
+    Forked, because such a user may not even start this Python; and before the folder has a catalogue, so
+    that it shares no open file with us. Everything has been imported by then.
+    """
+    with CatalogWriter.open_writer(tmp_path / "warm") as writer:
+        writer.record_batch(make.space(writer).space_id, [make.item("/p/a.jpg", "cat")])
+        with Catalog.open(tmp_path / "warm") as reader:
+            answer_of(reader)
+    go_out, go_in = os.pipe()
+    said_out, said_in = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # "multi-threaded": numpy's own are idle
+        pid = os.fork()
+    if pid == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.read(go_out, 1)
+            with Catalog.open(shared_folder) as reader:
+                options = database.reader_options(shared_folder / "catalogue.sqlite3")
+                answer = f"{options}: {answer_of(reader)}"
+        except BaseException as error:
+            answer = repr(error)
+        os.write(said_in, answer.encode())
+        os._exit(0)
+
+    def read() -> str:
+        os.write(go_in, b"!")
+        return os.read(said_out, 10_000).decode()
+
+    yield read
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    for end in (go_out, go_in, said_out, said_in):
+        os.close(end)
+
+
+def answer_of(reader: Catalog) -> str:
+    ids = reader.searchable_ids(1)
+    vectors = [vectors for _, vectors in reader.vector_source(1).added_since(0)]
+    return f"{reader.count_photos()} photos, {len(ids)} ids, {sum(map(len, vectors))} vectors"

@@ -213,7 +213,7 @@ def test_which_space_is_current(writer, make):
 def test_features_and_what_is_derived_from_them_are_made_together_or_not_at_all(writer, make):
     wrong = derivation(make.digest("second"), MatrixProjection(1))
     make.space(writer, derivation=replace(wrong, dimension=9))
-    with pytest.raises(SpaceError, match="has vectors of length 9"):
+    with pytest.raises(SpaceError, match="has vectors of dimension 9"):
         make.space(writer, "second", derivation=wrong)
     assert [space.parent_id for space in writer.spaces()] == [None, 1], "no features without it"
 
@@ -457,7 +457,7 @@ SPOILED = {
     ),
     "short": (
         "UPDATE embeddings SET vector = x'00000000' WHERE space_id = 2 AND content_id = 9",
-        "length is not 5",
+        "dimension is not 5",
     ),
     "features that changed": (
         f"UPDATE embeddings SET vector = ({OTHER} = 1) WHERE space_id = 1 AND content_id = 6",
@@ -524,7 +524,7 @@ def test_damaged_features_are_not_derived_from(folder, make):
         writer.record_batch(parent, [make.item(f"/p/{n}.jpg", f"w{n}") for n in range(3)])
     spoil(folder, "UPDATE embeddings SET vector = x'00' WHERE content_id = 2")
     with CatalogWriter.open_writer(folder) as writer:
-        with pytest.raises(LibraryDamaged, match="wrong length"):
+        with pytest.raises(LibraryDamaged, match="wrong dimension"):
             derive(writer, parent, MatrixProjection(1))
         assert len(writer.spaces()) == 1
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -77,16 +79,16 @@ def test_dates_are_inclusive_and_cameras_ignore_case(writer, space, make):
     cameras = ["Canon EOS 5D", "NIKON D5", "Фотоаппарат ЗЕНИТ"]
     items = [make.item(f"/p/{n}.jpg", f"w{n}", taken_at=t, camera=c)
              for n, (t, c) in enumerate(zip(taken, cameras, strict=True))]  # fmt: skip
-    writer.record_batch(space, [*items, make.item("/p/none.jpg", "none")])
+    writer.record_batch(space, [*items, make.item("/p/none.jpg", "none", mtime_ns=2**62)])
 
     def found(**where) -> list[str]:
         return [photo.path[3:-4] for photo in writer.photos(SearchFilter(**where))][::-1]
 
-    assert found(after=taken[1]) == ["1", "2"]
+    assert found(after=taken[1]) == ["1", "2", "none"]
     assert found(before=taken[1]) == ["0", "1"]
     assert found(after=taken[1], before=taken[1]) == ["1"]
-    assert found(after=taken[1].replace(microsecond=1)) == ["2"]
-    assert found(after=taken[1].replace(tzinfo=UTC)) == ["1", "2"]
+    assert found(after=taken[1].replace(microsecond=1), before=taken[2]) == ["2"]
+    assert found(after=taken[1].replace(tzinfo=UTC)) == ["1", "2", "none"]
     assert found(camera="eos") == ["0"]
     assert found(camera="зенит") == ["2"]
     assert found(camera="o") == ["0", "1"]  # a Latin o, which the Cyrillic name has not
@@ -118,6 +120,7 @@ FACTS = {
     "dog": (datetime(2020, 1, 4), "nikon"),
     "owl": (None, None),
 }
+UNDATED = datetime.fromtimestamp(1e-9)  # the time of the files
 TAGS = {"cat": [("pet", 0.5), ("bird", 0.25)], "dog": [("pet", 0.75)], "owl": [("bird", 1.0)]}
 
 
@@ -127,11 +130,11 @@ def test_filters_combine(writer, space, make, photos, where):
     """Against the same filter in plain Python, in all three ways of asking."""
 
     def passes(path: str, word: str) -> bool:
-        taken, camera = FACTS[word]
+        taken, camera = FACTS[word][0] or UNDATED, FACTS[word][1]
         return (
             (where.under is None or path.startswith(where.under + "/"))
-            and (where.after is None or (taken is not None and taken >= where.after))
-            and (where.before is None or (taken is not None and taken <= where.before))
+            and (where.after is None or taken >= where.after)
+            and (where.before is None or taken <= where.before)
             and (where.camera is None or (camera is not None and where.camera.lower() in camera.lower()))
             and (not where.tag or dict(TAGS[word]).get(where.tag, -1) >= where.min_confidence)
         )
@@ -153,6 +156,36 @@ def test_filters_combine(writer, space, make, photos, where):
     assert hidden == {make.digest(word) for _, word, _ in photos if word not in on_disk}
 
 
+def test_a_photo_without_tags_has_the_date_in_its_name_or_that_of_its_file(writer, space, make, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    named = datetime(2015, 6, 7)
+    changed = int(datetime(2016, 1, 1, 2, tzinfo=timezone(timedelta(hours=9))).timestamp()) * 10**9
+    tagged = make.item("/p/tagged.jpg", "a", taken_at=datetime(2014, 1, 1), mtime_ns=changed)
+    writer.record_batch(space, [
+        replace(tagged, named_at=named),
+        replace(make.item("/p/named.jpg", "b", mtime_ns=changed), named_at=named),
+        make.item("/p/copy of b.jpg", "b", mtime_ns=changed),
+    ])  # fmt: skip
+    dates = {photo.path: photo.date for photo in writer.photos()}
+    assert dates == {
+        "/p/copy of b.jpg": (datetime(2016, 1, 1, 2), "file"),
+        "/p/named.jpg": (named, "file name"),
+        "/p/tagged.jpg": (datetime(2014, 1, 1), "EXIF"),
+    }
+    for path, (date, _) in dates.items():
+        assert [photo.path for photo in writer.photos(SearchFilter(after=date, before=date))] == [path]
+    assert list(dates) == ["/p/copy of b.jpg", "/p/named.jpg", "/p/tagged.jpg"], "newest first"
+
+
+def test_notes_are_kept(writer, space, make):
+    item = make.item("/p/a.jpg", "a")
+    metadata = replace(item.metadata, notes=("its place is not used",), taken_from="XMP")
+    writer.record_batch(space, [replace(item, metadata=metadata), make.item("/p/b.jpg", "b")])
+    assert make.photo_at(writer, "/p/a.jpg").metadata == metadata
+    assert make.photo_at(writer, "/p/b.jpg").metadata.notes == ()
+
+
 def test_newest_first_and_page_by_page(writer, space, make):
     items = [
         make.item("/p/taken.jpg", "a", taken_at=datetime(2022, 1, 1)),
@@ -169,7 +202,7 @@ def test_newest_first_and_page_by_page(writer, space, make):
 @pytest.mark.parametrize(
     ("where", "selects"),
     [(SearchFilter(under="/p"), "path>"), (SearchFilter(camera="can"), "camera="),
-     (SearchFilter(after=datetime(2020, 1, 1)), "taken_at>"),
+     (SearchFilter(after=datetime(2020, 1, 1)), "moment>"),
      (SearchFilter(under="/p", camera="can", before=datetime(2020, 1, 1)), "camera="),
      (SearchFilter(tag="pet", min_confidence=0.5), "tag="),
      (SearchFilter(tag="pet", under="/p", camera="can"), "tag=")],

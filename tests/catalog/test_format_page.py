@@ -73,7 +73,7 @@ def test_the_example_maps_the_vectors_of_an_index_file(library, printed):
         assert np.array_equal(names["mapped"], catalog.vectors(space.space_id, names["ids"]))
         origin = names["header"]["origin"]
         assert (origin["key"], origin["revision"]) == (space.fingerprint, space.revision)
-        assert origin["history"] == space.created_at.isoformat()
+        assert origin["identity"] == catalog.vector_source(space.space_id).revision_identity(space.revision)
 
 
 def test_every_column_is_described():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sqlite3
 import time
@@ -13,14 +14,15 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.catalog.database import WriterLock, writing_engine
+from vitmae_search.catalog.database import writing_engine
 from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
+from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in (1, 2, 3, 4)}
-RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"], 4: ["0a1b"]}
-TAGS = {1: {}, 2: {}, 3: {"red": 2}, 4: {"red": 2}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 7)}
+RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"], 4: ["0a1b"], 5: ["0a1b"], 6: ["0a1b"]}
+TAGS = {1: {}, 2: {}, 3: {"red": 2}, 4: {"red": 2}, 5: {"red": 2}, 6: {"red": 2}}
 
 
 def run_sql(folder: Path, script: str) -> None:
@@ -52,6 +54,25 @@ def test_every_released_version_but_the_newest_has_its_file():
     assert [*OLD, NEWEST] == list(range(1, NEWEST + 1))
 
 
+def test_the_dump_of_the_newest_version_is_that_version(folder, tmp_path):
+    path = load_dump_catalogue().dump(tmp_path)
+    assert path.name == f"version_{NEWEST}.sql"
+    run_sql(folder, path.read_text("utf-8"))
+    assert ask(folder, "PRAGMA user_version") == [(NEWEST,)]
+    CatalogWriter.open_writer(tmp_path / "fresh").close()
+    assert schema(folder) == schema(tmp_path / "fresh")
+    with Catalog.open(folder) as catalog:
+        assert (len(catalog.photos()), catalog.check()) == (3, [])
+
+
+def load_dump_catalogue():
+    file = Path(__file__).with_name("dump_catalogue.py")
+    spec = importlib.util.spec_from_file_location("dump_catalogue", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def schema(folder: Path) -> dict[str, str]:
     rows = ask(folder, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {str(name): re.sub(r"\s+", " ", str(sql)) for name, sql in rows}
@@ -69,6 +90,7 @@ def test_an_old_file_is_brought_up_to_date_with_all_it_holds(old, version, tmp_p
         assert catalog.hidden_ids(1).tolist() == [4]
         np.testing.assert_array_equal(catalog.vector(2, 1), np.float32([0, 0, 0, 1]))
         assert catalog.vector_source(1).removed_since(2).tolist() == [3]
+        assert catalog.vector_source(1).revision_identity(catalog.vector_source(1).revision())
         assert [failure.path for failure in catalog.failures(1)] == ["/p/bad.jpg"]
         assert [(space.model, space.current) for space in catalog.spaces()] == [
             ("first", True), ("second", False),

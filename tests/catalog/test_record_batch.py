@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -374,3 +375,23 @@ def test_a_closed_writer_says_so(folder, make):
     with sqlite3.connect(folder / "catalogue.sqlite3") as plain:
         assert plain.execute("SELECT count(*) FROM spaces").fetchone() == (1,)
     plain.close()
+
+
+def test_what_a_photo_says_when_it_is_read_again_is_kept(writer, space, make):
+    """As by a version that reads more, into a space of its own."""
+    writer.record_batch(space, [make.item("/p/a.jpg", "a"), make.item("/p/b.jpg", "b")])
+    before = make.photo_at(writer, "/p/a.jpg")
+    other = make.space(writer, "second").space_id
+    item = make.item("/p/a.jpg", "a", taken_at=datetime(2015, 6, 7), camera="Зенит")
+    writer.record_batch(
+        other, [replace(item, metadata=replace(item.metadata, taken_from="XMP", notes=("n",)))]
+    )
+    after = make.photo_at(writer, "/p/a.jpg")
+    assert (after.photo_id, after.content_id) == (before.photo_id, before.content_id)
+    assert after.date == (datetime(2015, 6, 7), "XMP")
+    assert (after.metadata.camera, after.metadata.notes) == ("Зенит", ("n",))
+    assert [photo.path for photo in writer.photos()] == ["/p/a.jpg", "/p/b.jpg"], (
+        "in the order of their dates"
+    )
+    writer.record_batch(space, [make.item("/p/c.jpg", "a", known=True)])
+    assert make.photo_at(writer, "/p/c.jpg").metadata == after.metadata

@@ -31,7 +31,7 @@ def test_a_space_comes_back_as_it_was_made(writer, make):
 def test_one_space_per_fingerprint(writer, make):
     first = make.space(writer)
     assert make.space(writer) == first
-    with pytest.raises(SpaceError, match=r"length 8.*gives 9"):
+    with pytest.raises(SpaceError, match=r"dimension 8.*gives 9"):
         make.space(writer, dimension=9)
     assert writer.spaces() == [first]
 

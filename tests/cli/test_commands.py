@@ -8,14 +8,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from vitmae_search.cli.main import COMMANDS, cli
+from vitmae_search.embedding import Projection
+from vitmae_search.photos.views import margin
+from vitmae_search.records import ScoreCalibration
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -65,6 +70,47 @@ def test_search_with_a_picture_the_library_does_not_know(
     assert done.json["known"] is False
     assert done.json["hits"][0]["path"] == str(indexed / "5.jpg")
     assert "5.jpg" in vitmae_search("search", query).out.splitlines()[0]
+
+
+def test_search_says_which_variant_of_a_picture_was_found(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    with Image.open(indexed / "5.jpg") as image:
+        margin(image, width=0.4).save(tmp_path / "framed.png")
+    done = vitmae_search("search", tmp_path / "framed.png", "--json")
+    assert done.json["hits"][0]["path"] == str(indexed / "5.jpg")
+    assert done.json["variant"] == {"trimmed": True, "turned": 0}
+    lines = vitmae_search("search", tmp_path / "framed.png").out.splitlines()
+    assert lines[0] == "found with the picture without its borders"
+    assert "5.jpg" in lines[1]
+    plain = vitmae_search("search", tmp_path / "framed.png", "--no-variants", "--json").json
+    assert plain["variant"] == {"trimmed": False, "turned": 0}
+    assert plain["hits"][0]["score"] < done.json["hits"][0]["score"]
+
+
+def test_search_draws_a_line_where_hits_are_no_longer_alike(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    query = indexed / "5.jpg"
+    every = vitmae_search("search", query, "--json").json
+    assert every["calibration"] is None
+    scores = [hit["score"] for hit in every["hits"]]
+    assert len(vitmae_search("search", query, "--min-score", scores[2], "--json").json["hits"]) == 3
+    assert vitmae_search("search", query, "--min-score", "2").out.startswith("no photo matches")
+    refused = vitmae_search("search", query, "--min-score", "alike")
+    assert (refused.code, "which score means 'alike'" in refused.err) == (1, True)
+    assert vitmae_search("search", query, "--min-score", "alik").code == 2
+    width = vitmae_search("spaces", "--json").json["spaces"][0]["dimension"]
+    calibration = ScoreCalibration(0.99, (scores[2] + scores[3]) / 2, 200)
+    identity = Projection([np.eye(width)], [np.zeros(width)], "head", calibration=calibration)
+    identity.save(tmp_path / "head.safetensors")
+    assert vitmae_search("spaces", "derive", tmp_path / "head.safetensors").code == 0
+    lines = vitmae_search("search", query).out.splitlines()
+    assert lines[3] == "      ------  from here on no longer alike"
+    assert len(lines) == 9
+    found = vitmae_search("search", query, "--min-score", "alike", "--json").json
+    assert (len(found["hits"]), found["calibration"]) == (3, asdict(calibration))
+    assert len(vitmae_search("search", query, "--min-score", "same", "--json").json["hits"]) == 1
 
 
 def test_copies_are_listed(vitmae_search: Callable[..., Any], indexed: Path) -> None:
@@ -130,6 +176,41 @@ def test_status_of_an_empty_library(vitmae_search: Callable[..., Any], tmp_path:
     assert vitmae_search("status", "--json").json["photos"] == 0
     assert "vitmae-search index" in vitmae_search("status").out
     assert not (tmp_path / "library").exists(), "looking makes nothing"
+
+
+def test_a_mistyped_name_gets_a_suggestion(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    done = vitmae_search("serach", "x.jpg")
+    assert done.code == 2
+    assert "No such command 'serach'. Did you mean 'search'?" in done.err
+    assert "Did you mean" not in vitmae_search("photographs").err
+    done = vitmae_search("index", indexed, "--model", "vitmae-tiny-patch8-46")
+    assert done.code == 1
+    assert "Did you mean 'vitmae-tiny-patch8-64'?" in done.err
+
+
+def test_status_of_a_library_that_is_not_there(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    done = vitmae_search("status")
+    assert done.err == f"there is no folder {tmp_path}/library, so no library is in it\n"
+    assert not (tmp_path / "library").exists()
+    (tmp_path / "library").mkdir()
+    assert vitmae_search("status").err == ""
+
+
+def test_a_folder_without_photos_of_the_library(
+    vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    done = vitmae_search("search", indexed / "2.jpg", "--under", tmp_path / "nowhere", "--json")
+    assert done.json["hits"] == []
+    assert f"the library has no photo in {tmp_path}/nowhere; indexed were {indexed}" in done.err
+    assert "no photo in" not in vitmae_search("search", indexed / "2.jpg", "--under", indexed).err
+
+
+def test_an_empty_folder_names_what_is_looked_for(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = vitmae_search("index", tmp_path / "empty", "--embedder", "color_layout")
+    assert "0 photos found" in done.out
+    assert "photos are files that end in " in done.out
+    assert "jpg" in done.out
 
 
 def test_spaces_use_and_drop(vitmae_search: Callable[..., Any], indexed: Path) -> None:
@@ -202,15 +283,18 @@ def test_reconstruct(vitmae_search: Callable[..., Any], real_photos: dict[str, P
     words = ("--mask-ratio", "0.5", "--seed", "3", "--json")
     done = vitmae_search("reconstruct", real_photos["chelsea"], "-o", output, *words)
     assert done.code == 0, done.err
-    assert {"loss", "mask_ratio", "masked_patches", "patches", "output"} == set(done.json)
+    assert {"loss", "mask_ratio", "masked_patches", "patches", "output", "seams_softened"} == set(done.json)
     assert done.json["masked_patches"] * 2 == done.json["patches"]
     assert done.json["loss"] > 0
     assert done.json["output"] == str(output)
     with Image.open(output) as picture:
-        assert picture.width > 3.9 * picture.height
+        assert picture.width > 1.5 * picture.height, "the completed photo, and panels beside it"
     again = tmp_path / "again.png"
     vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, *words)
     assert again.read_bytes() == output.read_bytes(), "the same seed gives the same picture"
+    hard = vitmae_search("reconstruct", real_photos["chelsea"], "-o", again, "--no-soften", *words)
+    assert (done.json["seams_softened"], hard.json["seams_softened"]) == (True, False)
+    assert again.read_bytes() != output.read_bytes()
     assert vitmae_search("reconstruct", real_photos["chelsea"], "--mask-ratio", "1").code == 2
     assert vitmae_search("reconstruct", real_photos["chelsea"], "--seed", 2**63).code == 2
     assert vitmae_search("reconstruct", real_photos["chelsea"], "-o", tmp_path / "no" / "x.png").code == 1

@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from vitmae_search.catalog import CatalogWriter
 
 KEYS = {
     *("found", "added", "updated", "moved", "unchanged", "missing", "failed", "offline", "failures"),
@@ -79,10 +82,25 @@ def test_an_unmounted_root_is_offline(
 ) -> None:
     indexed.rename(tmp_path / "elsewhere")
     indexed.mkdir()
+    with CatalogWriter.open_writer(tmp_path / "library") as catalog:
+        catalog.set_root(1, offline=False, device=1 << 40)  # as if it had been on a drive of its own
     report = vitmae_search("index", indexed, "--json").json
     assert (report["offline"], report["missing"]) == (1, 0)
     assert report["offline_roots"] == [str(indexed)]
+    assert f"vitmae-search forget {indexed}" in vitmae_search("index", indexed).out
     assert vitmae_search("status", "--json").json["photos"] == 8
+
+
+def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexed: Path) -> None:
+    (indexed / "0.jpg").unlink()
+    vitmae_search("index", indexed)
+    assert vitmae_search("prune", "--json").json == {"photos": 1, "vectors": 1, "thumbnails": 1}
+    assert "0 photos, 0 vectors" in vitmae_search("prune").out
+    assert vitmae_search("forget", indexed, "--json").json == {"photos": 7, "vectors": 7, "thumbnails": 7}
+    again = vitmae_search("forget", indexed)
+    assert again.code == 1
+    assert "nothing in" in again.err
+    assert (indexed / "1.jpg").exists()
 
 
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:
@@ -147,3 +165,50 @@ def test_interrupted_ends_with_130_and_keeps_what_was_done(
 def _photos(vitmae_search: Callable[..., Any]) -> int:
     photos: int = vitmae_search("status", "--json").json["photos"]
     return photos
+
+
+def test_files_that_are_no_photos_are_counted_by_suffix(
+    vitmae_search: Callable[..., Any], photos: Path
+) -> None:
+    shutil.copy(photos / "0.jpg", photos / "saved.jpg_large")
+    shutil.copy(photos / "1.jpg", photos / "no suffix")
+    (photos / "a.jxl").write_bytes(b"\xff\x0a" + bytes(50))
+    (photos / "b.JXL").write_bytes(b"\xff\x0a" + bytes(50))
+    (photos / "film.mp4").write_bytes(bytes(50))
+    (photos / "notes").write_bytes(b"words")
+    report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
+    assert (report["found"], report["failed"]) == (10, 0)
+    assert report["not_looked_at"] == {"": 1, ".jxl": 2, ".mp4": 1}
+    said = vitmae_search("index", photos).out
+    assert "not looked at: 4 other files (2 .jxl, 1 without a suffix, 1 .mp4)" in said
+
+
+def test_a_folder_without_photos_says_what_is_in_it(
+    vitmae_search: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        (tmp_path / f"photos/a.x{number:02}").write_bytes(b"?")
+    said = vitmae_search("index", tmp_path / "photos", "--embedder", "color_layout").out
+    assert "not looked at: 12 other files (1 .x00, 1 .x01" in said
+    assert ", ...)" in said
+
+
+def test_a_photo_is_found_by_the_date_in_its_name_or_its_file(
+    vitmae_search: Callable[..., Any], photos: Path
+) -> None:
+    (photos / "0.jpg").rename(photos / "IMG-20150607-WA0001.jpg")
+    noon = datetime(2016, 2, 29, 12).timestamp()
+    os.utime(photos / "1.jpg", (noon, noon))
+    assert vitmae_search("index", photos, "--embedder", "color_layout").code == 0
+
+    def found(day: str) -> list[str]:
+        done = vitmae_search("search", photos / "3.jpg", "--after", day, "--before", day, "--json")
+        return [Path(hit["path"]).name for hit in done.json["hits"]]
+
+    assert found("2015-06-07") == ["IMG-20150607-WA0001.jpg"]
+    assert found("2016-02-29") == ["1.jpg"]
+    assert found("2014-01-01") == []
+    (photos / "IMG-20150607-WA0001.jpg").rename(photos / "2014-01-01.jpg")
+    vitmae_search("index", photos)
+    assert (found("2015-06-07"), found("2014-01-01")) == ([], ["2014-01-01.jpg"])

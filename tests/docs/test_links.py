@@ -26,9 +26,9 @@ PAGES = sorted(
 )
 MARKDOWN_LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^( *)```.*?^\1```$", re.M | re.S)
-ROOMS = "|".join(sorted(path.name for path in (ROOT / "vitmae_search").iterdir() if path.is_dir()))
+PACKAGES = "|".join(sorted(path.name for path in (ROOT / "vitmae_search").iterdir() if path.is_dir()))
 FILE = re.compile(
-    rf"`((?:(?:{ROOMS}|tests|benchmarks|plugins|data|docs|vitmae_search)/[\w./-]*"
+    rf"`((?:(?:{PACKAGES}|tests|benchmarks|plugins|data|docs|vitmae_search)/[\w./-]*"
     r"|[\w/]+\.(?:py|toml|md|txt|cff)|Dockerfile|Makefile))`"
 )
 
@@ -196,8 +196,8 @@ def test_the_arrows_in_the_architecture_are_those_that_are_checked() -> None:
     checked = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checked)
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "architecture.md").read_text("utf-8"), re.M)
-    drawn = {room: set(re.findall(r"`(\w+)`", names)) for room, names in rows}
+    drawn = {package: set(re.findall(r"`(\w+)`", names)) for package, names in rows}
     assert drawn
-    assert drawn == {room: checked.ARROWS[room] - checked.LEAVES for room in drawn}
-    rooms = {room for room in checked.ARROWS if not room.startswith("_")}
-    assert drawn.keys() | checked.LEAVES == rooms
+    assert drawn == {package: checked.ARROWS[package] - checked.LEAVES for package in drawn}
+    packages = {package for package in checked.ARROWS if not package.startswith("_")}
+    assert drawn.keys() | checked.LEAVES == packages

@@ -12,7 +12,7 @@ import pytest
 from vitmae_search.embedding.testing import (
     CHECKS,
     ConformanceError,
-    Subject,
+    PluginUnderTest,
     check_embedder,
     odd_images,
     sample_images,
@@ -133,7 +133,7 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "NaN": {".resize((8, 8)))": ".resize((8, 8))).astype(np.float32) * (image.width > 1 or np.nan)"},
     },
     "check_prepare_leaves_the_image": {"draws": in_prepare("image.putpixel((0, 0), (1, 2, 3))")},
-    "check_prepare_travels": {
+    "check_prepare_can_be_pickled": {
         "lambda": {"self.prepare = prepare": "self.prepare = lambda image: prepare(image)"},
         "a method of the embedder": {
             "self.prepare = prepare": "self.prepare = self.shrink",
@@ -147,6 +147,10 @@ BROKEN: dict[str, dict[str, Changes]] = {
     "check_vectors": {
         "not unit": in_embed("return flat.astype(np.float32)"),
         "odd row dropped": in_embed("flat = flat[: len(flat) // 2 * 2]"),
+    },
+    "check_odd_images_have_vectors": {
+        "one color": in_embed("flat = flat - flat.mean(axis=1, keepdims=True)"),
+        "one pixel wide": in_embed("flat = flat / (batch.std(axis=2).max(axis=(1, 2)) > 0)[:, None]"),
     },
     "check_batches_may_be_read_only": {
         "writes to the batch": in_embed("batch[0] = 0"),
@@ -183,6 +187,16 @@ BROKEN: dict[str, dict[str, Changes]] = {
         },
         "path": {'{"side": 8}': '{"weights": {"from": __file__}}'},
         "device": {'{"side": 8}': '{"device": "cpu"}'},
+    },
+    "check_identity_covers_options": {
+        "a number": biased("self.options['power']"),
+        "a whole number": biased("self.options['size']"),
+        "a boolean": biased("self.options['deep']"),
+        "another dimension": {
+            "        self.options = options\n": "        self.options, self.deep = options, options['deep']\n"
+            "        self.dimension = 191 if self.deep else 192\n",
+            EMBEDDED: f"        flat = flat[:, : self.dimension]\n{EMBEDDED}",
+        },
     },
     "check_options": {
         "another identity": with_resolved_options("{'side': options['mode']}", "'b'"),
@@ -242,7 +256,7 @@ def test_a_broken_plugin_is_caught_by_its_check(write_plugin, check: str, change
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
-    with Subject(path) as subject, pytest.raises(FAILS):
+    with PluginUnderTest(path) as subject, pytest.raises(FAILS):
         CHECK[check](subject)
 
 
@@ -304,7 +318,7 @@ def test_the_images_are_as_documented() -> None:
 def test_a_child_that_dies_is_a_failure_with_a_reason(write_plugin) -> None:
     dies = "import os\nif 'AGAIN' in os.environ: os._exit(7)\nimport numpy"
     path = write_plugin("mine", old="import numpy", new=dies)
-    with Subject(path) as subject:
+    with PluginUnderTest(path) as subject:
         assert subject.info.name == "mine"
         os.environ["AGAIN"] = "1"
         try:

@@ -72,7 +72,7 @@ RETURN = "        return (flat"
         ("return None #", "a NoneType"),
         ("return flat #", "float64; it must be float32"),
         ("return flat.astype(np.float32)[1:] #", r"shape \(2, 192\); it must be \(3, 192\)"),
-        ("return flat.astype(np.float32) #", "row 0 of 3 with length"),
+        ("return flat.astype(np.float32) #", r"embed gave a vector of norm [\d.e+]+; it must be 1"),
         ("flat[1, 5] = np.nan; return (flat", "NaN or infinity in row 1 of 3"),
         ("return np.asfortranarray((flat / np.linalg.norm(flat, axis=1)[:, None]).astype(np.float32)) #",
          "not C-contiguous"),
@@ -110,9 +110,15 @@ def test_out_of_memory_passes_so_that_the_batch_can_be_halved(opened: Opened, ra
         ("dimension = 192", "dimension = np.int64(192)", "dimension="),
         ("dimension = 192", "", "no attribute 'dimension'"),
         ("input_size = 8", "input_size = -1", "input_size=-1"),
-        ('{"side": 8}', '{"side": np.int64(8)}', "identity must be plain JSON: value.side is a int64"),
+        ('{"side": 8}', '{"side": np.int64(8)}', r"identity\.side is of type int64; use int\("),
         ('{"side": 8}', "[8]", "identity=.* must be a dict"),
-        ('{"precision": "fp32"}', '{"when": {1}}', "provenance must be plain JSON"),
+        ('{"side": 8}', '{"a": np.float32(8)}', r"identity\.a is of type float32; use float\("),
+        ('{"side": 8}', '{"a": [np.bool_(True)]}', r"identity\.a\[0\] is of type bool_?; use bool\("),
+        (
+            '{"precision": "fp32"}',
+            '{"when": {1}}',
+            r"provenance\.when is of type set, which is not plain JSON",
+        ),
         ("self.prepare = prepare", "self.prepare = 3", "prepare is a int"),
         ("return np.array(", "return [8] or (", "prepare gave a list"),
         ("resize((8, 8)))", "resize((8, 8))).astype(float)", "prepare gave float64"),
@@ -183,7 +189,7 @@ def test_a_projection_of_the_models_own(opened: Opened, tmp_path: Path) -> None:
     assert embedder.own_projection().digest == made.digest
     assert "projection" not in embedder.identity
     Projection([np.eye(191)[:4]], [np.zeros(4)], "head").save(path)
-    with pytest.raises(ModelError, match="features of length 191, and these have 192"):
+    with pytest.raises(ModelError, match="features of dimension 191, and these have 192"):
         embedder.own_projection()
     path.unlink()
     with pytest.raises(ModelError, match="no such projection file"):

@@ -122,6 +122,7 @@ def test_of_two_with_one_name_the_first_is_used(tmp_path: Path, write_plugin) ->
     host = host_of(tmp_path / "plugins")
     second = own(host)["color_layout"]
     assert "taken by bundled" in (second.error or "")
+    assert second.title
     assert "a_mine.py" in second.origin
     assert open_embedder(host.get("color_layout")).model == "color-layout"
 

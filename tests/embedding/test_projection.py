@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.embedding import Projection, projection_path
 from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound
+from vitmae_search.records import ScoreCalibration
 
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -79,8 +81,8 @@ def test_a_row_that_has_no_direction_left_gets_one() -> None:
     np.testing.assert_array_equal(dead(features(2)), [[1, 0, 0], [1, 0, 0]])
 
 
-def test_features_of_another_length_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ModelError, match=r"takes features of length 6, and these have 7"):
+def test_features_of_another_dimension_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match=r"takes features of dimension 6, and these have 7"):
         head()(features(3, 7))
 
 
@@ -141,7 +143,7 @@ def test_it_does_not_change_with_the_arrays_that_it_was_made_of() -> None:
         made.weights[0][0, 0] = 2
 
 
-def test_it_travels_to_another_process() -> None:
+def test_it_can_be_pickled_for_another_process() -> None:
     made = head()
     again = pickle.loads(pickle.dumps(made))
     assert again.digest == made.digest
@@ -271,3 +273,23 @@ projection(np.eye(6, dtype=np.float32))
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code, tmp_path / "p"], check=True)
+
+
+def test_a_calibration_is_kept_in_the_file_and_changes_no_vector(tmp_path: Path) -> None:
+    plain = Projection([np.eye(3)], [np.zeros(3)], "head")
+    calibrated = replace(plain, calibration=ScoreCalibration(0.7, None, 500))
+    assert calibrated.digest == plain.digest
+    stored = plain.store(tmp_path)
+    assert Projection.read(stored).calibration is None
+    assert calibrated.store(tmp_path) == stored
+    assert Projection.read(stored).calibration == calibrated.calibration
+    plain.store(tmp_path)  # one that says nothing takes nothing away
+    assert Projection.read(stored).calibration == calibrated.calibration
+
+
+@pytest.mark.parametrize("same", [2.0, "high", float("nan")])
+def test_a_calibration_that_is_none_is_refused(tmp_path: Path, same: float) -> None:
+    odd = Projection([np.eye(3)], [np.zeros(3)], "head", calibration=ScoreCalibration(same, None, 500))
+    odd.save(tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError, match="damaged"):
+        Projection.read(tmp_path / "odd.safetensors")

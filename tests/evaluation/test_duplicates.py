@@ -74,6 +74,33 @@ def test_perfect_and_worst_scores() -> None:
     assert noise.precise_recall.value < 0.05
 
 
+@pytest.mark.parametrize("noise", [0.3, 0.8, 2.0])
+def test_below_the_chance_score_a_hit_is_likelier_another_photo(noise: float) -> None:
+    gallery, queries = photos(400, 3, noise)
+    found = duplicate_scores(gallery, queries)
+    right, scores = pairs(gallery, queries)
+    assert found.chance_score is not None
+    gains = [
+        (scores[right] >= score).mean() - (scores[~right] >= score).mean()
+        for score in np.unique(scores[right])
+    ]
+    at = (scores[right] >= found.chance_score).mean() - (scores[~right] >= found.chance_score).mean()
+    assert at == pytest.approx(max(gains), abs=2e-3)
+    assert found.precise_score is None or found.chance_score <= found.precise_score
+
+
+def test_a_calibration_takes_photos_and_scores_that_tell_them_apart() -> None:
+    calibration = duplicate_scores(*photos(200, 3, 0.4)).calibration
+    assert calibration is not None
+    assert calibration.same is not None
+    assert calibration.alike is not None
+    assert (calibration.photos, calibration.alike <= calibration.same) == (200, True)
+    assert duplicate_scores(*photos(99, 3, 0.4)).calibration is None
+    blind = duplicate_scores(*(np.ones_like(one) for one in photos(100, 2, 0.0))).calibration
+    assert blind is not None
+    assert (blind.same, blind.alike) == (None, None)
+
+
 def test_intervals_hold_the_value_narrow_with_photos_and_repeat() -> None:
     wide = []
     for count in (30, 300):

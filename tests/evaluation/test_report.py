@@ -52,6 +52,7 @@ def found() -> Evaluation:
         notes=("A note.",),
         methods=(method("mine", 0.3), method("pixels | grey", 1.5)),
         decode="scaled",
+        variants=True,
         seed=7,
         seconds=1.23456,
     )
@@ -92,7 +93,7 @@ def test_markdown_is_whole(found: Evaluation) -> None:
     text = found.markdown()
     text.encode()  # undecodable bytes of a path are shown as U+FFFD
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in tables if "pixels" in line} == {4, 7}
+    assert {line.replace("\\|", "").count("|") for line in tables if "pixels" in line} == {4, 7, 8}
     assert "pixels \\| grey" in text
     assert "- A note." in text
     assert "a|b.jpg: truncated JPEG file" in text
@@ -106,7 +107,7 @@ def test_only_what_was_measured_is_shown(found: Evaluation) -> None:
     assert [table.header[0] for table in unlabelled.tables()] == ["change", "change", "features"]
     never = replace(found.methods[0].duplicates, precise_score=None)  # type: ignore[type-var]
     shown = replace(found, methods=(replace(found.methods[0], duplicates=never),)).tables()[-1]
-    assert shown.rows[0][-1] == "–"
+    assert shown.rows[0][-2] == "–"
 
 
 @pytest.mark.parametrize(

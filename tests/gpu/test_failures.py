@@ -29,7 +29,7 @@ def test_a_lost_device_keeps_two_batches_and_another_process_resumes(
 ) -> None:
     plugins, library = tmp_path / "plugins", tmp_path / "library"
     plugins.mkdir()
-    shutil.copy(Path(__file__).with_name("lost_plugin.py"), plugins / "lost.py")
+    shutil.copy(Path(__file__).parents[1] / "helpers" / "lost_plugin.py", plugins / "lost.py")
     words = ["index", str(samples), "--embedder", "lost", "--device", device, "--library", str(library)]
 
     def index() -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from vitmae_search.embedding import (
     open_embedder,
 )
 from vitmae_search.errors import PhotoError
-from vitmae_search.indexing import IndexTarget, batcher, index_folders
-from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest
+from vitmae_search.indexing import IndexTarget, batcher, index_folders, moved_photos, walk
+from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest, is_under, scan
 from vitmae_search.vectors import VectorCache
 
 SIDE = 6
@@ -246,3 +247,28 @@ def fill(bench, jpegs) -> Callable[..., list[Path]]:
         return paths
 
     return write
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Pretend that what lies under a folder is on another device, as `stat` would say."""
+    numbers: dict[str, int] = {}
+
+    def device_of(path, real):
+        under = [folder for folder in numbers if is_under(os.path.abspath(path), folder)]
+        return numbers[max(under, key=len)] if under else real
+
+    def pretending(root, **options):
+        for one in scan(root, **options):
+            yield replace(one, device=device_of(one.path, one.device))
+
+    real_device = walk.device_of
+
+    def device(path):
+        real = real_device(path)
+        return None if real is None else device_of(path, real)
+
+    monkeypatch.setattr(walk, "scan", pretending)
+    monkeypatch.setattr(walk, "device_of", device)
+    monkeypatch.setattr(moved_photos, "device_of", device)
+    return numbers

@@ -134,12 +134,14 @@ def test_a_move_out_of_a_folder_that_is_not_walked(bench, fill, tmp_path):
     bench.assert_mirrors_disk(bench.photos, old)
 
 
-def test_a_photo_on_a_drive_that_is_away_is_copied_not_moved(bench, fill, tmp_path, jpegs):
+def test_a_photo_on_a_drive_that_is_away_is_copied_not_moved(bench, fill, tmp_path, jpegs, on_device):
     drive = tmp_path / "drive"
     fill(4, folder=drive)
     fill(2, start=10)
+    on_device[os.fspath(drive)] = 71
     bench.index(bench.photos, drive)
     drive.rename(tmp_path / "unplugged")
+    on_device.clear()
     (bench.photos / "same.jpg").write_bytes(jpegs(1))
     report = bench.index()
     assert (report.added, report.moved) == (1, 0)

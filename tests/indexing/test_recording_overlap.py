@@ -234,16 +234,16 @@ def test_a_copy_whose_first_file_brought_another_content_is_read_anew(bench, fil
     fill(10)
     for number in range(3):
         (bench.photos / f"copy{number}.jpg").write_bytes(jpegs(number))
-    claim, changed = reader.PhotoReader._claim, {digest(jpegs(0)), digest(jpegs(7))}
+    first_to_read, changed = reader.PhotoReader._first_to_read, {digest(jpegs(0)), digest(jpegs(7))}
 
-    def claimed_by_another(self, name, claimed):
+    def seen_in_another(self, name, names):
         if name in changed:
             changed.remove(name)
             with self._lock:
-                self._claimed.add(name)
-        return claim(self, name, claimed)
+                self._seen_digests.add(name)
+        return first_to_read(self, name, names)
 
-    monkeypatch.setattr(reader.PhotoReader, "_claim", claimed_by_another)
+    monkeypatch.setattr(reader.PhotoReader, "_first_to_read", seen_in_another)
     assert bench.index().added == 13
     assert (changed, bench.embedded) == (set(), 10)
     bench.assert_mirrors_disk()

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -22,8 +21,8 @@ def row(name, device=1, missing=False, size=10):
     return KnownFile(hash(name) & 0xFFFF, stamp(name, device, size=size), 1, missing, True)
 
 
-def walked(*stamps, device=1, recorded=1, complete=True):
-    return WalkedFolder("/r", device, recorded, {s.path: s for s in stamps}, complete)
+def walked(*stamps, device=1, recorded=1, exists=True, unread=()):
+    return WalkedFolder("/r", exists, device, recorded, {s.path: s for s in stamps}, unread)
 
 
 def test_judging_a_folder_that_is_as_it_was():
@@ -36,9 +35,13 @@ def test_judging_a_folder_that_is_as_it_was():
 
 
 def test_judging_a_folder_that_is_absent_empty_or_another():
-    assert folder_state(walked(device=None), [row("a")]).offline
-    assert folder_state(walked(device=None), []).offline
-    assert folder_state(walked(), [row("a")]).offline
+    for exists in (True, False):
+        assert folder_state(walked(exists=exists), [row("a")]) == FolderState(False), "deleted"
+        assert folder_state(walked(exists=exists, device=2), [row("a")]).offline
+        assert folder_state(walked(exists=exists, device=None), [row("a")]).offline
+    assert folder_state(walked(exists=False, device=2), []).offline
+    assert folder_state(walked(exists=False, recorded=None), [row("a")]) == FolderState(False)
+    assert folder_state(walked(exists=False, recorded=None, device=2), [row("a")]).offline
     assert folder_state(walked(stamp("x", 2), device=2), [row("a")]).offline
     assert folder_state(walked(stamp("a", 2, mtime=6, size=9), device=2), [row("a")]).offline, (
         "another card's photo"
@@ -62,9 +65,10 @@ def test_judging_a_drive_that_was_mounted_inside():
 
 
 def test_judging_a_walk_with_a_problem():
-    state = folder_state(walked(stamp("a"), complete=False), [row("a"), row("b"), row("c", missing=True)])
-    assert state == FolderState(False, frozenset({"/r/b", "/r/c"}))
-    assert not folder_state(walked(complete=False), [row("a")]).offline
+    rows = [row("in/a"), row("in/b"), row("in/c", missing=True), row("d"), row("inner")]
+    state = folder_state(walked(stamp("in/a"), unread=["/r/in"]), rows)
+    assert state == FolderState(False, frozenset({"/r/in/b", "/r/in/c"}))
+    assert folder_state(walked(unread=["/r"]), [row("a")]).protected == {"/r/a"}
 
 
 @pytest.mark.parametrize(
@@ -91,11 +95,13 @@ def snapshot(bench):
 
 
 @pytest.mark.parametrize("away", ["absent", "empty", "another folder in it", "a file"])
-def test_nothing_changes_under_a_root_that_is_away(bench, fill, away):
+def test_nothing_changes_under_a_root_whose_device_is_away(bench, fill, on_device, away):
     fill(5)
     (bench.photos / "bad.jpg").write_bytes(b"bad")
+    on_device[os.fspath(bench.photos)] = 71
     bench.index()
     before = snapshot(bench)
+    del on_device[os.fspath(bench.photos)]
     bench.photos.rename(bench.photos.parent / "unplugged")
     if away == "a file":
         bench.photos.write_bytes(b"")
@@ -114,6 +120,7 @@ def test_nothing_changes_under_a_root_that_is_away(bench, fill, away):
         shutil.rmtree(bench.photos)
     bench.photos.unlink(missing_ok=True)
     (bench.photos.parent / "unplugged").rename(bench.photos)
+    on_device[os.fspath(bench.photos)] = 72
     back = bench.index()
     assert (back.unchanged, back.failed, back.offline) == (5, 1, ())
     with bench.catalog() as catalog:
@@ -121,11 +128,61 @@ def test_nothing_changes_under_a_root_that_is_away(bench, fill, away):
     bench.assert_mirrors_disk()
 
 
-def test_one_root_away_and_another_here(bench, fill, tmp_path):
+@pytest.mark.parametrize("how", ["the photos", "the folder", "excluded", "a folder above", "behind a link"])
+def test_photos_that_were_deleted_are_missing(bench, fill, tmp_path, how):
+    folder = tmp_path / "above" / "album"
+    paths = fill(4, folder=folder)
+    (folder / "bad.jpg").write_bytes(b"bad")
+    asked = folder
+    if how == "behind a link":
+        asked = tmp_path / "link"
+        asked.symlink_to(folder)
+    bench.index(asked)
+    options = {}
+    if how == "the photos":
+        for path in [*paths, folder / "bad.jpg"]:
+            path.unlink()
+    elif how == "excluded":
+        options["exclude"] = ["*"]
+    else:
+        shutil.rmtree(folder if how == "the folder" else folder.parent)
+    report = bench.index(asked, **options)
+    assert (report.missing, report.failed, report.offline) == (4, 0, ())
+    assert {os.path.basename(path) for path in bench.missing()} == {path.name for path in paths}
+    with bench.catalog() as catalog:
+        assert catalog.failures() == []
+        assert [root.offline for root in catalog.roots()] == [False]
+
+
+def test_a_link_to_a_drive_that_is_away(bench, fill, tmp_path, on_device):
+    drive, link = tmp_path / "drive", tmp_path / "link"
+    fill(2, folder=drive / "album")
+    link.symlink_to(drive / "album")
+    on_device[os.fspath(link)] = on_device[os.fspath(drive)] = 71
+    bench.index(link)
+    shutil.rmtree(drive)
+    on_device.clear()
+    assert bench.index(link).offline == (os.fspath(link),)
+    assert bench.missing() == set()
+
+
+def test_a_renamed_root_keeps_its_rows(bench, fill):
+    """The old folder is gone from a device that is there, so its photos have moved."""
+    fill(3)
+    bench.index()
+    renamed = bench.photos.parent / "renamed"
+    bench.photos.rename(renamed)
+    report = bench.index(renamed)
+    assert (report.moved, report.added, bench.embedded) == (3, 0, 0)
+
+
+def test_one_root_away_and_another_here(bench, fill, tmp_path, on_device):
     drive = tmp_path / "drive"
     fill(3, folder=drive)
     fill(3, start=10)
+    on_device[os.fspath(drive)] = 71
     bench.index(bench.photos, drive)
+    del on_device[os.fspath(drive)]
     shutil.rmtree(drive)
     fill(1, start=20)
     (bench.photos / "010.jpg").unlink()
@@ -135,42 +192,23 @@ def test_one_root_away_and_another_here(bench, fill, tmp_path):
     assert bench.missing() == {os.fspath(bench.photos / "010.jpg")}
 
 
-def test_a_folder_inside_a_known_root_may_be_away_too(bench, fill):
+def test_a_folder_inside_a_known_root_may_be_away_too(bench, fill, on_device):
     inside = bench.photos / "2019"
     fill(3, folder=inside)
     fill(2, start=10)
+    on_device[os.fspath(inside)] = 71
     bench.index()
     shutil.rmtree(inside)
+    on_device.clear()
     assert bench.index(inside).offline == (os.fspath(inside),)
+    assert bench.index().offline == (os.fspath(inside),)
     assert bench.missing() == set()
-    report = bench.index()
-    assert (report.missing, report.offline) == (3, ()), "the root itself tells that they are gone"
+    on_device[os.fspath(inside)] = 71
+    assert bench.index(inside).missing == 3, "its device is there, and the folder is not"
+    with bench.catalog() as catalog:
+        assert [root.path for root in catalog.roots()] == [os.fspath(bench.photos)]
     with pytest.raises(LibraryError, match="not there"):
         bench.index(bench.photos / "2020")
-
-
-@pytest.fixture
-def on_device(monkeypatch):
-    """Pretend that what lies under a folder is on another device, as `stat` would say."""
-    numbers: dict[str, int] = {}
-
-    def device_of(path, real):
-        under = [folder for folder in numbers if is_under(os.path.abspath(path), folder)]
-        return numbers[max(under, key=len)] if under else real
-
-    def pretending(root, **options):
-        for one in scan(root, **options):
-            yield replace(one, device=device_of(one.path, one.device))
-
-    real_device = walk._device
-
-    def device(path):
-        real = real_device(path)
-        return None if real is None else device_of(path, real)
-
-    monkeypatch.setattr(walk, "scan", pretending)
-    monkeypatch.setattr(walk, "_device", device)
-    return numbers
 
 
 def test_another_drive_at_the_same_place(bench, fill, on_device, jpegs):
@@ -204,6 +242,7 @@ def test_a_drive_inside_a_root(bench, fill, on_device):
     unplugged = bench.photos.parent / "unplugged"
     mounted.rename(unplugged)
     mounted.mkdir()
+    on_device.clear()
     (bench.photos / "010.jpg").unlink()
     report = bench.index()
     assert (report.unchanged, report.missing, report.offline) == (2, 1, (os.fspath(mounted),))
@@ -217,8 +256,11 @@ def test_a_drive_inside_a_root(bench, fill, on_device):
     assert (report.missing, report.offline) == (1, ()), "the new number is known by now"
     mounted.rename(unplugged)
     mounted.mkdir()
-    del on_device[os.fspath(mounted)]
+    on_device.clear()
     assert bench.index().offline == (os.fspath(mounted),)
+    on_device[os.fspath(mounted)] = 72
+    report = bench.index()
+    assert (report.missing, report.offline) == (2, ()), "the drive is there, and empty"
 
 
 def test_a_device_numbered_anew_is_followed(bench, fill, on_device):
@@ -235,15 +277,15 @@ def test_a_device_numbered_anew_is_followed(bench, fill, on_device):
     assert (report.missing, report.unchanged, report.offline) == (3, 2, ())
 
 
-def test_a_folder_that_cannot_be_looked_into_protects_its_root(bench, fill, monkeypatch, jpegs):
+def test_a_folder_that_cannot_be_looked_into_protects_what_is_in_it(bench, fill, monkeypatch, jpegs):
     fill(4)
     closed = bench.photos / "closed"
     fill(2, start=10, folder=closed)
     (closed / "bad.jpg").write_bytes(b"bad")
     bench.index()
 
-    def troubled(root, *, exclude, on_problem):
-        for one in scan(root, exclude=exclude, on_problem=on_problem):
+    def troubled(root, *, exclude, on_problem, on_other):
+        for one in scan(root, exclude=exclude, on_problem=on_problem, on_other=on_other):
             if not is_under(one.path, os.fspath(closed)):
                 yield one
         on_problem(ScanProblem(os.fspath(closed), "Permission denied"))
@@ -253,12 +295,12 @@ def test_a_folder_that_cannot_be_looked_into_protects_its_root(bench, fill, monk
     (bench.photos / "moved.jpg").write_bytes(jpegs(10))
     (bench.photos / "new.jpg").write_bytes(jpegs(99))
     report = bench.index()
-    assert (report.found, report.added, report.unchanged, report.missing) == (5, 2, 3, 0)
+    assert (report.found, report.added, report.unchanged, report.missing) == (5, 2, 3, 1)
     assert report.problems == (ScanProblem(os.fspath(closed), "Permission denied"),)
-    assert bench.missing() == set()
+    assert bench.missing() == {os.fspath(bench.photos / "000.jpg")}
     with bench.catalog() as catalog:
         assert len(catalog.failures()) == 1
     monkeypatch.undo()
     report = bench.index()
-    assert (report.unchanged, report.failed, report.missing) == (7, 1, 1)
+    assert (report.unchanged, report.failed, report.missing) == (7, 1, 0)
     bench.assert_mirrors_disk()

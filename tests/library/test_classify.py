@@ -72,20 +72,20 @@ def tags_of(library: Library) -> Rows:
     return {p.path: {t.name: t.confidence for t in library.tags(p.photo_id)} for p in library.photos()}
 
 
-@pytest.mark.parametrize(("k", "least"), [(1, 0.0), (3, 0.0), (2, 0.1), (3, 0.9)])
+@pytest.mark.parametrize(("top", "least"), [(1, 0.0), (3, 0.0), (2, 0.1), (3, 0.9)])
 def test_tags_are_the_best_of_the_softmax(
-    library: Library, colour_model: Path, expected: Callable[[Library], Rows], k: int, least: float
+    library: Library, colour_model: Path, expected: Callable[[Library], Rows], top: int, least: float
 ) -> None:
-    report = library.classify(colour_model, k=k, min_confidence=least)
+    report = library.classify(colour_model, top=top, min_confidence=least)
     assert (report.classified, report.unchanged, report.failed) == (12, 0, 0)
     assert (report.labels, report.model, report.interrupted) == (COLOURS, "colours", False)
     found = tags_of(library)
     for path, row in expected(library).items():
-        best = sorted(row.items(), key=lambda item: -item[1])[:k]
+        best = sorted(row.items(), key=lambda item: -item[1])[:top]
         kept = {name: sure for name, sure in best if sure >= least}
         assert list(found[path]) == list(kept)
         assert found[path] == pytest.approx(kept, abs=1e-5)
-        if "copy" not in path and k == 1:
+        if "copy" not in path and top == 1:
             assert os.path.basename(path).startswith(next(iter(kept)))
 
 
@@ -118,9 +118,9 @@ def test_photos_without_a_sure_tag_count_as_seen(library: Library, colour_model:
 
 
 def test_other_options_replace_the_tags(library: Library, colour_model: Path) -> None:
-    library.classify(colour_model, k=3, min_confidence=0)
+    library.classify(colour_model, top=3, min_confidence=0)
     assert {len(row) for row in tags_of(library).values()} == {3}
-    report = library.classify(colour_model, k=1, min_confidence=0)
+    report = library.classify(colour_model, top=1, min_confidence=0)
     assert (report.classified, report.unchanged) == (12, 0)
     assert {len(row) for row in tags_of(library).values()} == {1}
 
@@ -129,14 +129,14 @@ def test_a_model_trained_anew_replaces_its_tags_and_another_adds_to_them(
     library: Library, colour_model: Path, tmp_path: Path
 ) -> None:
     mine = shutil.copytree(colour_model, tmp_path / "mine")
-    library.classify(mine, k=1, min_confidence=0)
+    library.classify(mine, top=1, min_confidence=0)
     before = library.tag_counts()
     config = (mine / "config.json").read_text()
     (mine / "config.json").write_text(config.replace('"red"', '"rose"'))
-    library.classify(mine, k=1, min_confidence=0)
+    library.classify(mine, top=1, min_confidence=0)
     assert library.tag_counts() == {"rose" if name == "red" else name: n for name, n in before.items()}
-    assert library.classify(mine, k=1, min_confidence=0).unchanged == 12
-    library.classify(colour_model, k=1, min_confidence=0)
+    assert library.classify(mine, top=1, min_confidence=0).unchanged == 12
+    library.classify(colour_model, top=1, min_confidence=0)
     assert library.tag_counts()["red"] == library.tag_counts()["rose"]
     assert {tag.classifier for tag in library.tags(1)} == {"mine", "colours"}
 
@@ -145,9 +145,9 @@ def test_classes_of_one_name_add_up(library: Library, colour_model: Path, tmp_pa
     mine = shutil.copytree(colour_model, tmp_path / "mine")
     config = (mine / "config.json").read_text()
     (mine / "config.json").write_text(config.replace('"blue"', '"red"'))
-    library.classify(colour_model, k=3, min_confidence=0)
+    library.classify(colour_model, top=3, min_confidence=0)
     apart = tags_of(library)
-    library.classify(mine, k=3, min_confidence=0)
+    library.classify(mine, top=3, min_confidence=0)
     for photo in library.photos():
         merged = {t.name: t.confidence for t in library.tags(photo.photo_id) if t.classifier == "mine"}
         row = apart[photo.path]
@@ -157,7 +157,7 @@ def test_classes_of_one_name_add_up(library: Library, colour_model: Path, tmp_pa
 def test_filters_give_exactly_the_photos_that_brute_force_gives(
     library: Library, colours: Path, colour_model: Path
 ) -> None:
-    library.classify(colour_model, k=2, min_confidence=0.05)
+    library.classify(colour_model, top=2, min_confidence=0.05)
     tags, query, folder = tags_of(library), colours / "a" / "red-0.jpg", str(colours / "b")
     one = library.photo(1)
     assert one is not None
@@ -188,7 +188,7 @@ def test_only_under_a_folder(library: Library, colours: Path, colour_model: Path
 
 
 def test_tags_go_with_the_photo(library: Library, colours: Path, colour_model: Path) -> None:
-    library.classify(colour_model, k=1, min_confidence=0)
+    library.classify(colour_model, top=1, min_confidence=0)
     (colours / "a" / "green-1.jpg").unlink()
     library.index(colours)
     assert library.tag_counts()["green"] == 3  # missing: not on disk
@@ -196,7 +196,7 @@ def test_tags_go_with_the_photo(library: Library, colours: Path, colour_model: P
         image.rotate(90).save(colours / "a" / "green-4.jpg")
     library.index(colours)
     assert library.tag_counts()["green"] == 2  # changed: another content, which has none yet
-    assert library.classify(colour_model, k=1, min_confidence=0).classified == 1
+    assert library.classify(colour_model, top=1, min_confidence=0).classified == 1
     assert library.tag_counts()["green"] == 3
     assert library.check().ok
 
@@ -287,14 +287,14 @@ def test_what_fine_tuning_writes_can_classify(
         )
     finally:
         torch.set_num_threads(threads)
-    report = library.classify(tmp_path / "tuned", k=1, min_confidence=0)
+    report = library.classify(tmp_path / "tuned", top=1, min_confidence=0)
     assert (report.classified, set(report.labels)) == (12, set(COLOURS))
     for path, row in tags_of(library).items():
         if "copy" not in path:
             assert os.path.basename(path).startswith(next(iter(row)))
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"min_confidence": -0.1}, {"min_confidence": 1.1}])
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"min_confidence": -0.1}, {"min_confidence": 1.1}])
 def test_numbers_out_of_range(library: Library, colour_model: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"top=|min_confidence="):
         library.classify(colour_model, **wrong)
@@ -353,7 +353,7 @@ def test_rows_stay_aligned_when_one_fails(library: Library, tmp_path: Path) -> N
         "            raise ValueError('no greens')"
     )
     with with_plugin(tmp_path, body) as odd:
-        report = odd.classify("any", plugin="odd", k=2, min_confidence=0)
+        report = odd.classify("any", plugin="odd", top=2, min_confidence=0)
         assert (report.classified, report.failed) == (8, 4)
         assert all("green" in failure.path and "no greens" in failure.reason for failure in report.failures)
         for path, row in tags_of(odd).items():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitmae_search.embedding import PluginHost, open_embedder
 from vitmae_search.errors import PluginBroken, UnsupportedPhoto
-from vitmae_search.evaluation import find_subject, instance_views, raw_pixels
+from vitmae_search.evaluation import find_labelled_photos, instance_views, raw_pixels
 from vitmae_search.library import encode_folder
 from vitmae_search.library.encode_folder import Encoded, Method, encode
 from vitmae_search.photos import decode, digest, read_photo
@@ -30,7 +30,7 @@ def paths(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> list[Path
 
 
 def run(paths: Sequence[Path], *methods: Method, **options: Any) -> Encoded:
-    return encode(find_subject(paths[0].parent).files, methods, **options)
+    return encode(find_labelled_photos(paths[0].parent).files, methods, **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 1000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
 from vitmae_search.errors import EvaluationError, LabelsError, ModelError
-from vitmae_search.evaluation import INSTANCE_VIEWS, Evaluation
+from vitmae_search.evaluation import INSTANCE_VIEWS, Evaluation, duplicate_scores
 from vitmae_search.library import Library
-from vitmae_search.library.evaluation import Candidate, evaluate_folder
-from vitmae_search.records import IndexProgress
+from vitmae_search.library.evaluation import Candidate, calibrate_projection, evaluate_folder
+from vitmae_search.records import JobProgress
 
 WriteColour = Callable[[Path, str, int], Path]
 
@@ -86,13 +87,17 @@ def test_a_good_and_a_random_embedder_bound_the_figures(
     found = evaluate_folder(colours, [Candidate.of(chance), Candidate.of(layout)], instances=20)
     assert (found.photos, found.classes, found.queries, found.instances) == (30, 3, 30, 20)
     methods = named(found)
-    assert list(methods) == ["random", "color-layout", *BASELINES, HASH]
+    both = ("random", "color-layout")
+    named_both = [name + suffix for name in both for suffix in ("", ", without variants")]
+    assert list(methods) == [*named_both, *BASELINES, HASH]
+    assert all(methods[name].neighbours == {} for name in named_both[1::2])
     good, bad = methods["color-layout"], methods["random"]
     assert good.neighbours["P@1"].value == good.neighbours["20-NN"].value == 1
     # Nine of the other 29 have the colour, so no first ten can be all right.
     assert good.neighbours["P@10"].value == pytest.approx(0.9)
     assert 0.15 < bad.neighbours["P@10"].value < 0.45
     assert good.instances["crop-80"]["recall@10"].value > 0.8
+    bad = methods["random, without variants"]  # a search undoes some changes to the pixel
     assert bad.instances["all"]["recall@1"].value < 0.15
     assert bad.duplicates is not None
     assert bad.duplicates.average_precision.value < 0.2
@@ -123,13 +128,49 @@ def test_a_projection_has_a_row_of_its_own(colours: Path, layout: GuardedEmbedde
     width = layout.dimension
     blind = Projection([np.zeros((3, width), np.float32)], [np.ones(3, np.float32)], "head")
     found = evaluate_folder(colours, [Candidate.of(layout, blind)], instances=10)
-    projected, features = found.methods[:2]
+    projected, _, features = found.methods[:3]
     assert (projected.name, projected.dimension) == ("color-layout + head", 3)
     assert (features.name, features.dimension) == ("color-layout", width)
     assert projected.instances["all"]["recall@1"].value == pytest.approx(0.1)
     assert features.instances["all"]["recall@1"].value > 0.5
     with pytest.raises(ModelError):
         Candidate.of(layout, Projection([np.ones((2, 5), np.float32)], [np.ones(2, np.float32)], "head"))
+
+
+def test_changes_that_a_search_undoes_are_found_by_its_variants(
+    pieces: Path, layout: GuardedEmbedder
+) -> None:
+    found = evaluate_folder(pieces, [Candidate.of(layout)], instances=30)
+    searched, as_it_is = found.methods[:2]
+    for kind in ("rotated+90", "rotated-90", "screenshot-black", "screenshot-white", "margin"):
+        found_by_search = searched.instances[kind]["recall@1"].value
+        assert found_by_search > 0.9, kind
+        if kind.startswith("screenshot"):
+            assert as_it_is.instances[kind]["recall@1"].value < 0.7
+    assert searched.instances["jpeg-20"] == as_it_is.instances["jpeg-20"]
+    without = evaluate_folder(pieces, [Candidate.of(layout)], instances=30, variants=False)
+    assert without.methods[0].name == "color-layout"
+    assert without.methods[0].instances == as_it_is.instances
+    assert (found.variants, without.variants) == (True, False)
+
+
+def test_a_projection_gets_its_calibration_and_keeps_its_vectors(
+    colours: Path, layout: GuardedEmbedder, tmp_path: Path
+) -> None:
+    plain = Projection([np.eye(layout.dimension)], [np.zeros(layout.dimension)], "head")
+    plain.save(tmp_path / "head.safetensors")
+    few = evaluate_folder(colours, [Candidate.of(layout, plain)], instances=20)
+    with pytest.raises(EvaluationError, match="100 photos"):
+        calibrate_projection(tmp_path / "head.safetensors", few)
+    gallery = np.random.default_rng(0).standard_normal((120, 12)).astype(np.float32)
+    measured = replace(few.methods[0], duplicates=duplicate_scores(gallery, gallery[None]))
+    enough = replace(few, methods=(measured, *few.methods[1:]))
+    calibrate_projection(tmp_path / "head.safetensors", enough)
+    calibrated = Projection.read(tmp_path / "head.safetensors")
+    assert calibrated.digest == plain.digest
+    assert calibrated.calibration == enough.calibration
+    assert enough.calibration is not None
+    assert (enough.calibration.same, enough.calibration.photos) == (1.0, 120)
 
 
 def test_a_csv_chooses_the_photos_and_their_classes(colours: Path, layout: GuardedEmbedder) -> None:
@@ -213,13 +254,14 @@ def test_the_default_model_is_compared_with_its_untrained_network(
 ) -> None:
     for name in ("astronaut", "coffee", "chelsea", "rocket", "china"):
         Image.open(real_photos[name]).convert("RGB").resize((96, 96)).save(tmp_path / f"{name}.png")
-    moments: list[IndexProgress] = []
+    moments: list[JobProgress] = []
     with Library.open(tmp_path / "library") as library:
         found = library.evaluate(tmp_path, instances=3, on_progress=moments.append)
     names = [method.name for method in found.methods]
     twin = names.index("color_layout") - 1
     assert names[twin].endswith(", untrained")
     assert names[twin].removesuffix(", untrained") in names[:twin]
+    assert names[1] == f"{names[0]}, without variants"
     assert names[twin + 1 :] == ["color_layout", *BASELINES, HASH]
     trained, untrained = (found.methods[row].duplicates for row in (0, twin))
     assert trained is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,28 @@ def test_a_backup_that_is_put_back_is_read(library: Library, photos: Path, write
     result = library.search(second)
     assert result.hits[0].photo.path == str(second)
     assert result.hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_a_backup_that_is_indexed_on_finds_the_photos_that_it_indexed(
+    tmp_path: Path, photos: Path, write_photo: Callable[[Path, int], Path]
+) -> None:
+    """At the revision of the lost history, with other photos under its ids."""
+    folder, (lost, kept) = tmp_path / "library", (tmp_path / "lost", tmp_path / "kept")
+    for seed in range(20, 32):
+        write_photo(lost / f"{seed}.jpg", seed)
+        write_photo(kept / f"{seed + 100}.jpg", seed + 100)
+    with Library.open(folder, embedder="color_layout") as library:
+        library.index(photos)
+        shutil.copyfile(folder / "catalogue.sqlite3", tmp_path / "backup")
+        library.index(lost)
+        before = library.spaces()[0].revision
+    (tmp_path / "backup").replace(folder / "catalogue.sqlite3")
+    with Library.open(folder) as library:
+        library.index(kept)
+        assert library.spaces()[0].revision == before
+        for photo in sorted(kept.iterdir()):
+            assert library.search(photo, k=1).hits[0].photo.path == str(photo)
+        assert library.check().problems == ()
 
 
 def test_a_thumbnail_of_a_changed_photo_is_not_kept_as_the_old_ones(

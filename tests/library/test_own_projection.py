@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +130,7 @@ def test_a_library_of_the_models_former_weights_is_told_what_to_do_and_that_work
 
 
 @pytest.mark.parametrize("words", [{}, {"pooling": "cls"}], ids=["auto", "chosen"])
-def test_a_changed_model_resolves_left_options_anew(
+def test_a_changed_model_resolves_its_options_anew(
     tmp_path: Path, photos: Path, model: Path, unknown: Image.Image, words: dict[str, str]
 ) -> None:
     give_projection(model)
@@ -149,6 +152,26 @@ def test_a_changed_model_resolves_left_options_anew(
         assert features.fingerprint != before.fingerprint
         library.use_space(searched.space_id)
     assert_goes_on(folder, photos, unknown, searched)
+
+
+def test_unresolved_options_are_read_under_their_earlier_name(
+    tmp_path: Path, photos: Path, model: Path
+) -> None:
+    give_projection(model)
+    folder = tmp_path / "library"
+    with Library.open(folder, model=str(model), device="cpu") as library:
+        library.index(photos)
+    with closing(sqlite3.connect(folder / "catalogue.sqlite3")) as catalogue, catalogue:
+        rename = "UPDATE spaces SET provenance = replace(provenance, 'unresolved_options', 'left_options')"
+        catalogue.execute(rename)
+        kept = catalogue.execute("SELECT provenance FROM spaces WHERE parent_id IS NULL").fetchone()[0]
+    assert json.loads(kept)["left_options"] == {"layers": "auto", "pooling": "auto"}
+    write_model(model, seed=1, layers=1)
+    give_projection(model, layers="0,1")
+    with Library.open(folder, device="cpu") as library:
+        searched = library.index(photos).space
+        [features] = [one for one in library.spaces() if one.options["layers"] == "0,1" and not one.parent_id]
+        assert searched in {one.space_id for one in library.spaces() if one.parent_id == features.space_id}
 
 
 def test_an_error_names_the_file_of_a_projection_that_does_not_fit(

@@ -201,7 +201,7 @@ def test_none_and_a_file_choose_among_the_spaces_of_the_current_features(
         assert library.search(photos / "odd" / "1.jpg").space.space_id == 1
     with grid.open(head(1), embedder="grid") as library:
         assert library.search(photos / "odd" / "1.jpg").space.space_id == 2
-    assert grid.embedded() == 12 + 2, "each photo once, and the two queries"
+    assert grid.embedded() == 12 + 2 * 4, "each photo once, and the two queries in four orientations"
 
 
 def test_none_in_a_new_library_keeps_the_features_alone(grid: Grid, photos: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_changed_model_gets_a_derived_space_of_its_own(grid: Grid, photos: Pat
 
 def test_an_impossible_derivation_is_an_error(library: Library, tmp_path: Path) -> None:
     width = library.spaces()[0].dimension
-    with pytest.raises(ModelError, match=f"takes features of length {width + 1}, and these have {width}"):
+    with pytest.raises(ModelError, match=f"takes features of dimension {width + 1}, and these have {width}"):
         library.derive_space(head(1, width + 1))
     with pytest.raises(ModelError, match="no such projection file"):
         library.derive_space(tmp_path / "none.safetensors")
@@ -313,7 +313,7 @@ def test_an_impossible_derivation_is_an_error(library: Library, tmp_path: Path) 
 def test_a_models_own_projection_that_does_not_fit_is_an_error(grid: Grid, photos: Path) -> None:
     head(1, 49).save(grid.file)
     with grid.open(embedder="grid") as library:
-        with pytest.raises(ModelError, match=r"head\.safetensors: .* of length 49, and these have 48"):
+        with pytest.raises(ModelError, match=r"head\.safetensors: .* of dimension 49, and these have 48"):
             library.index(photos)
         assert library.spaces() == []
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 from PIL import Image
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.embedding import Projection
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError
 from vitmae_search.library import Library
-from vitmae_search.records import SearchFilter
+from vitmae_search.photos import views
+from vitmae_search.records import QueryVariant, ScoreCalibration, SearchFilter
 from vitmae_search.search import query
 from vitmae_search.vectors import Policy
 
@@ -150,35 +154,153 @@ def test_pixels_bytes_and_path_give_the_same_result(library: Library, photos: Pa
 def test_the_same_unknown_picture_is_embedded_once(
     library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded = 0
-    embed_image = query.embed_image
+    batches = []
+    embed_images = query.embed_images
 
-    def counted(*parts: Any) -> Any:
-        nonlocal embedded
-        embedded += 1
-        return embed_image(*parts)
+    def counted(images: Any, embedder: Any) -> Any:
+        batches.append(len(images))
+        return embed_images(images, embedder)
 
-    monkeypatch.setattr(query, "embed_image", counted)
+    monkeypatch.setattr(query, "embed_images", counted)
     with Image.open(photos / "odd" / "3.jpg") as image:
-        image.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "turned.png")
-    first = library.search(tmp_path / "turned.png", k=4)
-    second = library.search((tmp_path / "turned.png").read_bytes(), k=4, offset=4)
-    assert (first.known, second.known, embedded) == (False, False, 1)
-    whole = library.search(tmp_path / "turned.png", k=8).hits
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    first = library.search(tmp_path / "mirrored.png", k=4)
+    assert batches == [1, 3]  # as it is, and its turns
+    second = library.search((tmp_path / "mirrored.png").read_bytes(), k=4, offset=4)
+    assert (first.known, second.known, batches) == (False, False, [1, 3])
+    whole = library.search(tmp_path / "mirrored.png", k=8).hits
     assert first.hits + second.hits == whole
-    (tmp_path / "turned.png").write_bytes((photos / "odd" / "3.jpg").read_bytes() + b"x")
-    library.search(tmp_path / "turned.png", k=1)
-    assert embedded == 2  # by content, not by name
+    (tmp_path / "mirrored.png").write_bytes((photos / "odd" / "3.jpg").read_bytes() + b"x")
+    library.search(tmp_path / "mirrored.png", k=1, variants=False)
+    assert batches == [1, 3, 1]  # by content, not by name
 
 
 def test_cached_query_vectors_are_kept_by_space_and_dropped_when_old(library: Library) -> None:
     (space,) = library.spaces()
     kept = query.QueryCache(capacity=2)
-    vector = np.ones(3, np.float32)
+    vectors = {QueryVariant(): np.ones(3, np.float32)}
     for name in ("a", "b", "c"):
-        kept.put(space, name, vector)
-    assert [kept.get(space, name) is vector for name in ("a", "b", "c")] == [False, True, True]
-    assert kept.get(replace(space, fingerprint="other"), "c") is None
+        kept.put(space, name, vectors)
+    assert [kept.get(space, name) == vectors for name in ("a", "b", "c")] == [False, True, True]
+    assert kept.get(replace(space, fingerprint="other"), "c") == {}
+
+
+@pytest.fixture
+def real_library(tmp_path: Path, real_photos: dict[str, Path]) -> Iterator[Library]:
+    """A library of real photos, searched with the plugin that needs no torch."""
+    (tmp_path / "real").mkdir()
+    for name in ("astronaut", "chelsea", "coffee", "rocket", "china", "flower"):
+        with Image.open(real_photos[name]) as image:
+            image.convert("RGB").save(tmp_path / "real" / f"{name}.jpg", quality=95)
+    with Library.open(tmp_path / "real-library", embedder="color_layout") as opened:
+        opened.index(tmp_path / "real")
+        yield opened
+
+
+@pytest.mark.parametrize("name", ["coffee", "china", "chelsea"])
+@pytest.mark.parametrize(
+    ("change", "variant"),
+    [
+        (views.phone_screenshot, QueryVariant(trimmed=True)),
+        (partial(views.phone_screenshot, color=(255, 255, 255)), QueryVariant(trimmed=True)),
+        (partial(views.margin, width=0.3), QueryVariant(trimmed=True)),
+        (partial(views.quarter_turn, turns=1), QueryVariant(turned=270)),
+        (partial(views.quarter_turn, turns=2), QueryVariant(turned=180)),
+        (partial(views.quarter_turn, turns=3), QueryVariant(turned=90)),
+        (lambda image: views.margin(views.quarter_turn(image)), QueryVariant(trimmed=True, turned=270)),
+    ],
+)
+def test_a_changed_photo_is_found_and_the_result_says_by_which_variant(
+    real_library: Library,
+    real_photos: dict[str, Path],
+    name: str,
+    change: views.View,
+    variant: QueryVariant,
+) -> None:
+    with Image.open(real_photos[name]) as image:
+        changed = views.recompress(change(image.convert("RGB")), quality=70)
+    found = real_library.search(changed, k=6)
+    assert (Path(found.hits[0].photo.path).stem, found.variant) == (name, variant)
+    plain = real_library.search(changed, k=6, variants=False)
+    assert plain.variant == QueryVariant()
+    assert plain.hits[0].score < found.hits[0].score
+    where = SearchFilter(under=str(Path(found.hits[0].photo.path).parent))
+    assert real_library.search(changed, k=6, where=where).hits == found.hits
+
+
+def test_a_photo_that_is_gone_from_disk_does_not_choose_the_variant(
+    real_library: Library, tmp_path: Path
+) -> None:
+    gone = tmp_path / "real" / "coffee.jpg"
+    with Image.open(gone) as image:
+        turned = views.quarter_turn(image.convert("RGB"))
+    assert real_library.search(turned).variant.turned == 270
+    gone.unlink()
+    assert real_library.index(tmp_path / "real").missing == 1
+    assert real_library.search(turned).variant == QueryVariant()
+
+
+def test_a_library_photo_is_compared_by_its_stored_vector_alone(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "upright_variants", None)
+    monkeypatch.setattr(query, "embed_images", None)
+    photo = library.photos()[0]
+    assert library.search(photo.path).variant == QueryVariant()
+    assert library.similar(photo.photo_id).variant == QueryVariant()
+
+
+def calibrated(library: Library, calibration: ScoreCalibration) -> None:
+    """Search in a space whose vectors are the same as before, with this calibration."""
+    width = library.spaces()[0].dimension
+    identity = Projection([np.eye(width)], [np.zeros(width)], "head", calibration=calibration)
+    assert library.derive_space(identity).calibration == calibration
+
+
+def test_a_clear_hit_needs_no_turns(
+    real_library: Library, real_photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Image.open(real_photos["coffee"]) as image:
+        grey = views.recompress(image.convert("RGB"), quality=30)
+    batches: list[int] = []
+    embed_images = query.embed_images
+
+    def counted(images: Any, embedder: Any) -> Any:
+        batches.append(len(images))
+        return embed_images(images, embedder)
+
+    monkeypatch.setattr(query, "embed_images", counted)
+    calibrated(real_library, ScoreCalibration(0.9, 0.5, 500))
+    assert real_library.search(grey).hits[0].score > 0.9
+    assert batches == [1]
+
+
+def test_hits_below_the_least_score_are_left_out(library: Library) -> None:
+    photo = library.photos()[3]
+    every = library.similar(photo.photo_id, k=11)
+    scores = [hit.score for hit in every.hits]
+    middle = (scores[4] + scores[5]) / 2
+    assert library.similar(photo.photo_id, k=11, min_score=middle).hits == every.hits[:5]
+    assert library.similar(photo.photo_id, k=3, offset=3, min_score=middle).hits == every.hits[3:5]
+    assert library.search(photo.path, k=12, min_score=middle).hits[1:] == tuple(
+        replace(hit, rank=hit.rank + 1) for hit in every.hits[:5]
+    )
+    for word in ("same", "alike"):
+        with pytest.raises(SpaceError, match=f"which score means '{word}' in space 1"):
+            library.search(photo.path, min_score=word)  # type: ignore[arg-type]
+    assert every.calibration is None
+    assert every.first_unlike is None
+    calibrated(library, ScoreCalibration(scores[1], middle, 500))
+    assert library.similar(photo.photo_id, k=11, min_score="alike").hits == every.hits[:5]
+    assert library.similar(photo.photo_id, k=11, min_score="same").hits == every.hits[:2]
+    found = library.similar(photo.photo_id, k=11)
+    assert (found.hits, found.first_unlike) == (every.hits, 5)
+    assert library.similar(photo.photo_id, k=11, offset=6).first_unlike == 0
+    spaces = len(library.spaces())
+    calibrated(library, ScoreCalibration(None, middle, 900))  # measured anew, of the same projection
+    assert len(library.spaces()) == spaces
+    with pytest.raises(SpaceError, match="which score means 'same'"):
+        library.similar(photo.photo_id, min_score="same")
 
 
 def test_an_empty_library_says_what_to_do(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import LibraryBusy, LibraryError, PluginBroken, SpaceError
+from vitmae_search.errors import LibraryBusy, LibraryError, PluginBroken, PluginNotFound, SpaceError
 from vitmae_search.library import Library
 
 PLUGIN = """
@@ -52,6 +52,19 @@ def test_the_first_space_stays_current_until_another_is_used(
     library.drop_space(mine.space_id)
     assert [space.plugin for space in library.spaces()] == ["color_layout"]
     assert not list((tmp_path / "library" / "vectors").glob(f"{mine.fingerprint}*"))
+
+
+def test_where_the_plugin_is_gone_the_error_says_what_to_do(photos: Path, tmp_path: Path) -> None:
+    library, plugins = tmp_path / "library", write_plugin(tmp_path / "plugins", 1.0)
+    with Library.open(library, embedder="mean_colour", plugin_folders=[plugins]) as opened:
+        opened.index(photos)
+    (plugins / "mean_colour.py").unlink()
+    remedies = r"made space 1: put it back, .* --embedder, or another space with `vitmae-search spaces use`"
+    with Library.open(library, plugin_folders=[plugins]) as opened:
+        with pytest.raises(PluginNotFound, match=remedies):
+            opened.index(photos)
+        with pytest.raises(PluginNotFound, match=remedies):
+            opened.search(Image.new("RGB", (20, 30), "red"))
 
 
 def test_a_changed_model_is_never_compared_with_old_vectors(photos: Path, tmp_path: Path) -> None:

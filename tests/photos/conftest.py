@@ -1,4 +1,4 @@
-"""Real photos for the tests of this room, from wheels that ship them."""
+"""Real photos for the tests of this package, from wheels that ship them."""
 
 from __future__ import annotations
 

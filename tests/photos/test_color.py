@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -154,3 +155,40 @@ def test_the_input_is_left_alone(cat: Image.Image) -> None:
     before = cat.tobytes()
     to_rgb(cat).paste("red", (0, 0, 10, 10))
     assert cat.tobytes() == before
+
+
+def renamed(profile: bytes, name: str) -> bytes:
+    """The profile with its description, where it is "sRGB built-in", replaced by as long a name."""
+    old = "sRGB built-in"
+    return profile.replace(old.encode("utf-16-be"), name.ljust(len(old))[: len(old)].encode("utf-16-be"))
+
+
+def with_curve(profile: bytes, gamma: float) -> bytes:
+    """An RGB profile whose tone curves are a plain power."""
+    tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(profile[131])}
+    start = int.from_bytes(profile[tags[b"rTRC"] + 4 : tags[b"rTRC"] + 8], "big")
+    curve = b"para" + bytes(4) + b"\0\0\0\0" + round(gamma * 65536).to_bytes(4, "big")
+    return profile[:start] + curve + profile[start + len(curve) :]
+
+
+def test_a_profile_is_judged_by_its_colors_and_not_by_its_name() -> None:
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert b"s\0R\0G\0B\0 \0b\0u\0i\0l\0t" in plain
+    wide = swapped_profile()
+    for name in ("sRGB", "x sRGB Transf", "AdobeRGB-srgb", "Adobe RGB"):
+        assert not is_wide_rgb(renamed(plain, name))
+        assert is_wide_rgb(renamed(wide.replace(b"t\0R\0G\0B", b"s\0R\0G\0B"), name))
+    assert is_wide_rgb(with_curve(plain, 1.0))
+    assert is_wide_rgb(with_curve(plain, 1.8))
+
+
+@pytest.mark.parametrize(("alpha", "shown"), [(0, (200, 30, 30)), (255, (200, 30, 30))])
+def test_a_bmp_whose_fourth_byte_is_empty_is_not_transparent(alpha: int, shown: tuple[int, ...]) -> None:
+    """32 bits with masks for red, green, blue and alpha, as programs write that do not fill alpha."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 4, 4, 1, 32, 3, 64, 0, 0, 0, 0) + masks
+    header = header.ljust(108, b"\0")
+    body = bytes([30, 30, 200, alpha]) * 16
+    start = 14 + len(header)
+    data = b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + body
+    assert set(pixels(decode(data).image)) == {shown}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from io import BytesIO
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 from pillow_heif import from_pillow
 
-from vitmae_search.photos import decode
+from vitmae_search.photos import date_in_name, decode
 from vitmae_search.photos.metadata import ExifData, orientation, photo_metadata
 from vitmae_search.records import PhotoMetadata
 
@@ -86,7 +88,16 @@ def test_the_shutter_comes_before_the_scanner_and_the_file() -> None:
         ("2021:02:29 10:11:12", None),
         ("0000:00:00 00:00:00", None),
         ("2020:13:01 00:00:00", None),
-        ("2020:01:01 24:00:00", None),
+        ("2020:01:01 24:00:00", datetime(2020, 1, 1)),
+        ("2020:01:01 23:60:10", datetime(2020, 1, 1, 23)),
+        ("2020:01:01 23:59:60", datetime(2020, 1, 1, 23, 59)),
+        ("2020:01:01 23:59:99", datetime(2020, 1, 1, 23, 59)),
+        ("2020:01:01", datetime(2020, 1, 1)),
+        ("2020:01:01   :  :  ", datetime(2020, 1, 1)),
+        ("2020:01:011", None),
+        ("0001:01:01 00:00:00", None),
+        ("1799:12:31 00:00:00", None),
+        ("1826:06:01 12:00:00", datetime(1826, 6, 1, 12)),
         ("    :  :     :  :  ", None),
         ("", None),
         (20200229, None),
@@ -110,6 +121,11 @@ def test_dates(written: object, expected: datetime | None) -> None:
         (" \0", 7, None),
         ("Two\nlines\t", "x", "Two lines x"),
         ("M" * 500, None, "M" * 120),
+        ("Зенит".encode().decode("latin-1"), "E", "Зенит E"),  # as PIL reads UTF-8
+        ("Зенит".encode() + b"\0\xff", None, "Зенит"),
+        ("キヤノン", None, "キヤノン"),
+        ("Agfa-Gevaert \xe9", None, "Agfa-Gevaert é"),  # Latin-1 indeed
+        (b"caf\xe9", None, "café"),
     ],
 )
 def test_cameras(make: object, model: object, camera: str | None) -> None:
@@ -145,6 +161,167 @@ def test_places(changed: dict[int, Any], expected: tuple[float, float] | None) -
         assert (found.latitude, found.longitude) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_place_without_north_or_south_is_noted() -> None:
+    found = metadata(gps={GPS.GPSLatitude: (48.0, 51.0, 0.0), GPS.GPSLongitude: (2.0, 21.0, 0.0)})
+    assert (found.latitude, found.longitude) == (None, None)
+    assert found.notes == ("its place does not say north or south, east or west, so it is not used",)
+    assert metadata(gps=PLACE).notes == ()
+    assert metadata(gps=PLACE | {GPS.GPSLongitudeRef: "\0"}).notes == found.notes
+    assert metadata(gps={GPS.GPSLatitude: (48.0, 51.0, 0.0)}).notes == ()
+
+
+# Dates of other tags ---------------------------------------------------------------------------------------
+
+MORNING = datetime(2015, 6, 7, 8, 9, 10)
+XMP = """<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description {}</rdf:RDF></x:xmpmeta>"""
+
+
+def iptc_block(values: Mapping[int, bytes]) -> bytes:
+    """A Photoshop segment with IPTC values of record 2."""
+    block = b"".join(struct.pack(">BBBH", 0x1C, 2, key, len(value)) + value for key, value in values.items())
+    return (
+        b"Photoshop 3.0\0"
+        + b"8BIM\x04\x04\0\0"
+        + struct.pack(">I", len(block))
+        + block
+        + b"\0" * (len(block) % 2)
+    )
+
+
+def with_segment(jpeg: bytes, marker: int, body: bytes) -> bytes:
+    return jpeg[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('exif:DateTimeOriginal="2015-06-07T08:09:10.5+02:00"/>', MORNING),
+        ("><exif:DateTimeOriginal>2015-06-07T08:09:10</exif:DateTimeOriginal></rdf:Description>", MORNING),
+        ("photoshop:DateCreated='2015-06-07'/>", datetime(2015, 6, 7)),
+        ('xmp:CreateDate="2015-06-07T08:09Z"/>', MORNING.replace(second=0)),
+        ('xmp:CreateDate="2020-01-01" exif:DateTimeOriginal="2015-06-07T08:09:10"/>', MORNING),
+        ('exif:DateTimeOriginal="" xmp:CreateDate="2015-06-07T08:09:10"/>', MORNING),
+        ('xmp:ModifyDate="2015-06-07T08:09:10"/>', None),
+        ('exif:DateTimeOriginal="0000-00-00T00:00:00"/>', None),
+        ('exif:DateTimeOriginal="yesterday"/>', None),
+    ],
+)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_dates_of_xmp(
+    cat: Image.Image, encoded: Encode, name: str, written: str, expected: datetime | None
+) -> None:
+    small, packet = cat.resize((32, 24)), XMP.format(written).encode()
+    if name == "HEIF":
+        buffer = BytesIO()
+        from_pillow(small).save(buffer, xmp=packet)
+        data = buffer.getvalue()
+    elif name == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", packet.decode(), zip=True)
+        data = encoded(small, name, pnginfo=text)
+    elif name == "TIFF":
+        data = encoded(small, name, tiffinfo={700: packet})
+    else:
+        data = encoded(small, name, xmp=packet)
+    found = decode(data).metadata
+    assert (found.taken_at, found.taken_from) == (expected, expected and "XMP")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({55: b"20150607", 60: b"080910+0200"}, MORNING),
+        ({55: b"20150607"}, datetime(2015, 6, 7)),
+        ({55: b"20150607", 60: b"249999"}, datetime(2015, 6, 7)),
+        ({62: b"20150607", 63: b"080910"}, MORNING),
+        ({55: b"00000000", 62: b"20150607", 63: b"080910"}, MORNING),
+        ({55: b"2015-06-07"}, None),
+        ({55: b""}, None),
+        ({}, None),
+    ],
+)
+def test_dates_of_iptc(
+    cat: Image.Image, encoded: Encode, values: Mapping[int, bytes], expected: datetime | None
+) -> None:
+    found = decode(with_segment(encoded(cat, "JPEG"), 0xED, iptc_block(values))).metadata
+    assert (found.taken_at, found.taken_from) == (expected, expected and "IPTC")
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ((8.0, 9.0, 10.9), MORNING),
+        ((8.0, 9.0, 60.0), MORNING.replace(second=0)),
+        ((IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0)), datetime(2015, 6, 7)),
+        (None, datetime(2015, 6, 7)),
+        ("08:09:10", datetime(2015, 6, 7)),
+    ],
+)
+def test_the_date_of_gps(time: object, expected: datetime) -> None:
+    found = metadata(gps={GPS.GPSDateStamp: "2015:06:07", GPS.GPSTimeStamp: time})
+    assert (found.taken_at, found.taken_from) == (expected, "GPS")
+
+
+def test_what_says_when_a_photo_was_taken_comes_in_an_order(cat: Image.Image, encoded: Encode) -> None:
+    """EXIF, XMP, IPTC, GPS; at last EXIF's time of change, which programs write, too."""
+    exif = {Base.DateTimeOriginal: "2001:01:01 00:00:00"}
+    packet = XMP.format('exif:DateTimeOriginal="2002-01-01"/>').encode()
+    iptc = iptc_block({55: b"20030101"})
+    gps = {GPS.GPSDateStamp: "2004:01:01"}
+    changed = {Base.DateTime: "2005:01:01 00:00:00"}
+
+    def taken(exif: Mapping[int, Any], xmp: bytes, iptc: bytes, gps: Mapping[int, Any]) -> tuple[Any, Any]:
+        data = encoded(cat, "JPEG", exif=exif_bytes(changed, exif, gps), xmp=xmp)
+        found = decode(with_segment(data, 0xED, iptc)).metadata
+        assert found.taken_at is not None
+        return found.taken_at.year, found.taken_from
+
+    no_iptc = iptc_block({})
+    assert taken(exif, packet, iptc, gps) == (2001, "EXIF")
+    assert taken({}, packet, iptc, gps) == (2002, "XMP")
+    assert taken({}, b"", iptc, gps) == (2003, "IPTC")
+    assert taken({}, b"", no_iptc, gps) == (2004, "GPS")
+    assert taken({}, b"", no_iptc, {}) == (2005, "EXIF")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("IMG-20150607-WA0001.jpg", datetime(2015, 6, 7)),
+        ("IMG_20150607_080910.jpg", MORNING),
+        ("IMG_20150607_080910(1).jpg", MORNING),
+        ("PXL_20150607_080910123.MP.jpg", MORNING),
+        ("20150607080910.jpg", MORNING),
+        ("2015-06-07 08.09.10.jpg", MORNING),
+        ("Screenshot_2015-06-07-08-09-10.png", MORNING),
+        ("Screenshot 2015-06-07 at 08.09.10.png", MORNING),
+        ("signal-2015-06-07-080910.jpg", MORNING),
+        ("2015_06_07.tif", datetime(2015, 6, 7)),
+        ("20150607_240000.jpg", datetime(2015, 6, 7)),
+        ("beach 20150607", datetime(2015, 6, 7)),
+        ("99999999-20150607.jpg", datetime(2015, 6, 7)),
+        ("20151307.jpg", None),
+        ("20150631.jpg", None),
+        ("2015-0607.jpg", None),
+        ("120150607.jpg", None),
+        ("201506071.jpg", None),
+        ("20990607.jpg", None),
+        ("18150607.jpg", None),
+        ("DSC_2015.jpg", None),
+        ("1433664550123.jpg", None),
+        ("IMG_0607.jpg", None),
+    ],
+)
+def test_dates_in_names(name: str, expected: datetime | None) -> None:
+    assert date_in_name(f"/photos/20110101/{name}") == expected
+
+
+@given(st.text(alphabet="0129-_. T:ah\udcff", max_size=40))
+def test_no_name_is_too_odd(name: str) -> None:
+    date_in_name(name)
+
+
 ANYTHING = st.one_of(
     st.none(),
     st.integers(),
@@ -169,7 +346,7 @@ def test_no_value_is_too_odd(main: dict[int, Any], exif: dict[int, Any], gps: di
         assert abs(found.longitude) <= 180
 
 
-@given(st.dates(), st.times())
+@given(st.dates(datetime(1800, 1, 1).date()), st.times())
 def test_every_date_comes_back(date: Any, time: Any) -> None:
     moment = datetime.combine(date, time).replace(microsecond=0)
     written = f"{moment:%m:%d %H:%M:%S}"

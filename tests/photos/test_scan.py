@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos import scan, stamp_file
@@ -41,6 +42,72 @@ def names(root: Path, exclude: Sequence[str] = ()) -> list[str]:
 def test_a_folder_is_walked_in_a_fixed_order_files_first(tmp_path: Path) -> None:
     put(tmp_path, "b.jpg", "a.JPG", "z/1.png", "c/2.tiff", "c/d/3.HEIC", "notes.txt", "c/film.mp4", "noext")
     assert names(tmp_path) == ["a.JPG", "b.jpg", "c/2.tiff", "c/d/3.HEIC", "z/1.png"]
+
+
+def walk_others(root: Path, exclude: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of the photos below `root`, and of the other files."""
+    others: list[str] = []
+    found = scan(str(root), exclude=exclude, on_problem=pytest.fail, on_other=others.append)
+    return [os.path.relpath(stamp.path, root) for stamp in found], [os.path.relpath(o, root) for o in others]
+
+
+@pytest.mark.parametrize(
+    "name", ["photo", "a.jpg_large", "a.jps", "a.jpg ", "a.b.q", "a.dng", "a.jpg!d", "a.2"]
+)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
+def test_a_file_without_a_known_suffix_is_a_photo_if_it_begins_as_one(
+    tmp_path: Path, cat: Image.Image, encoded: Callable[..., bytes], name: str, image_format: str
+) -> None:
+    (tmp_path / name).write_bytes(encoded(cat.resize((40, 30)), image_format))
+    assert walk_others(tmp_path) == ([name], [])
+
+
+def test_other_files_are_counted_and_not_taken(
+    tmp_path: Path, cat: Image.Image, encoded: Callable[..., bytes]
+) -> None:
+    tiff = encoded(cat.resize((40, 30)), "TIFF")
+    contents = {
+        "photo.jxl": b"\xff\x0a" + bytes(100),
+        "raw.DNG": tiff,  # its first image is a thumbnail
+        "raw.nef": tiff,
+        "text": b"BMP files are described here.",
+        "words.jpg_large": b"",
+        "film.mp4": b"\0\0\0\x18ftypmp42\0\0\0\0isommp42",
+        "film without a suffix": b"\0\0\0\x18ftypmp42\0\0\0\0isommp42",
+        "sub/side.xmp": b"<x/>",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "scan").write_bytes(tiff)
+    (tmp_path / ".hidden").write_bytes(tiff)
+    found, others = walk_others(tmp_path)
+    assert found == ["scan"]
+    assert sorted(others) == sorted(contents)
+    assert walk_others(tmp_path, exclude=["*.mp4", "sub"])[1] == sorted(
+        set(contents) - {"film.mp4", "sub/side.xmp"}
+    )
+
+
+def test_films_and_documents_are_not_even_opened(
+    locked: tuple[Path, Callable[[], AbstractContextManager[None]]],
+) -> None:
+    folder, unprivileged = locked
+    put(folder, "a.mp4", "b.pdf", "c.xmp")
+    for file in folder.iterdir():
+        file.chmod(0)
+    with unprivileged():
+        assert walk_others(folder) == ([], ["a.mp4", "b.pdf", "c.xmp"])
+
+
+def test_a_file_that_may_be_a_photo_and_cannot_be_opened_is_a_problem(
+    locked: tuple[Path, Callable[[], AbstractContextManager[None]]],
+) -> None:
+    folder, unprivileged = locked
+    put(folder, "a")
+    (folder / "a").chmod(0)
+    with unprivileged():
+        assert walk(folder) == ([], [ScanProblem(str(folder / "a"), "Permission denied")])
 
 
 def test_stamps_say_what_stat_says(tmp_path: Path) -> None:

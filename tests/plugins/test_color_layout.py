@@ -13,18 +13,18 @@ from sklearn.datasets import load_sample_images
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, open_embedder
-from vitmae_search.embedding.testing import CHECKS, Subject
+from vitmae_search.embedding.testing import CHECKS, PluginUnderTest
 from vitmae_search.errors import DeviceError
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["histogram", "layout only"])
 def subject(request):
-    with Subject(bundled("plugins") / "color_layout", {"histogram": request.param}) as subject:
+    with PluginUnderTest(bundled("plugins") / "color_layout", {"histogram": request.param}) as subject:
         yield subject
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_it_keeps_the_contract(check, subject: Subject) -> None:
+def test_it_keeps_the_contract(check, subject: PluginUnderTest) -> None:
     check(subject)
 
 

@@ -1,3 +1,5 @@
+import copy
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,12 +17,15 @@ def unit() -> Callable[..., NDArray[np.float32]]:
     return unit_vectors
 
 
+_IDENTITIES = itertools.count()
+
+
 class MemorySource:
     """The truth, as the catalogue would keep it: rows and tombstones with their revisions."""
 
-    def __init__(self, dimension: int = 4, key: str = "space", history: str = "1") -> None:
+    def __init__(self, dimension: int = 4, key: str = "space") -> None:
         self.key = key
-        self.history = history
+        self.identities = {0: ""}
         self.dimension = dimension
         self.rows: dict[int, tuple[int, NDArray[np.float32]]] = {}
         self.tombstones: dict[int, int] = {}
@@ -32,17 +37,28 @@ class MemorySource:
         ids = list(range(self.next_id, self.next_id + len(vectors)))
         self.next_id += len(vectors)
         self.rows |= {i: (self.last + 1, v) for i, v in zip(ids, vectors, strict=True)}
-        self.last += 1
+        self._next_revision()
         return ids
 
     def remove(self, ids: list[int]) -> None:
         for i in ids:
             del self.rows[i]
             self.tombstones[i] = self.last + 1
+        self._next_revision()
+
+    def _next_revision(self) -> None:
         self.last += 1
+        self.identities[self.last] = f"change {next(_IDENTITIES)} of all sources"
+
+    def restore(self, backup: "MemorySource") -> None:
+        """Become what `backup`, a deep copy made earlier, was."""
+        self.__dict__ |= copy.deepcopy(backup.__dict__)
 
     def revision(self) -> int:
         return self.last
+
+    def revision_identity(self, revision: int) -> str | None:
+        return self.identities.get(revision)
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         self.reads.append(revision)

@@ -341,7 +341,7 @@ def test_each_damage_to_the_approximate_file_leaves_searches_exact_until_it_is_m
 
 def test_a_file_of_another_catalogue_is_not_used(tmp_path, big, new_source):
     VectorCache(tmp_path, POLICY).maintain(big)
-    other = new_source(DIMENSION, history="2")
+    other = new_source(DIMENSION)
     other.add(clusters(COUNT, seed=1))
     cache = VectorCache(tmp_path, POLICY)
     assert cache.open(other).approximate is None

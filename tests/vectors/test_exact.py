@@ -162,8 +162,8 @@ def test_nothing_allowed_finds_nothing(unit):
         ([2], PALETTE[:1].astype(np.float64), "float32"),
         ([2], np.array([[np.nan, 1, 0, 0]], np.float32), "NaN"),
         ([2], np.array([[np.inf, 1, 0, 0]], np.float32), "NaN"),
-        ([2], PALETTE[:1] * np.float32(1.01), "unit length"),
-        ([2, 3], PALETTE[:2] * np.array([[1], [0]], np.float32), "unit length"),
+        ([2], PALETTE[:1] * np.float32(1.01), "norm 1"),
+        ([2, 3], PALETTE[:2] * np.array([[1], [0]], np.float32), "norm 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(ids, vectors, says):

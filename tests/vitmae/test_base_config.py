@@ -118,7 +118,7 @@ def test_the_number_of_labels_is_assigned(name: str) -> None:
         config.num_labels = 2
         assert config.id2label == {0: "cat", 1: "dog"}
         assert "num_labels" not in config.to_dict()
-    with pytest.raises(ConfigError, match=r"num_labels=-1: must be an integer, 0 or more"):
+    with pytest.raises(ConfigError, match=r"num_labels=-1: must be an integer from 0 to"):
         ViTConfig(num_labels=-1)
     model = ViTForImageClassification(ViTConfig(**SMALL))
     model.config.num_labels = 7

@@ -46,6 +46,7 @@ def test_panels_show_what_was_seen_and_what_was_made(
     assert np.array_equal(result.pasted[~hidden], result.original[~hidden])
     assert np.array_equal(result.pasted[hidden], result.reconstruction[hidden])
     assert result.statistics == ("visible" if norm_pix_loss else "none")
+    assert result.photo_shape == (photos["coffee"].height, photos["coffee"].width)
     assert result.loss == pytest.approx(float(result.error[result.mask].mean()), rel=1e-5)
 
 

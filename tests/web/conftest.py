@@ -204,7 +204,7 @@ class Gated:
 def gated(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> Gated:
     plugins, waiting = tmp_path / "plugins", tmp_path / "waiting"
     plugins.mkdir()
-    shutil.copy(Path(__file__).parents[1] / "gated_plugin.py", plugins / "gated.py")
+    shutil.copy(Path(__file__).parents[1] / "helpers" / "gated_plugin.py", plugins / "gated.py")
     gate = plugins / "gate"
     gate.touch()
     write_photo(tmp_path / "first" / "first.jpg", 999)

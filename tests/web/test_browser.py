@@ -98,7 +98,11 @@ def test_upload_results_more_like_this_reconstruction(
 
     page.get_by_role("button", name="chelsea-crop.jpg, rank 1").click()
     dialog.get_by_role("button", name="What the model sees").click()
-    expect(page.get_by_role("img", name="Visible pasted back")).to_be_visible()
+    completed = page.get_by_role("img", name="The photo as the model completed it")
+    expect(completed).to_be_visible()
+    softened = completed.get_attribute("src")
+    page.get_by_text("Soften seams").click()
+    expect(completed).not_to_have_attribute("src", softened)
     expect(page.get_by_text("The mean squared error over the hidden patches")).to_be_visible()
     hidden = page.locator('.cell[aria-pressed="true"]')
     before = hidden.count()

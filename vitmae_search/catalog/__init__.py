@@ -4,9 +4,9 @@
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
 """
 
+from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation
 from vitmae_search.catalog.photos import KnownFile
-from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writer import CatalogWriter

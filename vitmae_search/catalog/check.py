@@ -7,14 +7,19 @@ from the file itself. Only derived vectors are computed here, from their feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import cast
 
 import numpy as np
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, select, type_coerce, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType
 
 from vitmae_search.catalog import derived_spaces, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
+from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
@@ -24,7 +29,9 @@ from vitmae_search.catalog.schema import (
     EmbeddingRow,
     FailureRow,
     PhotoRow,
+    RevisionRow,
     SpaceRow,
+    Table,
     TagRow,
     TombstoneRow,
 )
@@ -41,16 +48,16 @@ def problems(connection: Connection, projects: Projects) -> list[str]:
         connection: A connection in a transaction.
         projects: The projections of derived spaces, by digest.
     """
-    checks: list[Callable[[Connection], Iterator[str]]] = [
-        _pages,
-        _references,
-        _photos,
-        _contents,
-        _spaces,
-        _tombstones,
-        _vectors,
-        partial(_derived, projects=projects),
-    ]
+    found = _run_checks(connection, _pages, _references)
+    with suppress(LibraryDamaged, DBAPIError):  # a damaged page; the checks of each table say which
+        odd = [str(value) for value in odd_values(connection)]
+        if odd:
+            return found + odd  # the other checks take values for what they should be
+    derived = partial(_derived, projects=projects)
+    return found + _run_checks(connection, _photos, _contents, _spaces, _tombstones, _vectors, derived)
+
+
+def _run_checks(connection: Connection, *checks: Callable[[Connection], Iterator[str]]) -> list[str]:
     found: list[str] = []
     for check in checks:
         try:
@@ -105,6 +112,8 @@ def _spaces(connection: Connection) -> Iterator[str]:
         newest = connection.execute(of_space).scalar_one()
         if newest is not None and newest > space.revision:
             yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
+        if not _has_identity(connection, space.space_id, space.revision):
+            yield f"Space {space.space_id} is at revision {space.revision}, which has no identity."
     for space in spaces_without_parent(connection):
         yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
@@ -155,7 +164,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
     statement = statement.where(EmbeddingRow.space_id == space.space_id)
     length = space.dimension * STORED_DTYPE.itemsize
     for rows in connection.execute(statement).partitions(CHUNK_VECTORS):
-        yield f"whose length is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
+        yield f"whose dimension is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
         fit = [row for row in rows if len(row[1]) == length]
         ids = np.array([row[0] for row in fit], dtype=np.int64)
         vectors = np.frombuffer(b"".join(row[1] for row in fit), dtype=STORED_DTYPE)
@@ -163,7 +172,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
         finite = np.isfinite(vectors).all(axis=1)
         yield "with a value that is not finite", ids[~finite].tolist()
         off = np.abs(np.linalg.norm(vectors[finite].astype(np.float64), axis=1) - 1) > UNIT_TOLERANCE
-        yield "that are not of unit length", ids[finite][off].tolist()
+        yield "whose norm is not 1", ids[finite][off].tolist()
 
 
 def _derived(connection: Connection, projects: Projects) -> Iterator[str]:
@@ -198,6 +207,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     if not before:
         return []
     connection.exec_driver_sql("REINDEX")
+    _delete_odd_rows(connection)
     _delete_dangling_rows(connection)
     for space in spaces_without_parent(connection):
         spaces.drop(connection, space.space_id)
@@ -214,10 +224,25 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     return [f"Mended: {problem}" for problem in before if problem not in after]
 
 
+def _delete_odd_rows(connection: Connection) -> None:
+    """Delete rows with values that cannot be, but for spaces, which are not made again by indexing."""
+    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # what points to them is deleted next
+    for value in set(odd_values(connection)):
+        table = Table.metadata.tables[value.table]
+        columns = zip(table.primary_key.columns, value.key, strict=True)
+        row = and_(*(type_coerce(column, NullType()) == part for column, part in columns))
+        if table is EmbeddingRow.__table__:
+            space_id = connection.execute(select(EmbeddingRow.space_id).where(row)).scalar_one_or_none()
+            if isinstance(space_id, int):
+                _delete_with_tombstones(connection, space_id, [cast(int, value.key[0])])
+        elif table is not SpaceRow.__table__:
+            connection.execute(delete(table).where(row))
+
+
 def _delete_dangling_rows(connection: Connection) -> None:
     for photo_ids in chunks(photos_without_content(connection)):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
-    for row in (EmbeddingRow, TombstoneRow, FailureRow):
+    for row in (EmbeddingRow, TombstoneRow, FailureRow, RevisionRow):
         of_a_space = exists().where(SpaceRow.space_id == row.space_id)
         connection.execute(delete(row).where(~of_a_space))
     for result in (TagRow, ClassifiedRow):
@@ -263,3 +288,11 @@ def _raise_revision(connection: Connection, space_id: int) -> None:
     latest = connection.execute(newest).scalar_one() or 0
     statement = update(SpaceRow).where(SpaceRow.space_id == space_id, SpaceRow.revision < latest)
     connection.execute(statement.values(revision=latest))
+    revision = connection.execute(select(SpaceRow.revision).where(SpaceRow.space_id == space_id)).scalar_one()
+    if not _has_identity(connection, space_id, revision):
+        spaces.identify_revision(connection, space_id, revision)
+
+
+def _has_identity(connection: Connection, space_id: int, revision: int) -> bool:
+    of_it = exists().where(RevisionRow.space_id == space_id, RevisionRow.revision == revision)
+    return revision == 0 or bool(connection.execute(select(of_it)).scalar_one())

@@ -1,4 +1,4 @@
-"""The catalogue's SQLite file: how it is opened and locked, and what SQLite's errors mean to a person.
+"""The catalogue's SQLite file: how it is opened, and what SQLite's errors mean to a person.
 
 One process at a time changes a library; it holds `WriterLock` and has the only read-write connection. That
 connection alone copies the write-ahead log back into the file (a checkpoint); readers open the file with
@@ -9,9 +9,10 @@ cannot occur.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,21 +20,34 @@ from typing import Any, TypeVar, cast
 import psutil
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
 from vitmae_search.catalog.deferred_signals import DeferredSignals
-from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryError, StorageError, display_path
+from vitmae_search.catalog.odd_values import odd_values
+from vitmae_search.catalog.recovery import UNFINISHED_CODES, undo_unfinished_change
+from vitmae_search.errors import (
+    LibraryBusy,
+    LibraryDamaged,
+    LibraryError,
+    StorageError,
+    VitmaeSearchError,
+    display_path,
+)
 
 T = TypeVar("T")
 
 FILE_NAME = "catalogue.sqlite3"
-LOCK_NAME = "writer.lock"
-PID_NAME = "writer.pid"
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for a lock: with a rollback journal readers and the writer take turns."""
 
 _CLOSING_BUSY_MS = 1000
+
+_SHARED_MEMORY_BYTES = 1 << 16
+"""Free space in which the `-shm` file of a write-ahead log can surely be made: it begins with 32 KiB."""
+
+_WRITER_SETTINGS = ("PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL")
 
 # Execution options of a SQLAlchemy connection.
 _AUTOCOMMIT = "vitmae_search_autocommit"
@@ -64,18 +78,26 @@ def sqlite_uri(file: Path, options: str) -> str:
 def reader_options(file: Path) -> str:
     """Return the URI parameters with which a reader opens `file` now.
 
-    A reader of a write-ahead log needs to create the `-shm` file. Where the folder cannot be written, the
-    file is therefore opened with `immutable=1`, unless a log or journal holds changes or a writer is at work.
+    A reader of a write-ahead log needs to create the `-shm` file. Where the folder cannot be written, or the
+    disk is full, the file is therefore opened with `immutable=1`, unless a log or journal holds changes or a
+    writer is at work.
     """
-    if os.access(file.parent, os.W_OK):
+    if os.access(file.parent, os.W_OK) and _free_bytes(file.parent) >= _SHARED_MEMORY_BYTES:
         return "mode=ro"
     log, shared, journal = (file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))
     has_changes = log.exists() and (shared.exists() or log.stat().st_size > 0)
     return "mode=ro" if has_changes or journal.exists() else "mode=ro&immutable=1"
 
 
+def _free_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return _SHARED_MEMORY_BYTES
+
+
 def on_network_drive(folder: Path) -> bool:
-    """Return whether `folder` is on another machine, judged by the mount table."""
+    """Return whether `folder` is on another machine, by the mount table."""
     try:
         mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
     except (OSError, psutil.Error):
@@ -100,7 +122,7 @@ def file_system(path: str, mounts: list[tuple[str, str]]) -> str:
 
 def writing_engine(file: Path) -> Engine:
     """Return an engine with the one read-write connection; its transactions take the write lock first."""
-    engine = _engine(file, lambda: "mode=rwc", StaticPool)
+    engine = _engine(file, lambda: "mode=rwc", StaticPool, _WRITER_SETTINGS)
     event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN IMMEDIATE"))
     return engine
 
@@ -108,16 +130,16 @@ def writing_engine(file: Path) -> Engine:
 def reading_engine(file: Path) -> Engine:
     """Return an engine with read-only connections, one for each transaction at a time.
 
-    They are pooled, but not in a folder that cannot be written: a writer of another user may appear, and a
-    connection that was opened as immutable would not see its changes.
+    They are pooled, but not where they are opened as immutable: a writer of another user may appear, whose
+    changes such a connection would not see. What a killed writer left unfinished is undone first.
     """
     pool = NullPool if "immutable" in reader_options(file) else QueuePool
     engine = _engine(file, lambda: reader_options(file), pool)
-    event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN"))
+    event.listen(engine, "begin", lambda connection: _begin_reading(connection, file))
     return engine
 
 
-def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
+def _engine(file: Path, options: Callable[[], str], pool: type[Pool], settings: Sequence[str] = ()) -> Engine:
     def open_connection() -> sqlite3.Connection:
         connection = sqlite3.connect(
             sqlite_uri(file, options()),
@@ -129,8 +151,8 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
             check_same_thread=False,
         )
         try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
+            for setting in settings:
+                connection.execute(setting)
         except UnicodeDecodeError as error:
             connection.close()
             raise _undecodable(error, display_path(file)) from error
@@ -149,6 +171,31 @@ def _engine(file: Path, options: Callable[[], str], pool: type[Pool]) -> Engine:
 def _begin(connection: Connection, statement: str) -> None:
     if not connection.get_execution_options().get(_AUTOCOMMIT, False):
         connection.exec_driver_sql(statement)
+
+
+def _begin_reading(connection: Connection, file: Path) -> None:
+    _begin(connection, "BEGIN")
+    read_header(connection, file)
+
+
+def read_header(connection: Connection, file: Path) -> None:
+    """Read the file's header, where SQLite notices the unfinished change of a killed writer, and undo it.
+
+    Args:
+        connection: A reader's.
+        file: The catalogue.
+
+    Raises:
+        UnfinishedChange: It cannot be undone.
+    """
+    try:
+        connection.exec_driver_sql("PRAGMA schema_version").all()
+    except UnfinishedChange as unfinished:
+        try:
+            undo_unfinished_change(file)
+        except (StorageError, sqlite3.Error) as error:
+            raise UnfinishedChange(f"{unfinished} This failed: {error}") from error
+        connection.exec_driver_sql("PRAGMA schema_version").all()
 
 
 def _deliver_signals(connection: Connection, *statement: object) -> None:
@@ -199,6 +246,10 @@ def checkpoint(engine: Engine) -> None:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
 
 
+class UnfinishedChange(StorageError):
+    """A writer was killed in the middle of a change, and only a writer can undo it."""
+
+
 class Database:
     """A catalogue file, opened for reading."""
 
@@ -223,8 +274,28 @@ class Database:
     def read_transaction(self) -> Iterator[Connection]:
         """Give the caller a connection in one transaction: all that it reads is of the same moment."""
         # There is nothing to commit, so it ends by rolling back: on a damaged file a commit would fail.
-        with connect(self._open_engine()) as connection:
+        with connect(self._open_engine()) as connection, self.odd_values_named(connection):
             yield connection
+
+    @contextmanager
+    def odd_values_named(self, connection: Connection) -> Iterator[None]:
+        """Turn an error that comes from a value which cannot be into `LibraryDamaged`, which names it.
+
+        An error for which the file has no such value is raised as it is.
+        """
+        try:
+            yield
+        except VitmaeSearchError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            odd = None
+            with suppress(LibraryError, DBAPIError):
+                odd = next(odd_values(connection), None)
+            if odd is None:
+                raise
+            raise LibraryDamaged(
+                f"{self.name} is damaged ({odd}) Run `vitmae-search check --repair`, or put back a copy."
+            ) from error
 
     @contextmanager
     def streaming_transaction(self) -> Iterator[Connection]:
@@ -233,7 +304,7 @@ class Database:
         After an interrupt it may not end for a while. With a rollback journal that would block the writer:
         use `read_transaction` there.
         """
-        with self._open_engine().connect() as connection:
+        with self._open_engine().connect() as connection, self.odd_values_named(connection):
             yield connection
 
     def cached(self, name: str, read: Callable[[Connection], T]) -> T:
@@ -255,13 +326,14 @@ class Database:
         return value
 
     def _data_version(self) -> int | None:
-        """Return a number that changes with every commit of any process; None where there is none."""
+        """Return a number that changes at every commit; None if closed, or in a read-only folder."""
         with self._version_lock, DeferredSignals():
             engine = self._engine
             if engine is None or isinstance(engine.pool, NullPool):
                 return None
             if self._version_connection is None:  # numbers of different connections cannot be compared
                 self._version_connection = autocommit_connection(engine)
+            read_header(self._version_connection, catalogue_file(self.folder))
             return int(self._version_connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def _open_engine(self) -> Engine:
@@ -270,9 +342,10 @@ class Database:
             raise LibraryError(f"{self.name} has been closed.")
         return engine
 
-    def uses_wal(self, connection: Connection) -> bool:
+    def uses_wal(self) -> bool:
         """Return whether the file has a write-ahead log, so that readers and the writer never wait."""
-        return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
+        with self.read_transaction() as connection:
+            return bool(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal")
 
     def close(self) -> None:
         """Close the connections that are not in use; the others close when they are given back."""
@@ -293,73 +366,21 @@ def _file_id(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-class WriterLock:
-    """The lock on `<library>/writer.lock`, held from `acquire` to `release`.
-
-    The operating system frees it when the process ends, however it ends. The file `writer.pid` beside it
-    names the process that holds it; that is for messages only.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from filelock import FileLock  # imported here because readers do not need it and it takes a while
-
-        self.folder = folder
-        # Not thread-local: another thread than the one that opened the writer may close it.
-        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
-
-    def acquire(self, wait: float) -> None:
-        """Take the lock.
-
-        Args:
-            wait: Seconds to wait for another process.
-
-        Raises:
-            LibraryBusy: Another process still holds it.
-            StorageError: The folder cannot be written.
-        """
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=wait, poll_interval=0.05)
-        except Timeout:
-            raise LibraryBusy(
-                f"{display_path(self.folder)} is being written by {self._holder()}. Wait until it is done, "
-                "or stop it."
-            ) from None
-        except OSError as error:
-            raise StorageError(
-                f"{display_path(self.folder)} cannot be written: {error.strerror or error}."
-            ) from error
-        with suppress(OSError):
-            (self.folder / PID_NAME).write_text(f"{os.getpid()}\n", "ascii")
-
-    def release(self) -> None:
-        """Free the lock, if it is held."""
-        if self._lock.is_locked:
-            with suppress(OSError):
-                (self.folder / PID_NAME).unlink(missing_ok=True)
-            self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            return f"process {int((self.folder / PID_NAME).read_text('ascii'))}"
-        except (OSError, ValueError):
-            return "another process"
-
-
 def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
     if isinstance(error, UnicodeDecodeError):
         raise _undecodable(error, name) from error
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8"):
+        raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
-        translated = error_for_code(code & 0xFF, name, str(error))
+        translated = error_for_code(code, name, str(error))
         if translated is not None:
             raise translated from error
 
 
-def _undecodable(error: UnicodeDecodeError, name: str) -> LibraryError:
-    """SQLite's message about a damaged schema quotes bytes of it, which Python may fail to decode."""
+def _undecodable(error: Exception, name: str) -> LibraryError:
+    """Text that is no UTF-8: a value, or a damaged schema, of which SQLite's message quotes bytes."""
     translated = error_for_code(sqlite3.SQLITE_CORRUPT, name, str(error))
     assert translated is not None
     return translated
@@ -369,10 +390,16 @@ def error_for_code(code: int, name: str, reason: str) -> LibraryError | None:
     """Return the error that tells a person what SQLite reports; None where the cause is a bug in this code.
 
     Args:
-        code: SQLite's primary result code.
+        code: SQLite's result code, extended or primary.
         name: The file, as it is shown to people.
         reason: SQLite's message.
     """
+    if code in UNFINISHED_CODES:
+        return UnfinishedChange(
+            f"A writer of {name} was stopped in the middle of a change, which must be undone before the "
+            "library can be read. Open it where its folder can be written, or copy the whole folder there."
+        )
+    code &= 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StorageError(
             f"{name} cannot grow: the disk is full. What was finished is kept; free some space and run the "

@@ -24,7 +24,7 @@ from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
 
 Project = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(N, F) float32 features to (N, D) float32 vectors of unit length, row by row."""
+"""(N, F) float32 features to (N, D) float32 vectors of norm 1, row by row."""
 
 Projects = Mapping[str, Project]
 """Projections by their digest."""
@@ -72,6 +72,8 @@ def derive_space(connection: Connection, parent_id: int, derivation: Derivation)
         "provenance": dict(derivation.provenance),
     }
     space = spaces.ensure(connection, derivation.fingerprint, {**shared, **own})
+    if "calibration" in derivation.provenance:  # what scores mean may be measured after the space was made
+        spaces.update_provenance(connection, space, {"calibration": derivation.provenance["calibration"]})
     derive_missing(connection, space, derivation.project)
     return spaces.get(connection, space.space_id)
 
@@ -148,7 +150,7 @@ def vectors_without_features(connection: Connection, space: Space) -> Sequence[i
 def mismatched_vectors(connection: Connection, space: Space, project: Project) -> Iterator[int]:
     """Yield ids of vectors in this derived space that differ from the projection of their features.
 
-    Vectors of a wrong length are skipped: the check of all spaces reports them.
+    Vectors of a wrong dimension are skipped: the check of all spaces reports them.
 
     Args:
         connection: A connection in a transaction.
@@ -203,7 +205,7 @@ def _project_checked(
     if vectors.shape != (len(features), space.dimension):
         due = (len(features), space.dimension)
         raise SpaceError(f"The projection of space {space.space_id} gave {vectors.shape} numbers, not {due}.")
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if not (np.abs(lengths - 1) <= UNIT_TOLERANCE).all():  # written this way, NaN is refused too
-        raise SpaceError(f"The projection of space {space.space_id} gave vectors whose length is not 1.")
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not (np.abs(norms - 1) <= UNIT_TOLERANCE).all():  # written this way, NaN is refused too
+        raise SpaceError(f"The projection of space {space.space_id} gave vectors whose norm is not 1.")
     return vectors

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from vitmae_search.catalog.database import Database
 from vitmae_search.catalog.photos import chunks
-from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow, TombstoneRow
+from vitmae_search.catalog.schema import EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
 
 STORED_DTYPE = np.dtype("<f4")
@@ -20,7 +20,7 @@ STORED_DTYPE = np.dtype("<f4")
 CHUNK_VECTORS = 4096
 
 UNIT_TOLERANCE = 1e-3
-"""Tolerance of a vector's length: rounding is 1e-7, a missing normalisation is far off."""
+"""Tolerance of a vector's norm: rounding is 1e-7, a missing normalisation is far off."""
 
 
 def encode(vector: NDArray[np.float32]) -> bytes:
@@ -36,10 +36,13 @@ def decode(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
         dimension: Numbers in a vector.
 
     Raises:
-        LibraryDamaged: A vector has another length.
+        LibraryDamaged: A vector has another dimension.
     """
-    if any(len(blob) != dimension * STORED_DTYPE.itemsize for blob in blobs):
-        raise LibraryDamaged("A stored vector has the wrong length: run `vitmae-search check` to see which.")
+    size = dimension * STORED_DTYPE.itemsize
+    if not all(isinstance(blob, bytes) and len(blob) == size for blob in blobs):
+        raise LibraryDamaged(
+            "A stored vector has the wrong dimension: run `vitmae-search check` to see which."
+        )
     return (
         np.frombuffer(b"".join(blobs), dtype=STORED_DTYPE).reshape(len(blobs), dimension).astype(np.float32)
     )
@@ -57,7 +60,11 @@ def of_content(connection: Connection, space_id: int, content_id: int) -> NDArra
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id == content_id
     )
     blob = connection.execute(statement).scalar_one_or_none()
-    return None if blob is None else decode([blob], len(blob) // STORED_DTYPE.itemsize)[0]
+    if blob is None:
+        return None
+    size = len(blob) if isinstance(blob, bytes) else 0
+    vector: NDArray[np.float32] = decode([blob], size // STORED_DTYPE.itemsize)[0]
+    return vector
 
 
 def of_ids(
@@ -107,18 +114,21 @@ class SpaceVectors:
         self.key = key
         self.dimension = dimension
 
-    @property
-    def history(self) -> str:
-        """When the space was made; it tells the space from that of another catalogue."""
-        statement = select(SpaceRow.created_at).where(SpaceRow.space_id == self._space_id)
-        with self._database.read_transaction() as connection:
-            return connection.execute(statement).scalar_one().isoformat()
-
     def revision(self) -> int:
         """Return the revision of the last change; 0 before the first."""
         statement = select(SpaceRow.revision).where(SpaceRow.space_id == self._space_id)
         with self._database.read_transaction() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    def revision_identity(self, revision: int) -> str | None:
+        """Return the identity of a revision; "" for 0, which has no vectors, and None if it never was."""
+        if revision == 0:
+            return ""
+        statement = select(RevisionRow.identity).where(
+            RevisionRow.space_id == self._space_id, RevisionRow.revision == revision
+        )
+        with self._database.read_transaction() as connection:
+            return connection.execute(statement).scalar_one_or_none()
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""

@@ -164,9 +164,45 @@ _PARTIAL_INDEXES = (
     "CREATE INDEX photos_missing ON photos (missing, content_id) WHERE missing = 1",
 )
 
+_REVISIONS = (
+    """
+    CREATE TABLE revisions (
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL,
+        identity VARCHAR NOT NULL,
+        PRIMARY KEY (space_id, revision)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT INTO revisions
+    SELECT space_id, revision, lower(hex(randomblob(8))) FROM spaces WHERE revision > 0
+    """,
+)
+
+_DATES = (
+    "ALTER TABLE contents ADD COLUMN taken_from VARCHAR",
+    "ALTER TABLE contents ADD COLUMN notes JSON",
+    "ALTER TABLE photos ADD COLUMN named_at DATETIME",
+    # Dates are filtered by `moment`, which photos without EXIF have, too.
+    "DROP INDEX contents_taken_at",
+    # A clock that was never set.
+    "UPDATE contents SET taken_at = NULL WHERE taken_at < '1800'",
+    "UPDATE contents SET taken_from = 'EXIF' WHERE taken_at IS NOT NULL",
+    # The file's time becomes local time, as EXIF's is.
+    """
+    UPDATE photos SET moment = coalesce(
+        mtime_ns / 1e9 + strftime('%s', mtime_ns / 1e9, 'unixepoch', 'localtime')
+        - strftime('%s', mtime_ns / 1e9, 'unixepoch'),
+        moment
+    )
+    WHERE content_id IN (SELECT content_id FROM contents WHERE taken_at IS NULL)
+    AND typeof(mtime_ns) = 'integer'
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
-STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES, _PARTIAL_INDEXES)
+STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES, _PARTIAL_INDEXES, _REVISIONS, _DATES)
 """Step i makes version i + 1."""
 
 NEWEST = len(STEPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -46,6 +47,9 @@ _PHOTO: Any = select(
     ContentRow.camera,
     ContentRow.latitude,
     ContentRow.longitude,
+    ContentRow.taken_from,
+    ContentRow.notes,
+    PhotoRow.named_at,
 ).join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
 _CONTENTS = (
@@ -94,12 +98,17 @@ def chunks(items: Iterable[T], size: int = MAX_IDS_PER_QUERY) -> Iterator[list[T
 
 
 def folder_range(folder: str) -> tuple[bytes, bytes]:
-    """Return bounds of a folder's paths: all paths inside are ≥ the first and < the second, no others are."""
+    """Return the half-open range [first, second) of all paths inside the folder."""
     path = os.fsencode(os.path.abspath(folder))
     separator = os.sep.encode()
     # POSIX allows a path with two leading slashes; the walk gives one only.
     inside = (separator + path.lstrip(separator) if path.startswith(separator) else path).rstrip(separator)
     return inside + separator, inside + bytes([separator[0] + 1])
+
+
+def seconds_of(local: datetime) -> float:
+    """Return a local time as `moment` counts it: the seconds since 1970 if it were UTC."""
+    return local.replace(tzinfo=UTC).timestamp()
 
 
 def in_folder(folder: str) -> ColumnElement[bool]:
@@ -119,9 +128,9 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
     if where.under:
         conditions.append(in_folder(where.under))
     if where.after is not None:
-        conditions.append(ContentRow.taken_at >= where.after.replace(tzinfo=None))
+        conditions.append(PhotoRow.moment >= seconds_of(where.after))
     if where.before is not None:
-        conditions.append(ContentRow.taken_at <= where.before.replace(tzinfo=None))
+        conditions.append(PhotoRow.moment <= seconds_of(where.before))
     if where.camera:
         # SQLite ignores case in ASCII only. The distinct cameras are few, so Python compares them.
         part = where.camera.casefold()
@@ -255,6 +264,11 @@ def content_id(connection: Connection, digest: str) -> int | None:
     return connection.execute(_CONTENT_ID, {"digest": digest}).scalar_one_or_none()
 
 
+def digests(connection: Connection) -> set[str]:
+    """Return the digests of all contents."""
+    return set(connection.execute(select(ContentRow.digest)).scalars())
+
+
 def contents(connection: Connection, digests: Iterable[str], space_id: int) -> dict[str, tuple[int, bool]]:
     """Return ids of known digests, and whether each has a vector; see `Catalog.contents`.
 
@@ -323,7 +337,7 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
 
 def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
     """Join the contents if the filter needs them."""
-    if where.after is None and where.before is None and not where.camera:
+    if not where.camera:
         return statement
     return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
@@ -351,5 +365,8 @@ def _as_photo(row: Any) -> Photo:
             camera=row.camera,
             latitude=row.latitude,
             longitude=row.longitude,
+            taken_from=row.taken_from,
+            notes=tuple(row.notes or ()),
         ),
+        named_at=row.named_at,
     )

@@ -7,9 +7,10 @@ their last photo on the way are deleted at the end.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from vitmae_search.catalog import derived_spaces, embeddings, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
-from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.photos import chunks, seconds_of
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
 from vitmae_search.catalog.spaces import SpaceSummary
 from vitmae_search.errors import SpaceError, display_path
@@ -38,6 +39,7 @@ class Indexed:
         vector: (D,) float32 of unit length; None if the content has a vector in the space already (a moved
             photo or a copy).
         photo_id: The row to update, or to move to this path; None finds the row by path, or makes one.
+        named_at: The date in the file's name.
     """
 
     stamp: Stamp
@@ -45,6 +47,7 @@ class Indexed:
     metadata: PhotoMetadata | None
     vector: NDArray[np.float32] | None
     photo_id: int | None = None
+    named_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,8 @@ def record(
 
 
 def _check_vectors(space: SpaceSummary, items: Sequence[Indexed]) -> None:
-    claimed = [item.photo_id for item in items if item.photo_id is not None]
-    if len(claimed) != len(set(claimed)):
+    named = [item.photo_id for item in items if item.photo_id is not None]
+    if len(named) != len(set(named)):
         raise ValueError("two items of a batch name the same photo_id")
     for item in items:
         if item.vector is None:
@@ -134,16 +137,21 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
             "camera": _valid_unicode(item.metadata.camera),
             "latitude": item.metadata.latitude,
             "longitude": item.metadata.longitude,
+            "taken_from": item.metadata.taken_from,
+            "notes": list(item.metadata.notes) or None,
         }
         for item in items
         if item.metadata is not None
     ]
     if rows:
-        connection.execute(upsert(ContentRow).on_conflict_do_nothing(index_elements=["digest"]), rows)
-    statement = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
+        # A content that was read again may say more than it did to an earlier version.
+        statement = upsert(ContentRow)
+        renewed = {name: statement.excluded[name] for name in rows[0] if name != "digest"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=renewed), rows)
+    columns = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
     contents: dict[str, Content] = {}
     for some in chunks({item.digest for item in items}):
-        for digest, content_id, taken_at in connection.execute(statement.where(ContentRow.digest.in_(some))):
+        for digest, content_id, taken_at in connection.execute(columns.where(ContentRow.digest.in_(some))):
             contents[digest] = Content(content_id, taken_at)
     return contents
 
@@ -197,12 +205,12 @@ def _find_assignments(
     items: Sequence[Indexed], contents: Mapping[str, Content], existing: Mapping[int, Any]
 ) -> _RowAssignments:
     at_path = {row.path: photo_id for photo_id, row in existing.items()}
-    claimed = {item.photo_id for item in items} & existing.keys()
+    named = {item.photo_id for item in items} & existing.keys()
     assignments = _RowAssignments()
     for item in items:
         values = _photo_values(item, contents[item.digest])
         row_at_path = at_path.get(values["path"])
-        if row_at_path in claimed and row_at_path != item.photo_id:
+        if row_at_path in named and row_at_path != item.photo_id:
             row_at_path = None  # its photo moves away in this batch
         photo_id = item.photo_id if item.photo_id in existing else row_at_path
         if photo_id is None:
@@ -232,7 +240,7 @@ def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int
 
 def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
     stamp = item.stamp
-    taken = content.taken_at
+    date = content.taken_at or item.named_at
     return {
         "path": os.fsencode(stamp.path),
         "size": stamp.size,
@@ -240,8 +248,18 @@ def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
         "device": stamp.device,
         "content_id": content.content_id,
         "missing": False,
-        "moment": stamp.mtime_ns / 1e9 if taken is None else taken.replace(tzinfo=UTC).timestamp(),
+        "moment": _local_seconds(stamp.mtime_ns) if date is None else seconds_of(date),
+        "named_at": item.named_at,
     }
+
+
+def _local_seconds(mtime_ns: int) -> float:
+    """A file's time as `moment` counts it."""
+    seconds = mtime_ns / 1e9
+    try:
+        return seconds + time.localtime(seconds).tm_gmtoff
+    except (OverflowError, ValueError, OSError):  # a year that the system's calendar does not have
+        return seconds
 
 
 def _add_vectors(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sqlalchemy import Connection, Row, false, func, insert, select, true, update
+from sqlalchemy import Connection, Row, delete, false, func, insert, select, true, update
 
 from vitmae_search.catalog import photos, spaces
 from vitmae_search.catalog.schema import ContentRow, FailureRow, PhotoRow, RootRow
@@ -47,6 +47,20 @@ def update_root(connection: Connection, root_id: int, offline: bool, device: int
     changed = connection.execute(update(RootRow).where(RootRow.root_id == root_id).values(values))
     if changed.rowcount == 0:
         raise LibraryError(f"There is no root {root_id}.")
+
+
+def forget(connection: Connection, folder: str) -> bool:
+    """Delete the roots at or in a folder, and the failures in it; say whether there was any.
+
+    Args:
+        connection: A connection in a transaction.
+        folder: Absolute path.
+    """
+    low, high = photos.folder_range(folder)
+    here = (RootRow.path == os.fsencode(folder)) | ((RootRow.path >= low) & (RootRow.path < high))
+    failed = (FailureRow.path >= low) & (FailureRow.path < high)
+    statements = (delete(RootRow).where(here), delete(FailureRow).where(failed))
+    return sum(connection.execute(statement).rowcount for statement in statements) > 0
 
 
 def status(connection: Connection, library: str) -> LibraryStatus:

@@ -110,11 +110,14 @@ class RootRow(Table):
 
 
 class ContentRow(Table):
-    """A distinct digest, with what its pixels and EXIF say. `taken_at` is local time, without a zone."""
+    """A distinct digest, with what its pixels and tags say.
+
+    `taken_at` is local time, without a zone, and `taken_from` the kind of tag that says so. `notes` are
+    phrases about what could not be read.
+    """
 
     __tablename__ = "contents"
     __table_args__ = (
-        Index("contents_taken_at", "taken_at"),
         Index("contents_camera", "camera"),
         {"sqlite_autoincrement": True},
     )
@@ -128,13 +131,16 @@ class ContentRow(Table):
     camera: Mapped[str | None]
     latitude: Mapped[float | None]
     longitude: Mapped[float | None]
+    taken_from: Mapped[str | None]
+    notes: Mapped[list[str] | None] = mapped_column(_JSON)
 
 
 class PhotoRow(Table):
     """A photo, which is a file.
 
     Paths are bytes: names need not be UTF-8, and the paths inside a folder are a range. `moment` orders
-    photos in time: when it was taken, or else when the file was changed, in seconds since 1970.
+    photos in time, in seconds since 1970: when it was taken, or else `named_at`, the date in the file's name,
+    or else when the file was changed. All are local times, read as if they were UTC.
     """
 
     __tablename__ = "photos"
@@ -153,6 +159,7 @@ class PhotoRow(Table):
     content_id: Mapped[int] = mapped_column(ForeignKey("contents.content_id"))
     missing: Mapped[bool]
     moment: Mapped[float]
+    named_at: Mapped[datetime | None]
 
 
 class SpaceRow(Table):
@@ -185,6 +192,21 @@ class SpaceRow(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("spaces.space_id"))
     projection: Mapped[str | None]
+
+
+class RevisionRow(Table):
+    """A revision of a space. `identity` is drawn at random, so no revision of another history has it.
+
+    A catalogue that is put back from a backup counts on from the backup's revision, and would otherwise take
+    an index file of the lost revisions for one of its own.
+    """
+
+    __tablename__ = "revisions"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str]
 
 
 class EmbeddingRow(Table):

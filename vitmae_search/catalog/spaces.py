@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, SpaceRow, TombstoneRow
+from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
 
@@ -156,7 +157,7 @@ def ensure(
     row = connection.execute(statement.where(SpaceRow.fingerprint == fingerprint)).one_or_none()
     if row is not None and row.dimension != values["dimension"]:
         raise SpaceError(
-            f"Space {row.space_id} has vectors of length {row.dimension}, and the model now gives "
+            f"Space {row.space_id} has vectors of dimension {row.dimension}, and the model now gives "
             f"{values['dimension']}: its plugin must raise its vector_revision."
         )
     if row is not None and not row.dropped:
@@ -178,6 +179,20 @@ def ensure(
     made = by_fingerprint(connection, fingerprint)
     assert made is not None
     return made
+
+
+def update_provenance(connection: Connection, space: Space, values: Mapping[str, Any]) -> None:
+    """Set some values of a space's provenance.
+
+    Args:
+        connection: A connection in a transaction.
+        space: The space.
+        values: Those that are set; the others stay.
+    """
+    provenance = {**space.provenance, **values}
+    if provenance != space.provenance:
+        row = SpaceRow.space_id == space.space_id
+        connection.execute(update(SpaceRow).where(row).values(provenance=provenance))
 
 
 def use(connection: Connection, space_id: int) -> None:
@@ -223,7 +238,21 @@ def next_revision(connection: Connection, space_id: int) -> int:
     """
     this_space = SpaceRow.space_id == space_id
     connection.execute(update(SpaceRow).where(this_space).values(revision=SpaceRow.revision + 1))
-    return int(connection.execute(select(SpaceRow.revision).where(this_space)).scalar_one())
+    revision = int(connection.execute(select(SpaceRow.revision).where(this_space)).scalar_one())
+    identify_revision(connection, space_id, revision)
+    return revision
+
+
+def identify_revision(connection: Connection, space_id: int, revision: int) -> None:
+    """Draw a new identity for a revision.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        revision: The revision, which may have an identity.
+    """
+    statement = insert(RevisionRow).prefix_with("OR REPLACE")
+    connection.execute(statement.values(space_id=space_id, revision=revision, identity=secrets.token_hex(8)))
 
 
 def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:

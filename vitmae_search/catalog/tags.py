@@ -100,14 +100,14 @@ def counts(connection: Connection) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows}
 
 
-def taggable(connection: Connection, classifier_id: int, under: str | None, *, seen: bool) -> list[Taggable]:
+def taggable(connection: Connection, classifier_id: int, under: str | None, *, again: bool) -> list[Taggable]:
     """Return contents for a classifier; see `Catalog.taggable`.
 
     Args:
         connection: A connection in a transaction.
         classifier_id: The classifier.
         under: Only photos inside this folder, at any depth.
-        seen: Include contents that this classifier has seen.
+        again: Include contents that this classifier has seen.
     """
     columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device)
     statement = select(PhotoRow.content_id, ContentRow.digest, *columns)
@@ -115,7 +115,7 @@ def taggable(connection: Connection, classifier_id: int, under: str | None, *, s
     statement = statement.where(PhotoRow.missing == false())
     if under:
         statement = statement.where(in_folder(under))
-    if not seen:
+    if not again:
         statement = statement.where(~_seen_by(classifier_id))
     return _grouped(connection, statement.order_by(PhotoRow.content_id, PhotoRow.path))
 

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from vitmae_search.catalog.database import (
     Database,
-    WriterLock,
     autocommit_connection,
     catalogue_file,
     checkpoint,
@@ -22,6 +21,7 @@ from vitmae_search.catalog.database import (
 )
 from vitmae_search.catalog.deferred_signals import DeferredSignals
 from vitmae_search.catalog.migrations import migrate, version_of
+from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryError, StorageError, display_path
 
 WAIT_SECONDS = 2.0
@@ -57,7 +57,11 @@ class WritableDatabase(Database):
         with self._transaction_lock:
             if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            with connect(self._write_engine) as connection, connection.begin():
+            with (
+                connect(self._write_engine) as connection,
+                connection.begin(),
+                self.odd_values_named(connection),
+            ):
                 yield connection
 
     def close(self) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, true, update
 
 from vitmae_search.catalog import check as checks
-from vitmae_search.catalog import derived_spaces, roots, runs, spaces, tags
+from vitmae_search.catalog import derived_spaces, photos, roots, runs, spaces, tags
 from vitmae_search.catalog import record_batch as batches
+from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
 from vitmae_search.catalog.photos import chunks
-from vitmae_search.catalog.reader import Catalog
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
@@ -150,10 +150,9 @@ class CatalogWriter(Catalog):
         """Record what was read, in one transaction, and return what could not be recorded.
 
         A recorded file loses its failure. A failed file gets one, and its photo row is deleted unless the
-        file has not
-        changed and has a vector in another space. A content that loses its last photo is deleted with its
-        vectors in all
-        spaces. Spaces that are derived from this one get their vectors in the same transaction.
+        file has not changed and has a vector in another space. A content that loses its last photo is
+        deleted with its vectors in all spaces. Spaces that are derived from this one get their vectors in
+        the same transaction.
 
         Args:
             space_id: The space of features.
@@ -163,13 +162,11 @@ class CatalogWriter(Catalog):
 
         Returns:
             Items that were not recorded: they came without a vector (or metadata) and their content has
-            none in this
-            space, because it was deleted since it was looked up. Read and embed them again.
+            none in this space, because it was deleted since it was looked up. Read and embed them again.
 
         Raises:
-            SpaceError: A vector has another length, is not finite or not of unit length; the space is
-                derived; or a
-                projection is missing.
+            SpaceError: A vector has another dimension, is not finite or its norm is not 1; the space is
+                derived; or a projection is missing.
             ValueError: Two items name one photo_id.
             StorageError: The disk is full.
         """
@@ -199,6 +196,30 @@ class CatalogWriter(Catalog):
         with self._transaction() as connection:
             batches.remove_photos(connection, photo_ids)
 
+    def remove_missing(self) -> int:
+        """Delete the photos that are missing, as `remove_photos` does, and return how many there were."""
+        with self._transaction() as connection:
+            missing = select(PhotoRow.photo_id).where(PhotoRow.missing == true())
+            photo_ids = connection.execute(missing).scalars().all()
+            batches.remove_photos(connection, photo_ids)
+            return len(photo_ids)
+
+    def forget(self, folder: str) -> int | None:
+        """Delete all that is known in a folder: photos, failures, and roots at or in it.
+
+        Args:
+            folder: Absolute path.
+
+        Returns:
+            How many photos were deleted, missing ones included; None: nothing in the folder was known.
+        """
+        with self._transaction() as connection:
+            inside = select(PhotoRow.photo_id).where(photos.in_folder(folder))
+            photo_ids = connection.execute(inside).scalars().all()
+            batches.remove_photos(connection, photo_ids)
+            known = roots.forget(connection, folder)
+            return len(photo_ids) if photo_ids or known else None
+
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Delete the failures of these files in all spaces: the files are gone from disk."""
         with self._transaction() as connection:
@@ -225,8 +246,7 @@ class CatalogWriter(Catalog):
         """Return the id of the classifier with this fingerprint, and make it if there is none.
 
         The fingerprint covers all that decides its tags. A classifier from the same `source`, trained anew,
-        replaces the
-        earlier one.
+        replaces the earlier one.
 
         Args:
             fingerprint: The fingerprint, hex.
@@ -240,8 +260,7 @@ class CatalogWriter(Catalog):
         """Record a classifier's tags of some contents, in one transaction.
 
         They replace the tags of this classifier, or of another one from its source. A content without a tag
-        counts as
-        seen; one that was deleted meanwhile is skipped.
+        counts as seen; one that was deleted meanwhile is skipped.
 
         Args:
             classifier_id: The classifier.
@@ -302,9 +321,8 @@ class CatalogWriter(Catalog):
         """Mend what `check` finds, and return a sentence for each problem.
 
         What cannot be trusted is deleted, and the next index run makes it again. Derived vectors are
-        computed again at once if
-        `projects` has their projection. If pages of the file itself are damaged, nothing is changed and
-        nothing returned.
+        computed again at once if `projects` has their projection. If pages of the file itself are damaged,
+        nothing is changed and nothing returned.
         """
         try:
             with self._transaction() as connection:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.common import (
     json_option,
     library_option,
@@ -19,6 +20,7 @@ from vitmae_search.cli.embedding_options import embedding_options
 from vitmae_search.cli.index import SHOWN_FAILURES
 from vitmae_search.cli.training_options import POSITIVE, folder_argument, given_options, seed_option
 from vitmae_search.errors import display_path
+from vitmae_search.records import ScoreCalibration
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -124,13 +126,13 @@ def command(
             "device": chosen["device"] or "auto",
         }
         return _adapt_encoder(folder, output or _ENCODER_FOLDER, options, library, run_key, as_json)
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
     from vitmae_search.library.adapt.fit import AdaptOptions
 
     with (
         open_library(library, **chosen) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.adapt(
@@ -168,9 +170,17 @@ def _print(report: AdaptReport) -> None:
     for kind, before in report.before.items():
         click.echo(f"{kind:20s} {before.value:15.1%} {report.after[kind].value:15.1%}")
     click.echo(f"{'difference':20s} {_points(report)}")
+    if report.calibration is not None:
+        click.echo(f"scores: {_calibration_text(report.calibration)}")
     for failure in report.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {display_path(failure.path)}: {failure.reason}")
-    click.echo(_verdict(report))
+    click.echo(_outcome(report))
+
+
+def _calibration_text(calibration: ScoreCalibration) -> str:
+    parts = [] if calibration.same is None else [f"the same photo from {calibration.same:.4f} on"]
+    parts += [] if calibration.alike is None else [f"no longer alike below {calibration.alike:.4f}"]
+    return ", ".join(parts) or "they tell nothing"
 
 
 def _kind_text(kind: str | None) -> str:
@@ -184,7 +194,7 @@ def _points(report: AdaptReport) -> str:
     return f"{value} points ({low} to {high})"
 
 
-def _verdict(report: AdaptReport) -> str:
+def _outcome(report: AdaptReport) -> str:
     if not report.kept:
         return "not better beyond chance: nothing was changed"
     if report.output is not None:
@@ -238,7 +248,6 @@ def _adapt_encoder(
 def _encoder_model(library: Library, opening: dict[str, Any]) -> str:
     """The named model, else the current space's, else the bundled one."""
     from vitmae_search.library.embedders import DEFAULT_PLUGIN
-    from vitmae_search.training.finetuning.model import DEFAULT_MODEL
 
     named = opening["model"] or opening["options"].get("model")
     if named is not None:

@@ -69,19 +69,19 @@ def command(
     vitmae-search classify --model runs/finetune
     vitmae-search search holiday.jpg --tag dog --min-confidence 0.8
     """
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     opening = {"device": device, "precision": precision, "batch_size": batch_size}
     with (
         open_library(library, **opening) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.classify(
             model,
             plugin=plugin,
-            k=top,
+            top=top,
             min_confidence=min_confidence,
             under=None if under is None else os.path.expanduser(under),
             again=again,

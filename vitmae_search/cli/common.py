@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from vitmae_search.settings import settings
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
+    from vitmae_search.records import RemovalReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +84,22 @@ def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
 def print_json(value: Mapping[str, object]) -> None:
     """Print one JSON object on stdout. Bytes of a path that are not UTF-8 become escaped surrogates."""
     click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_to_json))
+
+
+def print_removal(report: RemovalReport, as_json: bool) -> None:
+    """Print what `prune` or `forget` removed, on stdout.
+
+    Args:
+        report: What was removed.
+        as_json: As one JSON object.
+    """
+    if as_json:
+        print_json(asdict(report))
+    else:
+        click.echo(
+            f"removed from the library: {report.photos} photos, {report.vectors} vectors, "
+            f"{report.thumbnails} thumbnails; no photo file was touched"
+        )
 
 
 def _to_json(value: Any) -> Any:

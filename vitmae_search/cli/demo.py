@@ -25,7 +25,7 @@ def command(folder: str | None, library: Path | None, port: int | None, browser:
     right answer. With FOLDER, your own photos are indexed instead, into a library of their own.
     """
     from vitmae_search.cli.index import print_report
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.library import write_samples
     from vitmae_search.web.server.launch import launch
 
@@ -35,7 +35,7 @@ def command(folder: str | None, library: Path | None, port: int | None, browser:
     if not folder:
         click.echo(f"writing sample photos to {display_path(photos)}", err=True)
         write_samples(photos)
-    with open_library(where) as opened, index_progress() as on_progress:
+    with open_library(where) as opened, show_progress() as on_progress:
         report = opened.index(photos, on_progress=on_progress)
     print_report(report)
     return 0 if no_app else launch(where.absolute(), port, browser)

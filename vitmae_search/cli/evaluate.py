@@ -48,7 +48,13 @@ def _check_folder(ctx: click.Context, parameter: click.Parameter, value: Path | 
 )
 @click.option("--limit", type=click.IntRange(2), metavar="N", help="Draw so many of the photos.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="What is drawn.")
+@click.option("--no-variants", is_flag=True, help="Compare changed photos as they are.")
 @embedding_options
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Write what the scores mean into the file that --projection names.",
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -71,7 +77,9 @@ def command(
     instances: int,
     limit: int | None,
     seed: int,
+    no_variants: bool,
     batch_size: int | None,
+    calibrate: bool,
     output: Path | None,
     plot: Path | None,
     library: Path | None,
@@ -90,13 +98,16 @@ def command(
     vitmae-search evaluate ~/Pictures --instances 300 --plot evaluation.png
     vitmae-search evaluate photos/labels.csv --model facebook/vit-mae-base --output base.md
     """
-    from vitmae_search.cli.progress import index_progress
-    from vitmae_search.library.evaluation import save_plot
+    from vitmae_search.cli.progress import show_progress
+    from vitmae_search.library.evaluation import calibrate_projection, save_plot
 
+    projection = str(opening["projection"])
+    if calibrate and projection in ("auto", "none"):
+        raise click.UsageError("--calibrate writes into a projection's file; name it with --projection FILE")
     if labels is None and not os.path.isdir(folder):
         labels, folder = folder, os.path.dirname(os.path.abspath(folder))
     try:
-        with open_library(library, **opening) as opened, index_progress() as on_progress:
+        with open_library(library, **opening) as opened, show_progress() as on_progress:
             found = opened.evaluate(
                 folder,
                 labels=labels,
@@ -104,11 +115,14 @@ def command(
                 limit=limit,
                 seed=seed,
                 batch_size=batch_size,
+                variants=not no_variants,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
         click.echo("interrupted; an evaluation keeps nothing, and begins anew", err=True)
         return 130
+    if calibrate:
+        calibrate_projection(projection, found)
     _write(output, lambda path: path.write_text(found.markdown(), encoding="utf-8"))
     _write(plot, lambda path: save_plot(found, path))
     if as_json:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.common import json_option, print_json
 from vitmae_search.cli.training_options import (
     POSITIVE,
@@ -55,7 +56,7 @@ from vitmae_search.errors import display_path
 @click.option(
     "--model",
     metavar="NAME|PATH|HUB-ID",
-    help="A ViTMAE, or a classifier to go on from.  [default: vitmae-tiny-patch8-64]",
+    help=f"A ViTMAE, or a classifier to go on from.  [default: {DEFAULT_MODEL}]",
 )
 @click.option(
     "--mode",

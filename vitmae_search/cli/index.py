@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from vitmae_search.errors import display_path
 from vitmae_search.records import IndexReport
 
 SHOWN_FAILURES = 10
+SHOWN_SUFFIXES = 8
 
 
 @click.command("index")
@@ -50,12 +53,12 @@ def command(
     vitmae-search index ~/Pictures --exclude 'Screenshots' --exclude '*.gif'
     vitmae-search index ~/Pictures --embedder color_layout
     """
-    from vitmae_search.cli.progress import index_progress
+    from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     with (
         open_library(library, **opening) as opened,
-        index_progress() as on_progress,
+        show_progress() as on_progress,
         StopOnSignal("stopping after this batch") as stop,
     ):
         report = opened.index(
@@ -97,7 +100,22 @@ def report_json(report: IndexReport) -> dict[str, object]:
         "model": report.model,
         "space": report.space,
         "interrupted": report.interrupted,
+        "not_looked_at": dict(report.not_looked_at),
     }
+
+
+def not_looked_at(counts: Mapping[str, int]) -> str:
+    """A sentence about the files that are no photos: "not looked at: 3 other files (2 .mp4, 1 .dng)".
+
+    Args:
+        counts: How many there are of each suffix; "" stands for none.
+    """
+    total = sum(counts.values())
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [f"{count} {display_path(suffix) or 'without a suffix'}" for suffix, count in most_first]
+    if len(kinds) > SHOWN_SUFFIXES:
+        kinds[SHOWN_SUFFIXES:] = ["..."]
+    return f"not looked at: {total} other file{'s' * (total != 1)} ({', '.join(kinds)})"
 
 
 def print_report(report: IndexReport) -> None:
@@ -108,8 +126,17 @@ def print_report(report: IndexReport) -> None:
         if getattr(report, name)
     )
     click.echo(f"{report.found} photos found: {counts or 'nothing to do'} ({report.seconds:.1f} s)")
+    if report.not_looked_at:
+        click.echo(not_looked_at(report.not_looked_at))
+    if not report.found:
+        from vitmae_search.library.previews import UPLOAD_SUFFIXES
+
+        click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
     for root in report.offline:
-        click.echo(f"offline: {display_path(root)} (not there or empty; its photos are kept)")
+        click.echo(
+            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
+        )
     for problem in report.problems:
         click.echo(f"could not look into {display_path(problem.path)}: {problem.reason}")
     for failure in report.failures[:SHOWN_FAILURES]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import vitmae_search
-from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.errors import VitmaeSearchError, did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,6 +27,8 @@ COMMANDS = {
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),
     "check": ("check", "Look for damage in the library, and mend it."),
+    "prune": ("prune", "Remove photos from the library that are gone from disk."),
+    "forget": ("forget", "Remove a folder from the library; its files stay."),
     "models": ("models", "List the models that can be named."),
     "plugins": ("plugins", "List the embedding plugins and their options."),
     "app": ("app", "Open the library in the browser."),
@@ -59,6 +61,20 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"vitmae_search.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; a name that is none gets a suggestion.
+
+        Args:
+            ctx: click's context.
+            args: The arguments.
+        """
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}.{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete a command's name or an option, without importing the commands.

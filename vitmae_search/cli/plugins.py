@@ -25,7 +25,8 @@ def command(library: Path | None, as_json: bool) -> None:
         print_json({"plugins": [dataclasses.asdict(plugin) for plugin in plugins]})
         return
     for plugin in plugins:
-        click.echo(f"{plugin.name:16s} {plugin.title}  ({display_path(plugin.origin)})")
+        title = f"{plugin.title}  " if plugin.title else ""
+        click.echo(f"{plugin.name:16s} {title}({display_path(plugin.origin)})")
         if plugin.error:
             click.echo(f"    does not load: {' '.join(plugin.error.split())}")
         for key, value in plugin.options.items():

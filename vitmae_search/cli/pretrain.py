@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vitmae_search.training import PretrainReport
 
 _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
+_DECODER_SIZES = ("decoder_layers", "decoder_width")
 
 
 @click.command("pretrain")
@@ -53,9 +54,28 @@ _MODEL_FIELDS = ("image_size", "patch_size", "mask_ratio", "norm_pix_loss")
     metavar="MODEL",
     help="Start from this checkpoint's weights, in its architecture: a folder, a bundled name, a hub id.",
 )
+@click.option(
+    "--freeze-encoder", is_flag=True, help="With --init: train the decoder alone, so that no vector changes."
+)
+@click.option(
+    "--decoder-layers",
+    type=click.IntRange(1),
+    help="With --init, more layers than the checkpoint's come after these.  [default: the architecture's]",
+)
+@click.option(
+    "--decoder-width",
+    type=click.IntRange(32),
+    help="A multiple of 32. With --init, another width makes a new decoder.  [default: the architecture's]",
+)
 @click.option("--image-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--patch-size", type=int, help="Side in pixels.  [default: the architecture's]")
 @click.option("--mask-ratio", type=SHARE, help="Share of patches to remove.  [default: 0.75]")
+@click.option(
+    "--mask-ratios",
+    metavar="LEAST GREATEST",
+    type=(float, float),
+    help="Draw each batch's mask ratio between these.  [default: always --mask-ratio]",
+)
 @click.option(
     "--norm-pix-loss/--no-norm-pix-loss",
     default=None,
@@ -211,6 +231,7 @@ def command(
     \b
     vitmae-search pretrain ~/Pictures --epochs 50
     vitmae-search pretrain ~/Pictures --init vitmae-tiny-patch8-64 --epochs 20
+    vitmae-search pretrain ~/Pictures --init vitmae-tiny-patch8-64 --freeze-encoder --no-norm-pix-loss
     vitmae-search pretrain ~/Pictures --max-minutes 60 --learning-rate 1e-3 -o runs/hour
     """
     from vitmae_search.cli.stop_signal import StopOnSignal
@@ -218,6 +239,7 @@ def command(
     from vitmae_search.library.jobs import recorded_training
 
     given = given_options(ctx)
+    architecture_options = {*_MODEL_FIELDS, *_DECODER_SIZES}
     if chosen["init"] is not None:
         _refuse_architecture(given)
 
@@ -228,7 +250,7 @@ def command(
             folder,
             output,
             model=_architecture(model, chosen, given),
-            options={name: v for name, v in chosen.items() if name in given and name not in _MODEL_FIELDS},
+            options={name: v for name, v in chosen.items() if name in given - architecture_options},
             on_packed=progress.packed,
             on_compiled=progress.compiled,
             on_progress=progress.trained,
@@ -252,9 +274,10 @@ def _is_reporting_process() -> bool:
 
 def _architecture(model: str, chosen: Mapping[str, Any], given: set[str]) -> dict[str, Any] | None:
     """The fields of the architecture; with --init those that differ from it; None where none was given."""
-    from vitmae_search.training import model_config
+    from vitmae_search.training import decoder_fields, model_config
 
     fields = {name: chosen[name] for name in _MODEL_FIELDS if chosen[name] is not None}
+    fields.update(decoder_fields(chosen["decoder_layers"], chosen["decoder_width"]))
     if chosen["init"] is not None:
         return fields
     return model_config(model, **fields).to_dict() if fields or "model" in given else None

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import click
 
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 
 LINE_INTERVAL = 5.0
 """Seconds between lines."""
 
 
 @contextmanager
-def index_progress() -> Iterator[Callable[[IndexProgress], None]]:
+def show_progress() -> Iterator[Callable[[JobProgress], None]]:
     """A callback to give to `Library.index`."""
     if sys.stderr.isatty():
         with _bar() as callback:
@@ -26,7 +26,7 @@ def index_progress() -> Iterator[Callable[[IndexProgress], None]]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[IndexProgress], None]]:
+def _bar() -> Iterator[Callable[[JobProgress], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -49,7 +49,7 @@ def _bar() -> Iterator[Callable[[IndexProgress], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("scanning", total=None, rate=0.0, failed=0)
 
-        def show(progress: IndexProgress) -> None:
+        def show(progress: JobProgress) -> None:
             bar.update(
                 task,
                 description=progress.phase,
@@ -62,10 +62,10 @@ def _bar() -> Iterator[Callable[[IndexProgress], None]]:
         yield show
 
 
-def _lines() -> Callable[[IndexProgress], None]:
+def _lines() -> Callable[[JobProgress], None]:
     last_time, last_phase = 0.0, ""
 
-    def show(progress: IndexProgress) -> None:
+    def show(progress: JobProgress) -> None:
         nonlocal last_time, last_phase
         now = time.monotonic()
         if progress.phase == last_phase and now - last_time < LINE_INTERVAL:
@@ -76,7 +76,7 @@ def _lines() -> Callable[[IndexProgress], None]:
     return show
 
 
-def progress_line(progress: IndexProgress) -> str:
+def progress_line(progress: JobProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
     total = "" if progress.total is None else f" of {progress.total}"
     counted = "passes" if progress.phase == "training" else "photos"

@@ -41,6 +41,12 @@ from vitmae_search.errors import display_path
     show_default=True,
     help="Which patches are hidden.",
 )
+@click.option(
+    "--soften/--no-soften",
+    default=True,
+    show_default=True,
+    help="In the completed photo, smooth the steps between neighbouring guesses.",
+)
 @model_option
 @device_options
 @library_option
@@ -50,6 +56,7 @@ def command(
     output: str | None,
     mask_ratio: float,
     seed: int,
+    soften: bool,
     model: str | None,
     device: str | None,
     precision: str,
@@ -58,15 +65,15 @@ def command(
 ) -> None:
     """Hide patches of IMAGE and let the model fill them in.
 
-    Writes one picture: the original, what the model saw, its reconstruction, and the reconstruction with
-    the visible patches pasted back.
+    Writes one picture: the photo with the model's guesses in place, large, and beside it what the model saw,
+    the original, its guess of every patch, and the error of each.
     """
     from vitmae_search.library import save_reconstruction
 
     output = output or f"{os.path.splitext(os.path.basename(image))[0]}-reconstruction.png"
     with open_library(library, model=model, device=device, precision=precision) as opened:
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
-    save_reconstruction(made, output)
+    save_reconstruction(made, output, soften=soften)
     masked = int(made.mask.sum())
     if as_json:
         print_json(
@@ -75,6 +82,7 @@ def command(
                 "mask_ratio": mask_ratio,
                 "masked_patches": masked,
                 "patches": int(made.mask.size),
+                "seams_softened": soften,
                 "output": os.path.abspath(output),
             }
         )

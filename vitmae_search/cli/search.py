@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import asdict, replace
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,23 @@ from vitmae_search.cli.common import (
     tags_line,
 )
 from vitmae_search.errors import display_path
-from vitmae_search.records import SearchFilter, SearchResult
+from vitmae_search.records import MinScore, SearchFilter, SearchResult
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
 
 DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+
+def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
+    """A callback of click: a word stays, a number becomes one."""
+    words: dict[str | None, MinScore] = {None: None, "same": "same", "alike": "alike"}
+    if value in words:
+        return words[value]
+    try:
+        return float(value or "")
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
 
 
 @click.command("search")
@@ -45,6 +56,16 @@ DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 @click.option(
     "--min-confidence", type=click.FloatRange(0, 1), help="With --tag: only where it was at least this sure."
 )
+@click.option(
+    "--min-score",
+    metavar="same|alike|SCORE",
+    callback=_min_score,
+    help="Only hits with at least this score. `same`: those that are the same photo in 99 of 100 cases; "
+    "`alike`: those that chance does not explain.",
+)
+@click.option(
+    "--no-variants", is_flag=True, help="Compare IMAGE as it is: not without its borders, and not turned."
+)
 @device_options
 @library_option
 @json_option
@@ -59,6 +80,8 @@ def command(
     camera: str | None,
     tag: str | None,
     min_confidence: float | None,
+    min_score: MinScore,
+    no_variants: bool,
     device: str | None,
     precision: str,
     library: Path | None,
@@ -67,7 +90,8 @@ def command(
     """Find the photos that look like IMAGE, best first.
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
-    vector, without loading the model.
+    vector, without loading the model. Any other picture is also tried without its uniform borders, such as
+    the bars of a screenshot, and turned by 90, 180 and 270°.
     """
     if min_confidence is not None and not tag:
         raise click.UsageError("--min-confidence goes with --tag")
@@ -83,11 +107,15 @@ def command(
     with open_library(library, device=device, precision=precision, projection=projection) as opened:
         if tag:
             where = replace(where, tag=_known_tag(opened, tag))
-        result = opened.search(image, k=k, space=space, where=where)
+        if where.under is not None:
+            _check_folder(opened, where.under)
+        result = opened.search(
+            image, k=k, space=space, where=where, min_score=min_score, variants=not no_variants
+        )
     if as_json:
         print_json(result_json(result))
     else:
-        _print(result, where)
+        _print(result, filtered=not where.empty or min_score is not None)
 
 
 def _known_tag(library: Library, text: str) -> str:
@@ -102,10 +130,19 @@ def _known_tag(library: Library, text: str) -> str:
     return alike[0] if alike else text
 
 
+def _check_folder(library: Library, folder: str) -> None:
+    """Say so on stderr if the library has no photo in a folder."""
+    if library.photos(SearchFilter(under=folder), limit=1):
+        return
+    roots = [display_path(root.path) for root in library.status().roots]
+    there = f"; indexed were {', '.join(roots)}" if roots else ""
+    click.echo(f"the library has no photo in {display_path(folder)}{there}", err=True)
+
+
 def _end_of_day(date: datetime | None) -> datetime | None:
-    """`--before 2020-05-01` includes that day: a date without a time becomes its last second."""
+    """`--before 2020-05-01` includes that day: a date without a time becomes its last moment."""
     if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
-        return date.replace(hour=23, minute=59, second=59)
+        return datetime.combine(date, time.max)
     return date
 
 
@@ -125,16 +162,23 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "model": result.space.model,
         "space": result.space.space_id,
         "known": result.known,
+        "variant": asdict(result.variant),
+        "calibration": None if result.calibration is None else asdict(result.calibration),
         "seconds": round(result.seconds, 4),
     }
 
 
-def _print(result: SearchResult, where: SearchFilter) -> None:
-    if not result.hits and where.empty:
+def _print(result: SearchResult, *, filtered: bool) -> None:
+    if not result.hits and not filtered:
         click.echo("no photo on disk has a vector in this space; `vitmae-search index FOLDER` makes them")
     elif not result.hits:
         click.echo("no photo matches; try without the filters")
-    for hit in result.hits:
+    if result.hits and result.variant.text:
+        click.echo(f"found with the picture {result.variant.text}")
+    first = result.first_unlike
+    for i, hit in enumerate(result.hits):
+        if i == first:
+            click.echo("      ------  from here on no longer alike")
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         more = f"  (and {copies})" if hit.copies else ""
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")

@@ -22,6 +22,8 @@ from vitmae_search.records import Failure, IndexListing, LibraryStatus
 @json_option
 def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     """Say what the library holds: photos, failures, folders, embedding spaces and tags."""
+    if library is not None and not library.is_dir():
+        click.echo(f"there is no folder {display_path(library)}, so no library is in it", err=True)
     with open_library(library) as opened:
         status = opened.status()
         tags = opened.tag_counts()

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from vitmae_search.embedding.options import OptionValue
@@ -60,13 +61,18 @@ def derived_fingerprint(features: str, projection: str) -> str:
     return hashlib.sha256(identity.encode("ascii")).hexdigest()
 
 
-def canonical_json(value: object) -> str:
+def canonical_json(value: object, name: str = "value") -> str:
     """`value` as JSON in one spelling: keys sorted, no spaces, ASCII, floats exact (shortest repr).
 
-    Plain values only: dict with str keys, list or tuple, str, int, finite float, bool, None. Raises
-    TypeError or ValueError that names the place of anything else, such as a NumPy number.
+    Args:
+        value: Plain values only: dict with str keys, list or tuple, str, int, finite float, bool, None.
+        name: What errors call it.
+
+    Raises:
+        TypeError: Something in it is of another type, such as a NumPy number. The message says where.
+        ValueError: A float is infinite or NaN.
     """
-    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_plain(value, name), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: object, place: str) -> object:
@@ -80,7 +86,15 @@ def _plain(value: object, place: str) -> object:
         return {_key(key, place): _plain(item, f"{place}.{key}") for key, item in value.items()}
     if type(value) in (list, tuple):
         return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]  # type: ignore[var-annotated, arg-type]
-    raise TypeError(f"{place} is a {type(value).__name__}, which is not plain JSON")
+    raise TypeError(f"{place} is of type {type(value).__name__}{_advice(value)}")
+
+
+def _advice(value: object) -> str:
+    """How to turn a NumPy scalar into a plain value, or that there is no way."""
+    for kind, plain in ((Integral, "int"), (Real, "float"), (str, "str")):
+        if isinstance(value, kind):
+            return f"; use {plain}(…)"
+    return "; use bool(…)" if type(value).__name__.startswith("bool") else ", which is not plain JSON"
 
 
 def _key(key: object, place: str) -> str:
@@ -112,7 +126,7 @@ class EmbedderDescription:
         Raises:
             ModelNotFound: Where its file is not there.
             CheckpointError: Where its file is damaged.
-            ModelError: Where it takes features of another length.
+            ModelError: Where it takes features of another dimension.
         """
         if self.projection is None:
             return None

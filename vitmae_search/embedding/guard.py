@@ -226,9 +226,9 @@ class GuardedModel:
     def _plain_json(self, name: str, value: object) -> dict[str, Any]:
         self._expect(isinstance(value, Mapping), name, value, "a dict")
         try:
-            plain: dict[str, Any] = json.loads(canonical_json(value))
+            plain: dict[str, Any] = json.loads(canonical_json(value, name))
         except (TypeError, ValueError) as error:
-            raise PluginBroken(self.info.name, f"{name} must be plain JSON: {error}") from error
+            raise PluginBroken(self.info.name, str(error)) from error
         return plain
 
 
@@ -240,8 +240,8 @@ def _is_positive_int(value: object) -> bool:
 class GuardedEmbedder(GuardedModel):
     """An open embedder whose every answer is checked; its members are those of `plugin.Embedder`.
 
-    `options` open it again as it is. `unresolved_options` are those among them whose value the embedder found
-    itself, as they were given ("auto").
+    `options` reopen this embedder. `unresolved_options` are those whose value the embedder chose itself, with
+    the value that was given ("auto").
     """
 
     def __init__(self, info: PluginInfo, options: Mapping[str, OptionValue], embedder: Embedder) -> None:
@@ -303,7 +303,7 @@ class GuardedEmbedder(GuardedModel):
         return self.description.own_projection()
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, *shape) of `dtype` to (N, dimension) float32: C-contiguous, finite, rows of unit length.
+        """(N, *shape) of `dtype` to (N, dimension) float32: C-contiguous, finite, rows of norm 1.
 
         N may be 0. Raises `PluginBroken`; MemoryError where the batch is too large; ValueError for a batch
         that `prepare` did not make.
@@ -366,18 +366,18 @@ def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> No
     Args:
         plugin: The plugin's name.
         vectors: What it returned.
-        rows: The length of the batch.
-        dimension: The length of a vector.
+        rows: How many rows the batch has.
+        dimension: The number of components of a vector.
     """
     array = _check_array(plugin, "embed", vectors, (rows, dimension))
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise PluginBroken(plugin, f"embed gave NaN or infinity in row {row} of {rows}")
-    lengths = np.linalg.norm(array.astype(np.float64), axis=1)
-    wrong = np.flatnonzero(np.abs(lengths - 1) > _UNIT_LENGTH_TOLERANCE)
+    norms = np.linalg.norm(array.astype(np.float64), axis=1)
+    wrong = np.flatnonzero(np.abs(norms - 1) > _UNIT_LENGTH_TOLERANCE)
     if wrong.size:
         row = int(wrong[0])
-        raise PluginBroken(plugin, f"embed gave row {row} of {rows} with length {lengths[row]:.4g}, not 1")
+        raise PluginBroken(plugin, f"embed gave a vector of norm {norms[row]:.4g}; it must be 1")
 
 
 def _check_array(plugin: str, method: str, found: object, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -486,7 +486,7 @@ def check_probabilities(plugin: str, found: object, rows: int, labels: int) -> N
     Args:
         plugin: The plugin's name.
         found: What it returned.
-        rows: The length of the batch.
+        rows: How many rows the batch has.
         labels: The number of classes.
     """
     array = _check_array(plugin, "classify", found, (rows, labels))

@@ -1,4 +1,4 @@
-"""A plugin's `prepare` behind the guard: checked, and able to travel to a worker process."""
+"""A plugin's `prepare` behind the guard: checked, and can be pickled for a worker process."""
 
 from __future__ import annotations
 

@@ -153,11 +153,11 @@ class Embedder(OpenModel):
     """An open model that turns photos into vectors. One thread at a time calls it, many call `prepare`."""
 
     dimension: int
-    """The length of a vector."""
+    """The number of components of a vector."""
 
     @abstractmethod
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of unit length.
+        """(N, *shape of prepare) to (N, dimension) float32: C-contiguous, finite, rows of norm 1.
 
         `batch` may be read-only, and its memory is used again after the call. Row i belongs to batch[i] and
         does not depend on the others. The array is new at every call. Raises MemoryError where the batch is
@@ -172,7 +172,7 @@ class Embedder(OpenModel):
     """
 
     resolved_options: Options = MappingProxyType({})
-    """The values that the embedder found for options such as "auto"; with them it opens as it is.
+    """The values chosen for options that were given as "auto". Opening with them gives the same embedder.
 
     The host keeps them with the vectors, so that a space goes on with the features that it has.
     """

@@ -192,7 +192,8 @@ def _load_all(candidates: Iterator[_Candidate]) -> list[_LoadResult]:
         result = _load(candidate)
         name = result.listing.name
         if result.plugin is not None and name in taken:
-            result = _broken(candidate, f"the name {name!r} is taken by {taken[name]}", name)
+            error = f"the name {name!r} is taken by {taken[name]}"
+            result = _broken(candidate, error, name, result.listing.title)
         elif result.plugin is not None:
             taken[name] = candidate.origin
         results.append(result)
@@ -220,8 +221,8 @@ def _load(candidate: _Candidate) -> _LoadResult:
     return _LoadResult(plugin, listing, code_digest(candidate.module))
 
 
-def _broken(candidate: _Candidate, error: str, name: str | None = None) -> _LoadResult:
-    listing = PluginListing(name or candidate.name, "", candidate.origin, None, None, (), {}, error)
+def _broken(candidate: _Candidate, error: str, name: str | None = None, title: str = "") -> _LoadResult:
+    listing = PluginListing(name or candidate.name, title, candidate.origin, None, None, (), {}, error)
     return _LoadResult(None, listing)
 
 

@@ -2,7 +2,8 @@
 
 Features are the unit vectors that a plugin's `embed` gives. A projection is a few affine maps with ReLU
 between them (whitening is one map, a head is two), applied by the host for any plugin. In its file each map
-is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest and provenance.
+is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest, provenance and,
+where it was measured, what scores mean (calibration).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,8 @@ from safetensors import SafetensorError
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import CheckpointError, ModelError, ModelNotFound, display_path
+from vitmae_search.records import ScoreCalibration
+from vitmae_search.regular_file import open_regular_file
 
 _FORMAT = "vitmae-search projection 1"
 _MAX_HEADER_BYTES = 1 << 20
@@ -34,13 +37,14 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Affine maps with ReLU between them, then rows to unit length. Immutable and thread-safe.
+    """Affine maps with ReLU between them, then rows to norm 1. Immutable and thread-safe.
 
     Attributes:
         weights: (out, in) float32, finite; each map takes what the one before gives.
         biases: (out,) float32, finite.
         kind: A word for people: "whitening", "head".
         provenance: How it was made.
+        calibration: What the scores of its vectors mean, where that was measured.
         digest: SHA-256 in hex over shapes and values alone: equal digests give equal vectors.
 
     Raises:
@@ -51,6 +55,7 @@ class Projection:
     biases: Sequence[NDArray[np.float32]]
     kind: str
     provenance: Mapping[str, str] = field(default_factory=dict)
+    calibration: ScoreCalibration | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,12 +67,12 @@ class Projection:
 
     @property
     def input_dimension(self) -> int:
-        """The length of a feature vector."""
+        """The number of components of a feature vector."""
         return int(self.weights[0].shape[1])
 
     @property
     def dimension(self) -> int:
-        """The length of a vector that comes out."""
+        """The number of components of a vector that comes out."""
         return int(self.weights[-1].shape[0])
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,21 +80,21 @@ class Projection:
 
         A row that the maps take to zero, and that has no direction, becomes the first axis. N may be 0.
         Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
-        another length.
+        another dimension.
         """
         self.check_fits(features.shape[1])
         # In float64, because whitening amplifies small differences, rounding errors included.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T.astype(np.float64) + bias
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors[lengths[:, 0] == 0, 0] = lengths[lengths == 0] = 1
-        return np.ascontiguousarray(vectors / lengths, np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
+        return np.ascontiguousarray(vectors / norms, np.float32)
 
     def check_fits(self, dimension: int) -> None:
-        """Raise `ModelError` unless it takes features of this length."""
+        """Raise `ModelError` unless it takes features of this dimension."""
         if dimension != self.input_dimension:
-            takes = f"it takes features of length {self.input_dimension}"
+            takes = f"it takes features of dimension {self.input_dimension}"
             raise ModelError(
                 f"The projection ({self.kind}) does not fit: {takes}, and these have {dimension}."
             )
@@ -100,14 +105,20 @@ class Projection:
         tensors |= {f"{i}.bias": bias for i, bias in enumerate(self.biases)}
         metadata = {"format": _FORMAT, "kind": self.kind, "digest": self.digest}
         metadata["provenance"] = json.dumps(dict(self.provenance), sort_keys=True)
+        if self.calibration is not None:
+            metadata["calibration"] = json.dumps(asdict(self.calibration))
         with write_atomically(Path(path)) as file:
             file.write(safetensors.numpy.save(tensors, metadata))
 
     def store(self, folder: PathLike) -> Path:
-        """Save it in `folder`, which is created if needed, under its digest. A sound file there is kept."""
+        """Save it in `folder`, which is created if needed, under its digest.
+
+        A sound file there is kept, unless its calibration is another one.
+        """
         path = projection_path(folder, self.digest)
         with suppress(ModelError):
-            if Projection.read(path).digest == self.digest:
+            there = Projection.read(path)
+            if there.digest == self.digest and self.calibration in (None, there.calibration):
                 return path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.save(path)
@@ -127,7 +138,8 @@ class Projection:
             tensors = safetensors.numpy.load(content)
             maps = range(len(tensors) // 2)
             weights, biases = [tensors[f"{i}.weight"] for i in maps], [tensors[f"{i}.bias"] for i in maps]
-            found = cls(weights, biases, metadata["kind"], json.loads(metadata["provenance"]))
+            kind, provenance = metadata["kind"], json.loads(metadata["provenance"])
+            found = cls(weights, biases, kind, provenance, _calibration(metadata.get("calibration")))
         except FileNotFoundError:
             raise ModelNotFound(f"{where}: there is no such projection file.") from None
         except OSError as error:
@@ -169,6 +181,16 @@ def projection_path(folder: PathLike, digest: str) -> Path:
     return Path(folder) / f"{digest}.safetensors"
 
 
+def _calibration(text: str | None) -> ScoreCalibration | None:
+    """What the metadata says that scores mean. Raises ValueError or TypeError for anything else."""
+    if text is None:
+        return None
+    found = ScoreCalibration(**json.loads(text))
+    if any(score is not None and not -1 <= score <= 1 for score in (found.same, found.alike)):
+        raise ValueError("no scores")
+    return found
+
+
 def _read_only_copy(array: NDArray[Any]) -> NDArray[np.float32]:
     copy = np.array(array, np.float32, order="C")
     copy.flags.writeable = False
@@ -202,7 +224,7 @@ def _digest(weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.
 
 def _read_file(path: PathLike) -> tuple[dict[str, str], bytes]:
     """Metadata and content. Raises ValueError before it reads a large file that is something else."""
-    with open(path, "rb") as file:
+    with open_regular_file(path) as file:
         size = file.read(8)
         length = int.from_bytes(size, "little")
         if length > _MAX_HEADER_BYTES:

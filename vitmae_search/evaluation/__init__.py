@@ -5,16 +5,18 @@ It works on vectors and pictures, whichever model made them, and needs no torch.
 
 from vitmae_search.evaluation.baselines import color_histogram, perceptual_hash, raw_pixels
 from vitmae_search.evaluation.bootstrap import Figure, figure, interval
-from vitmae_search.evaluation.duplicates import DuplicateScores, duplicate_scores
+from vitmae_search.evaluation.duplicates import MIN_CALIBRATION_PHOTOS, DuplicateScores, duplicate_scores
 from vitmae_search.evaluation.instances import (
     INSTANCE_VIEWS,
     SAME_PHOTO,
+    SAME_UPRIGHT_PHOTO,
     InstanceRanks,
     InstanceView,
     instance_recall,
     instance_views,
 )
 from vitmae_search.evaluation.knn import NeighbourScores, neighbours, score_neighbours, unit_rows, vote
+from vitmae_search.evaluation.labelled_photos import Classes, LabelledPhotos, draw, find_labelled_photos
 from vitmae_search.evaluation.measure import (
     ALL_KINDS,
     MethodScores,
@@ -23,21 +25,22 @@ from vitmae_search.evaluation.measure import (
     instance_figures,
 )
 from vitmae_search.evaluation.report import Evaluation, Table
-from vitmae_search.evaluation.subject import Classes, Subject, draw, find_subject
 
 __all__ = [
     "ALL_KINDS",
     "INSTANCE_VIEWS",
+    "MIN_CALIBRATION_PHOTOS",
     "SAME_PHOTO",
+    "SAME_UPRIGHT_PHOTO",
     "Classes",
     "DuplicateScores",
     "Evaluation",
     "Figure",
     "InstanceRanks",
     "InstanceView",
+    "LabelledPhotos",
     "MethodScores",
     "NeighbourScores",
-    "Subject",
     "Table",
     "class_figures",
     "color_histogram",
@@ -45,7 +48,7 @@ __all__ = [
     "duplicate_figures",
     "duplicate_scores",
     "figure",
-    "find_subject",
+    "find_labelled_photos",
     "instance_figures",
     "instance_recall",
     "instance_views",

@@ -1,6 +1,6 @@
 """Near-duplicates: how well a threshold on the score separates copies of a photo from other photos.
 
-Every pair of a changed photo and an original is judged; it is a duplicate if the photo was made from that
+Every pair of a changed photo and an original counts; it is a duplicate if the photo was made from that
 original.
 """
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from vitmae_search.evaluation.bootstrap import SAMPLES, Figure, percentiles
 from vitmae_search.evaluation.knn import unit_rows
+from vitmae_search.records import ScoreCalibration
 
 PRECISE = 0.99
 THRESHOLDS = 1000
-"""How many scores are tried as thresholds, at most: 0.1 % of the recall lies between two of them."""
+"""At most this many thresholds are tried, with equal steps of the recall between them."""
+MIN_CALIBRATION_PHOTOS = 100
 _CHUNK = 256  # queries compared at a time
 _SAMPLES_AT_A_TIME = 50  # of the bootstrap
 _DECIMALS = 6  # of a score: smaller differences are rounding errors
@@ -32,7 +34,10 @@ class DuplicateScores:
     `scores` (T,) are thresholds, falling; `precision` and `recall` (T,) are those of all pairs with at least
     that score. `best_f1` is the greatest harmonic mean of the two, at `best_score`. `precise_score` is the
     lowest score at which 99 % of the pairs are right, and `precise_recall` the share of the copies found
-    there; without such a score it is None, and the recall 0.
+    there; without such a score it is None, and the recall 0. `chance_score` is the threshold with the largest
+    difference between the recall and the share of wrong pairs that pass, Youden's index: from there
+    downwards a score is likelier for two different photos than for one and its copy. It is None where
+    no threshold tells them apart, and at most `precise_score`. `photos` is the number of originals.
     """
 
     scores: NDArray[np.float64]
@@ -43,6 +48,18 @@ class DuplicateScores:
     best_score: float
     precise_recall: Figure
     precise_score: float | None
+    chance_score: float | None
+    photos: int
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the scores mean; None for fewer photos than it takes to tell one in a hundred."""
+        if self.photos < MIN_CALIBRATION_PHOTOS:
+            return None
+        same, alike = (
+            None if score is None else round(score, 4) for score in (self.precise_score, self.chance_score)
+        )
+        return ScoreCalibration(same, alike, self.photos)
 
 
 def duplicate_scores(
@@ -68,6 +85,7 @@ def duplicate_scores(
     precision, recall = _curve(once @ right, once @ wrong)
     best = int(_f1(precision, recall)[0].argmax())
     precise = np.flatnonzero(precision[0] >= PRECISE)
+    precise_score = float(thresholds[precise[-1]]) if len(precise) else None
     values = _read_off(precision, recall)[:, 0]
     samples = np.concatenate(list(_samples(right, wrong, seed)), axis=1)
     figures = [Figure(float(v), *percentiles(s)) for v, s in zip(values, samples, strict=True)]
@@ -79,8 +97,27 @@ def duplicate_scores(
         best_f1=figures[1],
         best_score=float(thresholds[best]),
         precise_recall=figures[2],
-        precise_score=float(thresholds[precise[-1]]) if len(precise) else None,
+        precise_score=precise_score,
+        chance_score=_chance_score(thresholds, recall[0], (once @ wrong)[0], queries.shape, precise_score),
+        photos=len(gallery),
     )
+
+
+def _chance_score(
+    thresholds: NDArray[np.float64],
+    recall: NDArray[np.float64],
+    wrong: NDArray[np.float64],
+    shape: tuple[int, ...],
+    precise_score: float | None,
+) -> float | None:
+    """The threshold with the largest Youden's index: `wrong` (T,) counts pairs, `shape` is (K, N, D)."""
+    kinds, count, _ = shape
+    index = recall - wrong / (kinds * count * (count - 1))
+    best = int(index.argmax())
+    if index[best] <= 0:
+        return None
+    score = float(thresholds[best])
+    return score if precise_score is None else min(score, precise_score)
 
 
 def _counts(

@@ -95,6 +95,14 @@ SAME_PHOTO = tuple(
 )
 """The kinds of change after which people call it the same photo: those of near-duplicates."""
 
+SAME_UPRIGHT_PHOTO = tuple(
+    name
+    for name in SAME_PHOTO
+    if name
+    not in {"rotated+90", "rotated-90", "margin", "screenshot-black", "screenshot-white", "viewer-window"}
+)
+"""Those of them that a search does not undo, by cutting off borders or turning, before it compares."""
+
 
 def instance_views(image: Image.Image, seed: int | Sequence[int]) -> Iterator[tuple[str, Image.Image]]:
     """Each of `INSTANCE_VIEWS` of an image, by name.

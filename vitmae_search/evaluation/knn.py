@@ -65,12 +65,13 @@ def score_neighbours(
 ) -> NeighbourScores:
     """How well the neighbours of each photo share its label, leaving the photo itself out.
 
-    Where there are fewer other photos than `k`, `votes` or `depth`, all of them count. A photo that is alone
-    in its class is no query. Average precision is that of the Google Landmarks benchmarks, mAP@100: the
-    precision at each right neighbour among the first `depth`, summed and divided by the number of right ones
-    that there could be. In the vote each neighbour counts with its cosine above that of the farthest voter,
-    so that no temperature has to be chosen and the scale of the cosines does not matter; of equal sums the
-    label that comes first wins.
+    - Queries are the photos that are not alone in their class. Where there are fewer other photos than `k`,
+      `votes` or `depth`, all of them count.
+    - Average precision is that of the Google Landmarks benchmarks, mAP@100: the sum of the precisions at each
+      right neighbour among the first `depth`, divided by the number of right ones that there could be.
+    - In the vote a neighbour's weight is its cosine minus that of the farthest voter. So there is no
+      temperature to choose, and the scale of the cosines does not matter. Of labels with equal sums, that of
+      the nearest neighbour wins.
 
     Args:
         vectors: (N, D), of any length.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,15 @@ def instance_figures(
     return figures
 
 
-def duplicate_figures(gallery: NDArray[np.float32], queries: NDArray[np.float32]) -> DuplicateScores:
-    """As `duplicate_scores`, over the kinds of change in `SAME_PHOTO`.
+def duplicate_figures(
+    gallery: NDArray[np.float32], queries: NDArray[np.float32], kinds: Sequence[str] = SAME_PHOTO
+) -> DuplicateScores:
+    """As `duplicate_scores`, over some kinds of change.
 
     Args:
         gallery: (N, D), the originals.
         queries: (kinds, N, D), their views in the order of `INSTANCE_VIEWS`.
+        kinds: The kinds of change that count.
     """
-    same = [kind for kind, (name, _) in enumerate(INSTANCE_VIEWS) if name in SAME_PHOTO]
+    same = [kind for kind, (name, _) in enumerate(INSTANCE_VIEWS) if name in kinds]
     return duplicate_scores(gallery, queries[same])

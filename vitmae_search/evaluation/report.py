@@ -12,7 +12,7 @@ from vitmae_search.evaluation.bootstrap import LEVEL, Figure
 from vitmae_search.evaluation.duplicates import DuplicateScores
 from vitmae_search.evaluation.instances import SAME_PHOTO
 from vitmae_search.evaluation.measure import Figures, MethodScores
-from vitmae_search.records import Failure
+from vitmae_search.records import Failure, ScoreCalibration
 
 CURVE_POINTS = 101
 
@@ -42,6 +42,7 @@ class Evaluation:
         notes: Sentences about what could not be measured.
         methods: The scores of each method, the evaluated model first.
         decode: How the photos were decoded.
+        variants: Whether changed photos were searched for as searches do, without their borders and turned.
         seed: What was drawn.
         seconds: How long it took.
     """
@@ -57,8 +58,15 @@ class Evaluation:
     notes: tuple[str, ...]
     methods: tuple[MethodScores, ...]
     decode: str
+    variants: bool
     seed: int
     seconds: float
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the scores of the evaluated model mean, where that was measured."""
+        duplicates = self.methods[0].duplicates
+        return None if duplicates is None else duplicates.calibration
 
     @property
     def summary(self) -> str:
@@ -108,6 +116,7 @@ class Evaluation:
             "notes": list(self.notes),
             "interval": LEVEL,
             "decode": self.decode,
+            "variants": self.variants,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
             "methods": [_method_json(method) for method in self.methods],
@@ -147,7 +156,15 @@ def _duplicate_table(found: Evaluation) -> Table | None:
     measured = [(m, m.duplicates) for m in found.methods if m.duplicates is not None]
     if not measured:
         return None
-    header = ("features", "average precision, %", "best F1, %", "at score", "recall at 99 % precision, %")
+    header = (
+        "features",
+        "average precision, %",
+        "best F1, %",
+        "at score",
+        "recall at 99 % precision, %",
+        "from score",
+        "chance below",
+    )
     rows = tuple(
         (
             method.name,
@@ -155,12 +172,17 @@ def _duplicate_table(found: Evaluation) -> Table | None:
             percent(scores.best_f1),
             f"{scores.best_score:.4f}",
             percent(scores.precise_recall),
-            "–" if scores.precise_score is None else f"{scores.precise_score:.4f}",
+            _score_text(scores.precise_score),
+            _score_text(scores.chance_score),
         )
         for method, scores in measured
     )
     title = f"Near-duplicates ({', '.join(SAME_PHOTO)}) among {found.instances} photos"
-    return Table(title, (*header, "from score"), rows)
+    return Table(title, header, rows)
+
+
+def _score_text(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
 
 
 def percent(figure: Figure, digits: int = 1) -> str:
@@ -206,6 +228,11 @@ def _duplicates_json(scores: DuplicateScores) -> dict[str, object]:
         "best_f1": _figure_json(scores.best_f1),
         "best_score": round(scores.best_score, 6),
         "recall_at_99_precision": _figure_json(scores.precise_recall),
-        "score_at_99_precision": None if scores.precise_score is None else round(scores.precise_score, 6),
+        "score_at_99_precision": _rounded(scores.precise_score),
+        "chance_score": _rounded(scores.chance_score),
         "curve": [dict(zip(names, point, strict=True)) for point in points],
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 6)

@@ -1,8 +1,8 @@
 """Collect prepared photos, and run a model on them in batches, in a thread of its own.
 
 `index`, `classify`, `evaluate` and `adapt` all embed with `Batcher`: one batch is computed while its caller
-handles the last one and collects the next. A photo that fails fails alone, and a broken plugin does not fail
-all photos.
+handles the last one and collects the next. A failing photo does not affect the others. If the plugin itself
+is broken, the run ends and no photo is blamed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ collected, embedded, and given back."""
 _MAX_WITHOUT_PIXELS = 256
 """Most items without pixels (copies, moves, failures) that wait for a batch to fill."""
 _MAX_WAIT = 5.0
-"""Seconds that a batch may take to fill, so that a kill loses little where reading is slow. It is recorded
-when the next one is begun, at most as long again after that."""
+"""Seconds that a batch waits at most to fill, so that a kill loses little where reading is slow. It is
+recorded when the next batch starts, which waits at most as long."""
 
 RunBatch = Callable[[NDArray[Any]], NDArray[np.float32]]
 """From a batch of prepared images, (N, ...), to a row for each, (N, D)."""

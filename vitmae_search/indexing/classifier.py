@@ -23,10 +23,10 @@ from vitmae_search.errors import (
     clear_frames,
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
-from vitmae_search.indexing.progress import Cancelled, ProgressReporter, progress_writer, record_job
+from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_writer, run_job
 from vitmae_search.photos import decode, decode_target, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
-from vitmae_search.records import ClassifyReport, Failure, IndexProgress
+from vitmae_search.records import ClassifyReport, Failure, JobProgress
 from vitmae_search.vectors import never_cancel
 
 
@@ -66,7 +66,7 @@ def classify_photos(
     *,
     open_classifier: Callable[[], GuardedClassifier],
     workers: int | None = None,
-    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     run_key: str | None = None,
 ) -> ClassifyReport:
@@ -97,7 +97,7 @@ def classify_photos(
         "min_confidence": options.min_confidence,
         "folder": options.under,
     }
-    return record_job(catalog, run_key, "classify", arguments, lambda: job.run(open_classifier))
+    return run_job(catalog, run_key, "classify", arguments, lambda: job.run(open_classifier))
 
 
 class Tagger:

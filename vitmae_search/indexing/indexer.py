@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -11,21 +12,21 @@ from dataclasses import dataclass
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
-from vitmae_search.indexing.moved_photos import MissingRows
-from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
-from vitmae_search.indexing.progress import (
+from vitmae_search.indexing.job import (
     Cancelled,
     ProgressReporter,
     progress_writer,
     raise_if_cancelled,
-    record_job,
+    run_job,
 )
+from vitmae_search.indexing.moved_photos import MissingRows
+from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
 from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
-from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
 from vitmae_search.photos.prefetch import default_workers
-from vitmae_search.records import IndexProgress, IndexReport, Space
+from vitmae_search.records import IndexReport, JobProgress, Space
 from vitmae_search.vectors import VectorCache, never_cancel
 
 _SAVE_INTERVAL = 300.0
@@ -46,7 +47,7 @@ def index_folders(
     processes: bool | None = None,
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
-    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     run_key: str | None = None,
 ) -> IndexReport:
@@ -82,7 +83,7 @@ def index_folders(
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
     job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
-    return record_job(catalog, run_key, "index", arguments, lambda: job.run(open_target))
+    return run_job(catalog, run_key, "index", arguments, lambda: job.run(open_target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,4 +263,5 @@ class _IndexJob:
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
+            not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import Catalog, KnownFile
-from vitmae_search.indexing.walk import is_gone
+from vitmae_search.indexing.walk import device_of, is_gone
 from vitmae_search.photos import is_under
 from vitmae_search.records import Photo, PhotoMetadata, Root
 
@@ -76,13 +75,8 @@ class MissingRows:
 
 
 def _is_online(path: str, root: Root) -> bool:
-    """Whether `root` holds `path` and is there, on the device that it was indexed on."""
-    if not is_under(path, root.path):
-        return False
-    try:
-        return os.stat(root.path).st_dev == root.device
-    except OSError:
-        return False
+    """Whether `root` holds `path`, and the device that it was indexed on is there."""
+    return is_under(path, root.path) and root.device is not None and device_of(root.path) == root.device
 
 
 class ReplacedContents:

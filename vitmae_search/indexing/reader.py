@@ -148,7 +148,7 @@ class PhotoReader:
     def __init__(self, lookup: Lookup, pool: DecodePool) -> None:
         self._lookup = lookup
         self._pool = pool
-        self._claimed: set[str] = set()
+        self._seen_digests: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, files: Sequence[PendingFile]) -> list[FetchedFile]:
@@ -157,32 +157,32 @@ class PhotoReader:
         Where the worker's process dies, each file is read again alone. One at which it dies again has an
         error. Raises only what ends the whole run (`StorageError`, bugs).
         """
-        claimed: set[str] = set()
+        new_digests: set[str] = set()
         try:
-            return self._fetch(files, claimed)
+            return self._fetch(files, new_digests)
         except WorkerDied:
             with self._lock:
-                self._claimed -= claimed
+                self._seen_digests -= new_digests
         return [self._fetch_alone(file) for file in files]
 
     def _fetch_alone(self, file: PendingFile) -> FetchedFile:
-        claimed: set[str] = set()
+        new_digests: set[str] = set()
         try:
-            return self._fetch([file], claimed)[0]
+            return self._fetch([file], new_digests)[0]
         except WorkerDied:
             error = DamagedPhoto(file.stamp.path, WORKER_DIED_REASON)
-            # With the digest, if it was claimed: copies of this file fail for the same reason.
-            return FetchedFile(file, next(iter(claimed), None), UNKNOWN_CONTENT, error=error)
+            # With the digest, if it is new: copies of this file fail for the same reason.
+            return FetchedFile(file, next(iter(new_digests), None), UNKNOWN_CONTENT, error=error)
 
-    def _fetch(self, files: Sequence[PendingFile], claimed: set[str]) -> list[FetchedFile]:
-        """Read, look up, decode. `claimed` receives the digests that these files are the first to bring."""
+    def _fetch(self, files: Sequence[PendingFile], new_digests: set[str]) -> list[FetchedFile]:
+        """Read, look up, decode. `new_digests` receives the digests that no other file had before."""
         worker = self._pool.worker()
         digests: list[str | FileError] = worker.call("read", [file.stamp.path for file in files])
         known = self._lookup([digest for digest in digests if isinstance(digest, str)])
         wanted = [
             isinstance(digest, str)
             and not known.get(digest, UNKNOWN_CONTENT).embedded
-            and self._claim(digest, claimed)
+            and self._first_to_read(digest, new_digests)
             for digest in digests
         ]
         decoded = iter(worker.call("decode", wanted))
@@ -195,13 +195,13 @@ class PhotoReader:
                 clear_frames(one.error)
         return fetched
 
-    def _claim(self, digest: str, claimed: set[str]) -> bool:
-        """Whether this content is to be decoded here: no other file has claimed it before."""
+    def _first_to_read(self, digest: str, new_digests: set[str]) -> bool:
+        """Whether this content is to be decoded here: no other file had it before."""
         with self._lock:
-            first = digest not in self._claimed
-            self._claimed.add(digest)
+            first = digest not in self._seen_digests
+            self._seen_digests.add(digest)
         if first:
-            claimed.add(digest)
+            new_digests.add(digest)
         return first
 
 

@@ -20,6 +20,7 @@ from vitmae_search.indexing.moved_photos import MissingRows, ReplacedContents
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent
 from vitmae_search.indexing.walk import is_gone
+from vitmae_search.photos import date_in_name
 from vitmae_search.records import Failure, PhotoMetadata, Space
 
 
@@ -208,7 +209,9 @@ class Recorder:
                 change = "updated"
             else:
                 change = "unchanged" if row.embedded else "added"
-        return fetched, Indexed(fetched.file.stamp, digest, metadata, vector, photo_id), change
+        stamp = fetched.file.stamp
+        indexed = Indexed(stamp, digest, metadata, vector, photo_id, date_in_name(stamp.path))
+        return fetched, indexed, change
 
     def _write(
         self, rows: Sequence[tuple[FetchedFile, Indexed, _Change]], failures: Sequence[Failure]

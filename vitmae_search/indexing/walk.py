@@ -1,7 +1,8 @@
 """Walk the folders of a run: which photos are there, and which folders are offline.
 
-An unmounted drive leaves an empty folder, no folder, or what lies beneath its mount point. So a photo counts
-as missing only where the walk of its folder had no problem and the folder is on the device that it was on.
+An unmounted drive leaves an empty folder, no folder, or what lies beneath its mount point: in each case, on
+another device. So a photo counts as missing only where its folder, or what is left of the path to it, is on
+the device that it was on, and where the walk could look.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class WalkResult:
         failures: The recorded failures under the folders, by path.
         offline: Folders that are offline.
         problems: What the walk could not look into.
+        others: The files that are no photos.
     """
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class WalkResult:
     failures: dict[str, Failure] = field(default_factory=dict)
     offline: list[str] = field(default_factory=list)
     problems: list[ScanProblem] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
 
 
 def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]:
@@ -79,6 +82,7 @@ class FolderWalk:
         self._skip = skip
         self._stamps: dict[str, dict[str, Stamp]] = {path: {} for path in paths}
         self._problems: dict[str, list[ScanProblem]] = {path: [] for path in paths}
+        self._others: set[str] = set()
 
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
@@ -86,7 +90,8 @@ class FolderWalk:
             if not os.path.isdir(path):
                 continue
             skip = _path_within(path, self._skip)
-            for stamp in scan(path, exclude=self._exclude, on_problem=self._problems[path].append):
+            on_problem = self._problems[path].append
+            for stamp in scan(path, exclude=self._exclude, on_problem=on_problem, on_other=self._others.add):
                 if skip is None or not is_under(stamp.path, skip):
                     self._stamps[path][stamp.path] = stamp
                     yield stamp
@@ -99,14 +104,18 @@ class FolderWalk:
         """
         roots = {root.path: root for root in self._catalog.roots()}
         result, protected, offline = WalkResult(), set[str](), list[str]()
+        result.others = {
+            path for path in self._others if self._skip is None or not is_under(path, self._skip)
+        }
         for path in sorted(self._paths, key=len):
             rows = list(self._catalog.known_files(path, space_id))
-            device = _device(path)
             recorded_device = roots[path].device if path in roots else None
-            complete = not self._problems[path]
-            folder = WalkedFolder(path, device, recorded_device, self._stamps[path], complete)
+            unread = [problem.path for problem in self._problems[path]]
+            folder = WalkedFolder(
+                path, os.path.isdir(path), device_of(path), recorded_device, self._stamps[path], unread
+            )
             state = folder_state(folder, rows)
-            self._record_root(path, device, state, roots)
+            self._record_root(folder, state, roots)
             result.problems += self._problems[path]
             offline += [path] * state.offline
             result.offline += [path] * state.offline + list(state.offline_folders)
@@ -115,18 +124,18 @@ class FolderWalk:
             result.rows |= {row.stamp.path: row for row in rows}
             failures = {failure.path: failure for failure in self._catalog.failures(space_id, under=path)}
             result.failures |= failures
-            if not complete:
-                protected |= set(failures) - set(self._stamps[path])
+            protected |= {failed for failed in failures if folder.is_undecided(failed)}
         self._leave_out_undecided(result, protected, offline, roots)
         return result
 
-    def _record_root(self, path: str, device: int | None, state: FolderState, roots: dict[str, Root]) -> None:
+    def _record_root(self, folder: WalkedFolder, state: FolderState, roots: dict[str, Root]) -> None:
         """Record the folder as a root, unless the walk of another root reaches it."""
+        path = folder.path
         if path in roots:
-            present_on = None if state.offline else device
+            present_on = None if state.offline else folder.device
             self._catalog.set_root(roots[path].root_id, offline=state.offline, device=present_on)
-        elif not state.offline and not any(_walk_reaches(root, path) for root in roots):
-            roots[path] = self._catalog.add_root(path, device)
+        elif folder.exists and not state.offline and not any(_walk_reaches(root, path) for root in roots):
+            roots[path] = self._catalog.add_root(path, folder.device)
 
     def _leave_out_undecided(
         self, result: WalkResult, protected: set[str], offline: Sequence[str], roots: Mapping[str, Root]
@@ -154,17 +163,23 @@ class WalkedFolder:
 
     Attributes:
         path: The folder.
-        device: Its `st_dev`, None where it is absent.
+        exists: Whether it is there.
+        device: Its `st_dev`; where it is not there, that of the nearest folder above it. None: not known.
         recorded_device: The device that the catalogue has for it, None where it is no root.
         stamps: The photos seen under it, by path.
-        complete: Whether the walk had no problem.
+        unread: Folders and files that the walk could not look into.
     """
 
     path: str
+    exists: bool
     device: int | None
     recorded_device: int | None
     stamps: Mapping[str, Stamp]
-    complete: bool
+    unread: Sequence[str] = ()
+
+    def is_undecided(self, path: str) -> bool:
+        """Whether `path` was not seen, and lies where the walk could not look."""
+        return path not in self.stamps and any(is_under(path, folder) for folder in self.unread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +188,7 @@ class FolderState:
 
     Attributes:
         offline: Whether the whole folder is offline: nothing under it changes.
-        protected: Paths that are neither missing, though they were not seen, nor changed, though another
-            file has their name.
+        protected: Paths that were not seen but are not missing, and paths that must not count as changed.
         offline_folders: Folders inside that hold the protected photos of another drive.
     """
 
@@ -186,28 +200,28 @@ class FolderState:
 def folder_state(folder: WalkedFolder, rows: Sequence[KnownFile]) -> FolderState:
     """Decide whether a folder, or a drive mounted inside it, is offline.
 
-    A folder is offline if it is absent; if it held photos and shows none; or if it is on another device and
-    does not show its photos. The same holds inside it for all photos of one recorded device other than the
-    folder's: those of a drive that was mounted there.
+    A folder is offline if it is on another device than before, or would be if it were there, and does not
+    show its photos. The same holds inside it for all photos of one recorded device other than the folder's:
+    those of a drive that was mounted there.
 
     Args:
         folder: The folder after its walk.
         rows: What the catalogue has under it.
     """
     held = [row for row in rows if not row.missing]
-    if folder.device is None or (held and folder.complete and not folder.stamps):
-        return FolderState(offline=True)
     devices = {row.stamp.device for row in held}
     found = {d for d in devices if _is_present([r.stamp for r in held if r.stamp.device == d], folder)}
     expected = {folder.recorded_device} if folder.recorded_device is not None else devices
-    if held and not found and folder.device not in expected:
+    if (not folder.exists or (held and not found)) and folder.device not in expected:
         return FolderState(offline=True)
-    protected: set[str] = set() if folder.complete else {row.stamp.path for row in rows} - set(folder.stamps)
+    protected = {row.stamp.path for row in rows if folder.is_undecided(row.stamp.path)}
     offline_folders = []
     for device in sorted(devices - found - {folder.device}):
         paths = [row.stamp.path for row in held if row.stamp.device == device]
-        protected.update(paths)
-        offline_folders.append(os.path.commonpath([os.path.dirname(path) for path in paths]))
+        place = os.path.commonpath([os.path.dirname(path) for path in paths])
+        if device_of(place) != device:
+            protected.update(paths)
+            offline_folders.append(place)
     return FolderState(False, frozenset(protected), tuple(offline_folders))
 
 
@@ -234,9 +248,16 @@ def is_gone(path: str) -> bool:
     return False
 
 
-def _device(path: str) -> int | None:
+def device_of(path: str) -> int | None:
+    """Return the device (`st_dev`) of a path or, where nothing is there, of the nearest folder above it.
+
+    A link is followed, also where what it points to is absent. None: that cannot be told.
+    """
+    place = os.path.realpath(path)
+    while not os.path.lexists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
     try:
-        return os.stat(path).st_dev if os.path.isdir(path) else None
+        return os.stat(place).st_dev
     except OSError:
         return None
 

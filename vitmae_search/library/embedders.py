@@ -36,7 +36,7 @@ from vitmae_search.embedding import (
     open_embedder,
     resolve_options,
 )
-from vitmae_search.errors import SpaceError, VitmaeSearchError
+from vitmae_search.errors import PluginNotFound, SpaceError, VitmaeSearchError
 from vitmae_search.photos import DECODE_REVISION
 from vitmae_search.records import ModelListing, Space
 from vitmae_search.settings import settings
@@ -48,7 +48,7 @@ NO_PROJECTION: Final = "none"
 CACHE_FOLDER: Final = "embedders"
 """The folder of cached descriptions, in the user's cache folder."""
 MIN_FILE_AGE_SECONDS = 2.0
-"""File systems' clocks are coarse: only a file older than this when read shows a later change by its time."""
+"""File times are coarse. Only a file that was older than this when read is trusted to show a later change."""
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +198,7 @@ class Embedders:
 
     def lazy_for_space(self, space: Space) -> LazyEmbedder:
         """As `for_space`, but an embedder whose description is cached is not loaded."""
+        self._require_plugin(space)
         with self._lock:
             is_open = any(made_features(one, space) for one in self._open.values())
         description = (
@@ -292,12 +293,24 @@ class Embedders:
             raise SpaceError(f"the model {embedder.model!r} has just changed; run the same command again")
         return embedder
 
+    def _require_plugin(self, space: Space) -> None:
+        """Raise `PluginNotFound` with what to do, if the plugin of `space` is not there any more."""
+        try:
+            self.host.get(space.plugin)
+        except PluginNotFound as error:
+            raise PluginNotFound(
+                space.plugin,
+                f"{error.message}. It made space {space.space_id}: put it back, choose another one with "
+                "--embedder, or another space with `vitmae-search spaces use`.",
+            ) from None
+
     def _load_for_space(self, space: Space) -> GuardedEmbedder:
         """Load the embedder of `space` anew, and check that it still makes the same vectors.
 
         Even if one is open with the same options: its file may have changed since, and the space may have
         been made from the new one.
         """
+        self._require_plugin(space)
         embedder = self.load(space.plugin, space.options)
         if not made_features(embedder, space):
             embedder.close()

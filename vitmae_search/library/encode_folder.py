@@ -122,6 +122,19 @@ def encode(
     return _gather(files, encoders, chosen, errors, copies)
 
 
+def photo_views(image: Image.Image, digest: str, shrink_to: int | None, seed: int) -> Iterator[Image.Image]:
+    """The views of a photo, in the order of `INSTANCE_VIEWS`. They depend on the content, not on the path.
+
+    Args:
+        image: The photo, RGB.
+        digest: Of its file.
+        shrink_to: As for `photos.decode`.
+        seed: What is drawn.
+    """
+    small = reduce_for_views(image, shrink_to)
+    return (view for _, view in instance_views(small, [seed, int(digest[:16], 16)]))
+
+
 class _Layout:
     """Where vectors lie: those of all files first, then those of the sample's views, kind by kind."""
 
@@ -166,17 +179,12 @@ class _Reader:
                 image = decode(data, path=path, shrink_to=self._shrink_to).image
                 del data
                 prepared = [[prepare(image)] for prepare in self._prepares]
-                for view in self._views(image, name) if with_views else ():
+                for view in photo_views(image, name, self._shrink_to, self._seed) if with_views else ():
                     for own, prepare in zip(prepared, self._prepares, strict=True):
                         own.append(prepare(view))
                 return _ReadPhoto(name, prepared)
         except (PhotoError, PluginError) as error:
             return _ReadPhoto(error=error)
-
-    def _views(self, image: Image.Image, name: str) -> Iterator[Image.Image]:
-        """Make the image's views. They depend on the content, not on the path."""
-        small = reduce_for_views(image, self._shrink_to)
-        return (view for _, view in instance_views(small, [self._seed, int(name[:16], 16)]))
 
 
 class _Encoder:

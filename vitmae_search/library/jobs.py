@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError, StorageError, display_path
-from vitmae_search.indexing.progress import JobReport, record_job
+from vitmae_search.indexing.job import JobReport, run_job
 from vitmae_search.records import JobRecord
 from vitmae_search.settings import settings
 
@@ -165,7 +165,7 @@ def recorded_training(
     Raises:
         LibraryBusy: Another process writes to the library as the training begins.
     """
-    return record_job(_TrainingRows(library or settings().library), run_key, kind, arguments, run)
+    return run_job(_TrainingRows(library or settings().library), run_key, kind, arguments, run)
 
 
 class _TrainingRows:

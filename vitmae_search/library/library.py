@@ -44,14 +44,17 @@ from vitmae_search.records import (
     ClassifyReport,
     Failure,
     IndexListing,
-    IndexProgress,
     IndexReport,
+    JobProgress,
     JobRecord,
     LibraryStatus,
+    MinScore,
     ModelListing,
     Photo,
     PluginListing,
+    QueryVariant,
     Reconstruction,
+    RemovalReport,
     SearchFilter,
     SearchResult,
     Space,
@@ -60,9 +63,10 @@ from vitmae_search.records import (
 from vitmae_search.search import (
     Query,
     QueryCache,
-    embed_image,
+    QueryVectors,
+    choose_variant,
+    embed_images,
     query_image,
-    query_vector,
     require_file,
     retrieve,
 )
@@ -83,8 +87,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space` and a repairing `check` write to the catalogue, and each holds
-    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
+    catalogue, and each holds its lock while it does. Whichever of these is called while another process
+    writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
@@ -207,7 +212,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         workers: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> IndexReport:
@@ -277,24 +282,24 @@ class Library:
         model: str | os.PathLike[str],
         *,
         plugin: str = DEFAULT_PLUGIN,
-        k: int = 3,
+        top: int = 3,
         min_confidence: float = 0.2,
         under: str | os.PathLike[str] | None = None,
         again: bool = False,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> ClassifyReport:
         """Give the library's photos tags, with a classifier.
 
-        Photos that this classifier has seen with the same `k` and `min_confidence` are passed over, so to
+        Photos that this classifier has seen with the same `top` and `min_confidence` are passed over, so to
         run it again is to resume.
 
         Args:
             model: A folder that `vitmae-search finetune` wrote, any `ViTForImageClassification` checkpoint,
                 or a hub id.
             plugin: The name of the plugin that opens the model.
-            k: Tags a photo gets at most.
+            top: Tags a photo gets at most.
             min_confidence: Least confidence of a tag, 0 to 1.
             under: Only photos in this folder. None is all.
             again: Classify photos anew that this classifier has seen.
@@ -316,7 +321,7 @@ class Library:
         source = absolute_model(os.fspath(model))
         options = TagOptions(
             source,
-            top=k,
+            top=top,
             min_confidence=min_confidence,
             under=None if under is None else _absolute(under),
             again=again,
@@ -339,7 +344,7 @@ class Library:
         options: AdaptOptions | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
     ) -> AdaptReport:
@@ -400,10 +405,14 @@ class Library:
         space: int | None = None,
         where: SearchFilter = EVERYTHING,
         offset: int = 0,
+        min_score: MinScore = None,
+        variants: bool = True,
     ) -> SearchResult:
         """The photos that look most like a picture, best first.
 
-        A file whose digest the catalogue knows is found by its stored vector, and no model runs.
+        A file whose digest the catalogue knows is found by its stored vector, and no model runs. Any other
+        picture is also tried without its uniform borders and, if its best hit is not clearly the same photo,
+        turned by 90, 180 and 270°; the result says which of these its hits are for.
 
         Args:
             query: A file's path, a file's bytes, or a PIL image.
@@ -411,13 +420,17 @@ class Library:
             space: The id of the space to search in. None is the selected one, else the current one.
             where: Which photos may be hits.
             offset: Hits to skip, for the next page.
+            min_score: Leave out hits with a lower score; "same" and "alike" are those of the space's
+                calibration.
+            variants: Try the picture in these ways; False compares it as it is.
 
         Returns:
             Up to `k` hits with scores (cosines, 1 is the same picture), one for each distinct content.
 
         Raises:
             LibraryEmpty: Nothing is indexed yet.
-            SpaceError: There is no such space, or its model has changed since.
+            SpaceError: There is no such space, its model has changed since, or `min_score` is a word and what
+                its scores mean was not measured.
             PhotoError: The query cannot be read or decoded.
             PluginError: The embedder is not there or does not work.
             ModelError: The model cannot be loaded.
@@ -442,12 +455,19 @@ class Library:
         """
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
-        found = query_vector(
+        least = _least_score(min_score, searched)
+        vectors = QueryVectors(
             query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._query_cache
         )
-        index, own = self._vector_index(searched), found.content_id
-        hits = retrieve(catalog, index, searched, found.vector, k=k, where=where, offset=offset, own=own)
-        return SearchResult(hits, searched, found.known, time.perf_counter() - started)
+        index, own = self._vector_index(searched), vectors.content_id
+        if variants:
+            variant, vector = choose_variant(vectors, catalog, index, searched, where)
+        else:
+            variant, vector = QueryVariant(), vectors.upright()[QueryVariant()]
+        hits = retrieve(
+            catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
+        )
+        return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant)
 
     def similar(
         self,
@@ -457,6 +477,7 @@ class Library:
         space: int | None = None,
         where: SearchFilter = EVERYTHING,
         offset: int = 0,
+        min_score: MinScore = None,
     ) -> SearchResult:
         """The photos that look most like one of the library's, which is itself left out. No model runs.
 
@@ -466,6 +487,7 @@ class Library:
             space: The id of the space to search in. None is the selected one, else the current one.
             where: Which photos may be hits.
             offset: Hits to skip, for the next page.
+            min_score: As for `search`.
 
         Returns:
             Up to `k` hits, as from `search`.
@@ -473,7 +495,8 @@ class Library:
         Raises:
             LibraryEmpty: Nothing is indexed yet.
             LibraryError: The library has no photo with this id.
-            SpaceError: There is no such space, or the photo has no vector in it.
+            SpaceError: There is no such space, the photo has no vector in it, or `min_score` is a word and
+                what the space's scores mean was not measured.
 
         Examples:
             >>> import tempfile
@@ -502,7 +525,17 @@ class Library:
                 "index its folder again"
             )
         index, without = self._vector_index(searched), photo.content_id
-        hits = retrieve(catalog, index, searched, vector, k=k, where=where, offset=offset, without=without)
+        hits = retrieve(
+            catalog,
+            index,
+            searched,
+            vector,
+            k=k,
+            where=where,
+            offset=offset,
+            without=without,
+            min_score=_least_score(min_score, searched),
+        )
         return SearchResult(hits, searched, True, time.perf_counter() - started)
 
     # Browse
@@ -786,7 +819,8 @@ class Library:
         limit: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        variants: bool = True,
+        on_progress: Callable[[JobProgress], None] | None = None,
     ) -> Evaluation:
         """Measure how good searches are on a folder of photos, with what `index` would embed with now.
 
@@ -799,6 +833,7 @@ class Library:
             limit: Draw so many of the photos. None takes all.
             seed: What is drawn.
             batch_size: Photos embedded at once. None is what suits the model.
+            variants: Search for changed photos as `search` does, without their borders and turned.
             on_progress: Called at each step.
 
         Returns:
@@ -822,6 +857,7 @@ class Library:
             limit=limit,
             decode=selected.decode,
             batch_size=batch_size,
+            variants=variants,
             seed=seed,
             host=self._embedders.host,
             on_progress=on_progress,
@@ -867,6 +903,57 @@ class Library:
 
         return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)
 
+    def prune(self) -> RemovalReport:
+        """Remove missing photos from the library, with their vectors and thumbnails.
+
+        Photos of a folder that is offline are not missing, and stay. A photo that comes back later is new.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+        """
+        from vitmae_search.library.removal import prune_missing
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return prune_missing(catalog, self._vectors, self.thumbnails)
+
+    def forget(self, folder: str | os.PathLike[str]) -> RemovalReport:
+        """Remove a folder from the library: its photos, their vectors and thumbnails. No file is touched.
+
+        The folder need not be there. If it lies in another one that is indexed, the next `index` of that one
+        adds its photos again, unless they are excluded.
+
+        Raises:
+            LibraryError: The library knows nothing in this folder.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+            StorageError: The library's folder cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> Image.new("RGB", (64, 48), "red").save(photos / "red.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     library.forget(photos)
+            RemovalReport(photos=1, vectors=1, thumbnails=1)
+            >>> (photos / "red.png").exists()
+            True
+            >>> temporary.cleanup()
+        """
+        from vitmae_search.library.removal import forget_folder
+
+        self._catalog()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return forget_folder(catalog, self._vectors, self.thumbnails, _absolute(folder))
+
     def preload(self, *, model: bool = False) -> None:
         """Open the vector index that the first search would, and with `model` load and run the model once.
 
@@ -877,7 +964,7 @@ class Library:
         space = self._space(None)
         self._vector_index(space)
         if model:
-            embed_image(Image.new("RGB", (64, 64)), self._spaces.embedder(self._catalog(), space))
+            embed_images([Image.new("RGB", (64, 64))], self._spaces.embedder(self._catalog(), space))
 
     def offload(self, *, after: float = 0.0) -> int:
         """Move open models out of their device's memory until they are next used.
@@ -931,6 +1018,22 @@ class Library:
 
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))
+
+
+def _least_score(min_score: MinScore, space: Space) -> float:
+    """The score that `min_score` means in a space. Raises `SpaceError` for a word without a score."""
+    if min_score is None:
+        return -1.0
+    if not isinstance(min_score, str):
+        return float(min_score)
+    calibration = space.calibration
+    score = None if calibration is None else {"same": calibration.same, "alike": calibration.alike}[min_score]
+    if score is None:
+        raise SpaceError(
+            f"it was not measured which score means {min_score!r} in space {space.space_id}; give a number, "
+            "or measure it with `vitmae-search adapt FOLDER`"
+        )
+    return score
 
 
 def _listed(

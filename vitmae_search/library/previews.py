@@ -4,23 +4,53 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, decode, read_photo
-from vitmae_search.photos.reconstruction_sheet import Panel, encode_png, enlarge, titled_sheet
-from vitmae_search.records import Photo
-
-SHOWN_BY_BROWSERS = frozenset(
-    {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, browsers_show_alike, decode, read_photo
+from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
+from vitmae_search.photos.reconstruction_sheet import (
+    Panel,
+    completed_photo,
+    encode_png,
+    enlarge,
+    reconstruction_sheet,
 )
+from vitmae_search.records import Photo, Reconstruction
+
+__all__ = [
+    "COMPLETED_HEIGHT",
+    "HEAT_COLORS",
+    "PREVIEW_SIDE",
+    "UPLOAD_SUFFIXES",
+    "completed_webp",
+    "error_map",
+    "is_shown_by_browsers",
+    "largest_error",
+    "media_type",
+    "panel_png",
+    "preview",
+    "sheet_png",
+]
+
 PREVIEW_SIDE = 2560
+COMPLETED_HEIGHT = 640
+UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
+"""Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 
 def media_type(photo: Photo) -> str:
     """The media type of the photo's content, such as "image/jpeg"."""
     return MEDIA_TYPES.get(photo.metadata.format, "application/octet-stream")
+
+
+def is_shown_by_browsers(photo: Photo) -> bool:
+    """Say whether browsers show the photo's file as it is decoded here, so that it need not be converted.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    return browsers_show_alike(read_photo(photo.path))
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:
@@ -37,9 +67,7 @@ def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -
     path = None if isinstance(picture, bytes) else os.fspath(picture)
     image = decode(data, path=path, shrink_to=side).image
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
-    return buffer.getvalue()
+    return _encode_webp(image)
 
 
 def panel_png(panel: Panel) -> bytes:
@@ -47,6 +75,27 @@ def panel_png(panel: Panel) -> bytes:
     return encode_png(enlarge(panel))
 
 
-def sheet_png(panels: Sequence[tuple[str, Panel]]) -> bytes:
-    """Titled panels, left to right on white, as the bytes of a PNG file."""
-    return encode_png(titled_sheet(panels))
+def completed_webp(made: Reconstruction, *, soften: bool) -> bytes:
+    """The photo with the guessed patches in place, `COMPLETED_HEIGHT` pixels high at most, as WebP.
+
+    Args:
+        made: The reconstruction.
+        soften: Smooth the steps between neighbouring guesses.
+    """
+    return _encode_webp(completed_photo(made, height=COMPLETED_HEIGHT, soften=soften))
+
+
+def sheet_png(made: Reconstruction, *, soften: bool) -> bytes:
+    """The reconstruction as one picture (`reconstruction_sheet`), as the bytes of a PNG file.
+
+    Args:
+        made: The reconstruction.
+        soften: Smooth the steps between neighbouring guesses in the completed photo.
+    """
+    return encode_png(reconstruction_sheet(made, soften=soften))
+
+
+def _encode_webp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -44,8 +44,10 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.records import Space
 
-LEFT_OPTIONS: Final = "left_options"
+UNRESOLVED_OPTIONS: Final = "unresolved_options"
 """In a space's provenance: the options whose values the embedder chose itself, as they were given."""
+_EARLIER_UNRESOLVED_OPTIONS: Final = "left_options"
+"""Its name in libraries that were made before it was called so."""
 
 
 class ProjectionFiles:
@@ -102,7 +104,7 @@ class ResolvedSelection:
         lazy: The embedder, which need not be open.
         decode: How photos are decoded for it, "scaled" or "exact".
         fingerprint: That of the space of its features.
-        projection: What comes after it, None for nothing.
+        projection: The projection applied to its features, or None.
         space: The library's space of these features, None where it has none yet.
     """
 
@@ -156,7 +158,7 @@ class Spaces:
         derivation = None
         provenance = dict(embedder.provenance)
         if embedder.unresolved_options:
-            provenance[LEFT_OPTIONS] = embedder.unresolved_options
+            provenance[UNRESOLVED_OPTIONS] = embedder.unresolved_options
         if resolved.projection is not None:
             derivation = self._derivation(resolved.fingerprint, embedder.dimension, resolved.projection)
         searched = catalog.ensure_space(
@@ -285,8 +287,8 @@ class Spaces:
         try:
             return self._embedders.lazy_for_space(features), features.decode
         except (SpaceError, PluginOptionError):
-            left = cast(Mapping[str, object], features.provenance.get(LEFT_OPTIONS, {}))
-            return self._embedders.lazy(features.plugin, {**features.options, **left}), features.decode
+            options = {**features.options, **_unresolved_options(features)}
+            return self._embedders.lazy(features.plugin, options), features.decode
 
     def _resolve_projection(
         self,
@@ -311,13 +313,16 @@ class Spaces:
         """
         projection.check_fits(dimension)
         self._projections.store(projection)
+        provenance: dict[str, object] = {**projection.provenance, "kind": projection.kind}
+        if projection.calibration is not None:
+            provenance["calibration"] = asdict(projection.calibration)
         return Derivation(
             derived_fingerprint(features, projection.digest),
             projection.digest,
             projection,
             projection.dimension,
             derived_identity(features, projection.digest),
-            {**projection.provenance, "kind": projection.kind},
+            provenance,
         )
 
     def _fits(self, selection: EmbedderSelection, space: Space) -> bool:
@@ -354,3 +359,9 @@ def _with_defaults(selection: EmbedderSelection, current: Space | None) -> tuple
     if current is None or selection.plugin or selection.model:
         return selection.plugin or DEFAULT_PLUGIN, options, selection.decode or DEFAULT_DECODE
     return current.plugin, {**current.options, **options}, selection.decode or current.decode
+
+
+def _unresolved_options(space: Space) -> Mapping[str, object]:
+    """The options of a space of features whose values its embedder chose, as they were given."""
+    earlier = space.provenance.get(_EARLIER_UNRESOLVED_OPTIONS, {})
+    return cast(Mapping[str, object], space.provenance.get(UNRESOLVED_OPTIONS, earlier))

@@ -3,6 +3,7 @@
 Torch-free. A bad file raises nothing but a `PhotoError`, and the walk reports what it cannot enter.
 """
 
+from vitmae_search.photos.browsers import browsers_show_alike
 from vitmae_search.photos.color import to_rgb
 from vitmae_search.photos.decode import (
     DECODE_MODES,
@@ -13,21 +14,25 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.decode_worker import PhotoDecoder
-from vitmae_search.photos.formats import MEDIA_TYPES
+from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
+from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
-from vitmae_search.photos.scan import is_under, scan, stamp_file
+from vitmae_search.photos.scan import is_under, scan, stamp_file, suffix_of
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
 __all__ = [
     "DECODE_MODES",
     "DECODE_REVISION",
     "MEDIA_TYPES",
+    "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
     "LabelledFiles",
     "PhotoDecoder",
     "ThumbnailStore",
+    "browsers_show_alike",
+    "date_in_name",
     "decode",
     "decode_target",
     "digest",
@@ -39,6 +44,7 @@ __all__ = [
     "read_photo",
     "scan",
     "stamp_file",
+    "suffix_of",
     "to_rgb",
     "upright_rgb",
 ]

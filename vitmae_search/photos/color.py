@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -9,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+_SAME_COLOR = 4
+_LEVELS = np.linspace(16, 240, 8, dtype=np.uint8)
+_COLORS = Image.fromarray(np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), -1).reshape(8, 64, 3))
+"""Colors all over the cube, to compare profiles by."""
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _ROWS_AT_A_TIME = 256  # so that 250 megapixels need no gigabytes of floats
 
@@ -33,15 +38,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def is_wide_rgb(profile: bytes | None) -> bool:
-    """Say whether `profile` is a readable ICC profile for RGB, other than sRGB."""
-    if not profile:
-        return False
+    """Say whether `profile` is a readable ICC profile for RGB, other than sRGB.
+
+    Its name decides nothing: it is sRGB if it means the same colors, to a few steps of 255.
+    """
+    return bool(profile) and _is_wide_rgb(profile)
+
+
+@lru_cache(maxsize=32)  # nearly all photos of a library have one of a few profiles
+def _is_wide_rgb(profile: bytes) -> bool:
     try:
-        opened = ImageCms.ImageCmsProfile(BytesIO(profile)).profile
-        description = opened.profile_description or ""
-    except (OSError, ValueError, TypeError):
+        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if opened.profile.xcolor_space != "RGB ":
+            return False
+        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+        shown = ImageCms.applyTransform(_COLORS, transform)
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
         return False
-    return opened.xcolor_space == "RGB " and "srgb" not in description.lower()
+    assert shown is not None
+    difference = np.asarray(shown).astype(int) - np.asarray(_COLORS)
+    return int(abs(difference).max()) > _SAME_COLOR
 
 
 def _flatten_on_white(image: Image.Image) -> Image.Image:

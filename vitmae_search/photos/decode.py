@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
 from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
+from vitmae_search.photos import jpeg
 from vitmae_search.photos.color import is_wide_rgb, to_rgb
 from vitmae_search.photos.formats import formats_of, open_image
-from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif
+from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif, read_other_tags
 from vitmae_search.records import PhotoMetadata
 
 DECODE_MODES = ("scaled", "exact")
-DECODE_REVISION = 2
+DECODE_REVISION = 3
 """Increased whenever a photo would decode to other pixels; part of a space's fingerprint."""
 MAX_PIXELS = 250_000_000
 """More than the 200 megapixels of today's phones; less than a gigabyte in PIL's four bytes a pixel."""
@@ -80,7 +82,8 @@ def decode(
 
     The content, not the name, decides the format. Of an animation the first frame is decoded. The values are
     as they are stored, as in other pipelines on PIL: no color profile is applied. `color.to_rgb` says what
-    becomes of color modes and transparency. EXIF that cannot be read counts as absent.
+    becomes of color modes and transparency. EXIF, XMP and other extras that cannot be read count as absent.
+    A JPEG that breaks off is decoded if at most a tenth of its rows lacks anything; `metadata.notes` says so.
 
     Args:
         data: The file's bytes.
@@ -101,7 +104,15 @@ def decode(
         formats = formats_of(data)
         image_format = formats[0]
         image, image_format = open_image(data, formats)
-        return _decode(image, image_format, shrink_to, max_pixels)
+        try:
+            return _decode(image, image_format, shrink_to, max_pixels)
+        except OSError as error:
+            if image_format != "JPEG" or not _TRUNCATED.search(str(error)):
+                raise
+            del image  # several copies of a large photo would not fit into memory
+            completed, note = jpeg.complete(data)
+            image, _ = open_image(completed, ("JPEG",))
+            return _decode(image, image_format, shrink_to, max_pixels, [note] if note else [])
     except PhotoError as error:
         raise type(error)(path, error.reason) from error.__cause__
     except Exception as error:  # PIL's parsers raise nearly anything on malformed input
@@ -119,7 +130,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _decode(
-    image: ImageFile.ImageFile, image_format: str, shrink_to: int | None, max_pixels: int
+    image: ImageFile.ImageFile,
+    image_format: str,
+    shrink_to: int | None,
+    max_pixels: int,
+    notes: Sequence[str] = (),
 ) -> DecodedPhoto:
     _check_size(image.size, max_pixels)
     full_size = image.size
@@ -128,6 +143,8 @@ def _decode(
     if extent is None:
         full_size = image.size  # known only now for some: a TIFF is turned by PIL, a HEIF may differ
         _check_size(full_size, max_pixels)
+    if image_format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # the fourth byte was left empty, and does not mean transparency
     exif = read_exif(image)
     transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation(exif))
     profile = image.info.get("icc_profile")
@@ -140,8 +157,9 @@ def _decode(
         rgb = rgb.transpose(transpose)
         if transpose in _SWAP_SIDES:
             full_size = full_size[::-1]
-    rgb.info = {"icc_profile": profile} if keep_profile else {}
-    return DecodedPhoto(rgb, photo_metadata(exif, full_size, image_format))
+    metadata = photo_metadata(exif, full_size, image_format, read_other_tags(image), notes)
+    rgb.info = {"icc_profile": profile} if keep_profile else {}  # `rgb` may be `image` itself
+    return DecodedPhoto(rgb, metadata)
 
 
 def _draft(image: ImageFile.ImageFile, shrink_to: int) -> tuple[float, float] | None:

@@ -28,6 +28,8 @@ from PIL import (
 )
 
 from vitmae_search.errors import UnsupportedPhoto
+from vitmae_search.photos.png import needed_chunks
+from vitmae_search.photos.tiff import read_planes_whole
 
 MEDIA_TYPES: Mapping[str, str] = {
     "JPEG": "image/jpeg",
@@ -47,10 +49,23 @@ PHOTO_SUFFIXES = frozenset(
 )
 """Names that the walk takes for photos. The content then decides which decoder reads them."""
 
-Factory = Callable[[BytesIO, str], ImageFile.ImageFile]
-_HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+RAW_SUFFIXES = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef"}
+    | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"}
+    | {".x3f"}
 )
+"""Sensor data. Many are TIFF files whose first image is a thumbnail, which must not pass for the photo."""
+HEAD_BYTES = 512
+"""What `holds_photo` needs of a file."""
+
+Factory = Callable[[BytesIO, str], ImageFile.ImageFile]
+# A file of the ISO container names the kinds that it is of, in any order, and the major one first.
+_AVIF_BRANDS = frozenset((b"avif", b"avis", b"MA1B", b"MA1A"))
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+    | {b"MiHB", b"MiHE", b"MiHA", b"MiPr", b"MiCm", b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is"}
+)
+_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 # What a plug-in raises where the header is another format's.
 _WRONG_FORMAT_ERRORS = (SyntaxError, IndexError, TypeError, KeyError)
 # PIL logs an error for some bad TIFFs; without a handler Python would print it.
@@ -65,10 +80,26 @@ def formats_of(data: bytes) -> tuple[str, ...]:
     Raises:
         UnsupportedPhoto: It has no known signature.
     """
-    names = tuple(name for name in MEDIA_TYPES if _accepts(name, data[:16]))
+    names = tuple(name for name in MEDIA_TYPES if _accepts(name, data))
     if not names:
         raise UnsupportedPhoto(None, f"not one of {', '.join(MEDIA_TYPES)}" if data else "the file is empty")
     return names
+
+
+def holds_photo(head: bytes, suffix: str) -> bool:
+    """Say whether a file that is not named as a photo begins as one that can be decoded.
+
+    Args:
+        head: Its first `HEAD_BYTES` bytes.
+        suffix: Of its name, in lower case.
+    """
+    try:
+        names = formats_of(head)
+    except UnsupportedPhoto:
+        return False
+    if names == ("BMP",):  # two letters only, with which a text may begin, too
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES and not any(head[6:10])
+    return names != ("TIFF",) or suffix not in RAW_SUFFIXES
 
 
 def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile, str]:
@@ -88,20 +119,36 @@ def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile
     *others, last = formats
     for name in others:
         try:
-            return _factory(name)(BytesIO(data), ""), name
+            return _open(name, data), name
         except _WRONG_FORMAT_ERRORS:
             continue
-    return _factory(last)(BytesIO(data), ""), last
+    return _open(last, data), last
 
 
-def _accepts(name: str, prefix: bytes) -> bool:
-    if name == "HEIF":
-        return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
+def _open(name: str, data: bytes) -> ImageFile.ImageFile:
+    image = _factory(name)(BytesIO(needed_chunks(data) if name == "PNG" else data), "")
+    if name == "TIFF":
+        read_planes_whole(image)
+    return image
+
+
+def _accepts(name: str, data: bytes) -> bool:
+    if name in ("AVIF", "HEIF"):
+        brands = _brands(data)
+        return not brands.isdisjoint(_HEIF_BRANDS | _AVIF_BRANDS if name == "HEIF" else _AVIF_BRANDS)
     accept = Image.OPEN[name][1]
-    answer = accept(prefix) if accept is not None else True
+    answer = accept(data[:16]) if accept is not None else True
     if isinstance(answer, str):  # the format is right, but this build of PIL lacks its codec
         raise UnsupportedPhoto(None, answer)
     return bool(answer)
+
+
+def _brands(data: bytes) -> frozenset[bytes]:
+    """The kinds that a file of the ISO container says it is of; empty for another file."""
+    if data[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(data[:4], "big"), len(data), 4096)
+    return frozenset(data[at : at + 4] for at in (8, *range(16, end - 3, 4)))
 
 
 def _factory(name: str) -> Factory:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
+from vitmae_search.regular_file import open_regular_file
 
 _MAX_BYTES = 1 << 30
-
-# O_NONBLOCK: a FIFO that took a photo's place must not block the run. Regular files ignore it.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> bytes:
@@ -28,17 +25,11 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
         PhotoTooLarge: It has more than `max_bytes`.
     """
     try:
-        handle = os.open(path, _FLAGS)
-        try:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadablePhoto(path, "not a file")
-            if status.st_size > max_bytes:
-                raise PhotoTooLarge(path, _too_many_bytes(status.st_size, max_bytes))
-            with open(handle, "rb", closefd=False) as file:
-                data = file.read(max_bytes + 1)  # it may have grown since
-        finally:
-            os.close(handle)
+        with open_regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise PhotoTooLarge(path, _too_many_bytes(size, max_bytes))
+            data = file.read(max_bytes + 1)  # it may have grown since
     except OSError as error:
         raise UnreadablePhoto(path, error.strerror or str(error)) from error
     except ValueError as error:  # a null byte in the name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mimetypes
 import os
 import re
 import stat
@@ -10,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from vitmae_search.errors import UnreadablePhoto
-from vitmae_search.photos.formats import PHOTO_SUFFIXES
+from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
 from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.regular_file import open_regular_file
 
 # Folders that systems and devices put beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
 SYSTEM_FOLDERS = frozenset(
@@ -26,6 +28,11 @@ SYSTEM_FOLDERS = frozenset(
         "__MACOSX",
     }
 )
+_OTHER_SUFFIXES = frozenset(
+    {suffix for suffix, kind in mimetypes.MimeTypes(()).types_map[1].items() if not kind.startswith("image/")}
+    | {".aae", ".db", ".ini", ".insv", ".json", ".log", ".lrv", ".md", ".mkv", ".mts", ".thm", ".xmp"}
+)
+"""Names of what is certainly no photo, such as films and sidecar files: they are not opened to see."""
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
@@ -33,9 +40,15 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def scan(
-    root: str, *, exclude: Sequence[str] = (), on_problem: Callable[[ScanProblem], None]
+    root: str,
+    *,
+    exclude: Sequence[str] = (),
+    on_problem: Callable[[ScanProblem], None],
+    on_other: Callable[[str], None] | None = None,
 ) -> Iterator[Stamp]:
     """Yield the stamp of every photo under a folder, in a fixed order, with one `stat` for each file.
+
+    Photos are known by their suffix. A file with another one, or none, is a photo if it begins as one.
 
     A folder's files come sorted by name, then its folders, sorted. Names with a leading dot and
     `SYSTEM_FOLDERS` are skipped. Links are followed. A folder is entered once, whatever leads to it: under
@@ -47,6 +60,7 @@ def scan(
         exclude: Patterns of what to skip; see `exclude_filter`.
         on_problem: Called with what cannot be read; the walk goes on. If it was not called, every photo
             that exists was yielded.
+        on_other: Called with the path of each file that is no photo.
     """
     root = os.path.abspath(root)
     try:
@@ -55,7 +69,7 @@ def scan(
         on_problem(ScanProblem(root, _reason(error)))
         return
     if stat.S_ISDIR(status.st_mode):
-        yield from _Walk(root, exclude, on_problem).run()
+        yield from _Walk(root, exclude, on_problem, on_other).run()
     elif stat.S_ISREG(status.st_mode):
         yield _stamp(root, status)
     else:
@@ -65,11 +79,18 @@ def scan(
 class _Walk:
     """One walk: the folders to enter, and those that it has entered."""
 
-    def __init__(self, root: str, exclude: Sequence[str], on_problem: Callable[[ScanProblem], None]) -> None:
+    def __init__(
+        self,
+        root: str,
+        exclude: Sequence[str],
+        on_problem: Callable[[ScanProblem], None],
+        on_other: Callable[[str], None] | None,
+    ) -> None:
         # Where a path relative to the root begins.
         self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
         self.excluded = exclude_filter(exclude) if exclude else None
         self.on_problem = on_problem
+        self.on_other = on_other
         self.seen: set[tuple[int, int] | str] = set()
         self.links = deque([root])
 
@@ -104,10 +125,14 @@ class _Walk:
                 if entry.is_dir():
                     if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
                         (self.links if entry.is_symlink() else subfolders).append(entry.path)
-                elif is_photo_name(entry.name) and not self._skipped(entry, False):
+                elif not self._skipped(entry, False):
                     status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    if is_photo_name(entry.name) or _begins_as_photo(entry):
                         yield _stamp(entry.path, status)
+                    elif self.on_other is not None:
+                        self.on_other(entry.path)
             except OSError as error:
                 if error.errno not in _VANISHED:
                     self.on_problem(ScanProblem(entry.path, _reason(error)))
@@ -154,7 +179,20 @@ def _reason(error: Exception) -> str:
 
 def is_photo_name(name: str) -> bool:
     """Say whether the walk takes a file of this name for a photo: by its suffix, in any letter case."""
-    return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
+    return suffix_of(name) in PHOTO_SUFFIXES
+
+
+def _begins_as_photo(entry: os.DirEntry[str]) -> bool:
+    suffix = suffix_of(entry.name)
+    if suffix in _OTHER_SUFFIXES:
+        return False
+    with open_regular_file(entry.path) as file:
+        return holds_photo(file.read(HEAD_BYTES), suffix)
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name in lower case, with its dot: ".jpg"; "" where it has none."""
+    return os.path.splitext(name)[1].lower().rstrip()
 
 
 def is_under(path: str, folder: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -81,6 +82,12 @@ class ThumbnailStore:
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digest of every thumbnail that is stored."""
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*.jpg"):
+            if _DIGEST.fullmatch(path.stem):
+                yield path.stem
 
     def delete(self, digest: str) -> None:
         """Delete a thumbnail, if there is one.

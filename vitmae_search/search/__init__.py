@@ -1,21 +1,22 @@
-"""Search: a query becomes a vector, the vector index finds contents, the catalogue makes them hits."""
+"""Search: a query becomes vectors, the vector index finds contents, the catalogue makes them hits."""
 
 from vitmae_search.search.query import (
     Query,
     QueryCache,
-    embed_image,
+    QueryVectors,
+    embed_images,
     query_image,
-    query_vector,
     require_file,
 )
-from vitmae_search.search.retrieve import retrieve
+from vitmae_search.search.retrieve import choose_variant, retrieve
 
 __all__ = [
     "Query",
     "QueryCache",
-    "embed_image",
+    "QueryVectors",
+    "choose_variant",
+    "embed_images",
     "query_image",
-    "query_vector",
     "require_file",
     "retrieve",
 ]

@@ -1,12 +1,11 @@
-"""From a query (a file, bytes or an image) to its vector."""
+"""From a query (a file, bytes or an image) to its vectors."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +15,15 @@ from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
-from vitmae_search.records import Space
+from vitmae_search.records import QueryVariant, Space
+from vitmae_search.search.variants import AS_IT_IS, turn, turns, upright_variants
 
 Query = str | os.PathLike[str] | bytes | Image.Image
 """A path, a file's bytes, or an image."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryVector:
-    """The vector of a query.
-
-    Attributes:
-        vector: (D,) float32 of unit length.
-        content_id: The content that the vector is stored for; None where it was computed.
-    """
-
-    vector: NDArray[np.float32]
-    content_id: int | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether the vector was stored, so that no model ran."""
-        return self.content_id is not None
+Vectors = dict[QueryVariant, NDArray[np.float32]]
+"""Vectors (D,) of unit length, by the variant of the picture that they are of."""
 
 
 class QueryCache:
@@ -49,67 +35,115 @@ class QueryCache:
     def __init__(self, capacity: int = 32) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
 
-    def get(self, space: Space, digest: str) -> NDArray[np.float32] | None:
-        """Return a query's vector, None where it is not kept.
+    def get(self, space: Space, digest: str) -> Vectors:
+        """Return a query's vectors, as far as they are kept.
 
         Args:
             space: The space that is searched.
             digest: Of the query's bytes.
         """
         with self._lock:
-            return self._vectors.get((space.fingerprint, digest))
+            return dict(self._vectors.get((space.fingerprint, digest), {}))
 
-    def put(self, space: Space, digest: str, vector: NDArray[np.float32]) -> None:
-        """Keep a query's vector in place of the oldest one.
+    def put(self, space: Space, digest: str, vectors: Vectors) -> None:
+        """Keep a query's vectors in place of the oldest one's.
 
         Args:
             space: The space that is searched.
             digest: Of the query's bytes.
-            vector: (D,).
+            vectors: Those of its variants that were computed.
         """
         with self._lock:
-            self._vectors[space.fingerprint, digest] = vector
+            self._vectors[space.fingerprint, digest] = dict(vectors)
             while len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)
 
 
-def query_vector(
-    query: Query,
-    catalog: Catalog,
-    space: Space,
-    open_embedder: Callable[[], GuardedEmbedder | ProjectedEmbedder],
-    cache: QueryCache | None = None,
-) -> QueryVector:
-    """Return the query's vector: the stored one where the catalogue knows the digest, else a computed one.
+class QueryVectors:
+    """The vectors of a query: the stored one, else those of its variants, computed when they are asked for.
 
-    Args:
-        query: A file is decoded as the space's photos were.
-        catalog: Has the stored vectors.
-        space: The space that is searched.
-        open_embedder: Called only if the vector is neither stored nor in `cache`.
-        cache: Vectors of files that were computed before.
-
-    Raises:
-        PhotoError: The file cannot be read or decoded.
+    Attributes:
+        content_id: The content that its vector is stored for; None where a model has to embed it.
     """
-    if isinstance(query, Image.Image):
-        return QueryVector(embed_image(upright_rgb(query), open_embedder()))
-    data, path = _query_bytes(query)
-    name = digest(data)
-    content_id = catalog.content_id(name)
-    stored = None if content_id is None else catalog.vector(space.space_id, content_id)
-    if stored is not None:
-        return QueryVector(stored, content_id)
-    vector = None if cache is None else cache.get(space, name)
-    if vector is None:
-        embedder = open_embedder()
-        shrink_to = decode_target(space.decode, embedder.input_size)
-        vector = embed_image(decode(data, path=path, shrink_to=shrink_to).image, embedder)
-        if cache is not None:
-            cache.put(space, name, vector)
-    return QueryVector(vector)
+
+    def __init__(
+        self,
+        query: Query,
+        catalog: Catalog,
+        space: Space,
+        open_embedder: Callable[[], GuardedEmbedder | ProjectedEmbedder],
+        cache: QueryCache | None = None,
+    ) -> None:
+        """Look the query up.
+
+        Args:
+            query: A file is decoded as the space's photos were.
+            catalog: Has the stored vectors.
+            space: The space that is searched.
+            open_embedder: Called only if a vector is neither stored nor in `cache`.
+            cache: Vectors of files that were computed before.
+
+        Raises:
+            PhotoError: The file cannot be read.
+        """
+        self.content_id: int | None = None
+        self._query, self._space, self._open_embedder, self._cache = query, space, open_embedder, cache
+        self._images: dict[QueryVariant, Image.Image] = {}
+        self._vectors: Vectors = {}
+        self._digest = ""
+        if isinstance(query, Image.Image):
+            return
+        data, self._path = _query_bytes(query)
+        self._query, self._digest = data, digest(data)
+        content_id = catalog.content_id(self._digest)
+        stored = None if content_id is None else catalog.vector(space.space_id, content_id)
+        if stored is not None:
+            self.content_id, self._vectors = content_id, {AS_IT_IS: stored}
+        elif cache is not None:
+            self._vectors = cache.get(space, self._digest)
+
+    @property
+    def known(self) -> bool:
+        """Whether the vector was stored, so that no model runs."""
+        return self.content_id is not None
+
+    def upright(self) -> Vectors:
+        """The vectors of the picture as it is and, if it has borders, without them.
+
+        Raises:
+            PhotoError: The file cannot be decoded.
+        """
+        if not self._vectors:
+            self._embed(self._upright_images())
+        return {variant: vector for variant, vector in self._vectors.items() if not variant.turned}
+
+    def turned(self, upright: QueryVariant) -> Vectors:
+        """The vectors of an upright variant's three quarter turns."""
+        variants = turns(upright)
+        if variants[0] not in self._vectors:
+            image = self._upright_images()[upright]
+            self._embed({variant: turn(image, variant) for variant in variants})
+        return {variant: self._vectors[variant] for variant in variants}
+
+    def _upright_images(self) -> dict[QueryVariant, Image.Image]:
+        if not self._images:
+            embedder = self._open_embedder()
+            if isinstance(self._query, Image.Image):
+                image = upright_rgb(self._query)
+            else:
+                assert isinstance(self._query, bytes)
+                shrink_to = decode_target(self._space.decode, embedder.input_size)
+                image = decode(self._query, path=self._path, shrink_to=shrink_to).image
+            self._images = upright_variants(image)
+        return self._images
+
+    def _embed(self, images: Mapping[QueryVariant, Image.Image]) -> None:
+        vectors = embed_images(list(images.values()), self._open_embedder())
+        self._vectors.update(zip(images, vectors, strict=True))
+        if self._cache is not None and self._digest:
+            self._cache.put(self._space, self._digest, self._vectors)
 
 
 def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
@@ -128,19 +162,21 @@ def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
     return decode(data, path=path, shrink_to=shrink_to).image
 
 
-def embed_image(image: Image.Image, embedder: GuardedEmbedder | ProjectedEmbedder) -> NDArray[np.float32]:
-    """Embed one image.
+def embed_images(
+    images: Sequence[Image.Image], embedder: GuardedEmbedder | ProjectedEmbedder
+) -> NDArray[np.float32]:
+    """Embed the variants of one picture in one batch.
 
     Args:
-        image: RGB.
+        images: n RGB images.
         embedder: The space's.
 
     Returns:
-        (D,) float32 of unit length.
+        (n, D) float32, rows of unit length.
     """
     with translate_memory_errors("look at a single photo"):
-        vector: NDArray[np.float32] = embedder.embed(embedder.prepare(image)[None])[0]
-    return vector
+        vectors: NDArray[np.float32] = embedder.embed(np.stack([embedder.prepare(image) for image in images]))
+    return vectors
 
 
 def require_file(path: str) -> str:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from vitmae_search.catalog import Catalog
 from vitmae_search.photos import is_under
-from vitmae_search.records import Hit, Photo, SearchFilter, Space
+from vitmae_search.records import Hit, Photo, QueryVariant, SearchFilter, Space
+from vitmae_search.search.query import QueryVectors, Vectors
+from vitmae_search.search.variants import AS_IT_IS, best_turned, best_upright, is_clear
 from vitmae_search.vectors import Matches, VectorIndex
 
 _ScoredPhotos = list[tuple[float, list[Photo]]]
@@ -33,6 +35,7 @@ def retrieve(
     offset: int = 0,
     without: int | None = None,
     own: int | None = None,
+    min_score: float = -1.0,
 ) -> tuple[Hit, ...]:
     """Find the contents that are nearest to a vector, best first. Those without a photo on disk are left out.
 
@@ -46,6 +49,7 @@ def retrieve(
         offset: How many of the best are passed over; ranks go on from there.
         without: Id of a content that is left out.
         own: Id of the content that `vector` is stored for; it comes first among those with equal pixels.
+        min_score: Hits with a lower score are left out.
     """
     where = where or SearchFilter()
     wanted = offset + k + (without is not None)
@@ -57,7 +61,59 @@ def retrieve(
             found = _nearest(catalog, index, space, vector, wanted, where)
         found = _own_first(found, own)
     page = [one for one in found if one[1][0].content_id != without][offset : offset + k]
-    return tuple(_hit(offset + i, score, photos, where) for i, (score, photos) in enumerate(page, start=1))
+    ranked = enumerate(page, start=offset + 1)
+    return tuple(_hit(rank, score, photos, where) for rank, (score, photos) in ranked if score >= min_score)
+
+
+def choose_variant(
+    query: QueryVectors,
+    catalog: Catalog,
+    index: VectorIndex,
+    space: Space,
+    where: SearchFilter | None = None,
+) -> tuple[QueryVariant, NDArray[np.float32]]:
+    """The variant of a query's picture whose best hit decides for it (`variants`), and its vector (D,).
+
+    Args:
+        query: The query.
+        catalog: Has the photos.
+        index: The space's vector index.
+        space: The space that is searched.
+        where: Which photos may be hits.
+    """
+
+    def scores(vectors: Vectors) -> dict[QueryVariant, float]:
+        best = _best_scores(catalog, index, space, np.stack(list(vectors.values())), where or SearchFilter())
+        return dict(zip(vectors, best, strict=True))
+
+    vectors = query.upright()
+    if query.known:
+        return AS_IT_IS, vectors[AS_IT_IS]
+    found = scores(vectors)
+    chosen = best_upright(found)
+    if not is_clear(found[chosen], space.calibration):
+        turned = query.turned(chosen)
+        vectors |= turned
+        chosen = best_turned(chosen, found[chosen], scores(turned))
+    return chosen, vectors[chosen]
+
+
+def _best_scores(
+    catalog: Catalog,
+    index: VectorIndex,
+    space: Space,
+    vectors: NDArray[np.float32],
+    where: SearchFilter,
+) -> list[float]:
+    """For each of the vectors (n, D) the score of its best hit, -1 where nothing may be one."""
+    if not where.empty:
+        found = index.search(vectors, 1, allowed=catalog.searchable_ids(space.space_id, where))
+    else:
+        found = index.search(vectors, 1)
+        photos = catalog.photos_of(np.concatenate([matches.ids for matches in found]))
+        if any(all(photo.missing for photo in group) for group in photos.values()):
+            found = index.search(vectors, 1, excluded=catalog.hidden_ids(space.space_id))
+    return [float(matches.scores[0]) if len(matches) else -1.0 for matches in found]
 
 
 def _nearest(

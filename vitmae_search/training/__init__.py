@@ -10,7 +10,7 @@ from vitmae_search.training.finetuning.model import MeanPooledClassifier, load_c
 from vitmae_search.training.finetuning.options import FinetuneOptions
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
 from vitmae_search.training.pretraining.loop import PretrainProgress, PretrainReport
-from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
+from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions, decoder_fields
 from vitmae_search.training.pretraining.pretrain import model_config, pretrain
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "PretrainOptions",
     "PretrainProgress",
     "PretrainReport",
+    "decoder_fields",
     "finetune",
     "is_main_process",
     "load_classifier",

@@ -92,4 +92,5 @@ def options_from_json(options_type: type[R], values: Mapping[str, Any]) -> R:
     if unknown:
         raise TrainingError(f"the run was made by another version: it has options {', '.join(unknown)}")
     make: Callable[..., R] = options_type
-    return make(**{**values, "crop_scale": tuple(values["crop_scale"])})
+    pairs = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return make(**{**values, **pairs})

@@ -1,6 +1,6 @@
 """Vector search: exact and approximate indexes (FAISS), and their files.
 
-The catalogue owns the vectors (`VectorSource`); everything here can be rebuilt from it. This room does not
+The catalogue owns the vectors (`VectorSource`); everything here can be rebuilt from it. This package does not
 know the catalogue, photos or models.
 """
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +72,11 @@ class Snapshot:
 
 def current_origin(source: VectorSource) -> Origin:
     """Return the space of `source` at its last revision."""
-    return Origin(source.key, source.history, source.dimension, source.revision())
+    return Origin.at(source, source.revision())
 
 
 def sync_with_source(begun: Snapshot, source: VectorSource, wanted: Origin) -> Snapshot | None:
     """Bring an index up to the source's revision.
-
-    The last revision is compared once more with the source: after a catalogue was put back from a backup and
-    changed differently, its revision may be the same while its last change is not.
 
     Args:
         begun: The index so far; it is not changed.
@@ -88,16 +84,18 @@ def sync_with_source(begun: Snapshot, source: VectorSource, wanted: Origin) -> S
         wanted: The revision to reach.
 
     Returns:
-        A new snapshot, or None if the index must be rebuilt.
+        A new snapshot, or `begun` if it is there already; None if it is of another history and must be
+        rebuilt.
     """
-    if wanted.revision < begun.origin.revision:
+    since = begun.origin.revision
+    if not begun.origin.belongs_to(source):
         return None
-    exact, since = begun.exact.copy(), begun.origin.revision
-    exact.remove(source.removed_since(max(0, since - 1)))
+    if since >= wanted.revision:
+        return begun
+    exact = begun.exact.copy()
+    exact.remove(source.removed_since(since))
     try:
-        add_from_source(exact, islice(source.added_since(max(0, since - 1)), 1))
-        if since < wanted.revision:
-            add_from_source(exact, source.added_since(since))
+        add_from_source(exact, source.added_since(since))
     except VectorIndexError as error:
         log.warning("The vector index is rebuilt from the catalogue: %s", error)
         return None
@@ -134,23 +132,23 @@ def _same(a: Vectors, b: Vectors) -> bool:
     return a.shape == b.shape and bool((a.view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)).all())
 
 
-def index_listing(vectors: Path, approximate: Path, wanted: Origin, policy: Policy) -> IndexListing:
+def index_listing(vectors: Path, approximate: Path, source: VectorSource, policy: Policy) -> IndexListing:
     """Say which index a space is searched with, and why, from the first pages of its files.
 
     Args:
         vectors: The vectors file.
         approximate: The file of the approximate index.
-        wanted: The space at the source's last revision.
+        source: The space.
         policy: Decides between the two.
     """
     try:
-        file = VectorsFile(vectors, wanted)
+        file = VectorsFile(vectors, source)
     except FileNotFoundError:
         return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched")
     except (OSError, VectorCacheDamaged) as error:
         return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}")
     count, size = len(file.ids), vectors.stat().st_size
-    known = _approximate_header(approximate, wanted)
+    known = _approximate_header(approximate, source)
     if known is not None and known["measured"]["recall"] >= policy.recall:
         measured = known["measured"]
         recall, queries, day = float(measured["recall"]), measured["queries"], measured["built_at"][:10]
@@ -159,10 +157,9 @@ def index_listing(vectors: Path, approximate: Path, wanted: Origin, policy: Poli
     return IndexListing("exact", count, size, None, _why_exact(file, known, policy))
 
 
-def _approximate_header(path: Path, wanted: Origin) -> dict[str, Any] | None:
+def _approximate_header(path: Path, source: VectorSource) -> dict[str, Any] | None:
     try:
-        origin, more = read_origin(path, wanted)
-        return more if origin.revision <= wanted.revision else None
+        return read_origin(path, source)[1]
     except (OSError, VectorCacheDamaged):
         return None
 
@@ -294,9 +291,8 @@ class VectorCache:
 
     def is_current(self, source: VectorSource) -> bool:
         """Return whether the file has the source's last revision. Only its first page is read."""
-        wanted = current_origin(source)
         try:
-            return read_origin(self.path(source.key), wanted)[0] == wanted
+            return read_origin(self.path(source.key), source)[0].revision == source.revision()
         except (OSError, VectorCacheDamaged):
             return False
 
@@ -310,7 +306,7 @@ class VectorCache:
                 return True  # it was written just now
             try:
                 write_vectors_file(self.path(source.key), snapshot.origin, snapshot.exact.chunks())
-                opened = self._opened(snapshot.origin)
+                opened = self._opened(source)
             except (OSError, VectorCacheDamaged) as error:
                 log.warning("The vector index was not saved (%s); it is rebuilt when needed.", error)
                 return False
@@ -346,7 +342,7 @@ class VectorCache:
             return
         with self._lock:
             held = self._current(source)
-        before = held.approximate or self._read_approximate(held.origin)
+        before = held.approximate or self._read_approximate(source)
         if before is None and not self.policy.wants_faster(exact_seconds(held.exact), source.dimension):
             return
         from vitmae_search.vectors.approximate import BuildCancelled
@@ -361,7 +357,7 @@ class VectorCache:
                 write_payload_file(self.approximate_path(source.key), held.origin, *made.serialize())
         with self._lock:
             now = self._snapshots.get(source.key)
-            if now is not None and now.origin.same_space(held.origin):
+            if now is not None and held.origin.belongs_to(source):
                 self._snapshots[source.key] = replace(now, approximate=made)
 
     def verify(self, source: VectorSource) -> bool:
@@ -373,19 +369,17 @@ class VectorCache:
         Raises:
             VectorCacheDamaged: A file is damaged, or holds what the source does not.
         """
-        path, wanted = self.path(source.key), current_origin(source)
+        path = self.path(source.key)
         try:
-            file = VectorsFile(path, wanted)
+            file = VectorsFile(path, source)
             with suppress(FileNotFoundError):
-                read_payload_file(self.approximate_path(source.key), wanted)
+                read_payload_file(self.approximate_path(source.key), source)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise VectorCacheDamaged(f"{path}: {error.strerror}.") from error
         if not file.verify_checksum():
             raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
-        if file.origin.revision > source.revision():
-            raise VectorCacheDamaged(f"{path}: newer than the catalogue.")
         index = ExactIndex.from_arrays(file.ids, file.vectors)
         index.remove(source.removed_since(file.origin.revision))
         try:
@@ -400,9 +394,7 @@ class VectorCache:
 
     def describe(self, source: VectorSource) -> IndexListing:
         """Say which index the space is searched with, and why."""
-        return index_listing(
-            self.path(source.key), self.approximate_path(source.key), current_origin(source), self.policy
-        )
+        return index_listing(self.path(source.key), self.approximate_path(source.key), source, self.policy)
 
     def discard(self, key: str) -> None:
         """Forget space `key` and delete its files, as far as they can be deleted."""
@@ -425,37 +417,33 @@ class VectorCache:
         # Read first: what is written from now on is given again by the next catch-up, which accepts it twice.
         wanted = current_origin(source)
         held = self._snapshots.get(source.key)
-        if held is not None and not held.origin.same_space(wanted):
-            held = None
-        if held is None or held.origin.revision != wanted.revision:
-            begun = self._loaded(wanted, held) or held
+        if held is None or held.origin != wanted:
+            begun = self._loaded(source, held) or held
             held = (begun and sync_with_source(begun, source, wanted)) or self._rebuilt(source, wanted)
             self._snapshots[source.key] = held
         return held
 
-    def _opened(self, wanted: Origin) -> Snapshot:
-        file = VectorsFile(self.path(wanted.key), wanted)
+    def _opened(self, source: VectorSource) -> Snapshot:
+        file = VectorsFile(self.path(source.key), source)
         return Snapshot(ExactIndex.from_arrays(file.ids, file.vectors), file.origin, file)
 
-    def _loaded(self, wanted: Origin, held: Snapshot | None) -> Snapshot | None:
+    def _loaded(self, source: VectorSource, held: Snapshot | None) -> Snapshot | None:
         """Load a snapshot from the files if they are newer than `held` and usable."""
         try:
-            origin = read_origin(self.path(wanted.key), wanted)[0]
-            if held is not None and origin.revision <= held.saved_revision:
+            origin = read_origin(self.path(source.key), source)[0]
+            if held is not None and held.file is not None and origin == held.file.origin:
                 return None
-            return replace(self._opened(wanted), approximate=self._read_approximate(wanted))
+            return replace(self._opened(source), approximate=self._read_approximate(source))
         except FileNotFoundError:
             return None
         except (OSError, VectorIndexError) as error:
             log.warning("The vector index is rebuilt from the catalogue: %s", error)
             return None
 
-    def _read_approximate(self, wanted: Origin) -> ApproximateIndex | None:
+    def _read_approximate(self, source: VectorSource) -> ApproximateIndex | None:
         """Load the approximate index, or return None if there is none that fits."""
         try:
-            origin, more, payload = read_payload_file(self.approximate_path(wanted.key), wanted)
-            if origin.revision > wanted.revision:
-                return None
+            _, more, payload = read_payload_file(self.approximate_path(source.key), source)
             from vitmae_search.vectors.approximate import ApproximateIndex
 
             return ApproximateIndex.deserialize(payload, more)
@@ -470,22 +458,22 @@ class VectorCache:
 
         Only the files' first pages are read.
         """
-        wanted, held = current_origin(source), self._snapshots.get(source.key)
+        held = self._snapshots.get(source.key)
         with suppress(OSError, VectorCacheDamaged):
-            count = read_origin(self.path(source.key), wanted)[1]["count"]
+            count = read_origin(self.path(source.key), source)[1]["count"]
             if self.policy.exact_seconds > 0 and 4 * count * source.dimension <= _SURELY_FAST_BYTES:
                 return True
         if held is not None and held.approximate is None:
             return False
         with suppress(OSError, VectorCacheDamaged):
-            return read_origin(self.approximate_path(source.key), wanted)[0] == wanted
+            return read_origin(self.approximate_path(source.key), source)[0].revision == source.revision()
         return False
 
     def _rebuilt(self, source: VectorSource, wanted: Origin) -> Snapshot:
         """Build a snapshot from the source: in a file, or in memory if that cannot be written."""
         try:
             write_vectors_file(self.path(source.key), wanted, source.added_since(0))
-            return self._opened(wanted)
+            return self._opened(source)
         except OSError:
             exact = ExactIndex(source.dimension)
             add_from_source(exact, source.added_since(0))

@@ -289,7 +289,7 @@ def check_vectors(ids: Ids, vectors: Vectors, dimension: int) -> None:
         raise VectorIndexError(f"{len(ids)} ids came with {len(vectors)} vectors.")
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     if (np.abs(norms - 1.0) > UNIT_TOLERANCE).any():
-        raise VectorIndexError("A vector is not of unit length, so its scores would not be cosines.")
+        raise VectorIndexError("A vector does not have norm 1, so its scores would not be cosines.")
 
 
 def check_queries(queries: Vectors, k: int, dimension: int) -> None:

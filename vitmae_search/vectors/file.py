@@ -28,9 +28,9 @@ import numpy as np
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.exact import check_vectors, validated_ids
-from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, never_cancel
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, VectorSource, never_cancel
 
-_MAGIC = b"VSVECT03"
+_MAGIC = b"VSVECT04"
 _PAGE = 4096
 _START = len(_MAGIC) + 4
 _DIGEST = 32
@@ -42,23 +42,33 @@ _STALE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a file was written for: a space, a catalogue, and a revision.
+    """What a file was written from: a space at a revision.
 
     Attributes:
         key: The space's fingerprint.
-        history: Identifies the catalogue.
         dimension: Numbers in a vector.
         revision: The space's revision.
+        identity: Identity of that revision; None is no revision's.
     """
 
     key: str
-    history: str
     dimension: int
     revision: int
+    identity: str | None
 
-    def same_space(self, other: Origin) -> bool:
-        """Return whether both are of one space in one catalogue, whatever their revisions."""
-        return (self.key, self.history, self.dimension) == (other.key, other.history, other.dimension)
+    @classmethod
+    def at(cls, source: VectorSource, revision: int) -> Origin:
+        """Return the origin of a file that is written now.
+
+        Args:
+            source: The space.
+            revision: The revision that the file will have.
+        """
+        return cls(source.key, source.dimension, revision, source.revision_identity(revision))
+
+    def belongs_to(self, source: VectorSource) -> bool:
+        """Return whether `source` has, or had, this revision: what changed since can be added."""
+        return self.identity is not None and self == Origin.at(source, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,12 @@ class VectorsFile:
     The mapping stays valid when the file is replaced or deleted.
     """
 
-    def __init__(self, path: Path, wanted: Origin) -> None:
+    def __init__(self, path: Path, source: VectorSource) -> None:
         """Open a file and verify its header and ids.
 
         Args:
             path: The file.
-            wanted: The space that it must have been written for; the revision may differ.
+            source: The space that it must have been written from; it may be older.
 
         Raises:
             OSError: It is not there, or cannot be read.
@@ -89,9 +99,9 @@ class VectorsFile:
         """
         self.path = path
         with open(path, "rb") as file:
-            header = _read_header(file, path, wanted)
+            header = _read_header(file, path, source)
             self.origin, self._digest = header.origin, header.more["vectors_sha256"]
-            shape = (int(header.more["count"]), wanted.dimension)
+            shape = (int(header.more["count"]), source.dimension)
             if header.body_bytes != shape[0] * (shape[1] * _FLOAT.itemsize + _ID.itemsize):
                 raise VectorCacheDamaged(f"{path}: the header contradicts itself.")
             file.seek(_PAGE + shape[0] * shape[1] * _FLOAT.itemsize)
@@ -173,12 +183,12 @@ def write_payload_file(path: Path, origin: Origin, payload: Any, more: dict[str,
         file.write(data)
 
 
-def read_payload_file(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any], bytes]:
+def read_payload_file(path: Path, source: VectorSource) -> tuple[Origin, dict[str, Any], bytes]:
     """Read and verify what `write_payload_file` wrote.
 
     Args:
         path: The file.
-        wanted: The space that it must have been written for; the revision may differ.
+        source: The space that it must have been written from; it may be older.
 
     Returns:
         The origin, the header's JSON object, and the payload.
@@ -188,19 +198,19 @@ def read_payload_file(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any
         VectorCacheDamaged: It differs in any bit from what was written, or belongs to another space.
     """
     with open(path, "rb") as file:
-        header = _read_header(file, path, wanted)
+        header = _read_header(file, path, source)
         payload = file.read()
     if hashlib.sha256(payload).hexdigest() != header.more["payload_sha256"]:
         raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
     return header.origin, header.more, payload
 
 
-def read_origin(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any]]:
+def read_origin(path: Path, source: VectorSource) -> tuple[Origin, dict[str, Any]]:
     """Read and verify the header only.
 
     Args:
         path: The file.
-        wanted: The space that it must have been written for; the revision may differ.
+        source: The space that it must have been written from; it may be older.
 
     Returns:
         The origin, and the header's JSON object.
@@ -210,7 +220,7 @@ def read_origin(path: Path, wanted: Origin) -> tuple[Origin, dict[str, Any]]:
         VectorCacheDamaged: The header is damaged, or belongs to another space.
     """
     with open(path, "rb") as file:
-        header = _read_header(file, path, wanted)
+        header = _read_header(file, path, source)
     return header.origin, header.more
 
 
@@ -220,7 +230,7 @@ def _page(header: _Header) -> bytes:
     return (head + hashlib.sha256(head).digest()).ljust(_PAGE, b"\0")
 
 
-def _read_header(file: IO[bytes], path: Path, wanted: Origin) -> _Header:
+def _read_header(file: IO[bytes], path: Path, source: VectorSource) -> _Header:
     """Read the header and verify it, the file's size and the space. `file` then stands at the body."""
     page = file.read(_PAGE)
     length = int.from_bytes(page[len(_MAGIC) : _START], "little")
@@ -231,8 +241,8 @@ def _read_header(file: IO[bytes], path: Path, wanted: Origin) -> _Header:
         raise VectorCacheDamaged(f"{path}: the header is damaged.")
     read = json.loads(head[_START:])
     header = _Header(Origin(**read["origin"]), read["body_bytes"], read["more"])
-    if not header.origin.same_space(wanted):
-        raise VectorCacheDamaged(f"{path}: written for another embedding space or catalogue.")
+    if not header.origin.belongs_to(source):
+        raise VectorCacheDamaged(f"{path}: written from another space, or another past of the catalogue.")
     body = os.fstat(file.fileno()).st_size - len(page)
     if body != header.body_bytes:
         raise VectorCacheDamaged(f"{path}: {body} bytes where {header.body_bytes} belong.")

@@ -95,19 +95,16 @@ class VectorIndex(Protocol):
 
 
 class VectorSource(Protocol):
-    """The authoritative vectors of one space, with a revision number for each change.
+    """The authoritative vectors of one space, with a revision for each change.
 
-    A revision only goes up, so an index at revision r catches up from what changed after r.
+    A revision has a number, which only goes up, so that an index at revision r catches up from what changed
+    after r; and an identity, which no revision of another history has, such as that of a catalogue which was
+    put back from a backup and changed differently.
     """
 
     @property
     def key(self) -> str:
         """The space's fingerprint."""
-        ...
-
-    @property
-    def history(self) -> str:
-        """Identifies the catalogue: ids and revisions of two histories have nothing in common."""
         ...
 
     @property
@@ -117,6 +114,10 @@ class VectorSource(Protocol):
 
     def revision(self) -> int:
         """Return the revision of the last change."""
+        ...
+
+    def revision_identity(self, revision: int) -> str | None:
+        """Return the identity of a revision; "" for 0, which has no vectors, and None if it never was."""
         ...
 
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:

@@ -77,6 +77,9 @@ def activation_name(field: str, activation: str | Activation) -> str:
 
 
 Rule = tuple[Callable[[Any], bool], str]
+
+_MAX_LAYERS, _MAX_LABELS = 1000, 1_000_000
+"""More than any model has. A file that claims more would cost minutes and gigabytes before it is refused."""
 """A test of a field's value, and the sentence that says what the value must be."""
 
 
@@ -99,6 +102,7 @@ def _is_size(value: object) -> bool:
 
 
 COUNT: Rule = (_is_positive, "must be a positive integer")
+DEPTH: Rule = (lambda v: _is_positive(v) and v <= _MAX_LAYERS, f"must be an integer from 1 to {_MAX_LAYERS}")
 WIDTH: Rule = (
     lambda v: _is_positive(v) and v % 4 == 0,
     "must be a positive multiple of 4 (sines and cosines of two axes)",
@@ -114,7 +118,7 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 ENCODER_RULES: dict[str, Rule] = {
     "hidden_size": WIDTH,
-    "num_hidden_layers": COUNT,
+    "num_hidden_layers": DEPTH,
     "num_attention_heads": COUNT,
     "intermediate_size": COUNT,
     "hidden_act": ACTIVATION,
@@ -345,8 +349,8 @@ class EncoderConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
-        if not _is_int(count) or count < 0:
-            raise ConfigError("num_labels", count, "must be an integer, 0 or more")
+        if not _is_int(count) or not 0 <= count <= _MAX_LABELS:
+            raise ConfigError("num_labels", count, f"must be an integer from 0 to {_MAX_LABELS:,}")
         if "id2label" not in self.__dict__ or count != self.num_labels:
             self.id2label = _numbered_labels(count)
             self.label2id = {label: number for number, label in self.id2label.items()}
@@ -435,7 +439,7 @@ class EncoderConfig:
         return self.to_dict()
 
     def to_json_string(self, use_diff: bool = True) -> str:
-        """`to_dict` as the text of a config.json. `use_diff` changes nothing: see `to_diff_dict`."""
+        """`to_dict` as the text of a config.json. `use_diff` is ignored: see `to_diff_dict`."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def to_json_file(self, path: str | os.PathLike[str], use_diff: bool = True) -> None:
@@ -443,7 +447,7 @@ class EncoderConfig:
 
         Args:
             path: The file.
-            use_diff: Changes nothing: see `to_diff_dict`.
+            use_diff: Ignored; see `to_diff_dict`.
         """
         text = self.to_json_string(use_diff)
         with open(path, "w", encoding="utf-8") as file:
@@ -634,7 +638,7 @@ class ViTMAEConfig(EncoderConfig):
         **ENCODER_RULES,
         "decoder_num_attention_heads": COUNT,
         "decoder_hidden_size": WIDTH,
-        "decoder_num_hidden_layers": COUNT,
+        "decoder_num_hidden_layers": DEPTH,
         "decoder_intermediate_size": COUNT,
         "mask_ratio": SHARE,
         "norm_pix_loss": FLAG,

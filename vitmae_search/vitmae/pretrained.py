@@ -442,6 +442,7 @@ class PreTrainedModel(nn.Module):
         )
         made = {*info.new, *(name for name, _, _ in info.mismatched)}
         if made:
+            _check_memory(model)
             model = cls(config, *model_args, **arguments)
             _warn(checkpoint, info)
         prefix = len(cls.state_prefix)
@@ -528,6 +529,17 @@ class PreTrainedModel(nn.Module):
             name_or_path, config = config.name_or_path, cls.config_class.from_dict(config.to_dict())
             config.name_or_path = name_or_path
         return copy.deepcopy(config).with_overrides(overrides)
+
+
+def _check_memory(model: nn.Module) -> None:
+    """Raise `CheckpointError` for a model, made on the meta device, that no memory of this machine holds."""
+    size = 4 * sum(parameter.numel() for parameter in model.state_dict().values())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes; POSIX
+    if size > memory:
+        raise CheckpointError(
+            f"the configuration calls for a model of {size / 1e9:,.0f} GB, of which the checkpoint has part, "
+            f"and this machine has {memory / 1e9:,.0f} GB of memory."
+        )
 
 
 def _checkpoint_on_host(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

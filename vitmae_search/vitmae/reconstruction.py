@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from vitmae_search.errors import ConfigError, NoDecoder
@@ -71,6 +72,7 @@ def reconstruct(
         loss=float(errors[removed].mean()) if bool(removed.any()) else None,
         mask_ratio=ratio,
         statistics="visible" if config.norm_pix_loss else "none",
+        photo_shape=(image.height, image.width) if isinstance(image, Image.Image) else None,
     )
 
 

@@ -27,7 +27,7 @@ from vitmae_search.library import Library
 from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.adapt.save import stored_features
 from vitmae_search.photos import read_photo
-from vitmae_search.records import IndexProgress
+from vitmae_search.records import JobProgress
 from vitmae_search.training.adaptation import fit_whitening
 
 SMALL = AdaptOptions(photos=80, views=4, held_out=20, method="discriminant", dimension=12)
@@ -221,7 +221,7 @@ def test_a_stopped_run_changes_nothing_and_the_next_one_goes_on(
 ) -> None:
     whole = library.adapt(pieces, SMALL, output=tmp_path / "whole.safetensors")
     before, read = state(library), len(reads)
-    seen: list[IndexProgress] = []
+    seen: list[JobProgress] = []
     stopped = library.adapt(
         pieces,
         replace(SMALL, method="head", epochs=3),
@@ -244,7 +244,7 @@ def test_a_stopped_run_changes_nothing_and_the_next_one_goes_on(
 def test_ctrl_c_in_the_middle_leaves_the_library_as_it_was(library: Library, pieces: Path) -> None:
     before = state(library)
 
-    def interrupt(moment: IndexProgress) -> None:
+    def interrupt(moment: JobProgress) -> None:
         if moment.phase == "training":
             raise KeyboardInterrupt
 
@@ -275,7 +275,7 @@ def test_a_second_writer_is_refused(library: Library, pieces: Path) -> None:
 
 
 def test_the_run_is_told_of(library: Library, pieces: Path) -> None:
-    seen: list[IndexProgress] = []
+    seen: list[JobProgress] = []
     library.adapt(pieces, replace(SMALL, method="head", epochs=2), on_progress=seen.append, run_key="mine")
     run = library.job("mine")
     assert run is not None
@@ -304,7 +304,7 @@ def test_little_time_means_fewer_photos(library: Library, pieces: Path, tmp_path
 def test_little_time_is_not_all_spent_on_the_photos_held_out(
     library: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[IndexProgress] = []
+    seen: list[JobProgress] = []
     clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)  # a photo takes a second
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)
     monkeypatch.setattr("vitmae_search.library.adapt.adaptation._MIN_ENCODED", 16)
@@ -319,7 +319,7 @@ def test_a_run_that_goes_on_with_more_time_holds_out_nothing_it_learned_from(
     folder = tmp_path / "twice"
     for copy in "ab":
         shutil.copytree(pieces, folder / copy)
-    seen: list[IndexProgress] = []
+    seen: list[JobProgress] = []
     with monkeypatch.context() as patched:
         clock = property(lambda teller: float(seen[-1].done) if seen else 0.0)
         patched.setattr("vitmae_search.library.adapt.adaptation.ProgressReporter.seconds", clock)

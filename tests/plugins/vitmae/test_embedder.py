@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.embedding.testing import CHECKS, Subject, check_embedder, odd_images
+from vitmae_search.embedding.testing import CHECKS, PluginUnderTest, check_embedder, odd_images
 from vitmae_search.errors import DeviceError
 
 PLUGIN = bundled("plugins") / "vitmae"
@@ -31,12 +31,12 @@ EmbedAll = Callable[[GuardedEmbedder], np.ndarray]
 def subject(request, checkpoint: Path):
     precision, pooling, views = request.param.split()
     options = {"model": str(checkpoint), "layers": "2,last", "pooling": pooling, "views": views}
-    with Subject(PLUGIN, options, precision=precision) as subject:
+    with PluginUnderTest(PLUGIN, options, precision=precision) as subject:
         yield subject
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_it_keeps_the_contract(check, subject: Subject) -> None:
+def test_it_keeps_the_contract(check, subject: PluginUnderTest) -> None:
     check(subject)
 
 

@@ -1,4 +1,4 @@
-"""Lanes give every row its own answer, in order: on a device that dawdles, and where memory is short."""
+"""Lanes give every row its own answer, in order: on a device that is late, and where memory is short."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class LateStream(HostStream):
 
     def launch(self, work: Work) -> None:
         self.pending.append(work)
-        self.dawdle()
+        self.run_some()
 
     def wait(self) -> None:
-        self.dawdle()
+        self.run_some()
         while self.pending:
             self.step()
 
-    def dawdle(self) -> None:
+    def run_some(self) -> None:
         while self.dice.random() < 0.3:
             self.dice.choice(self.all).step()
 
@@ -154,7 +154,7 @@ def filled_too_early(lane: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("slip", [read_too_early, filled_too_early])
 def test_a_lane_that_does_not_wait_fails(lanes, slip: Callable[[Any], np.ndarray]) -> None:
-    """What the test above is worth: each of the dawdling devices notices both."""
+    """What the test above is worth: each of the late devices notices both."""
     for kind in DEVICES[1:]:
         opened = make(lanes, kind)
         opened.run(numbered(2 * PART))

@@ -97,7 +97,7 @@ def test_what_auto_means_is_kept_with_the_vectors(open_model, folder: Path, chec
         ({"layers": "auto"}, "layers='auto' must be"),
         ({"pooling": "max"}, "pooling='max' must be one of"),
         ({"layers": "0", "pooling": "cls"}, "the CLS token is the same for every photo"),
-        ({"layers": "2,last", "pooling": "mean"}, "have length 64, and it takes 32"),
+        ({"layers": "2,last", "pooling": "mean"}, "have dimension 64, and it takes 32"),
     ],
 )
 def test_a_projection_for_features_that_the_model_has_not(open_model, folder: Path, fitted, reason) -> None:

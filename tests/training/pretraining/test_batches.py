@@ -71,3 +71,13 @@ def test_normalisation_brings_pixels_to_the_models_range() -> None:
     normalise = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     pixels = torch.full((1, 3, 2, 2), 255.0)
     torch.testing.assert_close(normalise(pixels)[0, :, 0, 0], torch.tensor([1.0, 3.0, 1.0]))
+
+
+def test_each_step_draws_its_own_mask_ratio_and_nothing_else_changes() -> None:
+    drawn, fixed = batches(mask_ratios=(0.4, 0.85)), batches()
+    ratios = [drawn.at(step).mask_ratio for step in range(50)]
+    assert fixed.at(0).mask_ratio is None
+    assert all(ratio is not None and 0.4 <= ratio <= 0.85 for ratio in ratios)
+    assert len(set(ratios)) == 50
+    assert {part.mask_ratio for part in drawn.at(0).split(2)} == {ratios[0]}
+    assert torch.equal(drawn.at(7).views[0].noise, fixed.at(7).views[0].noise)

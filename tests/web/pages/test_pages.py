@@ -7,16 +7,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
+from vitmae_search.embedding import Projection
 from vitmae_search.library import Library
 from vitmae_search.library.model_speeds import store_speed
 from vitmae_search.library.samples import MARKER
+from vitmae_search.photos.views import phone_screenshot
+from vitmae_search.records import ScoreCalibration
 from vitmae_search.training_runs import remember_run
 from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.session import close_libraries, library, uploads
@@ -102,6 +108,35 @@ def test_an_upload_in_the_address_is_searched_by(opened: Library, real_photos: d
     at = visit(upload=token)
     assert tiles(at, "vs_hits")[0]["name"] in ("chelsea.jpg", "chelsea-crop.jpg")
     assert "my cat.png" in words(at)
+
+
+def test_a_screenshot_is_found_and_the_page_says_how(opened: Library, small: Any) -> None:
+    with Image.open(small.photos / "coffee.jpg") as image:
+        screen = phone_screenshot(image)
+    data = BytesIO()
+    screen.save(data, "PNG")
+    at = visit(upload=uploads.add("screen.png", data.getvalue()))
+    assert tiles(at, "vs_hits")[0]["name"] == "coffee.jpg"
+    assert "The best fit is the picture without its borders." in words(at)
+
+
+def test_a_line_says_where_photos_are_no_longer_alike(opened_copy: Library) -> None:
+    photo = opened_copy.photos()[0]
+    scores = [hit.score for hit in opened_copy.similar(photo.photo_id, k=13).hits]
+    assert not any("line" in tile for tile in tiles(visit(photo=str(photo.photo_id)), "vs_hits"))
+    width = opened_copy.spaces()[0].dimension
+    calibration = ScoreCalibration(scores[0], (scores[3] + scores[4]) / 2, 200)
+    opened_copy.derive_space(Projection([np.eye(width)], [np.zeros(width)], "head", calibration=calibration))
+    at = visit(photo=str(photo.photo_id))
+    lines = [tile.get("line") for tile in tiles(at, "vs_hits")]
+    assert lines[4] == "From here on no longer alike"
+    assert len([line for line in lines if line]) == 1
+    at.selectbox(key="vs_min_score").set_value("alike").run()
+    assert len(tiles(at, "vs_hits")) == 4
+    at.selectbox(key="vs_min_score").set_value("same").run()
+    assert len(tiles(at, "vs_hits")) == 1
+    at.button(key="vs_clear").click().run()
+    assert len(tiles(at, "vs_hits")) == len(lines)
 
 
 def test_results_can_be_paged_through(opened: Library) -> None:
@@ -289,8 +324,16 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
     try:
         at = visit("pages/reconstructions.py", photo="1")
-        titles = ["Original", "Masked", "Reconstruction", "Visible pasted back", "Error per patch"]
-        assert [panel["title"] for panel in panels(at)["panels"]] == titles
+        assert [panel["title"] for panel in panels(at)["panels"]] == [
+            "The photo, completed",
+            "What the model saw",
+            "Original",
+            "All squares guessed",
+            "Error of each square",
+        ]
+        completed = panels(at)["panels"][0]
+        assert "12 of 16 squares are the model's guesses" in completed["alt"]
+        assert "softened" in completed["text"]
         assert panels(at)["columns"] == 4
         assert sum(panels(at)["mask"]) == 12
         made = library().reconstruct(1, mask_ratio=0.75, seed=0)
@@ -300,6 +343,11 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
         at.button(key="vs_shuffle").click().run()
         assert at.number_input(key="vs_seed").value == 1
         assert panels(at)["mask"] == library().reconstruct(1, seed=1).mask.ravel().tolist()
+
+        at.toggle(key="vs_soften").set_value(False).run()
+        hard = panels(at)["panels"]
+        assert "softened" not in hard[0]["text"]
+        assert hard[0]["src"] != completed["src"]
 
         at.slider(key="vs_ratio").set_value(0).run()
         assert sum(panels(at)["mask"]) == 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -116,3 +121,142 @@ def test_a_file_that_is_gone_is_a_sentence(
         assert client.get("/thumb/1").status_code == 200  # kept since it was indexed
     finally:
         session.close_libraries()
+
+
+# How a photo is turned ------------------------------------------------------------------------------------
+
+XMP = b"""<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
+ tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+def exif(orientation: int, *, kind: int = 3, count: int = 1) -> bytes:
+    """EXIF with an orientation alone. `kind` is 3 for 16 bits, 4 for 32 bits."""
+    field = struct.pack("<H2x" if kind == 3 else "<I", orientation)
+    return b"II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, kind, count) + field + bytes(4)
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def jpeg_segment(body: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def turned_files(image: Image.Image) -> dict[str, bytes]:
+    """A picture in files that say in many ways how it is turned, by their names."""
+
+    def saved(image_format: str, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, image_format, **options)
+        return buffer.getvalue()
+
+    jpeg, png = saved("JPEG", quality=95), saved("PNG")
+
+    def jpeg_with(*bodies: bytes) -> bytes:
+        return jpeg[:20] + b"".join(map(jpeg_segment, bodies)) + jpeg[20:]
+
+    xmp = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+    files = {f"exif {i}.jpg": jpeg_with(b"Exif\0\0" + exif(i)) for i in range(10)}
+    files |= {f"exif {i}.avif": saved("AVIF", exif=exif(i)) for i in range(1, 9)}
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    other = [image.transpose(Image.Transpose.ROTATE_180), image]
+    moving = {"save_all": True, "append_images": other, "duration": 60_000}
+    return files | {
+        "xmp.jpg": jpeg_with(xmp),
+        "xmp 6, exif 3.jpg": jpeg_with(xmp, b"Exif\0\0" + exif(3)),
+        "exif 6, then 3.jpg": jpeg_with(b"Exif\0\0" + exif(6), b"Exif\0\0" + exif(3)),
+        "exif of 32 bits.jpg": jpeg_with(b"Exif\0\0" + exif(6, kind=4)),
+        "exif of two numbers.jpg": jpeg_with(b"Exif\0\0" + exif(6, count=2)),
+        "exif with an odd header.jpg": jpeg_with(b"Exif\0\xff" + exif(6)),
+        "exif.webp": saved("WEBP", lossless=True, exif=exif(6)),
+        "xmp.webp": saved("WEBP", lossless=True, xmp=XMP),
+        "xmp.avif": saved("AVIF", xmp=XMP),
+        "exif before.png": png[:33] + png_chunk(b"eXIf", exif(6)) + png[33:],
+        "exif after.png": png[:-12] + png_chunk(b"eXIf", exif(6)) + png[-12:],
+        "exif with a header.png": png[:33] + png_chunk(b"eXIf", b"Exif\0\0" + exif(6)) + png[33:],
+        "xmp.png": saved("PNG", pnginfo=text),
+        "moving.png": saved("PNG", **moving),
+        "moving with another still.png": saved("PNG", **moving, default_image=True),
+        "plain.png": png,
+        "plain.gif": saved("GIF"),
+        "plain.bmp": saved("BMP"),
+        "exif.tif": saved("TIFF", exif=exif(6)),
+    }
+
+
+def colors(image: Image.Image) -> tuple[str, ...]:
+    """The names of the colors of an image's quarters, and whether it stands or lies."""
+    names = {"red": (230, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230), "yellow": (230, 230, 20)}
+    small = image.convert("RGB").resize((2, 2), Image.Resampling.BOX)
+
+    def nearest(pixel: Any) -> str:
+        return min(names, key=lambda name: sum(abs(a - b) for a, b in zip(names[name], pixel, strict=True)))
+
+    quarters = [nearest(small.getpixel((x, y))) for y in (0, 1) for x in (0, 1)]
+    return ("standing" if image.height > image.width else "lying", *quarters)
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Iterator[dict[str, int]]:
+    """Ids of photos by the names of their files, in a library that is the app's."""
+    image = Image.new("RGB", (96, 48), (230, 20, 20))
+    image.paste((20, 200, 20), (48, 0, 96, 24))
+    image.paste((20, 20, 230), (0, 24, 48, 48))
+    image.paste((230, 230, 20), (48, 24, 96, 48))
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    for name, data in turned_files(image).items():
+        (folder / name).write_bytes(data)
+    with Library.open(tmp_path / "library", embedder="color_layout") as library:
+        report = library.index([folder])
+        assert report.failures == ()
+        yield {os.path.basename(photo.path): photo.photo_id for photo in library.photos()}
+
+
+@pytest.mark.browser
+def test_a_browser_shows_each_photo_as_its_thumbnail(
+    tmp_path: Path, turned: dict[str, int], chromium: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers turn some files by other rules than the decoder, or not at all."""
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    page = chromium.new_page()
+
+    def shown(address: str) -> tuple[str, ...]:
+        answer = client.get(address)
+        assert answer.status_code == 200
+        kind = answer.headers["content-type"]
+        data = f"data:{kind};base64,{base64.b64encode(answer.content).decode()}"
+        page.set_content(f"<body style='margin:0'><img src='{data}' style='display:block'>")
+        page.locator("img").evaluate("image => image.decode()")
+        return colors(Image.open(io.BytesIO(page.locator("img").screenshot())))
+
+    with TestClient(Starlette(routes=list(photo_routes()))) as client:
+        views = {
+            name: (shown(f"/photo/{number}"), shown(f"/thumb/{number}")) for name, number in turned.items()
+        }
+    session.close_libraries()
+    page.close()
+    assert {name: pair for name, pair in views.items() if pair[0] != pair[1]} == {}
+    standing = {name for name, (large, _) in views.items() if large[0] == "standing"}
+    assert {"exif 6.jpg", "xmp.jpg", "exif.webp", "xmp.webp", "exif after.png", "exif.tif"} <= standing
+    assert views["moving with another still.png"][0] == ("lying", "red", "green", "blue", "yellow")
+
+
+def test_what_browsers_turn_alike_is_served_as_it_is(
+    tmp_path: Path, turned: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most photos that are turned are JPEGs with EXIF: none of them is encoded again."""
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    with TestClient(Starlette(routes=list(photo_routes()))) as client:
+        kinds = {
+            name: client.get(f"/photo/{number}").headers["content-type"] for name, number in turned.items()
+        }
+    session.close_libraries()
+    assert {kinds[f"exif {i}.jpg"] for i in range(10)} == {"image/jpeg"}
+    assert kinds["plain.png"] == kinds["moving.png"] == "image/png"
+    assert kinds["plain.gif"] == "image/gif"
+    assert kinds["exif 1.avif"] == "image/avif"
+    assert {kinds[name] for name in kinds if "xmp" in name and "3" not in name} == {"image/webp"}

@@ -9,7 +9,7 @@ or each check as a test of its own::
 
     @pytest.fixture(scope="module")
     def subject():
-        with Subject(Path("my_plugin.py")) as subject:
+        with PluginUnderTest(Path("my_plugin.py")) as subject:
             yield subject
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -22,12 +22,12 @@ For a plugin that also classifies: `check_classifier(Path("my_plugin.py"), "a mo
 from vitmae_search.embedding.testing.checks import CHECKS, check_embedder
 from vitmae_search.embedding.testing.classifier import check_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, PluginUnderTest
 
 __all__ = [
     "CHECKS",
     "ConformanceError",
-    "Subject",
+    "PluginUnderTest",
     "check_classifier",
     "check_embedder",
     "odd_images",

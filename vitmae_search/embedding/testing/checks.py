@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedEmbedder
 from vitmae_search.embedding.plugin import OpenModel, overrides
-from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
-from vitmae_search.errors import NoDecoder
+from vitmae_search.embedding.testing.images import flat_images, odd_images, sample_images
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, PluginUnderTest
+from vitmae_search.errors import NoDecoder, PluginBroken, VitmaeSearchError
 
 FP32_TOLERANCE = 1e-6
 """How much a component of a vector in fp32 may change with the rest of the batch."""
@@ -29,26 +29,26 @@ _DIFFERENT = 1e-5
 _NOT_IN_IDENTITY = {"device", "batch_size", "path", "file", "folder"}
 
 
-def check_listing_is_cheap(subject: Subject) -> None:
+def check_listing_is_cheap(subject: PluginUnderTest) -> None:
     """Importing the plugin and reading its `info` loads neither torch nor any other heavy package."""
     loaded = subject.in_fresh_process("loaded_by_listing")
     _require(not loaded, f"importing the plugin loads {', '.join(loaded)}; import it inside open()")
 
 
-def check_opens(subject: Subject) -> None:
+def check_opens(subject: PluginUnderTest) -> None:
     """`open` gives an embedder whose attributes keep the contract."""
     guarded = subject.guarded
     _require(guarded.info == subject.info, "plugin.info changes from call to call")
 
 
-def check_prepare_has_one_shape(subject: Subject) -> None:
+def check_prepare_has_one_shape(subject: PluginUnderTest) -> None:
     """`prepare` gives one shape and dtype, finite, for an image of any size, even one pixel wide."""
     for image in [*odd_images(), *sample_images()]:
         array = subject.guarded.prepare(image)
         _require(bool(np.isfinite(array).all()), f"prepare gives NaN or infinity for {image.size}")
 
 
-def check_prepare_leaves_the_image(subject: Subject) -> None:
+def check_prepare_leaves_the_image(subject: PluginUnderTest) -> None:
     """`prepare` does not change its image."""
     for image in sample_images():
         before = image.tobytes()
@@ -56,12 +56,12 @@ def check_prepare_leaves_the_image(subject: Subject) -> None:
         _require(image.tobytes() == before, "prepare changes the image")
 
 
-def check_prepare_travels(subject: Subject) -> None:
+def check_prepare_can_be_pickled(subject: PluginUnderTest) -> None:
     """`prepare` pickles without the embedder, and gives the same in a process that has no torch."""
     owner = getattr(subject.embedder.prepare, "__self__", None)
     _require(
         owner is not subject.embedder,
-        "prepare is a method of the embedder, which would travel along with its network; make it a function "
+        "prepare is a method of the embedder, which would be pickled with its network; make it a function "
         "of the module (`prepare = staticmethod(f)`)",
     )
     payload = pickle.dumps(subject.guarded.prepare)
@@ -70,7 +70,7 @@ def check_prepare_travels(subject: Subject) -> None:
         _require(np.array_equal(a, b), f"prepare gives another array in a fresh process for image {index}")
 
 
-def check_prepare_in_threads(subject: Subject) -> None:
+def check_prepare_in_threads(subject: PluginUnderTest) -> None:
     """`prepare` in many threads at once gives the same as in one; no array is overwritten later."""
     images = sample_images() * 8
     with ThreadPoolExecutor(8) as pool:
@@ -80,13 +80,23 @@ def check_prepare_in_threads(subject: Subject) -> None:
         _require(same, f"prepare gives another array in threads for image {index}")
 
 
-def check_vectors(subject: Subject) -> None:
-    """`embed` gives (N, dimension) float32, C-contiguous, finite, of unit length, for any N."""
+def check_vectors(subject: PluginUnderTest) -> None:
+    """`embed` gives (N, dimension) float32, C-contiguous, finite, of norm 1, for any N."""
     for rows in (1, 2, len(subject.batch)):
         subject.guarded.embed(subject.batch[:rows])
 
 
-def check_batches_may_be_read_only(subject: Subject) -> None:
+def check_odd_images_have_vectors(subject: PluginUnderTest) -> None:
+    """An image of one color, or one pixel wide, has a vector too."""
+    for image in [*flat_images(), *odd_images()]:
+        try:
+            subject.guarded.embed(subject.guarded.prepare(image)[None])
+        except PluginBroken as error:
+            kind = "one color" if image.getcolors(1) else f"{image.width} × {image.height} pixels"
+            raise ConformanceError(f"{error} (an image of {kind})") from error
+
+
+def check_batches_may_be_read_only(subject: PluginUnderTest) -> None:
     """`embed` takes a read-only batch, and gives the vectors that it gives of any other."""
     assert not subject.batch.flags.writeable
     writable = subject.embedder.embed(subject.batch.copy()).copy()
@@ -99,14 +109,14 @@ def check_batches_may_be_read_only(subject: Subject) -> None:
     _require_same(subject, read_only, writable, "of a read-only batch")
 
 
-def check_batches_stay_as_they_are(subject: Subject) -> None:
+def check_batches_stay_as_they_are(subject: PluginUnderTest) -> None:
     """`embed` does not change its batch, which the host may hand over again."""
     batch = subject.batch.copy()
     subject.embedder.embed(batch)
     _require(np.array_equal(batch, subject.batch), "embed changes the batch")
 
 
-def check_results_are_new(subject: Subject) -> None:
+def check_results_are_new(subject: PluginUnderTest) -> None:
     """An earlier result is not overwritten by a later call, and shares no memory with it."""
     batch = subject.batch.copy()
     first = subject.embedder.embed(batch)
@@ -116,7 +126,7 @@ def check_results_are_new(subject: Subject) -> None:
     _require(not same_memory, "embed writes into an array that it returned before; return a new one")
 
 
-def check_batch_composition_does_not_matter(subject: Subject) -> None:
+def check_batch_composition_does_not_matter(subject: PluginUnderTest) -> None:
     """An image's vector is the same alone, among others, beside its own copies, and on the next call."""
     together = subject.embedder.embed(subject.batch)
     _require_same(subject, subject.embedder.embed(subject.batch), together, "on the second call")
@@ -127,7 +137,7 @@ def check_batch_composition_does_not_matter(subject: Subject) -> None:
     _require_same(subject, copies, np.repeat(together[:1], 5, axis=0), "beside copies of itself")
 
 
-def check_rows_stay_aligned(subject: Subject) -> None:
+def check_rows_stay_aligned(subject: PluginUnderTest) -> None:
     """Row i is the vector of image i: a batch in another order gives the rows in that order."""
     together = subject.embedder.embed(subject.batch)
     order = np.random.default_rng(0).permutation(len(subject.batch))
@@ -135,12 +145,12 @@ def check_rows_stay_aligned(subject: Subject) -> None:
     _require_same(subject, shuffled, together[order], "in another order")
 
 
-def check_different_images_differ(subject: Subject) -> None:
+def check_different_images_differ(subject: PluginUnderTest) -> None:
     """Different images have different vectors."""
     _require_different(subject.embedder.embed(subject.batch))
 
 
-def check_same_in_another_process(subject: Subject) -> None:
+def check_same_in_another_process(subject: PluginUnderTest) -> None:
     """A fresh process gives the same vectors and the same identity."""
     vectors, identity = subject.in_fresh_process("embed")
     _require_same(subject, vectors, subject.embedder.embed(subject.batch), "in a fresh process")
@@ -148,7 +158,7 @@ def check_same_in_another_process(subject: Subject) -> None:
     _require(same, "identity changes in a fresh process")
 
 
-def check_identity(subject: Subject) -> None:
+def check_identity(subject: PluginUnderTest) -> None:
     """`identity` is plain JSON, the same at every opening, and says nothing of paths or devices."""
     identity = subject.guarded.identity
     with subject.open() as again:
@@ -162,7 +172,40 @@ def check_identity(subject: Subject) -> None:
             _require(not is_path, f"{place} is a path: {value!r}")
 
 
-def check_options(subject: Subject) -> None:
+def check_identity_covers_options(subject: PluginUnderTest) -> None:
+    """Another value of an option that gives other vectors gives another identity too.
+
+    Booleans and numbers are tried; only the plugin knows which strings make sense.
+    """
+    before = subject.embedder.embed(subject.batch)
+    for name, value in subject.guarded.options.items():
+        for other in _other_values(value):
+            try:
+                changed = subject.open({**subject.guarded.options, name: other})
+            except VitmaeSearchError:
+                continue
+            with changed:
+                same = canonical_json(changed.identity) == canonical_json(subject.guarded.identity)
+                _require(
+                    not same or _same_vectors(changed, before),
+                    f"with {name}={other!r} the vectors change and identity does not; make {name} part of it",
+                )
+
+
+def _other_values(value: object) -> list[object]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value * 2]
+    return []
+
+
+def _same_vectors(embedder: GuardedEmbedder, vectors: NDArray[np.float32]) -> bool:
+    found = embedder.embed(np.stack([embedder.prepare(image) for image in sample_images()]))
+    return found.shape == vectors.shape and float(np.abs(found - vectors).max()) <= _DIFFERENT
+
+
+def check_options(subject: PluginUnderTest) -> None:
     """With the options that the host keeps, `resolved_options` among them, it opens as it was."""
     kept = subject.guarded.options
     with subject.open(kept) as again:
@@ -171,7 +214,7 @@ def check_options(subject: Subject) -> None:
         _require(same, f"identity changes with {kept}, the options that it resolved")
 
 
-def check_reconstruction(subject: Subject) -> None:
+def check_reconstruction(subject: PluginUnderTest) -> None:
     """Reconstructions have fitting panels, are the same for the same seed, and use the given mask."""
     if not subject.guarded.can_reconstruct:
         return
@@ -187,7 +230,7 @@ def check_reconstruction(subject: Subject) -> None:
     _require(np.array_equal(painted.mask, ~first.mask), "the given mask is not used")
 
 
-def check_projection(subject: Subject) -> None:
+def check_projection(subject: PluginUnderTest) -> None:
     """A projection's file is sound, takes the embedder's vectors, and keeps different images apart."""
     projection = subject.guarded.own_projection()
     if projection is None:
@@ -199,14 +242,14 @@ def check_projection(subject: Subject) -> None:
         )
 
 
-def check_source_files(subject: Subject) -> None:
+def check_source_files(subject: PluginUnderTest) -> None:
     """`source_files` are the same at each opening."""
     with subject.open(subject.guarded.options) as again:
         same = again.source_files == subject.guarded.source_files
         _require(same, "source_files change from one opening to the next")
 
 
-def check_random_init(subject: Subject) -> None:
+def check_random_init(subject: PluginUnderTest) -> None:
     """A plugin with `random_init` gives the same network for a seed, which takes the same batches."""
     untrained = subject.guarded.random_init(3)
     if untrained is None:
@@ -225,7 +268,7 @@ def check_random_init(subject: Subject) -> None:
     _require_same(subject, after, before, "after the network of random_init was closed")
 
 
-def check_offload(subject: Subject) -> None:
+def check_offload(subject: PluginUnderTest) -> None:
     """A plugin with `offload` embeds and reconstructs as before, also after it is called unused or twice."""
     before = subject.embedder.embed(subject.batch)
     with subject.open() as guarded:
@@ -246,7 +289,7 @@ def check_offload(subject: Subject) -> None:
     _require_same(subject, after, before, "after another embedder was offloaded")
 
 
-def check_close(subject: Subject) -> None:
+def check_close(subject: PluginUnderTest) -> None:
     """`close` may be called twice, and leaves other open embedders alone."""
     before = subject.embedder.embed(subject.batch)
     other = subject.open()._embedder
@@ -255,16 +298,17 @@ def check_close(subject: Subject) -> None:
     _require_same(subject, subject.embedder.embed(subject.batch), before, "after another was closed")
 
 
-Check = Callable[[Subject], None]
+Check = Callable[[PluginUnderTest], None]
 
 CHECKS: tuple[Check, ...] = (
     check_listing_is_cheap,
     check_opens,
     check_prepare_has_one_shape,
     check_prepare_leaves_the_image,
-    check_prepare_travels,
+    check_prepare_can_be_pickled,
     check_prepare_in_threads,
     check_vectors,
+    check_odd_images_have_vectors,
     check_batches_may_be_read_only,
     check_batches_stay_as_they_are,
     check_results_are_new,
@@ -273,6 +317,7 @@ CHECKS: tuple[Check, ...] = (
     check_different_images_differ,
     check_same_in_another_process,
     check_identity,
+    check_identity_covers_options,
     check_options,
     check_reconstruction,
     check_projection,
@@ -281,10 +326,10 @@ CHECKS: tuple[Check, ...] = (
     check_offload,
     check_close,
 )
-"""Every check: a function of a `Subject` that raises where the plugin breaks the contract."""
+"""Every check: a function of a `PluginUnderTest` that raises where the plugin breaks the contract."""
 
 
-def failures(subject: Subject) -> dict[str, Exception]:
+def failures(subject: PluginUnderTest) -> dict[str, Exception]:
     """The checks that fail, by name, with what they raised."""
     failed: dict[str, Exception] = {}
     for check in CHECKS:
@@ -305,15 +350,15 @@ def check_embedder(
     """Run every check.
 
     Args:
-        source: As for `Subject`.
-        options: As for `Subject`.
+        source: As for `PluginUnderTest`.
+        options: As for `PluginUnderTest`.
         device: As for `open_embedder`.
         precision: As for `open_embedder`.
 
     Raises:
         ConformanceError: With all failures.
     """
-    with Subject(source, options, device=device, precision=precision) as subject:
+    with PluginUnderTest(source, options, device=device, precision=precision) as subject:
         failed = failures(subject)
     if failed:
         lines = [f"  {name}: {type(error).__name__}: {error}" for name, error in failed.items()]
@@ -334,7 +379,9 @@ def _require(holds: bool, message: str) -> None:
         raise ConformanceError(message)
 
 
-def _require_same(subject: Subject, a: NDArray[np.float32], b: NDArray[np.float32], when: str) -> None:
+def _require_same(
+    subject: PluginUnderTest, a: NDArray[np.float32], b: NDArray[np.float32], when: str
+) -> None:
     _require(a.shape == b.shape, f"{when}, embed gives shape {a.shape}, not {b.shape}")
     if subject.guarded.provenance.get("precision", "fp32") == "fp32":
         worst = float(np.abs(a.astype(np.float64) - b).max())
@@ -362,6 +409,6 @@ def _leaves(value: object, place: str) -> Iterator[tuple[str, object]]:
         yield place, value
 
 
-def _option_paths(subject: Subject) -> list[str]:
+def _option_paths(subject: PluginUnderTest) -> list[str]:
     values = [value for value in subject.options.values() if isinstance(value, str | Path)]
     return [os.path.abspath(value) for value in values if os.path.exists(value)]

@@ -10,7 +10,7 @@ import numpy as np
 from vitmae_search.embedding.fingerprint import canonical_json
 from vitmae_search.embedding.guard import GuardedClassifier, open_classifier
 from vitmae_search.embedding.testing.images import odd_images, sample_images
-from vitmae_search.embedding.testing.subject import ConformanceError, Subject
+from vitmae_search.embedding.testing.plugin_under_test import ConformanceError, PluginUnderTest
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
 """How much a probability may depend on the rest of the batch, by precision."""
@@ -22,7 +22,7 @@ def check_classifier(
     """Open one of the plugin's classifiers and check it.
 
     Args:
-        source: As for `Subject`.
+        source: As for `PluginUnderTest`.
         model: The classifier's name or path, as for `open_classifier`.
         device: As for `open_classifier`.
         precision: As for `open_classifier`.
@@ -31,7 +31,7 @@ def check_classifier(
         ConformanceError: Where a check fails.
         PluginBroken: Where the guard already refuses what the plugin returns.
     """
-    subject = Subject(source, device=device, precision=precision)
+    subject = PluginUnderTest(source, device=device, precision=precision)
     with open_classifier(subject.plugin, model, device, precision) as classifier:
         _check_prepare(subject, classifier)
         _check_batches(classifier)
@@ -43,7 +43,7 @@ def check_classifier(
             _require(same, "identity changes from one opening to the next")
 
 
-def _check_prepare(subject: Subject, classifier: GuardedClassifier) -> None:
+def _check_prepare(subject: PluginUnderTest, classifier: GuardedClassifier) -> None:
     for image in odd_images():
         classifier.prepare(image)
     there = subject.in_fresh_process("prepare_without_torch", pickle.dumps(classifier.prepare))

@@ -21,6 +21,11 @@ def odd_images() -> list[Image.Image]:
     return [_image(size, seed) for seed, size in enumerate(ODD_SIZES, start=100)]
 
 
+def flat_images() -> list[Image.Image]:
+    """Black, white, gray and red images: blank pages and covered lenses occur in photo folders too."""
+    return [Image.new("RGB", (48, 32), color) for color in ("black", "white", "gray", "red")]
+
+
 def _image(size: tuple[int, int], seed: int) -> Image.Image:
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (4, 5, 3), dtype=np.uint8))

@@ -16,7 +16,7 @@ import numpy as np
 
 from vitmae_search.embedding.guard import open_embedder
 from vitmae_search.embedding.testing.images import sample_images
-from vitmae_search.embedding.testing.subject import load_source
+from vitmae_search.embedding.testing.plugin_under_test import load_source
 
 HEAVY = ("torch", "tensorflow", "jax", "transformers", "torchvision", "onnxruntime")
 """Packages that listing plugins and preparing images must not load."""

@@ -22,18 +22,20 @@ from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.evaluation import (
     ALL_KINDS,
     INSTANCE_VIEWS,
+    SAME_UPRIGHT_PHOTO,
     Figure,
+    duplicate_figures,
     figure,
     instance_recall,
     instance_views,
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE
-from vitmae_search.indexing.progress import Cancelled, ProgressReporter, raise_if_cancelled
+from vitmae_search.indexing.job import Cancelled, ProgressReporter, raise_if_cancelled
 from vitmae_search.library.adapt.fit import AdaptOptions, ProjectionFit, validation_size
 from vitmae_search.library.adapt.view_features import USED, MakeViews, ViewFeatures, ViewStore, encode_views
 from vitmae_search.library.spaces import ResolvedSelection
 from vitmae_search.photos import decode_target
-from vitmae_search.records import Failure, Stamp
+from vitmae_search.records import Failure, ScoreCalibration, Stamp
 from vitmae_search.settings import settings
 from vitmae_search.vectors import never_cancel
 
@@ -78,6 +80,7 @@ class AdaptReport:
         before: Figures with the projection in use, or without one.
         after: Figures with the new projection.
         difference: Difference in recall@1 over all kinds of change, paired by photo.
+        calibration: What scores mean with the new projection; None with too few photos held out.
         kept: Whether the interval of `difference` lies above zero; only then is the projection saved.
         space: The library's new space.
         output: The file that was written instead.
@@ -100,6 +103,7 @@ class AdaptReport:
     before: Figures | None = None
     after: Figures | None = None
     difference: Figure | None = None
+    calibration: ScoreCalibration | None = None
     kept: bool = False
     space: int | None = None
     output: str | None = None
@@ -163,6 +167,7 @@ class Adaptation:
             projection = self._fit(sample, held.digests)
             self.reporter.report("finishing", len(held.views))
             before, after = _measure(held, self.resolved.projection), _measure(held, projection)
+            projection = replace(projection, calibration=after.calibration)
             raise_if_cancelled(self.cancelled)
         difference = figure(after.hits - before.hits)
         failures = (*held.failures, *sample.failures)
@@ -181,6 +186,7 @@ class Adaptation:
                 before=before.figures,
                 after=after.figures,
                 difference=difference,
+                calibration=projection.calibration,
                 kept=difference.low > 0,
             ),
             projection,
@@ -334,10 +340,14 @@ def _cache_folder(key: str) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Accuracy:
-    """Recall of changed photos. `hits` (N,) float64: share of a photo's changed copies that find it first."""
+    """Recall of changed photos. `hits` (N,) float64: share of a photo's changed copies that find it first.
+
+    `calibration` is what the scores mean, by the changes that a search does not undo before it compares.
+    """
 
     figures: Figures
     hits: NDArray[np.float64]
+    calibration: ScoreCalibration | None
 
 
 def _measure(held: ViewFeatures, projection: Projection | None) -> _Accuracy:
@@ -346,9 +356,11 @@ def _measure(held: ViewFeatures, projection: Projection | None) -> _Accuracy:
     vectors = held.views.reshape(count * views, -1).astype(np.float32)
     if projection is not None:
         vectors = projection(vectors)
-    originals, *changed = vectors.reshape(count, views, -1).transpose(1, 0, 2)
+    originals, changed = np.split(vectors.reshape(count, views, -1).transpose(1, 0, 2), [1])
+    originals = originals[0]
     hits = [instance_recall(originals, view).hits(1) for view in changed]
     names = [name for name, _ in INSTANCE_VIEWS]
     figures = {name: figure(own) for name, own in zip(names, hits, strict=True)}
     mean = np.mean(hits, axis=0)
-    return _Accuracy({**figures, ALL_KINDS: figure(mean)}, mean)
+    calibration = duplicate_figures(originals, changed, SAME_UPRIGHT_PHOTO).calibration
+    return _Accuracy({**figures, ALL_KINDS: figure(mean)}, mean, calibration)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, StorageError, display_path
-from vitmae_search.indexing.progress import ProgressReporter, progress_writer, record_job
+from vitmae_search.indexing.job import ProgressReporter, progress_writer, run_job
 from vitmae_search.library.adapt.adaptation import Adaptation, AdaptReport, SaveProjection, StoredFeatures
 from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.embedders import EmbedderSelection
 from vitmae_search.library.spaces import Spaces
-from vitmae_search.records import IndexProgress, Space
+from vitmae_search.records import JobProgress, Space
 from vitmae_search.vectors import VectorCache, never_cancel
 
 _MAX_STORED = 200_000
@@ -48,7 +48,7 @@ class AdaptRequest:
     spaces: Spaces
     device: str
     batch_size: int
-    on_progress: Callable[[IndexProgress], None] | None
+    on_progress: Callable[[JobProgress], None] | None
     cancelled: Callable[[], bool] | None
 
     def run(
@@ -140,7 +140,7 @@ def adapt_library(
         )
 
     arguments = {"folder": request.folder, "options": asdict(request.options)}
-    return record_job(catalog, run_key, "adapt", arguments, run)
+    return run_job(catalog, run_key, "adapt", arguments, run)
 
 
 def stored_features(

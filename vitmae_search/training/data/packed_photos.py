@@ -19,7 +19,7 @@ from PIL import Image
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.photos import scan
-from vitmae_search.photos.square_crops import Square, decode_squares
+from vitmae_search.photos.square_photos import Square, decode_squares
 from vitmae_search.records import ScanProblem, Stamp
 
 _PIXELS_FILE, _DESCRIPTION_FILE = "images.u8", "images.json"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from vitmae_search.errors import TrainingError, display_path
-from vitmae_search.photos.square_crops import decode_square
+from vitmae_search.photos.square_photos import decode_square
 from vitmae_search.records import Stamp
 from vitmae_search.training.data.packed_photos import files_signature, list_photos
 

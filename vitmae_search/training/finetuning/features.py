@@ -15,7 +15,7 @@ from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import TrainingError
 
 _CHUNK = 64
-"""Rows encoded at a time. Chunks always start at multiples of it, so that an interruption changes no bit."""
+"""Rows encoded at a time. Chunks start at multiples of this, so that a resumed run gives identical bits."""
 _CHUNKS_PER_RECORD = 32
 """Chunks between two records of how many rows are on disk."""
 

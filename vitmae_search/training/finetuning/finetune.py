@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.errors import TrainingError, display_path
 from vitmae_search.training.data.packed_photos import OnPacked
 from vitmae_search.training.devices import resolve_auto
@@ -23,7 +24,7 @@ from vitmae_search.training.finetuning.data import (
 )
 from vitmae_search.training.finetuning.full import FullFinetuning
 from vitmae_search.training.finetuning.loop import FinetuneLoop
-from vitmae_search.training.finetuning.model import DEFAULT_MODEL, build_classifier
+from vitmae_search.training.finetuning.model import build_classifier
 from vitmae_search.training.finetuning.options import FULL, PROBE, FinetuneOptions
 from vitmae_search.training.finetuning.probe import LinearProbe, encode_views
 from vitmae_search.training.finetuning.report import FinetuneProgress, FinetuneReport
@@ -52,7 +53,7 @@ class FinetuneHooks:
         on_packed: Called with the photos packed and all photos.
         on_encoded: Called with the views encoded and all views, by linear probing.
         on_progress: Called after every step.
-        stop: Asked before every step; true ends the run, which can be resume_options.
+        stop: Asked before every step; true ends the run, which can be resumed.
     """
 
     on_packed: OnPacked | None = None
@@ -74,7 +75,7 @@ def finetune(
 ) -> FinetuneReport:
     """Train a classifier on the photos under `folder`.
 
-    If `output` holds a run, it is resume_options with its own options; what is given must then agree.
+    If `output` holds a run, it is resumed with its own options; what is given must then agree.
 
     Args:
         folder: The photos. Without `labels` the first folder below it is a photo's class.

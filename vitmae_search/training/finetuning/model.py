@@ -27,7 +27,6 @@ from vitmae_search.vitmae import (
 from vitmae_search.vitmae.config import ENCODER_RULES, EncoderConfig
 from vitmae_search.vitmae.pretrained import PreTrainedModel
 
-DEFAULT_MODEL = "vitmae-tiny-patch8-64"
 POOLING_KEY = "pooling"
 """The field of config.json that is "mean" for a `MeanPooledClassifier`."""
 _HEAD_PREFIXES = ("classifier.", "mean_classifier.")

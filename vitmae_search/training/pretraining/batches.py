@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,10 +57,12 @@ class Batch:
     Attributes:
         images: (N, side, side, 3) uint8, as they are stored.
         views: One view, or two with a contrastive loss.
+        mask_ratio: The share of patches to remove; None is the model's own.
     """
 
     images: Tensor
     views: tuple[View, ...]
+    mask_ratio: float | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +73,11 @@ class Batch:
             return [self]
         ends = [0, *itertools.accumulate(map(len, np.array_split(np.arange(len(self)), parts)))]
         slices = [slice(*ends) for ends in itertools.pairwise(ends)]
-        return [Batch(self.images[rows], tuple(view.select(rows) for view in self.views)) for rows in slices]
+        return [self._select(rows) for rows in slices]
+
+    def _select(self, rows: slice) -> Batch:
+        views = tuple(view.select(rows) for view in self.views)
+        return replace(self, images=self.images[rows], views=views)
 
 
 class BatchLoader:
@@ -111,7 +117,9 @@ class BatchLoader:
         generator = torch.Generator().manual_seed(step_seed(self._options.seed, step))
         views = 2 if self._options.contrastive else 1
         drawn = [self._random_view(images.shape[1:3], generator) for _ in range(views)]
-        return Batch(images, tuple(view.select(self._local) for view in drawn))
+        ratios = self._options.mask_ratios
+        ratio = None if ratios is None else float(torch.empty(()).uniform_(*ratios, generator=generator))
+        return Batch(images, tuple(view.select(self._local) for view in drawn), ratio)
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Apply the views on the device.

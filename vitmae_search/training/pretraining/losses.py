@@ -50,21 +50,25 @@ class Objective(nn.Module):
     def __init__(self, mae: ViTMAEForPreTraining, options: PretrainOptions) -> None:
         super().__init__()
         config = mae.config
-        if options.reconstruction and num_kept(config.num_patches, config.mask_ratio) == config.num_patches:
-            raise ConfigError("mask_ratio", config.mask_ratio, "leaves no patch out that could be learnt")
+        least = config.mask_ratio if options.mask_ratios is None else options.mask_ratios[0]
+        if options.reconstruction and num_kept(config.num_patches, least) == config.num_patches:
+            raise ConfigError("mask_ratio", least, "leaves no patch out that could be learnt")
         self.mae = mae
         self.projector = _make_projector(config.hidden_size, options.seed) if options.contrastive else None
         self._reconstructs = options.reconstruction > 0
 
-    def forward(self, pixels: Tensor, noise: Tensor, views: int) -> ObjectiveOutput:
+    def forward(
+        self, pixels: Tensor, noise: Tensor, views: int, mask_ratio: float | None = None
+    ) -> ObjectiveOutput:
         """Encode all views and decode the first of each photo.
 
         Args:
             pixels: (V·N, 3, S, S), one view after another.
             noise: (V·N, L), by which patches are masked.
             views: V.
+            mask_ratio: Share of patches to remove; None is the model's own.
         """
-        encoded: ViTMAEModelOutput = self.mae.vit(pixels, noise)
+        encoded: ViTMAEModelOutput = self.mae.vit(pixels, noise, mask_ratio=mask_ratio)
         tokens, mask, ids_restore = encoded.last_hidden_state, encoded.mask, encoded.ids_restore
         assert tokens is not None
         assert mask is not None

@@ -45,6 +45,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 CACHES = ("auto", "device", "host", "none")
 """Where packed photos are kept: in the device's memory or the host's. "none" decodes files at every use."""
 
+_DECODER_HEAD_WIDTH = 32
+"""Of the decoders in `PRESETS`, which also widen to four times their width within each layer."""
+
 _POSITIVE = (
     *("epochs", "batch_size", "learning_rate", "temperature"),
     *("accumulate", "replicas", "save_minutes", "log_every"),
@@ -53,6 +56,30 @@ _NOT_NEGATIVE = (
     *("weight_decay", "clip_norm", "ema", "reconstruction", "contrastive"),
     *("stored_side", "workers", "threads", "seed"),
 )
+
+
+def decoder_fields(layers: int | None, width: int | None) -> dict[str, int]:
+    """The fields of a decoder in the proportions of those in `PRESETS`.
+
+    Args:
+        layers: Number of layers; None leaves it open.
+        width: A multiple of 32; None leaves it open, with the heads.
+
+    Raises:
+        ConfigError: The width is not a multiple of 32.
+    """
+    fields = {} if layers is None else {"decoder_num_hidden_layers": layers}
+    if width is None:
+        return fields
+    require(
+        width % _DECODER_HEAD_WIDTH == 0, "decoder_width", width, f"is a multiple of {_DECODER_HEAD_WIDTH}"
+    )
+    return {
+        **fields,
+        "decoder_hidden_size": width,
+        "decoder_num_attention_heads": width // _DECODER_HEAD_WIDTH,
+        "decoder_intermediate_size": 4 * width,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +104,9 @@ class PretrainOptions:
             keeps detail for small crops, in four times the space.
         init: Checkpoint of the initial encoder and decoder: a bundled name, a path or a hub id. None for
             random weights.
+        freeze_encoder: Train only the decoder: the encoder stays the initial checkpoint's, bit for bit.
+        mask_ratios: Least and greatest share of patches to remove; each step draws its own. None is the
+            model's mask_ratio in every step.
         reconstruction: Weight of the masked patches' error.
         contrastive: Weight of the contrastive loss between two views of each photo (see `losses`); 0 leaves
             it out.
@@ -113,6 +143,8 @@ class PretrainOptions:
     flip: bool = True
     stored_side: int = 0
     init: str | None = None
+    freeze_encoder: bool = False
+    mask_ratios: tuple[float, float] | None = None
     reconstruction: float = 1.0
     contrastive: float = 0.0
     temperature: float = 0.2
@@ -137,6 +169,14 @@ class PretrainOptions:
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         learns = self.reconstruction > 0 or self.contrastive > 0
         require(learns, "reconstruction", self.reconstruction, "may be 0 only with a contrastive loss")
+        if self.freeze_encoder:
+            require(self.init is not None, "freeze_encoder", True, "needs an initial checkpoint")
+            require(
+                not self.contrastive, "freeze_encoder", True, "leaves a contrastive loss nothing to train"
+            )
+        if self.mask_ratios is not None:
+            low, high = self.mask_ratios
+            require(0 < low <= high < 1, "mask_ratios", self.mask_ratios, "needs 0 < least ≤ greatest < 1")
         for name in ("warmup", "beta1", "beta2", "ema"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         parts = self.replicas * self.accumulate

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vitmae_search.training.data.packed_photos import OnPacked, pack
 from vitmae_search.training.data.photo_files import PhotoFilesDataset
 from vitmae_search.training.devices import resolve_auto
 from vitmae_search.training.distributed import DistributedContext, init_distributed
-from vitmae_search.training.init_weights import init_name, read_init_checkpoint
+from vitmae_search.training.init_weights import fit_decoder, init_name, read_init_checkpoint
 from vitmae_search.training.pretraining.loop import PretrainLoop, PretrainProgress, PretrainReport
 from vitmae_search.training.pretraining.options import PRESETS, PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
@@ -33,6 +34,7 @@ from vitmae_search.vitmae import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Checkpoint,
+    NewParametersWarning,
     ViTImageProcessor,
     ViTMAEConfig,
     ViTMAEForPreTraining,
@@ -63,7 +65,7 @@ def pretrain(
         output: The run's folder, which becomes a checkpoint for `from_pretrained`.
         model: Fields of `ViTMAEConfig` (default: the preset "tiny" with norm_pix_loss). With the option
             `init` the configuration is that checkpoint's, and `model` may change the fields that no weight
-            depends on: mask_ratio and norm_pix_loss.
+            depends on (mask_ratio and norm_pix_loss) and the decoder's (see `fit_decoder`).
         options: Fields of `PretrainOptions`.
         on_packed: Called while photos are packed.
         on_compiled: Called with the seconds that compiling took.
@@ -167,8 +169,7 @@ def _recipe(output: Path, model: Mapping[str, Any] | None, given: Mapping[str, A
     if options.init is None or (output / STATE_FILE).exists():
         initial = _random_init(config, options.seed)  # the weights of a saved state replace these
     else:
-        checkpoint = replace(read_init_checkpoint(options.init), config=config)
-        initial = _from_checkpoint(checkpoint, options.seed)
+        initial = _from_checkpoint(read_init_checkpoint(options.init), config, options.seed)
     return _Recipe(initial, options, *statistics)
 
 
@@ -178,7 +179,8 @@ def _new_recipe(model: Mapping[str, Any] | None, options: PretrainOptions) -> _R
         return _Recipe(_random_init(config, options.seed), options)
     checkpoint = read_init_checkpoint(options.init)
     processor = ViTImageProcessor.for_checkpoint(checkpoint.files, checkpoint.config)
-    initial = _from_checkpoint(checkpoint, options.seed, **(model or {}))
+    config = _given_config(ViTMAEConfig.from_dict(checkpoint.config.to_dict()), model or {})
+    initial = _from_checkpoint(checkpoint, config, options.seed)
     return _Recipe(initial, options, processor.image_mean, processor.image_std)
 
 
@@ -188,10 +190,13 @@ def _random_init(config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
         return ViTMAEForPreTraining(config)
 
 
-def _from_checkpoint(checkpoint: Checkpoint, seed: int, **fields: Any) -> ViTMAEForPreTraining:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # for a decoder that the checkpoint lacks
-        return ViTMAEForPreTraining.from_checkpoint(checkpoint, **fields)
+def _from_checkpoint(checkpoint: Checkpoint, config: ViTMAEConfig, seed: int) -> ViTMAEForPreTraining:
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        torch.manual_seed(seed)  # for what is made anew in the decoder
+        warnings.simplefilter("ignore", NewParametersWarning)  # this trains it
+        model = ViTMAEForPreTraining.from_checkpoint(fit_decoder(checkpoint, config))
+    model.loading_info = None  # of a new decoder it would say that it cannot reconstruct
+    return model
 
 
 def _given_config(base: ViTMAEConfig | None, model: Mapping[str, Any]) -> ViTMAEConfig:

@@ -106,6 +106,8 @@ class Trainer:
         self._device = distributed.device
         check_replicas(options, model.config, self._device)
         self._model = model.to(self._device).train()
+        if options.freeze_encoder:  # its forward pass then records no graph, and draws no dropout
+            self._model.vit.eval().requires_grad_(False)
         self._model.set_attn_implementation("sdpa" if options.attention == "sdpa" else "eager")
         if options.checkpoint_activations:
             self._model.gradient_checkpointing_enable()
@@ -227,5 +229,5 @@ class Trainer:
     def _forward(self, model: Objective, part: Batch) -> ObjectiveOutput:
         pixels, noise = self._batches.model_input(part)
         with precision_context(self._device, self._options.precision):
-            output: ObjectiveOutput = model(pixels, noise, len(part.views))
+            output: ObjectiveOutput = model(pixels, noise, len(part.views), part.mask_ratio)
         return output

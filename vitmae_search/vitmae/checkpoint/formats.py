@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 from vitmae_search.errors import CheckpointError, display_path
+from vitmae_search.regular_file import open_regular_file
 
 _HEAD = 512
 _ZIP = b"PK\x03\x04"
@@ -119,7 +120,7 @@ def _is_text(head: bytes) -> bool:
 def _read_head(path: Path) -> bytes:
     """The first bytes of a file. Raises `CheckpointError` where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular_file(path) as file:
             return file.read(_HEAD)
     except OSError as error:
         raise unreadable_error(path, error) from error

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
+from vitmae_search.regular_file import open_regular_file
 from vitmae_search.vitmae.checkpoint.formats import (
     check_safetensors,
     check_torch,
@@ -82,7 +83,7 @@ def digest_files(paths: list[Path]) -> str:
     digests = []
     for path in paths:
         try:
-            with open(path, "rb") as file:
+            with open_regular_file(path) as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise unreadable_error(path, error) from error
@@ -231,9 +232,11 @@ def _is_finite(value: Tensor) -> bool:
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object in a file. Raises `CheckpointError` for anything else."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular_file(path) as file:
             values = json.load(file)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable_error(Path(path), error) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{display_path(path)} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{display_path(path)} does not hold a JSON object.")

@@ -58,7 +58,8 @@ export default function (component) {
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
     const send = (name, id) => setTriggerValue(name, id);
-    list.replaceChildren(...data.photos.map((photo) => tile(photo, send)));
+    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile(photo, send)];
+    list.replaceChildren(...data.photos.flatMap(tiles));
     list.setAttribute("aria-label", data.label);
     list.classList.toggle("small", Boolean(data.small));
     list.dataset.drawn = drawn;

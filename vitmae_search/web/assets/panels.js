@@ -1,4 +1,5 @@
-// The panels of a reconstruction. Squares of the second one are tapped, or painted over, to hide or show them.
+// A reconstruction: the completed photo, and the raw panels. Squares of the painted one are tapped, or painted
+// over, to hide or show them.
 function element(tag, className, text) {
   const node = document.createElement(tag);
   node.className = className;
@@ -9,7 +10,7 @@ function element(tag, className, text) {
 function picture(panel) {
   const image = element("img", "");
   image.src = panel.src;
-  image.alt = panel.title;
+  image.alt = panel.alt;
   return image;
 }
 
@@ -73,10 +74,10 @@ export default function (component) {
   const focused = row.getRootNode().activeElement?.dataset?.index;
   row.replaceChildren(
     ...data.panels.map((panel) => {
-      const figure = element("figure", "");
+      const figure = element("figure", panel.kind);
       const frame = element("div", "frame");
       frame.append(picture(panel));
-      if (panel.painted) frame.append(squares(data, (hidden) => setStateValue("hidden", hidden)));
+      if (panel.kind === "painted") frame.append(squares(data, (hidden) => setStateValue("hidden", hidden)));
       const caption = element("figcaption", "");
       caption.append(element("b", "", panel.title), element("span", "", panel.text));
       figure.append(frame, caption);

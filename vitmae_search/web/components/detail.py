@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 import streamlit as st
@@ -14,6 +13,8 @@ from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.grid import photo_name
 from vitmae_search.web.components.query_picker import set_query_photo
 from vitmae_search.web.server.session import library
+
+_DATE_SOURCES = {"GPS": "from GPS, in UTC", "file name": "from the file's name", "file": "the file's time"}
 
 
 @st.dialog("Photo", width="medium")
@@ -62,15 +63,17 @@ def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> l
         rows.append(("Score", f"{score:.4f}  (1 is the same picture)"))
     if photo.missing:
         rows.append(("State", "not on disk any more"))
-    if meta.taken_at is not None:
-        rows.append(("Taken", f"{meta.taken_at:%d %B %Y, %H:%M}"))
+    date, source = photo.date
+    if date is not None:
+        rows.append(("Taken", f"{date:%d %B %Y, %H:%M} ({_DATE_SOURCES.get(source, source)})"))
     if meta.camera:
         rows.append(("Camera", meta.camera))
     if meta.latitude is not None and meta.longitude is not None:
         rows.append(("Place", _place(meta.latitude, meta.longitude)))
     rows.append(("Size", f"{meta.width} × {meta.height} pixels, {file_size(photo.size)}, {meta.format}"))
-    changed = datetime.fromtimestamp(photo.mtime_ns / 1e9, tz=UTC).astimezone()
-    rows.append(("Changed", f"{changed:%d %B %Y, %H:%M}"))
+    rows += [("Note", note) for note in meta.notes]
+    if photo.changed_at is not None:
+        rows.append(("Changed", f"{photo.changed_at:%d %B %Y, %H:%M}"))
     return rows
 
 

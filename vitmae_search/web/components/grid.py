@@ -14,7 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from vitmae_search.errors import display_path
-from vitmae_search.records import Hit, Photo
+from vitmae_search.records import Hit, Photo, SearchResult
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -55,11 +55,11 @@ def photo_grid(
     _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
 
 
-def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: PhotoAction) -> int | None:
-    """A grid of search results with their scores.
+def hit_grid(found: SearchResult, *, key: str, label: str, on_similar: PhotoAction) -> int | None:
+    """A grid of search results with their scores, and a line where they are no longer alike.
 
     Args:
-        hits: The results.
+        found: The results.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_similar: Called with the photo whose lens the visitor taps.
@@ -69,8 +69,10 @@ def hit_grid(hits: Sequence[Hit], *, key: str, label: str, on_similar: PhotoActi
     """
     tiles = [
         {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
-        for hit in hits
+        for hit in found.hits
     ]
+    if found.first_unlike is not None:
+        tiles[found.first_unlike]["line"] = "From here on no longer alike"
     return _draw(tiles, key=key, label=label, small=False, on_similar=on_similar)
 
 

@@ -158,6 +158,10 @@ def _outcome_text(job: JobRecord) -> str:
         words.append(adapt_report.summary(report))
     counted = ("classified", "added", "updated", "moved", "missing", "failed")
     words += [f"{int_field(report, name):,} {name}" for name in counted if int_field(report, name)]
+    others = report.get("not_looked_at")
+    if isinstance(others, Mapping) and others:
+        suffixes = ", ".join(display_path(suffix) or "no suffix" for suffix in others)
+        words.append(f"{sum(others.values()):,} other files not looked at ({suffixes})")
     if job.error:
         words.append(job.error)
     return ", ".join(words)

@@ -15,13 +15,13 @@ from html import escape
 import streamlit as st
 
 from vitmae_search.errors import PhotoError, display_path
+from vitmae_search.library.previews import UPLOAD_SUFFIXES
 from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.grid import photo_grid, photo_name, thumb_url
 from vitmae_search.web.components.tags import tag_filter
 from vitmae_search.web.server.session import Upload, library, uploads
 
-SUFFIXES = ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "avif", "heic", "heif"]
 BROWSE_PAGE_SIZE = 24
 
 
@@ -98,7 +98,7 @@ def name_upload_in_errors(query: QueryState) -> Iterator[None]:
 
 def pick_query(label: str) -> None:
     """Let the visitor upload a picture, under this label, or pick a photo of the library."""
-    st.file_uploader(label, type=SUFFIXES, key="vs_upload", on_change=_store_upload)
+    st.file_uploader(label, type=UPLOAD_SUFFIXES, key="vs_upload", on_change=_store_upload)
     if library().status().photos:
         _browse()
 

@@ -1,38 +1,26 @@
-"""A reconstruction's panels side by side, of which one can be painted on, with a heat map of the error.
+"""A reconstruction on the page: the completed photo, large, and raw panels, of which one can be painted on.
 
-The panels are enlarged and encoded by `library.previews`, which also makes the sheet for the download; the
-HTML round them, the painting and the heat map's colours are of this module.
+All of them are made and encoded by `library.previews`, which also makes the sheet for the download; the HTML
+round them and the painting are of this module.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from vitmae_search.library.previews import panel_png
-from vitmae_search.records import Reconstruction
-
-Panel = NDArray[np.uint8]
-TitledPanel = tuple[str, str, Panel]
-"""Title, explanation, and (H, W, 3) RGB pixels."""
-
-PAINTABLE = "Masked"
-"""The title of the panel that can be painted on."""
-
-# From dark to bright, so that the map can be read in grey as well: the brighter, the larger the error.
-_HEAT_COLORS = np.array(
-    [
-        *((12, 12, 36), (66, 20, 92), (135, 34, 98), (203, 65, 72)),
-        *((244, 128, 42), (251, 205, 88), (252, 250, 200)),
-    ],
-    dtype=np.float64,
+from vitmae_search.library.previews import (
+    HEAT_COLORS,
+    completed_webp,
+    error_map,
+    largest_error,
+    panel_png,
 )
-_VISIBLE_GREY = 128
+from vitmae_search.records import Reconstruction
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -44,37 +32,73 @@ _mount = st.components.v2.component(
 )
 
 
-def draw(made: Reconstruction, shown: Sequence[TitledPanel], *, key: str) -> None:
-    """Show panels side by side. `st.session_state[key]["hidden"]` then has what the visitor painted.
+def draw(made: Reconstruction, *, soften: bool, key: str) -> None:
+    """Show a reconstruction. `st.session_state[key]["hidden"]` then has what the visitor painted.
 
     Args:
-        made: The reconstruction that the panels are of.
-        shown: The panels. The one titled `PAINTABLE` can be painted on.
+        made: The reconstruction.
+        soften: Smooth the steps between neighbouring guesses in the completed photo.
         key: The component's key in the session. Its "hidden" are the numbers of the patches that the visitor
             wants hidden, row by row.
     """
-    tiles = [
-        {
-            "title": title,
-            "text": text,
-            # The whole picture lies under the squares that hide its patches, so that each can be uncovered.
-            "src": data_url(made.original if title == PAINTABLE else panel),
-            "painted": title == PAINTABLE,
-        }
-        for title, text, panel in shown
-    ]
     mask = made.mask.ravel().astype(int).tolist()
-    data = {"panels": tiles, "columns": made.mask.shape[1], "mask": mask}
+    data = {"panels": _tiles(made, soften), "columns": made.mask.shape[1], "mask": mask}
     _mount(key=key, data=data, on_hidden_change=_do_nothing)
+
+
+def _tiles(made: Reconstruction, soften: bool) -> list[dict[str, object]]:
+    """What the browser draws, in its order, each with its kind, title, text, alternative text and picture."""
+    hidden, every = int(made.mask.sum()), int(made.mask.size)
+    height, width = made.original.shape[:2]
+    seams = " Seams between two guesses are softened." if soften and hidden else ""
+    guessed = f"{hidden} of {every} squares are the model's guesses; the others are the photo.{seams}"
+    return [
+        {
+            "kind": "completed",
+            "title": "The photo, completed",
+            "text": guessed,
+            "alt": f"The photo as the model completed it: {guessed}",
+            "src": _data_url("image/webp", completed_webp(made, soften=soften)),
+        },
+        {
+            "kind": "painted",
+            "title": "What the model saw",
+            "text": f"{every - hidden} of {every} squares. Tap to hide or show.",
+            "alt": f"What the model saw: {every - hidden} of {every} squares of the photo, the others grey",
+            # The whole picture lies under the squares that hide it, so that each can be uncovered.
+            "src": _data_url("image/png", panel_png(made.original)),
+        },
+        {
+            "kind": "raw",
+            "title": "Original",
+            "text": f"The photo at the model's size, {width} × {height} pixels.",
+            "alt": "The original photo at the model's size",
+            "src": _data_url("image/png", panel_png(made.original)),
+        },
+        {
+            "kind": "raw",
+            "title": "All squares guessed",
+            "text": "What it paints everywhere, also where it saw the photo.",
+            "alt": "The model's guess of every square, those that it saw included",
+            "src": _data_url("image/png", panel_png(made.reconstruction)),
+        },
+        {
+            "kind": "raw",
+            "title": "Error of each square",
+            "text": "Bright: guessed worst. Grey: was shown.",
+            "alt": "A map of the error of each guessed square, brighter where the guess is worse",
+            "src": _data_url("image/png", panel_png(error_map(made))),
+        },
+    ]
 
 
 def _do_nothing() -> None:
     """Streamlit returns a component's state only if it has a callback."""
 
 
-def data_url(panel: Panel) -> str:
-    """The panel, enlarged, as a PNG in a data: address."""
-    return "data:image/png;base64," + base64.b64encode(panel_png(panel)).decode("ascii")
+def _data_url(media_type: str, data: bytes) -> str:
+    """A file's bytes as a data: address."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def painted_mask(hidden: object, rows: int, columns: int) -> NDArray[np.bool_]:
@@ -94,39 +118,11 @@ def painted_mask(hidden: object, rows: int, columns: int) -> NDArray[np.bool_]:
     return mask.reshape(rows, columns)
 
 
-def error_panel(made: Reconstruction) -> Panel:
-    """(H, W, 3) uint8, the size of the other panels: each patch in the color of its error.
-
-    The scale runs from 0 to the largest error among the removed patches; visible ones, which the model
-    did not have to guess, are grey.
-    """
-    largest = largest_error(made)
-    level = np.clip(made.error / largest, 0, 1) if largest > 0 else np.zeros_like(made.error)
-    colors = heat(level)
-    colors[~made.mask] = _VISIBLE_GREY
-    height, width = made.original.shape[:2]
-    rows, columns = made.error.shape
-    return colors.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
-
-
-def largest_error(made: Reconstruction) -> float:
-    """The largest error among the removed patches, 0 where none was removed."""
-    return float(made.error[made.mask].max()) if made.mask.any() else 0.0
-
-
-def heat(level: NDArray[np.floating]) -> Panel:
-    """Colors (..., 3) uint8 of levels in [0, 1]."""
-    at = np.asarray(level, dtype=np.float64) * (len(_HEAT_COLORS) - 1)
-    stops = np.arange(len(_HEAT_COLORS))
-    channels = [np.interp(at, stops, _HEAT_COLORS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
-
-
 def legend(made: Reconstruction) -> str:
     """HTML: the colors of the error panel with the values at their ends."""
-    stops = ",".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in _HEAT_COLORS)
+    stops = ",".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in HEAT_COLORS)
     return (
-        '<div class="vs-legend"><span>Error of a patch: 0</span>'
+        '<div class="vs-legend"><span>Error of a square: 0</span>'
         f'<i style="background:linear-gradient(90deg,{stops})"></i>'
         f"<span>{largest_error(made):.3g}</span></div>"
     )

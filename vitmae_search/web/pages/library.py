@@ -104,7 +104,9 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
 
 def _root_detail(root: Root) -> str:
     count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
-    return f"{count}. Its drive is away; nothing is forgotten." if root.offline else count
+    if root.offline:
+        return f"{count}. Its drive is away; nothing is forgotten until you run vitmae-search forget."
+    return count
 
 
 def _add_folder(label: str, busy: bool) -> None:

@@ -30,7 +30,7 @@ def page() -> None:
             plain_text.empty_library()
         return
     header = st.container()
-    ratio, seed = _controls()
+    ratio, seed, soften = _controls()
     made = _reconstruct(query, ratio, seed)
     canvas = f"vs_panels {query.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
     painted = _painted(canvas)
@@ -38,7 +38,7 @@ def page() -> None:
         made = _reconstruct(query, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
     with header:
         query_picker.query_header(query, "What the model sees in", _detail(made))
-    _show(made, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
+    _show(made, soften, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
 
 
 def _painted(canvas: str) -> object:
@@ -47,7 +47,8 @@ def _painted(canvas: str) -> object:
     return None if state is None else state.get("hidden")
 
 
-def _controls() -> tuple[float, int]:
+def _controls() -> tuple[float, int, bool]:
+    """The mask ratio, the seed, and whether to soften seams."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button(
             "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
@@ -72,7 +73,14 @@ def _controls() -> tuple[float, int]:
             help="Which patches are hidden. The same seed always hides the same ones.",
         )
         st.button("Shuffle", icon=":material/shuffle:", on_click=_next_seed, key="vs_shuffle")
-    return percent / 100, int(seed)
+        soften = st.toggle(
+            "Soften seams",
+            value=True,
+            key="vs_soften",
+            help="In the large picture, smooth the steps between neighbouring guesses, which the model makes "
+            "one by one. Squares of the photo and the small pictures stay as they are.",
+        )
+    return percent / 100, int(seed), soften
 
 
 def _next_seed() -> None:
@@ -103,30 +111,14 @@ def _detail(made: Reconstruction) -> str:
     return f"This model looks at {width} × {height} pixels, in {columns} × {rows} patches."
 
 
-def _show(made: Reconstruction, canvas: str, name: str) -> None:
-    hidden, every = int(made.mask.sum()), int(made.mask.size)
-    shown = [
-        ("Original", "The picture at the model's size.", made.original),
-        (
-            reconstruction_panels.PAINTABLE,
-            f"{every - hidden} of {every} patches. Tap to hide or show.",
-            made.masked,
-        ),
-        ("Reconstruction", "What the model makes of them, everywhere.", made.reconstruction),
-        ("Visible pasted back", "Its guess in the hidden patches only.", made.pasted),
-        (
-            "Error per patch",
-            "Bright: guessed worst. Grey: was shown.",
-            reconstruction_panels.error_panel(made),
-        ),
-    ]
-    reconstruction_panels.draw(made, shown, key=canvas)
+def _show(made: Reconstruction, soften: bool, canvas: str, name: str) -> None:
+    reconstruction_panels.draw(made, soften=soften, key=canvas)
     st.html(reconstruction_panels.legend(made))
     plain_text.facts(_facts(made))
     with st.container(horizontal=True):
         st.download_button(
             "Download as PNG",
-            sheet_png([(title, panel) for title, _, panel in shown]),
+            sheet_png(made, soften=soften),
             file_name=f"reconstruction-{name}.png",
             mime="image/png",
             icon=":material/download:",

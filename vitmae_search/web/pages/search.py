@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 
 import streamlit as st
 
-from vitmae_search.records import Hit, SearchFilter, SearchResult
+from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult
 from vitmae_search.web.components import job_status, plain_text, query_picker, tags
 from vitmae_search.web.components.detail import show_photo
 from vitmae_search.web.components.grid import hit_grid
@@ -45,14 +45,14 @@ def _nothing_yet() -> None:
 def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
-    where, k = _controls()
+    where, k, min_score = _controls()
     page = query_picker.page_number("page")
-    found = _search(query, k, where, (page - 1) * k)
+    found = _search(query, k, where, (page - 1) * k, min_score)
     with header:
         query_picker.query_header(query, "Photos most like", _summary(found))
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
-    opened = hit_grid(found.hits, key="vs_hits", label="Search results, best first", on_similar=_more_like)
+    opened = hit_grid(found, key="vs_hits", label="Search results, best first", on_similar=_more_like)
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     if opened is not None:
         _open(opened, found.hits)
@@ -62,12 +62,14 @@ def _more_like(photo_id: int) -> None:
     query_picker.set_query_photo(photo_id, k=str(_count()))
 
 
-def _search(query: query_picker.QueryState, k: int, where: SearchFilter, offset: int) -> SearchResult:
+def _search(
+    query: query_picker.QueryState, k: int, where: SearchFilter, offset: int, min_score: MinScore
+) -> SearchResult:
     if query.photo is not None:
-        return library().similar(query.photo.photo_id, k=k, where=where, offset=offset)
+        return library().similar(query.photo.photo_id, k=k, where=where, offset=offset, min_score=min_score)
     data = query.upload.data if query.upload else b""
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        return library().search(data, k=k, where=where, offset=offset)
+        return library().search(data, k=k, where=where, offset=offset, min_score=min_score)
 
 
 def _open(photo_id: int, hits: tuple[Hit, ...]) -> None:
@@ -78,15 +80,16 @@ def _open(photo_id: int, hits: tuple[Hit, ...]) -> None:
 
 def _summary(found: SearchResult) -> str:
     how = "its stored fingerprint" if found.known else "a fingerprint made just now"
-    return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms."
+    done = f" The best fit is the picture {found.variant.text}." if found.variant.text else ""
+    return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls() -> tuple[SearchFilter, int]:
-    """New search, filters, hits a page. The count is kept in the address, the filters in the session."""
+def _controls() -> tuple[SearchFilter, int, MinScore]:
+    """New search, filters, hits a page, least score. The count is in the address, the rest in the session."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
         with st.popover("Filters", icon=":material/tune:"):
-            where = _filters()
+            where, min_score = _filters()
         k = st.selectbox(
             "Photos a page",
             COUNTS,
@@ -97,7 +100,7 @@ def _controls() -> tuple[SearchFilter, int]:
             label_visibility="collapsed",
             width=140,
         )
-    return where, int(k)
+    return where, int(k), min_score
 
 
 def _count() -> int:
@@ -110,21 +113,38 @@ def _store_count() -> None:
     st.query_params.pop("page", None)
 
 
-def _filters() -> SearchFilter:
+def _filters() -> tuple[SearchFilter, MinScore]:
     under = st.text_input(
         "In this folder", key="vs_under", placeholder="a folder's path", on_change=_first_page
     )
     camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
     after, before = _day("Taken from", "vs_after"), _day("Taken until", "vs_before")
     tag, min_confidence = tags.tag_filter("vs_tag", _first_page)
+    min_score = _least_score()
     st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
-    return SearchFilter(
+    where = SearchFilter(
         under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
         camera=camera.strip() or None,
         after=None if after is None else datetime.combine(after, time.min),
         before=None if before is None else datetime.combine(before, time.max),
         tag=tag,
         min_confidence=min_confidence,
+    )
+    return where, min_score
+
+
+def _least_score() -> MinScore:
+    """Which hits to show, by what their scores mean; nothing to choose where that was not measured."""
+    calibration = next((space.calibration for space in library().spaces() if space.current), None)
+    if calibration is None:
+        return None
+    choices: dict[MinScore, str] = {None: "All photos"}
+    if calibration.alike is not None:
+        choices["alike"] = "Those that are alike"
+    if calibration.same is not None:
+        choices["same"] = "The same photo"
+    return st.selectbox(
+        "How alike", list(choices), format_func=choices.__getitem__, key="vs_min_score", on_change=_first_page
     )
 
 
@@ -141,7 +161,7 @@ def _first_page() -> None:
 def _clear_filters() -> None:
     for name in ("vs_under", "vs_camera"):
         st.session_state[name] = ""
-    for name in ("vs_after", "vs_before", "vs_tag"):
+    for name in ("vs_after", "vs_before", "vs_tag", "vs_min_score"):
         st.session_state[name] = None
     _first_page()
 

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from vitmae_search.errors import LibraryEmpty, PhotoError, VitmaeSearchError
-from vitmae_search.library.previews import SHOWN_BY_BROWSERS, media_type, preview
+from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview
 from vitmae_search.records import Photo
 from vitmae_search.web.server.session import library
 
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 _CACHE_FOR_EVER = "private, max-age=31536000, immutable"
 _REVALIDATE = "private, no-cache"
-# Whatever a file claims to be, nothing in it runs or loads.
+# Whatever type a file has, nothing in it runs or loads.
 _INERT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",
@@ -73,15 +73,14 @@ def _thumb(request: Request, photo: Photo) -> Response:
 
 
 def _photo(request: Request, photo: Photo) -> Response:
-    """The file itself where browsers can show its format, else a conversion of it."""
+    """The file itself where browsers show it as it is decoded here, else a conversion of it."""
     if not os.path.isfile(photo.path):
         return _sentence(_NOT_ON_DISK, 404)
     headers = _cache_headers(request, photo)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
-    kind = media_type(photo)
-    if kind in SHOWN_BY_BROWSERS:
-        return FileResponse(photo.path, media_type=kind, headers=headers)
+    if is_shown_by_browsers(photo):
+        return FileResponse(photo.path, media_type=media_type(photo), headers=headers)
     return Response(preview(photo.path), media_type="image/webp", headers=headers)
 
 

@@ -1,0 +1,79 @@
+"""Which variant of a query's picture wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from vitmae_search.photos.views import margin
+from vitmae_search.records import QueryVariant, ScoreCalibration
+from vitmae_search.search.variants import (
+    AS_IT_IS,
+    best_turned,
+    best_upright,
+    is_clear,
+    turn,
+    turns,
+    upright_variants,
+)
+
+TRIMMED = QueryVariant(trimmed=True)
+
+
+def test_a_picture_without_borders_is_tried_as_it_is(real_photos: dict[str, Path]) -> None:
+    with Image.open(real_photos["coffee"]) as image:
+        photo = image.convert("RGB")
+    assert list(upright_variants(photo)) == [AS_IT_IS]
+    framed = upright_variants(margin(photo))
+    assert list(framed) == [AS_IT_IS, TRIMMED]
+    assert abs(framed[TRIMMED].width - photo.width) < 8
+
+
+def test_turns_are_the_three_others_and_keep_the_trimming() -> None:
+    image = Image.new("RGB", (3, 2))
+    image.putpixel((0, 0), (255, 0, 0))
+    variants = turns(TRIMMED)
+    assert variants == [QueryVariant(True, 90), QueryVariant(True, 180), QueryVariant(True, 270)]
+    where = []
+    for variant in variants:
+        turned = turn(image, variant)
+        where.append(
+            [
+                p
+                for p in (
+                    (0, 0),
+                    (turned.width - 1, turned.height - 1),
+                    (0, turned.height - 1),
+                    (turned.width - 1, 0),
+                )
+                if turned.getpixel(p) == (255, 0, 0)
+            ]
+        )
+    assert where == [[(0, 2)], [(2, 1)], [(1, 0)]]  # counter-clockwise
+
+
+def test_the_better_upright_one_wins_and_the_picture_as_it_is_in_a_tie() -> None:
+    assert best_upright({AS_IT_IS: 0.4, TRIMMED: 0.5}) == TRIMMED
+    assert best_upright({AS_IT_IS: 0.5, TRIMMED: 0.5}) == AS_IT_IS
+
+
+def test_a_turned_one_has_to_stand_out() -> None:
+    first, second, third = turns(AS_IT_IS)
+    scores = {first: 0.6, second: 0.71, third: 0.2}
+    assert best_turned(AS_IT_IS, 0.5, scores) == second
+    assert best_turned(AS_IT_IS, 0.6, scores) == AS_IT_IS
+    assert best_turned(AS_IT_IS, 1.0, dict.fromkeys(scores, 1.0)) == AS_IT_IS
+
+
+def test_only_a_calibrated_score_is_clear() -> None:
+    assert not is_clear(1.0, None)
+    assert not is_clear(1.0, ScoreCalibration(None, 0.2, 100))
+    assert is_clear(0.7, ScoreCalibration(0.7, 0.2, 100))
+    assert not is_clear(0.69, ScoreCalibration(0.7, 0.2, 100))
+
+
+def test_a_variant_says_what_was_done() -> None:
+    assert AS_IT_IS.text == ""
+    assert TRIMMED.text == "without its borders"
+    assert QueryVariant(True, 90).text == "without its borders and turned by 90°"

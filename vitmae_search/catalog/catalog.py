@@ -1,0 +1,360 @@
+"""`Catalog`: what anyone may ask the catalogue, at any time, from any thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.catalog import check, embeddings, photos, roots, runs, spaces, tags
+from vitmae_search.catalog.database import Database, catalogue_file
+from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.embeddings import SpaceVectors
+from vitmae_search.catalog.migrations import NEWEST, version_of
+from vitmae_search.catalog.photos import KnownFile
+from vitmae_search.catalog.schema import PhotoRow
+from vitmae_search.catalog.tags import Taggable
+from vitmae_search.catalog.writable_database import WritableDatabase
+from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
+from vitmae_search.records import Failure, JobRecord, LibraryStatus, Photo, Root, SearchFilter, Space, Tag
+
+EVERYTHING = SearchFilter()
+
+
+class Catalog:
+    """A library's catalogue, opened for reading.
+
+    Each call is one short transaction on a connection of its own, so it sees whole batches only and any
+    number of threads may call at once. Errors: `LibraryDamaged` where the file is not readable SQLite,
+    `StorageError` where the disk refuses, `SpaceError` for a space that is not there.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, folder: Path) -> Catalog:
+        """Open `<folder>/catalogue.sqlite3` read-only; nothing is created.
+
+        A file of an older version is migrated first, under the writer's lock.
+
+        Raises:
+            LibraryEmpty: There is no file.
+            LibraryDamaged: The file is another program's, or cannot be read.
+            LibraryTooNew: A newer version wrote it.
+            LibraryBusy: It cannot be migrated while another process writes.
+            StorageError: It cannot be migrated on this disk.
+        """
+        folder = Path(folder)
+        if cls._needs_migration(folder):
+            try:
+                # Only the holder of the lock may change the file, its form included.
+                WritableDatabase(folder).close()
+            except LibraryBusy:
+                # A writer does so before all else; then it may keep the lock for hours.
+                if cls._needs_migration(folder):
+                    raise
+        return cls(Database(folder))
+
+    @staticmethod
+    def _needs_migration(folder: Path) -> bool:
+        try:
+            catalogue_file(folder).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise LibraryEmpty(_nothing_in(folder)) from None
+        except OSError as error:
+            raise StorageError(f"{display_path(folder)} cannot be read: {error.strerror}.") from error
+        database = Database(folder)
+        try:
+            with database.read_transaction() as connection:
+                version = version_of(connection, database.name)
+        finally:
+            database.close()
+        if version == 0:  # its first writer has not got that far
+            raise LibraryEmpty(_nothing_in(folder))
+        return version < NEWEST
+
+    @property
+    def folder(self) -> Path:
+        """The library's folder."""
+        return self._database.folder
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file, or none, lies where this one was opened: a backup was put back, say."""
+        return self._database.replaced
+
+    def close(self) -> None:
+        """Close the connections. Later calls raise `LibraryError`."""
+        self._database.close()
+
+    # Photos ---------------------------------------------------------------------------------------
+
+    def photo(self, photo_id: int) -> Photo | None:
+        """Return the photo with this id, missing or not, or None."""
+        with self._database.read_transaction() as connection:
+            return photos.find_one(connection, PhotoRow.photo_id == photo_id)
+
+    def photos(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        offset: int = 0,
+        limit: int | None = None,
+        missing: bool | None = False,
+    ) -> list[Photo]:
+        """Return photos that pass the filter, newest first: by the time taken, else by the file's time.
+
+        Args:
+            where: The filter.
+            offset: Rows to skip.
+            limit: Most rows to return; None for all.
+            missing: False for photos on disk, True for missing ones, None for both.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.list_photos(connection, where, offset, limit, missing)
+
+    def count_photos(self, where: SearchFilter = EVERYTHING, *, missing: bool | None = False) -> int:
+        """Return how many photos `photos` would give without a limit.
+
+        Args:
+            where: The filter.
+            missing: False for photos on disk, True for missing ones, None for both.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.count(connection, where, missing)
+
+    def copies(self, content_id: int) -> list[Photo]:
+        """Return all photos of a content: those on disk first, then by path."""
+        with self._database.read_transaction() as connection:
+            return photos.copies(connection, content_id)
+
+    def content_id(self, digest: str) -> int | None:
+        """Return the id of the content with this SHA-256 (hex), or None."""
+        with self._database.read_transaction() as connection:
+            return photos.content_id(connection, digest)
+
+    def digests(self) -> set[str]:
+        """Return the digests of all contents."""
+        with self._database.read_transaction() as connection:
+            return photos.digests(connection)
+
+    def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
+        """Look up digests.
+
+        Args:
+            digests: SHA-256 digests, hex.
+            space_id: The space.
+
+        Returns:
+            For each known digest its content id, and whether it has a vector in the space.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.contents(connection, digests, space_id)
+
+    def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
+        """Yield every photo row in a folder, by path, as it was when the iteration began.
+
+        Batches may be recorded meanwhile.
+
+        Args:
+            root: The folder.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        if self._database.uses_wal():
+            with self._database.streaming_transaction() as connection:
+                yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
+            return
+        # With a rollback journal a reader blocks the writer, and the caller may be the one who writes.
+        with self._database.read_transaction() as connection:
+            rows = photos.known_rows(connection, root, space_id).all()
+        yield from map(photos.to_known_file, rows)
+
+    def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
+        """Return files that failed, by path.
+
+        A file without features fails in all spaces that are derived from them.
+
+        Args:
+            space_id: The space; None for all, each file once.
+            under: Only files inside this folder.
+        """
+        with self._database.read_transaction() as connection:
+            if space_id is not None:
+                space_id = spaces.features_id(connection, space_id)
+            return photos.failures(connection, space_id, under)
+
+    # Tags -----------------------------------------------------------------------------------------
+
+    def tags(self, content_id: int) -> list[Tag]:
+        """Return a content's tags: one classifier after the other, the most confident tag first."""
+        with self._database.read_transaction() as connection:
+            return tags.of_content(connection, content_id)
+
+    def tag_counts(self) -> dict[str, int]:
+        """Return every tag of photos on disk with its number of photos, most frequent first, then A to Z."""
+        return dict(self._database.cached("tags", tags.counts))
+
+    def taggable(
+        self, classifier_id: int, under: str | None = None, *, again: bool = False
+    ) -> list[Taggable]:
+        """Return contents with a photo on disk that this classifier has not seen.
+
+        Args:
+            classifier_id: The classifier.
+            under: Only photos inside this folder, at any depth.
+            again: Include contents that this classifier has seen.
+        """
+        with self._database.read_transaction() as connection:
+            return tags.taggable(connection, classifier_id, under, again=again)
+
+    def count_classified(self, classifier_id: int, under: str | None = None) -> int:
+        """Count contents with a photo on disk that this classifier has seen.
+
+        Args:
+            classifier_id: The classifier.
+            under: Only photos inside this folder, at any depth.
+        """
+        with self._database.read_transaction() as connection:
+            return tags.count_tagged(connection, classifier_id, under)
+
+    # Vectors --------------------------------------------------------------------------------------
+
+    def vector(self, space_id: int, content_id: int) -> NDArray[np.float32] | None:
+        """Return the (D,) float32 vector of a content, or None if it has none in this space.
+
+        Args:
+            space_id: The space.
+            content_id: The content.
+        """
+        with self._database.read_transaction() as connection:
+            return embeddings.of_content(connection, space_id, content_id)
+
+    def vectors(self, space_id: int, embedding_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (N, D) float32, row i for id i.
+
+        Args:
+            space_id: The space.
+            embedding_ids: The embeddings.
+
+        Raises:
+            SpaceError: The space has no such id.
+        """
+        with self._database.read_transaction() as connection:
+            dimension = spaces.get(connection, space_id).dimension
+            return embeddings.of_ids(connection, space_id, dimension, [int(i) for i in embedding_ids])
+
+    def photos_of(self, embedding_ids: Sequence[int] | NDArray[np.int64]) -> dict[int, list[Photo]]:
+        """Return for each embedding all its photos: those on disk first, then by path.
+
+        The order is that of `embedding_ids`; deleted ids are left out.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.by_embedding(connection, [int(i) for i in embedding_ids])
+
+    def searchable_ids(self, space_id: int, where: SearchFilter = EVERYTHING) -> NDArray[np.int64]:
+        """Return embeddings with at least one photo on disk that passes the filter: (N,) int64, ascending.
+
+        Args:
+            space_id: The space.
+            where: The filter.
+        """
+        with self._database.read_transaction() as connection:
+            statement = photos.with_photo_on_disk(
+                where, space_id, photos.filter_conditions(connection, where)
+            )
+            return photos.fetch_ids(connection, statement)
+
+    def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
+        """Return embeddings without a photo on disk: (N,) int64, ascending."""
+        with self._database.read_transaction() as connection:
+            return photos.fetch_ids(connection, photos.without_photo_on_disk(space_id))
+
+    def vector_source(self, space_id: int) -> SpaceVectors:
+        """Return the space's vectors in the order of its revisions, for a vector index to catch up from."""
+        space = self.space(space_id)
+        return SpaceVectors(self._database, space.space_id, space.fingerprint, space.dimension)
+
+    # Spaces ---------------------------------------------------------------------------------------
+
+    def spaces(self) -> list[Space]:
+        """Return all spaces, oldest first."""
+        return list(self._database.cached("spaces", spaces.list_spaces))
+
+    def space(self, space_id: int) -> Space:
+        """Return a space; the `SpaceError` for an unknown one lists those that exist."""
+        found = next((space for space in self.spaces() if space.space_id == space_id), None)
+        if found is not None:
+            return found
+        with self._database.read_transaction() as connection:
+            return spaces.get(connection, space_id)
+
+    def current_space(self) -> Space | None:
+        """Return the space that searches use by default, or None."""
+        return next((space for space in self.spaces() if space.current), None)
+
+    def features_space(self, space_id: int) -> Space:
+        """Return a space of features; raise `SpaceError` for one that is derived or does not exist."""
+        with self._database.read_transaction() as connection:
+            return spaces.get_features_space(connection, space_id)
+
+    def derived_spaces(self, space_id: int) -> list[Space]:
+        """Return the spaces that are derived from this one, oldest first."""
+        with self._database.read_transaction() as connection:
+            return spaces.list_children(connection, space_id)
+
+    def space_of(self, fingerprint: str) -> Space | None:
+        """Return the space with this fingerprint, or None."""
+        with self._database.read_transaction() as connection:
+            return spaces.by_fingerprint(connection, fingerprint)
+
+    # The library ----------------------------------------------------------------------------------
+
+    def roots(self) -> list[Root]:
+        """Return the folders that were indexed, by path; `photos` counts those on disk inside each."""
+        with self._database.read_transaction() as connection:
+            return roots.list_roots(connection)
+
+    def runs(self, limit: int = 20) -> list[JobRecord]:
+        """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
+        with self._database.read_transaction() as connection:
+            return runs.list_latest(connection, limit)
+
+    def run(self, key: str) -> JobRecord | None:
+        """Return the job with this key, or None."""
+        with self._database.read_transaction() as connection:
+            return runs.find(connection, key)
+
+    def status(self) -> LibraryStatus:
+        """Return counts; `failed` is of the current space, `photos` are those on disk."""
+        folder = os.fspath(self.folder)
+        return self._database.cached("status", lambda connection: roots.status(connection, folder))
+
+    def check(self, projects: Projects = MappingProxyType({})) -> list[str]:
+        """Return what is wrong with the catalogue, one sentence each; nothing if it is sound.
+
+        Every vector is read. Derived vectors are compared with their features if `projects` has the
+        projection, by its digest.
+        """
+        with self._database.read_transaction() as connection:
+            return check.problems(connection, projects)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _nothing_in(folder: Path) -> str:
+    return (
+        f"{display_path(folder)} has no photos yet. Index a folder first: vitmae-search index FOLDER, or "
+        "choose another library with --library."
+    )

@@ -1,0 +1,146 @@
+"""The vectors of changed photos that a search would compare: of the variant of each that it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitmae_search.embedding import GuardedEmbedder, Prepare, Projection
+from vitmae_search.errors import PhotoError
+from vitmae_search.indexing.batcher import batch_size_for
+from vitmae_search.library.encode_folder import photo_views
+from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
+from vitmae_search.photos.prefetch import default_workers, prefetch
+from vitmae_search.records import QueryVariant, ScoreCalibration
+from vitmae_search.search.variants import (
+    best_turned,
+    best_upright,
+    is_clear,
+    turn,
+    turns,
+    upright_variants,
+)
+
+_View = tuple[int, QueryVariant]
+"""The number of a kind of change, and a variant of the picture that it makes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewSearch:
+    """Searches for changed photos among originals, with the same choice of variants as `Library.search`.
+
+    Attributes:
+        embedder: Embeds the views.
+        projection: Applied to its features; None for none.
+        gallery: (N, D), the originals' vectors.
+        shrink_to: As for `photos.decode`.
+        seed: Of the views.
+    """
+
+    embedder: GuardedEmbedder
+    projection: Projection | None
+    gallery: NDArray[np.float32]
+    shrink_to: int | None
+    seed: int
+
+    def vectors(
+        self,
+        paths: Sequence[str],
+        as_they_are: NDArray[np.float32],
+        on_done: Callable[[], None] = lambda: None,
+    ) -> NDArray[np.float32]:
+        """The chosen variants' vectors of each kind of change of photos.
+
+        Args:
+            paths: n files.
+            as_they_are: (kinds, n, D), the views' vectors without variants; kept for a file that cannot be
+                read any more.
+            on_done: Called after each photo.
+
+        Returns:
+            (kinds, n, D).
+        """
+        chosen = as_they_are.copy()
+        workers = default_workers()
+        reads = prefetch(paths, self._read, workers=workers, ahead=2 * workers)
+        with ThreadPoolExecutor(workers) as executor, closing(reads):
+            for i, images in enumerate(reads):
+                for kind, vector in self._choose(images, executor):
+                    chosen[kind, i] = vector
+                on_done()
+        return chosen
+
+    def _read(self, path: str) -> dict[_View, tuple[Image.Image, NDArray[Any]]]:
+        """The upright variants of a photo's views, and what the model takes of them; called in threads."""
+        prepare = self.embedder.prepare
+        try:
+            with photo_fits_memory(path):
+                data = read_photo(path)
+                image = decode(data, path=path, shrink_to=self.shrink_to).image
+                return {
+                    (kind, variant): (upright, prepare(upright))
+                    for kind, view in enumerate(photo_views(image, digest(data), self.shrink_to, self.seed))
+                    for variant, upright in upright_variants(view).items()
+                }
+        except PhotoError:
+            return {}
+
+    def _choose(
+        self, read: Mapping[_View, tuple[Image.Image, NDArray[Any]]], executor: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The number of each kind of change, and the chosen variant's vector (D,)."""
+        vectors = self._embed({view: prepared for view, (_, prepared) in read.items()})
+        scores = self._best_scores(vectors)
+        upright: dict[int, QueryVariant] = {}
+        for kind in sorted({kind for kind, _ in read}):
+            upright[kind] = best_upright({v: score for (k, v), score in scores.items() if k == kind})
+        unclear = [view for view in upright.items() if not is_clear(scores[view], self._calibration)]
+        turned = [(view, variant) for view in unclear for variant in turns(view[1])]
+        pixels = executor.map(_Turner(self.embedder.prepare, read), turned)
+        turned_vectors = self._embed(
+            {(kind, variant): own for ((kind, _), variant), own in zip(turned, pixels, strict=True)}
+        )
+        turned_scores = self._best_scores(turned_vectors)
+        vectors |= turned_vectors
+        for kind, variant in upright.items():
+            if (kind, variant) in unclear:
+                own = {turned: turned_scores[kind, turned] for turned in turns(variant)}
+                variant = best_turned(variant, scores[kind, variant], own)
+            yield kind, vectors[kind, variant]
+
+    @property
+    def _calibration(self) -> ScoreCalibration | None:
+        return None if self.projection is None else self.projection.calibration
+
+    def _embed(self, prepared: Mapping[_View, NDArray[Any]]) -> dict[_View, NDArray[np.float32]]:
+        pixels, size = list(prepared.values()), batch_size_for(self.embedder)
+        batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        features = [self.embedder.embed(batch) for batch in batches]
+        project = self.projection or (lambda vectors: vectors)
+        rows = [row for batch in features for row in project(batch)]
+        return dict(zip(prepared, rows, strict=True))
+
+    def _best_scores(self, vectors: Mapping[_View, NDArray[np.float32]]) -> dict[_View, float]:
+        if not vectors:
+            return {}
+        best = (np.stack(list(vectors.values())) @ self.gallery.T).max(axis=1)
+        return dict(zip(vectors, best.tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Turner:
+    """What the model takes of a turned view; called in threads."""
+
+    prepare: Prepare
+    read: Mapping[_View, tuple[Image.Image, NDArray[Any]]]
+
+    def __call__(self, request: tuple[_View, QueryVariant]) -> NDArray[Any]:
+        view, variant = request
+        return self.prepare(turn(self.read[view][0], variant))

@@ -1,0 +1,77 @@
+"""Variants of a query's picture, so that a photo is found whatever people did to it.
+
+The picture as it is competes with itself without its borders, and if neither is clearly a photo of the
+library, with three quarter turns. Only scores decide, so a photo whose sky is uniform loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from PIL import Image
+
+from vitmae_search.photos.borders import find_borders
+from vitmae_search.records import QueryVariant, ScoreCalibration
+
+AS_IT_IS = QueryVariant()
+
+_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+_STANDS_OUT = 0.6
+"""A turned picture counts if its best hit is at most this share as far away, in 1 - cosine, as the best hit
+of the upright one. Of 200 photos of which the library has no copy none then turns, and of 200 that are turned
+by 90 or 180° at least 99 % do."""
+
+
+def upright_variants(image: Image.Image) -> dict[QueryVariant, Image.Image]:
+    """The picture as it is and, if it has uniform borders, without them."""
+    box = find_borders(image)
+    found = {AS_IT_IS: image}
+    if box is not None:
+        found[QueryVariant(trimmed=True)] = image.crop(box)
+    return found
+
+
+def turns(upright: QueryVariant) -> list[QueryVariant]:
+    """The three quarter turns of an upright variant."""
+    return [replace(upright, turned=degrees) for degrees in _TURNS]
+
+
+def turn(image: Image.Image, variant: QueryVariant) -> Image.Image:
+    """Turn the picture of an upright variant.
+
+    Args:
+        image: The upright picture.
+        variant: By how much.
+    """
+    return image.transpose(_TURNS[variant.turned])
+
+
+def best_upright(scores: Mapping[QueryVariant, float]) -> QueryVariant:
+    """The upright variant with the best score, that of its best hit."""
+    return max(scores, key=lambda variant: scores[variant])
+
+
+def is_clear(score: float, calibration: ScoreCalibration | None) -> bool:
+    """Whether a best hit is clearly the same photo, so that turning the picture is not worth its time.
+
+    Args:
+        score: Of the hit.
+        calibration: The space's; without one no score is clear.
+    """
+    return calibration is not None and calibration.same is not None and score >= calibration.same
+
+
+def best_turned(
+    upright: QueryVariant, score: float, turned_scores: Mapping[QueryVariant, float]
+) -> QueryVariant:
+    """The turned variant whose best hit stands out, else the upright one.
+
+    Args:
+        upright: The upright variant.
+        score: Of its best hit.
+        turned_scores: Those of its turned variants' best hits.
+    """
+    turned = max(turned_scores, key=lambda variant: turned_scores[variant])
+    stands_out = turned_scores[turned] > score and 1 - turned_scores[turned] <= _STANDS_OUT * (1 - score)
+    return turned if stands_out else upright
