@@ -23,14 +23,14 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]
             milliseconds.
 
     Yields:
-        A binary stream.
+        A binary stream, to write and to read.
 
     Raises:
         OSError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as stream:
+        with open(temporary, "x+b") as stream:
             yield stream
             if durable:
                 stream.flush()

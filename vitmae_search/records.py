@@ -244,7 +244,7 @@ class QueryVariant:
     def text(self) -> str:
         """What was done, for people; empty for the picture as it is."""
         done = ["without its borders"] if self.trimmed else []
-        done += [f"turned by {self.turned}°"] if self.turned else []
+        done += [_TURNS[self.turned]] if self.turned else []
         return " and ".join(done)
 
 
@@ -291,6 +291,8 @@ class Hit:
     copies: tuple[str, ...] = ()
 
 
+_TURNS = {90: "turned left by 90°", 180: "turned upside down", 270: "turned right by 90°"}
+
 MinScore = float | Literal["same", "alike"] | None
 """The least score of a hit: a cosine, or the one that a space's calibration gives that name; None is any."""
 
@@ -325,6 +327,19 @@ class SearchResult:
         if alike is None:
             return None
         return next((i for i, hit in enumerate(self.hits) if hit.score < alike), None)
+
+
+@dataclass(frozen=True, slots=True)
+class WholePhoto:
+    """The photo that a picture is a part of.
+
+    Attributes:
+        hit: The photo, with its rank and score in the search for the picture.
+        correlation: Of the picture's details with those of its place in the photo, 0 to 1.
+    """
+
+    hit: Hit
+    correlation: float
 
 
 @dataclass(frozen=True, slots=True)

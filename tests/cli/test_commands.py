@@ -88,6 +88,21 @@ def test_search_says_which_variant_of_a_picture_was_found(
     assert plain["hits"][0]["score"] < done.json["hits"][0]["score"]
 
 
+def test_search_says_what_a_picture_is_a_part_of(
+    vitmae_search: Callable[..., Any], real_photos: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    for name in ("astronaut", "coffee"):
+        Image.open(real_photos[name]).convert("RGB").save(tmp_path / "real" / f"{name}.jpg")
+    vitmae_search("index", tmp_path / "real", "--embedder", "color_layout")
+    detail = tmp_path / "detail.png"
+    Image.open(real_photos["astronaut"]).crop((100, 50, 300, 200)).save(detail)
+    path = str(tmp_path / "real" / "astronaut.jpg")
+    assert vitmae_search("search", detail, "--json").json["part_of"]["path"] == path
+    assert f"part of {path}" in vitmae_search("search", detail).out.splitlines()
+    assert vitmae_search("search", detail, "--no-variants", "--json").json["part_of"] is None
+
+
 def test_search_draws_a_line_where_hits_are_no_longer_alike(
     vitmae_search: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:

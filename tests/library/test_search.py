@@ -257,6 +257,23 @@ def calibrated(library: Library, calibration: ScoreCalibration) -> None:
     assert library.derive_space(identity).calibration == calibration
 
 
+def test_a_detail_is_found_in_the_photo_that_it_was_cut_from(
+    real_library: Library, real_photos: dict[str, Path]
+) -> None:
+    with Image.open(real_photos["china"]) as image:
+        detail = views.crop(image.convert("RGB"), area=0.35**2, position=(0.2, 0.5))
+    whole = real_library.find_whole(detail)
+    assert whole is not None
+    assert Path(whole.hit.photo.path).stem == "china"
+    assert whole.correlation > 0.65
+    hits = real_library.search(detail).hits
+    assert hits[whole.hit.rank - 1] == whole.hit
+    assert real_library.find_whole(real_library.photos()[0].path) is None  # it is in the library
+    assert real_library.find_whole(detail, where=SearchFilter(camera="none")) is None
+    with Image.open(real_photos["moon"]) as image:
+        assert real_library.find_whole(image) is None
+
+
 def test_a_clear_hit_needs_no_turns(
     real_library: Library, real_photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +290,8 @@ def test_a_clear_hit_needs_no_turns(
     calibrated(real_library, ScoreCalibration(0.9, 0.5, 500))
     assert real_library.search(grey).hits[0].score > 0.9
     assert batches == [1]
+    real_library.search(Image.radial_gradient("L").convert("RGB"))
+    assert batches == [1, 2, 3]  # its corners are filled
 
 
 def test_hits_below_the_least_score_are_left_out(library: Library) -> None:

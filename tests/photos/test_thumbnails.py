@@ -53,7 +53,8 @@ def test_put_and_get(tmp_path: Path, cat: Image.Image) -> None:
     assert store.get(KEY) is None
     store.put(KEY, cat)
     data = store.get(KEY)
-    assert store.get(KEY) == data == encode_thumbnail(cat)
+    assert store.get(KEY) == data
+    assert np.array_equal(np.asarray(opened(data)), np.asarray(opened(encode_thumbnail(cat))))
     assert store.path(KEY) == tmp_path / "not yet" / "thumbnails" / KEY[:2] / f"{KEY}.jpg"
     assert store.path(KEY).read_bytes() == data
 
@@ -77,6 +78,19 @@ def test_a_torn_file_counts_as_none_and_is_replaced(tmp_path: Path, cat: Image.I
     assert store.get(KEY) is None
     store.put(KEY, cat)
     assert store.get(KEY) == whole
+
+
+def test_each_changed_byte_is_seen(tmp_path: Path, cat: Image.Image) -> None:
+    """Most changes of a JPEG's body still decode, to another picture."""
+    store = ThumbnailStore(tmp_path)
+    store.put(KEY, cat)
+    whole = store.get(KEY)
+    assert whole is not None
+    for place in [*range(120), *range(120, len(whole), 37), len(whole) - 1]:
+        store.path(KEY).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert store.get(KEY) is None
+    store.path(KEY).write_bytes(encode_thumbnail(cat))
+    assert store.get(KEY) is None, "without a checksum, as earlier versions wrote it"
 
 
 def test_delete(tmp_path: Path, cat: Image.Image) -> None:
@@ -105,7 +119,8 @@ def test_what_cannot_be_written_is_a_storage_error(tmp_path: Path, cat: Image.Im
 
 def test_many_threads_put_the_same_one(tmp_path: Path, cat: Image.Image) -> None:
     store = ThumbnailStore(tmp_path)
-    expected = encode_thumbnail(cat)
+    ThumbnailStore(tmp_path / "other").put(KEY, cat)
+    expected = ThumbnailStore(tmp_path / "other").get(KEY)
     with ThreadPoolExecutor(8) as pool:
         seen = list(pool.map(lambda turn: store.put(KEY, cat) if turn % 2 else store.get(KEY), range(60)))
     assert set(seen) <= {expected, None}

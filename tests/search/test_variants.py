@@ -13,7 +13,7 @@ from vitmae_search.search.variants import (
     best_turned,
     best_upright,
     is_clear,
-    turn,
+    turned_variants,
     turns,
     upright_variants,
 )
@@ -24,8 +24,8 @@ TRIMMED = QueryVariant(trimmed=True)
 def test_a_picture_without_borders_is_tried_as_it_is(real_photos: dict[str, Path]) -> None:
     with Image.open(real_photos["coffee"]) as image:
         photo = image.convert("RGB")
-    assert list(upright_variants(photo)) == [AS_IT_IS]
-    framed = upright_variants(margin(photo))
+    assert list(upright_variants(photo, None)) == [AS_IT_IS]
+    framed = upright_variants(margin(photo), None)
     assert list(framed) == [AS_IT_IS, TRIMMED]
     assert abs(framed[TRIMMED].width - photo.width) < 8
 
@@ -33,24 +33,20 @@ def test_a_picture_without_borders_is_tried_as_it_is(real_photos: dict[str, Path
 def test_turns_are_the_three_others_and_keep_the_trimming() -> None:
     image = Image.new("RGB", (3, 2))
     image.putpixel((0, 0), (255, 0, 0))
-    variants = turns(TRIMMED)
-    assert variants == [QueryVariant(True, 90), QueryVariant(True, 180), QueryVariant(True, 270)]
-    where = []
-    for variant in variants:
-        turned = turn(image, variant)
-        where.append(
-            [
-                p
-                for p in (
-                    (0, 0),
-                    (turned.width - 1, turned.height - 1),
-                    (0, turned.height - 1),
-                    (turned.width - 1, 0),
-                )
-                if turned.getpixel(p) == (255, 0, 0)
-            ]
-        )
-    assert where == [[(0, 2)], [(2, 1)], [(1, 0)]]  # counter-clockwise
+    turned = turned_variants(TRIMMED, image, None)
+    assert list(turned) == turns(TRIMMED)
+    assert list(turned) == [QueryVariant(True, 90), QueryVariant(True, 180), QueryVariant(True, 270)]
+    # Counter-clockwise, what is top left comes bottom left, bottom right, top right.
+    for picture, corner in zip(turned.values(), ((0, 2), (2, 1), (1, 0)), strict=True):
+        assert picture.getpixel(corner) == (255, 0, 0)
+
+
+def test_large_pictures_are_reduced_to_twice_the_models_size_or_more() -> None:
+    page = margin(Image.radial_gradient("L").convert("RGB").resize((1000, 800)))
+    framed = upright_variants(page, 64)
+    assert framed[AS_IT_IS] is page
+    for picture in (framed[TRIMMED], *turned_variants(TRIMMED, framed[TRIMMED], 64).values()):
+        assert 128 <= min(picture.size) < 256
 
 
 def test_the_better_upright_one_wins_and_the_picture_as_it_is_in_a_tie() -> None:
@@ -76,4 +72,5 @@ def test_only_a_calibrated_score_is_clear() -> None:
 def test_a_variant_says_what_was_done() -> None:
     assert AS_IT_IS.text == ""
     assert TRIMMED.text == "without its borders"
-    assert QueryVariant(True, 90).text == "without its borders and turned by 90°"
+    assert QueryVariant(True, 90).text == "without its borders and turned left by 90°"
+    assert QueryVariant(turned=270).text == "turned right by 90°"

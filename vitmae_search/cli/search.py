@@ -20,7 +20,7 @@ from vitmae_search.cli.common import (
     tags_line,
 )
 from vitmae_search.errors import display_path
-from vitmae_search.records import MinScore, SearchFilter, SearchResult
+from vitmae_search.records import MinScore, SearchFilter, SearchResult, WholePhoto
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -64,7 +64,9 @@ def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None
     "`alike`: those that chance does not explain.",
 )
 @click.option(
-    "--no-variants", is_flag=True, help="Compare IMAGE as it is: not without its borders, and not turned."
+    "--no-variants",
+    is_flag=True,
+    help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
 @device_options
 @library_option
@@ -91,7 +93,7 @@ def command(
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
-    the bars of a screenshot, and turned by 90, 180 and 270°.
+    the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
     """
     if min_confidence is not None and not tag:
         raise click.UsageError("--min-confidence goes with --tag")
@@ -112,9 +114,12 @@ def command(
         result = opened.search(
             image, k=k, space=space, where=where, min_score=min_score, variants=not no_variants
         )
+        whole = None if no_variants else opened.find_whole(image, space=space, where=where)
     if as_json:
-        print_json(result_json(result))
+        print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
+        if whole is not None:
+            click.echo(f"part of {display_path(whole.hit.photo.path)}")
         _print(result, filtered=not where.empty or min_score is not None)
 
 
@@ -165,6 +170,17 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "variant": asdict(result.variant),
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "seconds": round(result.seconds, 4),
+    }
+
+
+def _whole_json(whole: WholePhoto) -> dict[str, object]:
+    photo = whole.hit.photo
+    return {
+        "photo_id": photo.photo_id,
+        "path": photo.path,
+        "rank": whole.hit.rank,
+        "score": whole.hit.score,
+        "correlation": whole.correlation,
     }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vitmae_search.errors import DamagedPhoto, clear_frames
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import PhotoDecoder
-from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, DecodePool, WorkerDied
+from vitmae_search.photos.decode_pool import DecodePool, WorkerDied
 from vitmae_search.photos.decode_worker import DecodedFile, DecodeHandler, FileError
 from vitmae_search.photos.prefetch import prefetch
 from vitmae_search.records import PhotoMetadata
@@ -83,7 +83,7 @@ def read_ahead(
     batch_size: int,
     processes: bool | None = None,
 ) -> Generator[FetchedFile, None, None]:
-    """Yield each file, in order, read in parallel. Closing the generator waits for what has begun.
+    """Yield each file, in order, read in parallel. Closing the generator ends what has begun.
 
     Args:
         files: The files to read.
@@ -101,7 +101,7 @@ def read_ahead(
     pool = DecodePool(partial(DecodeHandler, decoder), processes=processes)
     groups = group_files(files, group_size)
     fetched = prefetch(groups, PhotoReader(lookup, pool), workers=workers, ahead=ahead)
-    with closing(pool), closing(fetched):
+    with closing(fetched), closing(pool):  # the processes end first, whatever they decode
         for group in fetched:
             yield from group
 
@@ -169,8 +169,8 @@ class PhotoReader:
         new_digests: set[str] = set()
         try:
             return self._fetch([file], new_digests)[0]
-        except WorkerDied:
-            error = DamagedPhoto(file.stamp.path, WORKER_DIED_REASON)
+        except WorkerDied as died:
+            error = DamagedPhoto(file.stamp.path, died.reason)
             # With the digest, if it is new: copies of this file fail for the same reason.
             return FetchedFile(file, next(iter(new_digests), None), UNKNOWN_CONTENT, error=error)
 

@@ -38,7 +38,15 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
-from vitmae_search.photos import THUMBNAIL_SIDE, ThumbnailStore, decode, digest, encode_thumbnail, read_photo
+from vitmae_search.photos import (
+    THUMBNAIL_SIDE,
+    ThumbnailStore,
+    decode,
+    decode_target,
+    digest,
+    encode_thumbnail,
+    read_photo,
+)
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
@@ -59,6 +67,7 @@ from vitmae_search.records import (
     SearchResult,
     Space,
     Tag,
+    WholePhoto,
 )
 from vitmae_search.search import (
     Query,
@@ -66,10 +75,12 @@ from vitmae_search.search import (
     QueryVectors,
     choose_variant,
     embed_images,
+    find_whole,
     query_image,
     require_file,
     retrieve,
 )
+from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
 
 if TYPE_CHECKING:
@@ -463,11 +474,45 @@ class Library:
         if variants:
             variant, vector = choose_variant(vectors, catalog, index, searched, where)
         else:
-            variant, vector = QueryVariant(), vectors.upright()[QueryVariant()]
+            variant, vector = QueryVariant(), vectors.as_it_is()
         hits = retrieve(
             catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
         )
         return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant)
+
+    def find_whole(
+        self,
+        query: Query,
+        *,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        among: int = 100,
+    ) -> WholePhoto | None:
+        """The photo that a picture is a part of, such as a detail that someone cut out of it.
+
+        The best hits of a search for it are compared with it pixel by pixel, by their thumbnails. Nothing is
+        looked for where the first hit is clearly the same photo.
+
+        Args:
+            query: A file's path, a file's bytes, or a PIL image.
+            space: As for `search`.
+            where: Which photos may be found.
+            among: How many hits are compared, 1 or more.
+
+        Returns:
+            The photo, or None where the picture fits none of them.
+
+        Raises:
+            VitmaeSearchError: As for `search`.
+        """
+        found = self.search(query, k=among, space=space, where=where)
+        if found.known or not found.hits or is_clear(found.hits[0].score, found.calibration):
+            return None
+        thumbnails = [self.thumbnail(hit.photo.photo_id) for hit in found.hits]
+        candidates = [(hit, data) for hit, data in zip(found.hits, thumbnails, strict=True) if data]
+        part = query_image(query, decode_target("scaled", THUMBNAIL_SIDE))
+        whole = find_whole(part, [data for _, data in candidates])
+        return None if whole is None else WholePhoto(candidates[whole[0]][0], whole[1])
 
     def similar(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.embedding import GuardedEmbedder, Prepare, Projection
+from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.library.encode_folder import photo_views
@@ -23,7 +23,7 @@ from vitmae_search.search.variants import (
     best_turned,
     best_upright,
     is_clear,
-    turn,
+    turned_variants,
     turns,
     upright_variants,
 )
@@ -87,7 +87,7 @@ class ViewSearch:
                 return {
                     (kind, variant): (upright, prepare(upright))
                     for kind, view in enumerate(photo_views(image, digest(data), self.shrink_to, self.seed))
-                    for variant, upright in upright_variants(view).items()
+                    for variant, upright in upright_variants(view, self.embedder.input_size).items()
                 }
         except PhotoError:
             return {}
@@ -102,11 +102,13 @@ class ViewSearch:
         for kind in sorted({kind for kind, _ in read}):
             upright[kind] = best_upright({v: score for (k, v), score in scores.items() if k == kind})
         unclear = [view for view in upright.items() if not is_clear(scores[view], self._calibration)]
-        turned = [(view, variant) for view in unclear for variant in turns(view[1])]
-        pixels = executor.map(_Turner(self.embedder.prepare, read), turned)
-        turned_vectors = self._embed(
-            {(kind, variant): own for ((kind, _), variant), own in zip(turned, pixels, strict=True)}
-        )
+        turned = {
+            (kind, variant): image
+            for kind, own in unclear
+            for variant, image in turned_variants(own, read[kind, own][0], self.embedder.input_size).items()
+        }
+        pixels = executor.map(self.embedder.prepare, turned.values())
+        turned_vectors = self._embed(dict(zip(turned, pixels, strict=True)))
         turned_scores = self._best_scores(turned_vectors)
         vectors |= turned_vectors
         for kind, variant in upright.items():
@@ -132,15 +134,3 @@ class ViewSearch:
             return {}
         best = (np.stack(list(vectors.values())) @ self.gallery.T).max(axis=1)
         return dict(zip(vectors, best.tolist(), strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Turner:
-    """What the model takes of a turned view; called in threads."""
-
-    prepare: Prepare
-    read: Mapping[_View, tuple[Image.Image, NDArray[Any]]]
-
-    def __call__(self, request: tuple[_View, QueryVariant]) -> NDArray[Any]:
-        view, variant = request
-        return self.prepare(turn(self.read[view][0], variant))

@@ -16,7 +16,7 @@ _TEXT = 0.5
 """The same for a line through text on the border."""
 _TEXT_HEIGHT = 0.06
 """Most lines of text in a row, as a share of the side."""
-_MIN_CUT = 0.015
+_MIN_CUT = 0.03
 """Least that must be cut off, as a share of one side."""
 _MIN_LEFT = 0.1
 """Least that must be left, as a share of each side."""

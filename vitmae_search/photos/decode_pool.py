@@ -14,11 +14,13 @@ import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 log = logging.getLogger(__name__)
@@ -28,16 +30,29 @@ _COMMAND = (
     "os.putenv('OPENBLAS_NUM_THREADS', '1'); "
     f"importlib.import_module({__name__!r}).main()"
 )
+_EXIT_SECONDS = 1.0
+"""How long a process that closed its pipe may take to end."""
 _PIPE_BYTES = 1 << 20
 """The most that Linux allows: a child goes on decoding while its thread waits for Python's lock."""
 
 
+CPU_SECONDS = 60
+"""Computing time in which a worker must give an answer, one photo. Large photos take some seconds; a JPEG
+with thousands of scans would take many minutes."""
+
 WORKER_DIED_REASON = "decoding it ended the process that did: a crash, or no memory"
-"""Why a photo failed at which its process died twice."""
 
 
 class WorkerDied(Exception):
-    """A worker process ended without an answer: killed, or crashed in a decoder."""
+    """A worker process ended without an answer: killed, crashed in a decoder, or out of time.
+
+    Attributes:
+        reason: Why a photo fails at which its process dies, even alone.
+    """
+
+    def __init__(self, reason: str = WORKER_DIED_REASON) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class LocalWorker:
@@ -61,11 +76,12 @@ class LocalWorker:
 class WorkerProcess:
     """Calls the methods of a handler in a child process. Used by one thread."""
 
-    def __init__(self, factory: bytes) -> None:
+    def __init__(self, factory: bytes, cpu_seconds: int = CPU_SECONDS) -> None:
         """Start the process and wait until its handler is made.
 
         Args:
             factory: Pickled callable without parameters that makes the handler.
+            cpu_seconds: Computing time in which each answer must be given, where the system can limit it.
 
         Raises:
             OSError: No process can be started.
@@ -73,8 +89,10 @@ class WorkerProcess:
             Exception: What unpickling or calling the factory raises in the child.
         """
         self.died = False
+        self._cpu_seconds = cpu_seconds
+        import_path = json.dumps([os.path.abspath(path) for path in sys.path])
         self._process = subprocess.Popen(  # noqa: S603  our own command
-            [sys.executable, "-P", "-c", _COMMAND, json.dumps([os.path.abspath(path) for path in sys.path])],
+            [sys.executable, "-P", "-c", _COMMAND, import_path, str(cpu_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,  # Ctrl-C in a terminal goes to this process alone, which ends its children
@@ -105,8 +123,16 @@ class WorkerProcess:
             self._send(pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL))
             return self._receive()
         except WorkerDied:
-            self.close()
-            raise
+            raise WorkerDied(self._reason()) from None
+
+    def _reason(self) -> str:
+        """End the process, if it did not end by itself, and say why a photo fails at which it did."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_SECONDS)
+        self.close()
+        if self._process.returncode == -getattr(signal, "SIGXCPU", 0):
+            return f"decoding it takes more than {self._cpu_seconds} seconds of computing time"
+        return WORKER_DIED_REASON
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -209,16 +235,28 @@ def main() -> None:
     """Serve requests on stdin, in a child process; what a plugin prints goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
+    serve(sys.stdin.buffer, answers, partial(_limit_cpu_time, int(sys.argv[1])))
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _limit_cpu_time(seconds: int) -> None:
+    """Let the system end this process (SIGXCPU) after so many seconds of computing from now on."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # SIGXCPU would leave a core file
+
+
+def serve(requests: IO[bytes], answers: IO[bytes], before_answer: Callable[[], None] = lambda: None) -> None:
     """Answer requests until there are no more, or a method raises.
 
     Args:
         requests: Pickles, one after the other: the factory, then a (method, arguments) for each call.
         answers: Gets pickles of ("answer", value) as the method gives them, then ("end", None), or
             ("error", exception) where the method raised. The factory is answered with ("end", None).
+        before_answer: Called before each answer is computed.
     """
     try:
         handler = pickle.load(requests)()  # noqa: S301  from our parent
@@ -226,8 +264,10 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             _write(answers, "end", None)
             answers.flush()
             method, arguments = pickle.load(requests)  # noqa: S301
+            before_answer()
             for value in getattr(handler, method)(*arguments):
                 _write(answers, "answer", value)
+                before_answer()
     except (EOFError, BrokenPipeError):
         return
     except BaseException as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.errors import PhotoError, PluginError
+from vitmae_search.errors import PhotoError, PluginError, StorageError
 from vitmae_search.photos.decode import decode
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.thumbnails import ThumbnailStore
@@ -46,21 +47,19 @@ class PhotoDecoder:
             return error
 
     def decode(self, path: str, digest: str, data: bytes) -> DecodedFile | FileError:
-        """Decode and prepare a file's bytes, and store its thumbnail.
+        """Decode and prepare a file's bytes, and store its thumbnail, which is made again where that fails.
 
         Args:
             path: For error messages.
             digest: Of `data`; names the thumbnail.
             data: The file's bytes.
-
-        Raises:
-            StorageError: The thumbnail cannot be written; this ends the whole run.
         """
         try:
             with photo_fits_memory(path):
                 photo = decode(data, path=path, shrink_to=self.shrink_to)
                 if self.thumbnails is not None:
-                    self.thumbnails.put(digest, photo.image)
+                    with suppress(StorageError):
+                        self.thumbnails.put(digest, photo.image)
                 return photo.metadata, self.prepare(photo.image)
         except (PhotoError, PluginError) as error:
             return error

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos.decode import decode
-from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, DecodePool, WorkerDied
+from vitmae_search.photos.decode_pool import DecodePool, WorkerDied
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.read import read_photo
 
@@ -68,7 +68,7 @@ def decode_squares(
     )
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=workers * _CHUNKS_AHEAD)
-    with closing(pool), closing(decoded):
+    with closing(decoded), closing(pool):  # the processes end first, whatever they decode
         for chunk in decoded:
             yield from chunk
 
@@ -95,5 +95,5 @@ def _decode_alone(pool: DecodePool, path: str) -> Square:
     try:
         found: Square = pool.worker().call("decode", [path])[0]
         return found
-    except WorkerDied:
-        return WORKER_DIED_REASON
+    except WorkerDied as died:
+        return died.reason

@@ -6,6 +6,7 @@ than decoding the photo.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from vitmae_search.errors import StorageError, display_path
 
 THUMBNAIL_SIDE = 320
 _QUALITY = 85
+_CHECKSUM = b"sha256 "
+"""Before 64 hex digits, the comment of a stored file: the SHA-256 of its bytes with zeros for the digits."""
+_NO_DIGITS = b"0" * 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,12 +57,12 @@ class ThumbnailStore:
         return self.folder / digest[:2] / f"{digest}.jpg"
 
     def get(self, digest: str) -> bytes | None:
-        """Return the JPEG file's bytes; None where there is none, or an incomplete one after a power cut."""
+        """Return the JPEG file's bytes; None where there is none, or one that is not as it was written."""
         try:
             data = self.path(digest).read_bytes()
         except OSError:
             return None
-        return data if _is_complete(data) else None
+        return data if _is_intact(data) else None
 
     def put(self, digest: str, image: Image.Image) -> None:
         """Make and store a thumbnail, unless there is one.
@@ -106,16 +110,24 @@ class ThumbnailStore:
 def _write(image: Image.Image, target: Path) -> None:
     # Without fsync, which would cost more than making the thumbnail again; `get` detects a torn file.
     with write_atomically(target, durable=False) as file:
-        _save(image, file)
+        _save(image, file, comment=_CHECKSUM + _NO_DIGITS)
+        file.seek(0)
+        data = file.read()
+        file.seek(data.index(_CHECKSUM + _NO_DIGITS) + len(_CHECKSUM))
+        file.write(hashlib.sha256(data).hexdigest().encode("ascii"))
 
 
-def _save(image: Image.Image, stream: IO[bytes]) -> None:
+def _save(image: Image.Image, stream: IO[bytes], comment: bytes | None = None) -> None:
     """Encode into a stream. Pillow releases Python's lock only when it encodes into a file."""
     scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5) if scale < 1 else image
-    small.save(stream, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"))
+    small.save(stream, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"), comment=comment)
 
 
-def _is_complete(data: bytes) -> bool:
-    return data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"  # JPEG's start and end markers
+def _is_intact(data: bytes) -> bool:
+    """Whether a file has the checksum that was written into it."""
+    start = data.find(_CHECKSUM) + len(_CHECKSUM)
+    digits, end = data[start : start + len(_NO_DIGITS)], start + len(_NO_DIGITS)
+    without = data[:start] + _NO_DIGITS + data[end:]
+    return _CHECKSUM in data and hashlib.sha256(without).hexdigest().encode("ascii") == digits

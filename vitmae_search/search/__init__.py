@@ -1,5 +1,6 @@
 """Search: a query becomes vectors, the vector index finds contents, the catalogue makes them hits."""
 
+from vitmae_search.search.parts import find_whole
 from vitmae_search.search.query import (
     Query,
     QueryCache,
@@ -16,6 +17,7 @@ __all__ = [
     "QueryVectors",
     "choose_variant",
     "embed_images",
+    "find_whole",
     "query_image",
     "require_file",
     "retrieve",

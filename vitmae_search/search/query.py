@@ -16,7 +16,7 @@ from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translat
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
 from vitmae_search.records import QueryVariant, Space
-from vitmae_search.search.variants import AS_IT_IS, turn, turns, upright_variants
+from vitmae_search.search.variants import AS_IT_IS, turned_variants, turns, upright_variants
 
 Query = str | os.PathLike[str] | bytes | Image.Image
 """A path, a file's bytes, or an image."""
@@ -109,6 +109,17 @@ class QueryVectors:
         """Whether the vector was stored, so that no model runs."""
         return self.content_id is not None
 
+    def as_it_is(self) -> NDArray[np.float32]:
+        """The vector (D,) of the picture as it is.
+
+        Raises:
+            PhotoError: The file cannot be decoded.
+        """
+        if AS_IT_IS in self._vectors:
+            return self._vectors[AS_IT_IS]
+        vector: NDArray[np.float32] = embed_images([self._decoded()], self._open_embedder())[0]
+        return vector
+
     def upright(self) -> Vectors:
         """The vectors of the picture as it is and, if it has borders, without them.
 
@@ -124,20 +135,20 @@ class QueryVectors:
         variants = turns(upright)
         if variants[0] not in self._vectors:
             image = self._upright_images()[upright]
-            self._embed({variant: turn(image, variant) for variant in variants})
+            self._embed(turned_variants(upright, image, self._open_embedder().input_size))
         return {variant: self._vectors[variant] for variant in variants}
 
     def _upright_images(self) -> dict[QueryVariant, Image.Image]:
         if not self._images:
-            embedder = self._open_embedder()
-            if isinstance(self._query, Image.Image):
-                image = upright_rgb(self._query)
-            else:
-                assert isinstance(self._query, bytes)
-                shrink_to = decode_target(self._space.decode, embedder.input_size)
-                image = decode(self._query, path=self._path, shrink_to=shrink_to).image
-            self._images = upright_variants(image)
+            self._images = upright_variants(self._decoded(), self._open_embedder().input_size)
         return self._images
+
+    def _decoded(self) -> Image.Image:
+        if isinstance(self._query, Image.Image):
+            return upright_rgb(self._query)
+        assert isinstance(self._query, bytes)
+        shrink_to = decode_target(self._space.decode, self._open_embedder().input_size)
+        return decode(self._query, path=self._path, shrink_to=shrink_to).image
 
     def _embed(self, images: Mapping[QueryVariant, Image.Image]) -> None:
         vectors = embed_images(list(images.values()), self._open_embedder())

@@ -86,16 +86,16 @@ def choose_variant(
         best = _best_scores(catalog, index, space, np.stack(list(vectors.values())), where or SearchFilter())
         return dict(zip(vectors, best, strict=True))
 
-    vectors = query.upright()
     if query.known:
-        return AS_IT_IS, vectors[AS_IT_IS]
+        return AS_IT_IS, query.as_it_is()
+    vectors = query.upright()
     found = scores(vectors)
-    chosen = best_upright(found)
-    if not is_clear(found[chosen], space.calibration):
-        turned = query.turned(chosen)
-        vectors |= turned
-        chosen = best_turned(chosen, found[chosen], scores(turned))
-    return chosen, vectors[chosen]
+    upright = best_upright(found)
+    if is_clear(found[upright], space.calibration):
+        return upright, vectors[upright]
+    turned = query.turned(upright)
+    chosen = best_turned(upright, found[upright], scores(turned))
+    return chosen, (vectors | turned)[chosen]
 
 
 def _best_scores(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from PIL import Image
 
 from vitmae_search.photos.borders import find_borders
+from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import QueryVariant, ScoreCalibration
 
 AS_IT_IS = QueryVariant()
@@ -23,12 +24,18 @@ of the upright one. Of 200 photos of which the library has no copy none then tur
 by 90 or 180° at least 99 % do."""
 
 
-def upright_variants(image: Image.Image) -> dict[QueryVariant, Image.Image]:
-    """The picture as it is and, if it has uniform borders, without them."""
+def upright_variants(image: Image.Image, input_size: int | None) -> dict[QueryVariant, Image.Image]:
+    """The picture as it is and, if it has uniform borders, without them.
+
+    Args:
+        image: The picture, RGB.
+        input_size: Side of the model's input in pixels, None where it names none; what is cut out of a large
+            picture is reduced to twice that or more, which costs less.
+    """
     box = find_borders(image)
     found = {AS_IT_IS: image}
     if box is not None:
-        found[QueryVariant(trimmed=True)] = image.crop(box)
+        found[QueryVariant(trimmed=True)] = reduce_for_views(image.crop(box), input_size)
     return found
 
 
@@ -37,14 +44,18 @@ def turns(upright: QueryVariant) -> list[QueryVariant]:
     return [replace(upright, turned=degrees) for degrees in _TURNS]
 
 
-def turn(image: Image.Image, variant: QueryVariant) -> Image.Image:
-    """Turn the picture of an upright variant.
+def turned_variants(
+    upright: QueryVariant, image: Image.Image, input_size: int | None
+) -> dict[QueryVariant, Image.Image]:
+    """The three quarter turns of a picture.
 
     Args:
-        image: The upright picture.
-        variant: By how much.
+        upright: The variant that the picture is.
+        image: The picture, RGB.
+        input_size: As for `upright_variants`.
     """
-    return image.transpose(_TURNS[variant.turned])
+    small = reduce_for_views(image, input_size)
+    return {variant: small.transpose(_TURNS[variant.turned]) for variant in turns(upright)}
 
 
 def best_upright(scores: Mapping[QueryVariant, float]) -> QueryVariant:

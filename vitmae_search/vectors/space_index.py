@@ -60,7 +60,7 @@ class SpaceIndex:
                 self._search_approximate(self.approximate, query[None], k, allowed, excluded)
                 for query in queries
             ]
-        return [self._rescore(query, matches, k) for query, matches in zip(queries, found, strict=True)]
+        return self._rescore(queries, found, k)
 
     def _is_small(self, allowed: Ids | None) -> bool:
         return allowed is not None and len(allowed) * self.exact.dimension * 4 <= EXACT_FILTER_BYTES
@@ -82,7 +82,10 @@ class SpaceIndex:
         among = np.concatenate([candidates, added])
         return self.exact.search(query, k, allowed=among, excluded=excluded)[0]
 
-    def _rescore(self, query: Vectors, found: Matches, k: int) -> Matches:
-        if self._source is None:
+    def _rescore(self, queries: Vectors, found: list[Matches], k: int) -> list[Matches]:
+        """Score matches by the source's vectors, which are read once for all queries."""
+        if self._source is None or not found:
             return found
-        return top_k(*self._source.stored(found.ids), query, k)
+        ids, vectors = self._source.stored(np.unique(np.concatenate([matches.ids for matches in found])))
+        rows = [np.flatnonzero(isin_sorted(ids, np.sort(matches.ids))) for matches in found]
+        return [top_k(ids[own], vectors[own], query, k) for own, query in zip(rows, queries, strict=True)]

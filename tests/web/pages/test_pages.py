@@ -120,6 +120,18 @@ def test_a_screenshot_is_found_and_the_page_says_how(opened: Library, small: Any
     assert "The best fit is the picture without its borders." in words(at)
 
 
+def test_the_page_shows_the_photo_that_an_upload_is_a_part_of(
+    opened: Library, real_photos: dict[str, Path]
+) -> None:
+    data = BytesIO()
+    Image.open(real_photos["china"]).crop((100, 100, 400, 300)).save(data, "PNG")
+    at = visit(upload=uploads.add("detail.png", data.getvalue()))
+    (whole,) = tiles(at, "vs_whole")
+    assert whole["name"] == "china.jpg"
+    assert "The picture is a part of this photo" in words(at)
+    assert len(tiles(at, "vs_hits")) > 1
+
+
 def test_a_line_says_where_photos_are_no_longer_alike(opened_copy: Library) -> None:
     photo = opened_copy.photos()[0]
     scores = [hit.score for hit in opened_copy.similar(photo.photo_id, k=13).hits]

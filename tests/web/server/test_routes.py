@@ -260,3 +260,11 @@ def test_what_browsers_turn_alike_is_served_as_it_is(
     assert kinds["plain.gif"] == "image/gif"
     assert kinds["exif 1.avif"] == "image/avif"
     assert {kinds[name] for name in kinds if "xmp" in name and "3" not in name} == {"image/webp"}
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "9" * 19, "-1", "1.0", "0x1", "١", "1%00", "%2e%2e", "1e3", "99999999"]
+)
+def test_what_is_no_photos_number_is_not_found(opened: Library, client: TestClient, number: str) -> None:
+    for kind in ("photo", "thumb"):
+        assert client.get(f"/{kind}/{number}").status_code == 404

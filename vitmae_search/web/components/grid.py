@@ -55,7 +55,9 @@ def photo_grid(
     _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
 
 
-def hit_grid(found: SearchResult, *, key: str, label: str, on_similar: PhotoAction) -> int | None:
+def hit_grid(
+    found: SearchResult, *, key: str, label: str, on_similar: PhotoAction, line: bool = True
+) -> int | None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
     Args:
@@ -63,6 +65,7 @@ def hit_grid(found: SearchResult, *, key: str, label: str, on_similar: PhotoActi
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_similar: Called with the photo whose lens the visitor taps.
+        line: Draw the line.
 
     Returns:
         The id of the photo that the visitor has just tapped, to open it; else None.
@@ -71,7 +74,7 @@ def hit_grid(found: SearchResult, *, key: str, label: str, on_similar: PhotoActi
         {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
         for hit in found.hits
     ]
-    if found.first_unlike is not None:
+    if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
     return _draw(tiles, key=key, label=label, small=False, on_similar=on_similar)
 

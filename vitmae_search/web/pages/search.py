@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import date, datetime, time
 
 import streamlit as st
 
-from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult
+from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import job_status, plain_text, query_picker, tags
 from vitmae_search.web.components.detail import show_photo
 from vitmae_search.web.components.grid import hit_grid
@@ -46,6 +47,7 @@ def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
     where, k, min_score = _controls()
+    above = st.container()  # filled last: what takes longer must not keep the results waiting
     page = query_picker.page_number("page")
     found = _search(query, k, where, (page - 1) * k, min_score)
     with header:
@@ -54,8 +56,32 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     opened = hit_grid(found, key="vs_hits", label="Search results, best first", on_similar=_more_like)
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
+    with above:
+        whole = _whole(query, found.space) if page == 1 else None
+        if whole is not None:
+            opened = _show_whole(whole, found) or opened
     if opened is not None:
-        _open(opened, found.hits)
+        _open(opened, found.hits if whole is None else (*found.hits, whole.hit))
+
+
+def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
+    """The photo that an upload is a part of; looked for once for each upload and state of the library."""
+    if query.upload is None:
+        return None
+    key = (query.key, space.fingerprint, space.revision)
+    if st.session_state.get("vs_whole_key") != key:
+        with query_picker.name_upload_in_errors(query):
+            st.session_state["vs_whole_found"] = library().find_whole(query.upload.data)
+        st.session_state["vs_whole_key"] = key
+    found: WholePhoto | None = st.session_state["vs_whole_found"]
+    return found
+
+
+def _show_whole(whole: WholePhoto, found: SearchResult) -> int | None:
+    plain_text.heading("The picture is a part of this photo")
+    label = "The photo that the picture is a part of"
+    alone = replace(found, hits=(whole.hit,))
+    return hit_grid(alone, key="vs_whole", label=label, on_similar=_more_like, line=False)
 
 
 def _more_like(photo_id: int) -> None:

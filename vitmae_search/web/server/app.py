@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from vitmae_search.settings import settings
 from vitmae_search.web.components import plain_text
+from vitmae_search.web.server.addresses import KnownAddresses
 from vitmae_search.web.server.connections import NoDelay
 from vitmae_search.web.server.frontend import FrontendCache
 from vitmae_search.web.server.host_guard import HostGuard
@@ -27,6 +28,7 @@ def middleware() -> list[Middleware]:
         Middleware(NoDelay),
         Middleware(HostGuard, allowed_hosts=settings().allowed_hosts),
         Middleware(FrontendCache),
+        Middleware(KnownAddresses),
     ]
 
 

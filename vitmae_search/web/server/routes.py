@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator
 
 from starlette.concurrency import run_in_threadpool
@@ -32,8 +33,8 @@ _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to br
 
 def photo_routes() -> Iterator[Route]:
     """The routes of photos and thumbnails."""
-    yield Route("/photo/{photo_id:int}", _endpoint(_photo), methods=["GET"])
-    yield Route("/thumb/{photo_id:int}", _endpoint(_thumb), methods=["GET"])
+    yield Route("/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
+    yield Route("/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
@@ -41,7 +42,8 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
 
     def find_and_answer(request: Request) -> Response:
         try:
-            photo = library().photo(_photo_id(request))
+            photo_id = _photo_id(request)
+            photo = None if photo_id is None else library().photo(photo_id)
             return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
             return _sentence(_NO_PHOTO, 404)
@@ -56,9 +58,10 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
     return endpoint
 
 
-def _photo_id(request: Request) -> int:
-    # SQLite's integers end at 63 bits; no photo has a larger number.
-    return min(int(request.path_params["photo_id"]), 2**63 - 1)
+def _photo_id(request: Request) -> int | None:
+    """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
+    text = request.path_params["photo_id"]
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _thumb(request: Request, photo: Photo) -> Response:
