@@ -8,6 +8,7 @@
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
+    │       └── MemoryShort         more than this machine's memory had room for at that moment
     ├── LabelsError             a table of labels is wrong, or photos lack labels
     ├── ModelError              a model could not be made, found or loaded
     │   ├── ConfigError           a field, its value and the rule it breaks; a ValueError too
@@ -107,6 +108,10 @@ class DamagedPhoto(PhotoError):
 
 class PhotoTooLarge(PhotoError):
     """The file has more pixels or bytes than the limit."""
+
+
+class MemoryShort(PhotoTooLarge):
+    """The machine's memory did not suffice for the file at that moment; another time it may."""
 
 
 class LabelsError(VitmaeSearchError):

@@ -27,12 +27,22 @@ class Stamp:
         size: In bytes.
         mtime_ns: When it was last modified, in nanoseconds since the epoch.
         device: `st_dev`, the file system; it is not compared.
+        ctime_ns: When the file was last changed in any way, which no program can set; None: not known. Only
+            `unchanged_since` compares it.
+        inode: `st_ino`, 0 where the file system has none, None: not known. It is not compared, as network
+            drives number their files anew.
     """
 
     path: str
     size: int
     mtime_ns: int
     device: int = field(compare=False)
+    ctime_ns: int | None = field(default=None, compare=False)
+    inode: int | None = field(default=None, compare=False)
+
+    def unchanged_since(self, before: Stamp) -> bool:
+        """Whether the file is as it was at `before`: size, time of modification, and ctime where known."""
+        return self == before and (before.ctime_ns is None or before.ctime_ns == self.ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,29 @@ class Failure:
         path: The file.
         reason: A short phrase, without the path.
         size: In bytes, when it was tried.
-        mtime_ns: When it was last modified, in nanoseconds since the epoch; an unchanged file is not tried
-            again.
+        mtime_ns: When it was last modified, in nanoseconds since the epoch.
+        ctime_ns: When it was last changed in any way; None: not known.
+        tried_with: The versions of what it was tried with. An unchanged file is tried again with others
+            only. None: it is tried again in any case, because the file was not at fault.
     """
 
     path: str
     reason: str
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
+    tried_with: str | None = None
+
+    def still_holds(self, stamp: Stamp, tried_with: str) -> bool:
+        """Whether to try the file again would give the same.
+
+        Args:
+            stamp: The file's stamp now.
+            tried_with: The versions of what it would be tried with.
+        """
+        unchanged = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
+        unchanged = unchanged and (self.ctime_ns is None or self.ctime_ns == stamp.ctime_ns)
+        return unchanged and self.tried_with == tried_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +434,7 @@ class IndexReport:
         interrupted: Whether Ctrl-C or a cancellation ended it.
         not_looked_at: How many files of the folders are no photos that can be read, by their suffix; those
             without one under "".
+        left_out: Folders that systems and other programs keep copies of photos in, which were not entered.
     """
 
     found: int
@@ -426,6 +452,7 @@ class IndexReport:
     space: int | None
     interrupted: bool = False
     not_looked_at: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def photos_per_second(self) -> float:

@@ -63,7 +63,7 @@ class Make:
         return next((photo for photo in catalog.photos(missing=None) if photo.path == path), None)
 
     def failure(self, path: str, reason: str = "truncated", *, size: int = 1, mtime_ns: int = 1) -> Failure:
-        return Failure(path, reason, size, mtime_ns)
+        return Failure(path, reason, size, mtime_ns, tried_with="these versions")
 
     def space(
         self,

@@ -297,3 +297,24 @@ def test_a_reader_does_not_wait_for_ever(folder, writer, make, monkeypatch):
         with pytest.raises(LibraryBusy, match="locked"):
             reader.spaces()
         raw.exec_driver_sql("ROLLBACK")
+
+
+def test_a_new_library_is_for_its_owner_alone(tmp_path: Path, make) -> None:
+    """A folder that was there keeps its mode: a family may share it."""
+    for folder, modes in (
+        (tmp_path / "new" / "library", (0o700, 0o600)),
+        (tmp_path / "shared", (0o755, 0o644)),
+    ):
+        if folder.name == "shared":
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)
+        before = os.umask(0o022)
+        try:
+            with CatalogWriter.open_writer(folder) as writer:
+                writer.record_batch(make.space(writer).space_id, [make.item("/p/a.jpg", "cat")])
+                beside = [file for file in folder.iterdir() if file.name.startswith("catalogue")]
+                assert len(beside) == 3
+                assert {file.stat().st_mode & 0o777 for file in beside} == {modes[1]}
+        finally:
+            os.umask(before)
+        assert folder.stat().st_mode & 0o777 == modes[0]

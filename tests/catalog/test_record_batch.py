@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.errors import SpaceError, VitmaeSearchError
+from vitmae_search.records import Failure, Stamp
 
 
 def everything(writer: CatalogWriter, space: int) -> object:
@@ -236,8 +237,30 @@ def test_missing_photos_keep_all_but_are_not_found(writer, space, make):
 
 def test_a_drive_under_another_number(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat"), make.item("/p/b.jpg", "dog")])
-    writer.mark_on_device([make.photo_at(writer, "/p/a.jpg").photo_id], 99)
+    photo_id = make.photo_at(writer, "/p/a.jpg").photo_id
+    writer.record_stamps({photo_id: Stamp("/p/a.jpg", 1, 1, 99, 5, 6)})
     assert [known.stamp.device for known in writer.known_files("/p", space)] == [99, 7]
+
+
+def test_a_file_that_is_not_at_fault_keeps_its_row(writer, space, make):
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    closed = Failure("/p/a.jpg", "Permission denied", 1, 1, ctime_ns=9)
+    writer.record_batch(space, [], [closed])
+    assert make.photo_at(writer, "/p/a.jpg") is not None
+    assert writer.failures(space) == [closed]
+    writer.record_batch(space, [], [replace(closed, size=2)])
+    assert make.photo_at(writer, "/p/a.jpg") is None, "it is another file by now"
+
+
+def test_a_file_that_changed_under_its_date_loses_its_row(writer, space, make):
+    item = make.item("/p/a.jpg", "cat")
+    item = replace(item, stamp=Stamp("/p/a.jpg", 1, 1, 7, 5, 6))
+    for number in (space, make.space(writer, "second").space_id):
+        writer.record_batch(number, [item])
+    writer.record_batch(space, [], [Failure("/p/a.jpg", "bad", 1, 1, 5, "v")])
+    assert make.photo_at(writer, "/p/a.jpg") is not None, "another space has its vector"
+    writer.record_batch(space, [], [Failure("/p/a.jpg", "bad", 1, 1, 8, "v")])
+    assert make.photo_at(writer, "/p/a.jpg") is None
 
 
 def test_a_failure_takes_the_place_of_a_photo_that_changed(writer, space, make):

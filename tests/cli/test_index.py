@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vitmae_search.catalog import CatalogWriter
 
 KEYS = {
@@ -103,6 +105,28 @@ def test_prune_and_forget_say_how_many(vitmae_search: Callable[..., Any], indexe
     assert (indexed / "1.jpg").exists()
 
 
+def test_folders_that_are_left_out_are_named(vitmae_search: Callable[..., Any], photos: Path) -> None:
+    (photos / "@eaDir").mkdir()
+    report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
+    assert report["left_out"] == [str(photos / "@eaDir")]
+    assert f"({photos / '@eaDir'})" in vitmae_search("index", photos).out
+
+
+def test_a_name_that_is_nearly_too_long(
+    vitmae_search: Callable[..., Any], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for stem in ("n" * 251, "ü" * 125):
+        long = (photos / "0.jpg").rename(photos / f"{stem}.jpg")
+        done = vitmae_search("reconstruct", long, "--json")
+        assert done.code == 0, done.err
+        name = os.path.basename(done.json["output"])
+        assert name.startswith(stem[:100])
+        assert name.endswith("-reconstruction.png")
+        assert (tmp_path / name).is_file()
+        long.rename(photos / "0.jpg")
+
+
 def test_exclude(vitmae_search: Callable[..., Any], photos: Path) -> None:
     words = ("--embedder", "color_layout", "--exclude", "[0-3].jpg", "--json")
     assert vitmae_search("index", photos, *words).json["found"] == 4
@@ -172,15 +196,15 @@ def test_files_that_are_no_photos_are_counted_by_suffix(
 ) -> None:
     shutil.copy(photos / "0.jpg", photos / "saved.jpg_large")
     shutil.copy(photos / "1.jpg", photos / "no suffix")
-    (photos / "a.jxl").write_bytes(b"\xff\x0a" + bytes(50))
-    (photos / "b.JXL").write_bytes(b"\xff\x0a" + bytes(50))
+    (photos / "a.dng").write_bytes(b"II*\0" + bytes(50))
+    (photos / "b.DNG").write_bytes(b"II*\0" + bytes(50))
     (photos / "film.mp4").write_bytes(bytes(50))
     (photos / "notes").write_bytes(b"words")
     report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
     assert (report["found"], report["failed"]) == (10, 0)
-    assert report["not_looked_at"] == {"": 1, ".jxl": 2, ".mp4": 1}
+    assert report["not_looked_at"] == {"": 1, ".dng": 2, ".mp4": 1}
     said = vitmae_search("index", photos).out
-    assert "not looked at: 4 other files (2 .jxl, 1 without a suffix, 1 .mp4)" in said
+    assert "not looked at: 4 other files (2 .dng, 1 without a suffix, 1 .mp4)" in said
 
 
 def test_a_folder_without_photos_says_what_is_in_it(

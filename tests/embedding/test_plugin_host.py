@@ -155,3 +155,21 @@ def test_load_drop_in(write_plugin) -> None:
     assert load_drop_in(write_plugin("alone")).info.name == "alone"
     with pytest.raises(TypeError, match="no attribute `plugin`"):
         load_drop_in(write_plugin("nothing", code=""))
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "package", "part"])
+def test_what_others_may_write_to_is_not_loaded(tmp_path: Path, write_plugin, what: str) -> None:
+    """Its code would run with the rights of whoever searches."""
+    good = write_plugin("mine", package=what in ("package", "part"))
+    folder = good.parent
+    part = good / "__init__.py"
+    path = {"folder": folder, "file": good, "package": good, "part": part}[what]
+    path.chmod(path.stat().st_mode | 0o002)
+    host = PluginHost([folder], packages=False)
+    (listing,) = [one for one in host.listings() if one.origin.startswith("folder")]
+    assert listing.error is not None
+    assert f"others may write to {path}" in listing.error
+    with pytest.raises(PluginBroken, match="chmod go-w"):
+        host.get("mine")
+    path.chmod(path.stat().st_mode & ~0o002)
+    assert PluginHost([folder], packages=False).get("mine").info.name == "mine"

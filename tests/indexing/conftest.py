@@ -87,6 +87,7 @@ class Bench:
         self.revision = 1
         self.opened = 0
         self.heads: list[Projection] = []
+        self.plugin_code = ""
 
     def open_space(self, catalog):
         self.opened += 1
@@ -103,7 +104,8 @@ class Bench:
         )
         derived = [self.derive(catalog, space, head) for head in self.heads]
         projections = {head.digest: head for head in self.heads}
-        return IndexTarget(lambda: embedder, space, derived[-1] if derived else space, projections)
+        searched = derived[-1] if derived else space
+        return IndexTarget(lambda: embedder, space, searched, projections, self.plugin_code)
 
     def derive(self, catalog, features, head):
         fingerprint = derived_fingerprint(features.fingerprint, head.digest)

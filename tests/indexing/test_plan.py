@@ -65,10 +65,24 @@ def test_what_makes_a_file_pending():
     assert plan({}).pending == [PendingFile(here)]
     assert plan(known()).unchanged == 1
     assert plan(known(missing=True)).returned == [7]
-    assert plan(known(Stamp("a", 1, 1, 9))).renumbered == {1: [7]}
+    assert plan(known(Stamp("a", 1, 1, 9))).restamped == {7: here}
+    assert plan(known(), rescan=True).pending
     assert plan(known(Stamp("a", 2, 1, 1))).pending
     assert plan(known(Stamp("a", 1, 2, 1))).pending
     assert plan(known(embedded=False)).pending
-    assert plan({}, [Failure("a", "bad", 1, 1)]).pending == []
-    assert plan({}, [Failure("a", "bad", 1, 2)]).pending
-    assert plan({}, [Failure("a", "bad", 1, 1)], retry_failed=True).pending
+    assert plan({}, [Failure("a", "bad", 1, 1, tried_with="v1")], tried_with="v1").pending == []
+    assert plan({}, [Failure("a", "bad", 1, 1, tried_with="v1")], tried_with="v2").pending
+    assert plan({}, [Failure("a", "no permission", 1, 1)], tried_with="v1").pending
+    assert plan(known(), [Failure("a", "no permission", 1, 1)]).pending, "an unchanged row with a failure"
+    assert plan({}, [Failure("a", "bad", 1, 2, tried_with="v1")], tried_with="v1").pending
+    assert plan({}, [Failure("a", "bad", 1, 1, 5, "v1")], tried_with="v1").pending, "another ctime"
+    assert plan({}, [Failure("a", "bad", 1, 1, tried_with="")], retry_failed=True).pending
+    assert plan({}, [Failure("a", "bad", 1, 1, tried_with="")], rescan=True).pending
+
+
+def test_a_file_is_unchanged_if_its_ctime_is():
+    before = Stamp("a", 1, 1, 1, 5, 6)
+    assert Stamp("a", 1, 1, 1, 5, 6).unchanged_since(before)
+    assert Stamp("a", 1, 1, 2, 5, 7).unchanged_since(before), "drives are numbered anew, and their files"
+    assert not Stamp("a", 1, 1, 1, 4, 6).unchanged_since(before)
+    assert Stamp("a", 1, 1, 1, 5, 6).unchanged_since(Stamp("a", 1, 1, 1)), "a row of an earlier version"

@@ -67,7 +67,6 @@ def test_other_files_are_counted_and_not_taken(
 ) -> None:
     tiff = encoded(cat.resize((40, 30)), "TIFF")
     contents = {
-        "photo.jxl": b"\xff\x0a" + bytes(100),
         "raw.DNG": tiff,  # its first image is a thumbnail
         "raw.nef": tiff,
         "text": b"BMP files are described here.",
@@ -124,6 +123,19 @@ def test_hidden_names_and_system_folders_are_skipped(tmp_path: Path) -> None:
     put(tmp_path, ".hidden.jpg", "._a.jpg", ".thumbs/b.jpg", "Thumbs.db", "kept.jpg")
     put(tmp_path, *(f"{folder}/x.jpg" for folder in SYSTEM_FOLDERS))
     assert names(tmp_path) == ["kept.jpg"]
+
+
+def test_caches_of_other_programs_are_left_out_and_named(tmp_path: Path) -> None:
+    left_out = ("@eaDir", "Thumbs", ".thumbnails", ".picasaoriginals", "a/cache", "My Previews.lrdata")
+    left_out += ("Photos.photoslibrary/resources", "Old.photolibrary/Previews")
+    kept = ("thumbs up", "resources", "Previews", "cached", "Photos.photoslibrary/originals", "lrdata")
+    put(tmp_path, *(f"{folder}/x.jpg" for folder in (*left_out, *kept)))
+    put(tmp_path, ".hidden/x.jpg")
+    seen: list[str] = []
+    found = [stamp.path for stamp in scan(str(tmp_path), on_problem=print, on_left_out=seen.append)]
+    assert sorted(found) == sorted(str(tmp_path / folder / "x.jpg") for folder in kept)
+    assert sorted(seen) == sorted(str(tmp_path / folder) for folder in left_out)
+    assert names(tmp_path / "Thumbs") == ["x.jpg"], "unless it is asked for"
 
 
 def test_a_hidden_root_is_walked_all_the_same(tmp_path: Path) -> None:

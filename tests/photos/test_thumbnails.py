@@ -132,3 +132,18 @@ def test_a_colour_profile_goes_with_the_thumbnail(cat: Image.Image) -> None:
     image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert opened(encode_thumbnail(image)).info["icc_profile"] == image.info["icc_profile"]
     assert "icc_profile" not in opened(encode_thumbnail(cat)).info
+
+
+def test_a_large_profile_is_applied_and_not_kept() -> None:
+    """A scanner's may have megabytes; a small one goes with the thumbnail, as it is exact."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")
+    image = Image.new("RGB", (64, 48), (250, 20, 10))
+    for large in (False, True):
+        image.info = {"icc_profile": swapped + bytes(2_000_000) if large else swapped}
+        data = encode_thumbnail(image)
+        assert len(data) < 10_000
+        with Image.open(BytesIO(data)) as thumbnail:
+            shown = (20, 250, 10) if large else (250, 20, 10)
+            assert thumbnail.getpixel((9, 9)) == pytest.approx(shown, abs=12)
+            assert thumbnail.info.get("icc_profile") == (None if large else swapped)

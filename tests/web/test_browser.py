@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from vitmae_search.embedding import Projection
 from vitmae_search.library import Library
+from vitmae_search.photos.views import phone_screenshot
+from vitmae_search.records import ScoreCalibration
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -114,6 +120,35 @@ def test_upload_results_more_like_this_reconstruction(
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
     assert window.foreign == []
     assert window.dialogs == []
+
+
+def test_a_screenshot_a_detail_and_the_line_where_photos_are_no_longer_alike(
+    small: Any, start_server: StartServer, visit: Visit, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library"
+    shutil.copytree(small.folder, folder)
+    with Library.open(folder) as library:
+        width = library.spaces()[0].dimension
+        calibration = ScoreCalibration(0.97, 0.9, 200)
+        library.derive_space(Projection([np.eye(width)], [np.zeros(width)], "head", calibration=calibration))
+    with Image.open(small.photos / "coffee.jpg") as image:
+        phone_screenshot(image).save(tmp_path / "screen.png")
+    with Image.open(small.photos / "china.jpg") as image:
+        image.crop((60, 60, 200, 160)).save(tmp_path / "detail.png")
+    window = visit(start_server(folder).url)
+    page = window.go()
+    page.locator('input[type="file"]').set_input_files(tmp_path / "screen.png")
+    expect(page.get_by_role("button", name="coffee.jpg, rank 1,")).to_be_visible()
+    expect(page.get_by_text("The best fit is the picture without its borders.")).to_be_visible()
+    expect(page.get_by_text("From here on no longer alike")).to_be_visible()
+    page.get_by_role("button", name="New search").click()
+    page.locator('input[type="file"]').set_input_files(tmp_path / "detail.png")
+    expect(page.get_by_text("The picture is a part of this photo")).to_be_visible()
+    whole = page.get_by_label("The photo that the picture is a part of")
+    expect(whole.get_by_role("button", name=re.compile("^china.jpg, rank"))).to_be_visible()
+    whole.get_by_role("button", name=re.compile("^china.jpg, rank")).click()
+    expect(page.get_by_role("dialog").get_by_text(str(small.photos / "china.jpg"))).to_be_visible()
+    assert window.foreign == []
 
 
 def test_a_hostile_name_is_text_everywhere(small: Any, start_server: StartServer, visit: Visit) -> None:

@@ -9,6 +9,15 @@ from vitmae_search.catalog.derived_spaces import Derivation
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.tags import Taggable
+from vitmae_search.catalog.writable_database import make_library_folder
 from vitmae_search.catalog.writer import CatalogWriter
 
-__all__ = ["Catalog", "CatalogWriter", "Derivation", "Indexed", "KnownFile", "Taggable"]
+__all__ = [
+    "Catalog",
+    "CatalogWriter",
+    "Derivation",
+    "Indexed",
+    "KnownFile",
+    "Taggable",
+    "make_library_folder",
+]

@@ -21,7 +21,17 @@ from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
-from vitmae_search.records import Failure, JobRecord, LibraryStatus, Photo, Root, SearchFilter, Space, Tag
+from vitmae_search.records import (
+    Failure,
+    JobRecord,
+    LibraryStatus,
+    Photo,
+    Root,
+    SearchFilter,
+    Space,
+    Stamp,
+    Tag,
+)
 
 EVERYTHING = SearchFilter()
 
@@ -174,6 +184,11 @@ class Catalog:
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
+
+    def photos_by_inode(self, inodes: Sequence[int]) -> list[Stamp]:
+        """Return the recorded stamps of photos on disk that have one of these inodes, on any device."""
+        with self._database.read_transaction() as connection:
+            return photos.by_inode(connection, inodes)
 
     def failures(self, space_id: int | None = None, under: str | None = None) -> list[Failure]:
         """Return files that failed, by path.

@@ -200,9 +200,26 @@ _DATES = (
     """,
 )
 
+_CAUSES = (
+    "ALTER TABLE photos ADD COLUMN ctime_ns BIGINT",
+    "ALTER TABLE photos ADD COLUMN inode BIGINT",
+    "CREATE INDEX photos_inode ON photos (inode)",
+    "ALTER TABLE failures ADD COLUMN ctime_ns BIGINT",
+    "ALTER TABLE failures ADD COLUMN tried_with VARCHAR",
+)
+
 Steps = Sequence[Sequence[str]]
 
-STEPS: Steps = (_CORE, _RUNS_AND_FILTERS, _TAGS, _DERIVED_SPACES, _PARTIAL_INDEXES, _REVISIONS, _DATES)
+STEPS: Steps = (
+    _CORE,
+    _RUNS_AND_FILTERS,
+    _TAGS,
+    _DERIVED_SPACES,
+    _PARTIAL_INDEXES,
+    _REVISIONS,
+    _DATES,
+    _CAUSES,
+)
 """Step i makes version i + 1."""
 
 NEWEST = len(STEPS)

@@ -63,7 +63,14 @@ _CONTENTS = (
 _CONTENT_ID = select(ContentRow.content_id).where(ContentRow.digest == bindparam("digest"))
 """Built once, because it runs for every file that is read."""
 
-_FAILURE = select(FailureRow.path, FailureRow.reason, FailureRow.size, FailureRow.mtime_ns)
+_FAILURE = select(
+    FailureRow.path,
+    FailureRow.reason,
+    FailureRow.size,
+    FailureRow.mtime_ns,
+    FailureRow.ctime_ns,
+    FailureRow.tried_with,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +310,8 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
         PhotoRow.size,
         PhotoRow.mtime_ns,
         PhotoRow.device,
+        PhotoRow.ctime_ns,
+        PhotoRow.inode,
         PhotoRow.content_id,
         PhotoRow.missing,
         embedded.label("embedded"),
@@ -312,9 +321,25 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
 
 def to_known_file(row: Any) -> KnownFile:
     """Convert one row of `known_rows`."""
-    photo_id, path, size, mtime_ns, device, content_id, missing, embedded = row
-    stamp = Stamp(os.fsdecode(path), size, mtime_ns, device)
+    photo_id, path, size, mtime_ns, device, ctime_ns, inode, content_id, missing, embedded = row
+    stamp = Stamp(os.fsdecode(path), size, mtime_ns, device, ctime_ns, inode)
     return KnownFile(photo_id, stamp, content_id, missing, bool(embedded))
+
+
+def by_inode(connection: Connection, inodes: Iterable[int]) -> list[Stamp]:
+    """Return stamps of photos on disk; see `Catalog.photos_by_inode`.
+
+    Args:
+        connection: A connection in a transaction.
+        inodes: The inodes.
+    """
+    columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device, PhotoRow.ctime_ns)
+    statement = select(*columns, PhotoRow.inode).where(PhotoRow.missing == false())
+    return [
+        Stamp(os.fsdecode(row.path), row.size, row.mtime_ns, row.device, row.ctime_ns, row.inode)
+        for some in chunks(inodes)
+        for row in connection.execute(statement.where(PhotoRow.inode.in_(some)))
+    ]
 
 
 def failures(connection: Connection, space_id: int | None, under: str | None) -> list[Failure]:
@@ -332,7 +357,10 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
         low, high = folder_range(under)
         statement = statement.where(FailureRow.path >= low, FailureRow.path < high)
     latest = {row.path: row for row in connection.execute(statement)}
-    return [Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns) for row in latest.values()]
+    return [
+        Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns, row.ctime_ns, row.tried_with)
+        for row in latest.values()
+    ]
 
 
 def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:

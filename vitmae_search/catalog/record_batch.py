@@ -246,6 +246,8 @@ def _photo_values(item: Indexed, content: Content) -> dict[str, Any]:
         "size": stamp.size,
         "mtime_ns": stamp.mtime_ns,
         "device": stamp.device,
+        "ctime_ns": stamp.ctime_ns,
+        "inode": stamp.inode,
         "content_id": content.content_id,
         "missing": False,
         "moment": _local_seconds(stamp.mtime_ns) if date is None else seconds_of(date),
@@ -309,6 +311,9 @@ def _clear_failures(connection: Connection, space_id: int, items: Sequence[Index
             connection.execute(delete(FailureRow).where(FailureRow.failure_id.in_(over)))
 
 
+_RENEWED = ("reason", "size", "mtime_ns", "ctime_ns", "tried_with")
+
+
 def _record_failures(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
     """Write failure rows, and return the contents that lost a photo to them."""
     if not failures:
@@ -320,29 +325,42 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
             "reason": _valid_unicode(failure.reason),
             "size": failure.size,
             "mtime_ns": failure.mtime_ns,
+            "ctime_ns": failure.ctime_ns,
+            "tried_with": failure.tried_with,
         }
         for failure in failures
     ]
     statement = upsert(FailureRow)
-    renewed = {name: statement.excluded[name] for name in ("reason", "size", "mtime_ns")}
+    renewed = {name: statement.excluded[name] for name in _RENEWED}
     statement = statement.on_conflict_do_update(index_elements=["path", "space_id"], set_=renewed)
     connection.execute(statement, rows)
     return _remove_failed_photos(connection, space_id, failures)
 
 
 def _remove_failed_photos(connection: Connection, space_id: int, failures: Sequence[Failure]) -> set[int]:
-    """Delete failed files' photo rows, save of unchanged files that another space has features of."""
-    stamps = {os.fsencode(f.path): (f.size, f.mtime_ns) for f in failures}
+    """Delete failed files' photo rows, save of unchanged files that another space has features of.
+
+    A file that was not at fault (it could not be read, say) keeps its row, as long as it has the same size
+    and date: another ctime may then be that of its permissions.
+    """
+    failed = {os.fsencode(failure.path): failure for failure in failures}
     here = [space_id, *(child.space_id for child in spaces.child_summaries(connection, space_id))]
     elsewhere = exists().where(
         EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id.not_in(here)
     )
-    columns = (PhotoRow.photo_id, PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.content_id)
+    columns = (
+        *(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id),
+        *(PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.ctime_ns),
+    )
     gone: dict[int, int] = {}
-    for some in chunks(list(stamps)):
+    for some in chunks(list(failed)):
         statement = select(*columns, elsewhere.label("elsewhere")).where(PhotoRow.path.in_(some))
         for row in connection.execute(statement):
-            if stamps[row.path] != (row.size, row.mtime_ns) or not row.elsewhere:
+            failure = failed[row.path]
+            unchanged = (failure.size, failure.mtime_ns) == (row.size, row.mtime_ns)
+            if failure.tried_with is not None:
+                unchanged = unchanged and row.elsewhere and row.ctime_ns in (None, failure.ctime_ns)
+            if not unchanged:
                 gone[row.photo_id] = row.content_id
     for photo_ids in chunks(list(gone)):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))

@@ -146,6 +146,7 @@ class PhotoRow(Table):
     __tablename__ = "photos"
     __table_args__ = (
         Index("photos_content", "content_id", "missing"),
+        Index("photos_inode", "inode"),
         Index("photos_shown", "moment", sqlite_where=text("missing = 0")),
         Index("photos_missing", "missing", "content_id", sqlite_where=text("missing = 1")),
         {"sqlite_autoincrement": True},
@@ -160,6 +161,8 @@ class PhotoRow(Table):
     missing: Mapped[bool]
     moment: Mapped[float]
     named_at: Mapped[datetime | None]
+    ctime_ns: Mapped[int | None] = mapped_column(WideInteger)
+    inode: Mapped[int | None] = mapped_column(WideInteger)
 
 
 class SpaceRow(Table):
@@ -249,6 +252,8 @@ class FailureRow(Table):
     reason: Mapped[str]
     size: Mapped[int] = mapped_column(WideInteger)
     mtime_ns: Mapped[int] = mapped_column(WideInteger)
+    ctime_ns: Mapped[int | None] = mapped_column(WideInteger)
+    tried_with: Mapped[str | None]
 
 
 class ClassifierRow(Table):

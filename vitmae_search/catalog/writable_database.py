@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,16 +29,30 @@ WAIT_SECONDS = 2.0
 """How long to wait for another writer before giving up."""
 
 
+def make_library_folder(folder: Path) -> None:
+    """Make a library's folder, which nobody else can look into; one that is there stays as it is.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        os.close(os.open(catalogue_file(folder), os.O_CREAT | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        if not folder.is_dir():
+            raise StorageError(f"{display_path(folder)} cannot be made: it is a file.") from None
+    except OSError as error:
+        raise StorageError(f"{display_path(folder)} cannot be made: {error.strerror}.") from error
+
+
 class WritableDatabase(Database):
     """A catalogue file that only this process may change, until `close`."""
 
     def __init__(self, folder: Path, wait: float = WAIT_SECONDS) -> None:
         """Create the folder, take the lock, and create the file or migrate it to the newest version."""
         folder = folder.absolute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{display_path(folder)} cannot be made: {error.strerror}.") from error
+        make_library_folder(folder)
         self._lock = WriterLock(folder)
         self._lock.acquire(wait)
         # A connection has one transaction at a time, so threads take turns.

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sqlalchemy import delete, select, true, update
+from sqlalchemy import bindparam, delete, select, true, update
 
 from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import derived_spaces, photos, roots, runs, spaces, tags
@@ -22,7 +22,7 @@ from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
-from vitmae_search.records import Failure, JobRecord, Root, Space
+from vitmae_search.records import Failure, JobRecord, Root, Space, Stamp
 
 
 class CatalogWriter(Catalog):
@@ -182,14 +182,23 @@ class CatalogWriter(Catalog):
         """Mark photos that are on disk again, unchanged."""
         self._update_photos(photo_ids, missing=False)
 
-    def mark_on_device(self, photo_ids: Sequence[int], device: int) -> None:
-        """Record a new device number of unchanged files: the operating system numbered the device anew.
+    def record_stamps(self, stamps: Mapping[int, Stamp]) -> None:
+        """Record device, inode and ctime of files with an unchanged content.
+
+        The operating system may have numbered their device anew, or an earlier version did not record them.
 
         Args:
-            photo_ids: The photos.
-            device: The file system's device number (`st_dev`).
+            stamps: Stamps by photo id.
         """
-        self._update_photos(photo_ids, device=device)
+        rows = [
+            {"row": row, "new_device": stamp.device, "new_ctime_ns": stamp.ctime_ns, "new_inode": stamp.inode}
+            for row, stamp in stamps.items()
+        ]
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("device", "ctime_ns", "inode")}
+        if rows:
+            with self._transaction() as connection:
+                statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row")).values(values)
+                connection.execute(statement, rows)
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Delete photos, and contents (with their vectors) that no other photo has."""

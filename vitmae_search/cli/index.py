@@ -31,6 +31,9 @@ SHOWN_SUFFIXES = 8
     "--exclude", multiple=True, metavar="GLOB", help="Skip matching names or paths. Repeat for several."
 )
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option(
+    "--rescan", is_flag=True, help="Read all files again, also those whose size and times have not changed."
+)
 @click.option("--run-key", hidden=True)
 @json_option
 def command(
@@ -38,6 +41,7 @@ def command(
     library: Path | None,
     exclude: tuple[str, ...],
     retry_failed: bool,
+    rescan: bool,
     run_key: str | None,
     as_json: bool,
     **opening: Any,
@@ -65,6 +69,7 @@ def command(
             folders,
             exclude=exclude,
             retry_failed=retry_failed,
+            rescan=rescan,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,
@@ -101,6 +106,7 @@ def report_json(report: IndexReport) -> dict[str, object]:
         "space": report.space,
         "interrupted": report.interrupted,
         "not_looked_at": dict(report.not_looked_at),
+        "left_out": list(report.left_out),
     }
 
 
@@ -132,6 +138,10 @@ def print_report(report: IndexReport) -> None:
         from vitmae_search.library.previews import UPLOAD_SUFFIXES
 
         click.echo(f"photos are files that end in {', '.join(UPLOAD_SUFFIXES)}")
+    if report.left_out:
+        first = ", ".join(map(display_path, report.left_out[:SHOWN_SUFFIXES]))
+        others = ", ..." if len(report.left_out) > SHOWN_SUFFIXES else ""
+        click.echo(f"left out: folders that systems and other programs keep copies in ({first}{others})")
     for root in report.offline:
         click.echo(
             f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "

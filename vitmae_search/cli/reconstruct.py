@@ -17,6 +17,9 @@ from vitmae_search.cli.common import (
 )
 from vitmae_search.errors import display_path
 
+_MAX_NAME_BYTES = 233
+"""Of 255, as a temporary file beside it has a longer name."""
+
 
 @click.command("reconstruct")
 @click.argument("image", type=click.Path())
@@ -70,7 +73,7 @@ def command(
     """
     from vitmae_search.library import save_reconstruction
 
-    output = output or f"{os.path.splitext(os.path.basename(image))[0]}-reconstruction.png"
+    output = output or _output_name(image)
     with open_library(library, model=model, device=device, precision=precision) as opened:
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
     save_reconstruction(made, output, soften=soften)
@@ -89,3 +92,12 @@ def command(
         return
     loss = "nothing was hidden" if made.loss is None else f"loss {made.loss:.4f}"
     click.echo(f"{masked} of {made.mask.size} patches hidden, {loss}: {display_path(output)}")
+
+
+def _output_name(image: str) -> str:
+    """The name of the picture that is written; a long one is cut to what file systems allow, 255 bytes."""
+    ending = "-reconstruction.png"
+    stem = os.fsencode(os.path.splitext(os.path.basename(image))[0])
+    if len(stem) + len(ending) > _MAX_NAME_BYTES:
+        stem = stem[: _MAX_NAME_BYTES - len(ending)].decode("utf-8", "ignore").encode()
+    return os.fsdecode(stem) + ending

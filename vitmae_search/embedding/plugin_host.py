@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,8 +146,33 @@ def _folder_candidates(kind: str, folder: Path) -> Iterator[_Candidate]:
         if entry.name[0] in "._" or not (path.suffix == ".py" or _contains_python(path)):
             continue
         origin, module = f"{kind}: {display_path(path)}", register_drop_in(path)
+        if kind != "bundled" and (writable := _writable_by_others(folder, *_python_files(path))):
+            yield _Candidate(display_path(path.stem), origin, _raiser(PermissionError(_refusal(writable))))
+            continue
         load = functools.partial(_import_drop_in, path)
         yield _Candidate(display_path(path.stem), origin, load, module)
+
+
+def _python_files(path: Path) -> list[Path]:
+    """A drop-in itself, and all that may be imported from its folder."""
+    return [path, *path.rglob("*.py"), *(file.parent for file in path.rglob("*.py"))]
+
+
+def _writable_by_others(*paths: Path) -> Path | None:
+    """The first path whose content another user of this machine may change, so that it must not run."""
+    for path in paths:
+        status = path.stat()
+        mine = not hasattr(os, "geteuid") or status.st_uid in (0, os.geteuid())
+        if os.name == "posix" and (status.st_mode & stat.S_IWOTH or not mine):
+            return path
+    return None
+
+
+def _refusal(path: Path) -> str:
+    return (
+        f"it is not loaded, because others may write to {display_path(path)}: make it yours alone "
+        f"(chmod go-w) first"
+    )
 
 
 def _contains_python(path: Path) -> bool:

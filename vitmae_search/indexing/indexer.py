@@ -47,6 +47,7 @@ def index_folders(
     processes: bool | None = None,
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
+    rescan: bool = False,
     on_progress: Callable[[JobProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     run_key: str | None = None,
@@ -66,7 +67,8 @@ def index_folders(
         workers: How many photos are read at a time; None is `default_workers()`.
         processes: Whether photos are decoded in child processes; None: where that pays.
         exclude: Patterns of names and paths to skip; see `photos.scan`.
-        retry_failed: Whether to read files again that failed and have not changed since.
+        retry_failed: Whether to read files again that failed and would fail again.
+        rescan: Whether to read all files, also those that seem unchanged.
         on_progress: Called at each step.
         cancelled: Asked often; true stops the run.
         run_key: Key of the run's row in the catalogue.
@@ -79,7 +81,8 @@ def index_folders(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = resolve_folders(catalog, folders)
-    options = _Options(paths, exclude, retry_failed, batch_size, workers or default_workers(), processes)
+    workers = workers or default_workers()
+    options = _Options(paths, exclude, retry_failed, rescan, batch_size, workers, processes)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
     job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
@@ -91,6 +94,7 @@ class _Options:
     folders: Sequence[str]
     exclude: Sequence[str]
     retry_failed: bool
+    rescan: bool
     batch_size: int | None
     workers: int
     processes: bool | None
@@ -149,7 +153,9 @@ class _IndexJob:
             self._walked.stamps.values(),
             self._walked.rows,
             self._walked.failures,
+            tried_with=target.tried_with if self._walked.failures else "",
             retry_failed=self._options.retry_failed,
+            rescan=self._options.rescan,
         )
         self._record_known_files(plan)
         missing = MissingRows(self._catalog, plan.unseen, self._options.folders)
@@ -169,12 +175,11 @@ class _IndexJob:
 
     def _record_known_files(self, plan: Plan) -> None:
         """Count and record the files that need not be read."""
-        self._counts.unchanged += plan.unchanged
+        self._counts.unchanged += plan.unchanged + self._walked.other_names
         self._counts.failures += plan.failed
         if plan.returned:
             self._catalog.mark_found(plan.returned)
-        for device, photo_ids in plan.renumbered.items():
-            self._catalog.mark_on_device(photo_ids, device)
+        self._catalog.record_stamps(plan.restamped)
 
     def _index_files(self, pending: Sequence[PendingFile], missing: MissingRows, target: IndexTarget) -> None:
         """Read, embed and record files, and again those whose content was deleted meanwhile."""
@@ -217,7 +222,7 @@ class _IndexJob:
         self._reporter.report(
             "indexing",
             self._counts.done + waiting,
-            len(self._walked.stamps),
+            len(self._walked.stamps) + self._walked.other_names,
             failed=len(self._counts.failures),
             current=file.stamp.path,
         )
@@ -263,5 +268,6 @@ class _IndexJob:
             model="" if self._searched is None else self._searched.model,
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
+            left_out=tuple(sorted(self._walked.left_out, key=os.fsencode)),
             not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )

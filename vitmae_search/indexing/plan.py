@@ -30,7 +30,8 @@ class Plan:
         failed: Known failures whose file has not changed.
         returned: Ids of rows that were missing and whose file is back as it was. Such a file is counted
             above as well.
-        renumbered: Ids of unchanged rows, by the device number that the system has given their drive now.
+        restamped: Stamps of unchanged files whose row has another device, inode or ctime, by photo id: the
+            system has numbered their drive anew, or the row was written by an earlier version.
         unseen: Rows under the walked folders whose file the walk did not see, missing before or not.
         unseen_failures: Paths of failures whose file the walk did not see.
     """
@@ -39,7 +40,7 @@ class Plan:
     unchanged: int = 0
     failed: list[Failure] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)
-    renumbered: dict[int, list[int]] = field(default_factory=dict)
+    restamped: dict[int, Stamp] = field(default_factory=dict)
     unseen: list[KnownFile] = field(default_factory=list)
     unseen_failures: list[str] = field(default_factory=list)
 
@@ -49,7 +50,9 @@ def make_plan(
     known: Mapping[str, KnownFile],
     failures: Mapping[str, Failure],
     *,
+    tried_with: str = "",
     retry_failed: bool = False,
+    rescan: bool = False,
 ) -> Plan:
     """Compare the files of a walk with the rows and failures under the walked folders.
 
@@ -57,31 +60,27 @@ def make_plan(
         stamps: The files that the walk saw.
         known: Rows of the catalogue by path.
         failures: Recorded failures by path.
-        retry_failed: Whether to read files again that failed and have not changed since.
+        tried_with: The versions of what files are tried with; see `Failure`.
+        retry_failed: Whether to read files again that failed and would fail again.
+        rescan: Whether to read all files.
     """
     plan = Plan()
     seen: set[str] = set()
     for stamp in stamps:
         seen.add(stamp.path)
-        _plan_file(plan, stamp, known.get(stamp.path), failures.get(stamp.path), retry_failed)
+        row, failure = known.get(stamp.path), failures.get(stamp.path)
+        unchanged = row is not None and stamp.unchanged_since(row.stamp)
+        if row is not None and row.missing and unchanged:
+            plan.returned.append(row.photo_id)
+        if failure is not None and not (retry_failed or rescan) and failure.still_holds(stamp, tried_with):
+            plan.failed.append(failure)
+        elif failure is not None or rescan or row is None or not unchanged or not row.embedded:
+            plan.pending.append(PendingFile(stamp, row))
+        else:
+            plan.unchanged += 1
+            before = row.stamp
+            if (before.device, before.ctime_ns, before.inode) != (stamp.device, stamp.ctime_ns, stamp.inode):
+                plan.restamped[row.photo_id] = stamp
     plan.unseen = [row for path, row in known.items() if path not in seen]
     plan.unseen_failures = [path for path in failures if path not in seen]
     return plan
-
-
-def _plan_file(
-    plan: Plan, stamp: Stamp, row: KnownFile | None, failure: Failure | None, retry_failed: bool
-) -> None:
-    if row is not None and row.missing and row.stamp == stamp:
-        plan.returned.append(row.photo_id)
-    if failure is not None and (failure.size, failure.mtime_ns) == (stamp.size, stamp.mtime_ns):
-        if retry_failed:
-            plan.pending.append(PendingFile(stamp, row))
-        else:
-            plan.failed.append(failure)
-    elif row is None or row.stamp != stamp or not row.embedded:
-        plan.pending.append(PendingFile(stamp, row))
-    else:
-        plan.unchanged += 1
-        if row.stamp.device != stamp.device:
-            plan.renumbered.setdefault(stamp.device, []).append(row.photo_id)

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import CatalogWriter, Indexed
-from vitmae_search.embedding import GuardedEmbedder, Projection
-from vitmae_search.errors import PhotoError, PluginError, UnreadablePhoto, VitmaeSearchError
+from vitmae_search.embedding import GuardedEmbedder, Projection, code_digest
+from vitmae_search.errors import MemoryShort, PhotoError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batcher, Outcome
 from vitmae_search.indexing.moved_photos import MissingRows, ReplacedContents
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent
 from vitmae_search.indexing.walk import is_gone
-from vitmae_search.photos import date_in_name
+from vitmae_search.photos import date_in_name, decoder_versions
 from vitmae_search.records import Failure, PhotoMetadata, Space
 
 
@@ -34,12 +34,20 @@ class IndexTarget:
         searched: The space that the person chose: `features`, or one derived from it. The report names it,
             and its vector index is saved.
         projections: Those of all spaces derived from `features`, by digest.
+        plugin_code: A digest of the plugin's code, empty where it cannot be told.
     """
 
     open_embedder: Callable[[], GuardedEmbedder]
     features: Space
     searched: Space
     projections: Mapping[str, Projection] = field(default_factory=dict)
+    plugin_code: str = ""
+
+    @property
+    def tried_with(self) -> str:
+        """The versions of all that may make a photo fail: decoders and plugin; see `Failure`."""
+        own_code = code_digest("vitmae_search.photos") or ""
+        return f"{decoder_versions()}; decoding {own_code[:16]}; plugin {self.plugin_code[:16]}"
 
 
 @dataclass(slots=True)
@@ -56,6 +64,13 @@ class IndexCounts:
     def done(self) -> int:
         """Files that are dealt with."""
         return self.added + self.updated + self.moved + self.unchanged + len(self.failures)
+
+
+class _Cause(NamedTuple):
+    """Why a file failed; see `Failure`."""
+
+    reason: str
+    tried_with: str | None
 
 
 _NewContent = tuple[PhotoMetadata | None, NDArray[np.float32]]
@@ -92,12 +107,13 @@ class Recorder:
         self._catalog = catalog
         self._space_id = target.features.space_id
         self._projections = target.projections
+        self._target = target
         self._missing = missing
         self._counts = counts
         self._replaced = ReplacedContents(catalog, self._space_id)
         self._batcher = Batcher[FetchedFile](embedder.prepare, embedder.embed, batch_size)
         # By digest: why a content of this run has no vector; None where it has one.
-        self._failure_reasons: dict[str, str | None] = {}
+        self._content_failures: dict[str, _Cause | None] = {}
         self.to_read_again: list[PendingFile] = []
 
     def lookup(self, digests: Sequence[str]) -> dict[str, KnownContent]:
@@ -150,10 +166,10 @@ class Recorder:
         failures: list[Failure] = []
         taken: set[int] = set()
         for fetched, _ in batch:
-            reason = self._failure_reason(fetched)
-            if reason is not None:
-                failures += self._failure(fetched, reason)
-            elif fetched.known.embedded or fetched.digest in self._failure_reasons:
+            cause = self._cause(fetched)
+            if cause is not None:
+                failures += self._failure(fetched, cause)
+            elif fetched.known.embedded or fetched.digest in self._content_failures:
                 rows.append(self._row(fetched, contents, taken))
             else:
                 self.to_read_again.append(fetched.file)
@@ -167,27 +183,39 @@ class Recorder:
             if fetched.digest is None:
                 continue
             if fetched.error is not None:
-                self._failure_reasons[fetched.digest] = _reason(fetched.error)
+                self._content_failures[fetched.digest] = self._cause_of(fetched.error)
             elif isinstance(outcome, VitmaeSearchError):
-                self._failure_reasons[fetched.digest] = str(outcome)
+                self._content_failures[fetched.digest] = self._cause_of(outcome)
             elif outcome is not None:
-                self._failure_reasons[fetched.digest] = None
+                self._content_failures[fetched.digest] = None
                 contents[fetched.digest] = (fetched.metadata, outcome)
         return contents
 
-    def _failure_reason(self, fetched: FetchedFile) -> str | None:
+    def _cause(self, fetched: FetchedFile) -> _Cause | None:
         """Why this file has no vector; None where it has, or will have one."""
         if fetched.error is not None:
-            return _reason(fetched.error)
-        return None if fetched.digest is None else self._failure_reasons.get(fetched.digest)
+            return self._cause_of(fetched.error)
+        return None if fetched.digest is None else self._content_failures.get(fetched.digest)
 
-    def _failure(self, fetched: FetchedFile, reason: str) -> list[Failure]:
+    def _cause_of(self, error: VitmaeSearchError) -> _Cause:
+        reason = error.reason if isinstance(error, PhotoError) else str(error)
+        blameless = isinstance(error, UnreadablePhoto | MemoryShort)
+        return _Cause(reason, None if blameless else self._target.tried_with)
+
+    def _failure(self, fetched: FetchedFile, cause: _Cause) -> list[Failure]:
         stamp = fetched.file.stamp
         if isinstance(fetched.error, UnreadablePhoto) and is_gone(stamp.path):
             return []  # it vanished since the walk; the next run sees where it went
-        if fetched.file.known is not None:
-            self._replaced.save(fetched.file.known.photo_id)
-        return [Failure(stamp.path, reason, stamp.size, stamp.mtime_ns)]
+        row = fetched.file.known
+        if row is not None:
+            self._replaced.save(row.photo_id)
+            if fetched.known.content_id == row.content_id:  # so that the row is not taken for another file's
+                self._catalog.record_stamps({row.photo_id: stamp})
+                self._catalog.mark_found([row.photo_id])
+        failure = Failure(
+            stamp.path, cause.reason, stamp.size, stamp.mtime_ns, stamp.ctime_ns, cause.tried_with
+        )
+        return [failure]
 
     def _row(
         self, fetched: FetchedFile, contents: Mapping[str, _NewContent], taken: set[int]
@@ -228,7 +256,3 @@ class Recorder:
             if change == "moved" and row.photo_id is not None and fetched.known.content_id is not None:
                 self._missing.mark_moved(fetched.known.content_id, row.photo_id)
         self._counts.failures += failures
-
-
-def _reason(error: PhotoError | PluginError) -> str:
-    return error.reason if isinstance(error, PhotoError) else str(error)

@@ -8,11 +8,12 @@ the device that it was on, and where the walk could look.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
+from vitmae_search.indexing.other_names import find_other_names
 from vitmae_search.photos import is_under, scan
 from vitmae_search.records import Failure, Root, ScanProblem, Stamp
 
@@ -30,6 +31,9 @@ class WalkResult:
         offline: Folders that are offline.
         problems: What the walk could not look into.
         others: The files that are no photos.
+        left_out: Folders of systems and other programs that were not entered.
+        other_names: How many further names of files were seen: links to them, or their folder mounted twice.
+            These are in none of the above.
     """
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -38,6 +42,8 @@ class WalkResult:
     offline: list[str] = field(default_factory=list)
     problems: list[ScanProblem] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    other_names: int = 0
 
 
 def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]:
@@ -83,6 +89,8 @@ class FolderWalk:
         self._stamps: dict[str, dict[str, Stamp]] = {path: {} for path in paths}
         self._problems: dict[str, list[ScanProblem]] = {path: [] for path in paths}
         self._others: set[str] = set()
+        self._left_out: set[str] = set()
+        self._only_other_names: set[str] = set()
 
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
@@ -90,8 +98,14 @@ class FolderWalk:
             if not os.path.isdir(path):
                 continue
             skip = _path_within(path, self._skip)
-            on_problem = self._problems[path].append
-            for stamp in scan(path, exclude=self._exclude, on_problem=on_problem, on_other=self._others.add):
+            walk = scan(
+                path,
+                exclude=self._exclude,
+                on_problem=self._problems[path].append,
+                on_other=self._others.add,
+                on_left_out=self._left_out.add,
+            )
+            for stamp in walk:
                 if skip is None or not is_under(stamp.path, skip):
                     self._stamps[path][stamp.path] = stamp
                     yield stamp
@@ -107,8 +121,12 @@ class FolderWalk:
         result.others = {
             path for path in self._others if self._skip is None or not is_under(path, self._skip)
         }
+        result.left_out = self._left_out
+        rows_of = {path: list(self._catalog.known_files(path, space_id)) for path in self._paths}
+        known = {row.stamp.path for rows in rows_of.values() for row in rows}
+        result.other_names = self._drop_other_names(known)
         for path in sorted(self._paths, key=len):
-            rows = list(self._catalog.known_files(path, space_id))
+            rows = rows_of[path]
             recorded_device = roots[path].device if path in roots else None
             unread = [problem.path for problem in self._problems[path]]
             folder = WalkedFolder(
@@ -128,12 +146,30 @@ class FolderWalk:
         self._leave_out_undecided(result, protected, offline, roots)
         return result
 
+    def _drop_other_names(self, known: Collection[str]) -> int:
+        """Drop the stamps of files that another name stands for, and return how many.
+
+        Args:
+            known: Paths of the catalogue's rows under the folders.
+        """
+        stamps = {path: stamp for some in self._stamps.values() for path, stamp in some.items()}
+        others = find_other_names(self._catalog, stamps, known)
+        for folder, some in self._stamps.items():
+            dropped = others & some.keys()
+            for path in dropped:
+                del some[path]
+            if dropped and not some:
+                self._only_other_names.add(folder)
+        return len(others)
+
     def _record_root(self, folder: WalkedFolder, state: FolderState, roots: dict[str, Root]) -> None:
         """Record the folder as a root, unless the walk of another root reaches it."""
         path = folder.path
         if path in roots:
             present_on = None if state.offline else folder.device
             self._catalog.set_root(roots[path].root_id, offline=state.offline, device=present_on)
+        elif path in self._only_other_names:
+            return  # it is a link to, or another mount of, a folder that is known
         elif folder.exists and not state.offline and not any(_walk_reaches(root, path) for root in roots):
             roots[path] = self._catalog.add_root(path, folder.device)
 

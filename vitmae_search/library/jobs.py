@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitmae_search.catalog import CatalogWriter
+from vitmae_search.catalog import CatalogWriter, make_library_folder
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.job import JobReport, run_job
 from vitmae_search.records import JobRecord
@@ -62,7 +62,8 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
     key = uuid.uuid4().hex
     log_file = log_path(library, key)
     try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        make_library_folder(library)
+        log_file.parent.mkdir(exist_ok=True)
         with log_file.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  our own command, arguments as a list
                 [

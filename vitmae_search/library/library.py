@@ -222,6 +222,7 @@ class Library:
         *,
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
+        rescan: bool = False,
         workers: int | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -235,7 +236,9 @@ class Library:
         Args:
             folders: A folder, or several. Those inside them are included, hidden ones are not.
             exclude: Glob patterns of names or paths to skip.
-            retry_failed: Try files again that failed before and have not changed since.
+            retry_failed: Try files again that failed before and would fail again: neither they nor what reads
+                them has changed.
+            rescan: Read all files again, also those whose size and times say that they have not changed.
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
@@ -283,6 +286,7 @@ class Library:
                 workers=workers,
                 exclude=exclude,
                 retry_failed=retry_failed,
+                rescan=rescan,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,

@@ -7,7 +7,7 @@ import os
 
 from PIL import Image
 
-from vitmae_search.photos import MEDIA_TYPES, PHOTO_SUFFIXES, browsers_show_alike, decode, read_photo
+from vitmae_search.photos import MEDIA_TYPES, browsers_show_alike, decode, read_photo, readable_suffixes
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
 from vitmae_search.photos.reconstruction_sheet import (
     Panel,
@@ -35,7 +35,7 @@ __all__ = [
 
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
-UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
+UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in readable_suffixes())
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 

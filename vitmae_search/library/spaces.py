@@ -175,7 +175,13 @@ class Spaces:
         derived = catalog.derived_spaces(searched.features_id)
         projections = [self._projections.of(space) for space in derived]
         features = catalog.space(searched.features_id)
-        return IndexTarget(resolved.lazy.open, features, searched, {one.digest: one for one in projections})
+        return IndexTarget(
+            resolved.lazy.open,
+            features,
+            searched,
+            {one.digest: one for one in projections},
+            self._embedders.host.code_digest(embedder.info.name) or "",
+        )
 
     def selected(self, selection: EmbedderSelection, catalog: Catalog) -> Space | None:
         """The newest space that a selection means to search in; None if it says nothing of spaces.

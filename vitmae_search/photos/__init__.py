@@ -14,7 +14,12 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.decode_worker import PhotoDecoder
-from vitmae_search.photos.formats import MEDIA_TYPES, PHOTO_SUFFIXES
+from vitmae_search.photos.formats import (
+    MEDIA_TYPES,
+    PHOTO_SUFFIXES,
+    decoder_versions,
+    readable_suffixes,
+)
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
@@ -35,6 +40,7 @@ __all__ = [
     "date_in_name",
     "decode",
     "decode_target",
+    "decoder_versions",
     "digest",
     "encode_thumbnail",
     "folder_label",
@@ -42,6 +48,7 @@ __all__ = [
     "labels_of_csv",
     "photo_fits_memory",
     "read_photo",
+    "readable_suffixes",
     "scan",
     "stamp_file",
     "suffix_of",

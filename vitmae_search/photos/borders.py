@@ -35,8 +35,8 @@ def find_borders(image: Image.Image) -> Box | None:
     that color; so do up to 6 % of the side's lines in a row between such lines if half of their pixels are:
     they are text, such as a phone's status bar. All four sides are cut until none has a border, so that bars
     of several colors come off one after the other. If then all four corners have one color, as of a rounded
-    frame or a tilted photo, the box shrinks towards its middle, to 60 % of its sides at least, until none of
-    them has that color.
+    frame or a tilted photo, the box shrinks towards its middle, to 60 % of its sides at least, until one of
+    them has another: what is left in the other corners harms less than to cut more off.
 
     Args:
         image: RGB.
@@ -87,16 +87,13 @@ def _depth(lines: NDArray[np.int16]) -> int:
 
 
 def _cut_corners(pixels: NDArray[np.int16], sides: Box) -> Box:
-    """If all four corners have one color, shrink towards the middle until none has."""
+    """Shrink towards the middle while all four corners have the color that the first one had."""
     top, bottom, left, right = sides
     color = pixels[top, left]
     for percent in range(100, round(100 * _MIN_MIDDLE) - 1, -2):
         dy, dx = (round((100 - percent) / 200 * side) for side in (bottom - top, right - left))
         box = top + dy, bottom - dy, left + dx, right - dx
         corners = pixels[[box[0], box[0], box[1] - 1, box[1] - 1], [box[2], box[3] - 1, box[2], box[3] - 1]]
-        filled = (np.abs(corners - color) <= _TOLERANCE).all(axis=1)
-        if percent == 100 and not filled.all():
-            break
-        if not filled.any():
+        if not (np.abs(corners - color) <= _TOLERANCE).all():
             return box
     return sides

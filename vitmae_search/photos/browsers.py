@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 
+from PIL import Image
+
 from vitmae_search.photos import jpeg, png
 from vitmae_search.photos.formats import formats_of, open_image
-from vitmae_search.photos.metadata import orientation, read_exif
+from vitmae_search.photos.metadata import ExifData, orientation
 
 _APP1 = 0xE1
 _ORIENTATION_TAG = 0x0112
@@ -20,20 +22,24 @@ _SHOWN = frozenset(("JPEG", "PNG", "WEBP", "GIF", "AVIF"))
 
 
 def browsers_show_alike(data: bytes) -> bool:
-    """Say whether browsers show a file's bytes as `decode` does. Where that is not certain, they do not."""
+    """Say whether browsers show a file's bytes as `decode` does. No pixel is decoded.
+
+    Where it is not certain, the answer is no.
+    """
     try:
         formats = formats_of(data)
         if formats[0] not in _SHOWN:
             return False
-        if formats[0] == "PNG" and not png.has_tags(data):
-            return not png.has_own_still(data)
+        if formats[0] == "PNG" and (png.has_late_tags(data) or png.has_own_still(data)):
+            return False
         image, image_format = open_image(data, formats)
-        turned = orientation(read_exif(image))
+        # PIL's own method for PNG would decode the pixels first.
+        turned = orientation(ExifData(dict(Image.Image.getexif(image)), {}, {}))
     except Exception:  # as in `decode`, which says what is wrong with the file
         return False
     if image_format == "JPEG":
         return turned == _orientation_of_jpeg(data)
-    return turned == 1 and image_format in _SHOWN and not (image_format == "PNG" and png.has_own_still(data))
+    return turned == 1 and image_format in _SHOWN
 
 
 def _orientation_of_jpeg(data: bytes) -> int:

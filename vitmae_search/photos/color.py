@@ -45,18 +45,31 @@ def is_wide_rgb(profile: bytes | None) -> bool:
     return bool(profile) and _is_wide_rgb(profile)
 
 
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return an RGB image in sRGB; itself where the profile cannot be read.
+
+    Args:
+        image: Values that `profile` gives their meaning.
+        profile: An ICC profile for RGB.
+    """
+    try:
+        own, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, own, srgb)
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return image
+    assert converted is not None
+    converted.info = {}
+    return converted
+
+
 @lru_cache(maxsize=32)  # nearly all photos of a library have one of a few profiles
 def _is_wide_rgb(profile: bytes) -> bool:
     try:
-        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if opened.profile.xcolor_space != "RGB ":
+        if ImageCms.ImageCmsProfile(BytesIO(profile)).profile.xcolor_space != "RGB ":
             return False
-        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), "RGB", "RGB")
-        shown = ImageCms.applyTransform(_COLORS, transform)
-    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+    except (OSError, ValueError, TypeError):
         return False
-    assert shown is not None
-    difference = np.asarray(shown).astype(int) - np.asarray(_COLORS)
+    difference = np.asarray(to_srgb(_COLORS, profile)).astype(int) - np.asarray(_COLORS)
     return int(abs(difference).max()) > _SAME_COLOR
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
-from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
+from vitmae_search.errors import DamagedPhoto, MemoryShort, PhotoError, PhotoTooLarge, UnsupportedPhoto
 from vitmae_search.photos import jpeg
 from vitmae_search.photos.color import is_wide_rgb, to_rgb
 from vitmae_search.photos.formats import formats_of, open_image
@@ -208,7 +208,7 @@ def _photo_error(error: Exception, path: str | os.PathLike[str] | None, image_fo
     if isinstance(error, Image.DecompressionBombError):
         return PhotoTooLarge(path, "more pixels than the decoder's limit")
     if isinstance(error, MemoryError):
-        return PhotoTooLarge(path, "too large for this machine's memory")
+        return MemoryShort(path, "too large for this machine's memory")
     text = " ".join(str(error).split()) or type(error).__name__
     detail = text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
     if _SHORT_HEADER.search(text):  # the text says nothing more that helps a person

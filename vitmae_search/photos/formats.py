@@ -7,6 +7,7 @@ globally.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
@@ -28,6 +29,7 @@ from PIL import (
 )
 
 from vitmae_search.errors import UnsupportedPhoto
+from vitmae_search.photos.jxl import JxlImageFile, can_be_decoded, is_jxl
 from vitmae_search.photos.png import needed_chunks
 from vitmae_search.photos.tiff import read_planes_whole
 
@@ -40,6 +42,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "BMP": "image/bmp",
     "AVIF": "image/avif",
     "HEIF": "image/heif",
+    "JXL": "image/jxl",
 }
 """The formats allowed, as in `PhotoMetadata.format`, and their media types. An MPO is a JPEG."""
 
@@ -74,6 +77,11 @@ _IGNORED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
 _FILTERS_LOCK = threading.Lock()
 
 
+def readable_suffixes() -> frozenset[str]:
+    """Return the suffixes of all formats that can be decoded with what is installed."""
+    return PHOTO_SUFFIXES | ({".jxl"} if can_be_decoded() else frozenset())
+
+
 def formats_of(data: bytes) -> tuple[str, ...]:
     """Return the formats, keys of `MEDIA_TYPES`, whose signature `data` has: two for some HEIF-like files.
 
@@ -99,6 +107,8 @@ def holds_photo(head: bytes, suffix: str) -> bool:
         return False
     if names == ("BMP",):  # two letters only, with which a text may begin, too
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES and not any(head[6:10])
+    if names == ("JXL",):
+        return can_be_decoded()
     return names != ("TIFF",) or suffix not in RAW_SUFFIXES
 
 
@@ -125,6 +135,20 @@ def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile
     return _open(last, data), last
 
 
+@functools.cache
+def decoder_versions() -> str:
+    """The versions of the packages that decode: with another text, a file may decode that did not before."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
+    versions = []
+    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"no {package}")
+    return ", ".join(versions)
+
+
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     image = _factory(name)(BytesIO(needed_chunks(data) if name == "PNG" else data), "")
     if name == "TIFF":
@@ -133,6 +157,8 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def _accepts(name: str, data: bytes) -> bool:
+    if name == "JXL":
+        return is_jxl(data)
     if name in ("AVIF", "HEIF"):
         brands = _brands(data)
         return not brands.isdisjoint(_HEIF_BRANDS | _AVIF_BRANDS if name == "HEIF" else _AVIF_BRANDS)
@@ -152,6 +178,8 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 
 def _factory(name: str) -> Factory:
+    if name == "JXL":
+        return JxlImageFile
     return _heif() if name == "HEIF" else Image.OPEN[name][0]
 
 

@@ -38,13 +38,15 @@ def needed_chunks(data: bytes) -> bytes:
     return b"".join(view[start:end] for start, end in kept)
 
 
-def has_tags(data: bytes) -> bool:
-    """Say whether a PNG file has EXIF or XMP, which may say how it is turned."""
-    return any(
-        kind == b"eXIf" or kind in _TEXT_CHUNKS
-        for kind, start, end in _chunks(data)
-        if kind[0] & 0x20 and _is_needed(data, kind, start, end)
-    )
+def has_late_tags(data: bytes) -> bool:
+    """Say whether a PNG file has EXIF or XMP after its pixels."""
+    seen_pixels = False
+    for kind, start, end in _chunks(data):
+        seen_pixels = seen_pixels or kind == b"IDAT"
+        is_tag = kind == b"eXIf" or kind in _TEXT_CHUNKS
+        if seen_pixels and is_tag and _is_needed(data, kind, start, end):
+            return True
+    return False
 
 
 def has_own_still(data: bytes) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
+from vitmae_search.errors import MemoryShort, PhotoTooLarge, UnreadablePhoto
 from vitmae_search.regular_file import open_regular_file
 
 _MAX_BYTES = 1 << 30
@@ -46,11 +46,11 @@ def digest(data: bytes) -> str:
 
 @contextmanager
 def photo_fits_memory(path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Turn a MemoryError into `PhotoTooLarge` for the photo at `path`."""
+    """Turn a MemoryError into `MemoryShort` for the photo at `path`."""
     try:
         yield
     except MemoryError as error:
-        raise PhotoTooLarge(path, "too large for this machine's memory") from error
+        raise MemoryShort(path, "too large for this machine's memory") from error
 
 
 def _too_many_bytes(size: int, limit: int) -> str:

@@ -15,9 +15,19 @@ from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
 from vitmae_search.records import ScanProblem, Stamp
 from vitmae_search.regular_file import open_regular_file
 
-# Folders that systems and devices put beside photos: thumbnails of a NAS, bins, snapshots, archive leftovers.
+# Folders that systems and programs put beside photos: bins, snapshots, thumbnails, caches.
 SYSTEM_FOLDERS = frozenset(
     {
+        "thumbs",
+        ".thumbs",
+        "_thumbs",
+        "thumbnails",
+        ".thumbnails",
+        ".@__thumb",
+        "cache",
+        "caches",
+        ".cache",
+        ".picasaoriginals",
         "@eaDir",
         "@Recycle",
         "#recycle",
@@ -33,6 +43,11 @@ _OTHER_SUFFIXES = frozenset(
     | {".aae", ".db", ".ini", ".insv", ".json", ".log", ".lrv", ".md", ".mkv", ".mts", ".thm", ".xmp"}
 )
 """Names of what is certainly no photo, such as films and sidecar files: they are not opened to see."""
+_SYSTEM_NAMES = frozenset(name.lower() for name in SYSTEM_FOLDERS)
+_CACHE_SUFFIXES = (".lrdata",)  # Lightroom's previews
+# In a library of Apple's programs the photos are in "originals" or "Masters", and these hold copies of them.
+_LIBRARY_SUFFIXES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
+_LIBRARY_CACHES = frozenset({"resources", "private", "database", "previews"})
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
@@ -45,6 +60,7 @@ def scan(
     exclude: Sequence[str] = (),
     on_problem: Callable[[ScanProblem], None],
     on_other: Callable[[str], None] | None = None,
+    on_left_out: Callable[[str], None] | None = None,
 ) -> Iterator[Stamp]:
     """Yield the stamp of every photo under a folder, in a fixed order, with one `stat` for each file.
 
@@ -61,6 +77,8 @@ def scan(
         on_problem: Called with what cannot be read; the walk goes on. If it was not called, every photo
             that exists was yielded.
         on_other: Called with the path of each file that is no photo.
+        on_left_out: Called with the path of each folder of a system's or another program's that is skipped;
+            see `is_system_folder`.
     """
     root = os.path.abspath(root)
     try:
@@ -69,7 +87,7 @@ def scan(
         on_problem(ScanProblem(root, _reason(error)))
         return
     if stat.S_ISDIR(status.st_mode):
-        yield from _Walk(root, exclude, on_problem, on_other).run()
+        yield from _Walk(root, exclude, on_problem, on_other, on_left_out).run()
     elif stat.S_ISREG(status.st_mode):
         yield _stamp(root, status)
     else:
@@ -85,12 +103,14 @@ class _Walk:
         exclude: Sequence[str],
         on_problem: Callable[[ScanProblem], None],
         on_other: Callable[[str], None] | None,
+        on_left_out: Callable[[str], None] | None,
     ) -> None:
         # Where a path relative to the root begins.
         self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
         self.excluded = exclude_filter(exclude) if exclude else None
         self.on_problem = on_problem
         self.on_other = on_other
+        self.on_left_out = on_left_out
         self.seen: set[tuple[int, int] | str] = set()
         self.links = deque([root])
 
@@ -123,25 +143,31 @@ class _Walk:
         for entry in self._entries(path):
             try:
                 if entry.is_dir():
-                    if entry.name not in SYSTEM_FOLDERS and not self._skipped(entry, True):
-                        (self.links if entry.is_symlink() else subfolders).append(entry.path)
-                elif not self._skipped(entry, False):
-                    status = entry.stat()
-                    if not stat.S_ISREG(status.st_mode):
+                    self._add_folder(path, entry, subfolders)
+                elif entry.name[0] != "." and not self._skipped(entry, False):
+                    if not is_photo_name(entry.name) and not _begins_as_photo(entry):
+                        if self.on_other is not None and entry.is_file():
+                            self.on_other(entry.path)
                         continue
-                    if is_photo_name(entry.name) or _begins_as_photo(entry):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
                         yield _stamp(entry.path, status)
-                    elif self.on_other is not None:
-                        self.on_other(entry.path)
             except OSError as error:
                 if error.errno not in _VANISHED:
                     self.on_problem(ScanProblem(entry.path, _reason(error)))
+
+    def _add_folder(self, parent: str, entry: os.DirEntry[str], subfolders: list[str]) -> None:
+        if is_system_folder(parent, entry.name):
+            if self.on_left_out is not None:
+                self.on_left_out(entry.path)
+        elif not self._skipped(entry, True):
+            (self.links if entry.is_symlink() else subfolders).append(entry.path)
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         found: list[os.DirEntry[str]] = []
         try:
             with os.scandir(path) as entries:
-                found.extend(entry for entry in entries if not entry.name.startswith("."))
+                found.extend(e for e in entries if e.name[0] != "." or e.name in SYSTEM_FOLDERS)
         except OSError as error:
             self.on_problem(ScanProblem(path, _reason(error)))
         found.sort(key=lambda entry: entry.name)
@@ -170,11 +196,24 @@ def stamp_file(path: str) -> Stamp:
 
 
 def _stamp(path: str, status: os.stat_result) -> Stamp:
-    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev)
+    return Stamp(path, status.st_size, status.st_mtime_ns, status.st_dev, status.st_ctime_ns, status.st_ino)
 
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def is_system_folder(parent: str, name: str) -> bool:
+    """Say whether the walk leaves a folder out because a system or a program keeps copies of photos in it.
+
+    Args:
+        parent: The path of the folder that it is in.
+        name: The folder's name.
+    """
+    lower = name.lower()
+    if lower in _SYSTEM_NAMES or lower.endswith(_CACHE_SUFFIXES):
+        return True
+    return lower in _LIBRARY_CACHES and parent.lower().endswith(_LIBRARY_SUFFIXES)
 
 
 def is_photo_name(name: str) -> bool:
@@ -184,7 +223,7 @@ def is_photo_name(name: str) -> bool:
 
 def _begins_as_photo(entry: os.DirEntry[str]) -> bool:
     suffix = suffix_of(entry.name)
-    if suffix in _OTHER_SUFFIXES:
+    if suffix in _OTHER_SUFFIXES or not entry.is_file():
         return False
     with open_regular_file(entry.path) as file:
         return holds_photo(file.read(HEAD_BYTES), suffix)

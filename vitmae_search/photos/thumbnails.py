@@ -18,9 +18,11 @@ from PIL import Image
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import StorageError, display_path
+from vitmae_search.photos.color import to_srgb
 
 THUMBNAIL_SIDE = 320
 _QUALITY = 85
+_MAX_PROFILE_BYTES = 16_384
 _CHECKSUM = b"sha256 "
 """Before 64 hex digits, the comment of a stored file: the SHA-256 of its bytes with zeros for the digits."""
 _NO_DIGITS = b"0" * 64
@@ -30,7 +32,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def encode_thumbnail(image: Image.Image) -> bytes:
     """Encode an RGB image as JPEG, its longer side at most `THUMBNAIL_SIDE` pixels, never enlarged.
 
-    An `icc_profile` in `image.info` is embedded, so that a browser shows the right colors.
+    An `icc_profile` in `image.info` is embedded, so that a browser shows the right colors. In place of a
+    large one, such as a scanner's, the colors are converted to sRGB.
     """
     buffer = BytesIO()
     _save(image, buffer)
@@ -122,7 +125,10 @@ def _save(image: Image.Image, stream: IO[bytes], comment: bytes | None = None) -
     scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.5) if scale < 1 else image
-    small.save(stream, "JPEG", quality=_QUALITY, icc_profile=image.info.get("icc_profile"), comment=comment)
+    profile = image.info.get("icc_profile")
+    if profile is not None and len(profile) > _MAX_PROFILE_BYTES:
+        small, profile = to_srgb(small, profile), None
+    small.save(stream, "JPEG", quality=_QUALITY, icc_profile=profile, comment=comment)
 
 
 def _is_intact(data: bytes) -> bool:

@@ -90,6 +90,28 @@ def test_what_is_better_becomes_the_current_space(library: Library, pieces: Path
     assert Path(result.hits[0].photo.path).name == "coffee-03.png"
 
 
+def test_the_new_space_says_what_its_scores_mean(
+    library: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitmae_search.evaluation.duplicates.MIN_CALIBRATION_PHOTOS", 21)
+    assert library.adapt(pieces, WORSE).calibration is None  # 20 photos held out are too few
+    monkeypatch.setattr("vitmae_search.evaluation.duplicates.MIN_CALIBRATION_PHOTOS", 20)
+    report = library.adapt(pieces, SMALL)
+    assert report.kept
+    assert report.calibration is not None
+    assert report.calibration.photos == 20
+    (derived,) = [space for space in library.spaces() if space.current]
+    assert derived.calibration == report.calibration
+    photo = library.photos()[0]
+    least = report.calibration.alike
+    assert least is not None
+    hits = library.similar(photo.photo_id, k=99, min_score="alike").hits
+    assert hits == tuple(h for h in library.similar(photo.photo_id, k=99).hits if h.score >= least)
+    assert report.digest is not None
+    stored = Projection.read_stored(library.folder / "projections", report.digest)
+    assert stored.calibration == report.calibration
+
+
 def test_only_the_photos_drawn_are_read(
     library: Library, pieces: Path, reads: list[str], tmp_path: Path, write_photo: Callable[[Path, int], Path]
 ) -> None:

@@ -75,3 +75,14 @@ def test_a_visitor_who_started_a_job_sees_its_outcome_even_if_it_never_showed_as
     next(button for button in page.button if button.label == "Index this folder").click()
     page.run()
     assert "is done, 1 added" in notices(page)
+
+
+def test_an_outcome_counts_the_files_that_are_no_photos(opened_copy: Library) -> None:
+    with CatalogWriter.open_writer(opened_copy.folder) as catalog:
+        catalog.start_run("a run", "index", {"folders": ["/photos"]})
+        watching = library_page()
+        others = {f".x{number}": 1000 for number in range(6)}
+        catalog.finish_run("a run", "done", {"added": 3, "not_looked_at": {"": 1} | others})
+    watching.run()
+    said = f"{DONE}, 6,001 other files not looked at (no suffix, .x0, .x1, .x2, .x3, ...)"
+    assert said in notices(watching)

@@ -12,6 +12,7 @@ from vitmae_search.records import JobRecord
 from vitmae_search.web.components import adapt_report, plain_text
 from vitmae_search.web.server.session import library
 
+SHOWN_SUFFIXES = 5
 RECENT = 10
 """How many of the newest jobs are looked at."""
 TRAININGS = frozenset({"pretrain"})
@@ -160,8 +161,10 @@ def _outcome_text(job: JobRecord) -> str:
     words += [f"{int_field(report, name):,} {name}" for name in counted if int_field(report, name)]
     others = report.get("not_looked_at")
     if isinstance(others, Mapping) and others:
-        suffixes = ", ".join(display_path(suffix) or "no suffix" for suffix in others)
-        words.append(f"{sum(others.values()):,} other files not looked at ({suffixes})")
+        suffixes = [display_path(suffix) or "no suffix" for suffix in others]
+        if len(suffixes) > SHOWN_SUFFIXES:
+            suffixes[SHOWN_SUFFIXES:] = ["..."]
+        words.append(f"{sum(others.values()):,} other files not looked at ({', '.join(suffixes)})")
     if job.error:
         words.append(job.error)
     return ", ".join(words)
