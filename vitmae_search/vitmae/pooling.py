@@ -61,7 +61,7 @@ def pool(
         return torch.cat([mean, deviation], dim=1)
     if pooling == "grid":
         rows, columns = grid_size or (math.isqrt(patches.shape[1]),) * 2
-        planes = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        planes = patches.reshape(len(patches), rows, columns, -1).permute(0, 3, 1, 2)
         return functional.adaptive_avg_pool2d(planes, GRID_SIDE).flatten(2).transpose(1, 2).flatten(1)
     raise ConfigError("pooling", pooling, f"must be one of {', '.join(get_args(Pooling))}")
 
