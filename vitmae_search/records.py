@@ -323,6 +323,26 @@ MinScore = float | Literal["same", "alike"] | None
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a library a space covers, where that is not all.
+
+    Attributes:
+        searched: Photos on disk that have a vector in the space, or failed in it.
+        photos: All photos on disk.
+        command: The command that brings the rest.
+    """
+
+    searched: int
+    photos: int
+    command: str
+
+    @property
+    def text(self) -> str:
+        """A sentence for people."""
+        return f"{self.searched} of {self.photos} photos are searched; to bring the rest: {self.command}"
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
 
@@ -332,6 +352,7 @@ class SearchResult:
         known: Whether the query's vector was in the catalogue, so that no model ran.
         seconds: Wall-clock time.
         variant: How the query's picture was changed to find these.
+        coverage: How much of the library the space covers; None: all of it.
     """
 
     hits: tuple[Hit, ...]
@@ -339,6 +360,7 @@ class SearchResult:
     known: bool
     seconds: float
     variant: QueryVariant = QueryVariant()
+    coverage: Coverage | None = None
 
     @property
     def calibration(self) -> ScoreCalibration | None:

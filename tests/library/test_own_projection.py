@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vitmae_search.embedding import Projection
 from vitmae_search.errors import CheckpointError, SpaceError
 from vitmae_search.library import Library
 from vitmae_search.photos import decode, decode_target
-from vitmae_search.records import Space
+from vitmae_search.records import ScoreCalibration, Space
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 DECODER = {
@@ -199,3 +200,22 @@ def test_the_vectors_that_are_searched_are_the_projection_of_each_photos_own_fea
                 image = decode(Path(photo.path).read_bytes(), shrink_to=shrink_to).image
                 due = made(embedder.embed(embedder.prepare(image)[None]))[0]
                 np.testing.assert_allclose(catalog.vector(derived.space_id, photo.content_id), due, atol=1e-4)
+
+
+def test_a_library_takes_over_what_scores_mean_when_its_model_says_so(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    plain = give_projection(model)
+    with Library.open(tmp_path / "own-library", model=str(model)) as library:
+        library.index(photos)
+        assert library.spaces()[-1].calibration is None
+    calibration = ScoreCalibration(0.8, 0.3, 500)
+    replace(plain, calibration=calibration).save(model / "projection.safetensors")
+    with Library.open(tmp_path / "own-library") as library:
+        assert library.derive_space(None).calibration == calibration
+        assert [space.current for space in library.spaces()] == [False, True]
+        stored = Projection.read_stored(tmp_path / "own-library" / "projections", plain.digest)
+    assert stored.calibration == calibration
+    with Library.open(tmp_path / "new-library", model=str(model)) as library:
+        library.index(photos)
+        assert library.spaces()[-1].calibration == calibration

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos import scan, stamp_file
-from vitmae_search.photos.scan import SYSTEM_FOLDERS
+from vitmae_search.photos.scan import SYSTEM_FOLDERS, path_on_disk
 from vitmae_search.records import ScanProblem
 
 
@@ -307,3 +307,14 @@ def test_the_stamp_of_what_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UnreadablePhoto):
             stamp_file(str(path))
+
+
+def test_a_path_is_spelled_as_on_disk(tmp_path: Path) -> None:
+    mixed = tmp_path / "e\u0301" / "\u00e9" / "e\u0301.jpg"
+    put(tmp_path, "e\u0301/\u00e9/e\u0301.jpg")
+    assert path_on_disk(str(tmp_path / "\u00e9" / "e\u0301" / "\u00e9.jpg")) == str(mixed)
+    assert path_on_disk(str(mixed)) == str(mixed)
+    assert path_on_disk(str(tmp_path / "\u00e9" / "\u00fc")) == str(tmp_path / "e\u0301" / "\u00fc")
+    assert path_on_disk("/\u00e9") == "/\u00e9"
+    put(tmp_path, "\u00e9/x.jpg")
+    assert path_on_disk(str(tmp_path / "\u00e9")) == str(tmp_path / "\u00e9"), "both are there"

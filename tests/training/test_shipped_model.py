@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from vitmae_search.bundled import bundled
+from vitmae_search.embedding import Projection
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
 
 SHIPPED = bundled("data/models") / "vitmae-tiny-patch8-64"
@@ -47,3 +48,14 @@ def test_it_reconstructs_real_photos_better_than_an_untrained_one(photos: list[I
     )
     assert shipped < 0.75  # a prediction of each patch's mean is 1: pixels are normalised patch by patch
     assert made > 1
+
+
+def test_its_projection_says_what_scores_mean_and_so_does_the_card() -> None:
+    calibration = Projection.read(SHIPPED / "projection.safetensors").calibration
+    assert calibration is not None
+    assert calibration.same is not None
+    assert calibration.alike is not None
+    assert 0 < calibration.alike < calibration.same < 1
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert f"from {calibration.same} on 99 of 100 hits" in card
+    assert f"below {calibration.alike} a hit" in card

@@ -290,6 +290,17 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.fetch_ids(connection, photos.without_photo_on_disk(space_id))
 
+    def uncovered_folders(self, space_id: int) -> dict[str, int]:
+        """Return folders with photos on disk that the space has no vector of, and how many each has.
+
+        Photos that failed in the space do not count.
+        """
+        features_id = self.space(space_id).features_id
+        counts = self._database.cached(
+            f"uncovered {space_id}", lambda c: photos.count_uncovered(c, space_id, features_id)
+        )
+        return {os.fsdecode(folder): count for folder, count in counts.items()}
+
     def vector_source(self, space_id: int) -> SpaceVectors:
         """Return the space's vectors in the order of its revisions, for a vector index to catch up from."""
         space = self.space(space_id)

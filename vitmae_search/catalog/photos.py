@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    or_,
     select,
     true,
 )
@@ -133,7 +136,9 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
     """
     conditions: list[ColumnElement[bool]] = []
     if where.under:
-        conditions.append(in_folder(where.under))
+        # On disk a name may be composed (é as one character) or decomposed (e and an accent).
+        forms = {where.under, *(unicodedata.normalize(form, where.under) for form in ("NFC", "NFD"))}
+        conditions.append(or_(*map(in_folder, sorted(forms))))
     if where.after is not None:
         conditions.append(PhotoRow.moment >= seconds_of(where.after))
     if where.before is not None:
@@ -249,6 +254,23 @@ def without_photo_on_disk(space_id: int) -> Select[Any]:
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(missing), ~on_disk
     )
     return statement.order_by(EmbeddingRow.embedding_id)
+
+
+def count_uncovered(connection: Connection, space_id: int, features_id: int) -> dict[bytes, int]:
+    """Count photos on disk that a space has no vector of and that did not fail in it, by folder.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        features_id: The space that has its features.
+    """
+    covered = exists().where(
+        EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id == space_id
+    )
+    failed = exists().where(FailureRow.path == PhotoRow.path, FailureRow.space_id == features_id)
+    statement = select(PhotoRow.path).where(PhotoRow.missing == false(), ~covered, ~failed)
+    folders = (os.path.dirname(path) for path in connection.execute(statement).scalars())
+    return dict(Counter(folders))
 
 
 def fetch_ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:

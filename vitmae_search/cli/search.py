@@ -169,6 +169,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "known": result.known,
         "variant": asdict(result.variant),
         "calibration": None if result.calibration is None else asdict(result.calibration),
+        "coverage": None if result.coverage is None else asdict(result.coverage),
         "seconds": round(result.seconds, 4),
     }
 
@@ -198,3 +199,5 @@ def _print(result: SearchResult, *, filtered: bool) -> None:
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         more = f"  (and {copies})" if hit.copies else ""
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
+    if result.coverage is not None:
+        click.echo(result.coverage.text)

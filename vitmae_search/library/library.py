@@ -28,6 +28,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
+from vitmae_search.library.coverage import space_coverage
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -45,6 +46,7 @@ from vitmae_search.photos import (
     decode_target,
     digest,
     encode_thumbnail,
+    path_on_disk,
     read_photo,
 )
 from vitmae_search.records import (
@@ -482,7 +484,8 @@ class Library:
         hits = retrieve(
             catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
         )
-        return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant)
+        coverage = space_coverage(catalog, searched)
+        return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
 
     def find_whole(
         self,
@@ -585,7 +588,8 @@ class Library:
             without=without,
             min_score=_least_score(min_score, searched),
         )
-        return SearchResult(hits, searched, True, time.perf_counter() - started)
+        coverage = space_coverage(catalog, searched)
+        return SearchResult(hits, searched, True, time.perf_counter() - started, coverage=coverage)
 
     # Browse
 
@@ -1092,4 +1096,4 @@ def _listed(
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+    return path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(path))))

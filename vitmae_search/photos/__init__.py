@@ -23,7 +23,7 @@ from vitmae_search.photos.formats import (
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
-from vitmae_search.photos.scan import is_under, scan, stamp_file, suffix_of
+from vitmae_search.photos.scan import is_under, path_on_disk, scan, stamp_file, suffix_of
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "folder_label",
     "is_under",
     "labels_of_csv",
+    "path_on_disk",
     "photo_fits_memory",
     "read_photo",
     "readable_suffixes",

@@ -7,6 +7,7 @@ import mimetypes
 import os
 import re
 import stat
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -234,6 +235,25 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().rstrip()
 
 
+def path_on_disk(path: str) -> str:
+    """Return an absolute path as its names are spelled on disk, whatever the Unicode form of their accents.
+
+    An accent may be part of its letter (composed) or follow it (decomposed): keyboards give the first, some
+    systems and archives store the second. A path that is there, or is not there in any form, is returned as
+    it is.
+    """
+    parent, name = os.path.split(path)
+    if path.isascii() or not name or os.path.lexists(path):
+        return path
+    parent, wanted = path_on_disk(parent), unicodedata.normalize("NFC", name)
+    try:
+        names = os.listdir(parent)
+    except OSError:
+        return path
+    alike = (other for other in names if unicodedata.normalize("NFC", other) == wanted)
+    return os.path.join(parent, next(alike, name))
+
+
 def is_under(path: str, folder: str) -> bool:
     """Say whether `path` is `folder` or lies in it.
 
@@ -250,7 +270,7 @@ def exclude_filter(patterns: Sequence[str]) -> Callable[[str, str, bool], bool]:
     A pattern without "/" is matched with the name, at any depth; one with a "/" inside or in front is
     matched with the path from the root. A "/" at the end matches folders alone. `*` and `?` stay within
     one component, `**` crosses them, `[abc]` and `[!abc]` are one character. Letter case counts. An excluded
-    folder is not entered, so that all below it is excluded.
+    folder is not entered, so that all below it is excluded. Composed and decomposed accents are equal.
 
     Returns:
         A function (name, relative, folder) -> excluded: `name` is the last component, `relative` the path
@@ -259,6 +279,8 @@ def exclude_filter(patterns: Sequence[str]) -> Callable[[str, str, bool], bool]:
     tests = [_compile(pattern) for pattern in patterns if pattern.strip("/")]
 
     def excluded(name: str, relative: str, folder: bool) -> bool:
+        if not relative.isascii():
+            name, relative = (unicodedata.normalize("NFC", text) for text in (name, relative))
         return any(
             regex.fullmatch(relative if by_path else name) is not None
             for regex, by_path, folders_only in tests
@@ -269,7 +291,7 @@ def exclude_filter(patterns: Sequence[str]) -> Callable[[str, str, bool], bool]:
 
 
 def _compile(pattern: str) -> tuple[re.Pattern[str], bool, bool]:
-    body = pattern.rstrip("/")
+    body = unicodedata.normalize("NFC", pattern).rstrip("/")
     by_path = "/" in body
     expression = "".join(_translate(token) for token in _TOKEN.findall(body.lstrip("/")))
     return re.compile(expression, re.DOTALL), by_path, pattern.endswith("/")

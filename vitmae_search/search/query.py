@@ -14,7 +14,7 @@ from PIL import Image
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
-from vitmae_search.photos import decode, decode_target, digest, read_photo, upright_rgb
+from vitmae_search.photos import decode, decode_target, digest, path_on_disk, read_photo, upright_rgb
 from vitmae_search.records import QueryVariant, Space
 from vitmae_search.search.variants import AS_IT_IS, turned_variants, turns, upright_variants
 
@@ -205,5 +205,5 @@ def _query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | No
     """The file's bytes, and its path where it has one."""
     if isinstance(query, bytes):
         return query, None
-    path = os.path.abspath(os.path.expanduser(os.fspath(query)))
+    path = path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(query))))
     return read_photo(path), path

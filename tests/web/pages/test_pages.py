@@ -151,6 +151,18 @@ def test_a_line_says_where_photos_are_no_longer_alike(opened_copy: Library) -> N
     assert len(tiles(at, "vs_hits")) == len(lines)
 
 
+def test_a_space_that_covers_a_part_of_the_library_is_named_so(
+    opened_copy: Library, write_photo: Any
+) -> None:
+    photo = opened_copy.photos()[0].photo_id
+    assert "photos are searched" not in words(visit(photo=str(photo)))
+    folder = opened_copy.folder.parent / "only in the other space"
+    write_photo(folder / "new.jpg", 77)
+    with Library.open(opened_copy.folder, embedder="color_layout", decode="exact") as exact:
+        exact.index(folder)
+    assert "photos are searched; to bring the rest: vitmae-search index" in words(visit(photo=str(photo)))
+
+
 def test_results_can_be_paged_through(opened: Library) -> None:
     first, second = visit(photo="1", k="12"), visit(photo="1", k="12", page="2")
     ids = [tile["id"] for at in (first, second) for tile in tiles(at, "vs_hits")]

@@ -52,6 +52,8 @@ def show_results(query: query_picker.QueryState) -> None:
     found = _search(query, k, where, (page - 1) * k, min_score)
     with header:
         query_picker.query_header(query, "Photos most like", _summary(found))
+    if found.coverage is not None:
+        plain_text.notice(found.coverage.text)
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     opened = hit_grid(found, key="vs_hits", label="Search results, best first", on_similar=_more_like)
