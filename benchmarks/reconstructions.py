@@ -1,11 +1,12 @@
 """How well hidden patches are guessed: models' decoders beside simple ways to fill patches in.
 
-    python -m benchmarks.reconstructions --data tiny-imagenet-200/val [--model FOLDER]... [--photos 1000]
+    python -m benchmarks.reconstructions --data FOLDER [--model FOLDER]... [--photos 1000] [--sheet OUT.png]
 
 Of every photo the same patches are hidden from all: half of them, then three quarters. Guesses are compared
 with the photo as bytes, where patches were hidden: by their PSNR, and by their SSIM with the visible patches
 in place (Wang et al. 2004: a Gaussian window of 1.5 pixels, each channel). A window near a patch's edge sees
-its neighbours too, so SSIM notices seams. Figures are means over photos, with 95 % intervals.
+its neighbours too, so SSIM notices seams. Figures are means over photos, with 95 % intervals. A model's guess
+is measured as it is, and with the seams between guesses softened.
 
 The simple ways see the visible pixels at full precision, which a model does not:
 
@@ -13,12 +14,16 @@ The simple ways see the visible pixels at full precision, which a model does not
 - bicubic: SciPy's `griddata(method="cubic")` through the visible pixels, and their nearest one outside them;
 - biharmonic: scikit-image's inpainting, the smoothest surface that continues the visible pixels.
 
+`--sheet` draws a few photos instead: a row for each and for each share of hidden patches, with the photo,
+what is visible of it, and what each model and the bicubic surface make of that.
+
 Needs scikit-image, which brings SciPy: `pip install vitmae-search[demo]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +39,11 @@ from skimage.restoration import inpaint_biharmonic
 
 from benchmarks.timing import describe_machine, markdown_table
 from vitmae_search.bundled import DEFAULT_MODEL, bundled
+from vitmae_search.photos.reconstruction_sheet import compose_sheet, zoom
+from vitmae_search.photos.seams import soften_seams
+from vitmae_search.records import Reconstruction
 from vitmae_search.training.data.packed_photos import list_photos
-from vitmae_search.vitmae import ViTImageProcessor, ViTMAEForPreTraining, reconstruct
+from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, reconstruct
 
 MASK_RATIOS = (0.5, 0.75)
 LEAST_SQUARED_ERROR = 1.0  # of a byte: a photo's PSNR is at most 48.1 dB
@@ -56,21 +64,23 @@ class Similarity(NamedTuple):
 
 
 def main() -> None:
-    """Print a table for each mask ratio."""
+    """Print the table, or draw the sheet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--model", type=Path, action="append", help="a checkpoint's folder; the bundled one")
     parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--sheet", type=Path, help="draw the photos into this file instead")
     chosen = parser.parse_args()
     models = [Model(folder) for folder in chosen.model or [bundled("data/models") / DEFAULT_MODEL]]
     files = [stamp.path for stamp in list_photos(chosen.data)]
     photos = random.Random(0).sample(files, min(chosen.photos, len(files)))
+    if chosen.sheet is not None:
+        draw(sorted(photos), models).save(chosen.sheet, optimize=True)
+        return
     print(f"{len(photos)} photos; {describe_machine('torch', 'scikit-image')}\n")
-    for ratio in MASK_RATIOS:
-        print(f"{ratio:.0%} of the patches hidden:\n")
-        print(_table(compare(photos, models, ratio)), flush=True)
+    print(_table({ratio: compare(photos, models, ratio) for ratio in MASK_RATIOS}))
 
 
 class Model:
@@ -86,19 +96,21 @@ class Model:
         self._processor = ViTImageProcessor.from_pretrained(folder)
 
     @property
-    def grid_size(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self._model.config.grid_size
+    def config(self) -> ViTMAEConfig:
+        """Its configuration."""
+        return self._model.config
 
-    def guess(self, image: Image.Image, mask: NDArray[np.bool_]) -> tuple[Pixels, Pixels]:
-        """The photo at the model's size, and with the masked patches filled in.
+    def reconstruct(self, photo: str, mask_ratio: float, seed: int) -> Reconstruction:
+        """Hide some of a photo's patches, and fill them in.
 
         Args:
-            image: The photo.
-            mask: (gh, gw), True where a patch is hidden.
+            photo: A file.
+            mask_ratio: The share of patches to hide.
+            seed: Which ones.
         """
-        made = reconstruct(self._model, self._processor, image, mask=mask)
-        return made.original, made.pasted
+        mask = random_mask(self.config.grid_size, mask_ratio, seed)
+        with Image.open(photo) as image:
+            return reconstruct(self._model, self._processor, image.convert("RGB"), mask=mask)
 
 
 def compare(photos: Sequence[str], models: Sequence[Model], mask_ratio: float) -> dict[str, list[Similarity]]:
@@ -114,16 +126,37 @@ def compare(photos: Sequence[str], models: Sequence[Model], mask_ratio: float) -
     """
     found: dict[str, list[Similarity]] = defaultdict(list)
     for number, path in enumerate(photos):
-        image = Image.open(path).convert("RGB")
-        mask = random_mask(models[0].grid_size, mask_ratio, seed=number)
         for model in models:
-            original, filled = model.guess(image, mask)
-            hidden = np.kron(mask, np.ones(np.divide(original.shape[:2], mask.shape).astype(int))) > 0
-            found[model.name].append(similarity(original, filled, hidden))
+            made = model.reconstruct(path, mask_ratio, seed=number)
+            hidden = hidden_pixels(made)
+            found[model.name].append(similarity(made.original, made.pasted, hidden))
+            found[f"{model.name}, softened"].append(similarity(made.original, soften_seams(made), hidden))
         for name, fill in FILLS.items():
-            filled = np.where(hidden[..., None], fill(original, hidden), original)
-            found[name].append(similarity(original, filled, hidden))
+            filled = np.where(hidden[..., None], fill(made.original, hidden), made.original)
+            found[name].append(similarity(made.original, filled, hidden))
     return found
+
+
+def draw(photos: Sequence[str], models: Sequence[Model]) -> Image.Image:
+    """Photos, what is visible of them, and what each model and the bicubic surface make of that.
+
+    Args:
+        photos: Files.
+        models: All of one image and patch size.
+    """
+    rows = []
+    for path, ratio in itertools.product(photos, MASK_RATIOS):
+        made = [model.reconstruct(path, ratio, seed=0) for model in models]
+        original, hidden = made[0].original, hidden_pixels(made[0])
+        bicubic = np.where(hidden[..., None], fill_bicubic(original, hidden), original)
+        rows.append([original, made[0].masked, *(each.pasted for each in made), bicubic])
+    return compose_sheet([[zoom(panel, 2) for panel in row] for row in rows], gap=8, margin=8)
+
+
+def hidden_pixels(made: Reconstruction) -> Hidden:
+    """The pixels of the hidden patches."""
+    height, width = np.divide(made.original.shape[:2], made.mask.shape).astype(int)
+    return made.mask.repeat(height, axis=0).repeat(width, axis=1)
 
 
 def random_mask(grid_size: tuple[int, int], mask_ratio: float, seed: int) -> NDArray[np.bool_]:
@@ -207,12 +240,17 @@ FILLS: dict[str, Fill] = {
 }
 
 
-def _table(found: Mapping[str, Sequence[Similarity]]) -> str:
-    rows = [
-        [name, _interval([s.psnr for s in all_], 2), _interval([s.ssim for s in all_], 4)]
-        for name, all_ in found.items()
-    ]
-    return markdown_table(["", "PSNR, dB", "SSIM"], rows) + "\n"
+def _table(found: Mapping[float, Mapping[str, Sequence[Similarity]]]) -> str:
+    """A row for each way of filling in; of each mask ratio, two columns."""
+    header = [f"{ratio:.0%} hidden: {figure}" for ratio in found for figure in ("PSNR, dB", "SSIM")]
+    ways = next(iter(found.values()))
+    rows = [[way, *(cell for each in found.values() for cell in _cells(each[way]))] for way in ways]
+    return markdown_table(["", *header], rows)
+
+
+def _cells(similarities: Sequence[Similarity]) -> tuple[str, str]:
+    psnr, ssim = zip(*similarities, strict=True)
+    return _interval(psnr, 2), _interval(ssim, 4)
 
 
 def _interval(values: Sequence[float], digits: int) -> str:

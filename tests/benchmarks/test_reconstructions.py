@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.reconstructions import FILLS, Model, compare, random_mask, similarity
+from benchmarks.reconstructions import FILLS, Model, compare, draw, random_mask, similarity
 from vitmae_search.bundled import DEFAULT_MODEL, bundled
 
 RAMP = (
@@ -47,7 +47,9 @@ def test_every_way_fills_the_same_patches_of_every_photo(real_photos: dict[str, 
     photos = [str(real_photos[name]) for name in ("chelsea", "coffee")]
     model = Model(bundled("data/models") / DEFAULT_MODEL)
     found = compare(photos, [model], 0.75)
-    assert set(found) == {DEFAULT_MODEL, *FILLS}
+    assert set(found) == {DEFAULT_MODEL, f"{DEFAULT_MODEL}, softened", *FILLS}
     assert all(len(figures) == 2 for figures in found.values())
     assert found[DEFAULT_MODEL][0].psnr > found["mean colour"][0].psnr
     assert compare(photos, [model], 0.75) == found
+    rows, columns, gap = 4, 4, 8
+    assert draw(photos, [model]).size == (columns * (128 + gap) + gap, rows * (128 + gap) + gap)

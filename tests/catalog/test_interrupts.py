@@ -63,6 +63,14 @@ def points_of(work: Callable[[], object]) -> Iterator[int]:
 
 
 @pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, though a script may have started the tests in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def impatient(monkeypatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
 

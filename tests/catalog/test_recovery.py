@@ -97,7 +97,7 @@ def test_a_writer_that_is_about_to_open_the_file_is_waited_for(killed: Path, mon
 
 def test_a_folder_that_cannot_be_written_is_named(killed: Path, shared_folder: Path, other_user) -> None:
     for file in killed.iterdir():
-        shutil.copy(file, shared_folder)
+        shutil.copyfile(file, shared_folder / file.name)
     shared_folder.chmod(0o555)
     answer = other_user()
     assert answer.startswith("UnfinishedChange(")

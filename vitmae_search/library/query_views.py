@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.embedding import GuardedEmbedder, Projection
-from vitmae_search.errors import PhotoError
-from vitmae_search.indexing.batcher import batch_size_for
+from vitmae_search.errors import DeviceError, PhotoError, VitmaeSearchError
+from vitmae_search.indexing.batcher import batch_size_for, run_with_fallback
 from vitmae_search.library.encode_folder import photo_views
 from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
@@ -61,7 +61,7 @@ class ViewSearch:
         Args:
             paths: n files.
             as_they_are: (kinds, n, D), the views' vectors without variants; kept for a file that cannot be
-                read any more.
+                read any more, or has a variant that cannot be embedded.
             on_done: Called after each photo.
 
         Returns:
@@ -72,8 +72,13 @@ class ViewSearch:
         reads = prefetch(paths, self._read, workers=workers, ahead=2 * workers)
         with ThreadPoolExecutor(workers) as executor, closing(reads):
             for i, images in enumerate(reads):
-                for kind, vector in self._choose(images, executor):
-                    chosen[kind, i] = vector
+                try:
+                    for kind, vector in self._choose(images, executor):
+                        chosen[kind, i] = vector
+                except DeviceError:
+                    raise
+                except VitmaeSearchError:  # one of its variants cannot be embedded
+                    chosen[:, i] = as_they_are[:, i]
                 on_done()
         return chosen
 
@@ -124,10 +129,15 @@ class ViewSearch:
     def _embed(self, prepared: Mapping[_View, NDArray[Any]]) -> dict[_View, NDArray[np.float32]]:
         pixels, size = list(prepared.values()), batch_size_for(self.embedder)
         batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        features = [self.embedder.embed(batch) for batch in batches]
-        project = self.projection or (lambda vectors: vectors)
-        rows = [row for batch in features for row in project(batch)]
-        return dict(zip(prepared, rows, strict=True))
+        outcomes = [one for batch in batches for one in run_with_fallback(self.embedder.embed, batch)]
+        features: list[NDArray[np.float32]] = []
+        for outcome in outcomes:
+            if isinstance(outcome, VitmaeSearchError):
+                raise outcome
+            features.append(outcome)
+        if self.projection is not None and features:
+            features = list(self.projection(np.stack(features)))
+        return dict(zip(prepared, features, strict=True))
 
     def _best_scores(self, vectors: Mapping[_View, NDArray[np.float32]]) -> dict[_View, float]:
         if not vectors:

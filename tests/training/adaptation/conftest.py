@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.evaluation import raw_pixels, unit_rows
-from vitmae_search.training.adaptation.views import training_view
+from vitmae_search.photos.views import tone
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +26,20 @@ def features(pieces: list[Image.Image]) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def views(pieces: list[Image.Image]) -> NDArray[np.float32]:
-    """(225, 5, 48) float32: random views of the pieces, unit rows."""
+    """(225, 5, 48) float32: the pieces, and four random views of each that so few pixels can tell apart."""
+    random = np.random.default_rng(0)
     rows = [
-        raw_pixels(training_view(piece, seed=0, photo=i, view=view), 4)
-        for i, piece in enumerate(pieces)
-        for view in range(5)
+        raw_pixels(one, 4) for piece in pieces for one in (piece, *(_view(piece, random) for _ in range(4)))
     ]
     return unit_rows(np.stack(rows)).reshape(len(pieces), 5, 48)
+
+
+def _view(piece: Image.Image, random: np.random.Generator) -> Image.Image:
+    """A crop of 56 to 100 % of the area in other tones, half of them mirrored."""
+    side = int(random.integers(36, 49))
+    left, top = random.integers(0, 49 - side, 2)
+    crop = piece.crop((left, top, left + side, top + side))
+    if random.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    brightness, contrast, saturation = random.uniform(0.6, 1.4, 3)
+    return tone(crop, brightness=brightness, contrast=contrast, saturation=saturation)
