@@ -27,8 +27,9 @@ class ViTMAEPlugin(EmbedderPlugin):
     - `model`: a bundled model's name, a folder, a `.safetensors` or `.pth` file, or a hub id.
     - `layers`: "last", or numbers separated by commas: 0 is the embeddings, -1 the last layer. "auto": those
       that the model's projection was fitted to; the last where there is none, or other features are chosen.
-    - `pooling`: cls, mean, gem or moments (mean and standard deviation) of the patch tokens, or several with
-      a plus sign, such as cls+moments. "auto": as for layers, else mean.
+    - `pooling`: cls, or of the patch tokens their mean, gem, moments (mean and standard deviation) or grid
+      (the means of 4 × 4 parts of the photo), or several with a plus sign, such as cls+moments. "auto": as
+      for layers, else mean.
     - `gem_power`: the signed power of gem.
     - `views`: 1, the whole photo; flip, with its mirror image; five, its four corners and the center, each
       four fifths of the side. The views' vectors are averaged, and the time grows with their number.

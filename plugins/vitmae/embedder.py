@@ -132,6 +132,7 @@ class ViTMAEEmbedder(Embedder):
             features=features,
             gem_power=gem_power,
             views=views,
+            grid_size=(size[0] // config.patch_shape[0], size[1] // config.patch_shape[1]),
         )
         self._engine = engine_for(network, self._config, size, device=device, precision=precision)
         self.batch_size = self._engine.batch_size

@@ -146,6 +146,7 @@ class UnitVectors(Network):
         features: Layers and pooling.
         gem_power: Power of GeM pooling.
         views: "1", "flip" or "five".
+        grid_size: Rows and columns of the patches; None where they are a square.
     """
 
     def __init__(
@@ -157,10 +158,11 @@ class UnitVectors(Network):
         features: FeatureSpec,
         gem_power: float,
         views: str,
+        grid_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(encoder, levels, width)
         self._layers, self._pooling = features.layers, features.pooling
-        self._gem_power, self._views = gem_power, views
+        self._gem_power, self._views, self._grid_size = gem_power, views, grid_size
 
     def forward(self, batch: Tensor) -> Tensor:
         """(N, ...) uint8 to (N, width) float32 of unit length."""
@@ -171,7 +173,7 @@ class UnitVectors(Network):
     def _unit_vectors(self, pixels: Tensor) -> Tensor:
         encoder = cast(ViTMAEModel | OpenVINOEncoder, self.encoder)
         states = encoder.encode(pixels, self._layers, interpolate_pos_encoding=True)
-        vectors = pool_layers(states, self._pooling, power=self._gem_power)
+        vectors = pool_layers(states, self._pooling, power=self._gem_power, grid_size=self._grid_size)
         return functional.normalize(vectors.float(), dim=1)
 
 

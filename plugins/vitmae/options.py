@@ -7,7 +7,7 @@ from vitmae_search.errors import PluginOptionError
 
 NAME = "vitmae"
 AUTO = "auto"
-POOLINGS = ("cls", "mean", "gem", "moments")
+POOLINGS = ("cls", "mean", "gem", "moments", "grid")
 VIEWS = ("1", "flip", "five")
 RUNTIMES = ("torch", "openvino")
 

@@ -134,6 +134,26 @@ def test_a_search_and_a_reconstruction_without_room_are_one_sentence(
     assert len(library.search(other).hits) == 10, "there is room again"
 
 
+def test_variants_are_embedded_one_by_one_where_there_is_room_for_one(
+    new: Callable[..., Library],
+    many: Path,
+    failing: Path,
+    write_photo: Callable[[Path, int], Path],
+    tmp_path: Path,
+) -> None:
+    other = write_photo(tmp_path / "other.jpg", 99)
+    with new() as library:
+        library.index(many)
+        found = library.search(other)
+    (failing / "room").write_text("1")
+    with new() as library:
+        again = library.search(other)
+    assert (again.variant, [hit.photo.path for hit in again.hits]) == (
+        found.variant,
+        [hit.photo.path for hit in found.hits],
+    )
+
+
 def test_known_photos_are_found_without_the_device(
     library: Library, many: Path, failing: Path, write_photo: Callable[[Path, int], Path], tmp_path: Path
 ) -> None:

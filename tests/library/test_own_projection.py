@@ -15,7 +15,7 @@ from PIL import Image
 
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import Projection
-from vitmae_search.errors import CheckpointError
+from vitmae_search.errors import CheckpointError, SpaceError
 from vitmae_search.library import Library
 from vitmae_search.photos import decode, decode_target
 from vitmae_search.records import ScoreCalibration, Space
@@ -106,6 +106,28 @@ def test_a_library_goes_on_without_the_file_that_its_features_were_chosen_by(
     for change in changes:
         change()
         assert_goes_on(folder, photos, unknown, derived)
+
+
+def test_a_library_of_the_models_former_weights_is_told_what_to_do_and_that_works(
+    tmp_path: Path, photos: Path, model: Path, unknown: Image.Image
+) -> None:
+    give_projection(model)
+    folder, known = tmp_path / "library", photos / "odd" / "1.jpg"
+    with Library.open(folder, model=str(model), device="cpu") as library:
+        library.index(photos)
+        before = library.search(unknown).space
+    write_model(model, seed=1)  # as a new version of this package does to the bundled model
+    with Library.open(folder, device="cpu") as library:
+        assert library.search(known).space == before, "stored vectors go on being searched"
+        with pytest.raises(SpaceError) as told:
+            library.search(unknown)
+        assert str(told.value).endswith("index again to make a new space, then `spaces use` it")
+        report = library.index(photos)
+        assert (report.added, report.space) != (0, before.space_id)
+        assert library.search(known).space == before, "nothing changes until the person says so"
+        library.use_space(report.space)
+        assert library.search(unknown).space.space_id == report.space
+        assert library.search(known).hits[0].photo.path == str(known)
 
 
 @pytest.mark.parametrize("words", [{}, {"pooling": "cls"}], ids=["auto", "chosen"])

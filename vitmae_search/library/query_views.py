@@ -104,7 +104,7 @@ class ViewSearch:
         vectors = self._embed({view: prepared for view, (_, prepared) in read.items()})
         scores = self._best_scores(vectors)
         upright: dict[int, QueryVariant] = {}
-        for kind in sorted({kind for kind, _ in read}):
+        for kind in sorted({kind for kind, _ in scores}):
             upright[kind] = best_upright({v: score for (k, v), score in scores.items() if k == kind})
         unclear = [view for view in upright.items() if not is_clear(scores[view], self._calibration)]
         turned = {
@@ -118,8 +118,9 @@ class ViewSearch:
         vectors |= turned_vectors
         for kind, variant in upright.items():
             if (kind, variant) in unclear:
-                own = {turned: turned_scores[kind, turned] for turned in turns(variant)}
-                variant = best_turned(variant, scores[kind, variant], own)
+                turned_by = [turned for turned in turns(variant) if (kind, turned) in turned_scores]
+                own = {turned: turned_scores[kind, turned] for turned in turned_by}
+                variant = best_turned(variant, scores[kind, variant], own) if own else variant
             yield kind, vectors[kind, variant]
 
     @property
@@ -127,17 +128,21 @@ class ViewSearch:
         return None if self.projection is None else self.projection.calibration
 
     def _embed(self, prepared: Mapping[_View, NDArray[Any]]) -> dict[_View, NDArray[np.float32]]:
+        """The vectors (D,), without those of images that the model cannot take."""
         pixels, size = list(prepared.values()), batch_size_for(self.embedder)
-        batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        outcomes = [one for batch in batches for one in run_with_fallback(self.embedder.embed, batch)]
-        features: list[NDArray[np.float32]] = []
-        for outcome in outcomes:
-            if isinstance(outcome, VitmaeSearchError):
-                raise outcome
-            features.append(outcome)
-        if self.projection is not None and features:
-            features = list(self.projection(np.stack(features)))
-        return dict(zip(prepared, features, strict=True))
+        outcomes = [
+            outcome
+            for start in range(0, len(pixels), size)
+            for outcome in run_with_fallback(self.embedder.embed, np.stack(pixels[start : start + size]))
+        ]
+        features = {
+            view: outcome
+            for view, outcome in zip(prepared, outcomes, strict=True)
+            if not isinstance(outcome, VitmaeSearchError)
+        }
+        if self.projection is None or not features:
+            return features
+        return dict(zip(features, self.projection(np.stack(list(features.values()))), strict=True))
 
     def _best_scores(self, vectors: Mapping[_View, NDArray[np.float32]]) -> dict[_View, float]:
         if not vectors:

@@ -185,9 +185,14 @@ def embed_images(
     Returns:
         (n, D) float32, rows of unit length.
     """
+    prepared = np.stack([embedder.prepare(image) for image in images])
     with translate_memory_errors("look at a single photo"):
-        vectors: NDArray[np.float32] = embedder.embed(np.stack([embedder.prepare(image) for image in images]))
-    return vectors
+        try:
+            return embedder.embed(prepared)
+        except MemoryError:
+            if len(images) == 1:
+                raise
+        return np.concatenate([embedder.embed(one[None]) for one in prepared])
 
 
 def require_file(path: str) -> str:

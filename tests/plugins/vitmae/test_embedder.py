@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,12 @@ def reference_states(reference: Any, photos: list[Image.Image], size: int) -> li
 def pooled(states: torch.Tensor, part: str) -> torch.Tensor:
     patches = states[:, 1:].double()
     mean = patches.mean(1)
+    cells = patches.reshape(len(patches), 4, side := math.isqrt(patches.shape[1]) // 4, 4, side, -1)
     vectors = {
         "cls": states[:, 0].double(),
         "mean": mean,
         "gem": (patches.sign() * patches.abs() ** 3).mean(1),
+        "grid": cells.mean((2, 4)).flatten(1),
         "moments": torch.cat([mean, (patches**2).mean(1).sub(mean**2).sqrt()], dim=1),
     }[part]
     if part == "gem":
@@ -88,7 +91,7 @@ def pooled(states: torch.Tensor, part: str) -> torch.Tensor:
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "gem", "moments", "cls+mean", "moments+gem+cls"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "gem", "moments", "grid", "cls+mean", "moments+gem+cls"])
 @pytest.mark.parametrize("layers", ["last", "-2", "1", "1,3,-1"])
 def test_vectors_are_the_references(open_model, embed_all, reference, photos, pooling, layers) -> None:
     indices = {"last": [4], "-2": [3], "1": [1], "1,3,-1": [1, 3, 4]}[layers]

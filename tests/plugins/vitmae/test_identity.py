@@ -18,7 +18,7 @@ def test_what_decides_the_vectors_is_in_the_identity(open_model, checkpoint: Pat
         *({}, {"layers": "-2"}, {"layers": "3,4"}, {"layers": "4,3"}, {"pooling": "cls"}, {"image_size": 48}),
         *({"pooling": "gem"}, {"pooling": "gem", "gem_power": 4}, {"model": str(other)}),
         *({"pooling": "moments"}, {"pooling": "cls+mean"}, {"pooling": "cls+gem"}, {"views": "flip"}),
-        *({"pooling": "cls+gem", "gem_power": 4}, {"views": "five"}),
+        *({"pooling": "cls+gem", "gem_power": 4}, {"views": "five"}, {"pooling": "grid"}),
     ]
     assert len({open_model(**options).fingerprint("exact") for options in variants}) == len(variants)
 
