@@ -56,7 +56,7 @@ class EMA(Generic[M]):
         new_weight = 1 - min(self._decay, (1 + updates) / (10 + updates))
         pairs = zip(self.model.parameters(), model.parameters(), strict=True)
         trained = [(mean, new) for mean, new in pairs if new.requires_grad]  # others keep even a zero's sign
-        torch._foreach_lerp_(*map(list, zip(*trained, strict=True)), new_weight)
+        torch._foreach_lerp_([mean for mean, _ in trained], [new for _, new in trained], new_weight)
 
 
 @dataclass(frozen=True, slots=True)
