@@ -54,7 +54,9 @@ class EMA(Generic[M]):
             updates: How many updates were made before this one.
         """
         new_weight = 1 - min(self._decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), new_weight)
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        trained = [(mean, new) for mean, new in pairs if new.requires_grad]  # others keep even a zero's sign
+        torch._foreach_lerp_([mean for mean, _ in trained], [new for _, new in trained], new_weight)
 
 
 @dataclass(frozen=True, slots=True)
