@@ -20,6 +20,8 @@ _MIN_CUT = 0.03
 """Least that must be cut off, as a share of one side."""
 _MIN_LEFT = 0.1
 """Least that must be left, as a share of each side."""
+_MOST = 0.8
+"""Share of the pixels that must be left for corners to be cut, too: within bars they are the photo's own."""
 _MIN_MIDDLE = 0.6
 """Least that filled corners may leave, as a share of each side."""
 
@@ -34,9 +36,10 @@ def find_borders(image: Image.Image) -> Box | None:
     median of its pixels. A line belongs to the border if 95 % of its pixels are within 12 of 255 levels of
     that color; so do up to 6 % of the side's lines in a row between such lines if half of their pixels are:
     they are text, such as a phone's status bar. All four sides are cut until none has a border, so that bars
-    of several colors come off one after the other. If then all four corners have one color, as of a rounded
-    frame or a tilted photo, the box shrinks towards its middle, to 60 % of its sides at least, until one of
-    them has another: what is left in the other corners harms less than to cut more off.
+    of several colors come off one after the other. If 80 % of the pixels or more are left, and all four
+    corners have one color, as of a rounded frame or a tilted photo, the box shrinks towards its middle, to
+    60 % of its sides at least, until one of them has another: what is left in the other corners harms less
+    than to cut more off.
 
     Args:
         image: RGB.
@@ -50,7 +53,8 @@ def find_borders(image: Image.Image) -> Box | None:
     top, bottom, left, right = _cut_sides(pixels)
     if bottom - top < _MIN_LEFT * height or right - left < _MIN_LEFT * width:
         return None
-    top, bottom, left, right = _cut_corners(pixels, (top, bottom, left, right))
+    if (bottom - top) * (right - left) >= _MOST * height * width:
+        top, bottom, left, right = _cut_corners(pixels, (top, bottom, left, right))
     if height - (bottom - top) < _MIN_CUT * height and width - (right - left) < _MIN_CUT * width:
         return None
     return left * factor, top * factor, min(right * factor, image.width), min(bottom * factor, image.height)
