@@ -169,7 +169,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("import vitmae_search", HEAVY),
         ("import vitmae_search.cli.main", HEAVY),
         ("import vitmae_search.library", ("torch", "transformers", "streamlit")),
-        ("import vitmae_search.web.main", ("torch", "transformers")),
+        ("import vitmae_search.web.server.main", ("torch", "transformers")),
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str, heavy: tuple[str, ...]) -> None:

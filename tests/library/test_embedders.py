@@ -12,6 +12,7 @@ import pytest
 
 from vitmae_search.errors import SpaceError
 from vitmae_search.library import Library, embedders
+from vitmae_search.photos import decode_worker
 from vitmae_search.records import IndexReport
 from vitmae_search.settings import settings
 
@@ -90,14 +91,13 @@ def opened(home: Path) -> int:
 
 
 def test_nothing_is_opened_and_nothing_read_where_nothing_changed(
-    home: Path, photos: Path, index: Index
+    home: Path, photos: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = index()
-    for path in photos.rglob("*.jpg"):  # whoever reads them sees it
-        status = path.stat()
-        path.write_bytes(bytes(status.st_size))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    read: list[object] = []
+    monkeypatch.setattr(decode_worker, "read_photo", lambda path: read.append(path) or b"")
     again = index()
+    assert read == []
     assert (again.unchanged, again.failed, again.space) == (12, 0, first.space)
     assert opened(home) == 1
     with Library.open(home / "library", plugin_folders=[home / "plugins"]) as library:

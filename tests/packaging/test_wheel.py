@@ -98,7 +98,7 @@ def test_installed_it_indexes_and_searches(
 def test_installed_it_shows_a_page(run_installed: Callable[..., str]) -> None:
     code = """
 from streamlit.testing.v1 import AppTest
-import vitmae_search.web.main as main
+import vitmae_search.web.server.main as main
 page = AppTest.from_file(main.__file__, default_timeout=60).run()
 assert not page.exception, page.exception
 print(page.title[0].value)

@@ -268,3 +268,13 @@ def test_from_nothing_to_a_search(
     page.get_by_role("button", name="flower.jpg", exact=True).click()
     expect(query_name(page)).to_have_text("flower.jpg")
     expect(page.get_by_role("button", name=re.compile(r"^flower-crop\.jpg, rank 1,"))).to_be_visible()
+
+
+@pytest.mark.parametrize("path", ["/reconstructions", "/library", "/plugins"])
+def test_the_first_visit_to_a_server_may_be_to_any_page(
+    small: Any, start_server: StartServer, visit: Visit, path: str
+) -> None:
+    """A bookmark is opened before anybody has been at `/`."""
+    page = visit(start_server(small.folder).url).go(path)
+    expect(page.get_by_test_id("stTopNavLink").filter(has_text="Reconstructions")).to_be_visible()
+    expect(page.get_by_test_id("stSidebar")).to_have_count(0)

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGES = ("reconstructions", "library", "training", "plugins")
-"""The addresses that `web.main` gives its pages; the first page is at `/`."""
+"""The addresses that `web.server.main` gives its pages; the first page is at `/`."""
 
 _PATHS = frozenset({"/", *(f"/{page}" for page in PAGES)})
 

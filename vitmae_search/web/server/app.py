@@ -19,7 +19,7 @@ from vitmae_search.web.server.routes import photo_routes
 
 __all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
 
-MAIN_SCRIPT = Path(__file__).resolve().parents[1] / "main.py"
+MAIN_SCRIPT = Path(__file__).resolve().with_name("main.py")
 
 
 def middleware() -> list[Middleware]:

@@ -1,0 +1,33 @@
+"""The script that Streamlit runs for each visitor and each change: the list of pages and their frame.
+
+It does not lie beside `pages/`: of a folder of that name beside its script, Streamlit makes pages of its own,
+without this frame, until the script has run once.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from vitmae_search.web.server import lifespan
+
+_WEB = Path(__file__).resolve().parents[1]
+ASSETS, _PAGES = _WEB / "assets", _WEB / "pages"
+
+PAGES = [
+    st.Page(_PAGES / "search.py", title="Search", icon=":material/image_search:", default=True),
+    st.Page(
+        _PAGES / "reconstructions.py",
+        title="Reconstructions",
+        icon=":material/grid_view:",
+        url_path="reconstructions",
+    ),
+    st.Page(_PAGES / "library.py", title="Library", icon=":material/photo_library:", url_path="library"),
+    st.Page(_PAGES / "training.py", title="Training", icon=":material/model_training:", url_path="training"),
+    st.Page(_PAGES / "plugins.py", title="Plugins", icon=":material/extension:", url_path="plugins"),
+]
+
+st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", layout="wide")
+st.logo(ASSETS / "icon.png", size="medium")
+st.html(ASSETS / "page.css")
+st.navigation(PAGES, position="top").run()
+lifespan.page_shown()
