@@ -32,7 +32,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[]
 def said(script: str, **query: str) -> str:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
     at.run()
-    if script != "pages/search.py":
+    if script != "../pages/search.py":
         at.switch_page(script)
     for name, value in query.items():
         at.query_params[name] = value
@@ -41,7 +41,7 @@ def said(script: str, **query: str) -> str:
     return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
 
 
-@pytest.mark.parametrize("page", ["pages/search.py", "pages/reconstructions.py"])
+@pytest.mark.parametrize("page", ["../pages/search.py", "../pages/reconstructions.py"])
 def test_a_device_that_is_not_here(
     app: Callable[[], Library],
     photos: Path,
@@ -60,7 +60,7 @@ def test_a_device_that_is_not_here(
     assert words.count("cuda:99: ") == 1
     assert "VITMAE_SEARCH_DEVICE" in words
     assert "Something went wrong" not in words
-    if page == "pages/search.py":
+    if page == "../pages/search.py":
         assert "by its stored fingerprint" in said(page, photo="1")
 
 
@@ -78,16 +78,16 @@ def test_a_device_that_was_lost(
         session.uploads.add("other.jpg", write_photo(tmp_path / f"{seed}.jpg", seed).read_bytes())
         for seed in (98, 99)
     ]
-    assert "a fingerprint made just now" in said("pages/search.py", upload=tokens[0])
+    assert "a fingerprint made just now" in said("../pages/search.py", upload=tokens[0])
     (failing / "lost").write_text("0")
-    for page in ("pages/search.py", "pages/reconstructions.py"):
+    for page in ("../pages/search.py", "../pages/reconstructions.py"):
         assert "The device was lost; what was done is kept" in said(page, upload=tokens[1])
-    assert "by its stored fingerprint" in said("pages/search.py", photo="1")
+    assert "by its stored fingerprint" in said("../pages/search.py", photo="1")
     (failing / "lost").unlink()
     (failing / "room").write_text("0")
-    assert "has not enough memory to look at a single photo" in said("pages/search.py", upload=tokens[1])
+    assert "has not enough memory to look at a single photo" in said("../pages/search.py", upload=tokens[1])
     assert "has not enough memory to reconstruct a photo" in said(
-        "pages/reconstructions.py", upload=tokens[1]
+        "../pages/reconstructions.py", upload=tokens[1]
     )
 
 
@@ -100,5 +100,5 @@ def test_a_lost_device_does_not_affect_library_and_training_pages(
         while (run := library.job(key)) is None or run.state == "running":
             pass
     app()
-    assert "failed: the device was lost" in said("pages/library.py")
-    assert "Something went wrong" not in said("pages/training.py")
+    assert "failed: the device was lost" in said("../pages/library.py")
+    assert "Something went wrong" not in said("../pages/training.py")

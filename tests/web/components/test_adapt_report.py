@@ -35,7 +35,7 @@ BETTER = {
 
 def visit() -> AppTest:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=120).run()
-    at.switch_page("pages/library.py").run()
+    at.switch_page("../pages/library.py").run()
     assert not at.exception, at.exception
     return at
 

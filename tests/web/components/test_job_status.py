@@ -19,7 +19,7 @@ DONE = "is done, 3 added"
 def library_page() -> AppTest:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
     at.run()
-    at.switch_page("pages/library.py")
+    at.switch_page("../pages/library.py")
     at.run()
     assert not at.exception, at.exception
     return at

@@ -45,7 +45,7 @@ def derived(
 
 def visit() -> AppTest:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60).run()
-    at.switch_page("pages/library.py").run()
+    at.switch_page("../pages/library.py").run()
     assert not at.exception, at.exception
     return at
 

@@ -77,10 +77,10 @@ def test_a_tag_filters_the_results(tagged: Library) -> None:
     assert len(found(at)) == 7
 
 
-@pytest.mark.parametrize("page", ["pages/search.py", "pages/reconstructions.py"])
+@pytest.mark.parametrize("page", ["../pages/search.py", "../pages/reconstructions.py"])
 def test_a_tag_filters_what_may_be_chosen(tagged: Library, page: str) -> None:
     at = visit()
-    if page != "pages/search.py":
+    if page != "../pages/search.py":
         at.switch_page(page).run()
     assert len(found(at, "vs_browse")) == 8
     at.selectbox(key="vs_browse_tag").set_value("cat").run()
@@ -156,7 +156,7 @@ def test_a_classify_run_has_its_own_title(tagged: Library, tmp_path: Path) -> No
         writer.start_run("k", "classify", {"model": "/models/<b>pets", "folder": None})
         writer.update_run("k", {"phase": "classifying", "done": 3, "total": 8, "failed": 0})
         at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60).run()
-        at.switch_page("pages/library.py").run()
+        at.switch_page("../pages/library.py").run()
         assert not at.exception
         text = " ".join(str(block.proto.body) for block in at.get("html"))
         assert "Classifying photos by /models/&lt;b&gt;pets" in text

@@ -28,17 +28,17 @@ from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.session import close_libraries, library, uploads
 
 TITLES = {
-    "pages/search.py": "Search",
-    "pages/reconstructions.py": "Reconstructions",
-    "pages/library.py": "Library",
-    "pages/plugins.py": "Plugins",
+    "../pages/search.py": "Search",
+    "../pages/reconstructions.py": "Reconstructions",
+    "../pages/library.py": "Library",
+    "../pages/plugins.py": "Plugins",
 }
 
 
-def visit(script: str = "pages/search.py", /, **query: str) -> AppTest:
+def visit(script: str = "../pages/search.py", /, **query: str) -> AppTest:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
     at.run()
-    if script != "pages/search.py":
+    if script != "../pages/search.py":
         at.switch_page(script)
     for name, value in query.items():
         at.query_params[name] = value
@@ -64,7 +64,7 @@ def tiles(at: AppTest, key: str) -> list[dict[str, Any]]:
 def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
     at = visit(page)
     assert [title.value for title in at.title] == [TITLES[page]]
-    if page == "pages/plugins.py":
+    if page == "../pages/plugins.py":
         assert "Colour" in words(at)
     else:
         assert "folder" in words(at)
@@ -77,7 +77,7 @@ def test_each_page_has_its_title(opened: Library, page: str) -> None:
     assert [title.value for title in visit(page).title] == [TITLES[page]]
 
 
-@pytest.mark.parametrize("page", [*TITLES, "pages/training.py"])
+@pytest.mark.parametrize("page", [*TITLES, "../pages/training.py"])
 def test_no_string_of_a_script_is_shown_on_its_page(opened: Library, page: str) -> None:
     """Streamlit shows a lone string in a script as Markdown."""
     assert not visit(page).markdown
@@ -178,7 +178,7 @@ def test_filters_narrow_the_results(opened: Library) -> None:
     assert len(tiles(at, "vs_hits")) == opened.count_photos() - 1
 
 
-@pytest.mark.parametrize("page", ["pages/search.py", "pages/reconstructions.py"])
+@pytest.mark.parametrize("page", ["../pages/search.py", "../pages/reconstructions.py"])
 @pytest.mark.parametrize("query", [{"photo": "999"}, {"photo": "x"}, {"photo": "9" * 40}, {"upload": "gone"}])
 def test_a_stale_address_says_so_and_lets_choose_again(
     opened: Library, page: str, query: dict[str, str]
@@ -203,7 +203,7 @@ def test_a_damaged_upload_is_one_sentence(opened: Library, real_photos: dict[str
 
 
 def test_the_library_page_counts_and_lists(opened: Library) -> None:
-    at = visit("pages/library.py")
+    at = visit("../pages/library.py")
     status = opened.status()
     assert {m.label: m.value for m in at.metric} == {
         "Photos": str(status.photos),
@@ -218,7 +218,7 @@ def test_the_library_page_counts_and_lists(opened: Library) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused_in_words(opened: Library) -> None:
-    at = visit("pages/library.py")
+    at = visit("../pages/library.py")
     at.text_input(key="vs_folder").set_value("/no/such <b>folder</b>")
     next(b for b in at.button if b.label == "Index this folder").click().run()
     assert "/no/such <b>folder</b> is not a folder" in words(at)
@@ -231,7 +231,7 @@ def test_plugins_are_listed_with_options_and_errors(
     folder.mkdir()
     (folder / "half_baked.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(folder))
-    text = words(visit("pages/plugins.py"))
+    text = words(visit("../pages/plugins.py"))
     assert "half_baked" in text
     assert "does not load" in text
     assert "no_such_module_anywhere" in text
@@ -244,7 +244,7 @@ def test_no_name_reaches_a_widget_that_reads_markdown(opened: Library) -> None:
     """Markdown fetches pictures; names belong into HTML, escaped, and into the grid's data."""
     pages = [visit(page) for page in TITLES]
     hostile = next(p for p in opened.photos() if "onerror" in p.path)
-    pages += [visit(page, photo=str(hostile.photo_id)) for page in ("pages/search.py",)]
+    pages += [visit(page, photo=str(hostile.photo_id)) for page in ("../pages/search.py",)]
     for at in pages:
         blocks = [str(block.proto.body) for block in at.get("html")]
         assert not any("<img src=x" in block for block in blocks)
@@ -272,7 +272,7 @@ def two_spaces(tmp_path: Path, write_photo: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_another_space_can_be_used_and_dropped(two_spaces: Library) -> None:
     first, second = two_spaces.spaces()
-    at = visit("pages/library.py")
+    at = visit("../pages/library.py")
     at.button(key=f"vs_use_{second.space_id}").click().run()
     assert [space.current for space in two_spaces.spaces()] == [False, True]
     assert f"Searches now use space {second.space_id}." in words(at)
@@ -284,7 +284,7 @@ def test_another_space_can_be_used_and_dropped(two_spaces: Library) -> None:
 
 
 def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) -> None:
-    at = visit("pages/library.py")
+    at = visit("../pages/library.py")
     root = two_spaces.status().roots[0]
     at.button(key=f"vs_retry_{root.root_id}").click().run()
     assert not at.exception
@@ -294,7 +294,7 @@ def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) 
 
 def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
     second = two_spaces.spaces()[1]
-    at = visit("pages/library.py")
+    at = visit("../pages/library.py")
     with CatalogWriter.open_writer(two_spaces.folder):
         at.button(key=f"vs_use_{second.space_id}").click().run()
         assert not at.exception
@@ -302,7 +302,7 @@ def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
     assert not two_spaces.spaces()[1].current
 
 
-@pytest.mark.parametrize("page", ["pages/search.py", "pages/reconstructions.py", "pages/library.py"])
+@pytest.mark.parametrize("page", ["../pages/search.py", "../pages/reconstructions.py", "../pages/library.py"])
 def test_a_damaged_library_is_a_sentence_on_every_page(empty: Path, page: str) -> None:
     empty.mkdir()
     (empty / "catalogue.sqlite3").write_bytes(b"this is no database, whatever its name may say" * 100)
@@ -347,7 +347,7 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
 ) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
     try:
-        at = visit("pages/reconstructions.py", photo="1")
+        at = visit("../pages/reconstructions.py", photo="1")
         assert [panel["title"] for panel in panels(at)["panels"]] == [
             "The photo, completed",
             "What the model saw",
@@ -394,7 +394,7 @@ def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, 
     run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
     remember_run(run)
     store_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
-    text = words(visit("pages/plugins.py"))
+    text = words(visit("../pages/plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
     for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):
         assert fact in ours, fact

@@ -68,7 +68,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 def visit() -> AppTest:
     at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60).run()
-    at.switch_page("pages/training.py").run()
+    at.switch_page("../pages/training.py").run()
     assert not at.exception, at.exception
     return at
 
@@ -282,7 +282,7 @@ def test_a_training_is_started_as_a_child_and_chosen(opened_copy: Library, small
         assert next(button for button in at.button if button.label == "Start training").disabled
         # The library itself is free.
         library_page = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60).run()
-        library_page.switch_page("pages/library.py").run()
+        library_page.switch_page("../pages/library.py").run()
         assert not next(b for b in library_page.button if b.label == "Index this folder").disabled
         deadline = time.monotonic() + 120
         while not (output / RUN_FILE).exists() and time.monotonic() < deadline:

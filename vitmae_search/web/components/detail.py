@@ -45,7 +45,7 @@ def _actions(photo: Photo) -> None:
             set_query_photo(photo.photo_id)
             st.rerun()
         if st.button("What the model sees", icon=":material/grid_view:", key="vs_detail_reconstruct"):
-            st.switch_page("pages/reconstructions.py", query_params={"photo": str(photo.photo_id)})
+            st.switch_page("../pages/reconstructions.py", query_params={"photo": str(photo.photo_id)})
 
 
 def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list[tuple[str, str]]:

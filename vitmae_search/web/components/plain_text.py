@@ -142,7 +142,7 @@ def empty_library() -> None:
     )
     with st.container(horizontal_alignment="center"):
         if st.button("Add a folder", icon=":material/create_new_folder:", type="primary", key="vs_start"):
-            st.switch_page("pages/library.py")
+            st.switch_page("../pages/library.py")
 
 
 def sample_banner() -> None:
@@ -156,4 +156,4 @@ def sample_banner() -> None:
             "the nine others first.",
         )
         if st.button("Use my photos", icon=":material/create_new_folder:", type="primary", key="vs_own"):
-            st.switch_page("pages/library.py")
+            st.switch_page("../pages/library.py")
