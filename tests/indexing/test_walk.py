@@ -284,8 +284,8 @@ def test_a_folder_that_cannot_be_looked_into_protects_what_is_in_it(bench, fill,
     (closed / "bad.jpg").write_bytes(b"bad")
     bench.index()
 
-    def troubled(root, *, exclude, on_problem, on_other):
-        for one in scan(root, exclude=exclude, on_problem=on_problem, on_other=on_other):
+    def troubled(root, *, on_problem, **options):
+        for one in scan(root, on_problem=on_problem, **options):
             if not is_under(one.path, os.fspath(closed)):
                 yield one
         on_problem(ScanProblem(os.fspath(closed), "Permission denied"))
