@@ -173,3 +173,13 @@ def test_what_others_may_write_to_is_not_loaded(tmp_path: Path, write_plugin, wh
         host.get("mine")
     path.chmod(path.stat().st_mode & ~0o002)
     assert PluginHost([folder], packages=False).get("mine").info.name == "mine"
+
+
+def test_a_link_that_leads_nowhere_is_listed_and_the_others_load(tmp_path: Path, write_plugin) -> None:
+    folder = write_plugin("mine").parent
+    (folder / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    host = PluginHost([folder], packages=False)
+    errors = {one.name: one.error for one in host.listings() if one.origin.startswith("folder")}
+    assert errors["mine"] is None
+    assert errors["gone"] is not None
+    assert host.get("mine").info.name == "mine"

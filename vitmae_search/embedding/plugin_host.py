@@ -146,16 +146,15 @@ def _folder_candidates(kind: str, folder: Path) -> Iterator[_Candidate]:
         if entry.name[0] in "._" or not (path.suffix == ".py" or _contains_python(path)):
             continue
         origin, module = f"{kind}: {display_path(path)}", register_drop_in(path)
-        if kind != "bundled" and (writable := _writable_by_others(folder, *_python_files(path))):
-            yield _Candidate(display_path(path.stem), origin, _raiser(PermissionError(_refusal(writable))))
-            continue
-        load = functools.partial(_import_drop_in, path)
+        import_file = _import_drop_in if kind == "bundled" else _import_private_drop_in
+        load = functools.partial(import_file, path)
         yield _Candidate(display_path(path.stem), origin, load, module)
 
 
 def _python_files(path: Path) -> list[Path]:
     """A drop-in itself, and all that may be imported from its folder."""
-    return [path, *path.rglob("*.py"), *(file.parent for file in path.rglob("*.py"))]
+    files = list(path.rglob("*.py"))
+    return [path, *files, *(file.parent for file in files)]
 
 
 def _writable_by_others(*paths: Path) -> Path | None:
@@ -168,13 +167,6 @@ def _writable_by_others(*paths: Path) -> Path | None:
     return None
 
 
-def _refusal(path: Path) -> str:
-    return (
-        f"it is not loaded, because others may write to {display_path(path)}: make it yours alone "
-        f"(chmod go-w) first"
-    )
-
-
 def _contains_python(path: Path) -> bool:
     """A folder with Python files in it is meant as a plugin, even where its `__init__.py` is missing."""
     return path.is_dir() and next(path.glob("*.py"), None) is not None
@@ -184,6 +176,17 @@ def _import_drop_in(path: Path) -> object:
     if path.is_dir() and not (path / "__init__.py").is_file():
         raise FileNotFoundError("the folder has no __init__.py")
     return importlib.import_module(register_drop_in(path))
+
+
+def _import_private_drop_in(path: Path) -> object:
+    """Import a drop-in of the person's own folder. Raises `PermissionError` where others may change it."""
+    writable = _writable_by_others(path.parent, *_python_files(path))
+    if writable is not None:
+        raise PermissionError(
+            f"it is not loaded, because others may write to {display_path(writable)}: make it yours alone "
+            "(chmod go-w) first"
+        )
+    return _import_drop_in(path)
 
 
 def _package_candidates() -> Iterator[_Candidate]:
