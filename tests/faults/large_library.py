@@ -34,7 +34,9 @@ def write_photos(folder: Path, count: int) -> None:
             small = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
             path = inside / f"{number:06d}.png"
             if not path.exists():
-                Image.fromarray(small).resize((24, 24), Image.Resampling.BILINEAR).save(path, compress_level=1)
+                Image.fromarray(small).resize((24, 24), Image.Resampling.BILINEAR).save(
+                    path, compress_level=1
+                )
 
 
 @dataclass(frozen=True)
