@@ -81,6 +81,8 @@ def crashing(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_HOST", str(os.getpid()))
 
     def index(folder):
+        FORK_SERVER.close()  # the next one has the environment as it is now
+
         def with_one_worker(*arguments, **options):
             return index_folders(*arguments, **{**options, "workers": 1})
 

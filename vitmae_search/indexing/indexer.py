@@ -193,7 +193,7 @@ class _IndexJob:
                 while pending:
                     self._read_and_record(pending, recorder, decoder, batch_size)
                     pending, recorder.to_read_again = recorder.to_read_again, []
-            except Cancelled:
+            except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
                 raise
 

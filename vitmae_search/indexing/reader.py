@@ -96,8 +96,8 @@ def read_ahead(
     pool = DecodePool(partial(DecodeHandler, decoder), partial(DecodeHandler, replace(decoder, prepare=None)))
     groups = group_files(files, group_size)
     reader = PhotoReader(lookup, pool, decoder.prepare)
-    fetched = prefetch(groups, reader, workers=workers, ahead=ahead)
-    with closing(fetched), closing(pool):  # the processes end first, whatever they decode
+    fetched = prefetch(groups, reader, workers=workers, ahead=ahead, end_work=pool.close)
+    with closing(fetched):
         for group in fetched:
             yield from group
 

@@ -29,6 +29,7 @@ from typing import IO
 
 _COMMAND = (
     "import importlib, json, os, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "os.putenv('OPENBLAS_NUM_THREADS', '1'); "  # no other thread may run where it forks
     f"importlib.import_module({__name__!r}).main()"
 )
 _PRELOADED = ("vitmae_search.photos.decode_worker", "vitmae_search.photos.worker_process")
@@ -199,7 +200,6 @@ class ForkServer:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C in a terminal goes to this process alone
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no thread may run where it forks
                 )
         except BaseException:
             ours.close()

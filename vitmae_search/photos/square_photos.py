@@ -65,8 +65,9 @@ def decode_squares(
     workers = workers or default_workers()
     pool = DecodePool(partial(_SquareHandler, side, resample))
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
-    decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=workers * _CHUNKS_AHEAD)
-    with closing(decoded), closing(pool):  # the processes end first, whatever they decode
+    ahead = workers * _CHUNKS_AHEAD
+    decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=ahead, end_work=pool.close)
+    with closing(decoded):
         for chunk in decoded:
             yield from chunk
 

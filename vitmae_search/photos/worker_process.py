@@ -101,7 +101,7 @@ class WorkerProcess:
             self._answers.close()
             raise
         try:
-            self._send(pickle.dumps((import_path(), dict(os.environ), os.getcwd(), self._limits)))
+            self._send(pickle.dumps((import_path(), os.getcwd(), self._limits)))
             self._send(factory)
             self._receive([])
         except BaseException:
@@ -184,14 +184,12 @@ def main(requests: int, answers: int) -> None:
     """Serve requests, in a process forked for it.
 
     Args:
-        requests: File descriptor of the requests: first import path, environment, folder and limits.
+        requests: File descriptor of the requests: first import path, folder and limits.
         answers: File descriptor for the answers.
     """
     with os.fdopen(requests, "rb") as stream, os.fdopen(answers, "wb") as output:
-        path, environment, folder, (cpu_seconds, wall_seconds) = pickle.load(stream)  # noqa: S301  our parent
+        path, folder, (cpu_seconds, wall_seconds) = pickle.load(stream)  # noqa: S301  our parent
         sys.path[:] = json.loads(path)
-        os.environ.clear()
-        os.environ.update(environment)
         with suppress(OSError):
             os.chdir(folder)
         serve(stream, output, lambda: _time_limit(cpu_seconds, wall_seconds))
