@@ -18,7 +18,7 @@ from vitmae_search.errors import DamagedPhoto, UnsupportedPhoto
 MAX_MISSING = 0.1
 """Share of a photo's rows that may be missing; with more it is refused."""
 MAX_SCANS = 500
-"""Cameras and programs write some dozens at most. Each costs a pass over all pixels, and can be a few bytes."""
+"""Cameras and programs write some dozens at most. Each costs a pass over all pixels, for a few bytes."""
 _END_MARKER = b"\xff\xd9"
 _NOISE = bytes(random.Random(0).choices(range(0xFF), k=1024))  # noqa: S311
 _RESTARTS = [bytes([0xFF, 0xD0 + i]) for i in range(8)]
