@@ -18,7 +18,8 @@ FAILURES_SHOWN = 200
 def page() -> None:
     """Everything about the library; for an empty one, only the field for its first folder."""
     status = library().status()
-    busy = job_status.show_running()
+    # The first run is seen before the folder that it reads is recorded.
+    busy = job_status.show_running(rerun_if=lambda: not status.roots and bool(library().status().roots))
     job_status.show_outcome()
     plain_text.show_queued_notice()
     if not status.roots:
@@ -33,8 +34,7 @@ def page() -> None:
     samples = has_only_samples(status)
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
-    _counts(status)
-    _folders(status, busy)
+    st.fragment(_contents, run_every=job_status.COUNTS_REFRESH_SECONDS if busy else None)(busy)
     if not samples:
         _add_folder("Add another folder", busy)
     job_status.show_history()
@@ -42,6 +42,14 @@ def page() -> None:
     spaces.draw(status.spaces)
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
+
+
+def _contents(busy: bool) -> None:
+    """Counts and folders; while a job runs, they are read and drawn again and again."""
+    with plain_text.errors_as_notices():
+        status = library().status()
+        _counts(status)
+        _folders(status, busy)
 
 
 def _counts(status: LibraryStatus) -> None:
