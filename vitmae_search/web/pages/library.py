@@ -8,7 +8,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
-from vitmae_search.web.components import adapt_report, job_status, plain_text, spaces
+from vitmae_search.web.components import adapt_report, forget_folder, job_status, plain_text, spaces
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import has_only_samples, library
 
@@ -109,12 +109,13 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
             "photos held out are found better.",
         ):
             start(root.path, command="adapt")
+        forget_folder.draw(root, disabled=busy)
 
 
 def _root_detail(root: Root) -> str:
     count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
     if root.offline:
-        return f"{count}. Its drive is away; nothing is forgotten until you run vitmae-search forget."
+        return f"{count}. Its drive is away; nothing of it is lost until you forget it."
     return count
 
 
