@@ -34,9 +34,8 @@ def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, rep
     found.checked.append("the catalogue")
     problems = catalog.check(projections)
     found.problems += problems
-    if problems and repair:
-        with CatalogWriter.open_writer(catalog.folder) as writer:
-            found.repaired += writer.repair(projections)
+    if repair:
+        _repair_catalog(catalog, vectors, found, projections)
     _check_index_files(catalog, vectors, found, repair=repair)
     return CheckReport(tuple(found.checked), tuple(found.problems), tuple(found.repaired))
 
@@ -61,6 +60,30 @@ def _check_projections(
             projection = restored
         sound[projection.digest] = projection
     return sound
+
+
+def _repair_catalog(
+    catalog: Catalog, vectors: VectorCache, found: _Findings, projections: dict[str, Projection]
+) -> None:
+    """Delete vectors that an intact index file contradicts, and mend what the catalogue's own checks find.
+
+    The first comes first, so that no derived vector is made of a damaged one.
+    """
+    wrong = {
+        space.space_id: vectors.contradicted(catalog.vector_source(space.space_id)).tolist()
+        for space in catalog.spaces()
+    }
+    if not found.problems and not any(wrong.values()):
+        return
+    with CatalogWriter.open_writer(catalog.folder) as writer:
+        for space_id, ids in wrong.items():
+            if ids:
+                writer.remove_vectors(space_id, ids)
+                found.problems.append(f"{len(ids)} vectors of space {space_id} were changed by damage.")
+                found.repaired.append(
+                    f"deleted {len(ids)} vectors of space {space_id}; the next `index` makes them again"
+                )
+        found.repaired += writer.repair(projections)
 
 
 def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:
