@@ -52,6 +52,7 @@ def test_a_damaged_vector_is_deleted_and_made_again(folder: Path) -> None:
     with Library.open(folder) as library:
         assert not library.check().ok
         report = library.check(repair=True)
+        assert report.ok
         assert any("deleted 1 vectors" in line for line in report.repaired)
         assert len(stored(folder)) == PHOTOS - 1
         library.index(folder.parent / "photos")
@@ -71,7 +72,7 @@ def test_no_derived_vector_is_made_of_a_damaged_one(folder: Path) -> None:
     assert len(before) == 2 * PHOTOS
     negate_a_component(folder, 1)
     with Library.open(folder) as library:
-        library.check(repair=True)
+        assert library.check(repair=True).ok
         library.index(folder.parent / "photos")
         assert library.check().ok
     after = stored(folder)

@@ -32,10 +32,13 @@ def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, rep
     found = _Findings()
     projections = _check_projections(catalog, spaces, found, repair=repair)
     found.checked.append("the catalogue")
+    if repair:
+        _delete_contradicted_vectors(catalog, vectors, found, projections)
     problems = catalog.check(projections)
     found.problems += problems
-    if repair:
-        _repair_catalog(catalog, vectors, found, projections)
+    if problems and repair:
+        with CatalogWriter.open_writer(catalog.folder) as writer:
+            found.repaired += writer.repair(projections)
     _check_index_files(catalog, vectors, found, repair=repair)
     return CheckReport(tuple(found.checked), tuple(found.problems), tuple(found.repaired))
 
@@ -62,28 +65,23 @@ def _check_projections(
     return sound
 
 
-def _repair_catalog(
+def _delete_contradicted_vectors(
     catalog: Catalog, vectors: VectorCache, found: _Findings, projections: dict[str, Projection]
 ) -> None:
-    """Delete vectors that an intact index file contradicts, and mend what the catalogue's own checks find.
+    """Delete the vectors that an intact index file contradicts, before others are derived from them.
 
-    The first comes first, so that no derived vector is made of a damaged one.
+    Derived vectors whose projection is sound are left to the catalogue's own check.
     """
-    wrong = {
-        space.space_id: vectors.contradicted(catalog.vector_source(space.space_id)).tolist()
-        for space in catalog.spaces()
-    }
-    if not found.problems and not any(wrong.values()):
-        return
-    with CatalogWriter.open_writer(catalog.folder) as writer:
-        for space_id, ids in wrong.items():
-            if ids:
-                writer.remove_vectors(space_id, ids)
-                found.problems.append(f"{len(ids)} vectors of space {space_id} were changed by damage.")
-                found.repaired.append(
-                    f"deleted {len(ids)} vectors of space {space_id}; the next `index` makes them again"
-                )
-        found.repaired += writer.repair(projections)
+    for space in catalog.spaces():
+        if space.projection in projections:
+            continue
+        wrong = vectors.contradicted(catalog.vector_source(space.space_id)).tolist()
+        if wrong:
+            with CatalogWriter.open_writer(catalog.folder) as writer:
+                writer.remove_vectors(space.space_id, wrong)
+            changed = f"{len(wrong)} vectors of space {space.space_id}"
+            found.problems.append(f"{changed} are not those that were indexed.")
+            found.repaired.append(f"deleted {changed}; the next `index` makes them again")
 
 
 def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:
