@@ -70,7 +70,7 @@ def test_filters_are_in_the_address_and_a_new_visit_has_them(opened: Library, sm
 def test_filters_stay_from_one_query_to_the_next(opened: Library) -> None:
     from vitmae_search.web.components.query_picker import KEPT
 
-    assert {"under", "camera", "after", "before", "tag", "tag_sure", "alike", "k"} == set(KEPT)
+    assert {"under", "camera", "after", "before", "tag", "tag_sure", "alike", "stacks", "k"} == set(KEPT)
 
 
 @pytest.mark.parametrize(

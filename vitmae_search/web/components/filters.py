@@ -23,6 +23,9 @@ PARAMETERS = ("under", "camera", "after", "before", "tag", "tag_sure", "alike")
 # Streamlit's own range is ten years around today; the first photograph is from 1826.
 EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
 
+STACKS = "stacks"
+"""The parameter that is "off" where near-identical photos are shown one by one."""
+
 Alike = Literal["same", "alike"] | None
 _ALIKE = {None: "All photos", "alike": "Those that are alike", "same": "The same photo"}
 
@@ -87,6 +90,23 @@ def draw(filters: Filters) -> None:
             on_change=page_address.store,
             args=("alike", "vs_alike", "page"),
         )
+    if "same" in choices:
+        page_address.show_in("vs_stacks", are_stacked())
+        st.toggle(
+            "Stack near-identical photos",
+            key="vs_stacks",
+            on_change=_store_stacks,
+            help="Further frames of a burst, and smaller files of a photo, are one photo with a number.",
+        )
+
+
+def are_stacked() -> bool:
+    """Whether near-identical photos are shown as one."""
+    return st.query_params.get(STACKS) != "off"
+
+
+def _store_stacks() -> None:
+    page_address.update_address(**{STACKS: None if st.session_state["vs_stacks"] else "off", "page": None})
 
 
 def show_active(filters: Filters) -> None:
