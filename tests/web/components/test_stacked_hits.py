@@ -56,8 +56,11 @@ def test_a_stack_is_one_tile_that_opens(
     more.click()
     expect(tiles).to_have_count(4)
     page.get_by_role("button", name="Filters").click()
-    page.get_by_text("Stack near-identical photos").click()
+    switch = page.get_by_text("Stack near-identical photos")
+    expect(switch).to_be_visible()
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    switch.click()
+    page.wait_for_url("**stacks=off**")
     expect(tiles).to_have_count(8, timeout=30_000)
-    assert "stacks=off" in page.url
     expect(more).to_have_count(0)
     page.close()
