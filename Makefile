@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
 JOBS ?= 2
+SIZE ?= small
 
-.PHONY: help demo test browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
+.PHONY: help demo test torture browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
 help:
 	@echo "make setup                    make the virtual environment in .venv"
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
 	@echo "make test                     run the tests, JOBS=2 files at a time"
+	@echo "make torture SIZE=full        try faults by the hundred (small: a quarter of an hour; full: hours)"
 	@echo "make browser                  run the tests that drive Chromium"
 	@echo "make gpu                      run the tests that need a CUDA device"
 	@echo "make check                    lint, formatting and types"
@@ -29,6 +31,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile
+
+torture: setup
+	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 -n $(JOBS) --dist loadfile
 
 browser: setup
 	$(BIN)/python -m pytest -m browser

@@ -22,6 +22,23 @@ SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.p
 SKLEARN = ("china.jpg", "flower.jpg")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the fault harness tries, in `tests/faults`."""
+    parser.addoption(
+        "--torture", choices=["test", "small", "full"], default="test", help="size of tests/faults"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the figures that tests recorded with `record_property("figures", ...)`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    figures = [text for report in reports for name, text in report.user_properties if name == "figures"]
+    if figures:
+        terminalreporter.section("figures")
+        for text in figures:
+            terminalreporter.line(text)
+
+
 def _package_folder(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     assert spec is not None

@@ -324,6 +324,22 @@ class Catalog:
         """Return the space that searches use by default, or None."""
         return next((space for space in self.spaces() if space.current), None)
 
+    def history_identity(self) -> str | None:
+        """Return the identity of the current space's revision; None without one that has vectors.
+
+        It is drawn at random and kept for ever, so it names this library, and a moment of its history.
+        """
+        with self._database.read_transaction() as connection:
+            return spaces.history_identity(connection)
+
+    def is_in_history(self, identity: str) -> bool:
+        """Return whether a revision of this library has, or had, an identity that begins so.
+
+        It is not one of another library's, nor one of a future that was lost with a backup put back.
+        """
+        with self._database.read_transaction() as connection:
+            return spaces.is_in_history(connection, identity)
+
     def features_space(self, space_id: int) -> Space:
         """Return a space of features; raise `SpaceError` for one that is derived or does not exist."""
         with self._database.read_transaction() as connection:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     Select,
     delete,
+    exists,
     false,
     func,
     insert,
@@ -116,6 +117,24 @@ def child_summaries(connection: Connection, space_id: int) -> list[SpaceSummary]
 def current(connection: Connection) -> Space | None:
     """Return the space that searches use by default, or None."""
     return _first(connection, SpaceRow.current == true())
+
+
+def history_identity(connection: Connection) -> str | None:
+    """Return the identity of the current space's revision; see `Catalog.history_identity`."""
+    statement = select(RevisionRow.identity).join(SpaceRow, SpaceRow.space_id == RevisionRow.space_id)
+    newest = statement.where(SpaceRow.current == true(), RevisionRow.revision == SpaceRow.revision)
+    return connection.execute(newest).scalar_one_or_none()
+
+
+def is_in_history(connection: Connection, identity: str) -> bool:
+    """Say whether any revision's identity begins so; see `Catalog.is_in_history`.
+
+    Args:
+        connection: A connection in a transaction.
+        identity: The beginning of an identity, hex.
+    """
+    found = exists().where(RevisionRow.identity.startswith(identity, autoescape=True))
+    return bool(connection.execute(select(found)).scalar_one())
 
 
 def by_fingerprint(connection: Connection, fingerprint: str) -> Space | None:

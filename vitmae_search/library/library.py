@@ -92,6 +92,9 @@ if TYPE_CHECKING:
 
 EVERYTHING = SearchFilter()
 
+IDENTITY_LENGTH = 8
+"""Hexadecimal digits of a library's identity: it is a part of addresses."""
+
 
 class Library:
     """A photo library: a folder with a catalogue (SQLite), vector indexes (FAISS) and thumbnails.
@@ -599,6 +602,21 @@ class Library:
         if catalog is None:
             return LibraryStatus(os.fspath(self.folder), 0, 0, 0, 0, (), ())
         return catalog.status()
+
+    @property
+    def identity(self) -> str | None:
+        """Names the library, as it is now, in addresses of its photos; None while it has no vectors.
+
+        It changes as photos are indexed; `has_identity` knows all that it ever was.
+        """
+        catalog = self._catalog_or_none()
+        identity = catalog.history_identity() if catalog else None
+        return None if identity is None else identity[:IDENTITY_LENGTH]
+
+    def has_identity(self, identity: str) -> bool:
+        """Whether the library's `identity` is or was this: else its photos' ids mean other photos."""
+        catalog = self._catalog_or_none()
+        return catalog is not None and len(identity) == IDENTITY_LENGTH and catalog.is_in_history(identity)
 
     def photo(self, photo_id: int) -> Photo | None:
         """The photo with this id, None where there is none."""

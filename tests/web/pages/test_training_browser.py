@@ -86,3 +86,26 @@ def test_a_stopped_training_resumes_survives_a_reload_and_is_stopped(
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     assert not [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
     context.close()
+
+
+def test_a_training_that_was_started_here_is_shown_and_can_be_stopped(
+    small: Any, opened_copy: Library, start_server: Callable[..., Any], chromium: Any
+) -> None:
+    """The select box sends back its own label, also of a folder that no list has yet."""
+    server = start_server(opened_copy.folder, **{DATA: str(settings().data)})
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{server.url}/training")
+    page.get_by_role("textbox", name="Folder of photos to learn from").fill(str(small.photos))
+    page.get_by_role("button", name="Start training").click()
+    card = page.locator(".vs-card").filter(has_text="Pretraining on")
+    expect(card.get_by_text("running", exact=True)).to_be_visible()
+    # What is typed into a field beside it makes the browser send the box's value again.
+    page.get_by_role("spinbutton", name="Epochs at most").fill("7")
+    page.get_by_role("spinbutton", name="Epochs at most").press("Tab")
+    assert page.get_by_role("alert").count() == 0
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(card.get_by_text("stopped", exact=True)).to_be_visible()
+    assert page.get_by_role("alert").count() == 0
+    context.close()

@@ -11,6 +11,7 @@ from vitmae_search.errors import display_path
 from vitmae_search.records import Photo, Tag
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.grid import photo_name
+from vitmae_search.web.components.photo_address import photo_parameters, photo_url
 from vitmae_search.web.components.query_picker import set_query_photo
 from vitmae_search.web.server.session import library
 
@@ -30,7 +31,7 @@ def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...
     if photo is None:
         plain_text.notice("This photo is not in the library any more.", "problem")
         return
-    address = f"/photo/{photo.photo_id}?v={photo.digest[:12]}"
+    address = escape(photo_url(photo), quote=True)
     st.html(
         f'<a class="vs-large" href="{address}" target="_blank" rel="noopener" title="Open at full size">'
         f'<img src="{address}" alt="{escape(photo_name(photo), quote=True)}"></a>'
@@ -45,7 +46,7 @@ def _actions(photo: Photo) -> None:
             set_query_photo(photo.photo_id)
             st.rerun()
         if st.button("What the model sees", icon=":material/grid_view:", key="vs_detail_reconstruct"):
-            st.switch_page("../pages/reconstructions.py", query_params={"photo": str(photo.photo_id)})
+            st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(photo.photo_id))
 
 
 def photo_facts(photo: Photo, score: float | None, copies: tuple[str, ...]) -> list[tuple[str, str]]:

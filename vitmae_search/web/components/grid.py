@@ -1,6 +1,6 @@
 """The grid of photos: one component, so that a page of a hundred is a single message of a few kilobytes.
 
-The pictures come from `/thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it large;
+The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it large;
 the lens in its corner searches for more like it.
 """
 
@@ -15,6 +15,7 @@ import streamlit as st
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, Photo, SearchResult
+from vitmae_search.web.components.photo_address import thumb_url
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -29,11 +30,6 @@ _mount = st.components.v2.component(
 def photo_name(photo: Photo) -> str:
     """The file's name as one line of text."""
     return display_path(os.path.basename(photo.path))
-
-
-def thumb_url(photo: Photo) -> str:
-    """The address of a thumbnail. It changes with the content, so that a browser may cache it for ever."""
-    return f"/thumb/{photo.photo_id}?v={photo.digest[:12]}"
 
 
 PhotoAction = Callable[[int], None]

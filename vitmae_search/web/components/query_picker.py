@@ -1,7 +1,7 @@
 """The picture that a visitor searches with or looks at: how it is picked, kept and shown.
 
 It is kept in the page's address, so that reload, bookmarks and the back button work: `?photo=ID` is a photo
-of the library, `?upload=TOKEN` a picture that the visitor uploaded.
+of the library (see `photo_address`), `?upload=TOKEN` a picture that the visitor uploaded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from vitmae_search.errors import PhotoError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
 from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web.components import plain_text
-from vitmae_search.web.components.grid import photo_grid, photo_name, thumb_url
+from vitmae_search.web.components.grid import photo_grid, photo_name
+from vitmae_search.web.components.photo_address import (
+    is_foreign,
+    named_photo,
+    photo_parameters,
+    thumb_url,
+)
 from vitmae_search.web.components.tags import tag_filter
 from vitmae_search.web.server.session import Upload, library, uploads
 
 BROWSE_PAGE_SIZE = 24
+FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,10 @@ class QueryState:
 def current_query() -> QueryState | None:
     """The picture that the address names. None where it names none, or one that is gone, with a notice."""
     if "photo" in st.query_params:
-        text = st.query_params["photo"]
-        photo = library().photo(int(text)) if text.isdecimal() and len(text) < 19 else None
+        if is_foreign():
+            plain_text.notice(FOREIGN, "problem")
+            return None
+        photo = named_photo("photo")
         if photo is not None:
             return QueryState(photo=photo)
         plain_text.notice("That photo is not in the library any more. Choose another one.", "problem")
@@ -77,7 +86,7 @@ def set_query_photo(photo_id: int, **parameters: str) -> None:
         photo_id: The photo.
         **parameters: The address's other parameters.
     """
-    st.query_params.from_dict({**parameters, "photo": str(photo_id)})
+    st.query_params.from_dict({**parameters, **photo_parameters(photo_id)})
 
 
 def clear_query() -> None:

@@ -13,6 +13,7 @@ from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
 from vitmae_search.training_runs import list_training_runs
 from vitmae_search.web.components import job_status, plain_text, training_run
+from vitmae_search.web.components.select_or_type import select_or_type
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -42,14 +43,12 @@ def page() -> None:
 def _select_run(runs: list[str]) -> str | None:
     if (started := st.session_state.pop("vs_run_next", None)) is not None:
         st.session_state["vs_run"] = started  # Streamlit allows this only before the field is drawn
-    return st.selectbox(
+    return select_or_type(
         "Run",
         runs,
-        index=0 if runs else None,
-        format_func=run_label,
         key="vs_run",
+        option_label=run_label,
         placeholder="Choose a run, or type its folder",
-        accept_new_options=True,
         help="The runs of this machine, the latest first. Of another one, type the folder.",
     )
 

@@ -28,6 +28,7 @@ _INERT_HEADERS = {
 }
 
 _NO_PHOTO = "There is no such photo in this library."
+_FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
 
 
@@ -43,6 +44,8 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
     def find_and_answer(request: Request) -> Response:
         try:
             photo_id = _photo_id(request)
+            if not _of_this_library(request):
+                return _sentence(_FOREIGN, 404)
             photo = None if photo_id is None else library().photo(photo_id)
             return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
@@ -62,6 +65,12 @@ def _photo_id(request: Request) -> int | None:
     """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
     text = request.path_params["photo_id"]
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+def _of_this_library(request: Request) -> bool:
+    """Whether an address that names a library names this one."""
+    named = request.query_params.get("library")
+    return named is None or library().has_identity(named)
 
 
 def _thumb(request: Request, photo: Photo) -> Response:
