@@ -39,20 +39,24 @@ class Proxy:
         return b"\r\n".join([lines[0], *kept, *added, b"", b""])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            app_reader, app_writer = await asyncio.open_connection("127.0.0.1", self.port)
-            app_writer.write(self.head(head))
-            await asyncio.gather(_pass_on(reader, app_writer), _pass_on(app_reader, writer))
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                app_reader, app_writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writers.append(app_writer)
+                app_writer.write(self.head(head))
+                await asyncio.gather(_pass_on(reader, app_writer), _pass_on(app_reader, writer))
+            finally:
+                for each in writers:
+                    each.transport.abort()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
+    while data := await reader.read(2**16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 @contextmanager
@@ -71,6 +75,7 @@ def running(proxy: Proxy) -> Iterator[int]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)  # in which the transports close their sockets
 
     asyncio.run_coroutine_threadsafe(end(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
