@@ -2,6 +2,9 @@
 const ICONS = {
   similar: "M15.5 14h-.8l-.3-.3a6.5 6.5 0 1 0-.7.7l.3.3v.8l5 5 1.5-1.5-5-5zm-6 0a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z",
 };
+const LONGEST_WAIT = 30_000; // milliseconds between two tries to fetch a picture
+
+let openedHere = false; // whether the step of the history before an open photo is known to be this page
 
 function icon(path) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -20,20 +23,45 @@ function element(tag, className, text) {
   return node;
 }
 
+// Show the picture, or say why it is not there. Only the server knows that a photo is not on disk; while it
+// does not answer, the picture is fetched again and again.
+function load(image, item, state) {
+  let wait = 1_000;
+  const say = (className, text) => {
+    item.classList.toggle("gone", Boolean(className));
+    item.classList.toggle("away", className === "away");
+    state.textContent = text;
+  };
+  const failed = async () => {
+    if (!image.isConnected) return;
+    const status = await fetch(image.src).then((answer) => answer.status, () => 0);
+    if (status === 404 || status === 410) return say("gone", "Not on disk");
+    say("away", "Not loaded. Trying again…");
+    setTimeout(() => image.isConnected && (image.src = image.src), wait);
+    wait = Math.min(2 * wait, LONGEST_WAIT);
+  };
+  image.onerror = failed;
+  image.onload = () => say("", "");
+}
+
 function tile(photo, send) {
   const item = element("li", "tile");
   const open = element("button", "open");
   open.type = "button";
   open.title = photo.name;
   open.setAttribute("aria-label", photo.label);
-  open.onclick = () => send("open", photo.id);
+  open.onclick = () => {
+    openedHere = true;
+    send("open", photo.id);
+  };
   const image = element("img", "");
+  const state = element("span", "state");
   image.loading = "lazy";
   image.decoding = "async";
   image.alt = "";
-  image.onerror = () => item.classList.add("gone");
+  load(image, item, state);
   image.src = photo.src;
-  open.append(image, element("span", "missing", "Not on disk"));
+  open.append(image, state);
   item.append(open);
   if (photo.similar) {
     const similar = element("button", "similar");
@@ -51,17 +79,32 @@ function tile(photo, send) {
   return item;
 }
 
+// Another page begins at its first photo, other results begin at the top.
+function moveTo(list, start, first) {
+  if (!start || list.dataset.start === start) return;
+  list.dataset.start = start;
+  const main = list.getRootNode().host?.closest('[data-testid="stMain"]') ?? list.closest('[data-testid="stMain"]');
+  if (first) main?.scrollTo(0, 0);
+  else list.scrollIntoView({ block: "start" });
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
+  const { leave, start, first, ...shown } = data;
   const list = parentElement.querySelector(".grid");
-  const drawn = JSON.stringify(data);
+  const drawn = JSON.stringify(shown);
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
     const send = (name, id) => setTriggerValue(name, id);
     const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile(photo, send)];
-    list.replaceChildren(...data.photos.flatMap(tiles));
-    list.setAttribute("aria-label", data.label);
-    list.classList.toggle("small", Boolean(data.small));
+    list.replaceChildren(...shown.photos.flatMap(tiles));
+    list.setAttribute("aria-label", shown.label);
+    list.classList.toggle("small", Boolean(shown.small));
     list.dataset.drawn = drawn;
+  }
+  moveTo(list, start, first);
+  if (leave && new URLSearchParams(location.search).has("open")) {
+    if (openedHere) history.back();
+    else setTriggerValue("leave", true);
   }
 }

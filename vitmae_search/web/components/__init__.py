@@ -1,7 +1,8 @@
 """The parts that pages are made of, each a function or two that draw something with Streamlit.
 
 `plain_text` is below all others: it draws names and messages as text, which Streamlit would read as Markdown.
-`grid`, `detail` and `query_picker` show photos and keep the query in the page's address;
+`grid`, `detail`, `open_photo`, `filters` and `query_picker` show photos and keep what is asked in the page's
+address (`page_address`, `photo_address`);
 `reconstruction_panels` shows what the model sees; `job_status` follows long jobs, `training_run` and
 `loss_chart` trainings; `adapt_report`, `spaces` and `tags` show what the catalogue holds of these. Components
 take the open `Library` from `server.session`, and never import a page.

@@ -18,7 +18,11 @@ from vitmae_search.web.server.session import library
 _DATE_SOURCES = {"GPS": "from GPS, in UTC", "file name": "from the file's name", "file": "the file's time"}
 
 
-@st.dialog("Photo", width="medium")
+def _dismiss() -> None:
+    st.session_state["vs_dismissed"] = st.query_params.get("open")
+
+
+@st.dialog("Photo", width="medium", on_dismiss=_dismiss)
 def show_photo(photo_id: int, score: float | None = None, copies: tuple[str, ...] = ()) -> None:
     """Open the dialog.
 

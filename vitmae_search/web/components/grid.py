@@ -37,34 +37,47 @@ PhotoAction = Callable[[int], None]
 
 
 def photo_grid(
-    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, small: bool = False
+    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, start: str, first: bool
 ) -> None:
-    """A grid to pick a photo from.
+    """A grid of small tiles to pick a photo from.
 
     Args:
         photos: The photos.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_pick: Called with the photo that the visitor taps.
-        small: Small tiles.
+        start: As for `hit_grid`.
+        first: As for `hit_grid`.
     """
-    _draw([_tile(photo) for photo in photos], key=key, label=label, small=small, on_open=on_pick)
+    data = {"photos": [_tile(photo) for photo in photos], "label": label, "small": True}
+    _draw({**data, "start": start, "first": first}, key, on_open=on_pick)
 
 
 def hit_grid(
-    found: SearchResult, *, key: str, label: str, on_similar: PhotoAction, line: bool = True
-) -> int | None:
+    found: SearchResult,
+    *,
+    key: str,
+    label: str,
+    on_open: PhotoAction,
+    on_similar: PhotoAction,
+    line: bool = True,
+    start: str = "",
+    first: bool = True,
+    on_leave: Callable[[], None] | None = None,
+) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
     Args:
         found: The results.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
+        on_open: Called with the photo that the visitor taps.
         on_similar: Called with the photo whose lens the visitor taps.
         line: Draw the line.
-
-    Returns:
-        The id of the photo that the visitor has just tapped, to open it; else None.
+        start: Names what is shown. Where it changes, the window is moved to the first photo.
+        first: Whether it is the first page: then the window is moved to the top of the page.
+        on_leave: Given where an open photo was closed: the browser goes back to before it was opened, or
+            calls this where it does not know that step.
     """
     tiles = [
         {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
@@ -72,7 +85,8 @@ def hit_grid(
     ]
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
-    return _draw(tiles, key=key, label=label, small=False, on_similar=on_similar)
+    data = {"photos": tiles, "label": label, "small": False, "start": start, "first": first}
+    _draw({**data, "leave": on_leave is not None}, key, on_open, on_similar, on_leave)
 
 
 def _tile(photo: Photo) -> dict[str, object]:
@@ -84,33 +98,26 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _do_nothing(_photo_id: int) -> None:
-    """Streamlit returns a component's trigger only if it has a callback."""
-
-
 def _draw(
-    tiles: list[dict[str, object]],
-    *,
+    data: dict[str, object],
     key: str,
-    label: str,
-    small: bool,
-    on_open: PhotoAction = _do_nothing,
-    on_similar: PhotoAction = _do_nothing,
-) -> int | None:
-    """Returns the id of the photo that the visitor has just tapped."""
-
-    def call(action: PhotoAction, trigger: str) -> None:
+    on_open: PhotoAction,
+    on_similar: PhotoAction | None = None,
+    on_leave: Callable[[], None] | None = None,
+) -> None:
+    def call(action: PhotoAction | None, trigger: str) -> None:
         photo_id = _photo_id(st.session_state[key].get(trigger))
-        if photo_id is not None:
+        if action is not None and photo_id is not None:
             action(photo_id)
 
-    result = _mount(
+    # Streamlit accepts a component's trigger only if it has a callback.
+    _mount(
         key=key,
-        data={"photos": tiles, "label": label, "small": small},
+        data=data,
         on_open_change=partial(call, on_open, "open"),
         on_similar_change=partial(call, on_similar, "similar"),
+        on_leave_change=on_leave or (lambda: None),
     )
-    return _photo_id(result.get("open"))
 
 
 def _photo_id(value: object) -> int | None:

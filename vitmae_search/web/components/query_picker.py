@@ -17,7 +17,7 @@ import streamlit as st
 from vitmae_search.errors import PhotoError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
 from vitmae_search.records import Photo, SearchFilter
-from vitmae_search.web.components import plain_text
+from vitmae_search.web.components import filters, plain_text, tags
 from vitmae_search.web.components.grid import photo_grid, photo_name
 from vitmae_search.web.components.photo_address import (
     is_foreign,
@@ -25,10 +25,11 @@ from vitmae_search.web.components.photo_address import (
     photo_parameters,
     thumb_url,
 )
-from vitmae_search.web.components.tags import tag_filter
 from vitmae_search.web.server.session import Upload, library, uploads
 
 BROWSE_PAGE_SIZE = 24
+KEPT = ("k", *filters.PARAMETERS)
+"""The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
 
@@ -79,14 +80,10 @@ def current_query() -> QueryState | None:
     return None
 
 
-def set_query_photo(photo_id: int, **parameters: str) -> None:
-    """Make a photo of the library the query.
-
-    Args:
-        photo_id: The photo.
-        **parameters: The address's other parameters.
-    """
-    st.query_params.from_dict({**parameters, **photo_parameters(photo_id)})
+def set_query_photo(photo_id: int) -> None:
+    """Make a photo of the library the query; filters and the number of photos a page stay."""
+    kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
+    st.query_params.from_dict({**kept, **photo_parameters(photo_id)})
 
 
 def clear_query() -> None:
@@ -122,7 +119,8 @@ def _store_upload() -> None:
 def _browse() -> None:
     st.subheader("Or start from one of yours", anchor=False)
     with st.container(width=320):
-        tag, min_confidence = tag_filter("vs_browse_tag", _reset_browse_page)
+        tags.draw_tag_filter("browse_tag", "browse")
+    tag, min_confidence = tags.tag_of_address("browse_tag")
     where = SearchFilter(tag=tag, min_confidence=min_confidence)
     total = library().count_photos(where)
     if not total:
@@ -131,12 +129,15 @@ def _browse() -> None:
     page = page_number("browse", pages)
     photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE_SIZE, limit=BROWSE_PAGE_SIZE)
     label = "Photos of the library, newest first"
-    photo_grid(photos, key="vs_browse", label=label, on_pick=set_query_photo, small=True)
+    photo_grid(
+        photos,
+        key="vs_browse",
+        label=label,
+        on_pick=set_query_photo,
+        start=f"browse {page}",
+        first=page == 1,
+    )
     page_buttons("browse", page, page < pages, f"Page {page} of {pages:,}")
-
-
-def _reset_browse_page() -> None:
-    st.query_params.pop("browse", None)
 
 
 def page_number(name: str, last: int | None = None) -> int:

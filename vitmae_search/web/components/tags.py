@@ -1,42 +1,64 @@
-"""A filter by tag. Tags are a classifier's words, so they are shown as text only."""
+"""A filter by tag, kept in the page's address. Tags are a classifier's words: they are shown as text only."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import streamlit as st
 
 from vitmae_search.errors import display_path
+from vitmae_search.web.components import page_address
 from vitmae_search.web.server.session import library
 
 
-def tag_filter(key: str, on_change: Callable[[], None]) -> tuple[str | None, float]:
-    """A select box of the library's tags with their counts, and a slider of confidence once one is selected.
+def tag_of_address(name: str) -> tuple[str | None, float]:
+    """The tag that the page's address has.
 
     Args:
-        key: The tag is kept in the session under this key, the confidence, in percent, under `key` + "_sure".
-        on_change: Called when either changes.
+        name: The address's parameter that holds the tag; the one of its confidence, in percent, is `name` +
+            "_sure".
 
     Returns:
-        The tag, None for any, and its least confidence, 0 to 1. In a library without tags nothing is drawn.
+        The tag, None for any or one that no photo has, and its least confidence, 0 to 1.
+    """
+    tag = st.query_params.get(name)
+    if tag is None or tag not in library().tag_counts():
+        return None, 0.0
+    percent = st.query_params.get(f"{name}_sure", "0")
+    return tag, min(100, int(percent)) / 100 if percent.isdecimal() and len(percent) < 4 else 0.0
+
+
+def draw_tag_filter(name: str, page: str) -> None:
+    """A select box of the library's tags with their counts, and a slider of confidence once one is selected.
+
+    In a library without tags nothing is drawn.
+
+    Args:
+        name: As for `tag_of_address`.
+        page: The address's parameter that holds the number of the page of results.
     """
     counts = library().tag_counts()
-    if st.session_state.get(key) not in counts:
-        st.session_state[key] = None
     if not counts:
-        return None, 0.0
+        return
+    tag, min_confidence = tag_of_address(name)
+    key, sure = f"vs_{name}", f"vs_{name}_sure"
+    page_address.show_in(key, tag)
     # The options of a selectbox are shown as text; its label would be Markdown.
-    tag = st.selectbox(
+    st.selectbox(
         "Tag",
         list(counts),
-        format_func=lambda name: f"{display_path(name)} ({counts[name]:,})",
+        format_func=lambda option: f"{display_path(option)} ({counts[option]:,})",
         key=key,
         placeholder="any",
-        on_change=on_change,
+        on_change=page_address.store,
+        args=(name, key, page),
     )
-    if tag is None:
-        return None, 0.0
-    percent = st.slider(
-        "At least this sure", 0, 100, 0, format="%d%%", key=f"{key}_sure", on_change=on_change
-    )
-    return tag, percent / 100
+    if tag is not None:
+        page_address.show_in(sure, round(100 * min_confidence))
+        st.slider(
+            "At least this sure",
+            0,
+            100,
+            format="%d%%",
+            key=sure,
+            on_change=page_address.store,
+            args=(f"{name}_sure", sure, page),
+        )

@@ -15,6 +15,7 @@ from vitmae_search.library.previews import preview
 from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
 from vitmae_search.web.components import job_status, loss_chart, plain_text
+from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import library
 
 State = TrainingState | Literal["starting", "none"]
@@ -160,7 +161,7 @@ def start_pretraining(folder: str, output: Path, *options: str) -> None:
     """
     try:
         with st.spinner("Starting…"):
-            library().start_job("pretrain", os.path.expanduser(folder), "-o", os.fspath(output), *options)
+            library().start_job("pretrain", full_path(folder), "-o", os.fspath(output), *options)
         st.session_state["vs_run_next"] = os.fspath(output)
     except VitmaeSearchError as error:
         plain_text.queue_notice(plain_text.as_sentence(error), "problem")

@@ -9,6 +9,7 @@ import streamlit as st
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
 from vitmae_search.web.components import adapt_report, job_status, plain_text, spaces
+from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import has_only_samples, library
 
 FAILURES_SHOWN = 200
@@ -139,7 +140,7 @@ def start(folder: str, *options: str, command: str = "index") -> None:
     """
     try:
         with st.spinner("Starting…"):
-            job_status.watch_job(library().start_job(command, os.path.expanduser(folder), *options))
+            job_status.watch_job(library().start_job(command, full_path(folder), *options))
         st.session_state["vs_started"] = True
     except VitmaeSearchError as error:
         plain_text.queue_notice(plain_text.as_sentence(error), "problem")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from datetime import date, datetime, time
 
 import streamlit as st
 
-from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult, Space, WholePhoto
-from vitmae_search.web.components import job_status, plain_text, query_picker, tags
-from vitmae_search.web.components.detail import show_photo
+from vitmae_search.records import SearchResult, Space, WholePhoto
+from vitmae_search.web.components import (
+    filters,
+    job_status,
+    open_photo,
+    page_address,
+    plain_text,
+    query_picker,
+)
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
 
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
-# Streamlit's own range is ten years around today; the first photograph is from 1826.
-EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
 
 
 def page() -> None:
@@ -46,24 +48,38 @@ def _nothing_yet() -> None:
 def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
-    where, k, min_score = _controls()
+    active = filters.of_address()
+    k = _controls(active)
+    if active.problem:
+        with header:
+            query_picker.query_header(query, "Photos most like", "")
+        plain_text.notice(active.problem, "problem")
+        return
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     page = query_picker.page_number("page")
-    found = _search(query, k, where, (page - 1) * k, min_score)
+    found = _search(query, k, (page - 1) * k, active)
     with header:
         query_picker.query_header(query, "Photos most like", _summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
-    opened = hit_grid(found, key="vs_hits", label="Search results, best first", on_similar=_more_like)
+    hit_grid(
+        found,
+        key="vs_hits",
+        label="Search results, best first",
+        on_open=open_photo.open_photo,
+        on_similar=query_picker.set_query_photo,
+        start=f"{query.key} {page}",
+        first=page == 1,
+        on_leave=open_photo.leave if open_photo.is_dismissed() else None,
+    )
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
-            opened = _show_whole(whole, found) or opened
-    if opened is not None:
-        _open(opened, found.hits if whole is None else (*found.hits, whole.hit))
+            _show_whole(whole, found)
+    open_photo.show(found.hits if whole is None else (*found.hits, whole.hit))
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
@@ -79,31 +95,27 @@ def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     return found
 
 
-def _show_whole(whole: WholePhoto, found: SearchResult) -> int | None:
+def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     plain_text.heading("The picture is a part of this photo")
     label = "The photo that the picture is a part of"
     alone = replace(found, hits=(whole.hit,))
-    return hit_grid(alone, key="vs_whole", label=label, on_similar=_more_like, line=False)
+    hit_grid(
+        alone,
+        key="vs_whole",
+        label=label,
+        on_open=open_photo.open_photo,
+        on_similar=query_picker.set_query_photo,
+        line=False,
+    )
 
 
-def _more_like(photo_id: int) -> None:
-    query_picker.set_query_photo(photo_id, k=str(_count()))
-
-
-def _search(
-    query: query_picker.QueryState, k: int, where: SearchFilter, offset: int, min_score: MinScore
-) -> SearchResult:
+def _search(query: query_picker.QueryState, k: int, offset: int, active: filters.Filters) -> SearchResult:
+    where, min_score = active.where, active.min_score
     if query.photo is not None:
         return library().similar(query.photo.photo_id, k=k, where=where, offset=offset, min_score=min_score)
     data = query.upload.data if query.upload else b""
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         return library().search(data, k=k, where=where, offset=offset, min_score=min_score)
-
-
-def _open(photo_id: int, hits: tuple[Hit, ...]) -> None:
-    hit = next((hit for hit in hits if hit.photo.photo_id == photo_id), None)
-    if hit is not None:
-        show_photo(photo_id, hit.score, hit.copies)
 
 
 def _summary(found: SearchResult) -> str:
@@ -112,86 +124,30 @@ def _summary(found: SearchResult) -> str:
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls() -> tuple[SearchFilter, int, MinScore]:
-    """New search, filters, hits a page, least score. The count is in the address, the rest in the session."""
+def _controls(active: filters.Filters) -> int:
+    """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
         with st.popover("Filters", icon=":material/tune:"):
-            where, min_score = _filters()
-        k = st.selectbox(
+            filters.draw(active)
+        page_address.show_in("vs_count", _count())
+        st.selectbox(
             "Photos a page",
             COUNTS,
-            index=COUNTS.index(_count()),
             format_func=lambda count: f"{count} a page",
             key="vs_count",
-            on_change=_store_count,
+            on_change=page_address.store,
+            args=("k", "vs_count", "page"),
             label_visibility="collapsed",
             width=140,
         )
-    return where, int(k), min_score
+    filters.show_active(active)
+    return _count()
 
 
 def _count() -> int:
     text = st.query_params.get("k", "")
-    return int(text) if text.isdecimal() and int(text) in COUNTS else DEFAULT_COUNT
-
-
-def _store_count() -> None:
-    st.query_params["k"] = str(st.session_state["vs_count"])
-    st.query_params.pop("page", None)
-
-
-def _filters() -> tuple[SearchFilter, MinScore]:
-    under = st.text_input(
-        "In this folder", key="vs_under", placeholder="a folder's path", on_change=_first_page
-    )
-    camera = st.text_input("Camera", key="vs_camera", placeholder="part of its name", on_change=_first_page)
-    after, before = _day("Taken from", "vs_after"), _day("Taken until", "vs_before")
-    tag, min_confidence = tags.tag_filter("vs_tag", _first_page)
-    min_score = _least_score()
-    st.button("Clear filters", on_click=_clear_filters, key="vs_clear")
-    where = SearchFilter(
-        under=os.path.abspath(os.path.expanduser(under.strip())) if under.strip() else None,
-        camera=camera.strip() or None,
-        after=None if after is None else datetime.combine(after, time.min),
-        before=None if before is None else datetime.combine(before, time.max),
-        tag=tag,
-        min_confidence=min_confidence,
-    )
-    return where, min_score
-
-
-def _least_score() -> MinScore:
-    """Which hits to show, by what their scores mean; nothing to choose where that was not measured."""
-    calibration = next((space.calibration for space in library().spaces() if space.current), None)
-    if calibration is None:
-        return None
-    choices: dict[MinScore, str] = {None: "All photos"}
-    if calibration.alike is not None:
-        choices["alike"] = "Those that are alike"
-    if calibration.same is not None:
-        choices["same"] = "The same photo"
-    return st.selectbox(
-        "How alike", list(choices), format_func=choices.__getitem__, key="vs_min_score", on_change=_first_page
-    )
-
-
-def _day(label: str, key: str) -> date | None:
-    return st.date_input(
-        label, value=None, min_value=EARLIEST, max_value=LATEST, key=key, on_change=_first_page
-    )
-
-
-def _first_page() -> None:
-    st.query_params.pop("page", None)
-
-
-def _clear_filters() -> None:
-    for name in ("vs_under", "vs_camera"):
-        st.session_state[name] = ""
-    for name in ("vs_after", "vs_before", "vs_tag", "vs_min_score"):
-        st.session_state[name] = None
-    _first_page()
+    return int(text) if text in map(str, COUNTS) else DEFAULT_COUNT
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from vitmae_search.settings import settings
 from vitmae_search.training_runs import list_training_runs
 from vitmae_search.web.components import job_status, plain_text, training_run
 from vitmae_search.web.components.select_or_type import select_or_type
+from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -33,7 +34,8 @@ def page() -> None:
         plain_text.hint(INTRO)
     selected = _select_run(runs)
     if selected:
-        training_run.show_run(os.path.expanduser(selected))
+        with plain_text.errors_as_notices():
+            training_run.show_run(full_path(selected))
     st.subheader("Train a model", anchor=False)
     if runs:
         plain_text.hint(INTRO)
