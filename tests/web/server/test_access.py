@@ -128,7 +128,9 @@ def test_a_job_does_not_inherit_the_password(
     monkeypatch.setenv("VITMAE_SEARCH_PASSWORD", PASSWORD)
     monkeypatch.setenv("VITMAE_SEARCH_PASSWORD_FILE", str(password_file))
     _, child = start_job(tmp_path / "library", "index", [str(tmp_path)])
-    environment = psutil.Process(child.pid).environ()
+    while not (environment := psutil.Process(child.pid).environ()):
+        assert child.poll() is None
+        time.sleep(0.01)  # it has none for a moment, as it starts
     child.kill()
     child.wait()
     assert "VITMAE_SEARCH_CACHE" in environment
