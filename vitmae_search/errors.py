@@ -39,8 +39,34 @@ message pickle with all their attributes, since they come from processes that de
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterable
+
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/{1,3}[^\s\"'<>]+", re.IGNORECASE)
+# "//user:password@", also with one slash, which is what a path makes of two. The last @ before the host counts.
+_USER = re.compile(r"(:/{2,3})[^/?#]*@|(:/)[^/?#]*:[^/?#]*@")
+_SECRET_NAMES = (
+    "access[_-]?key|access[_-]?token|api[_-]?key|auth|authorization|code|credentials?|jwt|key|pass|passwd|password"
+    "|policy|pwd|secret|session|sig|signature|token|x-amz-[a-z-]+|x-goog-[a-z-]+|key-pair-id|awsaccesskeyid"
+)
+_QUERY = re.compile(rf"([?&;#](?:{_SECRET_NAMES})=)[^&;#]*", re.IGNORECASE)
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_BEARER = re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with `***` in place of what gives access: passwords and tokens in addresses, tokens of the hub."""
+    if ":/" in text:
+        text = _ADDRESS.sub(lambda found: _mask_address(found[0]), text)
+    if "hf_" in text:
+        text = _HUB_TOKEN.sub("hf_***", text)
+    return _BEARER.sub(r"\1 ***", text)
+
+
+def _mask_address(address: str) -> str:
+    return _QUERY.sub(r"\1***", _USER.sub(lambda found: (found[1] or found[2]) + "***@", address, count=1))
 
 
 def clear_frames(error: BaseException) -> None:
@@ -74,7 +100,10 @@ def display_path(path: str | os.PathLike[str]) -> str:
 
 
 class VitmaeSearchError(Exception):
-    """Base of every error that is meant for a person to read and act on."""
+    """Base of every error that is meant for a person to read and act on. Its message shows no credentials."""
+
+    def __str__(self) -> str:
+        return mask_credentials(super().__str__())
 
 
 class PhotoError(VitmaeSearchError):

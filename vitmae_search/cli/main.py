@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import vitmae_search
-from vitmae_search.errors import VitmaeSearchError, did_you_mean
+from vitmae_search.errors import VitmaeSearchError, did_you_mean, mask_credentials
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -141,6 +141,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except click.ClickException as error:
+        error.message = mask_credentials(error.message)
         error.show()
         return error.exit_code
     except VitmaeSearchError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from vitmae_search.errors import mask_credentials
 from vitmae_search.settings import password, settings
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.access_guard import AccessGuard
@@ -49,6 +51,7 @@ def _base_path() -> str:
 
 def on_script_error(error: Exception) -> bool:
     """Handle a defect of ours: the traceback goes to the log, one sentence to the page. True is "handled"."""
-    logging.getLogger(__name__).error("A page failed", exc_info=error)
+    details = mask_credentials("".join(traceback.format_exception(error)))
+    logging.getLogger(__name__).error("A page failed\n%s", details)
     plain_text.unexpected_error()
     return True
