@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.shrink import SIDE, shrink
 from vitmae_search.catalog import CatalogWriter, Derivation
 from vitmae_search.embedding import (
     Embedder,
@@ -22,9 +23,9 @@ from vitmae_search.embedding import (
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing import IndexTarget, batcher, index_folders, moved_photos, walk
 from vitmae_search.photos import ThumbnailStore, decode, decode_target, digest, is_under, scan
+from vitmae_search.photos.decode_pool import DecodePool
+from vitmae_search.photos.worker_process import LocalWorker
 from vitmae_search.vectors import VectorCache
-
-SIDE = 6
 
 batcher._MAX_WAIT = math.inf  # batches are whole, however slow the machine
 
@@ -34,10 +35,6 @@ def head(seed: int, dimension: int = 10) -> Projection:
     random = np.random.default_rng(seed)
     weights = random.normal(size=(16, SIDE * SIDE * 3)), random.normal(size=(dimension, 16))
     return Projection(weights, (np.zeros(16), np.zeros(dimension)), "head")
-
-
-def shrink(image):
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
 
 
 class TinyEmbedder(Embedder):
@@ -77,7 +74,11 @@ class TinyPlugin(EmbedderPlugin):
 
 
 class Bench:
-    """A folder, a library, and runs over them, each of which is checked."""
+    """A folder, a library, and runs over them, each of which is checked.
+
+    Attributes:
+        decodes_here: Decode in threads of this process, where a test watches or changes what is called.
+    """
 
     def __init__(self, home: Path) -> None:
         self.photos = home / "photos"
@@ -88,6 +89,7 @@ class Bench:
         self.opened = 0
         self.heads: list[Projection] = []
         self.plugin_code = ""
+        self.decodes_here = False
 
     def open_space(self, catalog):
         self.opened += 1
@@ -116,7 +118,9 @@ class Bench:
         """Index (default: the photo folder) and check what holds after every run."""
         before = self.plugin.rows
         options = {"batch_size": 4, "workers": 2} | options
-        with CatalogWriter.open_writer(self.library) as catalog:
+        with pytest.MonkeyPatch.context() as patch, CatalogWriter.open_writer(self.library) as catalog:
+            if self.decodes_here:
+                patch.setattr(DecodePool, "_start", lambda pool: LocalWorker(pool._make_handler()))
             report = index_folders(
                 catalog,
                 [os.fspath(folder) for folder in folders or (self.photos,)],

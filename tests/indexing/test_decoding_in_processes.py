@@ -1,4 +1,4 @@
-"""Decoding in processes: the same library as from threads, and none is left behind."""
+"""Decoding in processes: what happens to one costs a photo at most, and none is left behind."""
 
 import os
 import pickle
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,11 +22,13 @@ from vitmae_search.embedding.guard_prepare import guard_prepare
 from vitmae_search.errors import PhotoError, PluginBroken
 from vitmae_search.indexing import index_folders, reader
 from vitmae_search.indexing.plan import PendingFile
-from vitmae_search.indexing.reader import PhotoReader, group_files, read_ahead
+from vitmae_search.indexing.reader import PhotoReader, group_files
 from vitmae_search.library import Library
-from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_pool, digest
-from vitmae_search.photos.decode_pool import DecodePool, WorkerDied, WorkerProcess
-from vitmae_search.photos.decode_worker import DecodeHandler
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode, decode_pool, digest
+from vitmae_search.photos.decode_pool import DecodePool
+from vitmae_search.photos.decode_worker import DecodeHandler, PlainImage
+from vitmae_search.photos.fork_server import FORK_SERVER
+from vitmae_search.photos.worker_process import WorkerDied, WorkerProcess
 from vitmae_search.records import Stamp
 
 LIMIT = 30
@@ -79,11 +81,13 @@ def crashing(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_HOST", str(os.getpid()))
 
     def index(folder):
-        def in_processes(*arguments, **options):
-            return index_folders(*arguments, **{**options, "workers": 1}, processes=True)
+        FORK_SERVER.close()  # the next one has the environment as it is now
+
+        def with_one_worker(*arguments, **options):
+            return index_folders(*arguments, **{**options, "workers": 1})
 
         with monkeypatch.context() as patch:
-            patch.setattr("vitmae_search.library.library.index_folders", in_processes)
+            patch.setattr("vitmae_search.library.library.index_folders", with_one_worker)
             with Library.open(
                 tmp_path / "crashing", embedder="crashing", plugin_folders=[tmp_path / "plugins"]
             ) as library:
@@ -93,44 +97,23 @@ def crashing(tmp_path, monkeypatch):
     return index
 
 
-def test_processes_make_the_same_library(bench, new_bench, fill, jpegs, started):
+def test_processes_make_the_library_that_this_one_would(bench, fill, jpegs, started):
     fill(40)
     for number in range(12):
         (bench.photos / f"copy{number}.jpg").write_bytes(jpegs(number * 3))
         (bench.photos / f"bad{number}.jpg").write_bytes(jpegs(number)[: 200 + number])
     (bench.photos / os.fsdecode(b"caf\xe9 \n.jpg")).write_bytes(jpegs(99))
-    threads = new_bench()
-    threads.photos = bench.photos
-    report, other = bench.index(processes=True), threads.index(processes=False)
+    report = bench.index()
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
-    assert (report.added, report.failed) == (other.added, other.failed) == (53, 12)
-    assert report.failures == other.failures
-    assert bench.embedded == threads.embedded == 41, "each content once"
+    assert (report.added, report.failed) == (53, 12)
+    assert bench.embedded == 41, "each content once"
     bench.assert_mirrors_disk()
-    for folder in (bench.library, threads.library):
-        store = ThumbnailStore(folder / "thumbnails")
-        assert store.get(digest(jpegs(0))) == ThumbnailStore(bench.library / "thumbnails").get(
-            digest(jpegs(0))
-        )
-    with bench.catalog() as mine, threads.catalog() as theirs:
-        assert [p.metadata for p in mine.photos()] == [p.metadata for p in theirs.photos()]
+    assert ThumbnailStore(bench.library / "thumbnails").get(digest(jpegs(0)))
+    with bench.catalog() as catalog:
+        metadata = {photo.path: photo.metadata for photo in catalog.photos()}
+    assert metadata[os.fspath(bench.photos / "copy0.jpg")] == decode(jpegs(0)).metadata
     assert bench.index().unchanged == 53
-
-
-@pytest.mark.parametrize(("workers", "files", "size", "wanted", "number"), [
-    (4, 10_000, 0, None, 0), (5, 319, 0, None, 0), (5, 320, 0, None, 1), (5, 20, 5_000_000, None, 1),
-    (5, 20, 4_900_000, None, 0), (1, 1, 0, True, 1), (64, 10_000, 0, False, 0),
-])  # fmt: skip
-def test_processes_are_started_where_they_pay(monkeypatch, workers, files, size, wanted, number):
-    made = []
-    monkeypatch.setattr(reader, "DecodePool", lambda handler, processes: made.append(processes))
-    monkeypatch.setattr(reader, "PhotoReader", lambda lookup, pool: None)
-    monkeypatch.setattr(reader, "prefetch", lambda *arguments, **options: iter(()))
-    monkeypatch.setattr(reader, "closing", nullcontext)
-    pending = [PendingFile(Stamp("", size, 0, 0))] * files
-    assert list(read_ahead(pending, None, None, workers=workers, batch_size=32, processes=wanted)) == []
-    assert made == [bool(number)]
 
 
 def test_a_crash_is_one_photos_failure(crashing, jpegs, tmp_path, monkeypatch):
@@ -168,7 +151,7 @@ def test_a_copy_of_a_photo_at_which_its_process_dies_fails_as_well(bench, jpegs,
 
     monkeypatch.setattr(reader.PhotoReader, "_first_to_read", first_or_waits)
     monkeypatch.setattr(decode_pool.WorkerProcess, "call", dies)
-    report = bench.index(processes=True)
+    report = bench.index()
     assert [Path(failure.path).name for failure in report.failures] == ["a.jpg", "b.jpg"]
     assert all("no memory" in failure.reason for failure in report.failures)
     assert len(started) == 3, "two, and one more for the second try"
@@ -189,49 +172,63 @@ def test_a_process_that_is_killed_between_photos_costs_none(bench, fill, monkeyp
         return call(self, method, arguments)
 
     monkeypatch.setattr(decode_pool.WorkerProcess, "call", killed_before)
-    report = bench.index(workers=1, processes=True)
+    report = bench.index(workers=1)
     assert killed
     assert (report.added, report.failed) == (12, 0)
 
 
-@pytest.mark.parametrize("processes", [True, False])
-def test_a_thumbnail_that_cannot_be_written_ends_no_run(bench, fill, processes):
+def test_a_thumbnail_that_cannot_be_written_ends_no_run(bench, fill):
     fill(8)
     bench.library.mkdir()
     (bench.library / "thumbnails").write_bytes(b"in the way")
-    report = bench.index(workers=1, processes=processes)
+    report = bench.index(workers=1)
     assert (report.added, report.failed) == (8, 0)
 
 
 def test_threads_do_it_where_no_process_starts(bench, fill, monkeypatch, caplog):
     fill(12)
+    FORK_SERVER.close()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert bench.index(workers=1, processes=True).added == 12
+    assert bench.index(workers=1).added == 12
     assert "decoded in threads" in caplog.text
     bench.assert_mirrors_disk()
 
 
-def test_threads_do_it_where_prepare_does_not_pickle(bench, fill, monkeypatch, caplog, started):
+def test_what_cannot_be_pickled_is_decoded_in_processes_and_prepared_here(bench, fill, monkeypatch, started):
     fill(12)
     opened = bench.plugin.open
+    profiles = []
 
     def open_with_a_closure(*arguments, **options):
         embedder = opened(*arguments, **options)
-        embedder.prepare = lambda image: type(embedder).prepare(image)
+
+        def prepare(image):
+            profiles.append(image.info)
+            return type(embedder).prepare(image)
+
+        embedder.prepare = prepare
         return embedder
 
     monkeypatch.setattr(bench.plugin, "open", open_with_a_closure)
-    assert bench.index(workers=1, processes=True).added == 12
-    assert started == []
-    assert "decoded in threads" in caplog.text
+    assert bench.index(workers=1).added == 12
+    assert len(started) == 1
+    assert profiles
     bench.assert_mirrors_disk()
+
+
+def test_an_image_keeps_its_profile_on_the_way():
+    image = Image.new("RGB", (5, 3), "red")
+    image.info = {"icc_profile": b"wide"}
+    again = pickle.loads(pickle.dumps(PlainImage.of(image))).image()
+    assert (again.size, again.info) == (image.size, image.info)
+    assert again.tobytes() == image.tobytes()
 
 
 def test_ctrl_c_at_a_terminal_is_not_theirs(bench, fill, started):
     fill(8)
     groups = set()
     bench.plugin.before_row = lambda row: groups.update(os.getpgid(process.pid) for process in started)
-    bench.index(workers=1, processes=True)
+    bench.index(workers=1)
     assert groups
     assert os.getpgid(0) not in groups
 
@@ -243,10 +240,10 @@ import psutil
 from tests.indexing.conftest import Bench
 bench = Bench(Path(sys.argv[1]))
 def print_children(row):
-    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
     time.sleep(3600)
 bench.plugin.before_row = print_children
-bench.index(workers=1, processes=True)
+bench.index(workers=1)
 """
 
 
@@ -271,7 +268,7 @@ def test_a_killed_run_leaves_no_process(bench, fill):
 
 def test_cancelling_ends_them(bench, fill, started):
     fill(60)
-    report = bench.index(workers=1, processes=True, cancelled=lambda: bench.plugin.rows >= 8)
+    report = bench.index(workers=1, cancelled=lambda: bench.plugin.rows >= 8)
     assert report.interrupted
     assert report.added % 4 == 0
     assert all(process.poll() is not None for process in started)
@@ -291,13 +288,13 @@ def test_half_a_photo_is_none(tmp_path):
         worker._process.kill()
         worker._process.wait()
         with pytest.raises(WorkerDied):
-            worker._receive()
+            worker._receive([])
 
 
 def test_threads_that_nobody_waits_for_start_no_more_processes(started):
     """As after Ctrl-C, and again, and again: `close` comes while they read."""
     decoder = PhotoDecoder(guard_prepare("tiny", np.asarray), None, None)
-    pool = DecodePool(partial(DecodeHandler, decoder), processes=True)
+    pool = DecodePool(partial(DecodeHandler, decoder))
     pool.worker()
     pool.close()
     with pytest.raises(WorkerDied):
@@ -307,11 +304,11 @@ def test_threads_that_nobody_waits_for_start_no_more_processes(started):
 
 def test_no_file_handle_is_left(bench, fill):
     fill(8)
-    bench.index(workers=1, processes=True)
+    bench.index(workers=1)
     before = psutil.Process().num_fds()
     for _ in range(3):
         fill(4, start=8 + 4 * _)
-        bench.index(workers=2, processes=True)
+        bench.index(workers=2)
     assert psutil.Process().num_fds() <= before
 
 
@@ -327,8 +324,8 @@ def test_what_failed_holds_no_photo_in_memory(jpegs, tmp_path, data):
     path.write_bytes(whole if data is None else whole[: len(whole) // 2] if data == b"damaged" else data)
     decoder = PhotoDecoder(GuardedPrepare("crashing", prepare, (1,), np.dtype(np.uint8)), None, None)
     file = PendingFile(Stamp(os.fspath(path), 1, 0, 0))
-    pool = DecodePool(partial(DecodeHandler, decoder), processes=False)
-    error = PhotoReader(lambda digests: {}, pool)([file])[0].error
+    pool = DecodePool(lambda: DecodeHandler(decoder))
+    error = PhotoReader(lambda digests: {}, pool, None)([file])[0].error
     assert isinstance(error, PluginBroken if data is None else PhotoError)
     frames = []
     while error is not None:

@@ -72,6 +72,7 @@ class FolderModel(RuleBasedStateMachine):
         for action in done:
             self.apply(*action)
         self.bench.revision = revision
+        self.bench.decodes_here = True  # for speed
         embedded = self.embedded_digests()
         files = [path.read_bytes() for path in self.bench.photos.rglob("*.jpg")]
         good = [data for data in files if self.bench.vector_of(data) is not None]

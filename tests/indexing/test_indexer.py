@@ -179,6 +179,7 @@ def test_known_failures_wait_for_a_change_or_a_retry(bench, fill):
         reads.append(os.fspath(path))
         return original(path, *args, **kwargs)
 
+    bench.decodes_here = True
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "open", watched)
         again = bench.index()

@@ -17,8 +17,9 @@ def run_again(bench, **options):
 
 
 @pytest.fixture
-def refuse(monkeypatch):
+def refuse(bench, monkeypatch):
     """Let the system refuse to open some files, as it does for all but root."""
+    bench.decodes_here = True
     refused = set()
     opened = read.open_regular_file
 
@@ -64,7 +65,8 @@ def test_memory_that_was_short(bench, fill, monkeypatch):
             raise MemoryError
 
         short.setattr(decode_worker, "decode", decode)
-        assert run_again(bench, processes=False) == (0, 0, 0, 3)
+        bench.decodes_here = True
+        assert run_again(bench) == (0, 0, 0, 3)
     assert run_again(bench) == (3, 0, 0, 0)
 
 
@@ -73,12 +75,13 @@ def test_a_package_that_was_not_installed(bench, fill, monkeypatch):
     (bench.photos / "bad.jpg").write_bytes(b"bad")
     fill(2)
     tries = []
+    bench.decodes_here = True
     monkeypatch.setattr(decode_worker, "decode", lambda *a, **o: tries.append(1) or read_nothing())
-    bench.index(processes=False)
-    bench.index(processes=False)
+    bench.index()
+    bench.index()
     assert len(tries) == 3, "nothing has changed"
     monkeypatch.setattr(recorder, "decoder_versions", lambda: "pillow-heif 99")
-    bench.index(processes=False)
+    bench.index()
     assert len(tries) == 6
 
 

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from vitmae_search.photos import square_photos
-from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, WorkerProcess
+from vitmae_search.photos.fork_server import FORK_SERVER
 from vitmae_search.photos.square_photos import Square, decode_square, decode_squares
+from vitmae_search.photos.worker_process import WORKER_DIED_REASON, WorkerProcess
 
 
 @pytest.fixture
 def paths(
     tmp_path: Path, write_photo: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """Seven photos, the fourth damaged; processes are used for as few."""
-    monkeypatch.setattr(square_photos, "_PROCESSES_FROM", 2)
+    """Seven photos, the fourth damaged."""
     monkeypatch.setattr(square_photos, "_CHUNK", 2)
     made = [write_photo(tmp_path / f"{i}.jpg", i) for i in range(7)]
     made[3].write_bytes(made[3].read_bytes()[:40])
@@ -59,6 +59,7 @@ def test_a_process_that_dies_or_never_starts_loses_nothing(
         patch.setattr(WorkerProcess, "call", killed)
         assert same(list(decode_squares(paths, 16, workers=2)), here)
     assert started
+    FORK_SERVER.close()
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     assert same(list(decode_squares(paths, 16, workers=2)), here)
 

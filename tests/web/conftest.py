@@ -127,11 +127,12 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         how: str = "streamlit",
         *,
         app: Path = APP,
+        port: int | None = None,
         flags: Sequence[str] = (),
         base: str = "",
         **environ: str,
     ) -> Server:
-        port = free_port()
+        port = port or free_port()
         log = tmp_path / f"server-{port}.log"
         env = {
             **os.environ,

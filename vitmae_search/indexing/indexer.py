@@ -25,6 +25,7 @@ from vitmae_search.indexing.reader import read_ahead
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
+from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexReport, JobProgress, Space
 from vitmae_search.vectors import VectorCache, never_cancel
@@ -44,7 +45,6 @@ def index_folders(
     thumbnails: ThumbnailStore | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    processes: bool | None = None,
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
     rescan: bool = False,
@@ -64,8 +64,7 @@ def index_folders(
         vectors: Vector indexes, brought up to date at the end and every few minutes.
         thumbnails: Where thumbnails are stored.
         batch_size: Photos in a batch; None is `batch_size_for` the embedder.
-        workers: How many photos are read at a time; None is `default_workers()`.
-        processes: Whether photos are decoded in child processes; None: where that pays.
+        workers: How many photos are read at a time, each in a process; None is `default_workers()`.
         exclude: Patterns of names and paths to skip; see `photos.scan`.
         retry_failed: Whether to read files again that failed and would fail again.
         rescan: Whether to read all files, also those that seem unchanged.
@@ -82,7 +81,7 @@ def index_folders(
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = resolve_folders(catalog, folders)
     workers = workers or default_workers()
-    options = _Options(paths, exclude, retry_failed, rescan, batch_size, workers, processes)
+    options = _Options(paths, exclude, retry_failed, rescan, batch_size, workers)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
     job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
@@ -97,7 +96,6 @@ class _Options:
     rescan: bool
     batch_size: int | None
     workers: int
-    processes: bool | None
 
 
 class _IndexJob:
@@ -183,6 +181,7 @@ class _IndexJob:
 
     def _index_files(self, pending: Sequence[PendingFile], missing: MissingRows, target: IndexTarget) -> None:
         """Read, embed and record files, and again those whose content was deleted meanwhile."""
+        launch_workers("vitmae_search.embedding.guard_prepare")  # while the model is loaded
         embedder = target.open_embedder()
         batch_size = self._options.batch_size or batch_size_for(embedder)
         shrink_to = decode_target(target.features.decode, embedder.input_size)
@@ -194,7 +193,7 @@ class _IndexJob:
                 while pending:
                     self._read_and_record(pending, recorder, decoder, batch_size)
                     pending, recorder.to_read_again = recorder.to_read_again, []
-            except Cancelled:
+            except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
                 raise
 
@@ -207,7 +206,6 @@ class _IndexJob:
             decoder,
             workers=self._options.workers,
             batch_size=batch_size,
-            processes=self._options.processes,
         )
         with closing(fetched_files):
             for fetched in fetched_files:

@@ -1,7 +1,7 @@
 """Read pending files ahead of the model: digest each, look it up, and decode what is not known.
 
-Torch-free. A few workers decode in threads, as decoding and hashing release Python's lock; where there are
-many, each has a child process (see `photos.decode_pool`).
+Torch-free. Each reading thread has a child process, in which files are read and decoded (see
+`photos.decode_pool`): a photo at which its decoder crashes, or that takes too long, costs itself alone.
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 
-from vitmae_search.errors import DamagedPhoto, clear_frames
+from vitmae_search.errors import DamagedPhoto, PluginError, clear_frames
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import PhotoDecoder
-from vitmae_search.photos.decode_pool import DecodePool, WorkerDied
-from vitmae_search.photos.decode_worker import DecodedFile, DecodeHandler, FileError
+from vitmae_search.photos.decode_pool import DecodePool
+from vitmae_search.photos.decode_worker import DecodedFile, DecodeHandler, FileError, PlainImage
 from vitmae_search.photos.prefetch import prefetch
+from vitmae_search.photos.worker_process import WorkerDied
 from vitmae_search.records import PhotoMetadata
 
-_THREADS_SUFFICE = 4
-"""Workers that share Python's lock well: each holds it for up to a sixth of its time."""
-_WORK_PER_PROCESS = 64
-"""Small files for each process that make up for the half second of its start. A megabyte counts as three."""
 _GROUP_SIZE = 8
 _GROUP_BYTES = 1 << 24
 """Limits of the files that are read and looked up together; their bytes are in memory meanwhile."""
@@ -46,6 +44,7 @@ class KnownContent:
 
 
 UNKNOWN_CONTENT = KnownContent(None, False)
+Prepare = Callable[[Image.Image], NDArray[Any]]
 Lookup = Callable[[Sequence[str]], Mapping[str, KnownContent]]
 """From digests to what is known of them; those that it leaves out are `UNKNOWN_CONTENT`."""
 
@@ -81,7 +80,6 @@ def read_ahead(
     *,
     workers: int,
     batch_size: int,
-    processes: bool | None = None,
 ) -> Generator[FetchedFile, None, None]:
     """Yield each file, in order, read in parallel. Closing the generator ends what has begun.
 
@@ -89,32 +87,19 @@ def read_ahead(
         files: The files to read.
         lookup: Called by the worker threads, with the digests of several files at a time.
         decoder: How files are decoded.
-        workers: Number of worker threads.
+        workers: Number of worker threads, each with a process.
         batch_size: About how many files are read ahead.
-        processes: Whether each worker has a child process; None: where that pays.
     """
-    if processes is None:
-        processes = processes_pay(files, workers)
     # Small groups for few files, so that none waits long for the last one.
     group_size = max(1, min(_GROUP_SIZE, len(files) // (16 * workers)))
     ahead = batch_size // group_size + 2 * workers
-    pool = DecodePool(partial(DecodeHandler, decoder), processes=processes)
+    pool = DecodePool(partial(DecodeHandler, decoder), partial(DecodeHandler, replace(decoder, prepare=None)))
     groups = group_files(files, group_size)
-    fetched = prefetch(groups, PhotoReader(lookup, pool), workers=workers, ahead=ahead)
-    with closing(fetched), closing(pool):  # the processes end first, whatever they decode
+    reader = PhotoReader(lookup, pool, decoder.prepare)
+    fetched = prefetch(groups, reader, workers=workers, ahead=ahead, end_work=pool.close)
+    with closing(fetched):
         for group in fetched:
             yield from group
-
-
-def processes_pay(files: Sequence[PendingFile], workers: int) -> bool:
-    """Say whether decoding these files in child processes is faster than in threads.
-
-    Args:
-        files: The files to decode.
-        workers: How many are decoded at a time.
-    """
-    work = len(files) + 3 * sum(file.stamp.size for file in files) / 1e6
-    return workers > _THREADS_SUFFICE and work >= _WORK_PER_PROCESS * workers
 
 
 def group_files(
@@ -139,61 +124,104 @@ def group_files(
         yield group
 
 
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """How a process ended, at a photo.
+
+    Attributes:
+        reason: Why this photo fails, if it is to blame.
+        certain: Whether it is: it took too long. A process may also be killed for another's sake.
+        digest: Of the photo, where it was read.
+    """
+
+    reason: str
+    certain: bool
+    digest: str | None
+
+
 class PhotoReader:
     """Reads groups of files; called by many threads.
 
     Each unknown content is decoded once, for the first file that brings it.
     """
 
-    def __init__(self, lookup: Lookup, pool: DecodePool) -> None:
+    def __init__(self, lookup: Lookup, pool: DecodePool, prepare: Prepare | None) -> None:
+        """Begin with no content seen.
+
+        Args:
+            lookup: Called with the digests of several files at a time.
+            pool: Its workers have a `DecodeHandler`.
+            prepare: For images that the workers could not prepare.
+        """
         self._lookup = lookup
         self._pool = pool
+        self._prepare = prepare
         self._seen_digests: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, files: Sequence[PendingFile]) -> list[FetchedFile]:
         """Read the files, and decode those with an unknown content.
 
-        Where the worker's process dies, each file is read again alone. One at which it dies again has an
-        error. Raises only what ends the whole run (`StorageError`, bugs).
+        Where the worker's process dies, what it decoded before is kept, and the photo that it was at is tried
+        once more, alone. If it dies again, or took too long, this photo has an error. Raises only what ends
+        the whole run (`StorageError`, bugs).
         """
-        new_digests: set[str] = set()
-        try:
-            return self._fetch(files, new_digests)
-        except WorkerDied:
-            with self._lock:
-                self._seen_digests -= new_digests
-        return [self._fetch_alone(file) for file in files]
-
-    def _fetch_alone(self, file: PendingFile) -> FetchedFile:
-        new_digests: set[str] = set()
-        try:
-            return self._fetch([file], new_digests)[0]
-        except WorkerDied as died:
-            error = DamagedPhoto(file.stamp.path, died.reason)
-            # With the digest, if it is new: copies of this file fail for the same reason.
-            return FetchedFile(file, next(iter(new_digests), None), UNKNOWN_CONTENT, error=error)
-
-    def _fetch(self, files: Sequence[PendingFile], new_digests: set[str]) -> list[FetchedFile]:
-        """Read, look up, decode. `new_digests` receives the digests that no other file had before."""
-        worker = self._pool.worker()
-        digests: list[str | FileError] = worker.call("read", [file.stamp.path for file in files])
-        known = self._lookup([digest for digest in digests if isinstance(digest, str)])
-        wanted = [
-            isinstance(digest, str)
-            and not known.get(digest, UNKNOWN_CONTENT).embedded
-            and self._first_to_read(digest, new_digests)
-            for digest in digests
-        ]
-        decoded = iter(worker.call("decode", wanted))
-        fetched = [
-            _fetched_file(file, digest, known, next(decoded) if want else None)
-            for file, digest, want in zip(files, digests, wanted, strict=True)
-        ]
-        for one in fetched:
-            if one.error is not None:
-                clear_frames(one.error)
+        fetched: list[FetchedFile] = []
+        alone = False
+        while len(fetched) < len(files):
+            rest = files[len(fetched) :][: 1 if alone else None]
+            found, death = self._fetch(rest)
+            fetched += found
+            if death is None or len(found) == len(rest):
+                alone = False
+            elif alone or death.certain:
+                fetched.append(self._failed(rest[len(found)], death))
+                alone = False
+            else:
+                alone = True
         return fetched
+
+    def _fetch(self, files: Sequence[PendingFile]) -> tuple[list[FetchedFile], _Death | None]:
+        """Read, look up, decode. Where the process dies, return the files before the one that it was at."""
+        new_digests: set[str] = set()
+        digests: list[str | FileError] = []
+        known: Mapping[str, KnownContent] = {}
+        wanted: list[bool] = []
+        died: WorkerDied | None = None
+        try:
+            worker = self._pool.worker()
+            digests = worker.call("read", [file.stamp.path for file in files])
+            known = self._lookup([digest for digest in digests if isinstance(digest, str)])
+            wanted = [
+                isinstance(digest, str)
+                and not known.get(digest, UNKNOWN_CONTENT).embedded
+                and self._first_to_read(digest, new_digests)
+                for digest in digests
+            ]
+            decoded = worker.call("decode", wanted)
+        except WorkerDied as error:
+            died, decoded = error, error.answers if wanted else []
+        fetched: list[FetchedFile] = []
+        answers = iter(decoded)
+        for file, digest, want in zip(files, digests, wanted, strict=False):
+            answer = next(answers, None) if want else None
+            if want and answer is None:
+                break
+            fetched.append(self._fetched_file(file, digest, known, answer))
+        if died is None:
+            return fetched, None
+        with self._lock:
+            self._seen_digests -= new_digests - {file.digest for file in fetched}
+        at = digests[len(fetched)] if len(fetched) < len(wanted) else None
+        certain = died.out_of_time and bool(wanted)
+        return fetched, _Death(died.reason, certain, at if isinstance(at, str) else None)
+
+    def _failed(self, file: PendingFile, death: _Death) -> FetchedFile:
+        if death.digest is not None:  # copies of this file fail for the same reason
+            with self._lock:
+                self._seen_digests.add(death.digest)
+        error = DamagedPhoto(file.stamp.path, death.reason)
+        return FetchedFile(file, death.digest, UNKNOWN_CONTENT, error=error)
 
     def _first_to_read(self, digest: str, new_digests: set[str]) -> bool:
         """Whether this content is to be decoded here: no other file had it before."""
@@ -204,16 +232,26 @@ class PhotoReader:
             new_digests.add(digest)
         return first
 
-
-def _fetched_file(
-    file: PendingFile,
-    digest: str | FileError,
-    known: Mapping[str, KnownContent],
-    decoded: DecodedFile | FileError | None,
-) -> FetchedFile:
-    if not isinstance(digest, str):
-        return FetchedFile(file, None, UNKNOWN_CONTENT, error=digest)
-    content = known.get(digest, UNKNOWN_CONTENT)
-    if isinstance(decoded, tuple):
-        return FetchedFile(file, digest, content, *decoded)
-    return FetchedFile(file, digest, content, error=decoded)
+    def _fetched_file(
+        self,
+        file: PendingFile,
+        digest: str | FileError,
+        known: Mapping[str, KnownContent],
+        decoded: DecodedFile | FileError | None,
+    ) -> FetchedFile:
+        if not isinstance(digest, str):
+            clear_frames(digest)
+            return FetchedFile(file, None, UNKNOWN_CONTENT, error=digest)
+        content = known.get(digest, UNKNOWN_CONTENT)
+        if isinstance(decoded, tuple):
+            metadata, pixels = decoded
+            try:
+                if isinstance(pixels, PlainImage):
+                    assert self._prepare is not None
+                    pixels = self._prepare(pixels.image())
+                return FetchedFile(file, digest, content, metadata, pixels)
+            except PluginError as error:
+                decoded = error
+        if decoded is not None:
+            clear_frames(decoded)
+        return FetchedFile(file, digest, content, error=decoded)

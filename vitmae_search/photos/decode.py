@@ -104,6 +104,8 @@ def decode(
         formats = formats_of(data)
         image_format = formats[0]
         image, image_format = open_image(data, formats)
+        if image_format == "JPEG":
+            jpeg.check_scans(data)
         try:
             return _decode(image, image_format, shrink_to, max_pixels)
         except OSError as error:

@@ -19,8 +19,36 @@ from vitmae_search.records import PhotoMetadata
 
 FileError = PhotoError | PluginError
 """An error that concerns one file alone."""
-DecodedFile = tuple[PhotoMetadata, NDArray[Any]]
-"""The metadata of a photo, and its prepared pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainImage:
+    """An RGB image as it travels between processes.
+
+    Attributes:
+        size: Width and height in pixels.
+        pixels: Three bytes each.
+        info: As of the image: its color profile, if it has one.
+    """
+
+    size: tuple[int, int]
+    pixels: bytes
+    info: dict[str | tuple[int, int], Any]
+
+    @classmethod
+    def of(cls, image: Image.Image) -> PlainImage:
+        """Take the pixels of an RGB image."""
+        return cls(image.size, image.tobytes(), image.info)
+
+    def image(self) -> Image.Image:
+        """The image again."""
+        image = Image.frombytes("RGB", self.size, self.pixels)
+        image.info = self.info
+        return image
+
+
+DecodedFile = tuple[PhotoMetadata, NDArray[Any] | PlainImage]
+"""The metadata of a photo, and its prepared pixels, or the image where nothing prepares them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,12 +56,12 @@ class PhotoDecoder:
     """How photos are decoded and prepared; pickles if `prepare` does.
 
     Attributes:
-        prepare: Turns an upright RGB image into an array of one fixed shape.
+        prepare: Turns an upright RGB image into an array of one fixed shape. None leaves that to the caller.
         thumbnails: Where thumbnails are stored on the way, if at all.
         shrink_to: As for `photos.decode`.
     """
 
-    prepare: Callable[[Image.Image], NDArray[Any]]
+    prepare: Callable[[Image.Image], NDArray[Any]] | None
     thumbnails: ThumbnailStore | None
     shrink_to: int | None
 
@@ -60,7 +88,8 @@ class PhotoDecoder:
                 if self.thumbnails is not None:
                     with suppress(StorageError):
                         self.thumbnails.put(digest, photo.image)
-                return photo.metadata, self.prepare(photo.image)
+                prepare = PlainImage.of if self.prepare is None else self.prepare
+                return photo.metadata, prepare(photo.image)
         except (PhotoError, PluginError) as error:
             return error
 

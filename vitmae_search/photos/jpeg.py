@@ -13,10 +13,12 @@ from io import BytesIO
 
 from PIL import Image, ImageChops, JpegImagePlugin
 
-from vitmae_search.errors import DamagedPhoto
+from vitmae_search.errors import DamagedPhoto, UnsupportedPhoto
 
 MAX_MISSING = 0.1
 """Share of a photo's rows that may be missing; with more it is refused."""
+MAX_SCANS = 500
+"""Cameras and programs write some dozens at most. Each costs a pass over all pixels, for a few bytes."""
 _END_MARKER = b"\xff\xd9"
 _NOISE = bytes(random.Random(0).choices(range(0xFF), k=1024))  # noqa: S311
 _RESTARTS = [bytes([0xFF, 0xD0 + i]) for i in range(8)]
@@ -27,6 +29,17 @@ _SEQUENTIAL = (0xC0, 0xC1, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF)
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _MAX_SEGMENTS = 10_000
 _ROWS_AT_A_TIME = 256
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a file with so many scans that decoding it would take minutes.
+
+    Raises:
+        UnsupportedPhoto: It has more than `MAX_SCANS`.
+    """
+    scans = data.count(bytes([0xFF, START_OF_SCAN]))
+    if scans > MAX_SCANS:
+        raise UnsupportedPhoto(None, f"a JPEG of {scans:,} scans, more than the limit of {MAX_SCANS}")
 
 
 def complete(data: bytes) -> tuple[bytes, str | None]:

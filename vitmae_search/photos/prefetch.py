@@ -25,7 +25,12 @@ def default_workers() -> int:
 
 
 def prefetch(
-    items: Iterable[T], work: Callable[[T], R], *, workers: int, ahead: int
+    items: Iterable[T],
+    work: Callable[[T], R],
+    *,
+    workers: int,
+    ahead: int,
+    end_work: Callable[[], object] = lambda: None,
 ) -> Generator[R, None, None]:
     """Yield `work(item)` for each item, in order, computed in worker threads.
 
@@ -36,6 +41,8 @@ def prefetch(
         work: Called in the worker threads. What it raises is raised at its item's place.
         workers: Number of threads.
         ahead: Most items that are begun and not yet yielded.
+        end_work: Called at the end, whatever brought it, before waiting for what has begun: Ctrl-C comes
+            while this generator waits, and must not wait for work that may never end by itself.
     """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
@@ -47,4 +54,5 @@ def prefetch(
         while waiting:
             yield waiting.popleft().result()
     finally:
+        end_work()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -15,16 +15,16 @@ from PIL import Image, ImageOps
 
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos.decode import decode
-from vitmae_search.photos.decode_pool import DecodePool, WorkerDied
+from vitmae_search.photos.decode_pool import DecodePool
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.read import read_photo
+from vitmae_search.photos.worker_process import WorkerDied
 
 Square = NDArray[np.uint8] | str
 """(side, side, 3) uint8, or the reason why there is none."""
 
 _CHUNK = 64  # photos in a request: 64 × 224² × 3 bytes are 10 MB
 _CHUNKS_AHEAD = 2  # requests for each worker
-_PROCESSES_FROM = 2000  # photos from which on it pays to start processes
 
 
 def decode_square(path: str, side: int, resample: Image.Resampling | None = None) -> Square:
@@ -52,7 +52,7 @@ def decode_squares(
     *,
     workers: int | None = None,
 ) -> Generator[Square, None, None]:
-    """Decode many photos in parallel, in processes if they are many; yield their squares in order.
+    """Decode many photos in parallel, in processes; yield their squares in order.
 
     A photo at which its process dies, even alone, has a reason in place of its square.
 
@@ -63,12 +63,11 @@ def decode_squares(
         workers: How many photos are decoded at a time; None is `default_workers()`.
     """
     workers = workers or default_workers()
-    pool = DecodePool(
-        partial(_SquareHandler, side, resample), processes=workers > 1 and len(paths) >= _PROCESSES_FROM
-    )
+    pool = DecodePool(partial(_SquareHandler, side, resample))
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
-    decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=workers * _CHUNKS_AHEAD)
-    with closing(decoded), closing(pool):  # the processes end first, whatever they decode
+    ahead = workers * _CHUNKS_AHEAD
+    decoded = prefetch(chunks, partial(_decode, pool), workers=workers, ahead=ahead, end_work=pool.close)
+    with closing(decoded):
         for chunk in decoded:
             yield from chunk
 

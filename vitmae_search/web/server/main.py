@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from vitmae_search.web.components import frame
 from vitmae_search.web.server import lifespan
 from vitmae_search.web.server.access_guard import COOKIE_PREFIX
 
@@ -30,6 +31,7 @@ PAGES = [
 st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", layout="wide")
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
+frame.draw()
 page = st.navigation(PAGES, position="top")
 if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
     st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from vitmae_search.photos.decode_pool import WORKER_DIED_REASON, WorkerDied, WorkerProcess
+from vitmae_search.photos.worker_process import WORKER_DIED_REASON, WorkerDied, WorkerProcess
 
 COUNTS = "__import__('types').SimpleNamespace(work=lambda counts: (sum(range(n)) for n in counts))"
 FACTORY = pickle.dumps(partial(eval, COUNTS))
