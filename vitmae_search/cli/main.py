@@ -7,6 +7,7 @@ imported only when it runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -141,8 +142,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except click.ClickException as error:
-        error.message = mask_credentials(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(mask_credentials(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except VitmaeSearchError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
