@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
@@ -89,6 +90,9 @@ if TYPE_CHECKING:
     from vitmae_search.evaluation import Evaluation
     from vitmae_search.library.adapt.adaptation import AdaptReport
     from vitmae_search.library.adapt.fit import AdaptOptions
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How an address begins; as a path it has one slash. One letter before the colon is a drive."""
 
 EVERYTHING = SearchFilter()
 
@@ -194,6 +198,8 @@ class Library:
             from vitmae_search.settings import settings
 
             path = settings().library
+        if _ADDRESS.match(os.fspath(path)):
+            raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
         selection = EmbedderSelection(
             embedder, model, dict(options or {}), decode, read_projection_option(projection)
         )
