@@ -70,7 +70,12 @@ class RawImageFile(ImageFile.ImageFile):
         self._size = half if self._preview is None else self._preview.size
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> Any:
-        """Let the preview's decoder scale it down, as a JPEG's."""
+        """Let the preview's decoder scale it down, as a JPEG's.
+
+        Args:
+            mode: As for a JPEG.
+            size: The least width and height, in pixels.
+        """
         if self._preview is None:
             return None
         drafted = self._preview.draft(mode, size)
