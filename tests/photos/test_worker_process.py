@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import signal
@@ -10,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from vitmae_search.photos import worker_process
 from vitmae_search.photos.worker_process import WORKER_DIED_REASON, WorkerDied, WorkerProcess
 
 COUNTS = "__import__('types').SimpleNamespace(work=lambda counts: (sum(range(n)) for n in counts))"
@@ -59,3 +61,14 @@ def test_no_core_file_is_left() -> None:
     assert resource.RLIMIT_CORE == 4
     with closing(WorkerProcess(pickle.dumps(partial(eval, code)))) as worker:
         assert worker.call("work")[0] == 0
+
+
+@pytest.mark.parametrize("written", [b"", pickle.dumps(["a list", "that is longer"])[:-6]])
+def test_a_parent_that_is_killed_before_it_asked_is_no_error(written: bytes) -> None:
+    requests, to_requests = os.pipe()
+    from_answers, answers = os.pipe()
+    os.write(to_requests, written)
+    os.close(to_requests)
+    worker_process.main(requests, answers)
+    assert os.read(from_answers, 1) == b""
+    os.close(from_answers)

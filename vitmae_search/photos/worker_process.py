@@ -188,7 +188,10 @@ def main(requests: int, answers: int) -> None:
         answers: File descriptor for the answers.
     """
     with os.fdopen(requests, "rb") as stream, os.fdopen(answers, "wb") as output:
-        path, folder, (cpu_seconds, wall_seconds) = pickle.load(stream)  # noqa: S301  our parent
+        try:
+            path, folder, (cpu_seconds, wall_seconds) = pickle.load(stream)  # noqa: S301  our parent
+        except (EOFError, pickle.UnpicklingError):  # it was killed before it had asked for anything
+            return
         sys.path[:] = json.loads(path)
         with suppress(OSError):
             os.chdir(folder)
