@@ -32,7 +32,7 @@ _COMMAND = (
     "os.putenv('OPENBLAS_NUM_THREADS', '1'); "  # no other thread may run where it forks
     f"importlib.import_module({__name__!r}).main()"
 )
-_PRELOADED = ("vitmae_search.photos.decode_worker", "vitmae_search.photos.worker_process")
+_PRELOADED = ("vitmae_search.photos.photo_processes", "vitmae_search.photos.worker_process")
 """What children need; the second has their main function."""
 _EXIT_SECONDS = 5.0
 """How long the server may take to end once its socket is closed."""
