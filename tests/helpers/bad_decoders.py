@@ -25,3 +25,15 @@ def prepare(image):
         case 205:
             time.sleep(3600)
     return shrink(image)
+
+
+def crash():
+    ctypes.string_at(0)
+
+
+def sleep():
+    time.sleep(3600)
+
+
+def process():
+    return os.getpid()
