@@ -68,7 +68,8 @@ wheel: setup
 
 # With the environment's Python where there is one, else with any that has a torch for the GPU.
 bench-gpu:
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu --output $(OUTPUT)
+	for words in encoding "end_to_end --model shipped" "end_to_end --model base"; do \
+		$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.$$words --device cuda | tee -a $(OUTPUT); done
 
 setup: $(VENV)/.ready
 
@@ -79,7 +80,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev,docs]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev,docs,openvino]"
 	touch $@
 
 clean:

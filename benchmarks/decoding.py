@@ -1,14 +1,11 @@
 """Decoding for a model of 224 pixels on one core: ours compared with PIL and the reference's processor.
 
-    python -m benchmarks.decoding [--photos FOLDER] [--side 224] [--device cuda]
+    python -m benchmarks.decoding [--photos FOLDER] [--side 224]
 
 From a file's bytes in memory to the model's input. Photos are the demo's, resized to 500 × 375 and to 12
 megapixels; those of FOLDER (JPEGs, any size) make a third group. The drift is the cosine between the bundled
 model's vectors after default and after exact decoding, in fp32: at its own 64 pixels and resized to 224.
 "searched" are the vectors after the model's projection.
-
-With `--device cuda` there is another table first: nvJPEG, through torchvision, which decodes and resizes on
-the GPU, compared with ours on all cores; and how far its pixels are from exact decoding.
 """
 
 from __future__ import annotations
@@ -27,8 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import ViTImageProcessorPil
 
-from benchmarks import gpu_decoding
-from benchmarks.devices import describe_device, require_device
 from benchmarks.synthetic_photos import LARGE, SMALL, make_photos
 from benchmarks.timing import comparison_rows, describe_machine, markdown_table, time_interleaved
 from vitmae_search.embedding import GuardedEmbedder, PluginHost, Projection, open_embedder
@@ -48,13 +43,7 @@ def main() -> None:
     )
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     chosen = parser.parse_args()
-    device = require_device(chosen.device)
-    if device.type == "cuda":
-        print(describe_device(device), "\n")
-        for text in gpu_decoding.report(device, chosen.side):
-            print(text, flush=True)
     pin_to_one_core()
     with tempfile.TemporaryDirectory() as name:
         groups = {

@@ -112,6 +112,17 @@ def _elapsed(first: Any, second: Any) -> float:
     return float(second - first if isinstance(first, float) else first.elapsed_time(second) / 1e3)
 
 
+def product_rate(device: torch.device, side: int) -> float:
+    """FLOP/s of the product of two square matrices in bf16.
+
+    Args:
+        device: Where it runs.
+        side: Rows and columns.
+    """
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return float(2 * side**3 / median_seconds(lambda: left @ right, device))
+
+
 class PeakMemory:
     """Peak memory of a device in GiB, beyond what was reserved when this was made.
 

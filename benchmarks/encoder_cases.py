@@ -153,17 +153,18 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def open_plugin(folder: Path, device: str, precision: str) -> GuardedEmbedder:
+def open_plugin(folder: Path, device: str, precision: str, runtime: str = "torch") -> GuardedEmbedder:
     """Open the plugin as `index` does, for the mean of the last layer's patch tokens without a projection.
 
     Args:
         folder: The checkpoint's folder.
         device: As `--device` takes it.
         precision: As `--precision` takes it.
+        runtime: The plugin's option.
     """
     from vitmae_search.embedding import PluginHost, open_embedder
 
-    options = {"model": str(folder), "layers": "last", "pooling": "mean"}
+    options = {"model": str(folder), "layers": "last", "pooling": "mean", "runtime": runtime}
     return open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
 
 
@@ -179,7 +180,7 @@ def mean_pooled(model: nn.Module, pixels: Tensor) -> Rows:
     """
     with torch.no_grad():
         tokens = model(pixels).last_hidden_state
-        rows: Rows = tokens[:, 1:].float().mean(dim=1).numpy()
+        rows: Rows = tokens[:, 1:].float().mean(dim=1).cpu().numpy()
     return rows
 
 

@@ -1,14 +1,15 @@
-"""Encoding on a CPU: images a second from pixels to vectors, compared with other runtimes.
+"""Encoding: images a second from pixels to vectors, compared with other runtimes.
 
-    python -m benchmarks.encoding [--only base|tiny]
+    python -m benchmarks.encoding [--only base|tiny] [--device cuda]
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
 All take turns in one run, on batches of the size that `index` uses (32, or 128 of small images); the
 reference, which takes one image at a time, on some of them. Packages that are not installed (`pip install -e
 ".[bench]"`) are reported and left out.
 
-Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "WorkerPool" are
-threads that share the weights, with one torch thread each. The cosine is to the reference's vectors.
+Others get normalised pixels; ours gets the bytes that `prepare` gives, and normalises them. "Workers" are
+threads that share the weights, with one torch thread each. The cosine is to the reference's vectors. On CUDA
+the reference, as it is and compiled, is given pixels that are on the device already.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.devices import describe_device, require_device
 from benchmarks.encoder_cases import (
     SHIPPED,
     EncoderCase,
@@ -46,15 +49,15 @@ from benchmarks.timing import (
     markdown_table,
     time_interleaved,
 )
-from plugins.vitmae.cpu_threads import ThreadLayout, WorkerPool
+from plugins.vitmae.cpu_threads import WorkerPool
+from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.vitmae import ViTMAEModel
 
 BASE_BATCH, TINY_BATCH = 32, 128
 """The batch sizes that `index` uses."""
 
 REFERENCE = "reference"
-WARM_UP_BATCHES = 8
-"""Batches after which ours has chosen how to share the cores."""
+WARM_UP_BATCHES = 3
 
 
 @dataclass
@@ -81,40 +84,74 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["base", "tiny"])
-    only = parser.parse_args().only
+    parser.add_argument("--device", default="cpu")
+    chosen = parser.parse_args()
+    only, device = chosen.only, require_device(chosen.device)
+    print(describe_device(device))
     print(describe_machine("torch", "transformers", "openvino", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
         if only != "tiny":
-            compare("base", random_case("base", BASE_BATCH, Path(folder)))
+            compare("base", random_case("base", BASE_BATCH * _scale(device), Path(folder)), device)
         if only != "base":
-            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH))
+            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH * _scale(device)), device)
 
 
-def compare(title: str, case: EncoderCase) -> None:
+def _scale(device: torch.device) -> int:
+    """How many times as large a batch is as on a CPU."""
+    return 16 if device.type == "cuda" else 1
+
+
+def compare(title: str, case: EncoderCase, device: torch.device) -> None:
     """Time all variants that are available, and print their table.
 
     Args:
         title: The table's title.
         case: Model and batch.
+        device: Where they run.
     """
-    variants = dict(variants_of(case))
+    variants = dict(cpu_variants(case) if device.type == "cpu" else gpu_variants(case, device))
     vectors = {
         name: unit_rows(variant.run()) for name, variant in variants.items()
     }  # a first call may compile
     exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
-    for _ in range(WARM_UP_BATCHES):
-        variants["ours"].run()
+    for variant in variants.values():
+        for _ in range(WARM_UP_BATCHES):
+            variant.run()
     seconds = time_interleaved({name: variant.run for name, variant in variants.items()})
     seconds[REFERENCE] *= len(case.pixels) / len(reference_batch(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
     notes = {name: [f"{cosines[name]:.6f}", variant.note] for name, variant in variants.items()}
     told: dict[str, Any] = {"unit": "images/s", "notes": notes, "columns": ["lowest cosine", "note"]}
     rows = comparison_rows(seconds, reference=REFERENCE, count=len(case.pixels), **told)
-    print(f"\n{title}, {available_cores()} cores\n")
+    print(f"\n{title}, {available_cores()} cores, batches of {len(case.pixels)}\n")
     print(markdown_table(*rows), flush=True)
 
 
-def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
+def gpu_variants(case: EncoderCase, device: torch.device) -> Iterator[tuple[str, Variant]]:
+    """Variants by name: the reference with its pixels on the device, as it is and compiled, and ours.
+
+    Args:
+        case: Model and batch.
+        device: A GPU.
+    """
+    model = hf_model(case.folder, torch.bfloat16).to(device)
+    pixels = case.pixels.to(device, torch.bfloat16)
+    few = reference_batch(case).to(device, torch.bfloat16)
+    yield REFERENCE, Variant(lambda: one_at_a_time(model, few), "transformers, bf16, one at a time")
+    yield "HF bf16", Variant(lambda: mean_pooled(model, pixels))
+    compiled: Any = torch.compile(model)
+    yield "torch.compile bf16", Variant(lambda: mean_pooled(compiled, pixels))
+    for compile_after, name in ((float("inf"), "ours"), (0.0, "ours, as in long runs")):
+        embedder: Any = open_plugin(case.folder, str(device), "auto")
+        embedder._embedder._engine.compile_after = compile_after
+        yield name, _own(embedder, case, "from the host's bytes")
+
+
+def _own(embedder: GuardedEmbedder, case: EncoderCase, note: str) -> Variant:
+    return Variant(lambda: embedder.embed(case.images), note)
+
+
+def cpu_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     """Variants by name; those whose package is missing are reported and left out."""
     full = hf_model(case.folder, torch.float32)
     yield (
@@ -123,36 +160,38 @@ def variants_of(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
     )
     model = hf_model(case.folder, torch.bfloat16)
     half = case.pixels.bfloat16()
-    pool = WorkerPool(ThreadLayout(available_cores(), 1))
+    pool = WorkerPool(available_cores(), chunk_size(case))
     yield "HF bf16", Variant(lambda: mean_pooled(model, half))
     yield (
         "HF bf16, workers",
-        Variant(lambda: in_chunks(pool, lambda part: mean_pooled(model, part), half, chunk_size(case))),
+        Variant(lambda: in_workers(pool, model, half)),
     )
     yield "torch.compile bf16, workers", compiled_variant(model, half, pool, chunk_size(case))
     if installed("openvino"):
-        yield "OpenVINO bf16", openvino_variant(case)
+        for precision in ("f32", "bf16"):
+            yield f"OpenVINO {precision}", openvino_variant(case, precision)
     if installed("onnxruntime", "onnx"):
         yield from onnx_variants(case)
-    for name, precision in (("ours fp32", "fp32"), ("ours", "auto")):
-        embedder = open_plugin(case.folder, "cpu", precision)
+    runtimes = ("torch", "openvino") if installed("openvino") else ("torch",)
+    for precision, runtime in product(("fp32", "auto"), runtimes):
+        embedder = open_plugin(case.folder, "cpu", precision, runtime)
         said = f"{embedder.provenance['precision']}, normalisation included"
-        yield name, Variant(lambda embedder=embedder: embedder.embed(case.images), said)  # type: ignore[misc]
+        yield f"ours, {precision}, {runtime}", _own(embedder, case, said)
 
 
 # Variants of other runtimes
 
 
-def in_chunks(pool: WorkerPool, run: Callable[[Tensor], Rows], pixels: Tensor, size: int) -> Rows:
-    """Run in chunks, of which each worker takes the next.
+def in_workers(pool: WorkerPool, model: nn.Module, pixels: Tensor) -> Rows:
+    """`mean_pooled` in parts, of which each worker takes the next.
 
     Args:
         pool: The workers.
-        run: (n, 3, H, W) to (n, D).
+        model: A model of transformers.
         pixels: (N, 3, H, W).
-        size: Images in a chunk.
     """
-    return pool.run(run, pixels.tensor_split(len(pixels) // size))  # type: ignore[arg-type]
+    dtype, rows = pixels.dtype, pixels.float().numpy()  # NumPy has no bf16
+    return pool.run(lambda part: mean_pooled(model, torch.from_numpy(part).to(dtype)), rows)
 
 
 def compiled_variant(model: nn.Module, pixels: Tensor, pool: WorkerPool, part: int) -> Variant:
@@ -176,7 +215,7 @@ def compiled_variant(model: nn.Module, pixels: Tensor, pool: WorkerPool, part: i
     torch.set_num_threads(before)
 
     def run() -> Rows:
-        return in_chunks(pool, lambda some: mean_pooled(fast, some), pixels, part)
+        return in_workers(pool, fast, pixels)
 
     return Variant(run, f"compiled in {taken:.0f} s")
 
@@ -195,14 +234,19 @@ class ExportedEncoder(nn.Module):
         return tokens[:, 1:].mean(dim=1)
 
 
-def openvino_variant(case: EncoderCase) -> Variant:
-    """OpenVINO with a stream for each core, in bf16 if the hardware has it."""
+def openvino_variant(case: EncoderCase, precision: str) -> Variant:
+    """OpenVINO with a stream for each core.
+
+    Args:
+        case: Model and batch.
+        precision: "f32" or "bf16".
+    """
     import openvino as ov
 
     started = time.perf_counter()
     model = ov.convert_model(ExportedEncoder(case.folder), example_input=case.pixels[: chunk_size(case)])
     hints = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": precision,
         "NUM_STREAMS": available_cores(),
         "INFERENCE_NUM_THREADS": available_cores(),
     }

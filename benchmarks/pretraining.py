@@ -22,16 +22,14 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.devices import PeakMemory, describe_device, require_device, synchronizer
-from benchmarks.gpu_other_encoders import try_or_report
-from benchmarks.gpu_peak_rates import product_rate
+from benchmarks.devices import PeakMemory, describe_device, product_rate, require_device, synchronizer
 from benchmarks.pretraining_variants import (
     REFERENCE,
     PretrainingCase,
@@ -53,6 +51,8 @@ class ModelSize(NamedTuple):
     on_cpu: int
     on_gpu: int
 
+
+T = TypeVar("T")
 
 SIZES = {
     "base": ModelSize(PRESETS["base"], 16, 256),
@@ -135,7 +135,7 @@ def measure_gpu(size: str, device: torch.device, authors: Path | None, rounds: i
     seconds = time_interleaved(works, rounds=rounds, synchronise=synchronizer(device))
     theirs = [name for name in steps if not name.startswith("ours")]
     best = min(theirs, key=lambda name: float(np.median(seconds[name])))
-    rate = product_rate(device, *(3 * (64 if trial else PRODUCT_SIDE,)))
+    rate = product_rate(device, 64 if trial else PRODUCT_SIDE)
     operations = step_operations(case.config)
     notes = {
         name: (
@@ -168,6 +168,21 @@ def start_all(variants: Variants, device: torch.device) -> tuple[dict[str, Any],
     made = {name: try_or_report(name, partial(_start, make, device)) for name, make in variants.items()}
     there = {name: both for name, both in made.items() if both is not None}
     return {name: step for name, (step, _) in there.items()}, {name: gib for name, (_, gib) in there.items()}
+
+
+def try_or_report(name: str, make: Callable[[], T]) -> T | None:
+    """What `make` returns, or None if it fails in any way, which is reported.
+
+    Args:
+        name: Its name in the report.
+        make: Calls others' code.
+    """
+    try:
+        return make()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        print(f"left out: {name}; {reason}")
+        return None
 
 
 def _start(make: Callable[[], Any], device: torch.device) -> tuple[Any, float]:

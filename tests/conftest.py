@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--torture", choices=["test", "small", "full"], default="test", help="size of tests/faults"
     )
+    parser.addoption("--pillow-images", metavar="FOLDER", help="Pillow's Tests/images, for tests/faults")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

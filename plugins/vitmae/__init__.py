@@ -35,6 +35,7 @@ class ViTMAEPlugin(EmbedderPlugin):
       four fifths of the side. The views' vectors are averaged, and the time grows with their number.
     - `image_size`: the input's side in pixels; 0 is the model's own, for others positions are interpolated.
     - `runtime`: what computes the layers: torch, or openvino (optional, CPU only). Both belong to one space.
+      "auto": OpenVINO in long runs on a CPU where it is installed, else torch.
     """
 
     info = PluginInfo(
@@ -48,7 +49,7 @@ class ViTMAEPlugin(EmbedderPlugin):
             "gem_power": 3.0,
             "views": "1",
             "image_size": 0,
-            "runtime": "torch",
+            "runtime": "auto",
         },
     )
 

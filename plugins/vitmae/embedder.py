@@ -27,13 +27,13 @@ from vitmae_search.vitmae import (
 )
 from vitmae_search.vitmae.checkpoint.weights import shards
 
-from .devices import choose_precision, device_name, inference_context, uses_prepacked_weights
+from .devices import choose_precision, device_name, inference_context
 from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity, weights_digest
 from .model_list import locate_model
 from .networks import UnitVectors, make_prepare, make_processor, normalization_table, require_rgb
-from .openvino import OpenVINOEncoder, runtime_name
+from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -51,7 +51,7 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
     """
     torch_device = choose_device(device)
     if options["runtime"] == "openvino":
-        runtime_name(torch_device)  # fails before anything is loaded
+        require_openvino(torch_device)  # fails before anything is loaded
     source, name = locate_model(str(options["model"]))
     checkpoint = read_checkpoint(find_checkpoint(source))
     embedder = ViTMAEEmbedder(
@@ -101,7 +101,7 @@ class ViTMAEEmbedder(Embedder):
         gem_power, views = float(options["gem_power"]), str(options["views"])
         self.projection = features.projection
         self._processor = make_processor(checkpoint, int(options["image_size"]))
-        encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
+        given, encoder = encoder, encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = embedder_identity(
             encoder,
@@ -116,15 +116,18 @@ class ViTMAEEmbedder(Embedder):
             "precision": precision,
             "torch": str(torch.__version__),
         }
-        openvino = options["runtime"] == "openvino"
-        if openvino:
-            self.provenance["runtime"] = runtime_name(device)
         self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
         self.prepare, self.input_size = make_prepare(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
-        self._encoder: ViTMAEModel | OpenVINOEncoder | None = (
-            OpenVINOEncoder(encoder, features.layers, size, precision) if openvino else encoder
-        )
+        self._encoder: ViTMAEModel | OpenVINOEncoder | None = encoder
+        compiler = OpenVINOCompiler(self._load_encoder, features.layers, size, precision, self.identity)
+        runtime = str(options["runtime"])
+        if runtime == "openvino":
+            self._encoder = replace(compiler, load_encoder=lambda: encoder).compile()
+            self.provenance["runtime"] = runtime_name()
+        in_long_runs = runtime == "auto" and device.type == "cpu" and given is None and is_installed()
+        if in_long_runs:
+            self.provenance["runtime"] = f"torch; {runtime_name()} in long runs"
         network = UnitVectors(
             self._encoder,
             normalization_table(self._processor),
@@ -134,7 +137,14 @@ class ViTMAEEmbedder(Embedder):
             views=views,
             grid_size=(size[0] // config.patch_shape[0], size[1] // config.patch_shape[1]),
         )
-        self._engine = engine_for(network, self._config, size, device=device, precision=precision)
+        self._engine = engine_for(
+            network,
+            self._config,
+            size,
+            device=device,
+            precision=precision,
+            compiler=compiler if in_long_runs else None,
+        )
         self.batch_size = self._engine.batch_size
         self._pretraining_model: ViTMAEForPreTraining | None = None
 
@@ -203,14 +213,21 @@ class ViTMAEEmbedder(Embedder):
             raise NoDecoder(f"{self.model} is an encoder alone, so it cannot reconstruct")
         if self._pretraining_model is None:
             model = ViTMAEForPreTraining.from_checkpoint(read_checkpoint(self._checkpoint.files))
-            if weights_digest(model.vit.state_dict()) != self.identity["weights"]:
-                raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-            if isinstance(self._encoder, ViTMAEModel) and not uses_prepacked_weights(
-                self._device, self._precision
-            ):
+            self._require_unchanged(model.vit)
+            if isinstance(self._encoder, ViTMAEModel) and self._precision == "fp32":
                 model.vit = self._encoder  # shared; other encoders are not in fp32, as reconstructing needs
             self._pretraining_model = model.eval()
         return self._pretraining_model
+
+    def _load_encoder(self) -> ViTMAEModel:
+        """The encoder in fp32, from the same file."""
+        encoder = ViTMAEModel.from_checkpoint(read_checkpoint(self._checkpoint.files)).eval()
+        self._require_unchanged(encoder)
+        return encoder
+
+    def _require_unchanged(self, encoder: ViTMAEModel) -> None:
+        if weights_digest(encoder.state_dict()) != self.identity["weights"]:
+            raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
 
 
 def _source_files(files: CheckpointFiles) -> tuple[str, ...]:

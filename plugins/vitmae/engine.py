@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional
 
 from vitmae_search.errors import DeviceError
-from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, fusing, prepack
+from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, convert_to_bf16
 
-from .cpu_threads import LayoutTuner, ThreadLayout
-from .devices import (
-    device_name,
-    free_unused,
-    inference_context,
-    translate_device_errors,
-    uses_prepacked_weights,
-)
-from .lanes import Lanes, Rows, Stream, rows_per_part
+from .cpu_threads import Rows, WorkerPool
+from .devices import device_name, free_unused, inference_context, out_of_memory, translate_device_errors
 from .networks import Network
-from .openvino import OpenVINOEncoder
-from .streams import CudaStream
+from .openvino import OpenVINOCompiler, OpenVINOEncoder
 
-_LANES = 2
-_PARTS = 4
-"""Parts of a batch, so that both lanes are busy for most of it."""
-_PLAN_FREE_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Attention kernels without a planning phase. cuDNN's, which torch prefers on an H100, plans for each number
-of photos in each thread and keeps every plan; a search would wait for it each time."""
+log = logging.getLogger(__name__)
+
+_CPU_VALUES, _CUDA_VALUES = 300_000, 20_000_000
+"""Values of one layer's output in a part of a batch: 24 images of the bundled model on a CPU, where twice
+that was no faster; 128 of a ViT-B/16 at 224 on CUDA."""
+_MAX_CUDA_PART = 1024
+_CUDA_PARTS = 4
+"""Parts of a batch on CUDA, so that the host prepares one while another is computed."""
+_SAME = {"fp32": 0.9999, "bf16": 0.999}
+"""The lowest cosine of vectors that two ways to compute must agree to, by precision."""
 
 T = TypeVar("T")
 
@@ -47,8 +43,9 @@ def engine_for(
     *,
     device: torch.device,
     precision: str,
+    compiler: OpenVINOCompiler | None = None,
 ) -> Engine:
-    """Move a network to its device; in bf16 its encoder is prepacked in place.
+    """Move a network to its device; in bf16 its encoder is converted in place.
 
     Args:
         network: What to compute.
@@ -56,23 +53,23 @@ def engine_for(
         size: (height, width) of the images, in pixels.
         device: Where to compute.
         precision: "bf16" or "fp32".
+        compiler: Of the network's encoder, for long runs on a CPU.
 
     Raises:
         MemoryError: The weights do not fit.
         DeviceError: The device failed.
     """
-    openvino = isinstance(network.encoder, OpenVINOEncoder)
     with translate_device_errors(str(device)):
-        if uses_prepacked_weights(device, precision) and not isinstance(network.encoder, OpenVINOEncoder):
-            prepack(network.encoder, device)
+        if precision == "bf16" and not isinstance(network.encoder, OpenVINOEncoder):
+            convert_to_bf16(network.encoder)
             network.levels = network.levels.to(torch.bfloat16)  # the encoder would round the pixels anyway
+        (height, width), (ph, pw) = size, config.patch_shape
+        values = (1 + (height // ph) * (width // pw)) * config.hidden_size
         if device.type == "cpu":
-            layout = ThreadLayout(torch.get_num_threads(), 1) if openvino else None
-            return CpuEngine(network, precision, LayoutTuner(size, config, precision, layout))
+            return CpuEngine(network, precision, max(1, _CPU_VALUES // values), compiler)
         if device.type == "cuda":
-            (height, width), (ph, pw) = size, config.patch_shape
-            part = rows_per_part(1 + (height // ph) * (width // pw), config.hidden_size)
-            return CudaEngine(network, device, precision, part, [CudaStream(device) for _ in range(_LANES)])
+            part = min(_MAX_CUDA_PART, max(1, _CUDA_VALUES // values))
+            return CudaEngine(network, device, precision, part)
         return Engine(network, device, precision)
 
 
@@ -119,7 +116,6 @@ class Engine:
         Args:
             others: Modules to move as well; the caller moves them back.
         """
-        self._release_lanes()
         if self._network is None or self._lost is not None or self._device.type == "cpu":
             return
         with self._translate_errors():
@@ -130,16 +126,12 @@ class Engine:
 
     def close(self) -> None:
         """Drop the network, and free the device's memory."""
-        self._release_lanes()
         self._network = None
         with suppress(RuntimeError):  # the device may be lost
             free_unused(self._device)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         return self._run_directly(rows)
-
-    def _release_lanes(self) -> None:
-        """Free what else is on the device and can be made again."""
 
     def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
         found = self._forward(torch.tensor(rows, device=self._device))
@@ -155,8 +147,6 @@ class Engine:
         assert self._network is not None, "closed"
         if self._offloaded:
             self._network.to(self._device)
-            if self._device.type == "cuda":  # other streams read the weights
-                torch.cuda.current_stream(self._device).synchronize()
             self._offloaded = False
 
     @contextmanager
@@ -168,93 +158,164 @@ class Engine:
                 yield
         except DeviceError as error:
             self._lost = str(error)
-            self._release_lanes()
             raise
 
 
 class CpuEngine(Engine):
-    """Spreads a batch over the CPU's cores.
+    """Spreads a batch over the CPU's cores, and in long runs computes it with OpenVINO.
 
     Args:
         network: What to compute.
         precision: "bf16" or "fp32".
-        threads: Runs the parts of a batch.
+        part: Rows that a core computes at a time.
+        compiler: Gives the encoder in OpenVINO; None for torch alone.
+
+    Attributes:
+        compile_after: Seconds of encoding after which the encoder is compiled, which takes a few. One that
+            was compiled before is used from the first batch on.
     """
 
-    def __init__(self, network: Network, precision: str, threads: LayoutTuner) -> None:
+    compile_after = 20.0
+
+    def __init__(
+        self, network: Network, precision: str, part: int, compiler: OpenVINOCompiler | None = None
+    ) -> None:
         super().__init__(network, torch.device("cpu"), precision)
-        self._threads = threads
+        self._pool = WorkerPool(torch.get_num_threads(), part)
+        self._compiler, self._seconds = compiler, 0.0
 
     def close(self) -> None:
         """As `Engine.close`; also stop the threads."""
-        self._threads.close()
+        self._pool.close()
+        self._compiler = None
         super().close()
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._threads.run(self._run_directly, rows)
+        started = perf_counter()
+        found = self._pool.run(self._run_directly, rows)
+        if self._compiler is not None and len(rows) > 1:
+            self._seconds += perf_counter() - started
+            if self._seconds >= self.compile_after or self._compiler.is_cached():
+                self._use_openvino(self._compiler, rows[:2], found[:2])
+        return found
+
+    def _use_openvino(self, compiler: OpenVINOCompiler, rows: Rows, expected: NDArray[np.float32]) -> None:
+        """Replace the encoder, if OpenVINO's gives what torch's gave."""
+        self._compiler = None
+        assert self._network is not None, "closed"
+        encoder = self._network.encoder
+        try:
+            self._network.encoder = compiler.compile()
+            _require_same(self._run_directly(rows), expected, self._precision)
+        except Exception as error:  # whatever a compiler may raise: torch goes on
+            self._network.encoder = encoder
+            log.warning("OpenVINO is not used, so encoding takes longer: %s", _first_line(error))
 
 
 class CudaEngine(Engine):
-    """Computes the parts of a batch on several CUDA streams by turns.
+    """Computes a batch on a GPU part by part: while it computes one, the host prepares the next.
 
-    After `fuse_after` seconds of work, norms and sums are compiled. That takes some seconds, which a run over
-    a few photos would not recover.
+    If memory is short, parts are halved, and stay so. The first vectors are compared with the CPU's.
 
     Args:
         network: What to compute.
         device: A CUDA device.
         precision: "bf16" or "fp32".
         part: Rows of a part.
-        streams: One for each lane.
+
+    Attributes:
+        compile_after: Seconds of work after which torch compiles the network. That takes some seconds, which
+            a run over a few photos would not recover.
     """
 
-    fuse_after = 20.0
+    compile_after = 20.0
 
-    def __init__(
-        self,
-        network: Network,
-        device: torch.device,
-        precision: str,
-        part: int,
-        streams: Sequence[Stream],
-    ) -> None:
+    def __init__(self, network: Network, device: torch.device, precision: str, part: int) -> None:
         super().__init__(network, device, precision)
-        self.batch_size, self._largest = _PARTS * part, part
-        self._seconds, self._fuses = 0.0, False
-        self._lanes = Lanes(
-            self._forward_part,
-            self._run_directly,
-            part=part,
-            width=network.width,
-            streams=streams,
-            free_unused=partial(free_unused, device),
-        )
+        self.batch_size = _CUDA_PARTS * part
+        self._part, self._seconds, self._compared = part, 0.0, False
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._may_compile = True
 
-    def run_alone(self, work: Callable[[], T]) -> T:
-        """As `Engine.run_alone`; if memory is short, free the lanes and try again."""
-        with suppress(MemoryError):
-            return super().run_alone(work)
-        self._lanes.drop()
-        free_unused(self._device)
-        return super().run_alone(work)
-
-    def _release_lanes(self) -> None:
-        self._lanes.drop()
-        self._lanes.part = self._largest
-
-    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
-        with sdpa_kernel(_PLAN_FREE_ATTENTION):
-            return super()._run_directly(rows)
+    def offload(self, *others: nn.Module) -> None:
+        """As `Engine.offload`; what was compiled reads weights where they were, so it goes as well."""
+        if self._compiled is not None:
+            self._compiled, self._may_compile, self._seconds = None, True, 0.0
+            torch.compiler.reset()
+        super().offload(*others)
 
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        if not self._fuses and self._seconds >= self.fuse_after:
-            self._fuses = True
-            self._lanes.drop()  # their graphs were captured uncompiled
         started = perf_counter()
-        found = self._lanes.run(rows)
+        found = self._in_parts(rows)
         self._seconds += perf_counter() - started
+        if not self._compared and len(rows) > 1:
+            self._compare_with_cpu(rows[:2], found[:2])
+        if self._may_compile and self._seconds >= self.compile_after and len(rows) >= self._part:
+            self._compile(rows[: self._part], found[: self._part])
         return found
 
-    def _forward_part(self, batch: Tensor) -> Tensor:
-        with fusing() if self._fuses else nullcontext():
-            return self._forward(batch)
+    def _in_parts(self, rows: Rows) -> NDArray[np.float32]:
+        while True:
+            try:
+                parts = [self._queue(rows[at : at + self._part]) for at in range(0, len(rows), self._part)]
+                return torch.cat(parts).cpu().numpy() if parts else self._run_directly(rows)
+            except RuntimeError as error:
+                if not out_of_memory(error) or self._part == 1:
+                    raise
+            self._part = max(1, self._part // 2)  # only now is the error gone, whose traceback holds tensors
+            self._compiled, self._may_compile = None, False
+            free_unused(self._device)
+
+    def _queue(self, rows: Rows) -> Tensor:
+        """Queue the copy and the computation of a part, (n, width) on the device."""
+        host = torch.empty(rows.shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        host.numpy()[:] = rows
+        batch = host.to(self._device, non_blocking=True)  # torch keeps pinned memory until the copy is done
+        if self._compiled is not None and len(rows) == self._part:
+            return self._compiled(batch)
+        return self._forward(batch)
+
+    def _compare_with_cpu(self, rows: Rows, found: NDArray[np.float32]) -> None:
+        self._compared = True
+        assert self._network is not None, "closed"
+        with torch.inference_mode():
+            self._network.to("cpu")
+            try:
+                expected = self._network(torch.tensor(rows)).numpy()
+            finally:
+                self._network.to(self._device)
+        try:
+            _require_same(found, expected, self._precision)
+        except ValueError as error:
+            raise DeviceError(
+                f"{self._name} does not compute as the CPU does ({error}); choose --device cpu"
+            ) from None
+
+    def _compile(self, rows: Rows, expected: NDArray[np.float32]) -> None:
+        """Compile for parts of this size, if that gives the same vectors."""
+        self._may_compile = False
+        compiled: Any = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
+
+        def forward(batch: Tensor) -> Tensor:
+            with inference_context(self._device, self._precision):
+                rows: Tensor = compiled(batch)
+            return rows.clone()  # its memory belongs to the graph, whose next call overwrites it
+
+        try:
+            self._compiled = forward
+            _require_same(self._in_parts(rows), expected, self._precision)
+        except Exception as error:  # whatever a compiler may raise: the uncompiled network goes on
+            self._compiled = None
+            log.warning("torch.compile is not used, so encoding takes longer: %s", _first_line(error))
+
+
+def _require_same(found: NDArray[np.float32], expected: NDArray[np.float32], precision: str) -> None:
+    """Raise `ValueError` unless rows agree in direction."""
+    cosines = functional.cosine_similarity(torch.from_numpy(found), torch.from_numpy(expected))
+    lowest = float(cosines.min())
+    if not lowest >= _SAME[precision]:  # written this way, NaN is refused too
+        raise ValueError(f"vectors agree to a cosine of {lowest:.4f} only")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -19,7 +19,6 @@ from vitmae_search.vitmae import (
     ViTImageProcessor,
     ViTMAEModel,
     ViTModel,
-    fused,
     pool,
     pool_layers,
 )
@@ -83,7 +82,6 @@ def normalization_table(processor: ViTImageProcessor) -> Tensor:
     return torch.from_numpy(processor.rescale_and_normalize(values).reshape(3, 256).astype(np.float32))
 
 
-@fused
 def pixel_values(batch: Tensor, levels: Tensor) -> Tensor:
     """Normalise bytes with a lookup table.
 

@@ -9,7 +9,7 @@ NAME = "vitmae"
 AUTO = "auto"
 POOLINGS = ("cls", "mean", "gem", "moments", "grid")
 VIEWS = ("1", "flip", "five")
-RUNTIMES = ("torch", "openvino")
+RUNTIMES = ("auto", "torch", "openvino")
 
 
 def check_options(options: Options) -> None:

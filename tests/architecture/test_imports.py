@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "regular_file": set(),
     "__main__": {"cli"},
     "__init__": {"library"},
-    "plugins": {"embedding", "vitmae", "hub", "training_runs", "measurement_cache"},
+    "plugins": {"embedding", "vitmae", "hub", "training_runs", "settings"},
 }
 """What each package may import besides the leaves."""
 

@@ -47,3 +47,11 @@ def reader_heals_nothing() -> None:
     from vitmae_search.catalog import database
 
     database.undo_unfinished_change = lambda file: None
+
+
+def approximate_search() -> None:
+    """Build an approximate index for few vectors, too."""
+    from vitmae_search.vectors import cache
+    from vitmae_search.vectors.protocols import Policy
+
+    cache.Policy = lambda: Policy(exact_seconds=0)

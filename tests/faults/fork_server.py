@@ -44,11 +44,13 @@ class Done:
         code: The exit code; minus the signal's number where one killed it.
         out: What it wrote to stdout.
         err: What it wrote to stderr.
+        megabytes: Most memory that it, or a process that it waited for, had at a time.
     """
 
     code: int
     out: str
     err: str
+    megabytes: int = 0
 
     @property
     def json(self) -> dict[str, Any]:
@@ -108,16 +110,16 @@ class ForkServer:
             "traced": traced,
             "output": os.fspath(self._folder),
         }
-        self.pid = self._ask(request)
+        [self.pid] = self._ask(request)
         return self.pid
 
     def wait(self) -> Done:
         """Wait for the command's end. One that takes longer than `HUNG_SECONDS` is killed."""
-        code = self._ask({"wait": self.pid})
+        code, megabytes = self._ask({"wait": self.pid})
         out, err = (
             (self._folder / name).read_text("utf-8", "surrogateescape") for name in ("stdout", "stderr")
         )
-        return Done(code, out, err)
+        return Done(code, out, err, megabytes)
 
     def run(
         self,
@@ -146,12 +148,12 @@ class ForkServer:
     ) -> None:
         self.close()
 
-    def _ask(self, request: Mapping[str, Any]) -> int:
+    def _ask(self, request: Mapping[str, Any]) -> list[int]:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return int(self._server.stdout.readline())
+        return [int(word) for word in self._server.stdout.readline().split()]
 
 
 def serve() -> None:
@@ -167,7 +169,7 @@ def serve() -> None:
         while line := lines.readline():
             request = json.loads(line)
             if "wait" in request:
-                answers.write(f"{_wait(request['wait'])}\n")
+                answers.write("{} {}\n".format(*_wait(request["wait"])))
                 continue
             pid = os.fork()
             if pid == 0:
@@ -210,17 +212,17 @@ def _is_traced() -> bool:
         return not any(line.split() == ["TracerPid:", "0"] for line in lines)
 
 
-def _wait(pid: int) -> int:
-    """The exit code. What the command has started and left behind is killed with it."""
+def _wait(pid: int) -> tuple[int, int]:
+    """The exit code, and megabytes. What the command has started and left behind is killed with it."""
     end = time.monotonic() + HUNG_SECONDS
-    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
+    while (found := os.wait4(pid, os.WNOHANG))[0] == 0:
         if time.monotonic() > end:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(0.002)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(found[1])
+    return os.waitstatus_to_exitcode(found[1]), found[2].ru_maxrss // 1024
 
 
 if __name__ == "__main__":

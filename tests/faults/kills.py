@@ -81,18 +81,19 @@ class Target:
         self.home = Home(folder, server, tuple(patches))
         scenario.prepare(self.home)
         self.command = scenario.command(self.home)
-        self.before = Truth.of(self._copy("truth"))
-        self._trial = folder / "trial"
-        self._restore()
+        self.before = Truth.of(self.copy("truth"))
+        self.trial = folder / "trial"
+        self.restore()
         started = time.monotonic()
         log = folder / "strace.log"
-        server.start(self.command, self._environment(), patches=patches, traced=True)
-        with strace.attached(server.pid, ["-e", "trace=" + ",".join(strace.WRITING)], log):
+        server.start(self.command, self.environment(), patches=patches, traced=True)
+        with strace.attached(server.pid, ["-e", "trace=" + ",".join((*strace.WRITING, "openat"))], log):
             done = server.wait()
         assert done.code == 0, done.err
         self.seconds = time.monotonic() - started
-        self.calls = strace.calls(log)
-        self.after = Truth.of(self._trial)
+        self.log = log.read_text("utf-8", "replace")
+        self.calls = strace.calls(self.log)
+        self.after = Truth.of(self.trial)
 
     def kills(self, count: int, seed: int) -> Iterator[Kill]:
         """Spread kills over the calls and over the time of the command.
@@ -102,7 +103,12 @@ class Target:
             seed: Of what is drawn.
         """
         draw = random.Random(f"{seed} {self.scenario.name} {self.home.patches}")
-        points = [Kill(call, n) for call, times in self.calls.items() for n in range(1, times + 1)]
+        points = [
+            Kill(call, n)
+            for call, times in self.calls.items()
+            if call in strace.WRITING
+            for n in range(1, times + 1)
+        ]
         rare = [kill for kill in points if self.calls[kill.call] <= FEW or kill.call != "pwrite64"]
         often = [kill for kill in points if kill not in rare]
         draw.shuffle(rare)
@@ -123,18 +129,18 @@ class Target:
             tally: Where it is counted.
             breaking: Broken variants of the command that is killed.
         """
-        self._restore()
+        self.restore()
         if not self._kill(kill, breaking):
             tally.late += 1
             return
         tally.kills[self.scenario.name] += 1
         name = f"{self.scenario.name} ({'DELETE' if self.home.patches else 'WAL'}), {kill}"
-        tally.faults += [f"{name}: {fault}" for fault in [*self._looks(), *self._goes_on()]]
+        tally.faults += [f"{name}: {fault}" for fault in [*self.looks(), *self.goes_on()]]
 
     def _kill(self, kill: Kill, breaking: Sequence[str]) -> bool:
         patches = [*self.home.patches, *breaking]
-        log = self._trial.with_suffix(".log")
-        self.server.start(self.command, self._environment(), patches=patches, traced=bool(kill.call))
+        log = self.trial.with_suffix(".log")
+        self.server.start(self.command, self.environment(), patches=patches, traced=bool(kill.call))
         if kill.call:
             options = ["-e", f"inject={kill.call}:signal=KILL:when={kill.number}"]
             traced = ",".join((*strace.WRITING, "openat")) if kill.power else kill.call
@@ -145,19 +151,19 @@ class Target:
             os.kill(self.server.pid, signal.SIGKILL)
             done = self.server.wait()
         if kill.power and done.code == -signal.SIGKILL:
-            cut_power(log, self._trial)
+            cut_power(log, self.trial)
         return done.code == -signal.SIGKILL
 
-    def _looks(self) -> Iterator[str]:
+    def looks(self) -> Iterator[str]:
         """What a person's next command says, each in a library as the kill left it."""
-        truth = Truth.of(self._copy("truth", self._trial))
+        truth = Truth.of(self.copy("truth", self.trial))
         yield from self._lost(truth)
         yield from self._look("status", ["status"])
         yield from self._look("check", ["check"])
         query = next(filter(truth.is_as_on_disk, truth.searchable()), None)
         if query is not None:
             done = self._run_on_copy("search", ["search", query, "--json", "-k", str(K)])
-            yield from _complaints("search", done)
+            yield from complaints("search", done)
             if done.code == 0:
                 yield from wrong_hits(truth, query, done.json["hits"], K)
 
@@ -179,38 +185,46 @@ class Target:
             if lacking - without:
                 yield f"{len(lacking - without)} contents have no vector"
 
-    def _goes_on(self) -> Iterator[str]:
+    def goes_on(self) -> Iterator[str]:
         """Whether the same command comes to the end that it would have come to."""
-        done = self._run(self.command, self._trial)
+        done = self._run(self.command, self.trial)
         if done.code:
             yield f"the same command again ends with {done.code}: {done.err[-300:]}"
             return
-        yield from _complaints("the same command again", done)
-        yield from Truth.of(self._copy("truth", self._trial)).differences(self.after)
-        done = self._run(["check"], self._trial)
+        yield from complaints("the same command again", done)
+        yield from Truth.of(self.copy("truth", self.trial)).differences(self.after)
+        done = self._run(["check"], self.trial)
         if done.code:
             yield f"check at the end: {done.out[-300:]}{done.err[-300:]}"
 
     def _look(self, name: str, arguments: Sequence[str]) -> Iterator[str]:
-        yield from _complaints(name, self._run_on_copy(name, arguments))
+        yield from complaints(name, self._run_on_copy(name, arguments))
 
     def _run_on_copy(self, name: str, arguments: Sequence[str]) -> Done:
-        return self._run(arguments, self._copy(name, self._trial))
+        return self._run(arguments, self.copy(name, self.trial))
 
     def _run(self, arguments: Sequence[str | os.PathLike[str]], library: Path) -> Done:
         environment = self.home.environment(library)
         return self.server.run(arguments, environment, patches=self.home.patches)
 
-    def _environment(self) -> dict[str, str]:
-        return self.home.environment(self._trial)
+    def environment(self) -> dict[str, str]:
+        """Variables of the command that is disturbed."""
+        return self.home.environment(self.trial)
 
-    def _restore(self) -> None:
-        for folder in (self._trial, self._trial.with_suffix(".cache")):
+    def restore(self) -> None:
+        """Put the library before the command into `trial`."""
+        for folder in (self.trial, self.trial.with_suffix(".cache")):
             shutil.rmtree(folder, ignore_errors=True)
         if self.home.library.exists():
-            shutil.copytree(self.home.library, self._trial)
+            shutil.copytree(self.home.library, self.trial)
 
-    def _copy(self, name: str, library: Path | None = None) -> Path:
+    def copy(self, name: str, library: Path | None = None) -> Path:
+        """Copy a library, so that a look at it changes nothing.
+
+        Args:
+            name: Of the copy.
+            library: Its folder; None is the library before.
+        """
         source, copy = library or self.home.library, self.home.folder / f"copy-{name}"
         shutil.rmtree(copy, ignore_errors=True)
         if source.exists():
@@ -218,14 +232,14 @@ class Target:
         return copy
 
 
-def _complaints(name: str, done: Done) -> Iterator[str]:
+def complaints(name: str, done: Done) -> Iterator[str]:
     """What is wrong with how a command ended. That a library is empty yet is no fault."""
     said = done.out + done.err
     if "Traceback" in said or done.code not in (0, 1):
         yield f"{name} ends with {done.code}: {said[-600:]}"
     elif "locked" in said or "unable to open" in said:
         yield f"{name} is locked out: {said[-900:]}"
-    elif done.code == 1 and "Nothing is indexed" not in said and "is empty" not in said:
+    elif done.code == 1 and "has no photos yet" not in said:
         yield f"{name} ends with 1: {said[-900:]}"
 
 

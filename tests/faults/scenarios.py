@@ -147,13 +147,15 @@ def _pruned(home: Home) -> None:
     home.must(*index_command(home))
 
 
-def _projection(home: Home) -> None:
+def projection_of(home: Home) -> Path:
+    """Write a projection of the vectors that "plain" gives, and return its path."""
     from vitmae_search.embedding import Projection
 
-    _indexed(home)
+    path = home.folder / "projection.safetensors"
     random = np.random.default_rng(0)
     weights = (random.normal(size=(12, 195)).astype(np.float32),)
-    Projection(weights, (np.zeros(12, np.float32),), "whitening").save(home.folder / "projection.safetensors")
+    Projection(weights, (np.zeros(12, np.float32),), "whitening").save(path)
+    return path
 
 
 def _to_adapt(home: Home) -> None:
@@ -188,8 +190,8 @@ SCENARIOS = (
     ),
     Scenario(
         "derive",
-        _projection,
-        lambda home: (*index_command(home)[:-1], home.folder / "projection.safetensors"),
+        _indexed,
+        lambda home: (*index_command(home)[:-1], projection_of(home)),
     ),
     Scenario("classify", _indexed, lambda home: ("classify", "--model", "colours", "--plugin", "plain")),
     Scenario("adapt", _to_adapt, _adapt, every=4),

@@ -9,15 +9,31 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 WRITING = (
     *("write", "pwrite64", "fsync", "fdatasync", "ftruncate"),
-    *("rename", "renameat", "renameat2", "unlink", "unlinkat"),
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir"),
 )
 """The system calls that change files."""
 
-_CALL = re.compile(r"(\d+) +(\w+)\(")
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call of an uninterrupted run.
+
+    Attributes:
+        name: Such as "write".
+        number: Among those of this name that its thread made, from 1.
+        arguments: As strace writes them, with the paths of file handles.
+    """
+
+    name: str
+    number: int
+    arguments: str
 
 
 @functools.cache
@@ -47,17 +63,27 @@ def attached(pid: int, options: Sequence[str], log: Path | None = None) -> Itera
         tracer.communicate(timeout=60)
 
 
-def calls(log: Path) -> Counter[str]:
-    """How often each system call was made, by the thread that made the most of them.
+def parse(log: str) -> Iterator[Call]:
+    """The calls in what `attached` wrote; strace counts them by thread, and so does this.
 
-    strace counts per thread, so that a call with a higher number is never reached.
+    Args:
+        log: The text.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    for line in log.read_text("utf-8", "replace").splitlines():
+    for line in log.splitlines():
         call = _CALL.match(line)
         if call is not None:
             counts[call[1], call[2]] += 1
+            yield Call(call[2], counts[call[1], call[2]], call[3])
+
+
+def calls(log: str) -> Counter[str]:
+    """How often each system call was made, by the thread that made the most of them.
+
+    Args:
+        log: See `parse`.
+    """
     most: Counter[str] = Counter()
-    for (_, name), count in counts.items():
-        most[name] = max(most[name], count)
+    for call in parse(log):
+        most[call.name] = max(most[call.name], call.number)
     return most

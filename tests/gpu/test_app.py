@@ -55,7 +55,7 @@ def test_the_model_is_loaded_for_a_search_and_offloaded_when_idle(
     (embedder,) = app._embedders._open.values()
     assert embedder.provenance["device"] == (torch.cuda.get_device_name() if device == "cuda" else device)
     batch = embedder.prepare.shape
-    embedder.embed(torch.zeros(1024 if device == "cuda" else 4, *batch, dtype=torch.uint8).numpy())  # lanes
+    embedder.embed(torch.zeros(1024 if device == "cuda" else 4, *batch, dtype=torch.uint8).numpy())
     used = on_device(device)
     assert used > before or device == "cpu"
     stopped = threading.Event()

@@ -147,3 +147,12 @@ def test_a_large_profile_is_applied_and_not_kept() -> None:
             shown = (20, 250, 10) if large else (250, 20, 10)
             assert thumbnail.getpixel((9, 9)) == pytest.approx(shown, abs=12)
             assert thumbnail.info.get("icc_profile") == (None if large else swapped)
+
+
+def test_a_thumbnail_under_another_name_is_not_shown(tmp_path: Path, cat: Image.Image) -> None:
+    store = ThumbnailStore(tmp_path)
+    store.put(KEY, cat)
+    other = "0" * 64
+    store.path(other).parent.mkdir(parents=True)
+    store.path(KEY).rename(store.path(other))
+    assert store.get(other) is None

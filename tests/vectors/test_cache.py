@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
 from vitmae_search.vectors import ExactIndex, VectorCache
-from vitmae_search.vectors.file import Origin, VectorsFile, write_vectors_file
+from vitmae_search.vectors.file import Origin, VectorsFile, write_payload_file, write_vectors_file
 
 
 def assert_holds(found, source) -> None:
@@ -181,6 +181,24 @@ def test_scores_and_order_are_the_sources_whatever_bit_of_a_vector_is_flipped(tm
         truth = dict(zip(expected.ids.tolist(), expected.scores.tolist(), strict=True))
         assert found.scores.tolist() == [truth[i] for i in found.ids.tolist()]
         assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+def test_a_file_of_the_other_kind_is_not_used(tmp_path, source):
+    """As after somebody swapped the two: each is whole, and of this space and revision."""
+    path = saved(tmp_path, source)
+    other = path.with_suffix(".approximate")
+    path.rename(other)
+    write_payload_file(path, Origin.at(source, source.revision()), b"an index", {})
+    with pytest.raises(VectorCacheDamaged, match="another kind"):
+        VectorCache(tmp_path).verify(source)
+    cache = VectorCache(tmp_path)
+    assert not cache.is_current(source)
+    assert_holds(cache.open(source), source)
+    assert cache.save(source)
+    with pytest.raises(VectorCacheDamaged, match="another kind"):
+        cache.verify(source)
+    other.unlink()
+    assert VectorCache(tmp_path).verify(source)
 
 
 @pytest.mark.parametrize("change", ["key", "dimension"])

@@ -120,8 +120,10 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Start the app, `how` = "streamlit" or "command", from a folder that has nothing to do with it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(library: Path, how: str = "streamlit", *, app: Path = APP, **environ: str) -> Server:
-        port = free_port()
+    def start(
+        library: Path, how: str = "streamlit", *, app: Path = APP, port: int | None = None, **environ: str
+    ) -> Server:
+        port = port or free_port()
         log = tmp_path / f"server-{port}.log"
         env = {
             **os.environ,

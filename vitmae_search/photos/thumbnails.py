@@ -24,7 +24,8 @@ THUMBNAIL_SIDE = 320
 _QUALITY = 85
 _MAX_PROFILE_BYTES = 16_384
 _CHECKSUM = b"sha256 "
-"""Before 64 hex digits, the comment of a stored file: the SHA-256 of its bytes with zeros for the digits."""
+"""Before 64 hex digits, the comment of a stored file: the SHA-256 of the photo's digest and the file's bytes
+with zeros for these digits. So a file that was renamed is no other photo's."""
 _NO_DIGITS = b"0" * 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -65,7 +66,7 @@ class ThumbnailStore:
             data = self.path(digest).read_bytes()
         except OSError:
             return None
-        return data if _is_intact(data) else None
+        return data if _is_intact(data, digest) else None
 
     def put(self, digest: str, image: Image.Image) -> None:
         """Make and store a thumbnail, unless there is one.
@@ -82,10 +83,10 @@ class ThumbnailStore:
         target = self.path(digest)
         try:
             try:
-                _write(image, target)
+                _write(image, target, digest)
             except FileNotFoundError:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _write(image, target)
+                _write(image, target, digest)
         except OSError as error:
             why = error.strerror or str(error)
             raise StorageError(f"cannot write the thumbnail {display_path(target)}: {why}") from error
@@ -110,14 +111,19 @@ class ThumbnailStore:
             raise StorageError(f"cannot delete the thumbnail {display_path(target)}: {why}") from error
 
 
-def _write(image: Image.Image, target: Path) -> None:
+def _write(image: Image.Image, target: Path, digest: str) -> None:
     # Without fsync, which would cost more than making the thumbnail again; `get` detects a torn file.
     with write_atomically(target, durable=False) as file:
         _save(image, file, comment=_CHECKSUM + _NO_DIGITS)
         file.seek(0)
         data = file.read()
         file.seek(data.index(_CHECKSUM + _NO_DIGITS) + len(_CHECKSUM))
-        file.write(hashlib.sha256(data).hexdigest().encode("ascii"))
+        file.write(_checksum(digest, data))
+
+
+def _checksum(digest: str, data: bytes) -> bytes:
+    """The 64 digits for a file with zeros in their place."""
+    return hashlib.sha256(digest.encode("ascii") + data).hexdigest().encode("ascii")
 
 
 def _save(image: Image.Image, stream: IO[bytes], comment: bytes | None = None) -> None:
@@ -131,9 +137,9 @@ def _save(image: Image.Image, stream: IO[bytes], comment: bytes | None = None) -
     small.save(stream, "JPEG", quality=_QUALITY, icc_profile=profile, comment=comment)
 
 
-def _is_intact(data: bytes) -> bool:
-    """Whether a file has the checksum that was written into it."""
+def _is_intact(data: bytes, digest: str) -> bool:
+    """Whether a file has the checksum that was written into it for this photo."""
     start = data.find(_CHECKSUM) + len(_CHECKSUM)
     digits, end = data[start : start + len(_NO_DIGITS)], start + len(_NO_DIGITS)
     without = data[:start] + _NO_DIGITS + data[end:]
-    return _CHECKSUM in data and hashlib.sha256(without).hexdigest().encode("ascii") == digits
+    return _CHECKSUM in data and _checksum(digest, without) == digits

@@ -23,6 +23,8 @@ from vitmae_search.errors import VectorCacheDamaged, VectorIndexError, VitmaeSea
 from vitmae_search.records import IndexListing
 from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.file import (
+    PAYLOAD,
+    VECTORS,
     Origin,
     VectorsFile,
     read_origin,
@@ -159,7 +161,7 @@ def index_listing(vectors: Path, approximate: Path, source: VectorSource, policy
 
 def _approximate_header(path: Path, source: VectorSource) -> dict[str, Any] | None:
     try:
-        return read_origin(path, source)[1]
+        return read_origin(path, source, PAYLOAD)[1]
     except (OSError, VectorCacheDamaged):
         return None
 
@@ -292,7 +294,7 @@ class VectorCache:
     def is_current(self, source: VectorSource) -> bool:
         """Return whether the file has the source's last revision. Only its first page is read."""
         try:
-            return read_origin(self.path(source.key), source)[0].revision == source.revision()
+            return read_origin(self.path(source.key), source, VECTORS)[0].revision == source.revision()
         except (OSError, VectorCacheDamaged):
             return False
 
@@ -430,7 +432,7 @@ class VectorCache:
     def _loaded(self, source: VectorSource, held: Snapshot | None) -> Snapshot | None:
         """Load a snapshot from the files if they are newer than `held` and usable."""
         try:
-            origin = read_origin(self.path(source.key), source)[0]
+            origin = read_origin(self.path(source.key), source, VECTORS)[0]
             if held is not None and held.file is not None and origin == held.file.origin:
                 return None
             return replace(self._opened(source), approximate=self._read_approximate(source))
@@ -460,13 +462,16 @@ class VectorCache:
         """
         held = self._snapshots.get(source.key)
         with suppress(OSError, VectorCacheDamaged):
-            count = read_origin(self.path(source.key), source)[1]["count"]
+            count = read_origin(self.path(source.key), source, VECTORS)[1]["count"]
             if self.policy.exact_seconds > 0 and 4 * count * source.dimension <= _SURELY_FAST_BYTES:
                 return True
         if held is not None and held.approximate is None:
             return False
         with suppress(OSError, VectorCacheDamaged):
-            return read_origin(self.approximate_path(source.key), source)[0].revision == source.revision()
+            return (
+                read_origin(self.approximate_path(source.key), source, PAYLOAD)[0].revision
+                == source.revision()
+            )
         return False
 
     def _rebuilt(self, source: VectorSource, wanted: Origin) -> Snapshot:

@@ -34,6 +34,9 @@ _MAGIC = b"VSVECT04"
 _PAGE = 4096
 _START = len(_MAGIC) + 4
 _DIGEST = 32
+VECTORS, PAYLOAD = "vectors_sha256", "payload_sha256"
+"""The two kinds of file, each by the checksum that its header has."""
+
 _FLOAT = np.dtype("<f4")
 _ID = np.dtype("<i8")
 _BLOCK = 1 << 20
@@ -99,8 +102,8 @@ class VectorsFile:
         """
         self.path = path
         with open(path, "rb") as file:
-            header = _read_header(file, path, source)
-            self.origin, self._digest = header.origin, header.more["vectors_sha256"]
+            header = _read_header(file, path, source, VECTORS)
+            self.origin, self._digest = header.origin, header.more[VECTORS]
             shape = (int(header.more["count"]), source.dimension)
             if header.body_bytes != shape[0] * (shape[1] * _FLOAT.itemsize + _ID.itemsize):
                 raise VectorCacheDamaged(f"{path}: the header contradicts itself.")
@@ -160,7 +163,7 @@ def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, V
         file.write(data)
         more = {
             "count": data.nbytes // _ID.itemsize,
-            "vectors_sha256": digest.hexdigest(),
+            VECTORS: digest.hexdigest(),
             "ids_sha256": hashlib.sha256(data).hexdigest(),
         }
         file.seek(0)
@@ -177,7 +180,7 @@ def write_payload_file(path: Path, origin: Origin, payload: Any, more: dict[str,
         more: A JSON object for the header.
     """
     data = memoryview(payload).cast("B")
-    more = more | {"payload_sha256": hashlib.sha256(data).hexdigest()}
+    more = more | {PAYLOAD: hashlib.sha256(data).hexdigest()}
     with _open_replacement(path) as file:
         file.write(_page(_Header(origin, data.nbytes, more)))
         file.write(data)
@@ -198,29 +201,30 @@ def read_payload_file(path: Path, source: VectorSource) -> tuple[Origin, dict[st
         VectorCacheDamaged: It differs in any bit from what was written, or belongs to another space.
     """
     with open(path, "rb") as file:
-        header = _read_header(file, path, source)
+        header = _read_header(file, path, source, PAYLOAD)
         payload = file.read()
-    if hashlib.sha256(payload).hexdigest() != header.more["payload_sha256"]:
+    if hashlib.sha256(payload).hexdigest() != header.more[PAYLOAD]:
         raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
     return header.origin, header.more, payload
 
 
-def read_origin(path: Path, source: VectorSource) -> tuple[Origin, dict[str, Any]]:
+def read_origin(path: Path, source: VectorSource, kind: str) -> tuple[Origin, dict[str, Any]]:
     """Read and verify the header only.
 
     Args:
         path: The file.
         source: The space that it must have been written from; it may be older.
+        kind: `VECTORS` or `PAYLOAD`.
 
     Returns:
         The origin, and the header's JSON object.
 
     Raises:
         OSError: It is not there, or cannot be read.
-        VectorCacheDamaged: The header is damaged, or belongs to another space.
+        VectorCacheDamaged: The header is damaged, or of the other kind, or belongs to another space.
     """
     with open(path, "rb") as file:
-        header = _read_header(file, path, source)
+        header = _read_header(file, path, source, kind)
     return header.origin, header.more
 
 
@@ -230,8 +234,8 @@ def _page(header: _Header) -> bytes:
     return (head + hashlib.sha256(head).digest()).ljust(_PAGE, b"\0")
 
 
-def _read_header(file: IO[bytes], path: Path, source: VectorSource) -> _Header:
-    """Read the header and verify it, the file's size and the space. `file` then stands at the body."""
+def _read_header(file: IO[bytes], path: Path, source: VectorSource, kind: str) -> _Header:
+    """Read the header and verify it, the file's kind, size and space. `file` then stands at the body."""
     page = file.read(_PAGE)
     length = int.from_bytes(page[len(_MAGIC) : _START], "little")
     if not page.startswith(_MAGIC) or _START + length + _DIGEST > len(page):
@@ -241,6 +245,8 @@ def _read_header(file: IO[bytes], path: Path, source: VectorSource) -> _Header:
         raise VectorCacheDamaged(f"{path}: the header is damaged.")
     read = json.loads(head[_START:])
     header = _Header(Origin(**read["origin"]), read["body_bytes"], read["more"])
+    if kind not in header.more:
+        raise VectorCacheDamaged(f"{path}: another kind of index file.")
     if not header.origin.belongs_to(source):
         raise VectorCacheDamaged(f"{path}: written from another space, or another past of the catalogue.")
     body = os.fstat(file.fileno()).st_size - len(page)

@@ -10,7 +10,7 @@ from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, LoadingInfo, 
 from vitmae_search.vitmae.checkpoint.locate import CheckpointFiles, find_checkpoint
 from vitmae_search.vitmae.config import AttentionImplementation, ViTConfig, ViTMAEConfig
 from vitmae_search.vitmae.devices import choose_device, multiplies_in_bf16
-from vitmae_search.vitmae.fused import fused, fusing
+from vitmae_search.vitmae.half_precision import convert_to_bf16
 from vitmae_search.vitmae.image_processor import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -32,7 +32,6 @@ from vitmae_search.vitmae.modeling import (
 )
 from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel, ViTPreTrainedModel
 from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
-from vitmae_search.vitmae.prepacked import prepack
 from vitmae_search.vitmae.pretrained import NewParametersWarning, PreTrainedModel
 from vitmae_search.vitmae.reconstruction import reconstruct
 
@@ -64,15 +63,13 @@ __all__ = [
     "ViTPreTrainedModel",
     "choose_device",
     "classification_loss",
+    "convert_to_bf16",
     "find_checkpoint",
-    "fused",
-    "fusing",
     "multiplies_in_bf16",
     "patchify",
     "pool",
     "pool_layers",
     "pooled_width",
-    "prepack",
     "read_checkpoint",
     "reconstruct",
     "reconstruction_loss",

@@ -51,13 +51,6 @@ def activation_function(activation: str | Activation) -> Activation:
     return _FUNCTIONS[activation] if isinstance(activation, str) else activation
 
 
-def gelu_form(activation: Activation) -> Literal["none", "tanh"] | None:
-    """Which GELU a function is, as `functional.gelu` names them; None where it is no GELU."""
-    if activation is functional.gelu:
-        return "none"
-    return "tanh" if activation is _TANH_GELU else None
-
-
 def activation_name(field: str, activation: str | Activation) -> str:
     """The name of an activation, for a file.
 

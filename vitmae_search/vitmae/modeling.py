@@ -262,7 +262,6 @@ class Embeddings(nn.Module):
         self.config = config
         self.dropout = nn.Dropout(dropout)
         self.patch_embeddings = PatchEmbeddings(config)
-        self.join: Callable[[Tensor, Tensor, Tensor], Tensor] = join_tokens
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         table = torch.empty(1, 1 + config.num_patches, config.hidden_size)
         if train_positions:
@@ -298,7 +297,7 @@ class Embeddings(nn.Module):
             ValueError: Images of another shape.
         """
         positions = self._positions(pixel_values, interpolate_pos_encoding)
-        tokens = self.join(self.patch_embeddings(pixel_values), positions, self.cls_token)
+        tokens = join_tokens(self.patch_embeddings(pixel_values), positions, self.cls_token)
         embedded: Tensor = self.dropout(tokens)
         return embedded
 
@@ -353,7 +352,7 @@ class ViTMAEEmbeddings(Embeddings):
         patches: Tensor = self.patch_embeddings(pixel_values)
         masking = self._masking(patches, noise, mask, mask_ratio, keep_order)
         if masking.in_order:
-            tokens = self.join(patches, positions, self.cls_token)
+            tokens = join_tokens(patches, positions, self.cls_token)
         else:
             kept = take_patches(patches + positions[:, 1:], masking.ids_keep)
             tokens = _cls_first(self.cls_token + positions[:, :1], kept)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from vitmae_search.errors import DeviceError
-from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, prepack
-from vitmae_search.vitmae.fused import _thread as fusing_thread
+from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, convert_to_bf16
 
 CPU, STAND_IN = torch.device("cpu"), torch.device("meta")
 ROWS = np.arange(46, dtype=np.uint8).reshape(23, 2)
@@ -25,24 +24,6 @@ ROWS = np.arange(46, dtype=np.uint8).reshape(23, 2)
 @pytest.fixture(scope="module")
 def engines(plugin_module: Callable[[str], ModuleType]) -> ModuleType:
     return plugin_module("engine")
-
-
-class HostStream:
-    """Everything happens at once."""
-
-    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.full(shape, 77, dtype=dtype)
-
-    on_device = on_host
-
-    def launch(self, work: Callable[[], object]) -> None:
-        work()
-
-    def wait(self) -> None:
-        pass
-
-    def record(self, work: Callable[[], object]) -> Callable[[], object]:
-        return work
 
 
 class Sums(nn.Module):
@@ -67,10 +48,10 @@ class Sums(nn.Module):
 def make(engines: ModuleType, kind: str, network: nn.Module) -> Any:
     if kind == "plain":
         return engines.Engine(network, CPU, "fp32")
-    return engines.CudaEngine(network, CPU, "fp32", 4, [HostStream(), HostStream()])
+    return engines.CudaEngine(network, CPU, "fp32", 4)
 
 
-KINDS = ("plain", "lanes")
+KINDS = ("plain", "parts")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,55 +64,77 @@ def test_batches_of_any_size(engines, kind: str) -> None:
     assert engine.batch_size == (None if kind == "plain" else 16)
 
 
-class Asking(Sums):
-    """Notes in which calls `fused` functions would be compiled."""
+def test_a_long_run_compiles_and_a_short_one_does_not(engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[dict[str, Any]] = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.compiled: list[bool] = []
+    def compile_network(network: nn.Module, **options: Any) -> nn.Module:
+        compiled.append(options)
+        return network
 
-    def forward(self, batch: Tensor) -> Tensor:
-        self.compiled.append(getattr(fusing_thread, "on", False))
-        return super().forward(batch)
-
-
-def test_a_long_run_compiles_and_a_short_one_does_not(engines) -> None:
-    network = Asking()
-    engine = make(engines, "lanes", network)
+    monkeypatch.setattr(torch, "compile", compile_network)
+    engine = make(engines, "parts", Sums())
     first = engine.run(ROWS)
-    assert network.compiled
-    assert not any(network.compiled)
-    engine.fuse_after = 1e-9
-    network.compiled.clear()
-    assert np.array_equal(engine.run(ROWS), first)
-    assert network.compiled
-    assert all(network.compiled)
-
-
-def test_few_rows_never_compile(engines) -> None:
-    network = Asking()
-    engine = engines.CudaEngine(network, CPU, "fp32", 8, [HostStream(), HostStream()])
-    engine.fuse_after = 0.0
+    engine.run(ROWS)
+    assert compiled == []
+    engine.compile_after = 1e-9
     engine.run(ROWS[:1])
-    assert network.compiled == [False]
+    assert compiled == [], "few rows never compile"
+    for _ in range(3):
+        assert np.array_equal(engine.run(ROWS), first)
+    assert compiled == [{"mode": "reduce-overhead", "dynamic": False}]
 
 
-def test_few_rows_never_use_cudnn_attention(engines) -> None:
-    """Its attention plans for every number of rows and in every thread; lanes have one number, and may."""
-    planned: list[bool] = []
+class Wrong(nn.Module):
+    def forward(self, batch: Tensor) -> Tensor:
+        return -torch.arange(3.0).repeat(len(batch), 1)
 
-    class Attending(Sums):
+
+class Failing(nn.Module):
+    def forward(self, batch: Tensor) -> Tensor:
+        raise RuntimeError("no C compiler\nand more")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [(Wrong(), "agree to a cosine of -"), (Failing(), "no C compiler")]
+)
+def test_what_does_not_compile_well_is_said_and_not_used(
+    engines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: nn.Module, said: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_: broken)
+    engine = make(engines, "parts", Sums())
+    engine.compile_after = 0.0
+    first = engine.run(ROWS)
+    assert np.array_equal(engine.run(ROWS), first)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("torch.compile is not used, so encoding takes longer: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_device_that_computes_something_else_is_refused(engines) -> None:
+    class ByPlace(Sums):
         def forward(self, batch: Tensor) -> Tensor:
-            planned.append(torch.backends.cuda.cudnn_sdp_enabled())
+            sums = super().forward(batch)
+            return sums * torch.tensor([1.0, 1.0, 1.0 if self.calls % 2 else -1.0])
+
+    engine = make(engines, "parts", ByPlace())
+    with pytest.raises(DeviceError, match=r"cpu does not compute as the CPU does \(.*; choose --device cpu"):
+        engine.run(ROWS[:4])
+
+
+@pytest.mark.parametrize("fits", [3, 2, 1])
+def test_where_memory_is_short_parts_are_halved_and_stay_so(engines, fits: int) -> None:
+    class Small(Sums):
+        def forward(self, batch: Tensor) -> Tensor:
+            if len(batch) > fits:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
             return super().forward(batch)
 
-    engine = engines.CudaEngine(Attending(), CPU, "fp32", 8, [HostStream(), HostStream()])
-    assert torch.backends.cuda.cudnn_sdp_enabled()
-    engine.run(ROWS[:1])
-    engine.run(ROWS)
-    assert planned[0] is False
-    assert planned[1:] == [True] * 3
-    assert torch.backends.cuda.cudnn_sdp_enabled()
+    network = Small()
+    engine = make(engines, "parts", network)
+    engine._compared = True  # on the CPU, where this would find no memory either
+    assert np.array_equal(engine.run(ROWS)[:, 0], ROWS.sum(axis=1))
+    assert engine._part == min(2, fits)
 
 
 def lost() -> list[Exception]:
@@ -161,7 +164,6 @@ def test_a_lost_device_gives_the_same_sentence_at_every_call(engines, kind: str,
     assert str(error).partition("\n")[0] in said
     assert said.endswith("what was finished before is kept: start again, or choose --device cpu")
     assert "\n" not in said
-    assert kind == "plain" or engine._lanes._lanes == []
     network.error, calls = None, network.calls
     for call in (lambda: engine.run(ROWS), lambda: engine.run_alone(lambda: 1)):
         with pytest.raises(DeviceError) as later:
@@ -210,34 +212,6 @@ def test_a_programming_error_is_not_a_device_error(engines, kind: str) -> None:
         engine.run(ROWS)
     network.error = None
     assert len(engine.run(ROWS)) == len(ROWS)
-
-
-def test_other_work_gets_the_memory_of_the_lanes(engines) -> None:
-    engine = make(engines, "lanes", Sums())
-    engine.run(ROWS)
-    lanes = [weakref.ref(lane) for lane in engine._lanes._lanes]
-    assert len(lanes) == 2
-
-    def work() -> str:
-        if any(lane() is not None for lane in lanes):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return "done"
-
-    assert engine.run_alone(work) == "done"
-    assert len(engine.run(ROWS)) == len(ROWS)
-    with pytest.raises(MemoryError):
-        engine.run_alone(lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.")))
-
-
-def test_offloading_frees_the_lanes_and_resets_their_size(engines) -> None:
-    engine = make(engines, "lanes", Sums())
-    before = engine.run(ROWS)
-    lanes = [weakref.ref(lane) for lane in engine._lanes._lanes]
-    engine._lanes.part = 1
-    engine.offload()
-    assert [lane() for lane in lanes] == [None, None]
-    assert engine._lanes.part == 4
-    assert np.array_equal(engine.run(ROWS), before)
 
 
 def test_freeing_memory_includes_tensors_of_old_errors(plugin_module, monkeypatch) -> None:
@@ -345,7 +319,7 @@ def test_all_of_an_embedder_happens_on_the_device(
     with stand_in() as mode:
         network: Any = faked(mode, opened)
         if precision == "bf16":
-            prepack(network.encoder, STAND_IN)
+            convert_to_bf16(network.encoder)
         check_on_the_device(network, embedder.shape)
 
 
@@ -360,5 +334,5 @@ def test_all_of_a_classifier_happens_on_the_device(
     with stand_in() as mode:
         network: Any = faked(mode, opened)
         if precision == "bf16":
-            prepack(network.encoder, STAND_IN)
+            convert_to_bf16(network.encoder)
         check_on_the_device(network, (32, 32, 3))

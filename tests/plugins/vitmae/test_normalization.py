@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugins.vitmae.networks import normalization_table, pixel_values, split_views
-from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor, fused, fusing
+from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
 
 PROCESSOR = ViTImageProcessor(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))
 PIXELS = np.arange(4 * 8 * 24)
@@ -22,8 +22,7 @@ def test_every_byte_is_the_processor_s_number(device: str, dtype: torch.dtype) -
         np.stack([PROCESSOR.rescale_and_normalize(image.transpose(2, 0, 1)) for image in BATCH])
     )
     levels = normalization_table(PROCESSOR).to(device, dtype)
-    with fusing():
-        found = pixel_values(torch.from_numpy(BATCH).to(device), levels)
+    found = pixel_values(torch.from_numpy(BATCH).to(device), levels)
     assert found.device.type == device
     assert torch.equal(found.cpu(), expected.to(torch.float32).to(dtype))
     assert found.permute(0, 2, 3, 1).is_contiguous()
@@ -41,15 +40,3 @@ def test_crops_are_looked_up_as_whole_photos_are(device: str) -> None:
         assert torch.equal(found, pixel_values(expected, levels))
     plain, mirrored = split_views(whole, levels, "flip")
     assert torch.equal(mirrored, plain.flip(3))
-
-
-def test_compiled_it_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "devices", ("cpu",))
-    monkeypatch.setattr(fused, "how", {"backend": "aot_eager"})
-    batch, levels = torch.from_numpy(BATCH), normalization_table(PROCESSOR).to(torch.bfloat16)
-    compiled = fused(pixel_values.function)
-    with torch.inference_mode(), fusing():
-        found, expected = compiled(batch, levels), pixel_values.function(batch, levels)
-    assert fused.works
-    assert torch.equal(found, expected)
-    assert found.stride() == expected.stride()

@@ -9,7 +9,6 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,42 +34,24 @@ def device(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=["cpu", "lanes", CUDA])
+@pytest.fixture(params=["cpu", "parts", CUDA])
 def place(request: pytest.FixtureRequest) -> str:
-    """A device, or a GPU's lanes on the CPU, where everything happens at once."""
+    """A device, or a GPU's engine on the CPU."""
     name: str = request.param
     return name
 
 
-class HostStream:
-    """A stream on which everything happens at once."""
-
-    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.full(shape, 77, dtype=dtype)
-
-    on_device = on_host
-
-    def launch(self, work: Callable[[], object]) -> None:
-        work()
-
-    def wait(self) -> None:
-        pass
-
-    def record(self, work: Callable[[], object]) -> Callable[[], object]:
-        return work
-
-
 def open_default(place: str, precision: str, **options: Any) -> GuardedEmbedder:
-    device = "cpu" if place == "lanes" else place
+    device = "cpu" if place == "parts" else place
     opened = open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
     embedder: Any = opened._embedder
-    if place == "lanes":
+    if place == "parts":
         engines = sys.modules[f"{type(embedder).__module__.rpartition('.')[0]}.engine"]
-        streams = [HostStream(), HostStream()]
         network = embedder._engine._network
-        embedder._engine = engines.CudaEngine(network, torch.device("cpu"), precision, 4, streams)
+        embedder._engine = engines.CudaEngine(network, torch.device("cpu"), precision, 4)
         opened.batch_size = embedder._engine.batch_size
-    embedder._engine.fuse_after = 0.0  # as in a long run
+    if place == "cuda":
+        embedder._engine.compile_after = 0.0  # as in a long run
     return opened
 
 
@@ -90,7 +71,7 @@ def pieces(real_photos: dict[str, Path]) -> list[Image.Image]:
 
 
 def sizes_for(embedder: GuardedEmbedder) -> list[int]:
-    """Odd ones: around a lane's part where there are lanes, and few enough to need none."""
+    """Odd ones: around a part where there are parts."""
     if embedder.batch_size is None:
         return [1, 3, 19]
     part = embedder.batch_size // 4
@@ -209,7 +190,6 @@ def test_offloading_frees_the_memory_and_changes_no_vector(place, precision: str
 
 
 def test_two_models_at_a_time_do_not_disturb_each_other(device, pieces) -> None:
-    """While the lanes of the one are made, the other computes, rests and makes its own."""
     with (
         open_default(device, "bf16") as one,
         open_default(device, "fp32", layers="6", pooling="cls") as other,
@@ -260,7 +240,7 @@ if on_gpu:
 for _ in range(2):
     assert (embedder.embed(batch) * expected).sum(axis=1).min() > 0.9999
 if on_gpu:
-    assert engine._lanes.part < engine._largest, "or nothing was tried"
+    assert engine._part < embedder.batch_size // 4, "or nothing was tried"
 print("done")
 """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import logging
 import sys
 import weakref
 from pathlib import Path
@@ -18,6 +20,7 @@ from vitmae_search.embedding import GuardedEmbedder, PluginHost, load_drop_in, o
 from vitmae_search.embedding.testing import check_embedder
 from vitmae_search.errors import DeviceError, PluginOptionError
 from vitmae_search.library import Library
+from vitmae_search.settings import settings
 
 PLUGIN = bundled("plugins") / "vitmae"
 OPENVINO = {"runtime": "openvino"}
@@ -97,7 +100,7 @@ def test_it_reconstructs_and_has_a_random_init_as_torch_does(openvino, real_phot
 def test_what_it_is_called_and_that_it_is_the_same_space(openvino) -> None:
     with open_default("fp32") as full, open_default("bf16", **OPENVINO) as embedder:
         assert full.fingerprint("exact") == embedder.fingerprint("exact")
-        assert "runtime" not in full.provenance
+        assert full.provenance["runtime"].startswith("torch; openvino ")
         version = openvino.__version__.split("-")[0]
         assert embedder.provenance["runtime"] == f"openvino {version}"
 
@@ -147,14 +150,97 @@ def test_a_library_continues_in_the_same_space(openvino, pixels, tmp_path: Path)
             assert [space.fingerprint for space in library.spaces()] == spaces
 
 
+# In long runs
+
+
+def long_run(precision: str, **options: Any) -> GuardedEmbedder:
+    embedder = open_default(precision, **options)
+    engine: Any = embedder._embedder
+    engine._engine.compile_after = 1e-9
+    return embedder
+
+
+def uses_openvino(embedder: GuardedEmbedder) -> bool:
+    opened: Any = embedder._embedder
+    return type(opened._engine._network.encoder).__name__ == "OpenVINOEncoder"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_long_run_goes_on_in_openvino_with_the_same_vectors(
+    openvino, pixels, two_cores, precision: str
+) -> None:
+    with open_default(precision, runtime="torch") as plain, long_run(precision) as embedder:
+        expected = plain.embed(pixels)
+        assert (embedder.embed(pixels[:1]) * expected[:1]).sum() >= 0.99999
+        assert not uses_openvino(embedder), "a single photo is answered at once"
+        for _ in range(3):
+            assert (embedder.embed(pixels) * expected).sum(axis=1).min() >= 0.9999
+        assert uses_openvino(embedder)
+    (kept,) = (settings().cache / "openvino").iterdir()
+    with open_default(precision) as again:
+        again.embed(pixels[:4])
+        assert uses_openvino(again), "what was compiled before is used at once"
+        assert (again.embed(pixels) * expected).sum(axis=1).min() >= 0.9999
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(bytes(content))
+    with open_default(precision) as again:
+        again.embed(pixels[:4])
+        assert (again.embed(pixels) * expected).sum(axis=1).min() >= 0.9999
+    assert kept.read_bytes() != bytes(content), "a damaged one is made again"
+
+
+def test_a_short_run_does_not_compile(openvino, pixels) -> None:
+    with open_default("fp32") as embedder:
+        embedder.embed(pixels)
+        assert not uses_openvino(embedder)
+    assert not (settings().cache / "openvino").exists()
+
+
+def test_only_the_newest_are_kept(openvino, pixels) -> None:
+    for layer in range(1, 7):
+        with long_run("fp32", layers=str(layer)) as embedder:
+            embedder.embed(pixels[:4])
+            assert uses_openvino(embedder)
+    assert len(list((settings().cache / "openvino").iterdir())) == 4
+
+
+@pytest.mark.parametrize("fault", ["error", "other vectors"])
+def test_what_it_cannot_do_torch_goes_on_with(
+    openvino, pixels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    with long_run("fp32") as embedder:
+        opened: Any = embedder._embedder
+        compiler = opened._engine._compiler
+
+        def compile_encoder(self: Any) -> Any:
+            if fault == "error":
+                raise RuntimeError("no such operation\nat node 3")
+            return type(
+                "Encoder",
+                (torch.nn.Module,),
+                {"encode": lambda self, x, *_, **__: (torch.ones(len(x), 65, 192),)},
+            )()
+
+        monkeypatch.setattr(type(compiler), "compile", compile_encoder)
+        with caplog.at_level(logging.WARNING):
+            first = embedder.embed(pixels)
+        assert np.array_equal(embedder.embed(pixels), first)
+        assert not uses_openvino(embedder)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("OpenVINO is not used, so encoding takes longer: ")
+    assert "\n" not in message
+
+
 # Without it
 
 
 @pytest.fixture
 def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "openvino", None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name, *rest)
+    )
 
 
 def test_where_it_is_missing_the_extra_is_named(no_openvino) -> None:
@@ -164,7 +250,7 @@ def test_where_it_is_missing_the_extra_is_named(no_openvino) -> None:
 
 
 def test_unknown_runtimes_are_refused() -> None:
-    with pytest.raises(PluginOptionError, match="runtime='tpu' must be one of torch, openvino"):
+    with pytest.raises(PluginOptionError, match="runtime='tpu' must be one of auto, torch, openvino"):
         open_default("fp32", runtime="tpu")
 
 
@@ -173,4 +259,4 @@ def test_it_is_for_the_cpu() -> None:
     plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()
     runtime = sys.modules[f"{type(plugin).__module__}.openvino"]
     with pytest.raises(DeviceError, match="on the CPU only; choose --device cpu, or runtime=torch"):
-        runtime.runtime_name(torch.device("cuda"))
+        runtime.require_openvino(torch.device("cuda"))

@@ -21,7 +21,7 @@ def test_it_is_the_network_that_a_training_starts_from(open_model, embed_all, ch
     assert (untrained.shape, untrained.dimension, untrained.input_size) == (
         *(embedder.shape, embedder.dimension, embedder.input_size),
     )
-    assert untrained.provenance == embedder.provenance
+    assert untrained.provenance.items() <= embedder.provenance.items(), "torch alone, in long runs as well"
     assert {**untrained.identity, "weights": None} == {**embedder.identity, "weights": None}
 
     torch.manual_seed(3)  # as `pretrain --seed 3` does

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -75,6 +81,84 @@ def test_a_visitor_who_started_a_job_sees_its_outcome_even_if_it_never_showed_as
     next(button for button in page.button if button.label == "Index this folder").click()
     page.run()
     assert "is done, 1 added" in notices(page)
+
+
+def test_a_running_job_says_how_long_it_still_takes(opened_copy: Library) -> None:
+    with CatalogWriter.open_writer(opened_copy.folder) as catalog:
+        catalog.start_run("a run", "index", {"folders": ["/photos"]})
+        begun = {"phase": "indexing", "done": 1000, "total": 7000, "photos_per_second": 8.0}
+        catalog.update_run("a run", begun)
+        (bar,) = library_page().get("progress")
+        catalog.finish_run("a run", "done", {})
+    assert bar.proto.text == "Reading photos · 1,000 of 7,000 · 8.0 photos a second · 12 min left"
+
+
+SLOW_PLUGIN = """
+import time
+
+import numpy as np
+
+from vitmae_search.embedding import Embedder, EmbedderPlugin, PluginInfo
+
+
+def prepare(image, /):
+    return np.asarray(image.convert("RGB").resize((8, 8)))
+
+
+class Slow(Embedder):
+    model = "slow"
+    dimension = 192
+    input_size = 8
+    identity = {"side": 8}
+    prepare = staticmethod(prepare)
+
+    def embed(self, batch):
+        time.sleep(0.8)
+        rows = batch.reshape(len(batch), -1).astype(np.float32) + 1
+        return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+class Plugin(EmbedderPlugin):
+    info = PluginInfo(name="slow", title="Slow")
+
+    def open(self, options, *, device, precision):
+        return Slow()
+
+
+plugin = Plugin()
+"""
+
+
+@pytest.mark.browser
+def test_counters_move_while_another_process_indexes(
+    tmp_path: Path, write_photo: Callable[[Path, int], Path], start_server: Callable[..., Any], chromium: Any
+) -> None:
+    plugins, photos, folder = tmp_path / "plugins", tmp_path / "photos", tmp_path / "library"
+    plugins.mkdir()
+    (plugins / "slow.py").write_text(SLOW_PLUGIN)
+    for seed in range(80):
+        write_photo(photos / f"{seed}.jpg", seed)
+    server = start_server(folder, VITMAE_SEARCH_PLUGINS=str(plugins))
+    page = chromium.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{server.url}/library")
+    page.get_by_text("Begin with a folder of photos").wait_for()
+    command = [sys.executable, "-m", "vitmae_search", "index", str(photos), "--library", str(folder)]
+    words = ["--embedder", "slow", "--batch-size", "4"]
+    environ = {**os.environ, "VITMAE_SEARCH_PLUGINS": str(plugins)}
+    other = subprocess.Popen([*command, *words], env=environ, stderr=subprocess.DEVNULL)
+    page.get_by_text(re.compile(r"photos a second · [0-9]+ s left")).wait_for()
+    counted = set()
+    while other.poll() is None:
+        metric = page.get_by_test_id("stMetricValue")
+        if metric.count():
+            counted.add(metric.first.inner_text())
+        page.wait_for_timeout(300)
+    assert other.wait() == 0
+    assert len(counted - {"0", "80"}) >= 3, counted
+    page.get_by_text(f"Indexing {photos} is done, 80 added").wait_for()
+    assert page.get_by_test_id("stMetricValue").first.inner_text() == "80"
+    page.close()
 
 
 def test_an_outcome_counts_the_files_that_are_no_photos(opened_copy: Library) -> None:

@@ -163,6 +163,31 @@ def test_a_space_that_covers_a_part_of_the_library_is_named_so(
     assert "photos are searched; to bring the rest: vitmae-search index" in words(visit(photo=str(photo)))
 
 
+def test_a_folder_is_forgotten_once_that_is_confirmed(opened_copy: Library, small: Any) -> None:
+    at = visit("../pages/library.py")
+    (root,) = opened_copy.status().roots
+    at.button(key=f"vs_forget_{root.root_id}").click().run()
+    assert "14 photos and what is known of them" in words(at)
+    assert opened_copy.count_photos() == 14
+    at.button(key="vs_forget_yes").click().run()
+    assert not at.exception
+    assert f"{small.photos} is forgotten, with 14 photos." in words(at)
+    assert opened_copy.status().roots == ()
+    assert opened_copy.count_photos() == 0
+    assert (small.photos / "china.jpg").is_file()
+
+
+def test_a_folder_that_cannot_be_forgotten_now_says_why(opened_copy: Library) -> None:
+    at = visit("../pages/library.py")
+    (root,) = opened_copy.status().roots
+    at.button(key=f"vs_forget_{root.root_id}").click().run()
+    with CatalogWriter.open_writer(opened_copy.folder):
+        at.button(key="vs_forget_yes").click().run()
+    assert not at.exception
+    assert 'role="alert"' in " ".join(str(block.proto.body) for block in at.get("html"))
+    assert opened_copy.count_photos() == 14
+
+
 def test_results_can_be_paged_through(opened: Library) -> None:
     first, second = visit(photo="1", k="12"), visit(photo="1", k="12", page="2")
     ids = [tile["id"] for at in (first, second) for tile in tiles(at, "vs_hits")]

@@ -19,8 +19,8 @@ from streamlit.testing.v1 import AppTest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.training_runs import LOCK_FILE, LOG_FILE, REPORT_FILE, RUN_FILE, remember_run
+from vitmae_search.web.components.job_status import duration
 from vitmae_search.web.components.loss_chart import MAX_POINTS, charts, downsample
-from vitmae_search.web.components.training_run import duration
 from vitmae_search.web.server.app import MAIN_SCRIPT
 
 # As Markdown a remote picture, as HTML a script; on disk it is folders, since / cannot be in a name.

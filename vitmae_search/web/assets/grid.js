@@ -2,7 +2,6 @@
 const ICONS = {
   similar: "M15.5 14h-.8l-.3-.3a6.5 6.5 0 1 0-.7.7l.3.3v.8l5 5 1.5-1.5-5-5zm-6 0a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z",
 };
-const LONGEST_WAIT = 30_000; // milliseconds between two tries to fetch a picture
 
 let openedHere = false; // whether the step of the history before an open photo is known to be this page
 
@@ -23,27 +22,6 @@ function element(tag, className, text) {
   return node;
 }
 
-// Show the picture, or say why it is not there. Only the server knows that a photo is not on disk; while it
-// does not answer, the picture is fetched again and again.
-function load(image, item, state) {
-  let wait = 1_000;
-  const say = (className, text) => {
-    item.classList.toggle("gone", Boolean(className));
-    item.classList.toggle("away", className === "away");
-    state.textContent = text;
-  };
-  const failed = async () => {
-    if (!image.isConnected) return;
-    const status = await fetch(image.src).then((answer) => answer.status, () => 0);
-    if (status === 404 || status === 410) return say("gone", "Not on disk");
-    say("away", "Not loaded. Trying again…");
-    setTimeout(() => image.isConnected && (image.src = image.src), wait);
-    wait = Math.min(2 * wait, LONGEST_WAIT);
-  };
-  image.onerror = failed;
-  image.onload = () => say("", "");
-}
-
 function tile(photo, send) {
   const item = element("li", "tile");
   const open = element("button", "open");
@@ -59,7 +37,10 @@ function tile(photo, send) {
   image.loading = "lazy";
   image.decoding = "async";
   image.alt = "";
-  load(image, item, state);
+  watchPicture(image, (text) => {
+    item.classList.toggle("unseen", text !== "");
+    state.textContent = text;
+  });
   image.src = photo.src;
   open.append(image, state);
   item.append(open);

@@ -1,6 +1,7 @@
 """The parts that pages are made of, each a function or two that draw something with Streamlit.
 
-`plain_text` is below all others: it draws names and messages as text, which Streamlit would read as Markdown.
+`frame` is on every page. `plain_text` is below all others: it draws names and messages as text, which
+Streamlit would read as Markdown.
 `grid`, `detail`, `open_photo`, `filters` and `query_picker` show photos and keep what is asked in the page's
 address (`page_address`, `photo_address`);
 `reconstruction_panels` shows what the model sees; `job_status` follows long jobs, `training_run` and

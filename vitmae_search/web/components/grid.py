@@ -23,7 +23,7 @@ _mount = st.components.v2.component(
     "vitmae_search_grid",
     html='<ul class="grid"></ul>',
     css=(_ASSETS / "grid.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "grid.js").read_text(encoding="utf-8"),
+    js="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("fetch_picture.js", "grid.js")),
 )
 
 

@@ -20,6 +20,8 @@ TRAININGS = frozenset({"pretrain"})
 
 RUNNING_REFRESH_SECONDS, IDLE_REFRESH_SECONDS = 1.0, 4.0
 """How often the page looks for progress, and for a job that was started elsewhere."""
+COUNTS_REFRESH_SECONDS = 2.0
+"""How often the library's photos are counted while a job runs."""
 
 _TRAINING_TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "": "Training"}
 _PHASE_TITLES = {
@@ -94,6 +96,8 @@ def _progress_text(progress: Mapping[str, object], done: int, total: object) -> 
     rate = progress.get("photos_per_second")
     if isinstance(rate, int | float) and rate > 0:
         words.append(f"{rate:.1f} photos a second")
+        if isinstance(total, int) and total > done:
+            words.append(f"{duration((total - done) / rate)} left")
     if failed := int_field(progress, "failed"):
         words.append(f"{failed:,} failed")
     return " · ".join(words)
@@ -209,6 +213,14 @@ def int_field(values: Mapping[str, object], name: str) -> int:
     """
     value = values.get(name)
     return value if isinstance(value, int) else 0
+
+
+def duration(seconds: float) -> str:
+    """A duration as people read it: 40 s, 12 min, 2 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
 def local_time(moment: datetime) -> str:

@@ -115,18 +115,10 @@ def metrics(run: TrainingRun) -> list[tuple[str, str]]:
     if "images_per_second" in last:
         rows.append(("Images a second", f"{last['images_per_second']:,.0f}"))
     if "seconds" in last:
-        rows.append(("Time trained", duration(last["seconds"])))
+        rows.append(("Time trained", job_status.duration(last["seconds"])))
     if run.remaining is not None:
-        rows.append(("Left", duration(run.remaining)))
+        rows.append(("Left", job_status.duration(run.remaining)))
     return rows
-
-
-def duration(seconds: float) -> str:
-    """A duration as people read it: 40 s, 12 min, 2 h 05 min."""
-    minutes = round(seconds / 60)
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
 def _show_failure(job: JobRecord | None) -> bool:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
-from vitmae_search.web.components import adapt_report, job_status, plain_text, spaces
+from vitmae_search.web.components import adapt_report, forget_folder, job_status, plain_text, spaces
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import has_only_samples, library
 
@@ -18,7 +18,8 @@ FAILURES_SHOWN = 200
 def page() -> None:
     """Everything about the library; for an empty one, only the field for its first folder."""
     status = library().status()
-    busy = job_status.show_running()
+    # The first run is seen before the folder that it reads is recorded.
+    busy = job_status.show_running(rerun_if=lambda: not status.roots and bool(library().status().roots))
     job_status.show_outcome()
     plain_text.show_queued_notice()
     if not status.roots:
@@ -33,8 +34,7 @@ def page() -> None:
     samples = has_only_samples(status)
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
-    _counts(status)
-    _folders(status, busy)
+    st.fragment(_contents, run_every=job_status.COUNTS_REFRESH_SECONDS if busy else None)(busy)
     if not samples:
         _add_folder("Add another folder", busy)
     job_status.show_history()
@@ -42,6 +42,14 @@ def page() -> None:
     spaces.draw(status.spaces)
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
+
+
+def _contents(busy: bool) -> None:
+    """Counts and folders; while a job runs, they are read and drawn again and again."""
+    with plain_text.errors_as_notices():
+        status = library().status()
+        _counts(status)
+        _folders(status, busy)
 
 
 def _counts(status: LibraryStatus) -> None:
@@ -101,12 +109,13 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
             "photos held out are found better.",
         ):
             start(root.path, command="adapt")
+        forget_folder.draw(root, disabled=busy)
 
 
 def _root_detail(root: Root) -> str:
     count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
     if root.offline:
-        return f"{count}. Its drive is away; nothing is forgotten until you run vitmae-search forget."
+        return f"{count}. Its drive is away; nothing of it is lost until you forget it."
     return count
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from vitmae_search.web.components import frame
 from vitmae_search.web.server import lifespan
 
 _WEB = Path(__file__).resolve().parents[1]
@@ -29,5 +30,6 @@ PAGES = [
 st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", layout="wide")
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
+frame.draw()
 st.navigation(PAGES, position="top").run()
 lifespan.page_shown()

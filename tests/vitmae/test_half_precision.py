@@ -1,4 +1,4 @@
-"""A prepacked encoder equals its encoder to bf16's rounding, and its weights are once in memory."""
+"""An encoder in bf16 equals its encoder to bf16's rounding, and its weights are once in memory."""
 
 from __future__ import annotations
 
@@ -19,27 +19,15 @@ from vitmae_search.vitmae import (
     ViTImageProcessor,
     ViTMAEConfig,
     ViTMAEModel,
+    convert_to_bf16,
     pool_layers,
-    prepack,
-    products,
 )
 from vitmae_search.vitmae.config import activation_function
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-NEEDS_BF16_CPU = pytest.mark.skipif(
-    torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() != "AVX512",
-    reason="oneDNN's bf16 products need AVX512, which this CPU lacks",
-)
 EVERYWHERE = pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param("oneDNN", marks=NEEDS_BF16_CPU),
-        "plain",
-        pytest.param("cuda", marks=pytest.mark.gpu),
-    ],
-    indirect=True,
+    "place", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
 )
-"""oneDNN's products on the CPU, then torch's own, which are CUDA's: on the CPU, and there."""
 FIELDS: list[dict[str, Any]] = [
     {},
     {"hidden_act": "relu"},
@@ -51,19 +39,18 @@ FIELDS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    if request.param != "oneDNN":
-        monkeypatch.setattr(products, "can_prepack", lambda: False)
-    return torch.device("cuda" if request.param == "cuda" else "cpu")
+def place(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
 
 
 @pytest.fixture
 def pair(tiny: Any, randomise: Any) -> Callable[..., tuple[ViTMAEModel, ViTMAEModel]]:
-    """The same encoder twice, on the CPU in fp32 and prepacked for a device."""
+    """The same encoder twice, on the CPU in fp32 and in bf16 on a device."""
 
     def make(place: torch.device, **fields: Any) -> tuple[ViTMAEModel, ViTMAEModel]:
         plain, packed = (randomise(ViTMAEModel(ViTMAEConfig(**tiny(**fields)))) for _ in range(2))
-        prepack(packed, place)
+        convert_to_bf16(packed)
+        packed.to(place)
         return plain, packed
 
     return make
@@ -120,7 +107,7 @@ def test_another_size_of_image_stretches_the_positions(pair, place: torch.device
 def test_a_classifier_s_encoder_too(tiny, randomise, place: torch.device) -> None:
     config = ViTConfig(**{k: v for k, v in tiny().items() if not k.startswith("decoder")}, num_labels=3)
     plain, packed = (randomise(ViTForImageClassification(config)) for _ in range(2))
-    prepack(packed.vit, place)
+    convert_to_bf16(packed.vit)
     packed.to(place)
     assert cosines(plain(PIXELS).logits, packed(PIXELS.to(place)).logits).min() > 0.999
     tokens = packed.vit(PIXELS.to(place)).last_hidden_state
@@ -130,12 +117,12 @@ def test_a_classifier_s_encoder_too(tiny, randomise, place: torch.device) -> Non
 @EVERYWHERE
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 def test_real_photos_with_real_weights(photos, place: torch.device, activation: str) -> None:
-    """With the tanh GELU in place of the exact one as well, which is what CUDA's products have."""
     folder = bundled("data") / "models" / "vitmae-tiny-patch8-64"
     plain, packed = (ViTMAEModel.from_pretrained(folder).eval() for _ in range(2))
     for layer in packed.encoder.layer:
         layer.activation = activation_function(activation)
-    prepack(packed, place)
+    convert_to_bf16(packed)
+    packed.to(place)
     looks = [photo.rotate(angle) for photo in photos.values() for angle in (0, 90)]
     pixels = ViTImageProcessor.from_pretrained(folder)(looks, return_tensors="pt")["pixel_values"]
     layers = (6, 12)
@@ -148,25 +135,19 @@ def test_real_photos_with_real_weights(photos, place: torch.device, activation: 
 @EVERYWHERE
 def test_fp32_weights_are_freed(pair, place: torch.device) -> None:
     plain, packed = pair(place)
-    left = {name for name, value in packed.named_parameters() if value.ndim > 1}
-    assert left == {"embeddings.cls_token"}
-    assert sum(value.numel() for value in packed.parameters()) < 0.1 * sum(
-        value.numel() for value in plain.parameters()
-    )
+    full = [(name, value) for name, value in packed.named_parameters() if value.dtype == torch.float32]
+    assert {name for name, value in full if value.ndim > 1} == {"embeddings.cls_token"}
+    assert sum(value.numel() for _, value in full) < 0.1 * sum(value.numel() for value in plain.parameters())
     whole = {name for name, value in packed.named_buffers() if value.dtype == torch.float32}
     assert whole == {"embeddings.position_embeddings"}
 
 
-def test_what_is_for_another_device_is_there_and_can_be_moved(pair, monkeypatch) -> None:
-    monkeypatch.setattr(products, "can_prepack", lambda: False)
-    _, there = pair(torch.device("meta"))
-    _, moved = pair(torch.device("cpu"))
-    moved.to("meta")
-    for model in (there, moved):
-        assert {value.device.type for value in tensors_of(model).values()} == {"meta"}
-        for module in model.modules():
-            assert not [name for name, value in vars(module).items() if isinstance(value, Tensor)]
-    assert tensors_of(there).keys() == tensors_of(moved).keys()
+def test_it_can_be_moved(pair) -> None:
+    _, packed = pair(torch.device("cpu"))
+    packed.to("meta")
+    assert {value.device.type for value in tensors_of(packed).values()} == {"meta"}
+    for module in packed.modules():
+        assert not [name for name, value in vars(module).items() if isinstance(value, Tensor)]
 
 
 @pytest.mark.parametrize("place", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
@@ -218,7 +199,7 @@ def test_nothing_of_it_is_on_another_device_or_of_another_type(fields: dict[str,
     """Without a GPU: tensors that only have a shape, a type and a device, by torch's own rules for CUDA."""
     with torch.device("meta"):
         model = ViTMAEModel(ViTMAEConfig(**{"num_hidden_layers": 2, **fields}))
-    prepack(model, torch.device("meta"))
+    convert_to_bf16(model)
     with FakeTensorMode(), _Slices():
         for module in model.modules():
             for held in (module._parameters, module._buffers):
@@ -237,35 +218,3 @@ def test_nothing_of_it_is_on_another_device_or_of_another_type(fields: dict[str,
             assert state.dtype == torch.float32
             assert str(state.device) == "cuda:0"
             assert state.is_contiguous()
-
-
-@NEEDS_BF16_CPU
-def test_here_oneDNN_s_operations_are_found() -> None:  # noqa: N802
-    """Were they renamed, the plain products would take their place, and nobody would notice."""
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch has no oneDNN")
-    assert products.can_prepack()
-
-
-@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive"), AttributeError("no op")])
-def test_where_oneDNN_cannot_torch_s_own_products_take_its_place(  # noqa: N802
-    pair: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """As on a CPU without AVX512, where a person asks for bf16."""
-
-    def fail(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr(products, "can_prepack", products.can_prepack.__wrapped__)
-    monkeypatch.setattr(products.OneDNNLinear, "__init__", fail)
-    plain, packed = pair(torch.device("cpu"))
-    assert isinstance(packed.encoder.layer[0].qkv, products.PlainLinear)
-    assert cosines(plain.encode(PIXELS, (2,))[0], packed.encode(PIXELS, (2,))[0]).min() > 0.9995
-
-
-def test_here_torch_has_GELU_in_the_product() -> None:  # noqa: N802
-    """As above, for CUDA; on a CPU it is the exact one."""
-    rows, weight, bias = (torch.randn(shape).bfloat16() for shape in ((4, 8), (16, 8), 16))
-    found = torch._addmm_activation(bias, rows, weight.t(), use_gelu=True)
-    expected = functional.gelu(functional.linear(rows, weight, bias))
-    torch.testing.assert_close(found, expected)

@@ -1,0 +1,25 @@
+"""What every page has: the script of `frame.js`, and a sentence for while the server does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+_mount = st.components.v2.component(
+    "vitmae_search_frame",
+    html="<i></i>",
+    js="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("fetch_picture.js", "frame.js")),
+)
+
+
+def draw() -> None:
+    """Draw what is seen only while the server is away (`page.css`), and run the script."""
+    with st.container(key="vs_frame"):
+        st.html(
+            '<div class="vs-away" role="status">The program that shows these pages does not answer. Perhaps '
+            "it was stopped: start vitmae-search app again. The page goes on by itself then.</div>"
+        )
+        _mount(key="vs_frame_script")
