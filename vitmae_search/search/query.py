@@ -15,6 +15,7 @@ from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
 from vitmae_search.photos import PHOTO_PROCESSES, decode_target, digest, path_on_disk, read_photo, upright_rgb
+from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.records import QueryVariant, Space
 from vitmae_search.search.variants import AS_IT_IS, turned_variants, turns, upright_variants
 
@@ -103,6 +104,8 @@ class QueryVectors:
             self.content_id, self._vectors = content_id, {AS_IT_IS: stored}
         elif cache is not None:
             self._vectors = cache.get(space, self._digest)
+        if not self._vectors:
+            launch_workers()  # while the model is loaded
 
     @property
     def known(self) -> bool:
