@@ -30,17 +30,14 @@ ENV VITMAE_SEARCH_DATA=/data \
     HF_HOME=/data/huggingface
 RUN useradd --create-home --uid 1000 vitmae && mkdir /data && chown vitmae /data
 WORKDIR /app
-COPY app.py ./
-COPY .streamlit .streamlit
 USER vitmae
 VOLUME /data
 EXPOSE 8501
 
 HEALTHCHECK --start-period=60s CMD python -c \
-    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"
+    "import socket; socket.create_connection(('127.0.0.1', 8501), 5).close()"
 
-# Docker reaches the app on the container's network interface, so inside it listens on all of them. Publish the
-# port on 127.0.0.1 of the host only. -P: the working folder stands in for no module.
-CMD ["python", "-P", "-m", "streamlit", "run", "app.py", \
-     "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
-     "--server.fileWatcherType=none", "--browser.gatherUsageStats=false", "--logger.hideWelcomeMessage=true"]
+# Docker reaches the app on the container's network interface, so inside it listens on all of them, and asks for
+# a password: VITMAE_SEARCH_PASSWORD, or that of the link that it prints. Publish the port on 127.0.0.1 of the
+# host only.
+CMD ["vitmae-search", "app", "--address", "0.0.0.0", "--port", "8501", "--no-browser", "--token"]

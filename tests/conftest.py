@@ -92,6 +92,8 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(tmp_path / "no-plugins"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("VITMAE_SEARCH_ALLOWED_HOSTS", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_PASSWORD", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_PASSWORD_FILE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_DEVICE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_IDLE_MINUTES", raising=False)
 

@@ -39,8 +39,35 @@ message pickle with all their attributes, since they come from processes that de
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterable
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/{1,3}[^\s\"'<>]+", re.IGNORECASE)
+# "//user:password@" or "//token@"; with one slash, which is what a path makes of two, only the former.
+# Passwords that are not encoded as they should be may hold a slash or an @.
+_USER = re.compile(r"(:/{2,3})[^/?#]*@|(:/{1,3})[^/?#]*:[^?#]*@")
+_NAMES_OF_SECRETS = (
+    "access[_-]?key|access[_-]?token|api[_-]?key|auth|authorization|code|credentials?|jwt|key|pass|passwd"
+    "|password|policy|pwd|secret|session|sig|signature|token|x-amz-[a-z-]+|x-goog-[a-z-]+|key-pair-id"
+    "|awsaccesskeyid"
+)
+_QUERY = re.compile(rf"([?&;#](?:{_NAMES_OF_SECRETS})=)[^&;#]*", re.IGNORECASE)
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+_HEADER = re.compile(r"\b(Bearer|Basic) +(?=[^\s]*[0-9=])[A-Za-z0-9._~+/=-]{8,}")
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with `***` for what gives access: passwords and tokens in addresses, and tokens of the hub."""
+    if ":/" in text:
+        text = _ADDRESS.sub(lambda found: _mask_address(found[0]), text)
+    if "hf_" in text:
+        text = _HUB_TOKEN.sub("hf_***", text)
+    return _HEADER.sub(r"\1 ***", text)
+
+
+def _mask_address(address: str) -> str:
+    return _QUERY.sub(r"\1***", _USER.sub(lambda found: (found[1] or found[2]) + "***@", address, count=1))
 
 
 def clear_frames(error: BaseException) -> None:
@@ -68,13 +95,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
-    """`path` as one line of valid text: undecodable bytes as U+FFFD, control characters escaped."""
+    """`path` as one line of valid text: undecodable bytes as U+FFFD, control characters escaped.
+
+    What should be a path may be an address; its credentials are masked.
+    """
     text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return mask_credentials(text)
 
 
 class VitmaeSearchError(Exception):
-    """Base of every error that is meant for a person to read and act on."""
+    """Base of every error that is meant for a person to read and act on. Its message shows no credentials."""
+
+    def __str__(self) -> str:
+        return mask_credentials(super().__str__())
 
 
 class PhotoError(VitmaeSearchError):

@@ -6,6 +6,7 @@ is called. Nothing here imports torch, so lists of models stay cheap.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitmae_search.errors import ConfigError, ModelNotFound
+from vitmae_search.errors import ConfigError, ModelNotFound, mask_credentials
 
 _PROBE_SECONDS = 1.5
 """How long the hub may take to answer at all. Without this limit the client retries for some 20 seconds."""
@@ -50,6 +51,20 @@ class HubOptions:
         """The path of a file from the repository's top: `subfolder`, then the file's name."""
         folder = self.subfolder.strip("/")
         return f"{folder}/{name}" if folder else name
+
+
+def _mask(record: logging.LogRecord) -> bool:
+    """A filter that masks credentials in a log record; it drops none."""
+    record.msg, record.args = mask_credentials(record.getMessage()), None
+    return True
+
+
+def _mask_log() -> None:
+    """Let the hub's client, which logs the addresses that it retries, show no credentials."""
+    import huggingface_hub  # noqa: F401  its logger has its handler from here on
+
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_mask)  # adding it twice changes nothing
 
 
 def hub_files(
@@ -218,6 +233,7 @@ def _download(model_id: str, name: str, options: HubOptions) -> Path | None:
 
 def _check_reachable(model_id: str, options: HubOptions) -> None:
     """Raise `ModelNotFound` where downloads are switched off, or the hub does not answer in time."""
+    _mask_log()
     if options.local_files_only:
         raise ModelNotFound(f"{model_id} is not in the local cache, and downloads are switched off.")
     if not _hub_answers():

@@ -308,12 +308,15 @@ class Hit:
         score: The cosine of its vector and the query's, -1 to 1; higher is more similar.
         photo: The first of its photos on disk.
         copies: Paths of the others.
+        stacked: Hits that are near-identical to it, such as further frames of a burst, best first; they have
+            its rank.
     """
 
     rank: int
     score: float
     photo: Photo
     copies: tuple[str, ...] = ()
+    stacked: tuple[Hit, ...] = ()
 
 
 _TURNS = {90: "turned left by 90°", 180: "turned upside down", 270: "turned right by 90°"}

@@ -6,6 +6,8 @@
 - `VITMAE_SEARCH_PLUGINS`: a folder of the person's own plugins (default: `plugins` in the data folder).
 - `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, separated by commas, under which the app may be opened beside
   those of this machine.
+- `VITMAE_SEARCH_PASSWORD`: what the app asks for before it shows anything, or
+- `VITMAE_SEARCH_PASSWORD_FILE`: a file that holds it, which only its owner may read.
 - `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
 - `VITMAE_SEARCH_IDLE_MINUTES`: minutes without use after which the app's model leaves the GPU's memory
   (default: 10; 0 is never).
@@ -19,15 +21,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitmae_search.errors import ConfigError
+from vitmae_search.errors import ConfigError, VitmaeSearchError, display_path
+from vitmae_search.regular_file import open_regular_file
 
 DATA = "VITMAE_SEARCH_DATA"
 CACHE = "VITMAE_SEARCH_CACHE"
 LIBRARY = "VITMAE_SEARCH_LIBRARY"
 PLUGINS = "VITMAE_SEARCH_PLUGINS"
 ALLOWED_HOSTS = "VITMAE_SEARCH_ALLOWED_HOSTS"
+PASSWORD = "VITMAE_SEARCH_PASSWORD"  # noqa: S105  a variable's name
+PASSWORD_FILE = "VITMAE_SEARCH_PASSWORD_FILE"  # noqa: S105
 DEVICE = "VITMAE_SEARCH_DEVICE"
 IDLE_MINUTES = "VITMAE_SEARCH_IDLE_MINUTES"
+
+PASSWORD_LENGTH = 8
+"""The least number of characters of the app's password."""
+
+_PASSWORD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,39 @@ def _user_folder(kind: str) -> str:
 
 def _folder(path: str | Path) -> Path:
     return Path(path).expanduser().absolute()
+
+
+def password(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The app's password: the environment's, else the first line of the file that it names, else None.
+
+    Raises:
+        VitmaeSearchError: It is too short, or the file cannot be read, or by others than its owner as well.
+    """
+    found = environ.get(PASSWORD)
+    if not found:
+        if not environ.get(PASSWORD_FILE):
+            return None
+        found = _password_in(_folder(environ[PASSWORD_FILE]))
+    if len(found) < PASSWORD_LENGTH:
+        raise VitmaeSearchError(f"the app's password must have at least {PASSWORD_LENGTH} characters")
+    return found
+
+
+def _password_in(file: Path) -> str:
+    name = display_path(file)
+    try:
+        with open_regular_file(file) as stream:
+            status, line = os.fstat(stream.fileno()), stream.readline(_PASSWORD_BYTES)
+    except OSError as error:
+        raise VitmaeSearchError(f"the password file {name} cannot be read: {error.strerror}") from error
+    if status.st_mode & 0o077:
+        raise VitmaeSearchError(f"other users may read the password file {name}; run: chmod 600 {name}")
+    return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+def environment_without_password() -> dict[str, str]:
+    """The environment of a child process that need not know the app's password."""
+    return {name: value for name, value in os.environ.items() if name not in (PASSWORD, PASSWORD_FILE)}
 
 
 def environment_for(library: Path) -> dict[str, str]:

@@ -11,8 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,11 +116,21 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Start the app, `how` = "streamlit" or "command", from a folder that has nothing to do with it."""
+    """Start the app, `how` = "streamlit" or "command", from a folder that has nothing to do with it.
+
+    `flags` follow the command, and `base` is the path that the app was told to be under.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def start(
-        library: Path, how: str = "streamlit", *, app: Path = APP, port: int | None = None, **environ: str
+        library: Path,
+        how: str = "streamlit",
+        *,
+        app: Path = APP,
+        port: int | None = None,
+        flags: Sequence[str] = (),
+        base: str = "",
+        **environ: str,
     ) -> Server:
         port = port or free_port()
         log = tmp_path / f"server-{port}.log"
@@ -135,14 +144,14 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                _command(how, library, port, app),
+                [*_command(how, library, port, app), *flags],
                 cwd=tmp_path,
                 env=env,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
         started.append(process)
-        server = Server(f"http://127.0.0.1:{port}", port, process, log)
+        server = Server(f"http://127.0.0.1:{port}{base}", port, process, log)
         _wait_until_it_answers(server)
         return server
 
@@ -163,9 +172,15 @@ def _wait_until_it_answers(server: Server) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         assert server.process.poll() is None, server.log.read_text()
-        with suppress(OSError, urllib.error.URLError):
+        try:
             urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=5).close()
             return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 401:  # it asks for a password
+                return
+        except OSError:
+            pass
         time.sleep(0.1)
     pytest.fail(f"the app did not answer:\n{server.log.read_text()}")
 

@@ -12,7 +12,7 @@ import psutil
 from sqlalchemy import Connection, Row, insert, select, update
 
 from vitmae_search.catalog.schema import RunRow
-from vitmae_search.errors import LibraryError
+from vitmae_search.errors import LibraryError, mask_credentials
 from vitmae_search.records import JobRecord, JobState
 
 STALE_AFTER = timedelta(minutes=5)
@@ -52,7 +52,7 @@ def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[st
         connection: A connection in a transaction.
         key: The job's key.
         kind: The job's kind, such as "index".
-        arguments: What the job was started with; JSON.
+        arguments: What the job was started with; JSON. Credentials in it are masked.
     """
     if find(connection, key) is not None:
         raise LibraryError(f"There is a run {key} already.")
@@ -60,7 +60,7 @@ def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[st
     values = {
         "key": key,
         "kind": kind,
-        "arguments": dict(arguments),
+        "arguments": {name: _masked(value) for name, value in arguments.items()},
         "state": "running",
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -75,6 +75,12 @@ def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[st
     return made
 
 
+def _masked(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in value]
+    return mask_credentials(value) if isinstance(value, str) else value
+
+
 def update_run(connection: Connection, key: str, **values: Any) -> None:
     """Change a job's row and its heartbeat.
 
@@ -86,6 +92,8 @@ def update_run(connection: Connection, key: str, **values: Any) -> None:
     Raises:
         LibraryError: There is no such job.
     """
+    if isinstance(values.get("error"), str):
+        values["error"] = mask_credentials(values["error"])
     statement = update(RunRow).where(RunRow.key == key)
     if connection.execute(statement.values(heartbeat_at=datetime.now(UTC), **values)).rowcount == 0:
         raise LibraryError(f"There is no run {key}.")

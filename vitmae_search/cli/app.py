@@ -19,9 +19,32 @@ browser_option = click.option("--browser/--no-browser", default=True, help="Open
 @library_option
 @port_option
 @browser_option
-def command(library: Path | None, port: int | None, browser: bool) -> int:
-    """Open the library in the browser. It listens on this machine only."""
-    from vitmae_search.web.server.launch import launch
+@click.option("--address", metavar="IP", help="Listen on this address of the machine.  [default: 127.0.0.1]")
+@click.option("--base-path", metavar="PATH", help="Serve the app below a path, such as /photos.")
+@click.option("--host-name", "host_names", metavar="NAME", multiple=True, help="A name to open it under.")
+@click.option(
+    "--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Ask for the password in FILE."
+)
+@click.option("--token", is_flag=True, help="Make a password if there is none, and print a link with it.")
+@click.option("--trust-proxy", metavar="IP", help="Believe X-Forwarded headers from this proxy.")
+def command(
+    library: Path | None,
+    port: int | None,
+    browser: bool,
+    address: str | None,
+    base_path: str | None,
+    host_names: tuple[str, ...],
+    password_file: Path | None,
+    token: bool,
+    trust_proxy: str | None,
+) -> int:
+    """Open the library in the browser. Without --address it listens on this machine only.
+
+    For others to open it, it needs a password: a file of yours that holds it, the variable
+    VITMAE_SEARCH_PASSWORD, or --token.
+    """
+    from vitmae_search.web.server.launch import LOOPBACK, Access, launch
 
     environment = settings()  # read here, so that an error in it is the command's and not the server's
-    return launch(library or environment.library, port, browser)
+    access = Access(address or LOOPBACK, base_path or "", host_names, password_file, token, trust_proxy)
+    return launch(library or environment.library, port, browser, access)

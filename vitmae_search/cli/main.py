@@ -7,13 +7,14 @@ imported only when it runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 import vitmae_search
-from vitmae_search.errors import VitmaeSearchError, did_you_mean
+from vitmae_search.errors import VitmaeSearchError, did_you_mean, mask_credentials
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -141,7 +142,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(mask_credentials(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except VitmaeSearchError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)

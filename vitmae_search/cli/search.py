@@ -20,7 +20,7 @@ from vitmae_search.cli.common import (
     tags_line,
 )
 from vitmae_search.errors import display_path
-from vitmae_search.records import MinScore, SearchFilter, SearchResult, WholePhoto
+from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult, WholePhoto
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -68,6 +68,7 @@ def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None
     is_flag=True,
     help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
+@click.option("--no-stacks", is_flag=True, help="List near-identical photos one by one.")
 @device_options
 @library_option
 @json_option
@@ -84,6 +85,7 @@ def command(
     min_confidence: float | None,
     min_score: MinScore,
     no_variants: bool,
+    no_stacks: bool,
     device: str | None,
     precision: str,
     library: Path | None,
@@ -94,6 +96,9 @@ def command(
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
     the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
+
+    Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
+    beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
     """
     if min_confidence is not None and not tag:
         raise click.UsageError("--min-confidence goes with --tag")
@@ -112,7 +117,13 @@ def command(
         if where.under is not None:
             _check_folder(opened, where.under)
         result = opened.search(
-            image, k=k, space=space, where=where, min_score=min_score, variants=not no_variants
+            image,
+            k=k,
+            space=space,
+            where=where,
+            min_score=min_score,
+            variants=not no_variants,
+            stacks=not no_stacks,
         )
         whole = None if no_variants else opened.find_whole(image, space=space, where=where)
     if as_json:
@@ -155,13 +166,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
     """The keys of `search --json`."""
     return {
         "hits": [
-            {
-                "rank": hit.rank,
-                "score": hit.score,
-                "photo_id": hit.photo.photo_id,
-                "path": hit.photo.path,
-                "copies": list(hit.copies),
-            }
+            {"rank": hit.rank, **_hit_json(hit), "stacked": [_hit_json(other) for other in hit.stacked]}
             for hit in result.hits
         ],
         "model": result.space.model,
@@ -171,6 +176,15 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "seconds": round(result.seconds, 4),
+    }
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {
+        "score": hit.score,
+        "photo_id": hit.photo.photo_id,
+        "path": hit.photo.path,
+        "copies": list(hit.copies),
     }
 
 
@@ -197,7 +211,8 @@ def _print(result: SearchResult, *, filtered: bool) -> None:
         if i == first:
             click.echo("      ------  from here on no longer alike")
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
-        more = f"  (and {copies})" if hit.copies else ""
+        others = [copies] * bool(hit.copies) + [f"{len(hit.stacked)} near-identical"] * bool(hit.stacked)
+        more = f"  (and {', '.join(others)})" if others else ""
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)

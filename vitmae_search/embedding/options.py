@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from vitmae_search.embedding.plugin import PluginInfo
-from vitmae_search.errors import PluginOptionError
+from vitmae_search.errors import PluginOptionError, mask_credentials
 
 OptionValue = str | int | float | bool
 
@@ -44,6 +44,12 @@ def _convert(plugin: str, key: str, value: object, default: OptionValue) -> Opti
         value = _parse(plugin, key, value, kind)
     if type(value) is not kind:
         raise PluginOptionError(plugin, f"option {key}={value!r} must be {_TYPE_NAMES[kind]}")
+    if isinstance(value, str) and mask_credentials(value) != value:
+        raise PluginOptionError(
+            plugin,
+            f"option {key} holds a password or token, which the library would keep; "
+            "name the model without it (the hub's token is taken from HF_TOKEN)",
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise PluginOptionError(plugin, f"option {key}={value!r} must be a finite number")
     return value

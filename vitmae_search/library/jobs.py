@@ -24,7 +24,7 @@ from vitmae_search.catalog import CatalogWriter, make_library_folder
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.job import JobReport, run_job
 from vitmae_search.records import JobRecord
-from vitmae_search.settings import settings
+from vitmae_search.settings import environment_without_password, settings
 
 START_TIMEOUT = 20.0
 """Seconds until a child's row should be in the catalogue: the child imports, and waits for the lock."""
@@ -71,6 +71,7 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
                     *(command, "--library", os.fspath(library), "--run-key", key),
                     *arguments,
                 ],
+                env=environment_without_password(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
@@ -84,6 +85,9 @@ if TYPE_CHECKING:
     from vitmae_search.evaluation import Evaluation
     from vitmae_search.library.adapt.adaptation import AdaptReport
     from vitmae_search.library.adapt.fit import AdaptOptions
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How an address begins; as a path it has one slash. One letter before the colon is a drive."""
 
 EVERYTHING = SearchFilter()
 
@@ -189,6 +193,8 @@ class Library:
             from vitmae_search.settings import settings
 
             path = settings().library
+        if _ADDRESS.match(os.fspath(path)):
+            raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
         selection = EmbedderSelection(
             embedder, model, dict(options or {}), decode, read_projection_option(projection)
         )
@@ -422,6 +428,7 @@ class Library:
         offset: int = 0,
         min_score: MinScore = None,
         variants: bool = True,
+        stacks: bool = True,
     ) -> SearchResult:
         """The photos that look most like a picture, best first.
 
@@ -438,6 +445,9 @@ class Library:
             min_score: Leave out hits with a lower score; "same" and "alike" are those of the space's
                 calibration.
             variants: Try the picture in these ways; False compares it as it is.
+            stacks: Return near-identical photos, such as the frames of a burst, as one hit, with the others
+                in `Hit.stacked`; only where the space's scores are calibrated. `k` and `offset` count such
+                hits.
 
         Returns:
             Up to `k` hits with scores (cosines, 1 is the same picture), one for each distinct content.
@@ -480,7 +490,16 @@ class Library:
         else:
             variant, vector = QueryVariant(), vectors.as_it_is()
         hits = retrieve(
-            catalog, index, searched, vector, k=k, where=where, offset=offset, own=own, min_score=least
+            catalog,
+            index,
+            searched,
+            vector,
+            k=k,
+            where=where,
+            offset=offset,
+            own=own,
+            min_score=least,
+            stacks=stacks,
         )
         coverage = space_coverage(catalog, searched)
         return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
@@ -510,7 +529,7 @@ class Library:
         Raises:
             VitmaeSearchError: As for `search`.
         """
-        found = self.search(query, k=among, space=space, where=where)
+        found = self.search(query, k=among, space=space, where=where, stacks=False)
         if found.known or not found.hits or is_clear(found.hits[0].score, found.calibration):
             return None
         thumbnails = [self.thumbnail(hit.photo.photo_id) for hit in found.hits]
@@ -528,6 +547,7 @@ class Library:
         where: SearchFilter = EVERYTHING,
         offset: int = 0,
         min_score: MinScore = None,
+        stacks: bool = True,
     ) -> SearchResult:
         """The photos that look most like one of the library's, which is itself left out. No model runs.
 
@@ -538,6 +558,7 @@ class Library:
             where: Which photos may be hits.
             offset: Hits to skip, for the next page.
             min_score: As for `search`.
+            stacks: As for `search`.
 
         Returns:
             Up to `k` hits, as from `search`.
@@ -585,6 +606,7 @@ class Library:
             offset=offset,
             without=without,
             min_score=_least_score(min_score, searched),
+            stacks=stacks,
         )
         coverage = space_coverage(catalog, searched)
         return SearchResult(hits, searched, True, time.perf_counter() - started, coverage=coverage)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.errors import SpaceError
 from vitmae_search.photos import is_under
 from vitmae_search.records import Hit, Photo, QueryVariant, SearchFilter, Space
 from vitmae_search.search.query import QueryVectors, Vectors
+from vitmae_search.search.stacks import REACH, are_final, stacks_of
 from vitmae_search.search.variants import AS_IT_IS, best_turned, best_upright, is_clear
 from vitmae_search.vectors import Matches, VectorIndex
 
-_ScoredPhotos = list[tuple[float, list[Photo]]]
-"""For each content its score, and the photos that have it."""
+
+class _Found(NamedTuple):
+    """A content that the index found: its score, the photos that have it, and its vector's id."""
+
+    score: float
+    photos: list[Photo]
+    embedding_id: int
+
 
 _EXTRA = 10
 """Contents searched for beyond those wanted, to replace any whose photos are missing."""
@@ -36,6 +45,7 @@ def retrieve(
     without: int | None = None,
     own: int | None = None,
     min_score: float = -1.0,
+    stacks: bool = False,
 ) -> tuple[Hit, ...]:
     """Find the contents that are nearest to a vector, best first. Those without a photo on disk are left out.
 
@@ -50,19 +60,70 @@ def retrieve(
         without: Id of a content that is left out.
         own: Id of the content that `vector` is stored for; it comes first among those with equal pixels.
         min_score: Hits with a lower score are left out.
+        stacks: Return near-identical contents as one hit (`stacks`), where the space is calibrated; `k` and
+            `offset` then count stacks.
     """
-    where = where or SearchFilter()
-    wanted = offset + k + (without is not None)
+    same = None if space.calibration is None else space.calibration.same
+
+    def ranked(count: int) -> list[_Found]:
+        found = _ranked(catalog, index, space, vector, count, where or SearchFilter(), without, own)
+        return [one for one in found if one.score >= min_score]
+
+    if stacks and same is not None:
+        groups = _stacked(catalog, space, ranked, offset + k, same)
+    else:
+        groups = [[one] for one in ranked(offset + k)]
+    page = enumerate(groups[offset : offset + k], start=offset + 1)
+    return tuple(_hit(rank, group, where or SearchFilter()) for rank, group in page)
+
+
+def _ranked(
+    catalog: Catalog,
+    index: VectorIndex,
+    space: Space,
+    vector: NDArray[np.float32],
+    count: int,
+    where: SearchFilter,
+    without: int | None,
+    own: int | None,
+) -> list[_Found]:
+    """The `count` nearest contents, best first; see `retrieve`."""
+    wanted = count + (without is not None)
     found = _nearest(catalog, index, space, vector, wanted, where)
     if own is not None:
         # More contents than were asked for may have the same pixels: blank ones, and files with other tags.
-        while not _has(found, own) and len(found) == wanted and found[-1][0] >= _SAME_SCORE:
+        while not _has(found, own) and len(found) == wanted and found[-1].score >= _SAME_SCORE:
             wanted *= 2
             found = _nearest(catalog, index, space, vector, wanted, where)
         found = _own_first(found, own)
-    page = [one for one in found if one[1][0].content_id != without][offset : offset + k]
-    ranked = enumerate(page, start=offset + 1)
-    return tuple(_hit(rank, score, photos, where) for rank, (score, photos) in ranked if score >= min_score)
+    return [one for one in found if one.photos[0].content_id != without][:count]
+
+
+def _stacked(
+    catalog: Catalog, space: Space, ranked: Callable[[int], list[_Found]], wanted: int, same: float
+) -> list[list[_Found]]:
+    """At least the first `wanted` stacks, each with its best content first.
+
+    More contents are looked at until these stacks are complete.
+
+    Args:
+        catalog: Has the vectors.
+        space: The space that is searched.
+        ranked: Gives as many contents as it is asked for, best first, or all there are.
+        wanted: How many stacks.
+        same: As for `stacks_of`.
+    """
+    count = wanted + REACH
+    while True:
+        found = ranked(count)
+        try:
+            vectors = catalog.vectors(space.space_id, [one.embedding_id for one in found])
+        except SpaceError:  # one of them was deleted just now
+            return [[one] for one in found]
+        places = stacks_of([one.photos[0] for one in found], vectors, same)
+        if len(found) < count or (len(places) >= wanted and are_final(places[:wanted], len(found))):
+            return [[found[place] for place in stack] for stack in places]
+        count *= 2
 
 
 def choose_variant(
@@ -123,7 +184,7 @@ def _nearest(
     vector: NDArray[np.float32],
     k: int,
     where: SearchFilter,
-) -> _ScoredPhotos:
+) -> list[_Found]:
     """Up to `k` contents with their scores and photos, best first."""
     if not where.empty:
         allowed = catalog.searchable_ids(space.space_id, where)
@@ -137,32 +198,33 @@ def _nearest(
     return found[:k]
 
 
-def _on_disk(catalog: Catalog, matches: Matches) -> _ScoredPhotos:
-    """Scores and photos of the contents that have a photo on disk."""
+def _on_disk(catalog: Catalog, matches: Matches) -> list[_Found]:
+    """The contents that have a photo on disk."""
     photos = catalog.photos_of(matches.ids)
-    scored = [
-        (score, photos.get(embedding_id, []))
+    found = (
+        _Found(score, photos.get(embedding_id, []), embedding_id)
         for score, embedding_id in zip(matches.scores.tolist(), matches.ids.tolist(), strict=True)
-    ]
-    return [(score, group) for score, group in scored if any(not photo.missing for photo in group)]
+    )
+    return [one for one in found if any(not photo.missing for photo in one.photos)]
 
 
-def _has(found: _ScoredPhotos, content_id: int) -> bool:
-    return any(photos[0].content_id == content_id for _, photos in found)
+def _has(found: Sequence[_Found], content_id: int) -> bool:
+    return any(one.photos[0].content_id == content_id for one in found)
 
 
-def _own_first(found: _ScoredPhotos, own: int) -> _ScoredPhotos:
+def _own_first(found: Sequence[_Found], own: int) -> list[_Found]:
     """Put `own` first, with the highest score: scores of equal pixels exceed its own by rounding."""
-    own_photos = [photos for _, photos in found if photos[0].content_id == own]
-    others = [one for one in found if one[1][0].content_id != own]
-    return [*((found[0][0], photos) for photos in own_photos), *others]
+    of_own = [one._replace(score=found[0].score) for one in found if one.photos[0].content_id == own]
+    return [*of_own, *(one for one in found if one.photos[0].content_id != own)]
 
 
-def _hit(rank: int, score: float, photos: Sequence[Photo], where: SearchFilter) -> Hit:
+def _hit(rank: int, group: Sequence[_Found], where: SearchFilter) -> Hit:
     """Show the copy that is in the filter's folder; the others are listed beside it."""
+    (score, photos, _), *others = group
     on_disk = [photo for photo in photos if not photo.missing] or list(photos)
     shown = next(
         (photo for photo in on_disk if where.under is None or is_under(photo.path, where.under)), on_disk[0]
     )
     copies = tuple(photo.path for photo in on_disk if photo is not shown)
-    return Hit(rank=rank, score=score, photo=shown, copies=copies)
+    stacked = tuple(_hit(rank, [other], where) for other in others)
+    return Hit(rank=rank, score=score, photo=shown, copies=copies, stacked=stacked)

@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
 from vitmae_search.regular_file import open_regular_file
@@ -34,6 +35,8 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 _INDEX_SUFFIX = ".safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_SAFE_TORCH = TorchVersion("2.10")
+"""The first version whose `weights_only` holds against the files that are known."""
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -104,6 +107,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """A state dict that lies bare in the file, or under "model" or "state_dict" with "args" beside it."""
     check_torch(path)
+    _check_torch_version(path)
     content = _load_pickle(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{display_path(path)} holds no state dict.")
@@ -112,6 +116,15 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     state = {name: value for name, value in pairs if isinstance(name, str) and isinstance(value, Tensor)}
     arguments = content.get("args")
     return state, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+
+
+def _check_torch_version(path: Path) -> None:
+    """Refuse torch files with a torch that a hostile one can make write beyond its memory."""
+    if TorchVersion(torch.__version__) < _SAFE_TORCH:
+        raise CheckpointError(
+            f"{display_path(path)} is a torch file, which torch {torch.__version__} does not read safely "
+            "(CVE-2026-24747); install torch 2.10 or newer, or use the weights as safetensors."
+        )
 
 
 def _load_pickle(path: Path) -> Any:

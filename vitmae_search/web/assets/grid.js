@@ -53,11 +53,33 @@ function tile(photo, send) {
     similar.append(icon(ICONS.similar));
     item.append(similar);
   }
+  if (photo.stack?.length) item.append(stackButton(photo, item, send));
   const foot = element("div", "foot");
   foot.append(element("span", "name", photo.name));
   if (photo.note) foot.append(element("span", "note", photo.note));
   item.append(foot);
   return item;
+}
+
+// The near-identical photos of a stack, shown behind its first one while the button is pressed.
+function stackButton(photo, item, send) {
+  const button = element("button", "stack", "+" + photo.stack.length);
+  button.type = "button";
+  button.title = `${photo.stack.length} near-identical`;
+  button.setAttribute("aria-label", `${button.title} to ${photo.name}`);
+  button.setAttribute("aria-expanded", "false");
+  const members = photo.stack.map((member) => {
+    const made = tile(member, send);
+    made.classList.add("member");
+    return made;
+  });
+  button.onclick = () => {
+    const open = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!open));
+    if (open) members.forEach((member) => member.remove());
+    else item.after(...members);
+  };
+  return button;
 }
 
 // Another page begins at its first photo, other results begin at the top.

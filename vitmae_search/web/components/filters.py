@@ -14,7 +14,7 @@ from typing import Literal
 import streamlit as st
 
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.records import SearchFilter
+from vitmae_search.records import MinScore, SearchFilter
 from vitmae_search.web.components import page_address, plain_text, tags
 from vitmae_search.web.components.typed_folder import folder_with_photos
 from vitmae_search.web.server.session import library
@@ -23,8 +23,11 @@ PARAMETERS = ("under", "camera", "after", "before", "tag", "tag_sure", "alike")
 # Streamlit's own range is ten years around today; the first photograph is from 1826.
 EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
 
-Alike = Literal["same", "alike"] | None
-_ALIKE = {None: "All photos", "alike": "Those that are alike", "same": "The same photo"}
+STACKS = "stacks"
+"""The parameter that is "off" where near-identical photos are shown one by one."""
+
+Alike = Literal["", "same", "alike"]
+_ALIKE: dict[Alike, str] = {"": "All photos", "alike": "Those that are alike", "same": "The same photo"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Filters:
     """
 
     where: SearchFilter
-    min_score: Alike
+    min_score: MinScore
     problem: str
 
 
@@ -60,8 +63,7 @@ def of_address() -> Filters:
         tag=tag,
         min_confidence=min_confidence,
     )
-    alike = _text_of("alike")
-    return Filters(where, next((name for name in _alike_choices() if name == alike), None), problem)
+    return Filters(where, _alike() or None, problem)
 
 
 def draw(filters: Filters) -> None:
@@ -78,7 +80,7 @@ def draw(filters: Filters) -> None:
     tags.draw_tag_filter("tag", "page")
     choices = _alike_choices()
     if len(choices) > 1:
-        page_address.show_in("vs_alike", filters.min_score)
+        page_address.show_in("vs_alike", _alike())
         st.selectbox(
             "How alike",
             choices,
@@ -87,6 +89,24 @@ def draw(filters: Filters) -> None:
             on_change=page_address.store,
             args=("alike", "vs_alike", "page"),
         )
+    if "same" in choices:
+        page_address.show_in("vs_stacks", are_stacked())
+        st.toggle(
+            "Stack near-identical photos",
+            key="vs_stacks",
+            on_change=_store_stacks,
+            help="Further frames of a burst, and smaller files of a photo, are one photo with a number.",
+        )
+    st.button("Clear filters", on_click=clear, key="vs_clear")
+
+
+def are_stacked() -> bool:
+    """Whether near-identical photos are shown as one."""
+    return st.query_params.get(STACKS) != "off"
+
+
+def _store_stacks() -> None:
+    page_address.update_address(**{STACKS: None if st.session_state["vs_stacks"] else "off", "page": None})
 
 
 def show_active(filters: Filters) -> None:
@@ -96,7 +116,7 @@ def show_active(filters: Filters) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="vs_active_filters"):
         plain_text.hint(f"Filters are on. Only photos {', '.join(words)}.")
-        st.button("Clear filters", icon=":material/close:", on_click=clear, key="vs_clear")
+        st.button("Clear", icon=":material/close:", on_click=clear, key="vs_clear_active")
 
 
 def clear() -> None:
@@ -119,13 +139,19 @@ def _in_words(filters: Filters) -> Iterator[str]:
         if where.min_confidence:
             yield f"at least {where.min_confidence:.0%} sure"
     if filters.min_score is not None:
-        yield {"alike": "that are alike", "same": "that are the same"}[filters.min_score]
+        yield "that are the same" if filters.min_score == "same" else "that are alike"
+
+
+def _alike() -> Alike:
+    """Which hits the address asks for, by what their scores mean; empty for all."""
+    asked = _text_of("alike")
+    return next((choice for choice in _alike_choices() if choice == asked), "")
 
 
 def _alike_choices() -> list[Alike]:
     """Which hits may be chosen by what their scores mean; only all, where that was not measured."""
     calibration = next((space.calibration for space in library().spaces() if space.current), None)
-    choices: list[Alike] = [None]
+    choices: list[Alike] = [""]
     if calibration is not None and calibration.alike is not None:
         choices.append("alike")
     if calibration is not None and calibration.same is not None:

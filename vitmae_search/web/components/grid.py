@@ -79,10 +79,7 @@ def hit_grid(
         on_leave: Given where an open photo was closed: the browser goes back to before it was opened, or
             calls this where it does not know that step.
     """
-    tiles = [
-        {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
-        for hit in found.hits
-    ]
+    tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data = {"photos": tiles, "label": label, "small": False, "start": start, "first": first}
@@ -92,6 +89,10 @@ def hit_grid(
 def _tile(photo: Photo) -> dict[str, object]:
     name = photo_name(photo)
     return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
+
+
+def _hit_tile(hit: Hit) -> dict[str, object]:
+    return {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
 
 
 def _hit_label(hit: Hit) -> str:

@@ -33,9 +33,11 @@ def store(parameter: str, key: str, page: str) -> None:
 def show_in(key: str, value: object) -> None:
     """Let a widget that is about to be drawn show what the address has.
 
+    The value is sent to the browser each time: after Back, Streamlit's page has forgotten its widgets'
+    values, and would send their defaults with the next change.
+
     Args:
         key: The widget's key in the session.
         value: Its value.
     """
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
+    st.session_state[key] = value

@@ -28,7 +28,7 @@ from vitmae_search.web.components.photo_address import (
 from vitmae_search.web.server.session import Upload, library, uploads
 
 BROWSE_PAGE_SIZE = 24
-KEPT = ("k", *filters.PARAMETERS)
+KEPT = ("k", filters.STACKS, *filters.PARAMETERS)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict
 
 import streamlit as st
 
-from vitmae_search.records import SearchResult, Space, WholePhoto
+from vitmae_search.records import MinScore, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
     filters,
     job_status,
@@ -17,6 +18,17 @@ from vitmae_search.web.components import (
 )
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
+
+
+class SearchOptions(TypedDict):
+    """What `Library.search` and `Library.similar` are both asked."""
+
+    k: int
+    where: SearchFilter
+    offset: int
+    min_score: MinScore
+    stacks: bool
+
 
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
@@ -79,7 +91,8 @@ def show_results(query: query_picker.QueryState) -> None:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
-    open_photo.show(found.hits if whole is None else (*found.hits, whole.hit))
+    hits = found.hits if whole is None else (*found.hits, whole.hit)
+    open_photo.show([one for hit in hits for one in (hit, *hit.stacked)])
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
@@ -110,12 +123,18 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
 
 
 def _search(query: query_picker.QueryState, k: int, offset: int, active: filters.Filters) -> SearchResult:
-    where, min_score = active.where, active.min_score
+    asked: SearchOptions = {
+        "k": k,
+        "where": active.where,
+        "offset": offset,
+        "min_score": active.min_score,
+        "stacks": filters.are_stacked(),
+    }
     if query.photo is not None:
-        return library().similar(query.photo.photo_id, k=k, where=where, offset=offset, min_score=min_score)
+        return library().similar(query.photo.photo_id, **asked)
     data = query.upload.data if query.upload else b""
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        return library().search(data, k=k, where=where, offset=offset, min_score=min_score)
+        return library().search(data, **asked)
 
 
 def _summary(found: SearchResult) -> str:

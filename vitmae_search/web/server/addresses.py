@@ -1,4 +1,4 @@
-"""Answer addresses that are no page's with status 404.
+"""The addresses of the app's pages, below its base path; all others get status 404.
 
 Streamlit sends its page for any address, with status 200, and shows the first page there.
 """
@@ -15,10 +15,15 @@ _PATHS = frozenset({"/", *(f"/{page}" for page in PAGES)})
 
 
 class KnownAddresses:
-    """ASGI middleware: in place of a page at an unknown address sends a sentence, with status 404."""
+    """ASGI middleware: in place of a page at an unknown address sends a sentence, with status 404.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: The app.
+        base_path: What its addresses begin with, "/photos"; "" is nothing.
+    """
+
+    def __init__(self, app: ASGIApp, base_path: str = "") -> None:
+        self._app, self._base_path = app, base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and replace the answer if it is a page at no page's address.
@@ -28,10 +33,11 @@ class KnownAddresses:
             receive: As ASGI has it.
             send: As ASGI has it.
         """
-        if scope["type"] != "http" or (scope["path"].rstrip("/") or "/") in _PATHS:
+        if scope["type"] != "http" or self._is_page_address(scope["path"]):
             await self._app(scope, receive, send)
             return
-        answer = PlainTextResponse("There is nothing at this address. The app begins at /.\n", 404)
+        first = f"{self._base_path}/"
+        answer = PlainTextResponse(f"There is nothing at this address. The app begins at {first}\n", 404)
         replaced = False
 
         async def send_known(message: Message) -> None:
@@ -44,6 +50,10 @@ class KnownAddresses:
                 await send(message)
 
         await self._app(scope, receive, send_known)
+
+    def _is_page_address(self, path: str) -> bool:
+        below = path.removeprefix(self._base_path)
+        return path.startswith(self._base_path) and (below.rstrip("/") or "/") in _PATHS
 
 
 def _is_page(message: Message) -> bool:

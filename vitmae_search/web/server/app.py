@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from pathlib import Path
 
+import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from vitmae_search.settings import settings
+from vitmae_search.errors import mask_credentials
+from vitmae_search.settings import password, settings
 from vitmae_search.web.components import plain_text
+from vitmae_search.web.server.access_guard import AccessGuard
 from vitmae_search.web.server.addresses import KnownAddresses
 from vitmae_search.web.server.connections import NoDelay
 from vitmae_search.web.server.frontend import FrontendCache
@@ -24,21 +28,30 @@ MAIN_SCRIPT = Path(__file__).resolve().with_name("main.py")
 
 def middleware() -> list[Middleware]:
     """The middleware, outermost first."""
+    base_path, secret = _base_path(), password()
     return [
         Middleware(NoDelay),
-        Middleware(HostGuard, allowed_hosts=settings().allowed_hosts),
-        Middleware(FrontendCache),
-        Middleware(KnownAddresses),
+        Middleware(HostGuard, allowed_hosts=settings().allowed_hosts, allow_addresses=secret is not None),
+        Middleware(AccessGuard, password=secret, base_path=base_path),
+        Middleware(FrontendCache, base_path=base_path),
+        Middleware(KnownAddresses, base_path=base_path),
     ]
 
 
 def routes() -> list[BaseRoute]:
     """The routes beside Streamlit's own."""
-    return list(photo_routes())
+    return list(photo_routes(_base_path()))
+
+
+def _base_path() -> str:
+    """What all addresses begin with, "/photos": Streamlit's option `server.baseUrlPath`; "" is nothing."""
+    path = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{path}" if path else ""
 
 
 def on_script_error(error: Exception) -> bool:
     """Handle a defect of ours: the traceback goes to the log, one sentence to the page. True is "handled"."""
-    logging.getLogger(__name__).error("A page failed", exc_info=error)
+    details = mask_credentials("".join(traceback.format_exception(error)))
+    logging.getLogger(__name__).error("A page failed\n%s", details)
     plain_text.unexpected_error()
     return True

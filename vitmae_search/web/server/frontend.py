@@ -32,12 +32,19 @@ _IMPORT = re.compile(r"""(?:\bfrom|\bimport)\s*["']\./([\w.-]+\.js)["']""")
 
 
 class FrontendCache:
-    """ASGI middleware: answers for Streamlit's static files, and adds a `Link` header to the page `/`."""
+    """ASGI middleware: answers for Streamlit's static files, and adds a `Link` header to the first page.
 
-    def __init__(self, app: ASGIApp, static: Path = STATIC) -> None:
-        self._app = app
+    Args:
+        app: The app.
+        static: Streamlit's folder of browser code.
+        base_path: What the app's addresses begin with, "/photos"; "" is nothing.
+    """
+
+    def __init__(self, app: ASGIApp, static: Path = STATIC, base_path: str = "") -> None:
+        self._app, self._first_page = app, f"{base_path}/"
         self._files = {
-            _PREFIX + path.relative_to(static / "static").as_posix(): path for path in _small_files(static)
+            base_path + _PREFIX + path.relative_to(static / "static").as_posix(): path
+            for path in _small_files(static)
         }
         self._contents: dict[str, bytes] = {}
         self._link = link_header(first_page_modules(static)).encode("ascii")
@@ -63,7 +70,7 @@ class FrontendCache:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         else:
-            first = scope["path"] == "/" and self._link
+            first = scope["path"] == self._first_page and self._link
             await self._app(scope, receive, _with_link(send, self._link) if first else send)
 
     def _body(self, scope: Scope) -> bytes | None:

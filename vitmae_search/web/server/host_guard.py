@@ -1,14 +1,16 @@
-"""Refuses requests that are not for this machine, on HTTP and on the websocket alike.
+"""Refuses requests that are not for the app, on HTTP and on the websocket alike.
 
 A page of any other site can make a browser send requests to 127.0.0.1, and with DNS rebinding its own
-name can come to mean 127.0.0.1. So a request must name this machine in `Host`, and one that carries an
-`Origin` must come from the app itself. Streamlit's own host list covers the websocket only.
+name can come to mean 127.0.0.1. So a request must name this machine in `Host`, or a name that was allowed,
+and one that carries an `Origin` must come from the app itself. Streamlit's own host list covers the websocket
+only.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -64,18 +66,24 @@ _SECURITY_HEADERS = (
 
 _REFUSAL = (
     "This app answers only to its own machine (localhost or 127.0.0.1). "
-    "To let another name in, list it in VITMAE_SEARCH_ALLOWED_HOSTS and start the app again.\n"
+    "To let another name in, start it with --host-name NAME, or list it in VITMAE_SEARCH_ALLOWED_HOSTS.\n"
 )
 
 
 class HostGuard:
     """ASGI middleware: refuses foreign `Host` and `Origin`, and adds the security headers.
 
-    `allowed_hosts` are names without a port, beside this machine's own.
+    Args:
+        app: What is protected.
+        allowed_hosts: Names without a port, beside this machine's own.
+        allow_addresses: Whether `Host` may be any IP address, as where the app is opened from other machines.
+            No other site's page can pretend to be one: DNS rebinding needs a name.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str] = ()) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, allowed_hosts: Collection[str] = (), *, allow_addresses: bool = False
+    ) -> None:
+        self._app, self._allow_addresses = app, allow_addresses
         self._allowed_hosts = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +99,7 @@ class HostGuard:
         elif not self._allows(scope["headers"], websocket=scope["type"] == "websocket"):
             await _refuse(scope, send)
         else:
-            await self._app(scope, receive, _with_security_headers(send))
+            await self._app(_with_own_origin(scope), receive, _with_security_headers(send))
 
     def _allows(self, headers: Iterable[tuple[bytes, bytes]], *, websocket: bool) -> bool:
         hosts = _values(headers, b"host")
@@ -99,11 +107,16 @@ class HostGuard:
         if len(hosts) != 1 or len(origins) > 1:
             return False
         host = _HOST.fullmatch(hosts[0].lower())
-        if host is None or host["name"].rstrip(".") not in LOCAL_NAMES | self._allowed_hosts:
+        if host is None or not self._allows_name(host["name"].rstrip(".")):
             return False
         if origins:
             return self._allows_origin(origins[0], hosts[0])
         return websocket or not _embedded_elsewhere(headers)
+
+    def _allows_name(self, name: str) -> bool:
+        if name in LOCAL_NAMES or name in self._allowed_hosts:
+            return True
+        return self._allow_addresses and _is_address(name)
 
     def _allows_origin(self, origin: str, host: str) -> bool:
         """Whether it is the app's own origin, or a listed name, as behind a proxy that rewrites `Host`."""
@@ -119,6 +132,25 @@ class HostGuard:
 
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in headers if key == name]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _with_own_origin(scope: Scope) -> Scope:
+    """The connection, with an `Origin` that agrees with `Host`.
+
+    Behind a proxy that rewrites `Host` they differ. Streamlit would refuse the websocket then, after asking
+    another site for this machine's public address.
+    """
+    host = _values(scope["headers"], b"host")[0].encode("latin-1")
+    headers = [(name, b"http://" + host if name == b"origin" else value) for name, value in scope["headers"]]
+    return {**scope, "headers": headers}
 
 
 def _embedded_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:

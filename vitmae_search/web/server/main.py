@@ -10,6 +10,7 @@ import streamlit as st
 
 from vitmae_search.web.components import frame
 from vitmae_search.web.server import lifespan
+from vitmae_search.web.server.access_guard import COOKIE_PREFIX
 
 _WEB = Path(__file__).resolve().parents[1]
 ASSETS, _PAGES = _WEB / "assets", _WEB / "pages"
@@ -31,5 +32,8 @@ st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", la
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
 frame.draw()
-st.navigation(PAGES, position="top").run()
+page = st.navigation(PAGES, position="top")
+if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
+    st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
+page.run()
 lifespan.page_shown()

@@ -32,10 +32,10 @@ _FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
 
 
-def photo_routes() -> Iterator[Route]:
-    """The routes of photos and thumbnails."""
-    yield Route("/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
-    yield Route("/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
+def photo_routes(base_path: str = "") -> Iterator[Route]:
+    """The routes of photos and thumbnails, below `base_path`."""
+    yield Route(base_path + "/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
+    yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
