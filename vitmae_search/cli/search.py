@@ -165,10 +165,7 @@ def _end_of_day(date: datetime | None) -> datetime | None:
 def result_json(result: SearchResult) -> dict[str, object]:
     """The keys of `search --json`."""
     return {
-        "hits": [
-            {"rank": hit.rank, **_hit_json(hit), "stacked": [_hit_json(other) for other in hit.stacked]}
-            for hit in result.hits
-        ],
+        "hits": [{"rank": hit.rank, **_hit_json(hit), **_stacked_json(hit)} for hit in result.hits],
         "model": result.space.model,
         "space": result.space.space_id,
         "known": result.known,
@@ -186,6 +183,10 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "path": hit.photo.path,
         "copies": list(hit.copies),
     }
+
+
+def _stacked_json(hit: Hit) -> dict[str, object]:
+    return {"stacked": [_hit_json(other) for other in hit.stacked]} if hit.stacked else {}
 
 
 def _whole_json(whole: WholePhoto) -> dict[str, object]:
