@@ -210,7 +210,7 @@ class _IndexJob:
         journal: DecodeJournal,
     ) -> None:
         """Read what an earlier run was reading when it was ended: one at a time, each recorded at once."""
-        for file in suspects:
+        for file in sorted(suspects, key=lambda file: journal.suspects[file.stamp.path]):
             path = file.stamp.path
             if journal.suspects.get(path, 0) >= MAX_DEATHS and not self._options.retry_failed:
                 error = DamagedPhoto(path, DEATHS_REASON)
