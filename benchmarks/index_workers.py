@@ -2,9 +2,9 @@
 
     python -m benchmarks.index_workers [--photos FOLDER] [--count 2000] [--other CHECKOUT] [--rounds 3]
 
-With the embedder `color_layout`, which takes next to no time: reading and decoding are measured. Without FOLDER
-the photos are synthetic, 500 × 375. Seconds on the clock are of `Library.index` alone; seconds of computing are
-of the process and all that it started, from start to end.
+With the embedder `color_layout`, which takes next to no time: reading and decoding are measured. Without
+FOLDER the photos are synthetic, 500 × 375. Seconds on the clock are of `Library.index` alone; seconds of
+computing are of the process and all that it started, from start to end.
 """
 
 from __future__ import annotations
