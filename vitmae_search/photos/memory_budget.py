@@ -22,6 +22,7 @@ BYTES_PER_PIXEL: Mapping[str, int] = {
     "AVIF": 16,
     "HEIF": 12,
     "JXL": 12,
+    "RAW": 12,
 }
 """Most that was measured while a photo was decoded and turned, rounded up; wide samples are allowed for."""
 BROKEN_JPEG_BYTES = 14
