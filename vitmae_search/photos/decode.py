@@ -89,8 +89,8 @@ def decode(
         data: The file's bytes.
         path: For error messages.
         shrink_to: None decodes exactly, at full size. Otherwise a JPEG is decoded at 1/2, 1/4 or 1/8 size
-            while its shorter side stays at least so many pixels, which skips most of the work; other formats
-            come at full size.
+            while its shorter side stays at least so many pixels, which skips most of the work; so is the one
+            in a RAW file. Other formats come at full size.
         max_pixels: Most pixels (width × height). For WebP, GIF and TIFF PIL's limit of 179 megapixels holds
             as well.
 
@@ -138,11 +138,12 @@ def _decode(
     max_pixels: int,
     notes: Sequence[str] = (),
 ) -> DecodedPhoto:
-    _check_size(image.size, max_pixels)
-    full_size = image.size
-    extent = _draft(image, shrink_to) if shrink_to is not None and image_format == "JPEG" else None
+    full_size = getattr(image, "photo_size", image.size)
+    _check_size(full_size, max_pixels)
+    may_shrink = image_format in ("JPEG", "RAW")
+    extent = _draft(image, shrink_to) if may_shrink and shrink_to is not None else None
     image.load()
-    if extent is None:
+    if extent is None and image_format != "RAW":
         full_size = image.size  # known only now for some: a TIFF is turned by PIL, a HEIF may differ
         _check_size(full_size, max_pixels)
     if image_format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):

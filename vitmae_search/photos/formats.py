@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from vitmae_search.errors import UnsupportedPhoto
-from vitmae_search.photos.jxl import JxlImageFile, can_be_decoded, is_jxl
+from vitmae_search.photos import jxl, raw
 from vitmae_search.photos.png import needed_chunks
 from vitmae_search.photos.tiff import read_planes_whole
 
@@ -43,6 +43,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "AVIF": "image/avif",
     "HEIF": "image/heif",
     "JXL": "image/jxl",
+    "RAW": "application/octet-stream",
 }
 """The formats allowed, as in `PhotoMetadata.format`, and their media types. An MPO is a JPEG."""
 
@@ -79,7 +80,8 @@ _FILTERS_LOCK = threading.Lock()
 
 def readable_suffixes() -> frozenset[str]:
     """Return the suffixes of all formats that can be decoded with what is installed."""
-    return PHOTO_SUFFIXES | ({".jxl"} if can_be_decoded() else frozenset())
+    more = ({".jxl"} if jxl.can_be_decoded() else set()) | (RAW_SUFFIXES if raw.can_be_decoded() else set())
+    return PHOTO_SUFFIXES | more
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
@@ -88,6 +90,9 @@ def formats_of(data: bytes) -> tuple[str, ...]:
     Raises:
         UnsupportedPhoto: It has no known signature.
     """
+    ignore_pil_warnings()  # of a TIFF file the tags are read
+    if raw.is_raw(data):
+        return ("RAW",)
     names = tuple(name for name in MEDIA_TYPES if _accepts(name, data))
     if not names:
         raise UnsupportedPhoto(None, f"not one of {', '.join(MEDIA_TYPES)}" if data else "the file is empty")
@@ -108,8 +113,10 @@ def holds_photo(head: bytes, suffix: str) -> bool:
     if names == ("BMP",):  # two letters only, with which a text may begin, too
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES and not any(head[6:10])
     if names == ("JXL",):
-        return can_be_decoded()
-    return names != ("TIFF",) or suffix not in RAW_SUFFIXES
+        return jxl.can_be_decoded()
+    if names == ("RAW",) or (names == ("TIFF",) and suffix in RAW_SUFFIXES):
+        return raw.can_be_decoded()
+    return True
 
 
 def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile, str]:
@@ -141,7 +148,7 @@ def decoder_versions() -> str:
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
 
     versions = []
-    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin"):
+    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy"):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -158,7 +165,9 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
 
 def _accepts(name: str, data: bytes) -> bool:
     if name == "JXL":
-        return is_jxl(data)
+        return jxl.is_jxl(data)
+    if name == "RAW":
+        return raw.is_raw(data)
     if name in ("AVIF", "HEIF"):
         brands = _brands(data)
         return not brands.isdisjoint(_HEIF_BRANDS | _AVIF_BRANDS if name == "HEIF" else _AVIF_BRANDS)
@@ -179,7 +188,9 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 def _factory(name: str) -> Factory:
     if name == "JXL":
-        return JxlImageFile
+        return jxl.JxlImageFile
+    if name == "RAW":
+        return raw.RawImageFile
     return _heif() if name == "HEIF" else Image.OPEN[name][0]
 
 
