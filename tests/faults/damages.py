@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.faults.fork_server import Done
@@ -152,7 +152,7 @@ class Patient:
             found += _no_sentence(done)
             if done.code == 0:
                 hits = done.json["hits"]
-                truth = Truth.of(self._copy) if repaired else self._truth
+                truth = self._truth_of_what_is_left() if repaired else self._truth
                 if query in truth.photos and (truth.spaces[0], truth.photos[query][0]) in truth.vectors:
                     found += wrong_hits(truth, query, hits, K)
         shown = self._shown(self._copy)
@@ -161,6 +161,12 @@ class Patient:
             for digest, data in shown.items()
             if data not in (None, self._thumbnails[digest])
         ]
+
+    def _truth_of_what_is_left(self) -> Truth:
+        """Which photos and vectors the repaired library has, with the vectors that they had."""
+        left = Truth.of(self._copy)
+        vectors = {key: self._truth.vectors.get(key, vector) for key, vector in left.vectors.items()}
+        return replace(left, vectors=vectors)
 
     def _shown(self, library: Path) -> dict[str, bytes | None]:
         store = ThumbnailStore(library / "thumbnails")

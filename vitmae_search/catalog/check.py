@@ -213,7 +213,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         spaces.drop(connection, space.space_id)
     for space in spaces.list_spaces(connection):
         wrong = [number for _, numbers in invalid_vectors(connection, space) for number in numbers]
-        _delete_with_tombstones(connection, space.space_id, [*wrong, *tombstoned_but_present(connection)])
+        delete_with_tombstones(connection, space.space_id, [*wrong, *tombstoned_but_present(connection)])
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
     _rederive(connection, projects)
@@ -234,7 +234,7 @@ def _delete_odd_rows(connection: Connection) -> None:
         if table is EmbeddingRow.__table__:
             space_id = connection.execute(select(EmbeddingRow.space_id).where(row)).scalar_one_or_none()
             if isinstance(space_id, int):
-                _delete_with_tombstones(connection, space_id, [cast(int, value.key[0])])
+                delete_with_tombstones(connection, space_id, [cast(int, value.key[0])])
         elif table is not SpaceRow.__table__:
             connection.execute(delete(table).where(row))
 
@@ -255,17 +255,17 @@ def _delete_dangling_rows(connection: Connection) -> None:
     for number, space_id in lost:
         by_space.setdefault(space_id, []).append(number)
     for space_id, numbers in by_space.items():
-        _delete_with_tombstones(connection, space_id, numbers)
+        delete_with_tombstones(connection, space_id, numbers)
 
 
 def _rederive(connection: Connection, projects: Projects) -> None:
     for space in spaces_with_parent(connection):
-        _delete_with_tombstones(
+        delete_with_tombstones(
             connection, space.space_id, derived_spaces.vectors_without_features(connection, space)
         )
         project = projects.get(space.projection or "")
         if project is not None:
-            _delete_with_tombstones(
+            delete_with_tombstones(
                 connection,
                 space.space_id,
                 list(derived_spaces.mismatched_vectors(connection, space, project)),
@@ -273,8 +273,14 @@ def _rederive(connection: Connection, projects: Projects) -> None:
             derived_spaces.derive_missing(connection, space, project)
 
 
-def _delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
-    """Delete vectors. An existing tombstone is renewed, so that every index notices the deletion."""
+def delete_with_tombstones(connection: Connection, space_id: int, numbers: Sequence[int]) -> None:
+    """Delete vectors. An existing tombstone is renewed, so that every index notices the deletion.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space that they are in.
+        numbers: Their ids.
+    """
     for some in chunks(numbers):
         which = EmbeddingRow.embedding_id.in_(some)
         connection.execute(

@@ -205,6 +205,16 @@ class CatalogWriter(Catalog):
         with self._transaction() as connection:
             batches.remove_photos(connection, photo_ids)
 
+    def remove_vectors(self, space_id: int, embedding_ids: Sequence[int]) -> None:
+        """Delete vectors, but not their photos: the next index run makes them again.
+
+        Args:
+            space_id: The space that they are in.
+            embedding_ids: Their ids.
+        """
+        with self._transaction() as connection:
+            checks.delete_with_tombstones(connection, space_id, embedding_ids)
+
     def remove_missing(self) -> int:
         """Delete the photos that are missing, as `remove_photos` does, and return how many there were."""
         with self._transaction() as connection:

@@ -32,6 +32,8 @@ def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, rep
     found = _Findings()
     projections = _check_projections(catalog, spaces, found, repair=repair)
     found.checked.append("the catalogue")
+    if repair:
+        _delete_contradicted_vectors(catalog, vectors, found, projections)
     problems = catalog.check(projections)
     found.problems += problems
     if problems and repair:
@@ -61,6 +63,25 @@ def _check_projections(
             projection = restored
         sound[projection.digest] = projection
     return sound
+
+
+def _delete_contradicted_vectors(
+    catalog: Catalog, vectors: VectorCache, found: _Findings, projections: dict[str, Projection]
+) -> None:
+    """Delete the vectors that an intact index file contradicts, before others are derived from them.
+
+    Derived vectors whose projection is sound are left to the catalogue's own check.
+    """
+    for space in catalog.spaces():
+        if space.projection in projections:
+            continue
+        wrong = vectors.contradicted(catalog.vector_source(space.space_id)).tolist()
+        if wrong:
+            with CatalogWriter.open_writer(catalog.folder) as writer:
+                writer.remove_vectors(space.space_id, wrong)
+            changed = f"{len(wrong)} vectors of space {space.space_id}"
+            found.problems.append(f"{changed} are not those that were indexed.")
+            found.repaired.append(f"deleted {changed}; the next `index` makes them again")
 
 
 def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:

@@ -394,6 +394,23 @@ class VectorCache:
             raise VectorCacheDamaged(f"{path}: holds vectors that the catalogue lacks.")
         return True
 
+    def contradicted(self, source: VectorSource) -> Ids:
+        """Return ids, (N,) int64, of vectors that changed in the source without a new revision.
+
+        The space's file has other bytes for them, and its checksums fit: the source was damaged since.
+        """
+        wrong = [np.empty(0, np.int64)]
+        with suppress(OSError, VitmaeSearchError):
+            file = VectorsFile(self.path(source.key), source)
+            if file.verify_checksum():
+                index = ExactIndex.from_arrays(file.ids, file.vectors)
+                for ids, vectors in source.added_since(0):
+                    known = index.contains(ids)
+                    mine, theirs = index.vectors(ids[known]), np.ascontiguousarray(vectors[known])
+                    differ = (mine.view(np.uint32) != theirs.view(np.uint32)).any(axis=1)
+                    wrong.append(ids[known][differ])
+        return np.concatenate(wrong)
+
     def describe(self, source: VectorSource) -> IndexListing:
         """Say which index the space is searched with, and why."""
         return index_listing(self.path(source.key), self.approximate_path(source.key), source, self.policy)
