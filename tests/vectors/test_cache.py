@@ -387,7 +387,7 @@ def test_a_key_that_cannot_name_a_file(tmp_path, key):
 
 
 def test_what_a_killed_process_left_is_cleared_once_old(tmp_path, source):
-    young, old = (tmp_path / f".space.vectors.{n}.tmp" for n in ("young", "old"))
+    young, old = (tmp_path / f".space.vectors.{digit * 16}.tmp" for digit in "0f")
     young.write_bytes(b"")
     old.write_bytes(b"")
     os.utime(old, (0, 0))

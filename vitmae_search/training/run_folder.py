@@ -22,6 +22,7 @@ from vitmae_search.errors import ModelNotFound, TrainingError, display_path
 from vitmae_search.training_runs import LOCK_FILE, REPORT_FILE, RUN_FILE, remember_run
 
 STATE_FILE = "state.pt"
+_SAVING = ".saving-"
 
 _LOCK_SECONDS = 2.0
 """Lock timeout: status checks hold the lock briefly."""
@@ -118,7 +119,9 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 @contextmanager
 def replace_files(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder whose files replace those of the same name in `folder` after the block."""
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
+    for left in folder.glob(f"{_SAVING}*"):  # a killed run's: a run folder has one writer
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_SAVING))
     try:
         yield temporary
         for file in sorted(temporary.iterdir()):

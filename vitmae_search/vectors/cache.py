@@ -144,7 +144,7 @@ def index_listing(vectors: Path, approximate: Path, source: VectorSource, policy
         policy: Decides between the two.
     """
     try:
-        file = VectorsFile(vectors, source)
+        file = VectorsFile(vectors, source, read_bytes=0)  # a few of them are looked at
     except FileNotFoundError:
         return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched")
     except (OSError, VectorCacheDamaged) as error:
@@ -436,6 +436,9 @@ class VectorCache:
         # Read first: what is written from now on is given again by the next catch-up, which accepts it twice.
         wanted = current_origin(source)
         held = self._snapshots.get(source.key)
+        if held is not None and held.file is not None and not held.file.is_whole():
+            log.warning("%s was cut by another program; it is rebuilt from the catalogue.", held.file.path)
+            held = None
         if held is None or held.origin != wanted:
             begun = self._loaded(source, held) or held
             held = (begun and sync_with_source(begun, source, wanted)) or self._rebuilt(source, wanted)

@@ -6,7 +6,8 @@
     body
 
 The header says what the body holds and how many bytes it has. In a vectors file the body is (N, D) float32,
-little-endian, which is mapped instead of read, and then N int64 ids, whose checksum is verified on opening.
+little-endian, which is read or, if it is large, mapped, and then N int64 ids, whose checksum is verified on
+opening.
 Verifying the vectors takes a second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
 """
 
@@ -15,10 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 import weakref
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -40,7 +39,8 @@ VECTORS, PAYLOAD = "vectors_sha256", "payload_sha256"
 _FLOAT = np.dtype("<f4")
 _ID = np.dtype("<i8")
 _BLOCK = 1 << 20
-_STALE_SECONDS = 3600.0
+READ_BYTES = 2**28
+"""Vectors of up to so many bytes are read into memory, larger ones are mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,19 @@ class _Header:
 
 
 class VectorsFile:
-    """An open vectors file: ids in memory, vectors mapped.
+    """An open vectors file: ids in memory, vectors in memory or mapped.
 
-    The mapping stays valid when the file is replaced or deleted.
+    A mapping stays valid when the file is replaced or deleted. If the file is cut, reading the mapping ends
+    the process, so `is_whole` is called before a search.
     """
 
-    def __init__(self, path: Path, source: VectorSource) -> None:
+    def __init__(self, path: Path, source: VectorSource, *, read_bytes: int = READ_BYTES) -> None:
         """Open a file and verify its header and ids.
 
         Args:
             path: The file.
             source: The space that it must have been written from; it may be older.
+            read_bytes: Vectors of more bytes are mapped.
 
         Raises:
             OSError: It is not there, or cannot be read.
@@ -113,11 +115,18 @@ class VectorsFile:
                 raise VectorCacheDamaged(f"{path}: the ids are damaged.")
             self.ids: Ids = np.frombuffer(ids, _ID).astype(np.int64)
             self.vectors: Vectors = np.empty(shape, np.float32)
-            if shape[0]:  # an empty range cannot be mapped
+            self._is_mapped = self.vectors.nbytes > read_bytes
+            if self._is_mapped:
                 self.vectors = np.asarray(np.memmap(file, _FLOAT, "r", _PAGE, shape))
+            elif shape[0]:
+                _read_into(file, self.vectors, path)
             self._handle = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._handle)
             self._verified = False
+
+    def is_whole(self) -> bool:
+        """Whether the vectors can be read: they are in memory, or the mapped file has its length still."""
+        return not self._is_mapped or os.fstat(self._handle).st_size >= _PAGE + self.vectors.nbytes
 
     def verify_checksum(self, cancelled: IsCancelled = never_cancel) -> bool:
         """Read all vectors once and compare them with their checksum.
@@ -136,6 +145,16 @@ class VectorsFile:
             place += len(block)
         self._verified = digest.hexdigest() == self._digest
         return self._verified
+
+
+def _read_into(file: IO[bytes], vectors: Vectors, path: Path) -> None:
+    file.seek(_PAGE)
+    data, place = vectors.data.cast("B"), 0
+    while place < len(data):
+        count = file.readinto(data[place:])  # type: ignore[attr-defined]
+        if not count:
+            raise VectorCacheDamaged(f"{path}: it was cut while it was read.")
+        place += count
 
 
 def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, Vectors]]) -> None:
@@ -257,13 +276,4 @@ def _read_header(file: IO[bytes], path: Path, source: VectorSource, kind: str) -
 
 def _open_replacement(path: Path) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path)
     return write_atomically(path)
-
-
-def _remove_stale(path: Path) -> None:
-    """Delete temporary files that killed processes left. Recent ones may still be written."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
+from vitmae_search.atomic import sweep, temporary_beside
 from vitmae_search.errors import CheckpointError, ConfigError, display_path
 from vitmae_search.regular_file import open_regular_file
 from vitmae_search.vitmae.checkpoint.formats import (
@@ -96,7 +97,8 @@ def digest_files(paths: list[Path]) -> str:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     check_safetensors(path)
     try:
-        return safetensors.torch.load_file(path)
+        # Read, not mapped: if a mapped file is cut or its disk fails, the process ends, not the reading.
+        return safetensors.torch.load(path.read_bytes())
     except safetensors.SafetensorError as error:
         where = display_path(path)
         raise CheckpointError(f"{where} is truncated or not a safetensors file: {error}") from error
@@ -206,7 +208,8 @@ def _group_by_size(state: Mapping[str, Tensor], limit: int) -> list[list[str]]:
 def _write_safetensors(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a file by renaming a temporary one, so that `path` never has half of its content."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path.parent)
+    unfinished = temporary_beside(path)
     try:
         safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
         os.replace(unfinished, path)
