@@ -76,11 +76,11 @@ setup: $(VENV)/.ready
 # torch comes first and pinned: an open range would fetch the newest build with its CUDA packages.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vitmae-search needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	@echo "Setting up $(VENV); the first time this takes a few minutes."
+	@echo "Setting up $(VENV); the first time this takes a few minutes. pip says what it is at."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,test,dev,docs,openvino]"
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e ".[demo,test,dev,docs,openvino]"
 	touch $@
 
 clean:

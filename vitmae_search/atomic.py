@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -11,7 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _NEW_SECONDS = 60.0
@@ -44,8 +48,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]
     temporary = temporary_beside(path)
     try:
         with open(temporary, "x+b") as stream:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream)
             yield stream
             if durable:
                 stream.flush()
@@ -87,15 +90,24 @@ def _sweep_once(folder: Path) -> None:
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     status = entry.stat(follow_symlinks=False)
     age = time.time() - status.st_mtime
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or age < _NEW_SECONDS:
+    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    if not stat.S_ISREG(status.st_mode) or not own or age < _NEW_SECONDS:
         return False
     with open(entry.path, "rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return age > _OLD_SECONDS
+        locked = _lock(stream)
+    return age > _OLD_SECONDS if locked is None else locked
+
+
+def _lock(stream: IO[Any]) -> bool | None:
+    """Lock a file until it is closed. False if another process has; None where files cannot be locked."""
+    try:
+        if fcntl is None:
+            return None
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
     return True
 
 

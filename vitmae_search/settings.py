@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,15 @@ def _password_in(file: Path) -> str:
     if status.st_mode & 0o077:
         raise VitmaeSearchError(f"other users may read the password file {name}; run: chmod 600 {name}")
     return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+def can_open_browser(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this session can show a browser's window: on Linux it needs a display, or `BROWSER` names one.
+
+    Without a display, Python would start a text browser in the terminal.
+    """
+    display = any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return display or not sys.platform.startswith("linux")
 
 
 def environment_without_password() -> dict[str, str]:

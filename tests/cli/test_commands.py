@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from vitmae_search.cli.main import COMMANDS, cli
+from vitmae_search.cli.main import COMMANDS, cli, run
 from vitmae_search.embedding import Projection
 from vitmae_search.photos.views import margin
 from vitmae_search.records import ScoreCalibration
@@ -354,3 +354,10 @@ def test_help_loads_nothing_that_takes_time() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Commands:" in done.stdout
     assert done.stderr.split() == []
+
+
+def test_a_mistyped_plugin_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    options = ["--embedder", "color_layuot", "--library", str(tmp_path / "library")]
+    assert run(["index", str(tmp_path / "photos"), *options]) == 1
+    assert "Did you mean 'color_layout'?" in capsys.readouterr().err

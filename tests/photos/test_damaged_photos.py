@@ -86,7 +86,7 @@ def small_files(cat: Image.Image, encoded: Callable[..., bytes]) -> dict[str, by
     raw = exif.tobytes()
     files = {}
     for name in MEDIA_TYPES:
-        if name == "JXL" and not _jxl_is_installed():
+        if name == "RAW" or (name == "JXL" and not _jxl_is_installed()):
             continue
         if name == "HEIF":
             buffer = BytesIO()

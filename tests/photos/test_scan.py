@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vitmae_search.errors import UnreadablePhoto
-from vitmae_search.photos import scan, stamp_file
+from vitmae_search.photos import raw, scan, stamp_file
 from vitmae_search.photos.scan import SYSTEM_FOLDERS, path_on_disk
 from vitmae_search.records import ScanProblem
 
@@ -63,8 +63,9 @@ def test_a_file_without_a_known_suffix_is_a_photo_if_it_begins_as_one(
 
 
 def test_other_files_are_counted_and_not_taken(
-    tmp_path: Path, cat: Image.Image, encoded: Callable[..., bytes]
+    tmp_path: Path, cat: Image.Image, encoded: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(raw, "can_be_decoded", lambda: False)
     tiff = encoded(cat.resize((40, 30)), "TIFF")
     contents = {
         "raw.DNG": tiff,  # its first image is a thumbnail

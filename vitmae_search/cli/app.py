@@ -12,7 +12,9 @@ from vitmae_search.settings import settings
 port_option = click.option(
     "--port", type=click.IntRange(1, 65535), help="[default: 8501, or the next free one]"
 )
-browser_option = click.option("--browser/--no-browser", default=True, help="Open a browser window.")
+browser_option = click.option(
+    "--browser/--no-browser", default=True, help="Open a browser window, where there is a display."
+)
 
 
 @click.command("app")

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from vitmae_search.bundled import bundled
 from vitmae_search.embedding.plugin import API_VERSION, CAPABILITIES, EmbedderPlugin, PluginInfo, overrides
 from vitmae_search.embedding.plugin_errors import error_summary
-from vitmae_search.errors import PluginBroken, PluginNotFound, display_path
+from vitmae_search.errors import PluginBroken, PluginNotFound, did_you_mean, display_path
 from vitmae_search.records import PluginListing
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ class PluginHost:
                 broken = broken or result.listing
         if broken is not None:
             raise PluginBroken(name, f"does not load ({broken.origin}): {broken.error}")
-        names = ", ".join(result.listing.name for result in self._results() if result.plugin is not None)
-        raise PluginNotFound(name, f"there is no such plugin; there are: {names or 'none'}")
+        names = [result.listing.name for result in self._results() if result.plugin is not None]
+        listed = f"there is no such plugin; there are: {', '.join(names) or 'none'}"
+        raise PluginNotFound(name, f"{listed}.{did_you_mean(name, names)}")
 
     def code_digest(self, name: str) -> str | None:
         """A digest of the plugin's code (see the function `code_digest`); None where it cannot be told."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from PIL import (
 )
 
 from vitmae_search.errors import UnsupportedPhoto
-from vitmae_search.photos.jxl import JxlImageFile, can_be_decoded, is_jxl
+from vitmae_search.photos import jxl, raw
 from vitmae_search.photos.png import needed_chunks
 from vitmae_search.photos.tiff import read_planes_whole
 
@@ -43,6 +44,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "AVIF": "image/avif",
     "HEIF": "image/heif",
     "JXL": "image/jxl",
+    "RAW": "application/octet-stream",
 }
 """The formats allowed, as in `PhotoMetadata.format`, and their media types. An MPO is a JPEG."""
 
@@ -68,6 +70,9 @@ _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
     | {b"MiHB", b"MiHE", b"MiHA", b"MiPr", b"MiCm", b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is"}
 )
+_ISPE = re.compile(rb"ispe\0\0\0\0(.{8})", re.S)
+_HEADER_BYTES = 1 << 20
+"""As far into a file as sizes are looked for."""
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 # What a plug-in raises where the header is another format's.
 _WRONG_FORMAT_ERRORS = (SyntaxError, IndexError, TypeError, KeyError)
@@ -79,7 +84,8 @@ _FILTERS_LOCK = threading.Lock()
 
 def readable_suffixes() -> frozenset[str]:
     """Return the suffixes of all formats that can be decoded with what is installed."""
-    return PHOTO_SUFFIXES | ({".jxl"} if can_be_decoded() else frozenset())
+    more = ({".jxl"} if jxl.can_be_decoded() else set()) | (RAW_SUFFIXES if raw.can_be_decoded() else set())
+    return PHOTO_SUFFIXES | more
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
@@ -88,6 +94,9 @@ def formats_of(data: bytes) -> tuple[str, ...]:
     Raises:
         UnsupportedPhoto: It has no known signature.
     """
+    ignore_pil_warnings()  # of a TIFF file the tags are read
+    if raw.is_raw(data):
+        return ("RAW",)
     names = tuple(name for name in MEDIA_TYPES if _accepts(name, data))
     if not names:
         raise UnsupportedPhoto(None, f"not one of {', '.join(MEDIA_TYPES)}" if data else "the file is empty")
@@ -108,8 +117,10 @@ def holds_photo(head: bytes, suffix: str) -> bool:
     if names == ("BMP",):  # two letters only, with which a text may begin, too
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES and not any(head[6:10])
     if names == ("JXL",):
-        return can_be_decoded()
-    return names != ("TIFF",) or suffix not in RAW_SUFFIXES
+        return jxl.can_be_decoded()
+    if names == ("RAW",) or (names == ("TIFF",) and suffix in RAW_SUFFIXES):
+        return raw.can_be_decoded()
+    return True
 
 
 def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile, str]:
@@ -135,13 +146,48 @@ def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile
     return _open(last, data), last
 
 
+def declared_size(data: bytes, image_format: str) -> tuple[int, int] | None:
+    """The width and height in the header of a format whose decoder takes memory for all pixels when opened.
+
+    Args:
+        data: The file's bytes.
+        image_format: A key of `MEDIA_TYPES`.
+
+    Returns:
+        None for other formats, and where the header does not say it.
+    """
+    if image_format == "WEBP":
+        return _webp_size(data)
+    if image_format in ("AVIF", "HEIF"):
+        # Each picture in the file has an "ispe" of its own, tiles and thumbnails too: the largest counts.
+        sizes = [struct.unpack(">II", found[1]) for found in _ISPE.finditer(data, 0, _HEADER_BYTES)]
+        return max(sizes, key=lambda size: size[0] * size[1], default=None)
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    else:
+        return None
+    return width, height
+
+
 @functools.cache
 def decoder_versions() -> str:
     """The versions of the packages that decode: with another text, a file may decode that did not before."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
 
     versions = []
-    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin"):
+    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy"):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -158,7 +204,9 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
 
 def _accepts(name: str, data: bytes) -> bool:
     if name == "JXL":
-        return is_jxl(data)
+        return jxl.is_jxl(data)
+    if name == "RAW":
+        return raw.is_raw(data)
     if name in ("AVIF", "HEIF"):
         brands = _brands(data)
         return not brands.isdisjoint(_HEIF_BRANDS | _AVIF_BRANDS if name == "HEIF" else _AVIF_BRANDS)
@@ -179,7 +227,9 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 def _factory(name: str) -> Factory:
     if name == "JXL":
-        return JxlImageFile
+        return jxl.JxlImageFile
+    if name == "RAW":
+        return raw.RawImageFile
     return _heif() if name == "HEIF" else Image.OPEN[name][0]
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.web.conftest import free_port
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.web.server.frontend import STATIC
 from vitmae_search.web.server.launch import launch
@@ -108,3 +113,37 @@ def test_a_port_that_is_taken_is_an_error_with_advice(tmp_path: Path) -> None:
         taken.listen()
         with pytest.raises(VitmaeSearchError, match="--port"):
             launch(tmp_path / "library", taken.getsockname()[1], open_browser=False)
+
+
+@pytest.mark.parametrize("display", [True, False])
+def test_a_window_is_opened_where_there_is_a_display(
+    display: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`www-browser` is what Python starts in a terminal without a display."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    opened, programs = tmp_path / "opened", tmp_path / "programs"
+    programs.mkdir()
+    for program in ("www-browser", "own-browser"):
+        script = programs / program
+        script.write_text(f'#!/bin/sh\necho "$@" >> {opened}\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    if display:
+        monkeypatch.setenv("BROWSER", "own-browser")
+    port = free_port()
+    command = [sys.executable, "-m", "vitmae_search", "app", "--library", str(tmp_path / "library")]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 90
+        while f"http://127.0.0.1:{port}" not in log.read_text() or (display and not opened.exists()):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        time.sleep(1)
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert opened.exists() == display
+    assert not display or opened.read_text() == f"http://127.0.0.1:{port}\n"

@@ -106,10 +106,9 @@ class AccessGuard:
 
     async def _sign_in(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
-            if self._is_signed_in(request.scope):
-                # "#" ends what a link with a token has behind it.
-                return _redirect(f"{self._base_path}/#")
-            return sign_in_page(self._inside(request.query_params.get("to", "")))
+            to = self._inside(request.query_params.get("to", ""))
+            # "#" ends what a link with a token has behind it.
+            return _redirect(f"{to}#") if self._is_signed_in(request.scope) else sign_in_page(to)
         if request.method != "POST":
             return PlainTextResponse("Only GET and POST.\n", 405, {"Allow": "GET, POST"})
         form = await _form(request)

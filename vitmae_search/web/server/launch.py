@@ -24,7 +24,14 @@ import click
 
 from vitmae_search.bundled import bundled
 from vitmae_search.errors import VitmaeSearchError
-from vitmae_search.settings import ALLOWED_HOSTS, PASSWORD, PASSWORD_FILE, environment_for, password
+from vitmae_search.settings import (
+    ALLOWED_HOSTS,
+    PASSWORD,
+    PASSWORD_FILE,
+    can_open_browser,
+    environment_for,
+    password,
+)
 from vitmae_search.web.server.access_guard import SIGN_IN
 
 LOOPBACK = "127.0.0.1"
@@ -94,7 +101,7 @@ def launch(
         for url in urls:
             link = f"{url}{SIGN_IN}#{token}" if token else url
             click.echo(f"vitmae-search is at {link}  (Ctrl-C stops it)")
-        if open_browser:
+        if open_browser and can_open_browser():
             webbrowser.open(urls[0])  # without the token: other users can read a browser's arguments
         return child.wait()
     return 0
