@@ -71,7 +71,7 @@ def errors_of(target: Target, seed: int) -> Iterator[DiskError]:
         target: Its log has the calls.
         seed: Of the order.
     """
-    draw = random.Random(seed)
+    draw = random.Random(f"{seed} {target.scenario.name}")
     points: dict[tuple[str, str], list[int]] = {}
     for call in strace.parse(target.log):
         writes = call.name != "openat" or "O_CREAT" in call.arguments
@@ -81,7 +81,9 @@ def errors_of(target: Target, seed: int) -> Iterator[DiskError]:
     for numbers in points.values():
         draw.shuffle(numbers)
     while points:
-        for (call_name, error), numbers in list(points.items()):
+        kinds = list(points.items())
+        draw.shuffle(kinds)
+        for (call_name, error), numbers in kinds:
             number = numbers.pop()
             # Later writes and openings are not all to the library: what the command prints is one.
             lasting = call_name not in ("write", "openat") and draw.random() < 0.5
@@ -103,7 +105,9 @@ def inject(target: Target, error: DiskError, tally: Tally) -> None:
     when = f"{error.number}{'+' if error.lasting else ''}"
     injection = f"inject={error.call}:error={error.error}:when={when}"
     log = target.trial.with_suffix(".log")
-    with strace.attached(target.server.pid, ["-e", f"trace={error.call}", "-e", injection], log):
+    with strace.attached(
+        target.server.pid, ["-e", f"trace={error.call}", "-e", injection], log, programs=True
+    ):
         done = target.server.wait()
     failed = [line for line in log.read_text("utf-8", "replace").splitlines() if "(INJECTED)" in line]
     if not failed or not all(str(target.trial) in line for line in failed):

@@ -46,15 +46,19 @@ def missing() -> str:
 
 
 @contextmanager
-def attached(pid: int, options: Sequence[str], log: Path | None = None) -> Iterator[None]:
-    """Trace a process, its threads and children.
+def attached(
+    pid: int, options: Sequence[str], log: Path | None = None, *, programs: bool = False
+) -> Iterator[None]:
+    """Trace a process and its threads.
 
     Args:
         pid: The process, which waits for it.
         options: Which calls, and what is injected.
         log: Where calls are written to.
+        programs: Whether programs that it starts are traced, too, such as those that decode photos.
     """
     output = "/dev/null" if log is None else str(log)
+    options = [*options] if programs else ["-b", "execve", *options]
     command = ["strace", "-f", "-qq", "-y", "-s", "0", "-p", str(pid), "-o", output, *options]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:

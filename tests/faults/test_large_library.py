@@ -9,6 +9,7 @@ from tests.faults.large_library import watch, write_photos
 pytestmark = pytest.mark.timeout(0)
 
 PARTS = 4
+BYTES_OF_A_VECTOR = 4 * 268
 
 
 def test_memory_and_rate_are_flat(tmp_path, amount, record_property) -> None:
@@ -28,4 +29,6 @@ def test_memory_and_rate_are_flat(tmp_path, amount, record_property) -> None:
     assert max(samples.photos for samples in first.samples) == count
     assert again.seconds < 5 + count / 5000
     # Each photo has its row, its stamp and its path in memory; a leaked picture would be ten times as much.
-    assert memory[-1] - memory[0] < 50 + count * 0.002
+    assert memory[-2] - memory[0] < 50 + count * 0.001
+    # At the end the vectors are read once, to write the index file.
+    assert memory[-1] - memory[0] < 100 + 2 * count * BYTES_OF_A_VECTOR / 1e6
