@@ -33,7 +33,7 @@ __all__ = [
 
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
-UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in readable_suffixes())
+UPLOAD_SUFFIXES = [suffix.removeprefix(".") for suffix in readable_suffixes()]
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 

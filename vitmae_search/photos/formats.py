@@ -82,10 +82,10 @@ _IGNORED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
 _FILTERS_LOCK = threading.Lock()
 
 
-def readable_suffixes() -> frozenset[str]:
-    """Return the suffixes of all formats that can be decoded with what is installed."""
-    more = ({".jxl"} if jxl.can_be_decoded() else set()) | (RAW_SUFFIXES if raw.can_be_decoded() else set())
-    return PHOTO_SUFFIXES | more
+def readable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all formats that can be decoded with what is installed, RAW's last."""
+    with_jxl = PHOTO_SUFFIXES | ({".jxl"} if jxl.can_be_decoded() else frozenset())
+    return (*sorted(with_jxl), *(sorted(RAW_SUFFIXES) if raw.can_be_decoded() else ()))
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
