@@ -9,6 +9,7 @@ from tests.helpers.shrink import shrink
 
 CRASHES = {201: "segfault", 202: "abort", 203: "kill"}
 SPINS, SLEEPS = 204, 205
+KILLS_RUN = 206
 
 
 def prepare(image):
@@ -24,4 +25,19 @@ def prepare(image):
                 pass
         case 205:
             time.sleep(3600)
+        case 206:
+            os.kill(int(os.environ["TEST_PARENT"]), signal.SIGKILL)
+            time.sleep(3600)
     return shrink(image)
+
+
+def crash():
+    ctypes.string_at(0)
+
+
+def sleep():
+    time.sleep(3600)
+
+
+def process():
+    return os.getpid()

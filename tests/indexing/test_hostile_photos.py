@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers import bad_decoders
-from vitmae_search.photos import decode_pool, jpeg
+from vitmae_search.photos import decode_pool, jpeg, worker_process
+from vitmae_search.photos.memory_budget import MemoryBudget
 from vitmae_search.photos.worker_process import WorkerProcess
 
 LIMIT = 60
@@ -117,6 +118,29 @@ def test_one_that_passes_that_limit_is_ended_by_its_time(bench, fill, time_limit
     report = bench.index(workers=1)
     assert (report.added, report.failed) == (3, 1)
     assert report.failures[0].reason == "decoding it takes more than 1 seconds of computing time"
+
+
+def test_photos_wait_for_their_share_of_memory_and_one_that_is_larger_fails(bench, fill, monkeypatch):
+    fill(6)
+    for number in range(6):
+        image = Image.new("RGB", (1500, 1500), (number * 40, 0, 0))
+        image.save(bench.photos / f"large{number}.webp")  # 40 MB
+    Image.new("RGB", (2500, 2500), "blue").save(bench.photos / "too large.webp")
+    most = []
+
+    class Watched(MemoryBudget):
+        def acquire(self, count):
+            granted = super().acquire(count)
+            most.append(self._used)
+            return granted
+
+    monkeypatch.setattr(worker_process, "BUDGET", Watched(100_000_000))
+    report = bench.index(workers=4)
+    assert (report.added, report.failed) == (12, 1)
+    assert report.failures[0].reason.startswith("2500 × 2500 pixels: decoding them from WEBP takes about")
+    assert len(most) == 7
+    assert max(most) == 81_000_000
+    assert worker_process.BUDGET._used == 0
 
 
 _PARENT = """

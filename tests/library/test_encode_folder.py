@@ -15,7 +15,8 @@ from vitmae_search.errors import PluginBroken, UnsupportedPhoto
 from vitmae_search.evaluation import find_labelled_photos, instance_views, raw_pixels
 from vitmae_search.library import encode_folder
 from vitmae_search.library.encode_folder import Encoded, Method, encode
-from vitmae_search.photos import decode, digest, read_photo
+from vitmae_search.photos import PhotoProcesses, decode, digest, read_photo
+from vitmae_search.photos.photo_processes import LoadedPhoto
 
 PIXELS = Method("pixels", raw_pixels)
 
@@ -51,7 +52,13 @@ def test_each_row_is_its_own_photo(paths: list[Path], batch_size: int) -> None:
 
 def test_methods_share_the_pass_and_do_not_mix(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
-    monkeypatch.setattr(encode_folder, "read_photo", lambda path: reads.append(path) or read_photo(path))
+    load = PhotoProcesses.load
+
+    def counted(processes: PhotoProcesses, path: str, shrink_to: int | None = None) -> LoadedPhoto:
+        reads.append(path)
+        return load(processes, path, shrink_to)
+
+    monkeypatch.setattr(PhotoProcesses, "load", counted)
     embedder = open_embedder(PluginHost().get("color_layout"))
     layout = Method.of_embedder("layout", embedder)
     found = run(paths, layout, PIXELS, sample=[2], batch_size=3)

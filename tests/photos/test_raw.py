@@ -17,7 +17,7 @@ from PIL import Image
 
 from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnsupportedPhoto
 from vitmae_search.library import Library
-from vitmae_search.photos import decode, scan
+from vitmae_search.photos import decode, readable_suffixes, scan
 
 pytest.importorskip("rawpy")
 Encode = Callable[..., bytes]
@@ -190,6 +190,11 @@ def test_a_folder_with_them_is_indexed(tmp_path: Path, encoded: Encode) -> None:
         assert library.index(photos).added == 1
         (hit,) = library.search(picture(), k=1).hits
         assert hit.photo.path == str(photos / "a.DNG")
+
+
+def test_their_suffixes_are_named_last() -> None:
+    suffixes = readable_suffixes()
+    assert suffixes.index(".webp") < suffixes.index(".arw")
 
 
 def test_without_the_package_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

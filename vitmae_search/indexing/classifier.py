@@ -24,7 +24,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_writer, run_job
-from vitmae_search.photos import decode, decode_target, digest, photo_fits_memory, read_photo
+from vitmae_search.photos import PhotoProcesses, decode_target, digest, photo_fits_memory, read_photo
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, JobProgress
 from vitmae_search.vectors import never_cancel
@@ -137,7 +137,10 @@ class _ReadContent:
 class _Reader:
     """Reads and prepares one content; called by many threads."""
 
-    def __init__(self, classifier: GuardedClassifier, shrink_to: int | None) -> None:
+    def __init__(
+        self, processes: PhotoProcesses, classifier: GuardedClassifier, shrink_to: int | None
+    ) -> None:
+        self._processes = processes
         self._prepare, self._shrink_to = classifier.prepare, shrink_to
 
     def __call__(self, content: Taggable) -> _ReadContent:
@@ -150,7 +153,7 @@ class _Reader:
         try:
             with photo_fits_memory(content.files[0].path):
                 path, data = _read_bytes(content)
-                image = decode(data, path=path, shrink_to=self._shrink_to).image
+                image = self._processes.decode(data, path=path, shrink_to=self._shrink_to).image
                 del data
                 return _ReadContent(content, self._prepare(image))
         except (PhotoError, PluginError) as error:
@@ -227,16 +230,18 @@ class _ClassifyJob:
         if not options.again:
             self._counts.unchanged = self._catalog.count_classified(classifier_id, options.under)
         tagger = Tagger(classifier.labels, options.top, options.min_confidence)
-        reader = _Reader(classifier, decode_target(options.decode, classifier.input_size))
+        processes = PhotoProcesses()
+        reader = _Reader(processes, classifier, decode_target(options.decode, classifier.input_size))
         batch_size = options.batch_size or batch_size_for(classifier)
         ahead = batch_size + 2 * self._workers
 
         def record(batch: Iterable[tuple[_ReadContent, Outcome | None]]) -> None:
             self._record(classifier_id, tagger, batch)
 
+        reads = prefetch(contents, reader, workers=self._workers, ahead=ahead, end_work=processes.close)
         with (
             closing(Batcher[_ReadContent](classifier.prepare, classifier.classify, batch_size)) as batcher,
-            closing(prefetch(contents, reader, workers=self._workers, ahead=ahead)) as reads,
+            closing(reads),
         ):
             for read in reads:
                 if self._cancelled():

@@ -10,8 +10,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.errors import DamagedPhoto, VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
+from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
 from vitmae_search.indexing.job import (
     Cancelled,
     ProgressReporter,
@@ -21,7 +22,7 @@ from vitmae_search.indexing.job import (
 )
 from vitmae_search.indexing.moved_photos import MissingRows
 from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
-from vitmae_search.indexing.reader import read_ahead
+from vitmae_search.indexing.reader import UNKNOWN_CONTENT, FetchedFile, read_ahead
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
@@ -186,19 +187,49 @@ class _IndexJob:
         batch_size = self._options.batch_size or batch_size_for(embedder)
         shrink_to = decode_target(target.features.decode, embedder.input_size)
         decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
-        with closing(
-            Recorder(self._catalog, target, embedder, missing, self._counts, batch_size)
-        ) as recorder:
+        with (
+            closing(DecodeJournal(self._catalog.folder)) as journal,
+            closing(Recorder(self._catalog, target, embedder, missing, self._counts, batch_size)) as recorder,
+        ):
+            suspects = [file for file in pending if file.stamp.path in journal.suspects]
+            pending = [file for file in pending if file.stamp.path not in journal.suspects]
             try:
                 while pending:
-                    self._read_and_record(pending, recorder, decoder, batch_size)
+                    self._read_and_record(pending, recorder, decoder, batch_size, journal)
                     pending, recorder.to_read_again = recorder.to_read_again, []
+                self._index_suspects(suspects, recorder, decoder, journal)
             except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
                 raise
 
+    def _index_suspects(
+        self,
+        suspects: Sequence[PendingFile],
+        recorder: Recorder,
+        decoder: PhotoDecoder,
+        journal: DecodeJournal,
+    ) -> None:
+        """Read what an earlier run was reading when it was ended: one at a time, each recorded at once."""
+        for file in sorted(suspects, key=lambda file: journal.suspects[file.stamp.path]):
+            path = file.stamp.path
+            if journal.suspects.get(path, 0) >= MAX_DEATHS and not self._options.retry_failed:
+                error = DamagedPhoto(path, DEATHS_REASON)
+                recorder.add(FetchedFile(file, None, UNKNOWN_CONTENT, error=error))
+                recorder.flush()
+                journal.suspects.pop(path)
+            else:
+                self._read_and_record([file], recorder, decoder, 1, journal)
+        if recorder.to_read_again:
+            pending, recorder.to_read_again = recorder.to_read_again, []
+            self._read_and_record(pending, recorder, decoder, 1, journal)
+
     def _read_and_record(
-        self, pending: Sequence[PendingFile], recorder: Recorder, decoder: PhotoDecoder, batch_size: int
+        self,
+        pending: Sequence[PendingFile],
+        recorder: Recorder,
+        decoder: PhotoDecoder,
+        batch_size: int,
+        journal: DecodeJournal,
     ) -> None:
         fetched_files = read_ahead(
             pending,
@@ -206,6 +237,7 @@ class _IndexJob:
             decoder,
             workers=self._options.workers,
             batch_size=batch_size,
+            journal=journal,
         )
         with closing(fetched_files):
             for fetched in fetched_files:

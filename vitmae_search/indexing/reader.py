@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import DamagedPhoto, PluginError, clear_frames
+from vitmae_search.indexing.decode_journal import DecodeJournal
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import PhotoDecoder
 from vitmae_search.photos.decode_pool import DecodePool
@@ -80,6 +81,7 @@ def read_ahead(
     *,
     workers: int,
     batch_size: int,
+    journal: DecodeJournal | None = None,
 ) -> Generator[FetchedFile, None, None]:
     """Yield each file, in order, read in parallel. Closing the generator ends what has begun.
 
@@ -89,13 +91,14 @@ def read_ahead(
         decoder: How files are decoded.
         workers: Number of worker threads, each with a process.
         batch_size: About how many files are read ahead.
+        journal: Names what is being decoded.
     """
     # Small groups for few files, so that none waits long for the last one.
     group_size = max(1, min(_GROUP_SIZE, len(files) // (16 * workers)))
     ahead = batch_size // group_size + 2 * workers
     pool = DecodePool(partial(DecodeHandler, decoder), partial(DecodeHandler, replace(decoder, prepare=None)))
     groups = group_files(files, group_size)
-    reader = PhotoReader(lookup, pool, decoder.prepare)
+    reader = PhotoReader(lookup, pool, decoder.prepare, journal)
     fetched = prefetch(groups, reader, workers=workers, ahead=ahead, end_work=pool.close)
     with closing(fetched):
         for group in fetched:
@@ -145,14 +148,22 @@ class PhotoReader:
     Each unknown content is decoded once, for the first file that brings it.
     """
 
-    def __init__(self, lookup: Lookup, pool: DecodePool, prepare: Prepare | None) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        pool: DecodePool,
+        prepare: Prepare | None,
+        journal: DecodeJournal | None = None,
+    ) -> None:
         """Begin with no content seen.
 
         Args:
             lookup: Called with the digests of several files at a time.
             pool: Its workers have a `DecodeHandler`.
             prepare: For images that the workers could not prepare.
+            journal: Names what is being decoded.
         """
+        self._journal = journal
         self._lookup = lookup
         self._pool = pool
         self._prepare = prepare
@@ -170,7 +181,9 @@ class PhotoReader:
         alone = False
         while len(fetched) < len(files):
             rest = files[len(fetched) :][: 1 if alone else None]
-            found, death = self._fetch(rest)
+            paths = [file.stamp.path for file in rest]
+            with nullcontext() if self._journal is None else self._journal.decoding(paths):
+                found, death = self._fetch(rest)
             fetched += found
             if death is None or len(found) == len(rest):
                 alone = False

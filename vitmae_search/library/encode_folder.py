@@ -20,7 +20,7 @@ from vitmae_search.embedding import GuardedEmbedder, Prepare
 from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.evaluation import INSTANCE_VIEWS, instance_views
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome, RunBatch, batch_size_for
-from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
+from vitmae_search.photos import PhotoProcesses, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
@@ -107,10 +107,11 @@ def encode(
     """
     chosen = sorted(sample)
     layout = _Layout(len(files), chosen)
-    reader = _Reader([method.prepare for method in methods], shrink_to, seed)
+    processes = PhotoProcesses()
+    reader = _Reader(processes, [method.prepare for method in methods], shrink_to, seed)
     requests = ((stamp.path, row in layout.positions) for row, stamp in enumerate(files))
     workers = default_workers()
-    reads = prefetch(requests, reader, workers=workers, ahead=2 * workers)
+    reads = prefetch(requests, reader, workers=workers, ahead=2 * workers, end_work=processes.close)
     with ThreadPoolExecutor(1) as executor, closing(reads):  # one thread: one model runs at a time
         encoders = [
             _Encoder(method, layout.count, batch_size or method.batch_size, executor) for method in methods
@@ -167,17 +168,18 @@ class _ReadPhoto:
 class _Reader:
     """Reads and prepares one file; called by many threads."""
 
-    def __init__(self, prepares: Sequence[Prepare], shrink_to: int | None, seed: int) -> None:
+    def __init__(
+        self, processes: PhotoProcesses, prepares: Sequence[Prepare], shrink_to: int | None, seed: int
+    ) -> None:
+        self._processes = processes
         self._prepares, self._shrink_to, self._seed = prepares, shrink_to, seed
 
     def __call__(self, request: tuple[str, bool]) -> _ReadPhoto:
         path, with_views = request
         try:
             with photo_fits_memory(path):
-                data = read_photo(path)
-                name = digest(data)
-                image = decode(data, path=path, shrink_to=self._shrink_to).image
-                del data
+                loaded = self._processes.load(path, self._shrink_to)
+                name, image = loaded.digest, loaded.image
                 prepared = [[prepare(image)] for prepare in self._prepares]
                 for view in photo_views(image, name, self._shrink_to, self._seed) if with_views else ():
                     for own, prepare in zip(prepared, self._prepares, strict=True):

@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,7 +23,6 @@ from vitmae_search.errors import (
     LibraryError,
     PhotoError,
     SpaceError,
-    StorageError,
     display_path,
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
@@ -41,14 +39,11 @@ from vitmae_search.library.embedders import (
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.photos import (
+    PHOTO_PROCESSES,
     THUMBNAIL_SIDE,
     ThumbnailStore,
-    decode,
     decode_target,
-    digest,
-    encode_thumbnail,
     path_on_disk,
-    read_photo,
 )
 from vitmae_search.records import (
     CheckReport,
@@ -677,14 +672,9 @@ class Library:
         if stored is not None:
             return stored
         try:
-            data = read_photo(photo.path)
-            image = decode(data, path=photo.path, shrink_to=THUMBNAIL_SIDE).image
+            return PHOTO_PROCESSES.thumbnail(photo.path, self.thumbnails)
         except PhotoError:
             return None
-        name = digest(data)  # of what was read: the file may have changed since it was indexed
-        with suppress(StorageError):
-            self.thumbnails.put(name, image)
-        return self.thumbnails.get(name) or encode_thumbnail(image)
 
     def tags(self, photo_id: int) -> list[Tag]:
         """A photo's tags, classifier by classifier, each with its surest first.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 
-from PIL import Image
-
-from vitmae_search.photos import MEDIA_TYPES, browsers_show_alike, decode, read_photo, readable_suffixes
+from vitmae_search.photos import MEDIA_TYPES, PHOTO_PROCESSES, readable_suffixes
+from vitmae_search.photos.browsers import encode_webp
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
 from vitmae_search.photos.reconstruction_sheet import (
     Panel,
@@ -35,7 +33,7 @@ __all__ = [
 
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
-UPLOAD_SUFFIXES = sorted(suffix.removeprefix(".") for suffix in readable_suffixes())
+UPLOAD_SUFFIXES = [suffix.removeprefix(".") for suffix in readable_suffixes()]
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
 
 
@@ -50,7 +48,7 @@ def is_shown_by_browsers(photo: Photo) -> bool:
     Raises:
         PhotoError: It cannot be read.
     """
-    return browsers_show_alike(read_photo(photo.path))
+    return PHOTO_PROCESSES.is_shown_by_browsers(photo.path)
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:
@@ -63,11 +61,7 @@ def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -
     Raises:
         PhotoError: It cannot be read or decoded.
     """
-    data = picture if isinstance(picture, bytes) else read_photo(picture)
-    path = None if isinstance(picture, bytes) else os.fspath(picture)
-    image = decode(data, path=path, shrink_to=side).image
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _encode_webp(image)
+    return PHOTO_PROCESSES.preview(picture if isinstance(picture, bytes) else os.fspath(picture), side)
 
 
 def panel_png(panel: Panel) -> bytes:
@@ -82,7 +76,7 @@ def completed_webp(made: Reconstruction, *, soften: bool) -> bytes:
         made: The reconstruction.
         soften: Smooth the steps between neighbouring guesses.
     """
-    return _encode_webp(completed_photo(made, height=COMPLETED_HEIGHT, soften=soften))
+    return encode_webp(completed_photo(made, height=COMPLETED_HEIGHT, soften=soften))
 
 
 def sheet_png(made: Reconstruction, *, soften: bool) -> bytes:
@@ -93,9 +87,3 @@ def sheet_png(made: Reconstruction, *, soften: bool) -> bytes:
         soften: Smooth the steps between neighbouring guesses in the completed photo.
     """
     return encode_png(reconstruction_sheet(made, soften=soften))
-
-
-def _encode_webp(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
-    return buffer.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import DeviceError, PhotoError, VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for, run_with_fallback
 from vitmae_search.library.encode_folder import photo_views
-from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
+from vitmae_search.photos import PhotoProcesses, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import QueryVariant, ScoreCalibration
 from vitmae_search.search.variants import (
@@ -69,7 +70,9 @@ class ViewSearch:
         """
         chosen = as_they_are.copy()
         workers = default_workers()
-        reads = prefetch(paths, self._read, workers=workers, ahead=2 * workers)
+        processes = PhotoProcesses()
+        read = partial(self._read, processes)
+        reads = prefetch(paths, read, workers=workers, ahead=2 * workers, end_work=processes.close)
         with ThreadPoolExecutor(workers) as executor, closing(reads):
             for i, images in enumerate(reads):
                 try:
@@ -82,16 +85,16 @@ class ViewSearch:
                 on_done()
         return chosen
 
-    def _read(self, path: str) -> dict[_View, tuple[Image.Image, NDArray[Any]]]:
+    def _read(self, processes: PhotoProcesses, path: str) -> dict[_View, tuple[Image.Image, NDArray[Any]]]:
         """The upright variants of a photo's views, and what the model takes of them; called in threads."""
         prepare = self.embedder.prepare
         try:
             with photo_fits_memory(path):
-                data = read_photo(path)
-                image = decode(data, path=path, shrink_to=self.shrink_to).image
+                loaded = processes.load(path, self.shrink_to)
+                views = photo_views(loaded.image, loaded.digest, self.shrink_to, self.seed)
                 return {
                     (kind, variant): (upright, prepare(upright))
-                    for kind, view in enumerate(photo_views(image, digest(data), self.shrink_to, self.seed))
+                    for kind, view in enumerate(views)
                     for variant, upright in upright_variants(view, self.embedder.input_size).items()
                 }
         except PhotoError:

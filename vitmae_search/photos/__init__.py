@@ -22,6 +22,7 @@ from vitmae_search.photos.formats import (
 )
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
 from vitmae_search.photos.metadata import date_in_name
+from vitmae_search.photos.photo_processes import PHOTO_PROCESSES, PhotoProcesses
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.scan import is_under, path_on_disk, scan, stamp_file, suffix_of
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
@@ -30,11 +31,13 @@ __all__ = [
     "DECODE_MODES",
     "DECODE_REVISION",
     "MEDIA_TYPES",
+    "PHOTO_PROCESSES",
     "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
     "LabelledFiles",
     "PhotoDecoder",
+    "PhotoProcesses",
     "ThumbnailStore",
     "browsers_show_alike",
     "date_in_name",

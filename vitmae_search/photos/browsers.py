@@ -7,6 +7,7 @@ by XMP nor by anything in a WebP. Seen in Chromium 150.
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 
 from PIL import Image
 
@@ -40,6 +41,13 @@ def browsers_show_alike(data: bytes) -> bool:
     if image_format == "JPEG":
         return turned == _orientation_of_jpeg(data)
     return turned == 1 and image_format in _SHOWN
+
+
+def encode_webp(image: Image.Image) -> bytes:
+    """Encode an RGB image as browsers show it, with its color profile, as WebP."""
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=85, method=2, icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()
 
 
 def _orientation_of_jpeg(data: bytes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageFile
@@ -12,7 +12,13 @@ from PIL import Image, ImageFile
 from vitmae_search.errors import DamagedPhoto, MemoryShort, PhotoError, PhotoTooLarge, UnsupportedPhoto
 from vitmae_search.photos import jpeg
 from vitmae_search.photos.color import is_wide_rgb, to_rgb
-from vitmae_search.photos.formats import formats_of, open_image
+from vitmae_search.photos.formats import declared_size, formats_of, open_image
+from vitmae_search.photos.memory_budget import (
+    BROKEN_JPEG_BYTES,
+    BYTES_PER_PIXEL,
+    UNCOUNTED_BYTES,
+    jpeg_bytes_per_pixel,
+)
 from vitmae_search.photos.metadata import orientation, photo_metadata, read_exif, read_other_tags
 from vitmae_search.records import PhotoMetadata
 
@@ -22,6 +28,10 @@ DECODE_REVISION = 3
 MAX_PIXELS = 250_000_000
 """More than the 200 megapixels of today's phones; less than a gigabyte in PIL's four bytes a pixel."""
 _MIN_SHRINK_TO = 320
+
+Reserve = Callable[[int], int | None]
+"""Asks for so many bytes of memory, in place of those before, and waits for them. Returns None or, where they
+can never be had, how many there are at most."""
 
 _TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,6 +87,7 @@ def decode(
     path: str | os.PathLike[str] | None = None,
     shrink_to: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    reserve: Reserve = lambda count: None,
 ) -> DecodedPhoto:
     """Decode the bytes of a photo. Safe to call from many threads.
 
@@ -93,28 +104,36 @@ def decode(
             in a RAW file. Other formats come at full size.
         max_pixels: Most pixels (width × height). For WebP, GIF and TIFF PIL's limit of 179 megapixels holds
             as well.
+        reserve: Asked before a photo is decoded that takes much memory.
 
     Raises:
         UnsupportedPhoto: The format, or this kind of it, is not decoded here.
         DamagedPhoto: The file is damaged or truncated, whatever `ImageFile.LOAD_TRUNCATED_IMAGES` is.
-        PhotoTooLarge: It has too many pixels, which is checked before decoding.
+        PhotoTooLarge: It has too many pixels, which is checked before decoding; or takes more memory than
+            there can be.
     """
-    image_format = "image"
+    image_format, memory = "image", _Memory(reserve)
     try:
         formats = formats_of(data)
         image_format = formats[0]
+        declared = declared_size(data, image_format)
+        if declared is not None:  # the decoder takes its memory when it is opened
+            _check_size(declared, max_pixels)
+            memory.reserve(declared, image_format, BYTES_PER_PIXEL[image_format])
         image, image_format = open_image(data, formats)
         if image_format == "JPEG":
             jpeg.check_scans(data)
         try:
-            return _decode(image, image_format, shrink_to, max_pixels)
+            return _decode(image, image_format, shrink_to, max_pixels, memory)
         except OSError as error:
             if image_format != "JPEG" or not _TRUNCATED.search(str(error)):
                 raise
+            size = image.size
             del image  # several copies of a large photo would not fit into memory
+            memory.reserve(size, image_format, BROKEN_JPEG_BYTES)
             completed, note = jpeg.complete(data)
             image, _ = open_image(completed, ("JPEG",))
-            return _decode(image, image_format, shrink_to, max_pixels, [note] if note else [])
+            return _decode(image, image_format, shrink_to, max_pixels, memory, [note] if note else [])
     except PhotoError as error:
         raise type(error)(path, error.reason) from error.__cause__
     except Exception as error:  # PIL's parsers raise nearly anything on malformed input
@@ -136,12 +155,14 @@ def _decode(
     image_format: str,
     shrink_to: int | None,
     max_pixels: int,
+    memory: _Memory,
     notes: Sequence[str] = (),
 ) -> DecodedPhoto:
     full_size = getattr(image, "photo_size", image.size)
     _check_size(full_size, max_pixels)
     may_shrink = image_format in ("JPEG", "RAW")
     extent = _draft(image, shrink_to) if may_shrink and shrink_to is not None else None
+    memory.reserve(full_size, image_format, _bytes_per_pixel(image, image_format, full_size))
     image.load()
     if extent is None and image_format != "RAW":
         full_size = image.size  # known only now for some: a TIFF is turned by PIL, a HEIF may differ
@@ -163,6 +184,38 @@ def _decode(
     metadata = photo_metadata(exif, full_size, image_format, read_other_tags(image), notes)
     rgb.info = {"icc_profile": profile} if keep_profile else {}  # `rgb` may be `image` itself
     return DecodedPhoto(rgb, metadata)
+
+
+def _bytes_per_pixel(image: ImageFile.ImageFile, image_format: str, full_size: tuple[int, int]) -> float:
+    """What decoding an image takes for each pixel of its file, once it was told how small."""
+    if image_format != "JPEG":
+        return BYTES_PER_PIXEL[image_format]
+    shrunk = round(full_size[0] / max(1, image.width))
+    progressive = bool(image.info.get("progressive"))
+    return jpeg_bytes_per_pixel(len(image.getbands()), shrunk, progressive=progressive)
+
+
+class _Memory:
+    """The memory that decoding one photo takes."""
+
+    def __init__(self, reserve: Reserve) -> None:
+        self._ask, self._held = reserve, UNCOUNTED_BYTES
+
+    def reserve(self, size: tuple[int, int], image_format: str, bytes_per_pixel: float) -> None:
+        """Wait until there is enough. Raises `MemoryShort` where there never can be."""
+        width, height = size
+        needed = int(width * height * bytes_per_pixel)
+        if needed <= self._held:
+            return
+        limit = self._ask(needed)
+        if limit is not None:
+            raise MemoryShort(
+                None,
+                f"{width} × {height} pixels: decoding them from {image_format} takes about "
+                f"{needed / 1e9:.1f} GB of memory, more than the {limit / 1e9:.1f} GB that photos may take "
+                "here; save it smaller, or index it on a machine with more",
+            )
+        self._held = needed
 
 
 def _draft(image: ImageFile.ImageFile, shrink_to: int) -> tuple[float, float] | None:

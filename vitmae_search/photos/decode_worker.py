@@ -15,6 +15,7 @@ from vitmae_search.errors import PhotoError, PluginError, StorageError
 from vitmae_search.photos.decode import decode
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.thumbnails import ThumbnailStore
+from vitmae_search.photos.worker_process import reserve_memory
 from vitmae_search.records import PhotoMetadata
 
 FileError = PhotoError | PluginError
@@ -84,7 +85,7 @@ class PhotoDecoder:
         """
         try:
             with photo_fits_memory(path):
-                photo = decode(data, path=path, shrink_to=self.shrink_to)
+                photo = decode(data, path=path, shrink_to=self.shrink_to, reserve=reserve_memory)
                 if self.thumbnails is not None:
                     with suppress(StorageError):
                         self.thumbnails.put(digest, photo.image)

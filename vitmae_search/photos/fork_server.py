@@ -9,6 +9,7 @@ that runs the program's own `__main__` again in each child.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -32,7 +33,7 @@ _COMMAND = (
     "os.putenv('OPENBLAS_NUM_THREADS', '1'); "  # no other thread may run where it forks
     f"importlib.import_module({__name__!r}).main()"
 )
-_PRELOADED = ("vitmae_search.photos.decode_worker", "vitmae_search.photos.worker_process")
+_PRELOADED = ("vitmae_search.photos.photo_processes", "vitmae_search.photos.worker_process")
 """What children need; the second has their main function."""
 _EXIT_SECONDS = 5.0
 """How long the server may take to end once its socket is closed."""
@@ -40,6 +41,10 @@ _POLL_SECONDS = 0.1
 _NUMBER = struct.Struct("i")
 _FILES = 4
 """Files that a child gets: its requests, its answers, where its exit status goes, and its stderr."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""glibc's names for parameters of `mallopt`."""
+_KEPT_BYTES = 1 << 25
+"""Memory that a child keeps between photos: those of cameras, decoded for a model, take less."""
 _KILLED_FIRST = b"1000"
 """Of Linux's two thousand steps from never (-1000) to first, where memory is so short that it ends one."""
 
@@ -246,6 +251,7 @@ def main() -> None:
     for name in (*sys.argv[1:], *_PRELOADED):
         module = importlib.import_module(name)
     gc.freeze()  # what was imported stays in memory that is shared
+    _keep_freed_memory()
     requests = socket.socket(fileno=os.dup(0))
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -262,6 +268,14 @@ def main() -> None:
             if not message:
                 return
             _fork_child(files, statuses, [requests.fileno(), woken, wake], module.main)
+
+
+def _keep_freed_memory() -> None:
+    """Let children use the memory of one photo again for the next, where glibc would give it back."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _fork_child(

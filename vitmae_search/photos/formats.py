@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,9 @@ _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
     | {b"MiHB", b"MiHE", b"MiHA", b"MiPr", b"MiCm", b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is"}
 )
+_ISPE = re.compile(rb"ispe\0\0\0\0(.{8})", re.S)
+_HEADER_BYTES = 1 << 20
+"""As far into a file as sizes are looked for."""
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 # What a plug-in raises where the header is another format's.
 _WRONG_FORMAT_ERRORS = (SyntaxError, IndexError, TypeError, KeyError)
@@ -78,10 +82,10 @@ _IGNORED_MODULES = r"PIL\.\w+ImagePlugin|PIL\.Image"
 _FILTERS_LOCK = threading.Lock()
 
 
-def readable_suffixes() -> frozenset[str]:
-    """Return the suffixes of all formats that can be decoded with what is installed."""
-    more = ({".jxl"} if jxl.can_be_decoded() else set()) | (RAW_SUFFIXES if raw.can_be_decoded() else set())
-    return PHOTO_SUFFIXES | more
+def readable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all formats that can be decoded with what is installed, RAW's last."""
+    with_jxl = PHOTO_SUFFIXES | ({".jxl"} if jxl.can_be_decoded() else frozenset())
+    return (*sorted(with_jxl), *(sorted(RAW_SUFFIXES) if raw.can_be_decoded() else ()))
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
@@ -140,6 +144,41 @@ def open_image(data: bytes, formats: Sequence[str]) -> tuple[ImageFile.ImageFile
         except _WRONG_FORMAT_ERRORS:
             continue
     return _open(last, data), last
+
+
+def declared_size(data: bytes, image_format: str) -> tuple[int, int] | None:
+    """The width and height in the header of a format whose decoder takes memory for all pixels when opened.
+
+    Args:
+        data: The file's bytes.
+        image_format: A key of `MEDIA_TYPES`.
+
+    Returns:
+        None for other formats, and where the header does not say it.
+    """
+    if image_format == "WEBP":
+        return _webp_size(data)
+    if image_format in ("AVIF", "HEIF"):
+        # Each picture in the file has an "ispe" of its own, tiles and thumbnails too: the largest counts.
+        sizes = [struct.unpack(">II", found[1]) for found in _ISPE.finditer(data, 0, _HEADER_BYTES)]
+        return max(sizes, key=lambda size: size[0] * size[1], default=None)
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    else:
+        return None
+    return width, height
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from vitmae_search.photos.decode import decode
 from vitmae_search.photos.decode_pool import DecodePool
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.read import read_photo
-from vitmae_search.photos.worker_process import WorkerDied
+from vitmae_search.photos.worker_process import WorkerDied, reserve_memory
 
 Square = NDArray[np.uint8] | str
 """(side, side, 3) uint8, or the reason why there is none."""
@@ -37,7 +37,7 @@ def decode_square(path: str, side: int, resample: Image.Resampling | None = None
             aspect ratio.
     """
     try:
-        image = decode(read_photo(path), path=path, shrink_to=side).image
+        image = decode(read_photo(path), path=path, shrink_to=side, reserve=reserve_memory).image
     except PhotoError as error:
         return error.reason
     if resample is None:

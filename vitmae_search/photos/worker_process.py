@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import IO, Any
 
 from vitmae_search.photos.fork_server import FORK_SERVER, import_path
+from vitmae_search.photos.memory_budget import BUDGET
 
 CPU_SECONDS = 60
 """Computing time in which a worker must give an answer, one photo. Large photos take some seconds; a file
@@ -85,6 +86,7 @@ class WorkerProcess:
             Exception: What unpickling or calling the factory raises in the child.
         """
         self.died = False
+        self._reserved = 0
         self._limits = (cpu_seconds, wall_seconds)
         theirs, requests = os.pipe()
         answers, their_answers = os.pipe()
@@ -131,6 +133,7 @@ class WorkerProcess:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_EXIT_SECONDS)
         self.close()
+        self._release()
         cpu_seconds, wall_seconds = self._limits
         if self._process.returncode == -signal.SIGXCPU:
             reason = f"decoding it takes more than {cpu_seconds} seconds of computing time"
@@ -163,11 +166,26 @@ class WorkerProcess:
                 kind, value = pickle.load(self._answers)  # noqa: S301  our own process
             except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
                 raise WorkerDied from error
+            finally:
+                self._release()
             if kind == "error":
                 raise value
             if kind == "end":
                 return answers
-            answers.append(value)
+            if kind == "reserve":
+                self._reserve(value)
+            else:
+                answers.append(value)
+
+    def _reserve(self, count: int) -> None:
+        granted = BUDGET.acquire(count)
+        self._reserved = count if granted else 0
+        self._send(pickle.dumps(None if granted else BUDGET.total))
+
+    def _release(self) -> None:
+        if self._reserved:
+            BUDGET.release(self._reserved)
+            self._reserved = 0
 
 
 def _enlarge_pipe(pipe: int) -> None:
@@ -178,6 +196,28 @@ def _enlarge_pipe(pipe: int) -> None:
 
 
 # In the child
+
+_parent: tuple[IO[bytes], IO[bytes]] | None = None
+"""Where a child asks its parent: requests and answers."""
+
+
+def reserve_memory(count: int) -> int | None:
+    """Ask for memory to decode a photo, in place of what was asked for before, and wait for it.
+
+    Args:
+        count: Bytes.
+
+    Returns:
+        None, or how many bytes there are at most, where they are fewer.
+    """
+    if _parent is None:
+        return None if count <= BUDGET.total else BUDGET.total
+    requests, answers = _parent
+    seconds_left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # others' photos are not this one's time
+    _write(answers, "reserve", count)
+    limit: int | None = pickle.load(requests)  # noqa: S301  our parent
+    signal.setitimer(signal.ITIMER_REAL, seconds_left)
+    return limit
 
 
 def main(requests: int, answers: int) -> None:
@@ -195,6 +235,8 @@ def main(requests: int, answers: int) -> None:
         sys.path[:] = json.loads(path)
         with suppress(OSError):
             os.chdir(folder)
+        global _parent
+        _parent = stream, output
         serve(stream, output, lambda: _time_limit(cpu_seconds, wall_seconds))
 
 
@@ -226,7 +268,7 @@ def serve(
         requests: Pickles, one after the other: the factory, then a (method, arguments) for each call.
         answers: Gets pickles of ("answer", value) as the method gives them, each at once, then
             ("end", None), or ("error", exception) where the method raised. The factory is answered with
-            ("end", None).
+            ("end", None). Between them ("reserve", bytes) asks for memory, which the next request answers.
         limit: Gives a context in which one answer is computed.
     """
     try:

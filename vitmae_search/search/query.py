@@ -14,7 +14,8 @@ from PIL import Image
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
-from vitmae_search.photos import decode, decode_target, digest, path_on_disk, read_photo, upright_rgb
+from vitmae_search.photos import PHOTO_PROCESSES, decode_target, digest, path_on_disk, read_photo, upright_rgb
+from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.records import QueryVariant, Space
 from vitmae_search.search.variants import AS_IT_IS, turned_variants, turns, upright_variants
 
@@ -103,6 +104,8 @@ class QueryVectors:
             self.content_id, self._vectors = content_id, {AS_IT_IS: stored}
         elif cache is not None:
             self._vectors = cache.get(space, self._digest)
+        if not self._vectors:
+            launch_workers()  # while the model is loaded
 
     @property
     def known(self) -> bool:
@@ -148,7 +151,7 @@ class QueryVectors:
             return upright_rgb(self._query)
         assert isinstance(self._query, bytes)
         shrink_to = decode_target(self._space.decode, self._open_embedder().input_size)
-        return decode(self._query, path=self._path, shrink_to=shrink_to).image
+        return PHOTO_PROCESSES.decode(self._query, path=self._path, shrink_to=shrink_to).image
 
     def _embed(self, images: Mapping[QueryVariant, Image.Image]) -> None:
         vectors = embed_images(list(images.values()), self._open_embedder())
@@ -170,7 +173,7 @@ def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
     if isinstance(query, Image.Image):
         return upright_rgb(query)
     data, path = _query_bytes(query)
-    return decode(data, path=path, shrink_to=shrink_to).image
+    return PHOTO_PROCESSES.decode(data, path=path, shrink_to=shrink_to).image
 
 
 def embed_images(

@@ -113,7 +113,7 @@ def _stacked(
         wanted: How many stacks.
         same: As for `stacks_of`.
     """
-    count = wanted + REACH
+    count = 2 * wanted + REACH  # most pages need no second look
     while True:
         found = ranked(count)
         try:

@@ -17,7 +17,7 @@ from vitmae_search.records import Photo
 
 BURST_SECONDS = 10.0
 COPY_NEARNESS = 10.0
-REACH = 100
+REACH = 50
 """A hit joins a stack only if at most this many hits lie between it and the stack's last one.
 
 So the first stacks are the same however many hits are looked at, and pages fit each other.

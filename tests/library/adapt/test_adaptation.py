@@ -26,7 +26,8 @@ from vitmae_search.errors import (
 from vitmae_search.library import Library
 from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.adapt.save import stored_features
-from vitmae_search.photos import read_photo
+from vitmae_search.photos import PhotoProcesses
+from vitmae_search.photos.photo_processes import LoadedPhoto
 from vitmae_search.records import JobProgress
 from vitmae_search.training.adaptation import fit_whitening
 
@@ -57,12 +58,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the photos that are read."""
     paths: list[str] = []
 
-    def counted(path: str) -> bytes:
-        paths.append(path)
-        return read_photo(path)
+    load = PhotoProcesses.load
 
-    for module in ("library.adapt.view_features", "photos.decode_worker", "search.query"):
-        monkeypatch.setattr(f"vitmae_search.{module}.read_photo", counted)
+    def counted(processes: PhotoProcesses, path: str, shrink_to: int | None = None) -> LoadedPhoto:
+        paths.append(path)
+        return load(processes, path, shrink_to)
+
+    monkeypatch.setattr(PhotoProcesses, "load", counted)
     return paths
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -115,3 +116,23 @@ def test_pictures_are_addressed_relative_to_the_page(opened: Library) -> None:
     found = re.findall(r"""["']([^"' ]*(?:thumb|photo)/[0-9]+[^"' ]*)["']""", said(at) + grids)
     assert len(found) > 5
     assert all(address.startswith(("thumb/", "photo/")) for address in found)
+
+
+@pytest.mark.browser
+def test_pictures_load_where_the_app_is_under_a_path(
+    small: Any, start_server: Callable[..., Any], chromium: Any
+) -> None:
+    server = start_server(small.folder, flags=["--server.baseUrlPath=photos"], base="/photos")
+    page = chromium.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(f"{server.url}/")
+    page.get_by_role("button", name="flower.jpg", exact=True).click()
+    hit = page.get_by_role("button", name=re.compile("^flower-crop.jpg, rank 1,"))
+    hit.wait_for()
+    assert re.search(r"/photos/\?photo=[0-9]+&library=[0-9a-f]{8}$", page.url)
+    hit.click()
+    large = page.get_by_role("dialog").get_by_role("img", name="flower-crop.jpg")
+    for picture in (large, page.locator(".vs-query img"), hit.locator("img")):
+        picture.evaluate("image => image.decode()")
+        assert picture.evaluate("image => image.naturalWidth") > 0
+    page.close()

@@ -18,7 +18,7 @@ from PIL import Image
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import PhotoError, PluginError, VitmaeSearchError
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE, Batcher, Outcome
-from vitmae_search.photos import decode, digest, photo_fits_memory, read_photo
+from vitmae_search.photos import PhotoProcesses, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.views import reduce_for_views
 from vitmae_search.records import Failure, Stamp
@@ -156,11 +156,12 @@ def encode_views(
     Raises:
         VitmaeSearchError: The embedder fails for every image.
     """
-    reader = _Reader(embedder, make_views, shrink_to)
+    processes = PhotoProcesses()
+    reader = _Reader(processes, embedder, make_views, shrink_to)
     first = len(store.outcomes)
     paths = (stamp.path for stamp in files[first:])
     workers = default_workers()
-    reads = prefetch(paths, reader, workers=workers, ahead=2 * workers)
+    reads = prefetch(paths, reader, workers=workers, ahead=2 * workers, end_work=processes.close)
     seen = {*known, *(digest for digest, _ in store.outcomes if digest)}
     batcher = Batcher[_PhotoViews](embedder.prepare, embedder.embed, batch_size, max_wait=math.inf)
     with closing(batcher), closing(reads):
@@ -187,16 +188,22 @@ class _ReadPhoto:
 class _Reader:
     """Reads one file and prepares its views; called by many threads."""
 
-    def __init__(self, embedder: GuardedEmbedder, make_views: MakeViews, shrink_to: int | None) -> None:
+    def __init__(
+        self,
+        processes: PhotoProcesses,
+        embedder: GuardedEmbedder,
+        make_views: MakeViews,
+        shrink_to: int | None,
+    ) -> None:
+        self._processes = processes
         self._prepare, self._make_views, self._shrink_to = embedder.prepare, make_views, shrink_to
 
     def __call__(self, path: str) -> _ReadPhoto:
         try:
             with photo_fits_memory(path):
-                data = read_photo(path)
-                name = digest(data)
-                image = decode(data, path=path, shrink_to=self._shrink_to).image
-                small = reduce_for_views(image, self._shrink_to)
+                loaded = self._processes.load(path, self._shrink_to)
+                name = loaded.digest
+                small = reduce_for_views(loaded.image, self._shrink_to)
                 return _ReadPhoto(name, [self._prepare(view) for view in self._make_views(small, name)])
         except PhotoError as error:
             return _ReadPhoto("", [], error.reason)
