@@ -196,15 +196,15 @@ def test_files_that_are_no_photos_are_counted_by_suffix(
 ) -> None:
     shutil.copy(photos / "0.jpg", photos / "saved.jpg_large")
     shutil.copy(photos / "1.jpg", photos / "no suffix")
-    (photos / "a.dng").write_bytes(b"II*\0" + bytes(50))
-    (photos / "b.DNG").write_bytes(b"II*\0" + bytes(50))
+    (photos / "a.psd").write_bytes(b"8BPS" + bytes(50))
+    (photos / "b.PSD").write_bytes(b"8BPS" + bytes(50))
     (photos / "film.mp4").write_bytes(bytes(50))
     (photos / "notes").write_bytes(b"words")
     report = vitmae_search("index", photos, "--embedder", "color_layout", "--json").json
     assert (report["found"], report["failed"]) == (10, 0)
-    assert report["not_looked_at"] == {"": 1, ".dng": 2, ".mp4": 1}
+    assert report["not_looked_at"] == {"": 1, ".psd": 2, ".mp4": 1}
     said = vitmae_search("index", photos).out
-    assert "not looked at: 4 other files (2 .dng, 1 without a suffix, 1 .mp4)" in said
+    assert "not looked at: 4 other files (2 .psd, 1 without a suffix, 1 .mp4)" in said
 
 
 def test_a_folder_without_photos_says_what_is_in_it(
