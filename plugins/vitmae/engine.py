@@ -194,8 +194,9 @@ class CpuEngine(Engine):
         started = perf_counter()
         found = self._pool.run(self._run_directly, rows)
         if self._compiler is not None and len(rows) > 1:
+            first = self._seconds == 0
             self._seconds += perf_counter() - started
-            if self._seconds >= self.compile_after or self._compiler.is_cached():
+            if self._seconds >= self.compile_after or (first and self._compiler.is_cached()):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
 

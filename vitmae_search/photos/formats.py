@@ -95,9 +95,9 @@ def formats_of(data: bytes) -> tuple[str, ...]:
         UnsupportedPhoto: It has no known signature.
     """
     ignore_pil_warnings()  # of a TIFF file the tags are read
-    if raw.is_raw(data):
-        return ("RAW",)
     names = tuple(name for name in MEDIA_TYPES if _accepts(name, data))
+    if "RAW" in names:  # many are TIFF files as well
+        return ("RAW",)
     if not names:
         raise UnsupportedPhoto(None, f"not one of {', '.join(MEDIA_TYPES)}" if data else "the file is empty")
     return names
