@@ -5,26 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from vitmae_search.embedding import Classifier, Embedder, EmbedderPlugin, Options, PluginInfo
-
-
-def prepare(image: Image.Image, /) -> np.ndarray:
-    return np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BOX))
+from tests.helpers.mean_dominated_plugin import MeanDominated, prepare
+from vitmae_search.embedding import Classifier, EmbedderPlugin, Options, PluginInfo
 
 
-class Plain(Embedder):
+class Plain(MeanDominated):
     model = "plain"
-    dimension = 195
-    input_size = 8
-    identity = {"side": 8}  # noqa: RUF012 - nobody changes it
-    prepare = staticmethod(prepare)
-
-    def embed(self, batch: np.ndarray) -> np.ndarray:
-        means = batch.reshape(len(batch), -1, 3).mean(axis=1)
-        rows = np.concatenate([batch.reshape(len(batch), -1), 300 * means], axis=1) + 1.0
-        return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 class Colours(Classifier):
