@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -156,7 +157,7 @@ def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[
             actions[trigger](photo_id)
 
     # Streamlit accepts a component's trigger only if it has a callback.
-    callbacks = {f"on_{name}_change": partial(call, name) for name in TRIGGERS}
+    callbacks: dict[str, Any] = {f"on_{name}_change": partial(call, name) for name in TRIGGERS}
     result: Mapping[str, object] = _mount(key=key, data=data, **callbacks)
     return result
 
