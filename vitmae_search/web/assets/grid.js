@@ -27,9 +27,10 @@ function tile(photo, send) {
   const open = element("button", "open");
   open.type = "button";
   open.title = photo.name;
+  open.dataset.photo = photo.id;
   open.setAttribute("aria-label", photo.label);
   open.onclick = () => {
-    openedHere = true;
+    openedHere = !open.hasAttribute("aria-pressed");
     send("open", photo.id);
   };
   const image = element("img", "");
@@ -91,9 +92,20 @@ function moveTo(list, start, first) {
   else list.scrollIntoView({ block: "start" });
 }
 
+// While photos are selected each one says whether it is; the tiles stay, so that the focus does.
+function markSelected(list, selected) {
+  const ids = new Set(selected ?? []);
+  for (const open of list.querySelectorAll(".open")) {
+    const marked = ids.has(Number(open.dataset.photo));
+    if (selected) open.setAttribute("aria-pressed", String(marked));
+    else open.removeAttribute("aria-pressed");
+    open.closest(".tile").classList.toggle("selected", marked);
+  }
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
-  const { leave, start, first, ...shown } = data;
+  const { leave, start, first, selected, ...shown } = data;
   const list = parentElement.querySelector(".grid");
   const drawn = JSON.stringify(shown);
   // A rerun that changes nothing leaves the pictures alone.
@@ -105,6 +117,7 @@ export default function (component) {
     list.classList.toggle("small", Boolean(shown.small));
     list.dataset.drawn = drawn;
   }
+  markSelected(list, selected);
   moveTo(list, start, first);
   if (leave && new URLSearchParams(location.search).has("open")) {
     if (openedHere) history.back();

@@ -7,7 +7,7 @@ the lens in its corner searches for more like it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +37,14 @@ PhotoAction = Callable[[int], None]
 
 
 def photo_grid(
-    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, start: str, first: bool
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    on_pick: PhotoAction,
+    start: str,
+    first: bool,
+    selected: Collection[int] | None = None,
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
@@ -48,9 +55,11 @@ def photo_grid(
         on_pick: Called with the photo that the visitor taps.
         start: As for `hit_grid`.
         first: As for `hit_grid`.
+        selected: As for `hit_grid`.
     """
     data = {"photos": [_tile(photo) for photo in photos], "label": label, "small": True}
-    _draw({**data, "start": start, "first": first}, key, on_open=on_pick)
+    marked = None if selected is None else sorted(selected)
+    _draw({**data, "start": start, "first": first, "selected": marked}, key, on_open=on_pick)
 
 
 def hit_grid(
@@ -64,6 +73,7 @@ def hit_grid(
     start: str = "",
     first: bool = True,
     on_leave: Callable[[], None] | None = None,
+    selected: Collection[int] | None = None,
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -78,12 +88,14 @@ def hit_grid(
         first: Whether it is the first page: then the window is moved to the top of the page.
         on_leave: Given where an open photo was closed: the browser goes back to before it was opened, or
             calls this where it does not know that step.
+        selected: Given while photos are selected: the ids of those that are, which get a frame.
     """
     tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data = {"photos": tiles, "label": label, "small": False, "start": start, "first": first}
-    _draw({**data, "leave": on_leave is not None}, key, on_open, on_similar, on_leave)
+    marked = None if selected is None else sorted(selected)
+    _draw({**data, "leave": on_leave is not None, "selected": marked}, key, on_open, on_similar, on_leave)
 
 
 def _tile(photo: Photo) -> dict[str, object]:
