@@ -143,7 +143,9 @@ def test_a_screenshot_a_detail_and_the_line_where_photos_are_no_longer_alike(
     expect(page.get_by_text("The best fit is the picture without its borders.")).to_be_visible()
     expect(page.get_by_text("From here on no longer alike")).to_be_visible()
     page.get_by_role("button", name="New search").click()
-    expect(page.get_by_text("Or start from one of yours")).to_be_visible()  # or the file goes to the page before
+    expect(
+        page.get_by_text("Or start from one of yours")
+    ).to_be_visible()  # or the file goes to the page before
     page.locator('input[type="file"]').set_input_files(tmp_path / "detail.png")
     expect(page.get_by_text("The picture is a part of this photo")).to_be_visible()
     whole = page.get_by_label("The photo that the picture is a part of")

@@ -27,6 +27,7 @@ function tile(photo, act) {
   const open = element("button", "open");
   open.type = "button";
   open.title = photo.name;
+  open.dataset.photo = photo.id;
   open.setAttribute("aria-label", photo.label);
   open.onclick = () => act.open(photo);
   const image = element("img", "");
@@ -94,15 +95,26 @@ function gridOf(list) {
   return list.vsGrid;
 }
 
+// While photos are selected each one says whether it is; the tiles stay, so that the focus does.
+function markSelected(list, selected) {
+  const ids = new Set(selected ?? []);
+  for (const open of list.querySelectorAll(".open")) {
+    const marked = ids.has(Number(open.dataset.photo));
+    if (selected) open.setAttribute("aria-pressed", String(marked));
+    else open.removeAttribute("aria-pressed");
+    open.closest(".tile").classList.toggle("selected", marked);
+  }
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
-  const { start, first, opened, named, ...shown } = data;
+  const { start, first, opened, named, selected, ...shown } = data;
   const list = parentElement.querySelector(".grid");
   const grid = gridOf(list);
   const drawn = JSON.stringify(shown);
   Object.assign(grid, { data, root: parentElement, send: (name, value) => setTriggerValue(name, value) });
   const act = {
-    open: (photo) => (shown.viewer ? openPhoto(grid, photo) : grid.send("pick", photo.id)),
+    open: (photo) => (shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id)),
     similar: (photo) => grid.send("similar", photo.id),
   };
   // A rerun that changes nothing leaves the pictures alone.
@@ -114,6 +126,7 @@ export default function (component) {
     list.dataset.drawn = drawn;
     grid.photos = shown.photos;
   }
+  markSelected(list, selected);
   moveTo(list, start, first);
   if (!shown.viewer) return;
   viewedGrids.add(grid);

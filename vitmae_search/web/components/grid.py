@@ -7,7 +7,7 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,14 @@ PhotoAction = Callable[[int], None]
 
 
 def photo_grid(
-    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, start: str, first: bool
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    on_pick: PhotoAction,
+    start: str,
+    first: bool,
+    selected: Collection[int] | None = None,
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
@@ -67,9 +74,11 @@ def photo_grid(
         on_pick: Called with the photo that the visitor taps.
         start: As for `hit_grid`.
         first: As for `hit_grid`.
+        selected: As for `hit_grid`.
     """
     data = {"photos": [photo_tile(photo) for photo in photos], "label": label, "small": True}
-    _draw({**data, "start": start, "first": first}, key, pick=on_pick)
+    marked = None if selected is None else sorted(selected)
+    _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
 
 
 def hit_grid(
@@ -81,6 +90,8 @@ def hit_grid(
     line: bool = True,
     start: str = "",
     first: bool = True,
+    selected: Collection[int] | None = None,
+    on_select: PhotoAction | None = None,
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -92,12 +103,21 @@ def hit_grid(
         line: Draw the line.
         start: Names what is shown. Where it changes, the window is moved to the first photo.
         first: Whether it is the first page: then the window is moved to the top of the page.
+        selected: Given while photos are selected: the ids of those that are, which get a frame.
+        on_select: Called with the photo that the visitor taps while photos are selected.
     """
     tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
-    data = {"photos": tiles, "label": label, "small": False, "start": start, "first": first}
-    _draw_with_viewer(data, key, on_similar)
+    data: dict[str, object] = {
+        "photos": tiles,
+        "label": label,
+        "small": False,
+        "start": start,
+        "first": first,
+    }
+    data["selected"] = None if selected is None else sorted(selected)
+    _draw_with_viewer(data, key, on_similar, on_select)
 
 
 def photo_tile(photo: Photo) -> dict[str, object]:
@@ -120,7 +140,9 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw_with_viewer(data: dict[str, object], key: str, on_similar: PhotoAction) -> None:
+def _draw_with_viewer(
+    data: dict[str, object], key: str, on_similar: PhotoAction, on_select: PhotoAction | None
+) -> None:
     """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
@@ -136,6 +158,7 @@ def _draw_with_viewer(data: dict[str, object], key: str, on_similar: PhotoAction
         key,
         similar=on_similar,
         reveal=_reveal,
+        **({} if on_select is None else {"pick": on_select}),
     )
     chosen = _photo_id(result.get("reconstruct"))
     if chosen is not None:
