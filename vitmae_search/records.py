@@ -273,6 +273,16 @@ class QueryVariant:
         return " and ".join(done)
 
 
+Orientation = Literal["landscape", "portrait", "square"]
+"""Which side of a photo is the longer one."""
+
+PhotoOrder = Literal["newest", "oldest", "name", "largest"]
+"""An order of photos: by `Photo.date`, by path, or by the size of the file."""
+
+PhotoKind = Literal["folder", "month", "camera", "tag", "format", "orientation"]
+"""What photos are counted by."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
     """Which photos may be hits; a field at its default excludes none.
@@ -284,6 +294,8 @@ class SearchFilter:
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
+        format: The file's format, such as "JPEG", as its content has it.
+        orientation: Which side is the longer one.
     """
 
     under: str | None = None
@@ -292,6 +304,8 @@ class SearchFilter:
     camera: str | None = None
     tag: str | None = None
     min_confidence: float = 0.0
+    format: str | None = None
+    orientation: Orientation | None = None
 
     @property
     def empty(self) -> bool:

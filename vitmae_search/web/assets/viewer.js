@@ -131,7 +131,7 @@ class Viewer {
     const total = this.grid.data.total ?? photos.length;
     this.count.textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
     this.previous.disabled = place <= 0;
-    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.data.more);
+    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.more);
     this.download.href = this.url(photo) + "&download=1";
     this.download.download = "";
     this.loadFull(photo);

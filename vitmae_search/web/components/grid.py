@@ -6,15 +6,14 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, Photo, SearchResult
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.file_manager import can_reveal, reveal
@@ -23,9 +22,9 @@ from vitmae_search.web.components.photo_address import (
     library_parameter,
     named_photo,
     photo_parameters,
-    thumb_url,
 )
 from vitmae_search.web.components.photo_facts import hit_facts
+from vitmae_search.web.components.photo_tile import photo_name, photo_tile
 from vitmae_search.web.server.session import library
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -43,11 +42,6 @@ _mount = st.components.v2.component(
 )
 
 
-def photo_name(photo: Photo) -> str:
-    """The file's name as one line of text."""
-    return display_path(os.path.basename(photo.path))
-
-
 TRIGGERS = ("pick", "similar", "reconstruct", "reveal")
 """What `grid.js` sends with a photo's id."""
 
@@ -55,30 +49,55 @@ PhotoAction = Callable[[int], None]
 """Called with a photo's id, before the page is drawn anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The first photos of many: a grid of them asks for the others as one nears its end.
+
+    Attributes:
+        photos: The first ones.
+        total: How many there are.
+        more: The address of the next ones (`server.routes`); None where there are none.
+    """
+
+    photos: Sequence[Photo]
+    total: int
+    more: str | None
+
+
 def photo_grid(
-    photos: Sequence[Photo],
-    *,
-    key: str,
-    label: str,
-    on_pick: PhotoAction,
-    start: str,
-    first: bool,
-    selected: Collection[int] | None = None,
+    batch: Batch, *, key: str, label: str, on_pick: PhotoAction, selected: Collection[int] | None = None
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
     Args:
-        photos: The photos.
+        batch: The photos.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_pick: Called with the photo that the visitor taps.
-        start: As for `hit_grid`.
-        first: As for `hit_grid`.
         selected: As for `hit_grid`.
     """
-    data = {"photos": [photo_tile(photo) for photo in photos], "label": label, "small": True}
     marked = None if selected is None else sorted(selected)
-    _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
+    _draw({**_batch_data(batch, label), "small": True, "selected": marked}, key, pick=on_pick)
+
+
+def browse_grid(batch: Batch, *, key: str, label: str, start: str) -> None:
+    """A grid whose photos open in the viewer; more like one are looked for on the Search page.
+
+    Args:
+        batch: The photos.
+        key: The component's key in the session.
+        label: What the grid shows, for screen readers.
+        start: As for `hit_grid`.
+    """
+    data = {**_batch_data(batch, label), "small": False, "start": start, "first": True, "selected": None}
+    chosen = _draw_with_viewer(data, key)
+    if chosen is not None:
+        st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
+
+
+def _batch_data(batch: Batch, label: str) -> dict[str, object]:
+    photos = [photo_tile(photo) for photo in batch.photos]
+    return {"photos": photos, "label": label, "more": batch.more, "total": batch.total}
 
 
 def hit_grid(
@@ -117,13 +136,8 @@ def hit_grid(
         "first": first,
     }
     data["selected"] = None if selected is None else sorted(selected)
-    _draw_with_viewer(data, key, on_similar, on_select)
-
-
-def photo_tile(photo: Photo) -> dict[str, object]:
-    """A photo as `grid.js` draws it."""
-    name = photo_name(photo)
-    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
+    select = {} if on_select is None else {"pick": on_select}
+    _draw_with_viewer(data, key, similar=on_similar, **select)
 
 
 def _hit_tile(hit: Hit) -> dict[str, object]:
@@ -140,29 +154,26 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw_with_viewer(
-    data: dict[str, object], key: str, on_similar: PhotoAction, on_select: PhotoAction | None
-) -> None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
+def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> int | None:
+    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid.
+
+    Returns:
+        The photo that the visitor asks for more like.
+    """
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
-    result = _draw(
-        {
-            **data,
-            "viewer": True,
-            "opened": None if opened is None else photo_tile(opened),
-            "named": None if foreign else st.query_params.get("library"),
-            "local": can_reveal(),
-            **library_parameter(),
-        },
-        key,
-        similar=on_similar,
-        reveal=_reveal,
-        **({} if on_select is None else {"pick": on_select}),
-    )
+    viewer = {
+        "viewer": True,
+        "opened": None if opened is None else photo_tile(opened),
+        "named": None if foreign else st.query_params.get("library"),
+        "local": can_reveal(),
+        **library_parameter(),
+    }
+    result = _draw({**data, **viewer}, key, **actions, reveal=_reveal)
     chosen = _photo_id(result.get("reconstruct"))
     if chosen is not None:
         st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(chosen))
+    return _photo_id(result.get("similar"))
 
 
 def _reveal(photo_id: int) -> None:
