@@ -130,6 +130,28 @@ function watchEnd(grid, list, act) {
   grid.watcher.observe(list.lastElementChild);
 }
 
+// Arrow keys go from photo to photo.
+function pressedInGrid(event, list, grid, act) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const opens = [...list.querySelectorAll(".open")];
+  const at = opens.indexOf(event.target.closest(".tile")?.querySelector(".open"));
+  if (at < 0) return;
+  const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
+  const target = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns }[event.key];
+  if (target !== undefined) opens[target]?.focus();
+  else if (event.key === "s" && grid.data.viewer) act.similar({ id: Number(opens[at].dataset.photo) });
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+document.addEventListener("vs-photos", () => {
+  for (const grid of allGrids) {
+    const first = grid.root.isConnected && grid.root.querySelector(".open");
+    if (first) return first.focus();
+  }
+});
+
 // What the viewer knows of this grid; it lives as long as the grid's place on the page.
 function gridOf(list) {
   if (!list.vsGrid) list.vsGrid = { root: list.getRootNode(), photos: [], data: {}, loadMore: async () => {} };
@@ -174,11 +196,11 @@ export default function (component) {
   grid.loadMore = () => loadMore(grid, list, act);
   markSelected(list, selected);
   moveTo(list, start, first);
-  if (!shown.viewer) return;
-  viewedGrids.add(grid);
-  followAddress();
+  list.onkeydown = (event) => pressedInGrid(event, list, grid, act);
+  allGrids.add(grid);
+  if (shown.viewer) followAddress();
   return () => {
-    viewedGrids.delete(grid);
+    allGrids.delete(grid);
     if (viewer?.grid === grid) viewer = null;
   };
 }

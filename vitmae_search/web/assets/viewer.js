@@ -202,6 +202,7 @@ class Viewer {
   }
 
   key(event) {
+    if (event.key === "?") return; // the list of keys (`frame.js`)
     event.stopPropagation(); // Streamlit has keys of its own
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const center = () => [this.stage.clientWidth / 2, this.stage.clientHeight / 2 + this.stage.getBoundingClientRect().top];
@@ -358,7 +359,7 @@ async function copyText(text, parent) {
 
 // All grids of the page whose photos can be opened, and the viewer that is open. -----------------------------
 
-const viewedGrids = new Set();
+const allGrids = new Set();
 let viewer = null;
 
 function openPhoto(grid, photo) {
@@ -371,7 +372,7 @@ function followAddress() {
   const parameters = new URLSearchParams(location.search);
   const id = Number(parameters.get("open") ?? NaN);
   const named = parameters.get("library");
-  const grids = [...viewedGrids].filter((grid) => grid.root.isConnected);
+  const grids = [...allGrids].filter((grid) => grid.data.viewer && grid.root.isConnected);
   const candidates = viewer && grids.includes(viewer.grid) ? [viewer.grid, ...grids] : grids;
   for (const grid of candidates) {
     if (named !== null && named !== grid.data.library && named !== grid.data.named) continue;

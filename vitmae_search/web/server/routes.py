@@ -4,6 +4,7 @@
 - `/photo/{id}` is the photo as browsers can show it, and with `?download=1` its file.
 - `/details/{id}` is JSON: what is known of it.
 - `/photos` is JSON: the next photos of those that a page shows, by the filters and the order of its address.
+- `/upload` takes a picture that was pasted or dropped, as the body of a POST, and answers with its token.
 - `/counts/{kind}` is JSON: how many photos that pass these filters are in each folder, of each camera, ….
 """
 
@@ -15,6 +16,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import get_args
 
+import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -28,7 +30,7 @@ from vitmae_search.web.components.filter_choices import choices
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tile
-from vitmae_search.web.server.session import library
+from vitmae_search.web.server.session import library, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -41,6 +43,8 @@ _INERT_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+_LONGEST_NAME = 255
+
 _NO_PHOTO = "There is no such photo in this library."
 _FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
@@ -51,6 +55,7 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
     yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
+    yield Route(base_path + "/upload", _upload, methods=["POST"])
     yield Route(base_path + "/photos", _list_endpoint(_photos), methods=["GET"])
     yield Route(base_path + "/counts/{kind}", _list_endpoint(_counts), methods=["GET"])
 
@@ -99,6 +104,20 @@ def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
 
 class _NotThere(Exception):
     """The address names no list."""
+
+
+async def _upload(request: Request) -> Response:
+    """Keep the body as an upload, if it is no larger than Streamlit's own uploads may be."""
+    limit = int(st.get_option("server.maxUploadSize")) * 2**20
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > limit:
+            return _sentence(f"The picture is larger than {limit // 2**20} MB.", 413)
+    if not data:
+        return _sentence("The picture is empty.", 400)
+    name = request.query_params.get("name", "")[:_LONGEST_NAME]
+    return _json({"token": uploads.add(name or "picture", bytes(data))})
 
 
 def _photos(request: Request) -> object:
