@@ -12,7 +12,6 @@ from vitmae_search.web.components import (
     examples,
     filters,
     job_status,
-    open_photo,
     page_address,
     plain_text,
     query_picker,
@@ -85,20 +84,17 @@ def show_results(query: query_picker.QueryState) -> None:
         found,
         key="vs_hits",
         label="Search results, best first",
-        on_open=open_photo.open_photo if selected is None else selection.toggle,
         on_similar=query_picker.set_query_photo,
         start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
         first=page == 1,
-        on_leave=open_photo.leave if open_photo.is_dismissed() else None,
         selected=selected,
+        on_select=selection.toggle,
     )
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
-    hits = found.hits if whole is None else (*found.hits, whole.hit)
-    open_photo.show([one for hit in hits for one in (hit, *hit.stacked)])
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
@@ -122,7 +118,6 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
         alone,
         key="vs_whole",
         label=label,
-        on_open=open_photo.open_photo,
         on_similar=query_picker.set_query_photo,
         line=False,
     )
