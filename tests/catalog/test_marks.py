@@ -68,6 +68,15 @@ def test_albums_are_filters_with_counts(writer, make):
     assert writer.albums() == {"empty": 0}
 
 
+def test_they_go_with_filters_of_contents(writer, make):
+    writer.record_batch(1, [make.item("/p/d.jpg", "d", camera="Canon")])
+    writer.mark(ids(writer, "a", "d"), {"favourite": True, "rating": 2}, "")
+    writer.add_to_album("x", ids(writer, "b", "d"))
+    where = SearchFilter(camera="canon", favourite=True, min_rating=1, album="x", under="/p")
+    assert [photo.path for photo in writer.photos(where)] == ["/p/d.jpg"]
+    assert writer.searchable_ids(1, where).tolist() == [4]
+
+
 def test_what_is_not_there_is_said(writer):
     writer.add_to_album("one", [])
     writer.add_to_album("two", [])

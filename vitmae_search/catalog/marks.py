@@ -29,14 +29,24 @@ _NOTHING = {"favourite": False, "rating": 0, "keep": False}
 
 
 def digests_of(connection: Connection, photo_ids: Iterable[int]) -> list[str]:
-    """Return the digests of photos' contents, each once; ids that no photo has are passed over."""
+    """Return the digests of photos' contents, each once; ids that no photo has are passed over.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The photos.
+    """
     statement = select(ContentRow.digest).join(PhotoRow, PhotoRow.content_id == ContentRow.content_id)
     statement = statement.where(PhotoRow.photo_id.in_(undo.listed(photo_ids))).distinct()
     return list(connection.execute(statement.order_by(ContentRow.digest)).scalars())
 
 
 def of_digests(connection: Connection, digests: Iterable[str]) -> dict[str, Marks]:
-    """Return what is said of contents, by digest; those of which nothing is said are left out."""
+    """Return what is said of contents, by digest; those of which nothing is said are left out.
+
+    Args:
+        connection: A connection in a transaction.
+        digests: The contents' digests.
+    """
     wanted = undo.listed(digests)
     albums: dict[str, list[str]] = {}
     statement = select(AlbumPhotoRow.digest, AlbumPhotoRow.album).where(AlbumPhotoRow.digest.in_(wanted))
@@ -153,7 +163,12 @@ def delete_album(connection: Connection, name: str) -> None:
 
 
 def require_album(connection: Connection, name: str) -> None:
-    """Raise `LibraryError` if there is no album of this name."""
+    """Raise `LibraryError` if there is no album of this name.
+
+    Args:
+        connection: A connection in a transaction.
+        name: The album.
+    """
     there = albums(connection)
     if name not in there:
         names = ", ".join(map(display_path, there)) or "none"
@@ -190,7 +205,12 @@ def _carry_over_pairs(connection: Connection, old: str, new: str) -> None:
 
 
 def forget(connection: Connection, digests: Iterable[str]) -> None:
-    """Delete what is said of contents that are no longer in the library."""
+    """Delete what is said of contents that are no longer in the library.
+
+    Args:
+        connection: A connection in a transaction.
+        digests: Contents that may be gone.
+    """
     wanted = list(digests)
     known = select(ContentRow.digest)
     for row, columns in (

@@ -172,7 +172,8 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
 
 def _of_digests(digests: Select[Any]) -> ColumnElement[bool]:
     """Return the condition that a photo's content is one of these."""
-    return PhotoRow.content_id.in_(select(ContentRow.content_id).where(ContentRow.digest.in_(digests)))
+    contents = select(ContentRow.content_id).where(ContentRow.digest.in_(digests))
+    return PhotoRow.content_id.in_(contents.correlate(None))
 
 
 def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
