@@ -356,6 +356,7 @@ class SearchResult:
         seconds: Wall-clock time.
         variant: How the query's picture was changed to find these.
         coverage: How much of the library the space covers; None: all of it.
+        examples: How many pictures the query consists of.
     """
 
     hits: tuple[Hit, ...]
@@ -364,11 +365,12 @@ class SearchResult:
     seconds: float
     variant: QueryVariant = QueryVariant()
     coverage: Coverage | None = None
+    examples: int = 1
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """What the scores mean, where that was measured for the space."""
-        return self.space.calibration
+        """What the scores mean, where that was measured for the space and the query is one picture."""
+        return self.space.calibration if self.examples == 1 else None
 
     @property
     def first_unlike(self) -> int | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, replace
 from datetime import datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,7 @@ from vitmae_search.cli.common import (
     projection_option,
     tags_line,
 )
+from vitmae_search.cli.pictures import Examples, read_examples
 from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult, WholePhoto
 
@@ -40,7 +41,17 @@ def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None
 
 
 @click.command("search")
-@click.argument("image", type=click.Path())
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", callback=read_examples, type=click.Path()
+)
+@click.option(
+    "--less",
+    multiple=True,
+    metavar="IMAGE",
+    type=click.Path(),
+    callback=read_examples,
+    help="Less like this one. May be repeated.",
+)
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
 @projection_option
@@ -73,7 +84,8 @@ def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None
 @library_option
 @json_option
 def command(
-    image: str,
+    images: Examples,
+    less: Examples,
     k: int,
     space: int | None,
     projection: str,
@@ -92,6 +104,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Find the photos that look like IMAGE, best first.
+
+    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits. Several are
+    searched for together, and those of --less count against; 2:IMAGE counts twice.
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
@@ -116,16 +131,14 @@ def command(
             where = replace(where, tag=_known_tag(opened, tag))
         if where.under is not None:
             _check_folder(opened, where.under)
-        result = opened.search(
-            image,
-            k=k,
-            space=space,
-            where=where,
-            min_score=min_score,
-            variants=not no_variants,
-            stacks=not no_stacks,
-        )
-        whole = None if no_variants else opened.find_whole(image, space=space, where=where)
+        asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
+        asked |= {"space": space, "where": where, "variants": not no_variants}
+        alone = images[0][0] if len(images) == 1 and not less else None
+        if isinstance(alone, str):
+            result = opened.search(alone, **asked)
+            whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
+        else:
+            result, whole = opened.search_examples(images, less, **asked), None
     if as_json:
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
@@ -172,6 +185,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "variant": asdict(result.variant),
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
+        "examples": result.examples,
         "seconds": round(result.seconds, 4),
     }
 

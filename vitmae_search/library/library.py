@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -68,15 +69,19 @@ from vitmae_search.records import (
     WholePhoto,
 )
 from vitmae_search.search import (
+    Example,
+    Picture,
     Query,
     QueryCache,
     QueryVectors,
     choose_variant,
+    combine,
     embed_images,
     find_whole,
     query_image,
     require_file,
     retrieve,
+    weighted,
 )
 from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
@@ -481,9 +486,7 @@ class Library:
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
         least = _least_score(min_score, searched)
-        vectors = QueryVectors(
-            query, catalog, searched, lambda: self._spaces.embedder(catalog, searched), self._query_cache
-        )
+        vectors = self._query_vectors(query, searched)
         index, own = self._vector_index(searched), vectors.content_id
         if variants:
             variant, vector = choose_variant(vectors, catalog, index, searched, where)
@@ -587,15 +590,85 @@ class Library:
             ['tomato.png', 'blue.png']
             >>> temporary.cleanup()
         """
+        return self.search_examples(
+            [photo_id], k=k, space=space, where=where, offset=offset, min_score=min_score, stacks=stacks
+        )
+
+    def search_examples(
+        self,
+        more: Sequence[Example],
+        less: Sequence[Example] = (),
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+        min_score: MinScore = None,
+        variants: bool = True,
+        stacks: bool = True,
+    ) -> SearchResult:
+        """The photos that look most like several pictures, and less like others.
+
+        An example is a picture, as for `search`, or the id of a photo of the library, which is itself left
+        out of the hits. With a weight, `(picture, 2.0)`, it counts more or less than the others. A hit's
+        score is the cosine with the mean of `more`, less a quarter of the mean of `less`.
+
+        Args:
+            more: What hits should look like, at least one.
+            less: What they should look less like.
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page.
+            min_score: As for `search`; a number, unless there is one example alone.
+            variants: As for `search`.
+            stacks: As for `search`.
+
+        Returns:
+            Up to `k` hits, as from `search`.
+
+        Raises:
+            LibraryError: There is nothing in `more`, a weight is not above 0, the pictures cancel each other
+                out, or the library has no photo with an id.
+            VitmaeSearchError: As for `search`.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("purple", "red", "blue", "green"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     mixed = library.search_examples(
+            ...         [Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")],
+            ...         less=[Image.new("RGB", (9, 9), "green")],
+            ...     )
+            >>> [Path(hit.photo.path).stem for hit in mixed.hits][-1]
+            'green'
+            >>> temporary.cleanup()
+        """
         started = time.perf_counter()
-        catalog, searched, photo = self._catalog(), self._space(space), self._photo(photo_id)
-        vector = catalog.vector(searched.space_id, photo.content_id)
-        if vector is None:
-            raise SpaceError(
-                f"{display_path(photo.path)} has no vector in space {searched.space_id} yet; "
-                "index its folder again"
-            )
-        index, without = self._vector_index(searched), photo.content_id
+        if not more:
+            raise LibraryError("name at least one picture that photos should be like")
+        catalog, searched = self._catalog(), self._space(space)
+        wanted, unwanted = [weighted(one) for one in more], [weighted(one) for one in less]
+        least = _least_score(min_score, searched, len(wanted) + len(unwanted))
+        index = self._vector_index(searched)
+        found = [
+            self._example(picture, searched, index, where, variants) for picture, _ in (*wanted, *unwanted)
+        ]
+        vectors = [one.vector for one in found]
+        vector = combine(
+            vectors[: len(wanted)],
+            vectors[len(wanted) :],
+            [weight for _, weight in wanted],
+            [weight for _, weight in unwanted],
+        )
         hits = retrieve(
             catalog,
             index,
@@ -604,12 +677,19 @@ class Library:
             k=k,
             where=where,
             offset=offset,
-            without=without,
-            min_score=_least_score(min_score, searched),
+            without={one.content_id for one in found if one.content_id is not None},
+            min_score=least,
             stacks=stacks,
         )
-        coverage = space_coverage(catalog, searched)
-        return SearchResult(hits, searched, True, time.perf_counter() - started, coverage=coverage)
+        return SearchResult(
+            hits,
+            searched,
+            all(one.known for one in found),
+            time.perf_counter() - started,
+            found[0].variant if len(found) == 1 else QueryVariant(),
+            space_coverage(catalog, searched),
+            len(found),
+        )
 
     # Browse
 
@@ -1099,16 +1179,56 @@ class Library:
             raise LibraryError(f"the library has no photo with id {photo_id}")
         return photo
 
+    def _example(
+        self, picture: Picture, space: Space, index: VectorIndex, where: SearchFilter, variants: bool
+    ) -> _ExampleVector:
+        """One picture of a query of several."""
+        catalog = self._catalog()
+        if isinstance(picture, int):
+            photo = self._photo(picture)
+            vector = catalog.vector(space.space_id, photo.content_id)
+            if vector is None:
+                raise SpaceError(
+                    f"{display_path(photo.path)} has no vector in space {space.space_id} yet; "
+                    "index its folder again"
+                )
+            return _ExampleVector(vector, True, QueryVariant(), photo.content_id)
+        query = self._query_vectors(picture, space)
+        if not variants:
+            return _ExampleVector(query.as_it_is(), query.known, QueryVariant(), None)
+        variant, vector = choose_variant(query, catalog, index, space, where)
+        return _ExampleVector(vector, query.known, variant, None)
+
+    def _query_vectors(self, query: Query, space: Space) -> QueryVectors:
+        catalog = self._catalog()
+        return QueryVectors(
+            query, catalog, space, lambda: self._spaces.embedder(catalog, space), self._query_cache
+        )
+
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))
 
 
-def _least_score(min_score: MinScore, space: Space) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class _ExampleVector:
+    """A picture of a query of several: its (D,) vector, and the content that is left out of the hits."""
+
+    vector: NDArray[np.float32]
+    known: bool
+    variant: QueryVariant
+    content_id: int | None
+
+
+def _least_score(min_score: MinScore, space: Space, examples: int = 1) -> float:
     """The score that `min_score` means in a space. Raises `SpaceError` for a word without a score."""
     if min_score is None:
         return -1.0
     if not isinstance(min_score, str):
         return float(min_score)
+    if examples > 1:
+        raise SpaceError(
+            f"what {min_score!r} means was measured for one picture, not for several; give a number"
+        )
     calibration = space.calibration
     score = None if calibration is None else {"same": calibration.same, "alike": calibration.alike}[min_score]
     if score is None:

@@ -1,5 +1,6 @@
 """Search: a query becomes vectors, the vector index finds contents, the catalogue makes them hits."""
 
+from vitmae_search.search.examples import Example, Picture, combine, weighted
 from vitmae_search.search.parts import find_whole
 from vitmae_search.search.query import (
     Query,
@@ -12,13 +13,17 @@ from vitmae_search.search.query import (
 from vitmae_search.search.retrieve import choose_variant, retrieve
 
 __all__ = [
+    "Example",
+    "Picture",
     "Query",
     "QueryCache",
     "QueryVectors",
     "choose_variant",
+    "combine",
     "embed_images",
     "find_whole",
     "query_image",
     "require_file",
     "retrieve",
+    "weighted",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ def retrieve(
     k: int,
     where: SearchFilter | None = None,
     offset: int = 0,
-    without: int | None = None,
+    without: Collection[int] = (),
     own: int | None = None,
     min_score: float = -1.0,
     stacks: bool = False,
@@ -57,7 +57,7 @@ def retrieve(
         k: How many contents are returned.
         where: Which photos may be hits.
         offset: How many of the best are passed over; ranks go on from there.
-        without: Id of a content that is left out.
+        without: Ids of contents that are left out.
         own: Id of the content that `vector` is stored for; it comes first among those with equal pixels.
         min_score: Hits with a lower score are left out.
         stacks: Return near-identical contents as one hit (`stacks`), where the space is calibrated; `k` and
@@ -84,11 +84,11 @@ def _ranked(
     vector: NDArray[np.float32],
     count: int,
     where: SearchFilter,
-    without: int | None,
+    without: Collection[int],
     own: int | None,
 ) -> list[_Found]:
     """The `count` nearest contents, best first; see `retrieve`."""
-    wanted = count + (without is not None)
+    wanted = count + len(without)
     found = _nearest(catalog, index, space, vector, wanted, where)
     if own is not None:
         # More contents than were asked for may have the same pixels: blank ones, and files with other tags.
@@ -96,7 +96,7 @@ def _ranked(
             wanted *= 2
             found = _nearest(catalog, index, space, vector, wanted, where)
         found = _own_first(found, own)
-    return [one for one in found if one.photos[0].content_id != without][:count]
+    return [one for one in found if one.photos[0].content_id not in without][:count]
 
 
 def _stacked(

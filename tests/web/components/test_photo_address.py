@@ -95,7 +95,7 @@ def test_an_address_outlives_further_indexing_but_not_a_lost_history(
         assert not library.has_identity(lost)
 
 
-@pytest.mark.parametrize("kind", ["photo", "thumb"])
+@pytest.mark.parametrize("kind", ["photo", "thumb", "details"])
 def test_a_picture_of_another_library_is_not_found(opened: Library, other: str, kind: str) -> None:
     from starlette.applications import Starlette
 

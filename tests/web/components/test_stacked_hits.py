@@ -50,7 +50,7 @@ def test_a_stack_is_one_tile_that_opens(
     member = page.get_by_role("button", name=re.compile("^coffee-.*rank 1,")).nth(2)
     member.locator("img").evaluate("image => image.decode()")
     member.click()
-    expect(page.get_by_role("dialog").get_by_text("(1 is the same picture)")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("dialog").get_by_text("3 of 8")).to_be_visible(timeout=30_000)
     page.go_back()
     expect(page.get_by_role("dialog")).to_be_hidden(timeout=30_000)
     more.click()

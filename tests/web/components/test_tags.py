@@ -6,19 +6,22 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.records import SearchFilter, Tag
-from vitmae_search.web.components.detail import tag_facts
+from vitmae_search.web.components.photo_facts import tag_facts
 from vitmae_search.web.server.app import MAIN_SCRIPT
+from vitmae_search.web.server.routes import photo_routes
 from vitmae_search.web.server.session import close_libraries, library
 
 # As Markdown a remote picture, as HTML a script.
@@ -125,23 +128,13 @@ def test_no_tag_reaches_markdown_or_html(tagged: Library) -> None:
         assert "onerror" not in (widget.help or "")
 
 
-DIALOG = """
-from vitmae_search.web.components.detail import show_photo
-
-show_photo({photo_id}, 0.5)
-"""
-
-
-def test_a_photos_tags_are_among_its_facts(tagged: Library) -> None:
+def test_a_photos_tags_are_among_its_details(tagged: Library) -> None:
     photo = tagged.photos(SearchFilter(tag=HOSTILE))[0]
-    at = AppTest.from_string(DIALOG.format(photo_id=photo.photo_id), default_timeout=60).run()
-    assert not at.exception
-    blocks = " ".join(str(block.proto.body) for block in at.get("html"))
+    with TestClient(Starlette(routes=[*photo_routes()])) as client:
+        answer = client.get(f"/details/{photo.photo_id}")
     sure = {tag.name: tag.confidence for tag in tagged.tags(photo.photo_id)}
-    said = f"{HOSTILE} ({sure[HOSTILE]:.0%}), cat ({sure['cat']:.0%})"
-    assert f"<dt>Tags</dt><dd>{escape(said)}</dd>" in blocks
-    assert said in unescape(blocks)
-    assert "<img src=x" not in blocks
+    assert ["Tags", f"{HOSTILE} ({sure[HOSTILE]:.0%}), cat ({sure['cat']:.0%})"] in answer.json()["facts"]
+    assert answer.headers["content-type"] == "application/json"
 
 
 def test_tags_of_two_classifiers_are_shown_separately() -> None:

@@ -50,6 +50,28 @@ def test_a_photo_is_the_file_itself(opened: Library, client: TestClient) -> None
     assert answer.content == Path(photo.path).read_bytes()
 
 
+def test_a_download_is_the_file_itself_whatever_its_name(
+    opened_copy: Library, client: TestClient, tmp_path: Path, small: Any
+) -> None:
+    (tmp_path / "more").mkdir()
+    odd = os.fsdecode(b'caf\xe9 "x"; \n.tif')  # no UTF-8, and what ends a header's value
+    data = (small.photos / "tiff.tif").read_bytes() + b"another content"
+    (tmp_path / "more" / odd).write_bytes(data)
+    opened_copy.index([tmp_path / "more"])
+    answer = client.get(f"/photo/{named(opened_copy, odd).photo_id}?download=1")
+    assert answer.content == data
+    assert answer.headers["content-type"] == "image/tiff"
+    assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''caf%EF%BF%BD%20")
+
+
+def test_details_are_the_path_and_the_facts(opened: Library, client: TestClient) -> None:
+    photo = named(opened, "astronaut.jpg")
+    found = client.get(f"/details/{photo.photo_id}").json()
+    assert found["path"] == photo.path
+    assert dict(found["facts"])["File"] == photo.path
+    assert client.get("/details/999999").status_code == 404
+
+
 def test_a_format_that_browsers_cannot_show_is_converted(opened: Library, client: TestClient) -> None:
     photo = named(opened, "tiff.tif")
     answer = client.get(f"/photo/{photo.photo_id}")

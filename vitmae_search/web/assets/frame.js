@@ -1,5 +1,5 @@
 // What belongs to every page: pictures beside the grids that are fetched again, and the phone's menu.
-const PICTURES = ".vs-query img, .vs-large img";
+const PICTURES = ".vs-query img";
 const MENU_COVERS_PAGE = "(max-width: 768px)"; // Streamlit's own limit
 
 const watched = new WeakSet();

@@ -3,8 +3,6 @@ const ICONS = {
   similar: "M15.5 14h-.8l-.3-.3a6.5 6.5 0 1 0-.7.7l.3.3v.8l5 5 1.5-1.5-5-5zm-6 0a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z",
 };
 
-let openedHere = false; // whether the step of the history before an open photo is known to be this page
-
 function icon(path) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -22,16 +20,16 @@ function element(tag, className, text) {
   return node;
 }
 
-function tile(photo, send) {
+// `act` has what taps do: {open(photo), similar(photo)}.
+function tile(photo, act) {
   const item = element("li", "tile");
+  item.dataset.id = photo.id;
   const open = element("button", "open");
   open.type = "button";
   open.title = photo.name;
+  open.dataset.photo = photo.id;
   open.setAttribute("aria-label", photo.label);
-  open.onclick = () => {
-    openedHere = true;
-    send("open", photo.id);
-  };
+  open.onclick = () => act.open(photo);
   const image = element("img", "");
   const state = element("span", "state");
   image.loading = "lazy";
@@ -49,11 +47,11 @@ function tile(photo, send) {
     similar.type = "button";
     similar.title = "More like this";
     similar.setAttribute("aria-label", "More like " + photo.name);
-    similar.onclick = () => send("similar", photo.id);
+    similar.onclick = () => act.similar(photo);
     similar.append(icon(ICONS.similar));
     item.append(similar);
   }
-  if (photo.stack?.length) item.append(stackButton(photo, item, send));
+  if (photo.stack?.length) item.append(stackButton(photo, item, act));
   const foot = element("div", "foot");
   foot.append(element("span", "name", photo.name));
   if (photo.note) foot.append(element("span", "note", photo.note));
@@ -62,14 +60,14 @@ function tile(photo, send) {
 }
 
 // The near-identical photos of a stack, shown behind its first one while the button is pressed.
-function stackButton(photo, item, send) {
+function stackButton(photo, item, act) {
   const button = element("button", "stack", "+" + photo.stack.length);
   button.type = "button";
   button.title = `${photo.stack.length} near-identical`;
   button.setAttribute("aria-label", `${button.title} to ${photo.name}`);
   button.setAttribute("aria-expanded", "false");
   const members = photo.stack.map((member) => {
-    const made = tile(member, send);
+    const made = tile(member, act);
     made.classList.add("member");
     return made;
   });
@@ -91,23 +89,50 @@ function moveTo(list, start, first) {
   else list.scrollIntoView({ block: "start" });
 }
 
+// What the viewer knows of this grid; it lives as long as the grid's place on the page.
+function gridOf(list) {
+  if (!list.vsGrid) list.vsGrid = { root: list.getRootNode(), photos: [], data: {}, loadMore: async () => {} };
+  return list.vsGrid;
+}
+
+// While photos are selected each one says whether it is; the tiles stay, so that the focus does.
+function markSelected(list, selected) {
+  const ids = new Set(selected ?? []);
+  for (const open of list.querySelectorAll(".open")) {
+    const marked = ids.has(Number(open.dataset.photo));
+    if (selected) open.setAttribute("aria-pressed", String(marked));
+    else open.removeAttribute("aria-pressed");
+    open.closest(".tile").classList.toggle("selected", marked);
+  }
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
-  const { leave, start, first, ...shown } = data;
+  const { start, first, opened, named, selected, ...shown } = data;
   const list = parentElement.querySelector(".grid");
+  const grid = gridOf(list);
   const drawn = JSON.stringify(shown);
+  Object.assign(grid, { data, root: parentElement, send: (name, value) => setTriggerValue(name, value) });
+  const act = {
+    open: (photo) => (shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id)),
+    similar: (photo) => grid.send("similar", photo.id),
+  };
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
-    const send = (name, id) => setTriggerValue(name, id);
-    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile(photo, send)];
+    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile(photo, act)];
     list.replaceChildren(...shown.photos.flatMap(tiles));
     list.setAttribute("aria-label", shown.label);
     list.classList.toggle("small", Boolean(shown.small));
     list.dataset.drawn = drawn;
+    grid.photos = shown.photos;
   }
+  markSelected(list, selected);
   moveTo(list, start, first);
-  if (leave && new URLSearchParams(location.search).has("open")) {
-    if (openedHere) history.back();
-    else setTriggerValue("leave", true);
-  }
+  if (!shown.viewer) return;
+  viewedGrids.add(grid);
+  followAddress();
+  return () => {
+    viewedGrids.delete(grid);
+    if (viewer?.grid === grid) viewer = null;
+  };
 }

@@ -1,29 +1,45 @@
 """The grid of photos: one component, so that a page of a hundred is a single message of a few kilobytes.
 
-The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it large;
-the lens in its corner searches for more like it.
+The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a photo opens it in the viewer
+(`viewer.js`), which fills the window; the lens in its corner searches for more like it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, Photo, SearchResult
-from vitmae_search.web.components.photo_address import thumb_url
+from vitmae_search.web.components import plain_text
+from vitmae_search.web.components.file_manager import can_reveal, reveal
+from vitmae_search.web.components.photo_address import (
+    is_foreign,
+    library_parameter,
+    named_photo,
+    photo_parameters,
+    thumb_url,
+)
+from vitmae_search.web.components.photo_facts import hit_facts
+from vitmae_search.web.server.session import library
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+def _asset(*names: str) -> str:
+    return "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in names)
+
 
 _mount = st.components.v2.component(
     "vitmae_search_grid",
     html='<ul class="grid"></ul>',
-    css=(_ASSETS / "grid.css").read_text(encoding="utf-8"),
-    js="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("fetch_picture.js", "grid.js")),
+    css=_asset("grid.css", "viewer.css"),
+    js=_asset("fetch_picture.js", "viewer.js", "grid.js"),
 )
 
 
@@ -32,12 +48,22 @@ def photo_name(photo: Photo) -> str:
     return display_path(os.path.basename(photo.path))
 
 
+TRIGGERS = ("pick", "similar", "reconstruct", "reveal")
+"""What `grid.js` sends with a photo's id."""
+
 PhotoAction = Callable[[int], None]
 """Called with a photo's id, before the page is drawn anew."""
 
 
 def photo_grid(
-    photos: Sequence[Photo], *, key: str, label: str, on_pick: PhotoAction, start: str, first: bool
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    on_pick: PhotoAction,
+    start: str,
+    first: bool,
+    selected: Collection[int] | None = None,
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
@@ -48,9 +74,11 @@ def photo_grid(
         on_pick: Called with the photo that the visitor taps.
         start: As for `hit_grid`.
         first: As for `hit_grid`.
+        selected: As for `hit_grid`.
     """
-    data = {"photos": [_tile(photo) for photo in photos], "label": label, "small": True}
-    _draw({**data, "start": start, "first": first}, key, on_open=on_pick)
+    data = {"photos": [photo_tile(photo) for photo in photos], "label": label, "small": True}
+    marked = None if selected is None else sorted(selected)
+    _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
 
 
 def hit_grid(
@@ -58,12 +86,12 @@ def hit_grid(
     *,
     key: str,
     label: str,
-    on_open: PhotoAction,
     on_similar: PhotoAction,
     line: bool = True,
     start: str = "",
     first: bool = True,
-    on_leave: Callable[[], None] | None = None,
+    selected: Collection[int] | None = None,
+    on_select: PhotoAction | None = None,
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -71,54 +99,90 @@ def hit_grid(
         found: The results.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
-        on_open: Called with the photo that the visitor taps.
-        on_similar: Called with the photo whose lens the visitor taps.
+        on_similar: Called with the photo that the visitor asks for more like.
         line: Draw the line.
         start: Names what is shown. Where it changes, the window is moved to the first photo.
         first: Whether it is the first page: then the window is moved to the top of the page.
-        on_leave: Given where an open photo was closed: the browser goes back to before it was opened, or
-            calls this where it does not know that step.
+        selected: Given while photos are selected: the ids of those that are, which get a frame.
+        on_select: Called with the photo that the visitor taps while photos are selected.
     """
     tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
-    data = {"photos": tiles, "label": label, "small": False, "start": start, "first": first}
-    _draw({**data, "leave": on_leave is not None}, key, on_open, on_similar, on_leave)
+    data: dict[str, object] = {
+        "photos": tiles,
+        "label": label,
+        "small": False,
+        "start": start,
+        "first": first,
+    }
+    data["selected"] = None if selected is None else sorted(selected)
+    _draw_with_viewer(data, key, on_similar, on_select)
 
 
-def _tile(photo: Photo) -> dict[str, object]:
+def photo_tile(photo: Photo) -> dict[str, object]:
+    """A photo as `grid.js` draws it."""
     name = photo_name(photo)
     return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
 
 
 def _hit_tile(hit: Hit) -> dict[str, object]:
-    return {**_tile(hit.photo), "note": f"{hit.score:.3f}", "similar": True, "label": _hit_label(hit)}
+    return {
+        **photo_tile(hit.photo),
+        "note": f"{hit.score:.3f}",
+        "similar": True,
+        "label": _hit_label(hit),
+        "facts": hit_facts(hit),
+    }
 
 
 def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw(
-    data: dict[str, object],
-    key: str,
-    on_open: PhotoAction,
-    on_similar: PhotoAction | None = None,
-    on_leave: Callable[[], None] | None = None,
+def _draw_with_viewer(
+    data: dict[str, object], key: str, on_similar: PhotoAction, on_select: PhotoAction | None
 ) -> None:
-    def call(action: PhotoAction | None, trigger: str) -> None:
+    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
+    foreign = is_foreign()
+    opened = None if foreign else named_photo("open")
+    result = _draw(
+        {
+            **data,
+            "viewer": True,
+            "opened": None if opened is None else photo_tile(opened),
+            "named": None if foreign else st.query_params.get("library"),
+            "local": can_reveal(),
+            **library_parameter(),
+        },
+        key,
+        similar=on_similar,
+        reveal=_reveal,
+        **({} if on_select is None else {"pick": on_select}),
+    )
+    chosen = _photo_id(result.get("reconstruct"))
+    if chosen is not None:
+        st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(chosen))
+
+
+def _reveal(photo_id: int) -> None:
+    photo = library().photo(photo_id)
+    if photo is not None and can_reveal() and not reveal(photo.path):
+        plain_text.queue_notice("The file manager could not be opened.", "problem")
+
+
+def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[str, object]:
+    """Mount the component; `actions` are called by the name of their trigger."""
+
+    def call(trigger: str) -> None:
         photo_id = _photo_id(st.session_state[key].get(trigger))
-        if action is not None and photo_id is not None:
-            action(photo_id)
+        if trigger in actions and photo_id is not None:
+            actions[trigger](photo_id)
 
     # Streamlit accepts a component's trigger only if it has a callback.
-    _mount(
-        key=key,
-        data=data,
-        on_open_change=partial(call, on_open, "open"),
-        on_similar_change=partial(call, on_similar, "similar"),
-        on_leave_change=on_leave or (lambda: None),
-    )
+    callbacks: dict[str, Any] = {f"on_{name}_change": partial(call, name) for name in TRIGGERS}
+    result: Mapping[str, object] = _mount(key=key, data=data, **callbacks)
+    return result
 
 
 def _photo_id(value: object) -> int | None:

@@ -11,7 +11,7 @@ from vitmae_search.errors import display_path
 from vitmae_search.records import ModelListing, PluginListing
 from vitmae_search.settings import settings
 from vitmae_search.web.components import plain_text
-from vitmae_search.web.components.detail import file_size
+from vitmae_search.web.components.photo_facts import file_size
 from vitmae_search.web.server.session import library
 
 _CAPABILITIES = {

@@ -9,12 +9,13 @@ import streamlit as st
 
 from vitmae_search.records import MinScore, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
+    examples,
     filters,
     job_status,
-    open_photo,
     page_address,
     plain_text,
     query_picker,
+    selection,
 )
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
@@ -68,6 +69,7 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice(active.problem, "problem")
         return
     above = st.container()  # filled last: what takes longer must not keep the results waiting
+    examples.draw()
     page = query_picker.page_number("page")
     found = _search(query, k, (page - 1) * k, active)
     with header:
@@ -76,28 +78,28 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice(found.coverage.text)
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
+    selected = selection.selected()
+    selection.bar(hit.photo.photo_id for hit in found.hits)
     hit_grid(
         found,
         key="vs_hits",
         label="Search results, best first",
-        on_open=open_photo.open_photo,
         on_similar=query_picker.set_query_photo,
-        start=f"{query.key} {page}",
+        start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
         first=page == 1,
-        on_leave=open_photo.leave if open_photo.is_dismissed() else None,
+        selected=selected,
+        on_select=selection.toggle,
     )
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
-    hits = found.hits if whole is None else (*found.hits, whole.hit)
-    open_photo.show([one for hit in hits for one in (hit, *hit.stacked)])
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     """The photo that an upload is a part of; looked for once for each upload and state of the library."""
-    if query.upload is None:
+    if query.upload is None or any(examples.of_address(kind) for kind in examples.PARAMETERS):
         return None
     key = (query.key, space.fingerprint, space.revision)
     if st.session_state.get("vs_whole_key") != key:
@@ -116,7 +118,6 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
         alone,
         key="vs_whole",
         label=label,
-        on_open=open_photo.open_photo,
         on_similar=query_picker.set_query_photo,
         line=False,
     )
@@ -130,11 +131,15 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: filters
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
-    if query.photo is not None:
-        return library().similar(query.photo.photo_id, **asked)
-    data = query.upload.data if query.upload else b""
+    more, less = map(examples.weighted, examples.PARAMETERS)
+    if more or less:
+        if asked["min_score"] is not None:
+            plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
+        asked["min_score"] = None
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        return library().search(data, **asked)
+        if query.upload is None or more or less:
+            return library().search_examples([query.picture, *more], less, **asked)
+        return library().search(query.upload.data, **asked)
 
 
 def _summary(found: SearchResult) -> str:
@@ -160,6 +165,7 @@ def _controls(active: filters.Filters) -> int:
             label_visibility="collapsed",
             width=140,
         )
+        selection.switch()
     filters.show_active(active)
     return _count()
 

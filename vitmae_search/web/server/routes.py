@@ -1,7 +1,13 @@
-"""The routes `/photo/{id}` and `/thumb/{id}`: pictures by their id in the catalogue, never by path."""
+"""The routes of photos: pictures and details by their id in the catalogue, never by path.
+
+- `/thumb/{id}` is a small JPEG.
+- `/photo/{id}` is the photo as browsers can show it, and with `?download=1` its file.
+- `/details/{id}` is JSON: what is known of it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +20,7 @@ from starlette.routing import Route
 from vitmae_search.errors import LibraryEmpty, PhotoError, VitmaeSearchError
 from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview
 from vitmae_search.records import Photo
+from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
 from vitmae_search.web.server.session import library
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -36,6 +43,7 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     """The routes of photos and thumbnails, below `base_path`."""
     yield Route(base_path + "/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
     yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
+    yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
@@ -89,11 +97,23 @@ def _photo(request: Request, photo: Photo) -> Response:
     if not os.path.isfile(photo.path):
         return _sentence(_NOT_ON_DISK, 404)
     headers = _cache_headers(request, photo)
+    if "download" in request.query_params:
+        name = os.fsencode(os.path.basename(photo.path)).decode("utf-8", "replace")
+        return FileResponse(photo.path, media_type=media_type(photo), headers=headers, filename=name)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     if is_shown_by_browsers(photo):
         return FileResponse(photo.path, media_type=media_type(photo), headers=headers)
     return Response(preview(photo.path), media_type="image/webp", headers=headers)
+
+
+def _details(_request: Request, photo: Photo) -> Response:
+    """The photo's path, and its facts as [name, value]; never cached, since photos move."""
+    facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
+    body = json.dumps({"path": photo.path, "facts": facts})  # ASCII: names may hold bytes that are no UTF-8
+    return Response(
+        body, media_type="application/json", headers={**_INERT_HEADERS, "Cache-Control": "no-store"}
+    )
 
 
 def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:

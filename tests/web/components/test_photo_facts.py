@@ -1,4 +1,4 @@
-"""What the dialog of a photo says of it."""
+"""What is said of a photo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from vitmae_search.records import Photo, PhotoMetadata
-from vitmae_search.web.components.detail import photo_facts
+from vitmae_search.web.components.photo_facts import photo_facts
 
 PHOTO = Photo(
     photo_id=1,
@@ -22,7 +22,7 @@ MORNING = datetime(2015, 6, 7, 8, 9)
 
 
 def facts(photo: Photo) -> dict[str, str]:
-    return dict(photo_facts(photo, None, ()))
+    return dict(photo_facts(photo))
 
 
 def test_the_date_is_shown_with_what_says_so() -> None:
