@@ -296,6 +296,9 @@ class SearchFilter:
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
         format: The file's format, such as "JPEG", as its content has it.
         orientation: Which side is the longer one.
+        favourite: Favourites only.
+        min_rating: The least rating, 1 to 5; 0 excludes none.
+        album: An album that they are in.
     """
 
     under: str | None = None
@@ -306,6 +309,9 @@ class SearchFilter:
     min_confidence: float = 0.0
     format: str | None = None
     orientation: Orientation | None = None
+    favourite: bool = False
+    min_rating: int = 0
+    album: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -421,6 +427,43 @@ class Tag:
     name: str
     confidence: float
     classifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a person says of a content; all copies of a photo share it.
+
+    Attributes:
+        favourite: Whether it is a favourite.
+        rating: 1 to 5, 0 for none.
+        keep: Whether it is the one to keep of its near-duplicates.
+        albums: The albums that it is in, A to Z.
+    """
+
+    favourite: bool = False
+    rating: int = 0
+    keep: bool = False
+    albums: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A query with its filters, under a name.
+
+    Attributes:
+        name: Its name.
+        more: Photos that hits should be like, with their weights; photos that are not in the library any more
+            are left out. Without one it is a filter alone.
+        less: Photos that hits should be less like, with their weights.
+        where: The filters.
+        min_score: The least score of a hit.
+    """
+
+    name: str
+    more: tuple[tuple[int, float], ...] = ()
+    less: tuple[tuple[int, float], ...] = ()
+    where: SearchFilter = SearchFilter()
+    min_score: MinScore = None
 
 
 # Long jobs and their reports

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +54,7 @@ def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
 ) -> None:
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     options = resolve_auto(PretrainOptions(device="cpu"))
     assert options.precision == ("bf16" if has else "fp32")
     with precision_context(torch.device("cpu"), "auto"):
@@ -59,10 +63,23 @@ def test_auto_is_bf16_on_a_cpu_that_multiplies_in_it(
     assert resolve_auto(options) == options
 
 
-def test_auto_is_the_fused_attention_everywhere_but_on_a_cpu() -> None:
-    assert resolve_auto(PretrainOptions(device="cpu")).attention == "eager"
-    assert resolve_attention("auto", torch.device("cuda")) == "sdpa"
-    assert resolve_attention("eager", torch.device("cuda")) == "eager"
+def test_auto_is_fp32_with_the_fused_attention_where_torch_uses_avx2() -> None:
+    program = (
+        "from vitmae_search.training import PretrainOptions\n"
+        "from vitmae_search.training.devices import resolve_auto\n"
+        "options = resolve_auto(PretrainOptions(device='cpu'))\n"
+        "print(options.precision, options.attention)"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["fp32", "sdpa"], done.stderr
+
+
+def test_auto_is_the_fused_attention_everywhere_but_in_bf16_on_a_cpu() -> None:
+    assert resolve_attention("auto", torch.device("cpu"), "bf16") == "eager"
+    assert resolve_attention("auto", torch.device("cpu"), "fp32") == "sdpa"
+    assert resolve_attention("auto", torch.device("cuda"), "bf16") == "sdpa"
+    assert resolve_attention("eager", torch.device("cuda"), "bf16") == "eager"
 
 
 def test_layers_are_compiled_by_default_only_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,15 @@ from sqlalchemy import (
     true,
 )
 
-from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow, TagRow
+from vitmae_search.catalog.schema import (
+    AlbumPhotoRow,
+    ContentRow,
+    EmbeddingRow,
+    FailureRow,
+    MarkRow,
+    PhotoRow,
+    TagRow,
+)
 from vitmae_search.records import Failure, Orientation, Photo, PhotoMetadata, SearchFilter, Stamp
 
 T = TypeVar("T")
@@ -164,7 +172,19 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         conditions.append(ContentRow.format == where.format)
     if where.orientation:
         conditions.append(_ORIENTATIONS[where.orientation])
+    if where.favourite:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.favourite == true())))
+    if where.min_rating:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.rating >= where.min_rating)))
+    if where.album:
+        conditions.append(_of_digests(select(AlbumPhotoRow.digest).where(AlbumPhotoRow.album == where.album)))
     return conditions
+
+
+def _of_digests(digests: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a photo's content is one of these."""
+    contents = select(ContentRow.content_id).where(ContentRow.digest.in_(digests))
+    return PhotoRow.content_id.in_(contents.correlate(None))
 
 
 def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
@@ -189,6 +209,22 @@ def by_id(connection: Connection, photo_ids: Sequence[int]) -> dict[int, Photo]:
         row.photo_id: _as_photo(row)
         for some in chunks(photo_ids)
         for row in connection.execute(_PHOTO.where(PhotoRow.photo_id.in_(some)))
+    }
+
+
+def ids_at(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
+    """Return photos' ids by path; see `Catalog.photo_ids_at`.
+
+    Args:
+        connection: A connection in a transaction.
+        paths: Absolute paths.
+    """
+    return {
+        os.fsdecode(path): photo_id
+        for some in chunks(map(os.fsencode, paths))
+        for path, photo_id in connection.execute(
+            select(PhotoRow.path, PhotoRow.photo_id).where(PhotoRow.path.in_(some))
+        )
     }
 
 

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 _BF16_CHECKS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 """Private functions of `torch.cpu`, which a version of torch may not have."""
+_WITHOUT_BF16 = ("DEFAULT", "AVX2")
 _ALTERNATIVE = "choose cpu or auto (--device, VITMAE_SEARCH_DEVICE)"
 
 
@@ -50,12 +51,15 @@ def choose_device(name: str) -> torch.device:
 def multiplies_in_bf16(device: torch.device) -> bool:
     """Whether a device multiplies in bf16: a GPU since Ampere, a CPU with AMX or AVX512-BF16.
 
-    Others convert to fp32 and back, and are slower in bf16 than in fp32.
+    Others convert to fp32 and back, and are slower in bf16 than in fp32; so is a CPU that torch was told to
+    use as one with AVX2 (`ATEN_CPU_CAPABILITY`).
     """
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in _WITHOUT_BF16:
+        return False
     checks = (getattr(torch.cpu, name, None) for name in _BF16_CHECKS)
-    return device.type == "cpu" and any(check is not None and check() for check in checks)
+    return any(check is not None and check() for check in checks)
 
 
 def _best_device() -> torch.device:
