@@ -168,6 +168,12 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
         tagged = tagged.where(TagRow.confidence >= where.min_confidence)
         conditions.append(PhotoRow.content_id.in_(tagged))
+    return conditions + _other_conditions(where)
+
+
+def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of file type, shape and marks."""
+    conditions: list[ColumnElement[bool]] = []
     if where.format:
         conditions.append(ContentRow.format == where.format)
     if where.orientation:
