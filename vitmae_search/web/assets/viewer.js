@@ -143,7 +143,8 @@ class Viewer {
 
   url(photo) {
     const { library } = this.grid.data;
-    return photo.src.replace(/^thumb/, "photo") + (library ? `&library=${library}` : "");
+    const address = photo.src.replace(/^thumb/, "photo");
+    return address + (library && !address.includes("&library=") ? `&library=${library}` : "");
   }
 
   // The small picture at once, the large one as soon as it is there.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from vitmae_search.web.components import frame
+from vitmae_search.web.components import frame, library_chooser
 from vitmae_search.web.server import lifespan
 from vitmae_search.web.server.access_guard import COOKIE_PREFIX
 
@@ -36,5 +36,6 @@ frame.draw()
 page = st.navigation(PAGES, position="top")
 if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
     st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
+library_chooser.draw()
 page.run()
 lifespan.page_shown()

@@ -30,7 +30,7 @@ from vitmae_search.web.components.filter_choices import choices
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tile
-from vitmae_search.web.server.session import library, uploads
+from vitmae_search.web.server.session import library, requested_library, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -65,11 +65,12 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
 
     def find_and_answer(request: Request) -> Response:
         try:
-            photo_id = _photo_id(request)
-            if not _of_this_library(request):
-                return _sentence(_FOREIGN, 404)
-            photo = None if photo_id is None else library().photo(photo_id)
-            return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
+            with requested_library(request.query_params.get("library")):
+                photo_id = _photo_id(request)
+                if not _of_this_library(request):
+                    return _sentence(_FOREIGN, 404)
+                photo = None if photo_id is None else library().photo(photo_id)
+                return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
             return _sentence(_NO_PHOTO, 404)
         except PhotoError as error:
@@ -88,9 +89,10 @@ def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
 
     def find_and_answer(request: Request) -> Response:
         try:
-            if not _of_this_library(request):
-                return _sentence(_FOREIGN, 404)
-            return _json(answer(request))
+            with requested_library(request.query_params.get("library")):
+                if not _of_this_library(request):
+                    return _sentence(_FOREIGN, 404)
+                return _json(answer(request))
         except _NotThere:
             return _sentence("There is no such list.", 404)
         except VitmaeSearchError as error:
