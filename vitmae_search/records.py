@@ -279,7 +279,9 @@ Orientation = Literal["landscape", "portrait", "square"]
 PhotoOrder = Literal["newest", "oldest", "name", "largest"]
 """An order of photos: by `Photo.date`, by path, or by the size of the file."""
 
-PhotoKind = Literal["folder", "month", "camera", "tag", "format", "orientation"]
+PhotoKind = Literal[
+    "folder", "month", "camera", "tag", "format", "orientation", "favourite", "rating", "album"
+]
 """What photos are counted by."""
 
 

@@ -88,6 +88,18 @@ def test_counts_are_those_of_the_photos_themselves(library: Library) -> None:
     assert next(iter(library.count_by("month"))) == "2019-05"
 
 
+def test_marks_and_albums_are_counted(library: Library) -> None:
+    photos = library.photos()
+    library.mark([photo.photo_id for photo in photos[:4]], favourite=True)
+    library.mark([photo.photo_id for photo in photos[2:5]], rating=3)
+    library.add_to_album("best", [photo.photo_id for photo in photos[:2]])
+    assert library.count_by("favourite") == {"on": 4}
+    assert library.count_by("rating") == {"3": 3}
+    assert library.count_by("album") == {"best": 2}
+    assert library.count_by("rating", SearchFilter(favourite=True)) == {"3": 2}
+    assert library.browse(SearchFilter(favourite=True, min_rating=2)) == photos[2:4]
+
+
 def test_new_filters_hold_for_searches_too(library: Library) -> None:
     one = library.photos()[0]
     for where in (SearchFilter(format="PNG"), SearchFilter(orientation="landscape")):

@@ -9,10 +9,10 @@ import os
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, false, func, select, tuple_
+from sqlalchemy import Connection, case, false, func, select, tuple_
 
 from vitmae_search.catalog import photos
-from vitmae_search.catalog.schema import ContentRow, PhotoRow, TagRow
+from vitmae_search.catalog.schema import AlbumPhotoRow, ContentRow, MarkRow, PhotoRow, TagRow
 from vitmae_search.records import Photo, PhotoKind, PhotoOrder, SearchFilter
 
 _KEYS: dict[PhotoOrder, Any] = {
@@ -22,6 +22,25 @@ _KEYS: dict[PhotoOrder, Any] = {
     "largest": PhotoRow.size,
 }
 _DESCENDING: frozenset[PhotoOrder] = frozenset({"newest", "largest"})
+
+
+_ORIENTATION = case(
+    (ContentRow.width > ContentRow.height, "landscape"),
+    (ContentRow.width < ContentRow.height, "portrait"),
+    else_="square",
+)
+_MARKS = ((MarkRow, MarkRow.digest == ContentRow.digest),)
+_KINDS: dict[str, tuple[Any, tuple[tuple[Any, Any], ...], bool]] = {
+    "month": (func.strftime("%Y-%m", PhotoRow.moment, "unixepoch"), (), False),
+    "camera": (ContentRow.camera, (), True),
+    "format": (ContentRow.format, (), True),
+    "orientation": (_ORIENTATION, (), True),
+    "tag": (TagRow.tag, ((TagRow, TagRow.content_id == PhotoRow.content_id),), False),
+    "favourite": (MarkRow.favourite, _MARKS, True),
+    "rating": (MarkRow.rating, _MARKS, True),
+    "album": (AlbumPhotoRow.album, ((AlbumPhotoRow, AlbumPhotoRow.digest == ContentRow.digest),), True),
+}
+"""For each kind what it groups by, the tables that it joins, and whether these need the contents."""
 
 
 def list_batch(
@@ -65,37 +84,17 @@ def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> di
         paths = connection.execute(photos.joined(select(PhotoRow.path), where).where(*conditions)).scalars()
         folders = Counter(map(os.path.dirname, paths))
         return {os.fsdecode(folder): folders[folder] for folder in sorted(folders)}
-    value = _value(kind)
-    statement = select(value, func.count(PhotoRow.photo_id.distinct()) if kind == "tag" else func.count())
-    statement = statement.select_from(PhotoRow)
-    if kind == "tag":
-        statement = statement.join(TagRow, TagRow.content_id == PhotoRow.content_id)
-        statement = statement.where(TagRow.confidence >= where.min_confidence)
-    if kind in ("camera", "format", "orientation") or photos.needs_contents(where):
+    value, joins, needs = _KINDS[kind]
+    statement = select(value, func.count(PhotoRow.photo_id.distinct())).select_from(PhotoRow)
+    if needs or photos.needs_contents(where):
         statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    for table, condition in joins:
+        statement = statement.join(table, condition)
     rows = connection.execute(statement.where(*conditions).group_by(value)).all()
-    rows = [row for row in rows if row[0] is not None]
+    rows = [row for row in rows if row[0]]
     rows.sort(key=lambda row: row[0] if kind == "month" else (-row[1], row[0]))
-    return {str(name): int(number) for name, number in rows}
+    return {_text_of(name): int(number) for name, number in rows}
 
 
-def _value(kind: PhotoKind) -> ColumnElement[Any]:
-    """The column or expression that a kind groups by."""
-    if kind == "month":
-        return func.strftime("%Y-%m", PhotoRow.moment, "unixepoch")
-    if kind == "camera":
-        return ContentRow.camera.expression
-    if kind == "format":
-        return ContentRow.format.expression
-    if kind == "tag":
-        return TagRow.tag.expression
-    return orientation()
-
-
-def orientation() -> ColumnElement[str]:
-    """Which side of a photo is the longer one, as an SQL expression over contents."""
-    return case(
-        (ContentRow.width > ContentRow.height, "landscape"),
-        (ContentRow.width < ContentRow.height, "portrait"),
-        else_="square",
-    )
+def _text_of(value: object) -> str:
+    return "on" if value is True else str(value)

@@ -128,6 +128,22 @@ def test_counts_are_of_what_passes_the_other_filters(client: TestClient) -> None
     assert client.get("/counts/orientation").json() == [["landscape", "Landscape", 150]]
 
 
+def test_marks_are_chips_where_there_are_any(dated: Library, client: TestClient) -> None:
+    def titles(at: AppTest) -> list[str]:
+        return [facet["title"] for facet in data(at, "vs_bar")["facets"]]
+
+    assert not {"Favourites", "Rating", "Album"} & set(titles(visit()))
+    ids = [photo.photo_id for photo in dated.photos()]
+    dated.mark(ids[:3], favourite=True, rating=4)
+    dated.add_to_album("best <b>", ids[:2])
+    at = visit(favourites="on", rating="3", album="best <b>")
+    assert {"Favourites", "Rating", "Album"} < set(titles(at))
+    assert data(at, "vs_photos")["total"] == 2
+    assert [row[2] for row in client.get("/counts/rating").json()] == [3, 3, 3, 3, 0]
+    assert client.get("/counts/album").json() == [["best <b>", "best <b>", 2]]
+    assert client.get("/counts/favourite").json() == [["on", "Favourites only", 3]]
+
+
 @pytest.mark.parametrize(
     "address",
     [

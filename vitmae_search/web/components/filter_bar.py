@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from vitmae_search.errors import display_path
-from vitmae_search.web.components.filter_choices import SHAPES
+from vitmae_search.records import SearchFilter
+from vitmae_search.web.components.filter_choices import SHAPES, stars
 from vitmae_search.web.components.filter_parameters import (
     PARAMETERS,
     Filters,
@@ -96,6 +97,24 @@ def _facets(filters: Filters) -> list[dict[str, object]]:
     ]
     if library().tag_counts():
         facets.insert(3, _facet("tag", "Tag", "tag", where.tag and display_path(where.tag), value=where.tag))
+    return facets + _mark_facets(where)
+
+
+def _mark_facets(where: SearchFilter) -> list[dict[str, object]]:
+    """Those of favourites, ratings and albums, where there are any."""
+    facets = []
+    if where.favourite or library().count_by("favourite"):
+        text = "Favourites" if where.favourite else None
+        facets.append(
+            _facet("favourite", "Favourites", "favourites", text, value="on" if where.favourite else None)
+        )
+    if where.min_rating or library().count_by("rating"):
+        text = stars(where.min_rating) if where.min_rating else None
+        facets.append(_facet("rating", "Rating", "rating", text, value=str(where.min_rating)))
+    if library().albums():
+        facets.append(
+            _facet("album", "Album", "album", where.album and display_path(where.album), value=where.album)
+        )
     return facets
 
 

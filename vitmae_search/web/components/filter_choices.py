@@ -32,7 +32,12 @@ def choices(kind: PhotoKind, parameters: Mapping[str, str]) -> list[tuple[object
     counts = library().count_by(kind, where)
     if kind == "folder":
         return _folders(counts, parameters.get("inside"))
-    names = SHAPES if kind == "orientation" else {}
+    if kind == "rating":
+        return [
+            (str(least), stars(least), sum(counts.get(str(n), 0) for n in range(least, 6)))
+            for least in range(1, 6)
+        ]
+    names = {"on": "Favourites only"} if kind == "favourite" else SHAPES if kind == "orientation" else {}
     return [(value, names.get(value, display_path(value)), count) for value, count in counts.items()]
 
 
@@ -56,6 +61,17 @@ def without(kind: PhotoKind, where: SearchFilter) -> SearchFilter:
             return replace(where, format=None)
         case "orientation":
             return replace(where, orientation=None)
+        case "favourite":
+            return replace(where, favourite=False)
+        case "rating":
+            return replace(where, min_rating=0)
+        case "album":
+            return replace(where, album=None)
+
+
+def stars(least: int) -> str:
+    """A least rating, 1 to 5, in words."""
+    return "★" * least + (" or more" if least < 5 else "")
 
 
 def _folders(counts: Mapping[str, int], inside: str | None) -> list[tuple[object, ...]]:

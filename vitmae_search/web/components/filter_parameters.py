@@ -19,7 +19,20 @@ from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.typed_folder import folder_with_photos
 from vitmae_search.web.server.session import library
 
-PARAMETERS = ("under", "camera", "after", "before", "tag", "tag_sure", "type", "shape", "alike")
+PARAMETERS = (
+    "under",
+    "camera",
+    "after",
+    "before",
+    "tag",
+    "tag_sure",
+    "type",
+    "shape",
+    "favourites",
+    "rating",
+    "album",
+    "alike",
+)
 """The parameters that say which photos; "sort" says in which order."""
 
 # Streamlit's own range is ten years around today; the first photograph is from 1826.
@@ -59,7 +72,7 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
     after = date.today() - timedelta(days) if days is not None else _day_of(parameters, "after")
     before = _day_of(parameters, "before")
     tag, min_confidence = read_tag(parameters)
-    shape = _text_of(parameters, "shape")
+    shape, rating, album = (_text_of(parameters, name) for name in ("shape", "rating", "album"))
     where = SearchFilter(
         under=under or None,
         camera=_text_of(parameters, "camera") or None,
@@ -69,6 +82,9 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         min_confidence=min_confidence,
         format=_text_of(parameters, "type") or None,
         orientation=cast(Orientation, shape) if shape in get_args(Orientation) else None,
+        favourite=parameters.get("favourites") == "on",
+        min_rating=int(rating) if rating in set("12345") else 0,
+        album=album if album in library().albums() else None,
     )
     return Filters(where, read_alike(parameters) or None, days, problem)
 

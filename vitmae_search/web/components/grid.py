@@ -7,7 +7,6 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,55 +48,52 @@ PhotoAction = Callable[[int], None]
 """Called with a photo's id, before the page is drawn anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The first photos of many: a grid of them asks for the others as one nears its end.
-
-    Attributes:
-        photos: The first ones.
-        total: How many there are.
-        more: The address of the next ones (`server.routes`); None where there are none.
-    """
-
-    photos: Sequence[Photo]
-    total: int
-    more: str | None
-
-
 def photo_grid(
-    batch: Batch, *, key: str, label: str, on_pick: PhotoAction, selected: Collection[int] | None = None
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    on_pick: PhotoAction,
+    more: str | None = None,
+    start: str = "",
+    first: bool = True,
+    selected: Collection[int] | None = None,
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
     Args:
-        batch: The photos.
+        photos: The photos.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_pick: Called with the photo that the visitor taps.
+        more: The address of those that follow (`server.routes`), which are asked for as one nears the end.
+        start: As for `hit_grid`.
+        first: As for `hit_grid`.
         selected: As for `hit_grid`.
     """
+    data = {"photos": [photo_tile(photo) for photo in photos], "label": label, "small": True, "more": more}
     marked = None if selected is None else sorted(selected)
-    _draw({**_batch_data(batch, label), "small": True, "selected": marked}, key, pick=on_pick)
+    _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
 
 
-def browse_grid(batch: Batch, *, key: str, label: str, start: str) -> None:
+def browse_grid(
+    photos: Sequence[Photo], *, key: str, label: str, more: str | None, total: int, start: str
+) -> None:
     """A grid whose photos open in the viewer; more like one are looked for on the Search page.
 
     Args:
-        batch: The photos.
+        photos: The photos.
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
+        more: As for `photo_grid`.
+        total: How many there are with those that follow.
         start: As for `hit_grid`.
     """
-    data = {**_batch_data(batch, label), "small": False, "start": start, "first": True, "selected": None}
-    chosen = _draw_with_viewer(data, key)
+    tiles = [photo_tile(photo) for photo in photos]
+    data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
+    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": None}, key)
     if chosen is not None:
         st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
-
-
-def _batch_data(batch: Batch, label: str) -> dict[str, object]:
-    photos = [photo_tile(photo) for photo in batch.photos]
-    return {"photos": photos, "label": label, "more": batch.more, "total": batch.total}
 
 
 def hit_grid(

@@ -20,7 +20,7 @@ from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web.components import filters, plain_text, tags
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS
-from vitmae_search.web.components.grid import Batch, photo_grid
+from vitmae_search.web.components.grid import photo_grid
 from vitmae_search.web.components.photo_address import (
     is_foreign,
     named_photo,
@@ -129,8 +129,8 @@ def _browse() -> None:
         plain_text.notice("No photo has this tag with that confidence.")
     asked = {"tag": tag, "tag_sure": str(round(100 * min_confidence))} if tag else {}
     photos, more = next_batch(where, "newest", asked)
-    batch = Batch(photos, total, more)
-    photo_grid(batch, key="vs_browse", label="Photos of the library, newest first", on_pick=set_query_photo)
+    label = "Photos of the library, newest first"
+    photo_grid(photos, key="vs_browse", label=label, on_pick=set_query_photo, more=more, start=f"{asked}")
 
 
 def page_number(name: str, last: int | None = None) -> int:

@@ -7,7 +7,7 @@ import streamlit as st
 from vitmae_search.web.components import filter_bar, filters, job_status, plain_text
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS, read_order
-from vitmae_search.web.components.grid import Batch, browse_grid
+from vitmae_search.web.components.grid import browse_grid
 from vitmae_search.web.server.session import library
 
 
@@ -35,7 +35,8 @@ def page() -> None:
             plain_text.notice("No photo passes these filters.")
         shown, more = next_batch(active.where, order, asked)
         label = f"Photos, {filter_bar.SORT[order].lower()}"
-        browse_grid(Batch(shown, total, more), key="vs_photos", label=label, start=f"{asked} {order}")
+        start = f"{asked} {order}"
+        browse_grid(shown, key="vs_photos", label=label, more=more, total=total, start=start)
 
 
 if __name__ == "__main__":
