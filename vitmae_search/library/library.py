@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from vitmae_search.errors import (
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
+from vitmae_search.library.duplicates import DuplicateFinder
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -50,6 +51,7 @@ from vitmae_search.photos import (
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
+    DuplicateReport,
     Failure,
     Hit,
     IndexListing,
@@ -143,6 +145,7 @@ class Library:
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
         self._query_cache = QueryCache()
+        self._duplicates = DuplicateFinder()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -990,6 +993,121 @@ class Library:
             elif paths[name] not in found:
                 raise LibraryError(f"the library has no photo {display_path(paths[name])}")
         return [name if isinstance(name, int) else found[paths[name]] for name in names]
+
+    # Near-duplicates
+
+    def duplicates(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        min_score: MinScore = "same",
+        space: int | None = None,
+        ignored: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> DuplicateReport:
+        """Groups of photos that are nearly the same, over the whole library. No photo is changed or deleted.
+
+        Every vector is compared with every other one, block by block, so that memory grows with the number
+        of photos only. The comparison is kept until photos, filter or score change.
+
+        Args:
+            where: Which photos are compared.
+            min_score: The least score of a near-duplicate with the first photo of its group.
+            space: The id of the space. None is the selected one, else the current one.
+            ignored: Include groups that were ignored.
+            cancelled: Asked again and again; once it returns True the rest is left out.
+
+        Returns:
+            The groups, the photo to keep first in each, and how many there would be at other scores.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or what `min_score` means in it was not measured.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> photo = Image.linear_gradient("L").convert("RGB")
+            >>> photo.save(photos / "large.png")
+            >>> photo.resize((64, 64)).save(photos / "small.jpg")
+            >>> Image.new("RGB", (64, 64), "blue").save(photos / "blue.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     (group,) = library.duplicates(min_score=0.98).groups
+            >>> [Path(shown.photo.path).name for shown in group.photos]
+            ['large.png', 'small.jpg']
+            >>> temporary.cleanup()
+        """
+        searched = self._space(space)
+        if min_score is None:
+            raise SpaceError("near-duplicates need a least score")
+        score = _least_score(min_score, searched)
+        catalog = self._catalog()
+        return self._duplicates.find(
+            catalog, searched, self.thumbnails, where, score, ignored=ignored, cancelled=cancelled
+        )
+
+    def keep(self, photo_ids: Sequence[int], keep: bool = True) -> int:
+        """Choose photos as those to keep of their near-duplicates: they come first in their groups.
+
+        Args:
+            photo_ids: The photos.
+            keep: False takes the choice back.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        words = "kept of their near-duplicates" if keep else "no longer chosen to be kept"
+        with self._writer() as catalog:
+            return catalog.mark(photo_ids, {"keep": keep}, f"{len(set(photo_ids))} photos {words}")
+
+    def ignore_duplicates(self, photo_ids: Sequence[int]) -> int:
+        """Ignore a group of near-duplicates as it is: it comes back if it gets another photo.
+
+        Args:
+            photo_ids: The group's photos, its first one first.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_ids[0], photo_ids[1:], "ignored", "a group of near-duplicates ignored")
+
+    def not_duplicates(self, photo_id: int, others: Sequence[int]) -> int:
+        """Say that a photo is no duplicate of others. It holds for good, also after indexing anew.
+
+        Args:
+            photo_id: The photo.
+            others: The other photos of its group.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_id, others, "different", "a photo said to be no duplicate")
+
+    def _decide(
+        self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
+    ) -> int:
+        for known in (photo_id, *others):
+            self._photo(known)
+        with self._writer() as catalog:
+            return catalog.decide_pairs(photo_id, others, decision, text)
 
     # Export
 
