@@ -468,6 +468,63 @@ class SavedSearch:
     min_score: MinScore = None
 
 
+@dataclass(frozen=True, slots=True)
+class DuplicatePhoto:
+    """A photo in a group of near-duplicates.
+
+    Attributes:
+        photo: The photo.
+        score: Of its vector with that of the group's first photo; 1 for that one.
+        copies: Paths of other files with the same content.
+        keep: Whether a person chose it as the one to keep.
+    """
+
+    photo: Photo
+    score: float
+    copies: tuple[str, ...] = ()
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Photos that are near-duplicates of the first one.
+
+    Attributes:
+        photos: The one to keep first: a person's choice, else the one with most pixels, losslessly
+            compressed, sharpest, in the largest file.
+        ignored: Whether a person said to ignore the group as it is.
+    """
+
+    photos: tuple[DuplicatePhoto, ...]
+    ignored: bool = False
+
+    @property
+    def files(self) -> int:
+        """How many files they are, copies included."""
+        return sum(1 + len(shown.copies) for shown in self.photos)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """The near-duplicates of a library.
+
+    Attributes:
+        groups: Those with most files first; also photos of which there are copies alone.
+        score: The least score of a near-duplicate with the first photo of its group.
+        space: The space whose vectors were compared.
+        compared: How many contents were compared.
+        preview: How many sets of connected photos there are at this score and at others.
+        seconds: Wall-clock time.
+    """
+
+    groups: tuple[DuplicateGroup, ...]
+    score: float
+    space: int
+    compared: int
+    preview: Mapping[float, int]
+    seconds: float
+
+
 # Long jobs and their reports
 
 Phase = Literal[

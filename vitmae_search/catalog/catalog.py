@@ -16,6 +16,7 @@ from vitmae_search.catalog import (
     check,
     embeddings,
     marks,
+    pair_decisions,
     photos,
     roots,
     runs,
@@ -298,6 +299,16 @@ class Catalog:
         """Return the saved searches, A to Z."""
         with self._database.read_transaction() as connection:
             return saved_searches.list_all(connection)
+
+    def pair_decisions(self, digests: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Return what was decided ("different", "ignored") of pairs of these contents, by sorted digests."""
+        with self._database.read_transaction() as connection:
+            return pair_decisions.among(connection, digests)
+
+    def copied_ids(self, space_id: int) -> NDArray[np.int64]:
+        """Return embeddings of contents that several photos on disk have: (N,) int64, ascending."""
+        with self._database.read_transaction() as connection:
+            return photos.fetch_ids(connection, photos.with_copies(space_id))
 
     def last_change(self) -> str | None:
         """Return what `CatalogWriter.undo` would undo, in words; None where there is nothing."""

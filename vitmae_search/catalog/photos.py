@@ -312,6 +312,16 @@ def with_photo_on_disk(
     return statement.order_by(EmbeddingRow.embedding_id)
 
 
+def with_copies(space_id: int) -> Select[Any]:
+    """Return a query for embeddings of contents that several photos on disk have."""
+    copied = select(PhotoRow.content_id).where(PhotoRow.missing == false())
+    copied = copied.group_by(PhotoRow.content_id).having(func.count() > 1)
+    statement = select(EmbeddingRow.embedding_id).where(
+        EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(copied)
+    )
+    return statement.order_by(EmbeddingRow.embedding_id)
+
+
 def without_photo_on_disk(space_id: int) -> Select[Any]:
     """Return a query for embeddings without a photo on disk."""
     # Missing photos are few, so start from them; contents with a copy on disk are not hidden.

@@ -15,6 +15,7 @@ from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import (
     derived_spaces,
     marks,
+    pair_decisions,
     photos,
     roots,
     runs,
@@ -357,6 +358,23 @@ class CatalogWriter(Catalog):
         """Delete an album; raise `LibraryError` if there is none. Its photos stay."""
         with self._transaction() as connection:
             marks.delete_album(connection, name)
+
+    def decide_pairs(
+        self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
+    ) -> int:
+        """Decide what a photo and each of some others are to each other, for good.
+
+        Args:
+            photo_id: The photo.
+            others: The others.
+            decision: That they are different photos, or that they are ignored as near-duplicates.
+            text: What the change does, in words, for `last_change`.
+
+        Returns:
+            How many pairs of contents they are.
+        """
+        with self._transaction() as connection:
+            return pair_decisions.decide(connection, photo_id, others, decision, text)
 
     def save_search(self, search: SavedSearch) -> None:
         """Save a search, in place of another one of its name."""

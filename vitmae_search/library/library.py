@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from vitmae_search.errors import (
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
+from vitmae_search.library.duplicates import DuplicateFinder
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -37,6 +38,7 @@ from vitmae_search.library.embedders import (
     absolute_model,
     read_projection_option,
 )
+from vitmae_search.library.export import Embeddings, photo_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.photos import (
@@ -49,7 +51,9 @@ from vitmae_search.photos import (
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
+    DuplicateReport,
     Failure,
+    Hit,
     IndexListing,
     IndexReport,
     JobProgress,
@@ -143,6 +147,7 @@ class Library:
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
         self._query_cache = QueryCache()
+        self._duplicates = DuplicateFinder()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -1021,6 +1026,230 @@ class Library:
             elif paths[name] not in found:
                 raise LibraryError(f"the library has no photo {display_path(paths[name])}")
         return [name if isinstance(name, int) else found[paths[name]] for name in names]
+
+    # Near-duplicates
+
+    def duplicates(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        min_score: MinScore = "same",
+        space: int | None = None,
+        ignored: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> DuplicateReport:
+        """Groups of photos that are nearly the same, over the whole library. No photo is changed or deleted.
+
+        Every vector is compared with every other one, block by block, so that memory grows with the number
+        of photos only. The comparison is kept until photos, filter or score change.
+
+        Args:
+            where: Which photos are compared.
+            min_score: The least score of a near-duplicate with the first photo of its group.
+            space: The id of the space. None is the selected one, else the current one.
+            ignored: Include groups that were ignored.
+            cancelled: Asked again and again; once it returns True the rest is left out.
+
+        Returns:
+            The groups, the photo to keep first in each, and how many there would be at other scores.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or what `min_score` means in it was not measured.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> photo = Image.linear_gradient("L").convert("RGB")
+            >>> photo.save(photos / "large.png")
+            >>> photo.resize((64, 64)).save(photos / "small.jpg")
+            >>> Image.new("RGB", (64, 64), "blue").save(photos / "blue.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     (group,) = library.duplicates(min_score=0.98).groups
+            >>> [Path(shown.photo.path).name for shown in group.photos]
+            ['large.png', 'small.jpg']
+            >>> temporary.cleanup()
+        """
+        searched = self._space(space)
+        if min_score is None:
+            raise SpaceError("near-duplicates need a least score")
+        score = _least_score(min_score, searched)
+        catalog = self._catalog()
+        return self._duplicates.find(
+            catalog, searched, self.thumbnails, where, score, ignored=ignored, cancelled=cancelled
+        )
+
+    def keep(self, photo_ids: Sequence[int], keep: bool = True) -> int:
+        """Choose photos as those to keep of their near-duplicates: they come first in their groups.
+
+        Args:
+            photo_ids: The photos.
+            keep: False takes the choice back.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        words = "kept of their near-duplicates" if keep else "no longer chosen to be kept"
+        with self._writer() as catalog:
+            return catalog.mark(photo_ids, {"keep": keep}, f"{len(set(photo_ids))} photos {words}")
+
+    def ignore_duplicates(self, photo_ids: Sequence[int]) -> int:
+        """Ignore a group of near-duplicates as it is: it comes back if it gets another photo.
+
+        Args:
+            photo_ids: The group's photos, its first one first.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_ids[0], photo_ids[1:], "ignored", "a group of near-duplicates ignored")
+
+    def not_duplicates(self, photo_id: int, others: Sequence[int]) -> int:
+        """Say that a photo is no duplicate of others. It holds for good, also after indexing anew.
+
+        Args:
+            photo_id: The photo.
+            others: The other photos of its group.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_id, others, "different", "a photo said to be no duplicate")
+
+    def _decide(
+        self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
+    ) -> int:
+        for known in (photo_id, *others):
+            self._photo(known)
+        with self._writer() as catalog:
+            return catalog.decide_pairs(photo_id, others, decision, text)
+
+    # Export
+
+    def embeddings(self, where: SearchFilter = EVERYTHING, *, space: int | None = None) -> Embeddings:
+        """The vectors of photos on disk, as one array, for NumPy, pandas or scikit-learn.
+
+        Args:
+            where: Which photos.
+            space: The id of the space. None is the selected one, else the current one.
+
+        Returns:
+            Ids, paths, digests and (N, D) float32 vectors of unit length, one row for each photo, newest
+            first. Photos without a vector in the space are left out.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.embeddings()
+            >>> len(found.paths), found.vectors.shape, found.vectors.dtype
+            (3, (3, 26), dtype('float32'))
+            >>> temporary.cleanup()
+        """
+        return self._embeddings(self.photos(where), self._space(space))
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        where: SearchFilter = EVERYTHING,
+        space: int | None = None,
+        hits: Sequence[Hit] | None = None,
+        vectors: bool = True,
+    ) -> int:
+        """Write photos with their dates, sizes, marks and vectors to a file for other programs.
+
+        Args:
+            output: The file; it ends in `.parquet`, `.npz`, `.csv` or `.json`. An older one is replaced.
+            where: Which photos.
+            space: The id of the space that the vectors are of. None is the selected one, else the current
+                one.
+            hits: Write these, with rank and score, in place of photos that pass `where`.
+            vectors: Whether to write vectors; photos without one in the space are then left out.
+
+        Returns:
+            How many rows there are.
+
+        Raises:
+            LibraryError: The end of `output` is none of these.
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+            StorageError: The file cannot be written.
+        """
+        catalog, exported = self._catalog(), self._space(space)
+        photos = self.photos(where) if hits is None else [hit.photo for hit in hits]
+        ranked = {hit.photo.photo_id: hit for hit in hits or ()}
+        found = self._embeddings(photos, exported) if vectors else None
+        if found is not None:
+            by_id = {photo.photo_id: photo for photo in photos}
+            photos = [by_id[photo_id] for photo_id in found.photo_ids.tolist()]
+        columns = photo_columns(photos, catalog.marks([photo.digest for photo in photos]))
+        if hits is not None:
+            columns["rank"] = [ranked[photo.photo_id].rank for photo in photos]
+            columns["score"] = [ranked[photo.photo_id].score for photo in photos]
+        write_table(Path(_absolute(output)), columns, None if found is None else found.vectors)
+        return len(photos)
+
+    def export_links(self, folder: str | os.PathLike[str], photos: Sequence[Photo]) -> int:
+        """Fill a new or empty folder with symbolic links to photos, numbered in their order.
+
+        Args:
+            folder: The folder.
+            photos: The photos, such as those of hits. No file is copied or touched.
+
+        Returns:
+            How many links there are.
+
+        Raises:
+            LibraryError: The folder holds something.
+            StorageError: The folder cannot be written.
+        """
+        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
+        return len(photos)
+
+    def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
+        catalog = self._catalog()
+        ids = catalog.searchable_ids(space.space_id)
+        contents = {some[0].content_id: number for number, some in catalog.photos_of(ids).items()}
+        photos = [photo for photo in photos if photo.content_id in contents]
+        rows = catalog.vectors(space.space_id, [contents[photo.content_id] for photo in photos])
+        return Embeddings(
+            np.array([photo.photo_id for photo in photos], np.int64),
+            tuple(photo.path for photo in photos),
+            tuple(photo.digest for photo in photos),
+            rows,
+            space.space_id,
+        )
 
     def failures(self, space: int | None = None) -> list[Failure]:
         """Files without a vector in a space (its id; None is the selected or current one), with reasons.

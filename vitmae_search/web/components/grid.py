@@ -58,6 +58,7 @@ def photo_grid(
     start: str = "",
     first: bool = True,
     selected: Collection[int] | None = None,
+    notes: Mapping[int, str] | None = None,
 ) -> None:
     """A grid of small tiles to pick a photo from.
 
@@ -70,8 +71,10 @@ def photo_grid(
         start: As for `hit_grid`.
         first: As for `hit_grid`.
         selected: As for `hit_grid`.
+        notes: Short texts below photos, by their ids.
     """
-    data = {"photos": [photo_tile(photo) for photo in photos], "label": label, "small": True, "more": more}
+    tiles = [{**photo_tile(photo), "note": (notes or {}).get(photo.photo_id, "")} for photo in photos]
+    data = {"photos": tiles, "label": label, "small": True, "more": more}
     marked = None if selected is None else sorted(selected)
     _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
 

@@ -18,6 +18,7 @@ from vitmae_search.web.components import (
     page_address,
     plain_text,
     query_picker,
+    saved_search,
     selection,
 )
 from vitmae_search.web.components.filter_parameters import Filters, read_order
@@ -43,6 +44,7 @@ DEFAULT_COUNT = 24
 
 def page() -> None:
     """Choose a picture, or see what it found."""
+    plain_text.show_queued_notice()
     status = library().status()
     if not status.photos:
         _nothing_yet()
@@ -68,7 +70,7 @@ def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
     active = filters.of_address()
-    k = _controls(active)
+    k = _controls(query, active)
     if active.problem:
         with header:
             query_picker.query_header(query, "Photos most like", "")
@@ -85,7 +87,7 @@ def show_results(query: query_picker.QueryState) -> None:
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
-    selection.bar(hit.photo.photo_id for hit in found.hits)
+    selection.bar((hit.photo.photo_id for hit in found.hits), query=True)
     order = read_order(st.query_params.to_dict())
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
@@ -172,7 +174,7 @@ def _summary(found: SearchResult) -> str:
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls(active: Filters) -> int:
+def _controls(query: query_picker.QueryState, active: Filters) -> int:
     """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
@@ -190,6 +192,7 @@ def _controls(active: Filters) -> int:
             width=140,
         )
         selection.switch()
+        saved_search.draw(query, active)
     filter_bar.draw(active, sort=HIT_SORT, first_sort="best", key="vs_bar")
     return _count()
 
