@@ -65,7 +65,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event)) return;
   const second = event.timeStamp - goes < NEXT_KEY_MS;
   goes = 0;
-  if (event.key === "?") help.showModal();
+  if (event.key === "?") showKeys();
   else if (second && event.key in PAGES) follow(PAGES[event.key]);
   else if (document.querySelector('[role="dialog"]')) return;
   else if (event.key === "g") goes = event.timeStamp;
@@ -76,9 +76,10 @@ function pressed(event) {
   event.stopPropagation(); // Streamlit has keys of its own
 }
 
-let help = null;
+let frame = null; // where the list of keys and messages are drawn
 
-function keysDialog() {
+function showKeys() {
+  if (frame.querySelector(".vs-keys")) return;
   const dialog = document.createElement("dialog");
   dialog.className = "vs-keys";
   dialog.setAttribute("aria-label", "Keys");
@@ -102,7 +103,9 @@ function keysDialog() {
   }
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   dialog.onkeydown = (event) => event.stopPropagation();
-  return dialog;
+  dialog.onclose = () => dialog.remove();
+  frame.append(dialog);
+  dialog.showModal();
 }
 
 // Pictures from the clipboard or another window --------------------------------------------------------------
@@ -161,9 +164,8 @@ function dropped(event) {
 }
 
 export default function ({ parentElement }) {
-  const root = parentElement.querySelector(".frame");
-  if (!root.childElementCount) {
-    help = keysDialog();
+  frame = parentElement.querySelector(".frame");
+  if (!frame.childElementCount) {
     said = document.createElement("div");
     said.className = "vs-said";
     said.setAttribute("role", "status");
@@ -173,8 +175,8 @@ export default function ({ parentElement }) {
     open.textContent = "?";
     open.title = "Keys (?)";
     open.setAttribute("aria-label", "Keys");
-    open.onclick = () => help.showModal();
-    root.append(help, said, open);
+    open.onclick = showKeys;
+    frame.append(said, open);
   }
   if (document.documentElement.dataset.vsFrame) return;
   document.documentElement.dataset.vsFrame = "on";
