@@ -284,6 +284,9 @@ class SearchFilter:
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
+        favourite: Favourites only.
+        min_rating: The least rating, 1 to 5; 0 excludes none.
+        album: An album that they are in.
     """
 
     under: str | None = None
@@ -292,6 +295,9 @@ class SearchFilter:
     camera: str | None = None
     tag: str | None = None
     min_confidence: float = 0.0
+    favourite: bool = False
+    min_rating: int = 0
+    album: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -407,6 +413,43 @@ class Tag:
     name: str
     confidence: float
     classifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a person says of a content; all copies of a photo share it.
+
+    Attributes:
+        favourite: Whether it is a favourite.
+        rating: 1 to 5, 0 for none.
+        keep: Whether it is the one to keep of its near-duplicates.
+        albums: The albums that it is in, A to Z.
+    """
+
+    favourite: bool = False
+    rating: int = 0
+    keep: bool = False
+    albums: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A query with its filters, under a name.
+
+    Attributes:
+        name: Its name.
+        more: Photos that hits should be like, with their weights; photos that are not in the library any more
+            are left out. Without one it is a filter alone.
+        less: Photos that hits should be less like, with their weights.
+        where: The filters.
+        min_score: The least score of a hit.
+    """
+
+    name: str
+    more: tuple[tuple[int, float], ...] = ()
+    less: tuple[tuple[int, float], ...] = ()
+    where: SearchFilter = SearchFilter()
+    min_score: MinScore = None
 
 
 # Long jobs and their reports

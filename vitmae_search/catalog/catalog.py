@@ -11,7 +11,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import check, embeddings, photos, roots, runs, spaces, tags
+from vitmae_search.catalog import (
+    check,
+    embeddings,
+    marks,
+    photos,
+    roots,
+    runs,
+    saved_searches,
+    spaces,
+    tags,
+    undo,
+)
 from vitmae_search.catalog.database import Database, catalogue_file
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
@@ -25,8 +36,10 @@ from vitmae_search.records import (
     Failure,
     JobRecord,
     LibraryStatus,
+    Marks,
     Photo,
     Root,
+    SavedSearch,
     SearchFilter,
     Space,
     Stamp,
@@ -237,6 +250,33 @@ class Catalog:
         """
         with self._database.read_transaction() as connection:
             return tags.count_tagged(connection, classifier_id, under)
+
+    # What a person says of photos -----------------------------------------------------------------
+
+    def marks(self, digests: Sequence[str]) -> dict[str, Marks]:
+        """Return what is said of contents, by digest; those of which nothing is said are left out."""
+        with self._database.read_transaction() as connection:
+            return marks.of_digests(connection, digests)
+
+    def albums(self) -> dict[str, int]:
+        """Return the albums, A to Z, and how many photos on disk each has; copies count once."""
+        with self._database.read_transaction() as connection:
+            return marks.albums(connection)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """Return the saved searches, A to Z."""
+        with self._database.read_transaction() as connection:
+            return saved_searches.list_all(connection)
+
+    def last_change(self) -> str | None:
+        """Return what `CatalogWriter.undo` would undo, in words; None where there is nothing."""
+        with self._database.read_transaction() as connection:
+            return undo.last(connection)
+
+    def photo_ids_at(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return the ids of the photos at these paths; those of which there is no photo are left out."""
+        with self._database.read_transaction() as connection:
+            return photos.ids_at(connection, paths)
 
     # Vectors --------------------------------------------------------------------------------------
 

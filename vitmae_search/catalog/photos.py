@@ -28,7 +28,15 @@ from sqlalchemy import (
     true,
 )
 
-from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow, TagRow
+from vitmae_search.catalog.schema import (
+    AlbumPhotoRow,
+    ContentRow,
+    EmbeddingRow,
+    FailureRow,
+    MarkRow,
+    PhotoRow,
+    TagRow,
+)
 from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, Stamp
 
 T = TypeVar("T")
@@ -153,7 +161,19 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
         tagged = tagged.where(TagRow.confidence >= where.min_confidence)
         conditions.append(PhotoRow.content_id.in_(tagged))
+    if where.favourite:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.favourite == true())))
+    if where.min_rating:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.rating >= where.min_rating)))
+    if where.album:
+        conditions.append(_of_digests(select(AlbumPhotoRow.digest).where(AlbumPhotoRow.album == where.album)))
     return conditions
+
+
+def _of_digests(digests: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a photo's content is one of these."""
+    contents = select(ContentRow.content_id).where(ContentRow.digest.in_(digests))
+    return PhotoRow.content_id.in_(contents.correlate(None))
 
 
 def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
@@ -165,6 +185,22 @@ def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | 
     """
     row = connection.execute(_PHOTO.where(condition)).one_or_none()
     return None if row is None else _as_photo(row)
+
+
+def ids_at(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
+    """Return photos' ids by path; see `Catalog.photo_ids_at`.
+
+    Args:
+        connection: A connection in a transaction.
+        paths: Absolute paths.
+    """
+    return {
+        os.fsdecode(path): photo_id
+        for some in chunks(map(os.fsencode, paths))
+        for path, photo_id in connection.execute(
+            select(PhotoRow.path, PhotoRow.photo_id).where(PhotoRow.path.in_(some))
+        )
+    }
 
 
 def list_photos(

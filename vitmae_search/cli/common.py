@@ -130,6 +130,18 @@ def key_values(ctx: click.Context, parameter: click.Parameter, values: tuple[str
     return pairs
 
 
+def inherited(ctx: click.Context, library: Path | None, as_json: bool) -> tuple[Path | None, bool]:
+    """`--library` and `--json` of a subcommand, given before its name or after it.
+
+    Args:
+        ctx: click's context of the subcommand.
+        library: What it was given itself.
+        as_json: What it was given itself.
+    """
+    group = ctx.parent.params if ctx.parent is not None else {}
+    return library or group.get("library"), as_json or bool(group.get("as_json"))
+
+
 def size_text(count: float) -> str:
     """A size in bytes as people read it: 1.2 MB."""
     for unit in ("bytes", "kB", "MB"):

@@ -7,8 +7,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
     LibraryEmpty,
@@ -55,6 +55,7 @@ from vitmae_search.records import (
     JobProgress,
     JobRecord,
     LibraryStatus,
+    Marks,
     MinScore,
     ModelListing,
     Photo,
@@ -62,6 +63,7 @@ from vitmae_search.records import (
     QueryVariant,
     Reconstruction,
     RemovalReport,
+    SavedSearch,
     SearchFilter,
     SearchResult,
     Space,
@@ -95,6 +97,9 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """How an address begins; as a path it has one slash. One letter before the colon is a drive."""
 
 EVERYTHING = SearchFilter()
+
+LONGEST_NAME = 200
+"""Characters in the name of an album or a saved search."""
 
 IDENTITY_LENGTH = 8
 """Hexadecimal digits of a library's identity: it is a part of addresses."""
@@ -769,6 +774,221 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.tag_counts() if catalog else {}
 
+    # What you say of photos
+
+    def mark(
+        self, photo_ids: Sequence[int], *, favourite: bool | None = None, rating: int | None = None
+    ) -> int:
+        """Make photos favourites, or give them a rating. None leaves the one or the other as it is.
+
+        It belongs to the photo's content: copies share it, a photo that is moved, renamed or indexed again
+        keeps it, and so does one whose file is edited where it lies.
+
+        Args:
+            photo_ids: The photos; ids that no photo has are passed over.
+            favourite: Whether they are favourites.
+            rating: 1 to 5, 0 for none.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: The rating is not 0 to 5.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> from vitmae_search.records import SearchFilter
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     first = library.photos()[0].photo_id
+            ...     marked = library.mark([first], favourite=True, rating=4)
+            ...     marks = library.marks(first)
+            ...     counts = library.count_photos(SearchFilter(min_rating=4)), library.count_photos()
+            ...     undone = library.undo()
+            >>> marks.favourite, marks.rating, counts, undone
+            (True, 4, (1, 2), '1 photo: favourite, rating 4')
+            >>> temporary.cleanup()
+        """
+        values: dict[str, bool | int] = {}
+        if favourite is not None:
+            values["favourite"] = bool(favourite)
+        if rating is not None:
+            if rating not in range(HIGHEST_RATING + 1):
+                raise LibraryError(f"a rating is 0 to {HIGHEST_RATING}, not {rating}")
+            values["rating"] = int(rating)
+        words = {"favourite": "favourite" if favourite else "no favourite", "rating": f"rating {rating}"}
+        count = "1 photo" if len(set(photo_ids)) == 1 else f"{len(set(photo_ids)):,} photos"
+        with self._writer() as catalog:
+            return catalog.mark(photo_ids, values, f"{count}: {', '.join(words[name] for name in values)}")
+
+    def marks(self, photo_id: int) -> Marks:
+        """Whether a photo is a favourite, its rating, and its albums.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        digest = self._photo(photo_id).digest
+        return self.marks_of([digest])[digest]
+
+    def marks_of(self, digests: Iterable[str]) -> dict[str, Marks]:
+        """As `marks`, for many contents at once, by their digests (`Photo.digest`)."""
+        wanted = dict.fromkeys(digests, Marks())
+        catalog = self._catalog_or_none()
+        return wanted | catalog.marks(list(wanted)) if catalog else wanted
+
+    def albums(self) -> dict[str, int]:
+        """The albums, A to Z, and how many photos on disk each has; copies count once."""
+        catalog = self._catalog_or_none()
+        return catalog.albums() if catalog else {}
+
+    def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Put photos into an album, which is made if there is none.
+
+        Args:
+            name: The album, at most 200 characters.
+            photo_ids: The photos; ids that no photo has are passed over.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: The name is empty or too long.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.add_to_album(_valid_name(name), photo_ids)
+
+    def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Take photos out of an album; nothing else happens to them.
+
+        Args:
+            name: The album.
+            photo_ids: The photos.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: There is no such album.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.remove_from_album(name, photo_ids)
+
+    def rename_album(self, name: str, new_name: str) -> None:
+        """Give an album another name.
+
+        Args:
+            name: The album.
+            new_name: Its new name.
+
+        Raises:
+            LibraryError: There is no such album, or one of the new name.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.rename_album(name, _valid_name(new_name))
+
+    def delete_album(self, name: str) -> None:
+        """Delete an album. Its photos stay, and are not touched.
+
+        Raises:
+            LibraryError: There is no such album.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.delete_album(name)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """The saved searches, A to Z."""
+        catalog = self._catalog_or_none()
+        return catalog.saved_searches() if catalog else []
+
+    def saved_search(self, name: str) -> SavedSearch:
+        """A saved search; its fields are the arguments of `search_examples`, or of `photos` without `more`.
+
+        Raises:
+            LibraryError: There is none of this name.
+        """
+        found = next((search for search in self.saved_searches() if search.name == name), None)
+        if found is None:
+            names = ", ".join(display_path(search.name) for search in self.saved_searches()) or "none"
+            raise LibraryError(f"there is no saved search {display_path(name)!r}; there are: {names}")
+        return found
+
+    def save_search(self, search: SavedSearch) -> None:
+        """Save a search under its name, in place of another one of this name.
+
+        Raises:
+            LibraryError: The name is empty or too long, or the library has no photo with an id.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        for photo_id, weight in (*search.more, *search.less):
+            self._photo(photo_id)
+            weighted((photo_id, weight))
+        with self._writer() as catalog:
+            catalog.save_search(replace(search, name=_valid_name(search.name)))
+
+    def delete_search(self, name: str) -> None:
+        """Delete a saved search.
+
+        Raises:
+            LibraryError: There is none of this name.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.delete_search(name)
+
+    @property
+    def last_change(self) -> str | None:
+        """What `undo` would undo, in words; None where there is nothing."""
+        catalog = self._catalog_or_none()
+        return catalog.last_change() if catalog else None
+
+    def undo(self) -> str | None:
+        """Undo the last change to favourites, ratings, albums, saved searches or decisions on duplicates.
+
+        The last twenty changes can be undone, one after the other.
+
+        Returns:
+            What the change did, in words; None where there is nothing to undo.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.undo()
+
+    def photo_ids(self, names: Sequence[str | os.PathLike[str] | int]) -> list[int]:
+        """The ids of photos that are named by their paths or ids.
+
+        Raises:
+            LibraryError: The library has no photo at a path, or with an id.
+        """
+        paths = {name: _absolute(name) for name in names if not isinstance(name, int)}
+        catalog = self._catalog()
+        found = catalog.photo_ids_at(list(paths.values()))
+        for name in names:
+            if isinstance(name, int):
+                self._photo(name)
+            elif paths[name] not in found:
+                raise LibraryError(f"the library has no photo {display_path(paths[name])}")
+        return [name if isinstance(name, int) else found[paths[name]] for name in names]
+
     def failures(self, space: int | None = None) -> list[Failure]:
         """Files without a vector in a space (its id; None is the selected or current one), with reasons.
 
@@ -1142,6 +1362,11 @@ class Library:
 
     # Helpers
 
+    def _writer(self) -> CatalogWriter:
+        """The catalogue for writing, of a library that is there."""
+        self._catalog()
+        return CatalogWriter.open_writer(self.folder)
+
     def _catalog(self) -> Catalog:
         """The catalogue for reading, opened anew where its file was replaced. Raises `LibraryEmpty`."""
         with self._lock:
@@ -1237,6 +1462,14 @@ def _least_score(min_score: MinScore, space: Space, examples: int = 1) -> float:
             "or measure it with `vitmae-search adapt FOLDER`"
         )
     return score
+
+
+def _valid_name(name: str) -> str:
+    """A name that a person gave: one line that can be stored and shown. Raises `LibraryError`."""
+    text = " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise LibraryError(f"a name has 1 to {LONGEST_NAME} characters")
+    return text
 
 
 def _listed(
