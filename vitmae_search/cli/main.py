@@ -26,6 +26,7 @@ COMMANDS = {
     "mark": ("mark", "Make photos favourites, or rate them."),
     "albums": ("albums", "List the albums; add photos, take them out, rename or delete one."),
     "searches": ("searches", "List the saved searches; save, run or delete one."),
+    "export": ("export", "Write photos with their vectors to a file, or links to a folder."),
     "undo": ("undo", "Undo the last change to marks, albums or saved searches."),
     "classify": ("classify", "Give the library's photos tags, with a classifier."),
     "evaluate": ("evaluate", "Measure how good searches are on a folder of photos."),

@@ -37,6 +37,7 @@ from vitmae_search.library.embedders import (
     absolute_model,
     read_projection_option,
 )
+from vitmae_search.library.export import Embeddings, photo_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.photos import (
@@ -50,6 +51,7 @@ from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
     Failure,
+    Hit,
     IndexListing,
     IndexReport,
     JobProgress,
@@ -988,6 +990,115 @@ class Library:
             elif paths[name] not in found:
                 raise LibraryError(f"the library has no photo {display_path(paths[name])}")
         return [name if isinstance(name, int) else found[paths[name]] for name in names]
+
+    # Export
+
+    def embeddings(self, where: SearchFilter = EVERYTHING, *, space: int | None = None) -> Embeddings:
+        """The vectors of photos on disk, as one array, for NumPy, pandas or scikit-learn.
+
+        Args:
+            where: Which photos.
+            space: The id of the space. None is the selected one, else the current one.
+
+        Returns:
+            Ids, paths, digests and (N, D) float32 vectors of unit length, one row for each photo, newest
+            first. Photos without a vector in the space are left out.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.embeddings()
+            >>> len(found.paths), found.vectors.shape, found.vectors.dtype
+            (3, (3, 26), dtype('float32'))
+            >>> temporary.cleanup()
+        """
+        return self._embeddings(self.photos(where), self._space(space))
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        where: SearchFilter = EVERYTHING,
+        space: int | None = None,
+        hits: Sequence[Hit] | None = None,
+        vectors: bool = True,
+    ) -> int:
+        """Write photos with their dates, sizes, marks and vectors to a file for other programs.
+
+        Args:
+            output: The file; it ends in `.parquet`, `.npz`, `.csv` or `.json`. An older one is replaced.
+            where: Which photos.
+            space: The id of the space that the vectors are of. None is the selected one, else the current
+                one.
+            hits: Write these, with rank and score, in place of photos that pass `where`.
+            vectors: Whether to write vectors; photos without one in the space are then left out.
+
+        Returns:
+            How many rows there are.
+
+        Raises:
+            LibraryError: The end of `output` is none of these.
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+            StorageError: The file cannot be written.
+        """
+        catalog, exported = self._catalog(), self._space(space)
+        photos = self.photos(where) if hits is None else [hit.photo for hit in hits]
+        ranked = {hit.photo.photo_id: hit for hit in hits or ()}
+        found = self._embeddings(photos, exported) if vectors else None
+        if found is not None:
+            by_id = {photo.photo_id: photo for photo in photos}
+            photos = [by_id[photo_id] for photo_id in found.photo_ids.tolist()]
+        columns = photo_columns(photos, catalog.marks([photo.digest for photo in photos]))
+        if hits is not None:
+            columns["rank"] = [ranked[photo.photo_id].rank for photo in photos]
+            columns["score"] = [ranked[photo.photo_id].score for photo in photos]
+        write_table(Path(_absolute(output)), columns, None if found is None else found.vectors)
+        return len(photos)
+
+    def export_links(self, folder: str | os.PathLike[str], photos: Sequence[Photo]) -> int:
+        """Fill a new or empty folder with symbolic links to photos, numbered in their order.
+
+        Args:
+            folder: The folder.
+            photos: The photos, such as those of hits. No file is copied or touched.
+
+        Returns:
+            How many links there are.
+
+        Raises:
+            LibraryError: The folder holds something.
+            StorageError: The folder cannot be written.
+        """
+        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
+        return len(photos)
+
+    def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
+        catalog = self._catalog()
+        ids = catalog.searchable_ids(space.space_id)
+        contents = {some[0].content_id: number for number, some in catalog.photos_of(ids).items()}
+        photos = [photo for photo in photos if photo.content_id in contents]
+        rows = catalog.vectors(space.space_id, [contents[photo.content_id] for photo in photos])
+        return Embeddings(
+            np.array([photo.photo_id for photo in photos], np.int64),
+            tuple(photo.path for photo in photos),
+            tuple(photo.digest for photo in photos),
+            rows,
+            space.space_id,
+        )
 
     def failures(self, space: int | None = None) -> list[Failure]:
         """Files without a vector in a space (its id; None is the selected or current one), with reasons.

@@ -15,6 +15,7 @@ from vitmae_search.web.components import (
     page_address,
     plain_text,
     query_picker,
+    saved_search,
     selection,
 )
 from vitmae_search.web.components.grid import hit_grid
@@ -37,6 +38,7 @@ DEFAULT_COUNT = 24
 
 def page() -> None:
     """Choose a picture, or see what it found."""
+    plain_text.show_queued_notice()
     status = library().status()
     if not status.photos:
         _nothing_yet()
@@ -62,7 +64,7 @@ def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
     active = filters.of_address()
-    k = _controls(active)
+    k = _controls(query, active)
     if active.problem:
         with header:
             query_picker.query_header(query, "Photos most like", "")
@@ -79,7 +81,7 @@ def show_results(query: query_picker.QueryState) -> None:
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
-    selection.bar(hit.photo.photo_id for hit in found.hits)
+    selection.bar((hit.photo.photo_id for hit in found.hits), query=True)
     hit_grid(
         found,
         key="vs_hits",
@@ -148,7 +150,7 @@ def _summary(found: SearchResult) -> str:
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls(active: filters.Filters) -> int:
+def _controls(query: query_picker.QueryState, active: filters.Filters) -> int:
     """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
@@ -166,6 +168,7 @@ def _controls(active: filters.Filters) -> int:
             width=140,
         )
         selection.switch()
+        saved_search.draw(query, active)
     filters.show_active(active)
     return _count()
 

@@ -23,6 +23,7 @@ PAGES = [
         icon=":material/grid_view:",
         url_path="reconstructions",
     ),
+    st.Page(_PAGES / "albums.py", title="Albums", icon=":material/photo_album:", url_path="albums"),
     st.Page(_PAGES / "library.py", title="Library", icon=":material/photo_library:", url_path="library"),
     st.Page(_PAGES / "training.py", title="Training", icon=":material/model_training:", url_path="training"),
     st.Page(_PAGES / "plugins.py", title="Plugins", icon=":material/extension:", url_path="plugins"),
