@@ -179,7 +179,7 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_is_asked_the_answer_is_a_described_one(client: TestClient, data: st.DataObject) -> None:
     path, method, operation = data.draw(st.sampled_from(OPERATIONS))
@@ -197,7 +197,7 @@ def test_whatever_is_asked_the_answer_is_a_described_one(client: TestClient, dat
     check(answer, operation)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_the_document_allows_is_not_refused_as_wrong(client: TestClient, data: st.DataObject) -> None:
     path, method, operation = data.draw(
