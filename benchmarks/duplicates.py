@@ -8,8 +8,8 @@ Vectors are random; one in twenty is a changed copy of another one, with a score
 from __future__ import annotations
 
 import argparse
-import resource
 import time
+import tracemalloc
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,13 @@ def measure(count: int, dimension: int) -> dict[str, float]:
         dimension: Numbers in a vector.
     """
     vectors = changed_copies(count, dimension)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
     start = time.perf_counter()
     labels = connected(vectors, SCORES)
     seconds = time.perf_counter() - start
-    mebibytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"seconds": seconds, "MiB": mebibytes, "groups": len(members(labels[0]))}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"seconds": seconds, "MiB": peak / 2**20, "groups": len(members(labels[0]))}
 
 
 def main() -> None:
