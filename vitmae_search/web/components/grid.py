@@ -20,7 +20,6 @@ from vitmae_search.web.components.photo_address import (
     is_foreign,
     library_parameter,
     named_photo,
-    photo_parameters,
 )
 from vitmae_search.web.components.photo_facts import hit_facts
 from vitmae_search.web.components.photo_tile import photo_name, photo_tile
@@ -41,7 +40,7 @@ _mount = st.components.v2.component(
 )
 
 
-TRIGGERS = ("pick", "similar", "reconstruct", "reveal")
+TRIGGERS = ("pick", "similar", "reveal")
 """What `grid.js` sends with a photo's id."""
 
 PhotoAction = Callable[[int], None]
@@ -94,9 +93,7 @@ def browse_grid(
     """
     tiles = [photo_tile(photo) for photo in photos]
     data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
-    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": None}, key)
-    if chosen is not None:
-        st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
+    _draw_with_viewer({**data, "elsewhere": True, "start": start, "first": True, "selected": None}, key)
 
 
 def hit_grid(
@@ -153,12 +150,8 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> int | None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid.
-
-    Returns:
-        The photo that the visitor asks for more like.
-    """
+def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
+    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
     viewer = {
@@ -168,11 +161,7 @@ def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction)
         "local": can_reveal(),
         **library_parameter(),
     }
-    result = _draw({**data, **viewer}, key, **actions, reveal=_reveal)
-    chosen = _photo_id(result.get("reconstruct"))
-    if chosen is not None:
-        st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(chosen))
-    return _photo_id(result.get("similar"))
+    _draw({**data, **viewer}, key, **actions, reveal=_reveal)
 
 
 def _reveal(photo_id: int) -> None:
@@ -181,7 +170,7 @@ def _reveal(photo_id: int) -> None:
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 
-def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[str, object]:
+def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
     """Mount the component; `actions` are called by the name of their trigger."""
 
     def call(trigger: str) -> None:
@@ -191,8 +180,7 @@ def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[
 
     # Streamlit accepts a component's trigger only if it has a callback.
     callbacks: dict[str, Any] = {f"on_{name}_change": partial(call, name) for name in TRIGGERS}
-    result: Mapping[str, object] = _mount(key=key, data=data, **callbacks)
-    return result
+    _mount(key=key, data=data, **callbacks)
 
 
 def _photo_id(value: object) -> int | None:
