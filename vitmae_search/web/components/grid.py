@@ -22,7 +22,7 @@ from vitmae_search.web.components.photo_address import (
     named_photo,
 )
 from vitmae_search.web.components.photo_facts import hit_facts
-from vitmae_search.web.components.photo_tile import photo_name, photo_tile
+from vitmae_search.web.components.photo_tile import photo_name, photo_tiles
 from vitmae_search.web.server.session import library
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -72,7 +72,11 @@ def photo_grid(
         selected: As for `hit_grid`.
         notes: Short texts below photos, by their ids.
     """
-    tiles = [{**photo_tile(photo), "note": (notes or {}).get(photo.photo_id, "")} for photo in photos]
+    notes = notes or {}
+    tiles = [
+        {**tile, "note": notes.get(photo.photo_id, "")}
+        for photo, tile in zip(photos, photo_tiles(photos), strict=True)
+    ]
     data = {"photos": tiles, "label": label, "small": True, "more": more}
     marked = None if selected is None else sorted(selected)
     _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
@@ -91,8 +95,13 @@ def browse_grid(
         total: How many there are with those that follow.
         start: As for `hit_grid`.
     """
-    tiles = [photo_tile(photo) for photo in photos]
-    data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
+    data: dict[str, object] = {
+        "photos": photo_tiles(photos),
+        "label": label,
+        "small": False,
+        "more": more,
+        "total": total,
+    }
     _draw_with_viewer({**data, "elsewhere": True, "start": start, "first": True, "selected": None}, key)
 
 
@@ -121,7 +130,9 @@ def hit_grid(
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
     """
-    tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
+    tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        tile["stack"] = _hit_tiles(hit.stacked)
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data: dict[str, object] = {
@@ -136,14 +147,12 @@ def hit_grid(
     _draw_with_viewer(data, key, similar=on_similar, **select)
 
 
-def _hit_tile(hit: Hit) -> dict[str, object]:
-    return {
-        **photo_tile(hit.photo),
-        "note": f"{hit.score:.3f}",
-        "similar": True,
-        "label": _hit_label(hit),
-        "facts": hit_facts(hit),
-    }
+def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:
+    tiles = photo_tiles(hit.photo for hit in hits)
+    for tile, hit in zip(tiles, hits, strict=True):
+        note = f"{hit.score:.3f}"
+        tile |= {"note": note, "similar": True, "label": _hit_label(hit), "facts": hit_facts(hit)}
+    return tiles
 
 
 def _hit_label(hit: Hit) -> str:
@@ -156,7 +165,7 @@ def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction)
     opened = None if foreign else named_photo("open")
     viewer = {
         "viewer": True,
-        "opened": None if opened is None else photo_tile(opened),
+        "opened": None if opened is None else photo_tiles([opened])[0],
         "named": None if foreign else st.query_params.get("library"),
         "local": can_reveal(),
         **library_parameter(),
