@@ -37,6 +37,7 @@ COMMANDS = {
     "check": ("check", "Look for damage in the library, and mend it."),
     "prune": ("prune", "Remove photos from the library that are gone from disk."),
     "forget": ("forget", "Remove a folder from the library; its files stay."),
+    "relocate": ("relocate", "Tell the library that a folder has another path now."),
     "models": ("models", "List the models that can be named."),
     "plugins": ("plugins", "List the embedding plugins and their options."),
     "app": ("app", "Open the library in the browser."),

@@ -1566,6 +1566,37 @@ class Library:
         with CatalogWriter.open_writer(self.folder) as catalog:
             return forget_folder(catalog, self._vectors, self.thumbnails, _absolute(folder))
 
+    def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> int:
+        """Tell the library that a folder has another path now, such as a drive under another name.
+
+        Photos keep their ids, vectors, tags and marks, and no file is read. The next `index` of the new
+        folder says what has changed in it.
+
+        Args:
+            old: The folder's path as it was.
+            new: Its path now; the folder has to be there.
+
+        Returns:
+            How many photos were relocated.
+
+        Raises:
+            LibraryError: The library knows nothing in `old`, or something in `new`; `new` is no folder; or
+                one is inside the other.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        before, now = os.path.abspath(os.path.expanduser(os.fspath(old))), _absolute(new)
+        if not os.path.isdir(now):
+            raise LibraryError(f"{display_path(now)} is not a folder on this machine")
+        with self._writer() as catalog:
+            relocated = catalog.relocate(before, now)
+        if relocated is None:
+            raise LibraryError(
+                f"nothing in {display_path(before)} is in the library; `vitmae-search status` lists its "
+                "folders"
+            )
+        return relocated
+
     def preload(self, *, model: bool = False) -> None:
         """Open the vector index that the first search would, and with `model` load and run the model once.
 
