@@ -29,7 +29,7 @@ from vitmae_search.errors import (
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
-from vitmae_search.library.duplicates import DuplicateFinder
+from vitmae_search.library.duplicates import DuplicateFinder, space_vectors
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -86,6 +86,7 @@ from vitmae_search.search import (
     combine,
     embed_images,
     find_whole,
+    neighbour_scores,
     query_image,
     require_file,
     retrieve,
@@ -1027,7 +1028,48 @@ class Library:
                 raise LibraryError(f"the library has no photo {display_path(paths[name])}")
         return [name if isinstance(name, int) else found[paths[name]] for name in names]
 
-    # Near-duplicates
+    # Near-duplicates and unusual photos
+
+    def unusual(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        k: int = 24,
+        neighbours: int = 3,
+        space: int | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> SearchResult:
+        """The photos that are least like any other one: those with the lowest scores with their neighbours.
+
+        All vectors are compared with each other, as for `duplicates`.
+
+        Args:
+            where: Which photos are compared.
+            k: How many are returned.
+            neighbours: How many of the nearest others count, 1 or more.
+            space: The id of the space. None is the selected one, else the current one.
+            cancelled: Asked again and again; once it returns True the rest is left out.
+
+        Returns:
+            The photos, the most unusual first. A hit's score is its mean cosine with its neighbours.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), self._space(space)
+        ids = catalog.searchable_ids(searched.space_id, where)
+        scores = neighbour_scores(space_vectors(catalog, searched, ids), neighbours, cancelled)
+        order = np.argsort(scores, kind="stable")[:k]
+        found = catalog.photos_of(ids[order])
+        hits: list[Hit] = []
+        for place in order.tolist():
+            photos = [photo for photo in found.get(int(ids[place]), []) if not photo.missing]
+            if photos:
+                copies = tuple(photo.path for photo in photos[1:])
+                hits.append(Hit(len(hits) + 1, float(scores[place]), photos[0], copies))
+        return SearchResult(tuple(hits), searched, True, time.perf_counter() - started, examples=0)
 
     def duplicates(
         self,
@@ -1173,7 +1215,7 @@ class Library:
             ...     report = library.index(photos)
             ...     found = library.embeddings()
             >>> len(found.paths), found.vectors.shape, found.vectors.dtype
-            (3, (3, 26), dtype('float32'))
+            (3, (3, 268), dtype('float32'))
             >>> temporary.cleanup()
         """
         return self._embeddings(self.photos(where), self._space(space))
