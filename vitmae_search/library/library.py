@@ -120,9 +120,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
-    catalogue, and each holds its lock while it does. Whichever of these is called while another process
-    writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget`, `relocate`, a repairing `check`, and what
+    changes marks, albums, saved searches and decisions on duplicates write to the catalogue, and each holds
+    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
