@@ -20,6 +20,7 @@ from PIL import Image
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
+    LibraryBusy,
     LibraryEmpty,
     LibraryError,
     PhotoError,
@@ -119,9 +120,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
-    catalogue, and each holds its lock while it does. Whichever of these is called while another process
-    writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget`, `relocate`, a repairing `check`, and what
+    changes marks, albums, saved searches and decisions on duplicates write to the catalogue, and each holds
+    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
@@ -315,6 +316,47 @@ class Library:
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
             )
+
+    def watch(
+        self,
+        folders: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        on_report: Callable[[IndexReport], None],
+        cancelled: Callable[[], bool],
+        exclude: Sequence[str] = (),
+        on_progress: Callable[[JobProgress], None] | None = None,
+    ) -> None:
+        """Index folders, and again after each burst of changes in them, until cancelled.
+
+        The package watchfiles says what changes; network drives are looked through every ten seconds. The
+        library can be written by others while nothing changes; while they do, this waits.
+
+        Args:
+            folders: A folder, or several; they have to be there.
+            on_report: Called after each run.
+            cancelled: Asked again and again; once it returns True this ends.
+            exclude: As for `index`.
+            on_progress: As for `index`.
+
+        Raises:
+            LibraryError: watchfiles is not installed, or a folder is not there or cannot be watched.
+            VitmaeSearchError: As for `index`.
+        """
+        from vitmae_search.library.watch import changes
+
+        paths = [_absolute(folder) for folder in _listed(folders)]
+        absent = next((path for path in paths if not os.path.isdir(path)), None)
+        if absent is not None:
+            raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
+        for _ in changes(paths, cancelled):
+            while not cancelled():
+                try:
+                    report = self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+                except LibraryBusy:
+                    time.sleep(0.5)
+                    continue
+                on_report(report)
+                break
 
     def classify(
         self,

@@ -248,12 +248,18 @@ OPERATIONS = (
 
 def api_routes(base_path: str = "") -> Iterator[Route]:
     """The routes of the API, below `base_path`."""
+    by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
-        yield Route(base_path + PREFIX + operation.path, _endpoint(operation), methods=[operation.method])
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    for path, operations in by_path.items():
+        yield Route(base_path + PREFIX + path, _endpoint(operations), methods=list(operations))
 
 
-def _endpoint(operation: Operation) -> Callable[[Request], Any]:
+def _endpoint(operations: Mapping[str, Operation]) -> Callable[[Request], Any]:
+    """The endpoint of all methods of one path."""
+
     async def endpoint(request: Request) -> Response:
+        operation = operations.get(request.method) or operations["GET"]  # HEAD asks as GET does
         try:
             values = _values(operation, request)
             body = await _body(request) if operation.method == "POST" else b""
