@@ -30,10 +30,10 @@ demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: setup
-	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 torture: setup
-	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 browser: setup
 	$(BIN)/python -m pytest -m browser

@@ -273,6 +273,18 @@ class QueryVariant:
         return " and ".join(done)
 
 
+Orientation = Literal["landscape", "portrait", "square"]
+"""Which side of a photo is the longer one."""
+
+PhotoOrder = Literal["newest", "oldest", "name", "largest"]
+"""An order of photos: by `Photo.date`, by path, or by the size of the file."""
+
+PhotoKind = Literal[
+    "folder", "month", "camera", "tag", "format", "orientation", "favourite", "rating", "album"
+]
+"""What photos are counted by."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
     """Which photos may be hits; a field at its default excludes none.
@@ -284,6 +296,11 @@ class SearchFilter:
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
+        format: The file's format, such as "JPEG", as its content has it.
+        orientation: Which side is the longer one.
+        favourite: Favourites only.
+        min_rating: The least rating, 1 to 5; 0 excludes none.
+        album: An album that they are in.
     """
 
     under: str | None = None
@@ -292,6 +309,11 @@ class SearchFilter:
     camera: str | None = None
     tag: str | None = None
     min_confidence: float = 0.0
+    format: str | None = None
+    orientation: Orientation | None = None
+    favourite: bool = False
+    min_rating: int = 0
+    album: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -407,6 +429,100 @@ class Tag:
     name: str
     confidence: float
     classifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a person says of a content; all copies of a photo share it.
+
+    Attributes:
+        favourite: Whether it is a favourite.
+        rating: 1 to 5, 0 for none.
+        keep: Whether it is the one to keep of its near-duplicates.
+        albums: The albums that it is in, A to Z.
+    """
+
+    favourite: bool = False
+    rating: int = 0
+    keep: bool = False
+    albums: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A query with its filters, under a name.
+
+    Attributes:
+        name: Its name.
+        more: Photos that hits should be like, with their weights; photos that are not in the library any more
+            are left out. Without one it is a filter alone.
+        less: Photos that hits should be less like, with their weights.
+        where: The filters.
+        min_score: The least score of a hit.
+    """
+
+    name: str
+    more: tuple[tuple[int, float], ...] = ()
+    less: tuple[tuple[int, float], ...] = ()
+    where: SearchFilter = SearchFilter()
+    min_score: MinScore = None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePhoto:
+    """A photo in a group of near-duplicates.
+
+    Attributes:
+        photo: The photo.
+        score: Of its vector with that of the group's first photo; 1 for that one.
+        copies: Paths of other files with the same content.
+        keep: Whether a person chose it as the one to keep.
+    """
+
+    photo: Photo
+    score: float
+    copies: tuple[str, ...] = ()
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Photos that are near-duplicates of the first one.
+
+    Attributes:
+        photos: The one to keep first: a person's choice, else the one with most pixels, losslessly
+            compressed, sharpest, in the largest file.
+        ignored: Whether a person said to ignore the group as it is.
+    """
+
+    photos: tuple[DuplicatePhoto, ...]
+    ignored: bool = False
+
+    @property
+    def files(self) -> int:
+        """How many files they are, copies included."""
+        return sum(1 + len(shown.copies) for shown in self.photos)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """The near-duplicates of a library.
+
+    Attributes:
+        groups: Those with most files first; also photos of which there are copies alone.
+        score: The least score of a near-duplicate with the first photo of its group.
+        space: The space whose vectors were compared.
+        compared: How many contents were compared.
+        preview: How many sets of connected photos there are at this score and at others.
+        seconds: Wall-clock time.
+    """
+
+    groups: tuple[DuplicateGroup, ...]
+    score: float
+    space: int
+    compared: int
+    preview: Mapping[float, int]
+    seconds: float
 
 
 # Long jobs and their reports

@@ -14,6 +14,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -142,6 +143,12 @@ class OpenVINOCompiler:
         Raises:
             PluginOptionError: The model loses too much in int8.
         """
+        # OpenVINO gives the thread that loads it a stack for signal handlers, and frees that stack when the
+        # last model goes, in whatever thread. The next Ctrl-C would crash, so this thread ends before.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._compile).result()
+
+    def _compile(self) -> OpenVINOEncoder:
         openvino = importlib.import_module("openvino")
         core, options = openvino.Core(), self._options()
         blob = _read(self._path())

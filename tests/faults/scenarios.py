@@ -18,6 +18,7 @@ from tests.faults.fork_server import Done, ForkServer
 PHOTOS = 24
 PLUGINS = Path(__file__).with_name("plain_plugin.py")
 DUMPS = Path(__file__).parents[1] / "catalog"
+OLD_VERSIONS = sorted(int(dump.stem.removeprefix("version_")) for dump in DUMPS.glob("version_*.sql"))
 
 
 def write_photo(path: Path, seed: int) -> None:
@@ -186,7 +187,7 @@ SCENARIOS = (
     Scenario("changes", _changed, index_command),
     *(
         Scenario(f"migration from {version}", _old_version(version), lambda home: ("status",))
-        for version in (1, 4, 7)
+        for version in OLD_VERSIONS
     ),
     Scenario(
         "derive",
@@ -194,6 +195,6 @@ SCENARIOS = (
         lambda home: (*index_command(home)[:-1], projection_of(home)),
     ),
     Scenario("classify", _indexed, lambda home: ("classify", "--model", "colours", "--plugin", "plain")),
-    Scenario("adapt", _to_adapt, _adapt, every=4),
+    Scenario("adapt", _to_adapt, _adapt, every=2),
     Scenario("prune", _pruned, lambda home: ("prune",)),
 )

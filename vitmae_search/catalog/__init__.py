@@ -6,6 +6,7 @@ comes out are the records of `vitmae_search.records`; nothing here knows photos'
 
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation
+from vitmae_search.catalog.marks import HIGHEST_RATING
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.tags import Taggable
@@ -13,6 +14,7 @@ from vitmae_search.catalog.writable_database import make_library_folder
 from vitmae_search.catalog.writer import CatalogWriter
 
 __all__ = [
+    "HIGHEST_RATING",
     "Catalog",
     "CatalogWriter",
     "Derivation",

@@ -11,7 +11,20 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import check, embeddings, photos, roots, runs, spaces, tags
+from vitmae_search.catalog import (
+    browse,
+    check,
+    embeddings,
+    marks,
+    pair_decisions,
+    photos,
+    roots,
+    runs,
+    saved_searches,
+    spaces,
+    tags,
+    undo,
+)
 from vitmae_search.catalog.database import Database, catalogue_file
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
@@ -25,8 +38,12 @@ from vitmae_search.records import (
     Failure,
     JobRecord,
     LibraryStatus,
+    Marks,
     Photo,
+    PhotoKind,
+    PhotoOrder,
     Root,
+    SavedSearch,
     SearchFilter,
     Space,
     Stamp,
@@ -139,6 +156,34 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.count(connection, where, missing)
 
+    def browse(
+        self, where: SearchFilter, order: PhotoOrder, *, after: int | None = None, limit: int
+    ) -> list[Photo]:
+        """Return photos on disk that pass the filter, in an order.
+
+        Args:
+            where: The filter.
+            order: The order.
+            after: The id of the last photo of the batch before; None begins at the first photo. Nothing
+                follows a photo that is not in the library any more.
+            limit: Most photos to return.
+        """
+        with self._database.read_transaction() as connection:
+            return browse.list_batch(connection, where, order, after, limit)
+
+    def count_by(self, kind: PhotoKind, where: SearchFilter = EVERYTHING) -> dict[str, int]:
+        """Return how many photos on disk that pass the filter are in each folder, of each month, and so on.
+
+        Folders and months ("2024-03") are in their own order, other kinds begin with the most frequent. A
+        folder's number is of the photos in it alone, without its sub-folders.
+
+        Args:
+            kind: What the photos are counted by.
+            where: The filter.
+        """
+        name = f"by {kind} {where}"
+        return dict(self._database.cached(name, lambda c: browse.count_by(c, kind, where)))
+
     def copies(self, content_id: int) -> list[Photo]:
         """Return all photos of a content: those on disk first, then by path."""
         with self._database.read_transaction() as connection:
@@ -237,6 +282,43 @@ class Catalog:
         """
         with self._database.read_transaction() as connection:
             return tags.count_tagged(connection, classifier_id, under)
+
+    # What a person says of photos -----------------------------------------------------------------
+
+    def marks(self, digests: Sequence[str]) -> dict[str, Marks]:
+        """Return what is said of contents, by digest; those of which nothing is said are left out."""
+        with self._database.read_transaction() as connection:
+            return marks.of_digests(connection, digests)
+
+    def albums(self) -> dict[str, int]:
+        """Return the albums, A to Z, and how many photos on disk each has; copies count once."""
+        with self._database.read_transaction() as connection:
+            return marks.albums(connection)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """Return the saved searches, A to Z."""
+        with self._database.read_transaction() as connection:
+            return saved_searches.list_all(connection)
+
+    def pair_decisions(self, digests: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Return what was decided ("different", "ignored") of pairs of these contents, by sorted digests."""
+        with self._database.read_transaction() as connection:
+            return pair_decisions.among(connection, digests)
+
+    def copied_ids(self, space_id: int) -> NDArray[np.int64]:
+        """Return embeddings of contents that several photos on disk have: (N,) int64, ascending."""
+        with self._database.read_transaction() as connection:
+            return photos.fetch_ids(connection, photos.with_copies(space_id))
+
+    def last_change(self) -> str | None:
+        """Return what `CatalogWriter.undo` would undo, in words; None where there is nothing."""
+        with self._database.read_transaction() as connection:
+            return undo.last(connection)
+
+    def photo_ids_at(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return the ids of the photos at these paths; those of which there is no photo are left out."""
+        with self._database.read_transaction() as connection:
+            return photos.ids_at(connection, paths)
 
     # Vectors --------------------------------------------------------------------------------------
 

@@ -208,6 +208,48 @@ _CAUSES = (
     "ALTER TABLE failures ADD COLUMN tried_with VARCHAR",
 )
 
+_MARKS = (
+    """
+    CREATE TABLE marks (
+        digest VARCHAR NOT NULL PRIMARY KEY,
+        favourite BOOLEAN NOT NULL,
+        rating INTEGER NOT NULL,
+        keep BOOLEAN NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE albums (name VARCHAR NOT NULL PRIMARY KEY) WITHOUT ROWID",
+    """
+    CREATE TABLE album_photos (
+        album VARCHAR NOT NULL REFERENCES albums (name) ON DELETE CASCADE ON UPDATE CASCADE,
+        digest VARCHAR NOT NULL,
+        PRIMARY KEY (album, digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX album_photos_digest ON album_photos (digest)",
+    """
+    CREATE TABLE saved_searches (
+        name VARCHAR NOT NULL PRIMARY KEY,
+        query JSON NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE pair_decisions (
+        digest VARCHAR NOT NULL,
+        other VARCHAR NOT NULL,
+        decision VARCHAR NOT NULL,
+        PRIMARY KEY (digest, other)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX pair_decisions_other ON pair_decisions (other)",
+    """
+    CREATE TABLE changes (
+        change_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        text VARCHAR NOT NULL,
+        before JSON NOT NULL
+    )
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -219,6 +261,7 @@ STEPS: Steps = (
     _REVISIONS,
     _DATES,
     _CAUSES,
+    _MARKS,
 )
 """Step i makes version i + 1."""
 

@@ -28,8 +28,16 @@ from sqlalchemy import (
     true,
 )
 
-from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow, TagRow
-from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, Stamp
+from vitmae_search.catalog.schema import (
+    AlbumPhotoRow,
+    ContentRow,
+    EmbeddingRow,
+    FailureRow,
+    MarkRow,
+    PhotoRow,
+    TagRow,
+)
+from vitmae_search.records import Failure, Orientation, Photo, PhotoMetadata, SearchFilter, Stamp
 
 T = TypeVar("T")
 
@@ -74,6 +82,13 @@ _FAILURE = select(
     FailureRow.ctime_ns,
     FailureRow.tried_with,
 )
+
+
+_ORIENTATIONS: dict[Orientation, ColumnElement[bool]] = {
+    "landscape": ContentRow.width > ContentRow.height,
+    "portrait": ContentRow.width < ContentRow.height,
+    "square": ContentRow.width == ContentRow.height,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +168,29 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
         tagged = tagged.where(TagRow.confidence >= where.min_confidence)
         conditions.append(PhotoRow.content_id.in_(tagged))
+    return conditions + _other_conditions(where)
+
+
+def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of file type, shape and marks."""
+    conditions: list[ColumnElement[bool]] = []
+    if where.format:
+        conditions.append(ContentRow.format == where.format)
+    if where.orientation:
+        conditions.append(_ORIENTATIONS[where.orientation])
+    if where.favourite:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.favourite == true())))
+    if where.min_rating:
+        conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.rating >= where.min_rating)))
+    if where.album:
+        conditions.append(_of_digests(select(AlbumPhotoRow.digest).where(AlbumPhotoRow.album == where.album)))
     return conditions
+
+
+def _of_digests(digests: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a photo's content is one of these."""
+    contents = select(ContentRow.content_id).where(ContentRow.digest.in_(digests))
+    return PhotoRow.content_id.in_(contents.correlate(None))
 
 
 def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | None:
@@ -165,6 +202,36 @@ def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | 
     """
     row = connection.execute(_PHOTO.where(condition)).one_or_none()
     return None if row is None else _as_photo(row)
+
+
+def by_id(connection: Connection, photo_ids: Sequence[int]) -> dict[int, Photo]:
+    """Return photos by their ids; ids of none are left out.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The ids.
+    """
+    return {
+        row.photo_id: _as_photo(row)
+        for some in chunks(photo_ids)
+        for row in connection.execute(_PHOTO.where(PhotoRow.photo_id.in_(some)))
+    }
+
+
+def ids_at(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
+    """Return photos' ids by path; see `Catalog.photo_ids_at`.
+
+    Args:
+        connection: A connection in a transaction.
+        paths: Absolute paths.
+    """
+    return {
+        os.fsdecode(path): photo_id
+        for some in chunks(map(os.fsencode, paths))
+        for path, photo_id in connection.execute(
+            select(PhotoRow.path, PhotoRow.photo_id).where(PhotoRow.path.in_(some))
+        )
+    }
 
 
 def list_photos(
@@ -180,7 +247,7 @@ def list_photos(
         missing: False for photos on disk, True for missing ones, None for both.
     """
     newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
-    chosen = _joined(select(PhotoRow.photo_id), where).correlate(None)
+    chosen = joined(select(PhotoRow.photo_id), where).correlate(None)
     chosen = _filtered(chosen, connection, where, missing).order_by(*newest_first)
     # Skipped rows are counted in the index only, without reading them.
     page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
@@ -195,7 +262,7 @@ def count(connection: Connection, where: SearchFilter, missing: bool | None) -> 
         where: The filter.
         missing: False for photos on disk, True for missing ones, None for both.
     """
-    statement = _joined(select(func.count()).select_from(PhotoRow), where)
+    statement = joined(select(func.count()).select_from(PhotoRow), where)
     return int(connection.execute(_filtered(statement, connection, where, missing)).scalar_one())
 
 
@@ -238,9 +305,19 @@ def with_photo_on_disk(
         space_id: The space.
         conditions: The conditions of `filter_conditions`.
     """
-    contents = _joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
+    contents = joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
     statement = select(EmbeddingRow.embedding_id).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
+    )
+    return statement.order_by(EmbeddingRow.embedding_id)
+
+
+def with_copies(space_id: int) -> Select[Any]:
+    """Return a query for embeddings of contents that several photos on disk have."""
+    copied = select(PhotoRow.content_id).where(PhotoRow.missing == false())
+    copied = copied.group_by(PhotoRow.content_id).having(func.count() > 1)
+    statement = select(EmbeddingRow.embedding_id).where(
+        EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(copied)
     )
     return statement.order_by(EmbeddingRow.embedding_id)
 
@@ -385,9 +462,19 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
     ]
 
 
-def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
-    """Join the contents if the filter needs them."""
-    if not where.camera:
+def needs_contents(where: SearchFilter) -> bool:
+    """Return whether the conditions of a filter need the contents."""
+    return bool(where.camera or where.format or where.orientation)
+
+
+def joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
+    """Join the contents if the filter needs them.
+
+    Args:
+        statement: A query of photos.
+        where: The filter.
+    """
+    if not needs_contents(where):
         return statement
     return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 

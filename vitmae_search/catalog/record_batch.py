@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from vitmae_search.catalog import derived_spaces, embeddings, spaces
+from vitmae_search.catalog import derived_spaces, embeddings, marks, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks, seconds_of
@@ -158,12 +158,16 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
 
 @dataclass(slots=True)
 class _RowAssignments:
-    """The rows to write; `orphan_candidates` are the contents that changed rows pointed to before."""
+    """The rows to write; `orphan_candidates` are the contents that changed rows pointed to before.
+
+    `edited` has a content and the digest that takes its place, for each file that was changed where it lies.
+    """
 
     inserted: list[dict[str, Any]] = field(default_factory=list)
     updated: dict[int, dict[str, Any]] = field(default_factory=dict)
     moving: list[int] = field(default_factory=list)
     overwritten: set[int] = field(default_factory=set)
+    edited: list[tuple[int, str]] = field(default_factory=list)
     orphan_candidates: set[int] = field(default_factory=set)
 
 
@@ -181,6 +185,7 @@ def assign_rows(
         Contents that may have lost a photo.
     """
     assignments = _find_assignments(items, contents, _existing_rows(connection, items))
+    _carry_marks_over(connection, assignments.edited)
     for some in chunks(assignments.overwritten):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(some)))
     statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row"))
@@ -199,6 +204,15 @@ def assign_rows(
     if assignments.inserted:
         connection.execute(insert(PhotoRow), assignments.inserted)
     return assignments.orphan_candidates
+
+
+def _carry_marks_over(connection: Connection, edited: Sequence[tuple[int, str]]) -> None:
+    """Let what a person says of a photo stay with it when its file is edited."""
+    digests: dict[int, str] = {}
+    for some in chunks(content_id for content_id, _ in edited):
+        statement = select(ContentRow.content_id, ContentRow.digest).where(ContentRow.content_id.in_(some))
+        digests.update((row.content_id, row.digest) for row in connection.execute(statement))
+    marks.carry_over(connection, [(digests[content_id], digest) for content_id, digest in edited])
 
 
 def _find_assignments(
@@ -221,6 +235,8 @@ def _find_assignments(
             assignments.orphan_candidates.add(existing[row_at_path].content_id)
         if existing[photo_id].path != values["path"]:
             assignments.moving.append(photo_id)
+        elif existing[photo_id].content_id != values["content_id"]:
+            assignments.edited.append((existing[photo_id].content_id, item.digest))
         assignments.orphan_candidates.add(existing[photo_id].content_id)
         assignments.updated[photo_id] = values
     return assignments

@@ -299,6 +299,75 @@ class TagRow(Table):
     confidence: Mapped[float]
 
 
+class MarkRow(Table):
+    """What a person says of a content. A content without a row is no favourite, without a rating, not kept.
+
+    Marks, albums and decisions name contents by their digests, so that nothing which deletes a content and
+    makes it again (a prune, a repair, a file that could not be read for a while) loses them.
+    """
+
+    __tablename__ = "marks"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    favourite: Mapped[bool]
+    rating: Mapped[int]
+    keep: Mapped[bool]
+
+
+class AlbumRow(Table):
+    """A named set of contents, which may be empty."""
+
+    __tablename__ = "albums"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+
+
+class AlbumPhotoRow(Table):
+    """A content in an album."""
+
+    __tablename__ = "album_photos"
+    __table_args__ = (Index("album_photos_digest", "digest"), {"sqlite_with_rowid": False})
+
+    album: Mapped[str] = mapped_column(
+        ForeignKey("albums.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
+    )
+    digest: Mapped[str] = mapped_column(primary_key=True)
+
+
+class SavedSearchRow(Table):
+    """A query with its filters, under a name."""
+
+    __tablename__ = "saved_searches"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    query: Mapped[dict[str, Any]] = mapped_column(_JSON)
+
+
+class PairDecisionRow(Table):
+    """What a person decided of two contents that look alike: "different" or "ignored". `digest` < `other`."""
+
+    __tablename__ = "pair_decisions"
+    __table_args__ = (Index("pair_decisions_other", "other"), {"sqlite_with_rowid": False})
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    other: Mapped[str] = mapped_column(primary_key=True)
+    decision: Mapped[str]
+
+
+class ChangeRow(Table):
+    """A change to the tables above that can be undone: what it changed, as it was before."""
+
+    __tablename__ = "changes"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    change_id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    before: Mapped[list[dict[str, Any]]] = mapped_column(_JSON)
+
+
 class RunRow(Table):
     """A long job. Its process is identified by id and creation time, because ids are used again."""
 

@@ -12,7 +12,18 @@ from typing import Any, Literal
 from sqlalchemy import bindparam, delete, select, true, update
 
 from vitmae_search.catalog import check as checks
-from vitmae_search.catalog import derived_spaces, photos, roots, runs, spaces, tags
+from vitmae_search.catalog import (
+    derived_spaces,
+    marks,
+    pair_decisions,
+    photos,
+    roots,
+    runs,
+    saved_searches,
+    spaces,
+    tags,
+    undo,
+)
 from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
@@ -22,7 +33,7 @@ from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
 from vitmae_search.errors import LibraryDamaged
-from vitmae_search.records import Failure, JobRecord, Root, Space, Stamp
+from vitmae_search.records import Failure, JobRecord, Root, SavedSearch, Space, Stamp
 
 
 class CatalogWriter(Catalog):
@@ -224,7 +235,7 @@ class CatalogWriter(Catalog):
             return len(photo_ids)
 
     def forget(self, folder: str) -> int | None:
-        """Delete all that is known in a folder: photos, failures, and roots at or in it.
+        """Delete all that is known in a folder: photos and what is said of them, failures, and roots in it.
 
         Args:
             folder: Absolute path.
@@ -235,7 +246,9 @@ class CatalogWriter(Catalog):
         with self._transaction() as connection:
             inside = select(PhotoRow.photo_id).where(photos.in_folder(folder))
             photo_ids = connection.execute(inside).scalars().all()
+            digests = marks.digests_of(connection, photo_ids)
             batches.remove_photos(connection, photo_ids)
+            marks.forget(connection, digests)
             known = roots.forget(connection, folder)
             return len(photo_ids) if photo_ids or known else None
 
@@ -290,6 +303,93 @@ class CatalogWriter(Catalog):
         """
         with self._transaction() as connection:
             tags.record(connection, classifier_id, batch)
+
+    def mark(self, photo_ids: Sequence[int], values: Mapping[str, Any], text: str) -> int:
+        """Say something of photos, and of their copies.
+
+        Args:
+            photo_ids: The photos; ids that no photo has are passed over.
+            values: Columns of `marks`: "favourite" and "keep" (bool), "rating" (0 to 5).
+            text: What the change does, in words, for `last_change`.
+
+        Returns:
+            How many contents they are.
+        """
+        with self._transaction() as connection:
+            return marks.mark(connection, photo_ids, values, text)
+
+    def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Put photos into an album, which is made if there is none, and return how many contents they are.
+
+        Args:
+            name: The album.
+            photo_ids: The photos.
+        """
+        with self._transaction() as connection:
+            return marks.add_to_album(connection, name, photo_ids)
+
+    def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Take photos out of an album, and return how many contents they are.
+
+        Args:
+            name: The album.
+            photo_ids: The photos.
+
+        Raises:
+            LibraryError: There is no such album.
+        """
+        with self._transaction() as connection:
+            return marks.remove_from_album(connection, name, photo_ids)
+
+    def rename_album(self, name: str, new_name: str) -> None:
+        """Give an album another name.
+
+        Args:
+            name: The album.
+            new_name: Its new name.
+
+        Raises:
+            LibraryError: There is no such album, or one of the new name.
+        """
+        with self._transaction() as connection:
+            marks.rename_album(connection, name, new_name)
+
+    def delete_album(self, name: str) -> None:
+        """Delete an album; raise `LibraryError` if there is none. Its photos stay."""
+        with self._transaction() as connection:
+            marks.delete_album(connection, name)
+
+    def decide_pairs(
+        self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
+    ) -> int:
+        """Decide what a photo and each of some others are to each other, for good.
+
+        Args:
+            photo_id: The photo.
+            others: The others.
+            decision: That they are different photos, or that they are ignored as near-duplicates.
+            text: What the change does, in words, for `last_change`.
+
+        Returns:
+            How many pairs of contents they are.
+        """
+        with self._transaction() as connection:
+            return pair_decisions.decide(connection, photo_id, others, decision, text)
+
+    def save_search(self, search: SavedSearch) -> None:
+        """Save a search, in place of another one of its name."""
+        with self._transaction() as connection:
+            saved_searches.save(connection, search)
+
+    def delete_search(self, name: str) -> None:
+        """Delete a saved search; raise `LibraryError` if there is none."""
+        with self._transaction() as connection:
+            saved_searches.remove(connection, name)
+
+    def undo(self) -> str | None:
+        """Undo the last of these changes, and return what it did, in words; None where there is none."""
+        with self._transaction() as connection:
+            return undo.undo(connection)
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
         """Record that this process began a job; raise `LibraryError` if the key is taken.

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 COMMANDS = {
     "index": ("index", "Index photo folders, or bring them up to date."),
     "search": ("search", "Find the photos that look like a picture."),
+    "list": ("list", "List the library's photos, newest first."),
+    "mark": ("mark", "Make photos favourites, or rate them."),
+    "albums": ("albums", "List the albums; add photos, take them out, rename or delete one."),
+    "searches": ("searches", "List the saved searches; save, run or delete one."),
+    "duplicates": ("duplicates", "List near-duplicates over the whole library."),
+    "export": ("export", "Write photos with their vectors to a file, or links to a folder."),
+    "undo": ("undo", "Undo the last change to marks, albums or saved searches."),
     "classify": ("classify", "Give the library's photos tags, with a classifier."),
     "evaluate": ("evaluate", "Measure how good searches are on a folder of photos."),
     "reconstruct": ("reconstruct", "Hide patches of a picture and let the model fill them in."),

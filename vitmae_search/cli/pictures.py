@@ -27,6 +27,22 @@ def read_examples(ctx: click.Context, parameter: click.Parameter, values: tuple[
     return tuple(_read_example(ctx, parameter, text) for text in values)
 
 
+def read_photos(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str | int]:
+    """A callback of click that reads photos of the library, each as a path or `id:N`.
+
+    Args:
+        ctx: click's context.
+        parameter: The argument or option.
+        values: What was given.
+    """
+    return [photo for photo, _ in read_examples(ctx, parameter, values)]
+
+
+photos_argument = click.argument(
+    "photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(), callback=read_photos
+)
+
+
 def _read_example(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str | int, float]:
     named = _NAMED.fullmatch(text)
     if named is None or os.path.lexists(text):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, replace
-from datetime import datetime, time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,20 +15,21 @@ from vitmae_search.cli.common import (
     open_library,
     print_json,
     projection_option,
-    tags_line,
 )
+from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Examples, read_examples
 from vitmae_search.errors import display_path
-from vitmae_search.records import Hit, MinScore, SearchFilter, SearchResult, WholePhoto
-
-if TYPE_CHECKING:
-    from vitmae_search.library import Library
-
-DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto
 
 
-def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
-    """A callback of click: a word stays, a number becomes one."""
+def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
+    """A callback of click: a word stays, a number becomes one.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        value: What was given.
+    """
     words: dict[str | None, MinScore] = {None: None, "same": "same", "alike": "alike"}
     if value in words:
         return words[value]
@@ -55,22 +54,11 @@ def _min_score(ctx: click.Context, parameter: click.Parameter, value: str | None
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
 @projection_option
-@click.option("--under", type=click.Path(), metavar="FOLDER", help="Only photos in this folder.")
-@click.option(
-    "--after", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or later."
-)
-@click.option(
-    "--before", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or earlier."
-)
-@click.option("--camera", metavar="TEXT", help="Taken with a camera whose name holds this text.")
-@click.option("--tag", metavar="TEXT", help="Only photos that `classify` gave this tag.")
-@click.option(
-    "--min-confidence", type=click.FloatRange(0, 1), help="With --tag: only where it was at least this sure."
-)
+@filter_options
 @click.option(
     "--min-score",
     metavar="same|alike|SCORE",
-    callback=_min_score,
+    callback=read_min_score,
     help="Only hits with at least this score. `same`: those that are the same photo in 99 of 100 cases; "
     "`alike`: those that chance does not explain.",
 )
@@ -89,12 +77,6 @@ def command(
     k: int,
     space: int | None,
     projection: str,
-    under: str | None,
-    after: datetime | None,
-    before: datetime | None,
-    camera: str | None,
-    tag: str | None,
-    min_confidence: float | None,
     min_score: MinScore,
     no_variants: bool,
     no_stacks: bool,
@@ -102,6 +84,7 @@ def command(
     precision: str,
     library: Path | None,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Find the photos that look like IMAGE, best first.
 
@@ -115,22 +98,10 @@ def command(
     Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
     beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
     """
-    if min_confidence is not None and not tag:
-        raise click.UsageError("--min-confidence goes with --tag")
-    where = SearchFilter(
-        under=None if under is None else os.path.abspath(os.path.expanduser(under)),
-        after=after,
-        before=_end_of_day(before),
-        camera=camera,
-        min_confidence=min_confidence or 0.0,
-    )
     if space is not None and projection != "auto":
         raise click.UsageError("--space and --projection both choose a space; give one of them")
     with open_library(library, device=device, precision=precision, projection=projection) as opened:
-        if tag:
-            where = replace(where, tag=_known_tag(opened, tag))
-        if where.under is not None:
-            _check_folder(opened, where.under)
+        where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
         alone = images[0][0] if len(images) == 1 and not less else None
@@ -144,35 +115,7 @@ def command(
     else:
         if whole is not None:
             click.echo(f"part of {display_path(whole.hit.photo.path)}")
-        _print(result, filtered=not where.empty or min_score is not None)
-
-
-def _known_tag(library: Library, text: str) -> str:
-    """The library's tag that equals `text`, whatever its case; else `text`, with a message on stderr."""
-    tags = library.tag_counts()
-    if text in tags:
-        return text
-    alike = [tag for tag in tags if tag.casefold() == text.casefold()]
-    if not alike:
-        there = f"there are: {tags_line(tags)}" if tags else "no photo has one; see `vitmae-search classify`"
-        click.echo(f"no photo has the tag {display_path(text)!r}; {there}", err=True)
-    return alike[0] if alike else text
-
-
-def _check_folder(library: Library, folder: str) -> None:
-    """Say so on stderr if the library has no photo in a folder."""
-    if library.photos(SearchFilter(under=folder), limit=1):
-        return
-    roots = [display_path(root.path) for root in library.status().roots]
-    there = f"; indexed were {', '.join(roots)}" if roots else ""
-    click.echo(f"the library has no photo in {display_path(folder)}{there}", err=True)
-
-
-def _end_of_day(date: datetime | None) -> datetime | None:
-    """`--before 2020-05-01` includes that day: a date without a time becomes its last moment."""
-    if date is not None and (date.hour, date.minute, date.second) == (0, 0, 0):
-        return datetime.combine(date, time.max)
-    return date
+        print_result(result, filtered=not where.empty or min_score is not None)
 
 
 def result_json(result: SearchResult) -> dict[str, object]:
@@ -214,7 +157,13 @@ def _whole_json(whole: WholePhoto) -> dict[str, object]:
     }
 
 
-def _print(result: SearchResult, *, filtered: bool) -> None:
+def print_result(result: SearchResult, *, filtered: bool) -> None:
+    """Print the hits as lines.
+
+    Args:
+        result: What was found.
+        filtered: Whether photos were left out on purpose.
+    """
     if not result.hits and not filtered:
         click.echo("no photo on disk has a vector in this space; `vitmae-search index FOLDER` makes them")
     elif not result.hits:

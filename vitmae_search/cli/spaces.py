@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
 from vitmae_search.records import Space
 
 
@@ -33,7 +33,7 @@ def command(ctx: click.Context, library: Path | None, as_json: bool) -> None:
 @click.pass_context
 def use(ctx: click.Context, space_id: int, library: Path | None, as_json: bool) -> None:
     """Search in space ID from now on."""
-    library, as_json = _inherited(ctx, library, as_json)
+    library, as_json = inherited(ctx, library, as_json)
     with open_library(library) as opened:
         opened.use_space(space_id)
     _show(library, as_json)
@@ -46,7 +46,7 @@ def use(ctx: click.Context, space_id: int, library: Path | None, as_json: bool) 
 @click.pass_context
 def drop(ctx: click.Context, space_id: int, library: Path | None, as_json: bool) -> None:
     """Delete space ID with its vectors. The photos stay."""
-    library, as_json = _inherited(ctx, library, as_json)
+    library, as_json = inherited(ctx, library, as_json)
     with open_library(library) as opened:
         opened.drop_space(space_id)
     _show(library, as_json)
@@ -73,16 +73,10 @@ def derive(
 
     Without FILE it is the projection that came with the model. No photo is read.
     """
-    library, as_json = _inherited(ctx, library, as_json)
+    library, as_json = inherited(ctx, library, as_json)
     with open_library(library) as opened:
         opened.derive_space(file, parent=parent, use=not keep_current)
     _show(library, as_json)
-
-
-def _inherited(ctx: click.Context, library: Path | None, as_json: bool) -> tuple[Path | None, bool]:
-    """The values of the options, which may stand before or after the subcommand."""
-    outer = ctx.parent.params if ctx.parent else {}
-    return library or outer.get("library"), as_json or bool(outer.get("as_json"))
 
 
 def _show(library: Path | None, as_json: bool) -> None:

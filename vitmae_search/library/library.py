@@ -7,17 +7,17 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
     LibraryEmpty,
@@ -29,6 +29,7 @@ from vitmae_search.errors import (
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
+from vitmae_search.library.duplicates import DuplicateFinder
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -37,6 +38,7 @@ from vitmae_search.library.embedders import (
     absolute_model,
     read_projection_option,
 )
+from vitmae_search.library.export import Embeddings, photo_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.photos import (
@@ -49,19 +51,25 @@ from vitmae_search.photos import (
 from vitmae_search.records import (
     CheckReport,
     ClassifyReport,
+    DuplicateReport,
     Failure,
+    Hit,
     IndexListing,
     IndexReport,
     JobProgress,
     JobRecord,
     LibraryStatus,
+    Marks,
     MinScore,
     ModelListing,
     Photo,
+    PhotoKind,
+    PhotoOrder,
     PluginListing,
     QueryVariant,
     Reconstruction,
     RemovalReport,
+    SavedSearch,
     SearchFilter,
     SearchResult,
     Space,
@@ -95,6 +103,9 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """How an address begins; as a path it has one slash. One letter before the colon is a drive."""
 
 EVERYTHING = SearchFilter()
+
+LONGEST_NAME = 200
+"""Characters in the name of an album or a saved search."""
 
 IDENTITY_LENGTH = 8
 """Hexadecimal digits of a library's identity: it is a part of addresses."""
@@ -136,6 +147,7 @@ class Library:
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
         self._query_cache = QueryCache()
+        self._duplicates = DuplicateFinder()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -735,6 +747,37 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.photos(where, offset=offset, limit=limit) if catalog else []
 
+    def browse(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        order: PhotoOrder = "newest",
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[Photo]:
+        """A batch of the photos on disk, in an order; later batches are as quick as the first.
+
+        Args:
+            where: Which of them.
+            order: The order.
+            after: The `photo_id` that the batch before ended with. None begins at the first photo.
+            limit: Photos to list at most.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.browse(where, order, after=after, limit=limit) if catalog else []
+
+    def count_by(self, kind: PhotoKind, where: SearchFilter = EVERYTHING) -> dict[str, int]:
+        """How many photos on disk are in each folder, of each month ("2024-03"), camera, tag, and so on.
+
+        Folders and months are in their own order, other kinds begin with the most frequent.
+
+        Args:
+            kind: What they are counted by. A folder's number is without its sub-folders.
+            where: Which of them.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.count_by(kind, where) if catalog else {}
+
     def count_photos(self, where: SearchFilter = EVERYTHING) -> int:
         """How many photos on disk pass the filter."""
         catalog = self._catalog_or_none()
@@ -770,6 +813,445 @@ class Library:
         """Every tag of a photo on disk, and how many photos have it, the most frequent first."""
         catalog = self._catalog_or_none()
         return catalog.tag_counts() if catalog else {}
+
+    # What you say of photos
+
+    def mark(
+        self, photo_ids: Sequence[int], *, favourite: bool | None = None, rating: int | None = None
+    ) -> int:
+        """Make photos favourites, or give them a rating. None leaves the one or the other as it is.
+
+        It belongs to the photo's content: copies share it, a photo that is moved, renamed or indexed again
+        keeps it, and so does one whose file is edited where it lies.
+
+        Args:
+            photo_ids: The photos; ids that no photo has are passed over.
+            favourite: Whether they are favourites.
+            rating: 1 to 5, 0 for none.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: The rating is not 0 to 5.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> from vitmae_search.records import SearchFilter
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     first = library.photos()[0].photo_id
+            ...     marked = library.mark([first], favourite=True, rating=4)
+            ...     marks = library.marks(first)
+            ...     counts = library.count_photos(SearchFilter(min_rating=4)), library.count_photos()
+            ...     undone = library.undo()
+            >>> marks.favourite, marks.rating, counts, undone
+            (True, 4, (1, 2), '1 photo: favourite, rating 4')
+            >>> temporary.cleanup()
+        """
+        values: dict[str, bool | int] = {}
+        if favourite is not None:
+            values["favourite"] = bool(favourite)
+        if rating is not None:
+            if rating not in range(HIGHEST_RATING + 1):
+                raise LibraryError(f"a rating is 0 to {HIGHEST_RATING}, not {rating}")
+            values["rating"] = int(rating)
+        words = {"favourite": "favourite" if favourite else "no favourite", "rating": f"rating {rating}"}
+        count = "1 photo" if len(set(photo_ids)) == 1 else f"{len(set(photo_ids)):,} photos"
+        with self._writer() as catalog:
+            return catalog.mark(photo_ids, values, f"{count}: {', '.join(words[name] for name in values)}")
+
+    def marks(self, photo_id: int) -> Marks:
+        """Whether a photo is a favourite, its rating, and its albums.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        digest = self._photo(photo_id).digest
+        return self.marks_of([digest])[digest]
+
+    def marks_of(self, digests: Iterable[str]) -> dict[str, Marks]:
+        """As `marks`, for many contents at once, by their digests (`Photo.digest`)."""
+        wanted = dict.fromkeys(digests, Marks())
+        catalog = self._catalog_or_none()
+        return wanted | catalog.marks(list(wanted)) if catalog else wanted
+
+    def albums(self) -> dict[str, int]:
+        """The albums, A to Z, and how many photos on disk each has; copies count once."""
+        catalog = self._catalog_or_none()
+        return catalog.albums() if catalog else {}
+
+    def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Put photos into an album, which is made if there is none.
+
+        Args:
+            name: The album, at most 200 characters.
+            photo_ids: The photos; ids that no photo has are passed over.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: The name is empty or too long.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.add_to_album(_valid_name(name), photo_ids)
+
+    def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
+        """Take photos out of an album; nothing else happens to them.
+
+        Args:
+            name: The album.
+            photo_ids: The photos.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryError: There is no such album.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.remove_from_album(name, photo_ids)
+
+    def rename_album(self, name: str, new_name: str) -> None:
+        """Give an album another name.
+
+        Args:
+            name: The album.
+            new_name: Its new name.
+
+        Raises:
+            LibraryError: There is no such album, or one of the new name.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.rename_album(name, _valid_name(new_name))
+
+    def delete_album(self, name: str) -> None:
+        """Delete an album. Its photos stay, and are not touched.
+
+        Raises:
+            LibraryError: There is no such album.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.delete_album(name)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """The saved searches, A to Z."""
+        catalog = self._catalog_or_none()
+        return catalog.saved_searches() if catalog else []
+
+    def saved_search(self, name: str) -> SavedSearch:
+        """A saved search; its fields are the arguments of `search_examples`, or of `photos` without `more`.
+
+        Raises:
+            LibraryError: There is none of this name.
+        """
+        found = next((search for search in self.saved_searches() if search.name == name), None)
+        if found is None:
+            names = ", ".join(display_path(search.name) for search in self.saved_searches()) or "none"
+            raise LibraryError(f"there is no saved search {display_path(name)!r}; there are: {names}")
+        return found
+
+    def save_search(self, search: SavedSearch) -> None:
+        """Save a search under its name, in place of another one of this name.
+
+        Raises:
+            LibraryError: The name is empty or too long, or the library has no photo with an id.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        for photo_id, weight in (*search.more, *search.less):
+            self._photo(photo_id)
+            weighted((photo_id, weight))
+        with self._writer() as catalog:
+            catalog.save_search(replace(search, name=_valid_name(search.name)))
+
+    def delete_search(self, name: str) -> None:
+        """Delete a saved search.
+
+        Raises:
+            LibraryError: There is none of this name.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            catalog.delete_search(name)
+
+    @property
+    def last_change(self) -> str | None:
+        """What `undo` would undo, in words; None where there is nothing."""
+        catalog = self._catalog_or_none()
+        return catalog.last_change() if catalog else None
+
+    def undo(self) -> str | None:
+        """Undo the last change to favourites, ratings, albums, saved searches or decisions on duplicates.
+
+        The last twenty changes can be undone, one after the other.
+
+        Returns:
+            What the change did, in words; None where there is nothing to undo.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        with self._writer() as catalog:
+            return catalog.undo()
+
+    def photo_ids(self, names: Sequence[str | os.PathLike[str] | int]) -> list[int]:
+        """The ids of photos that are named by their paths or ids.
+
+        Raises:
+            LibraryError: The library has no photo at a path, or with an id.
+        """
+        paths = {name: _absolute(name) for name in names if not isinstance(name, int)}
+        catalog = self._catalog()
+        found = catalog.photo_ids_at(list(paths.values()))
+        for name in names:
+            if isinstance(name, int):
+                self._photo(name)
+            elif paths[name] not in found:
+                raise LibraryError(f"the library has no photo {display_path(paths[name])}")
+        return [name if isinstance(name, int) else found[paths[name]] for name in names]
+
+    # Near-duplicates
+
+    def duplicates(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        min_score: MinScore = "same",
+        space: int | None = None,
+        ignored: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> DuplicateReport:
+        """Groups of photos that are nearly the same, over the whole library. No photo is changed or deleted.
+
+        Every vector is compared with every other one, block by block, so that memory grows with the number
+        of photos only. The comparison is kept until photos, filter or score change.
+
+        Args:
+            where: Which photos are compared.
+            min_score: The least score of a near-duplicate with the first photo of its group.
+            space: The id of the space. None is the selected one, else the current one.
+            ignored: Include groups that were ignored.
+            cancelled: Asked again and again; once it returns True the rest is left out.
+
+        Returns:
+            The groups, the photo to keep first in each, and how many there would be at other scores.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or what `min_score` means in it was not measured.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> photo = Image.linear_gradient("L").convert("RGB")
+            >>> photo.save(photos / "large.png")
+            >>> photo.resize((64, 64)).save(photos / "small.jpg")
+            >>> Image.new("RGB", (64, 64), "blue").save(photos / "blue.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     (group,) = library.duplicates(min_score=0.98).groups
+            >>> [Path(shown.photo.path).name for shown in group.photos]
+            ['large.png', 'small.jpg']
+            >>> temporary.cleanup()
+        """
+        searched = self._space(space)
+        if min_score is None:
+            raise SpaceError("near-duplicates need a least score")
+        score = _least_score(min_score, searched)
+        catalog = self._catalog()
+        return self._duplicates.find(
+            catalog, searched, self.thumbnails, where, score, ignored=ignored, cancelled=cancelled
+        )
+
+    def keep(self, photo_ids: Sequence[int], keep: bool = True) -> int:
+        """Choose photos as those to keep of their near-duplicates: they come first in their groups.
+
+        Args:
+            photo_ids: The photos.
+            keep: False takes the choice back.
+
+        Returns:
+            How many distinct contents they are.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        words = "kept of their near-duplicates" if keep else "no longer chosen to be kept"
+        with self._writer() as catalog:
+            return catalog.mark(photo_ids, {"keep": keep}, f"{len(set(photo_ids))} photos {words}")
+
+    def ignore_duplicates(self, photo_ids: Sequence[int]) -> int:
+        """Ignore a group of near-duplicates as it is: it comes back if it gets another photo.
+
+        Args:
+            photo_ids: The group's photos, its first one first.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_ids[0], photo_ids[1:], "ignored", "a group of near-duplicates ignored")
+
+    def not_duplicates(self, photo_id: int, others: Sequence[int]) -> int:
+        """Say that a photo is no duplicate of others. It holds for good, also after indexing anew.
+
+        Args:
+            photo_id: The photo.
+            others: The other photos of its group.
+
+        Returns:
+            How many pairs were decided.
+
+        Raises:
+            LibraryError: The library has no photo with an id.
+            LibraryBusy: Another process writes to the library.
+        """
+        return self._decide(photo_id, others, "different", "a photo said to be no duplicate")
+
+    def _decide(
+        self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
+    ) -> int:
+        for known in (photo_id, *others):
+            self._photo(known)
+        with self._writer() as catalog:
+            return catalog.decide_pairs(photo_id, others, decision, text)
+
+    # Export
+
+    def embeddings(self, where: SearchFilter = EVERYTHING, *, space: int | None = None) -> Embeddings:
+        """The vectors of photos on disk, as one array, for NumPy, pandas or scikit-learn.
+
+        Args:
+            where: Which photos.
+            space: The id of the space. None is the selected one, else the current one.
+
+        Returns:
+            Ids, paths, digests and (N, D) float32 vectors of unit length, one row for each photo, newest
+            first. Photos without a vector in the space are left out.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.embeddings()
+            >>> len(found.paths), found.vectors.shape, found.vectors.dtype
+            (3, (3, 26), dtype('float32'))
+            >>> temporary.cleanup()
+        """
+        return self._embeddings(self.photos(where), self._space(space))
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        where: SearchFilter = EVERYTHING,
+        space: int | None = None,
+        hits: Sequence[Hit] | None = None,
+        vectors: bool = True,
+    ) -> int:
+        """Write photos with their dates, sizes, marks and vectors to a file for other programs.
+
+        Args:
+            output: The file; it ends in `.parquet`, `.npz`, `.csv` or `.json`. An older one is replaced.
+            where: Which photos.
+            space: The id of the space that the vectors are of. None is the selected one, else the current
+                one.
+            hits: Write these, with rank and score, in place of photos that pass `where`.
+            vectors: Whether to write vectors; photos without one in the space are then left out.
+
+        Returns:
+            How many rows there are.
+
+        Raises:
+            LibraryError: The end of `output` is none of these.
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+            StorageError: The file cannot be written.
+        """
+        catalog, exported = self._catalog(), self._space(space)
+        photos = self.photos(where) if hits is None else [hit.photo for hit in hits]
+        ranked = {hit.photo.photo_id: hit for hit in hits or ()}
+        found = self._embeddings(photos, exported) if vectors else None
+        if found is not None:
+            by_id = {photo.photo_id: photo for photo in photos}
+            photos = [by_id[photo_id] for photo_id in found.photo_ids.tolist()]
+        columns = photo_columns(photos, catalog.marks([photo.digest for photo in photos]))
+        if hits is not None:
+            columns["rank"] = [ranked[photo.photo_id].rank for photo in photos]
+            columns["score"] = [ranked[photo.photo_id].score for photo in photos]
+        write_table(Path(_absolute(output)), columns, None if found is None else found.vectors)
+        return len(photos)
+
+    def export_links(self, folder: str | os.PathLike[str], photos: Sequence[Photo]) -> int:
+        """Fill a new or empty folder with symbolic links to photos, numbered in their order.
+
+        Args:
+            folder: The folder.
+            photos: The photos, such as those of hits. No file is copied or touched.
+
+        Returns:
+            How many links there are.
+
+        Raises:
+            LibraryError: The folder holds something.
+            StorageError: The folder cannot be written.
+        """
+        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
+        return len(photos)
+
+    def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
+        catalog = self._catalog()
+        ids = catalog.searchable_ids(space.space_id)
+        contents = {some[0].content_id: number for number, some in catalog.photos_of(ids).items()}
+        photos = [photo for photo in photos if photo.content_id in contents]
+        rows = catalog.vectors(space.space_id, [contents[photo.content_id] for photo in photos])
+        return Embeddings(
+            np.array([photo.photo_id for photo in photos], np.int64),
+            tuple(photo.path for photo in photos),
+            tuple(photo.digest for photo in photos),
+            rows,
+            space.space_id,
+        )
 
     def failures(self, space: int | None = None) -> list[Failure]:
         """Files without a vector in a space (its id; None is the selected or current one), with reasons.
@@ -1144,6 +1626,11 @@ class Library:
 
     # Helpers
 
+    def _writer(self) -> CatalogWriter:
+        """The catalogue for writing, of a library that is there."""
+        self._catalog()
+        return CatalogWriter.open_writer(self.folder)
+
     def _catalog(self) -> Catalog:
         """The catalogue for reading, opened anew where its file was replaced. Raises `LibraryEmpty`."""
         with self._lock:
@@ -1239,6 +1726,14 @@ def _least_score(min_score: MinScore, space: Space, examples: int = 1) -> float:
             "or measure it with `vitmae-search adapt FOLDER`"
         )
     return score
+
+
+def _valid_name(name: str) -> str:
+    """A name that a person gave: one line that can be stored and shown. Raises `LibraryError`."""
+    text = " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise LibraryError(f"a name has 1 to {LONGEST_NAME} characters")
+    return text
 
 
 def _listed(

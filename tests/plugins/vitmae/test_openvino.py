@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -103,6 +104,28 @@ def test_what_it_is_called_and_that_it_is_the_same_space(openvino) -> None:
         assert full.provenance["runtime"].startswith("torch; openvino ")
         version = openvino.__version__.split("-")[0]
         assert embedder.provenance["runtime"] == f"openvino {version}"
+
+
+_CTRL_C = """
+import signal, sys, threading
+import numpy as np
+from vitmae_search.embedding import PluginHost, open_embedder
+
+embedder = open_embedder(PluginHost(packages=False).get("vitmae"), {"runtime": "openvino"}, "cpu", "fp32")
+embedder.embed(np.zeros((1, 64, 64, 3), np.uint8))
+closing = threading.Thread(target=embedder.close)
+closing.start()
+closing.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_another_thread_has_closed_it(openvino) -> None:
+    done = subprocess.run([sys.executable, "-c", _CTRL_C], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
 
 
 def test_telemetry_is_off(openvino, monkeypatch: pytest.MonkeyPatch) -> None:

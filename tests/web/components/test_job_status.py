@@ -138,6 +138,7 @@ def test_counters_move_while_another_process_indexes(
     (plugins / "slow.py").write_text(SLOW_PLUGIN)
     for seed in range(80):
         write_photo(photos / f"{seed}.jpg", seed)
+    (photos / "00-broken.jpg").write_bytes(b"no photo")
     server = start_server(folder, VITMAE_SEARCH_PLUGINS=str(plugins))
     page = chromium.new_page()
     page.set_default_timeout(60_000)
@@ -148,14 +149,19 @@ def test_counters_move_while_another_process_indexes(
     environ = {**os.environ, "VITMAE_SEARCH_PLUGINS": str(plugins)}
     other = subprocess.Popen([*command, *words], env=environ, stderr=subprocess.DEVNULL)
     page.get_by_text(re.compile(r"photos a second · [0-9]+ s left")).wait_for()
-    counted = set()
+    counted, of_the_space, failed = set(), set(), False
     while other.poll() is None:
         metric = page.get_by_test_id("stMetricValue")
         if metric.count():
             counted.add(metric.first.inner_text())
+        space = page.get_by_text(re.compile("^Features: ")).all_inner_texts()
+        of_the_space.update(re.findall(r"([0-9]+) pictures", " ".join(space)))
+        failed = failed or page.get_by_text("00-broken.jpg").count() > 0
         page.wait_for_timeout(300)
     assert other.wait() == 0
     assert len(counted - {"0", "80"}) >= 3, counted
+    assert len(of_the_space - {"0", "80"}) >= 3, of_the_space
+    assert failed
     page.get_by_text(f"Indexing {photos} is done, 80 added").wait_for()
     assert page.get_by_test_id("stMetricValue").first.inner_text() == "80"
     page.close()

@@ -15,8 +15,8 @@ import streamlit as st
 
 from vitmae_search.records import Photo
 from vitmae_search.web.components import page_address
-from vitmae_search.web.components.grid import photo_name
 from vitmae_search.web.components.photo_address import library_parameter, thumb_url
+from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import library
 
 Kind = Literal["more", "less"]
@@ -26,7 +26,7 @@ MOST = 20
 """Pictures of a kind; an address has no room for many more."""
 WEIGHTS = (0.5, 1.0, 2.0, 4.0)
 
-_ITEM = re.compile(r"(\d{1,18})(?:x(0\.5|2|4))?")
+_ITEM = re.compile(r"(\d{1,18})(?:x(\d{1,4}(?:\.\d{1,4})?))?")
 _WORDS = {"more": "Also like", "less": "Less like"}
 
 
@@ -41,7 +41,7 @@ class PhotoExample:
 def of_address(kind: Kind) -> list[PhotoExample]:
     """The pictures that the page's address has; those that the library does not have are left out."""
     found = (_ITEM.fullmatch(item) for item in st.query_params.get(kind, "").split("_"))
-    weights = {int(item[1]): float(item[2] or 1) for item in found if item}
+    weights = {int(item[1]): float(item[2] or 1) for item in found if item and float(item[2] or 1)}
     photos = {photo_id: library().photo(photo_id) for photo_id in list(weights)[:MOST]}
     return [PhotoExample(photo, weights[number]) for number, photo in photos.items() if photo is not None]
 
@@ -85,7 +85,7 @@ def _draw_one(kind: Kind, one: PhotoExample) -> None:
     page_address.show_in(key, one.weight)
     st.selectbox(
         "How much it counts",
-        WEIGHTS,
+        sorted({*WEIGHTS, one.weight}),
         format_func=lambda weight: f"× {weight:g}",
         key=key,
         on_change=_reweigh,
@@ -123,11 +123,17 @@ def _replace(kind: Kind, photo_id: int, weights: list[float]) -> None:
     _store(both["more"], both["less"])
 
 
+def text_of(weighted: Iterable[tuple[int, float]]) -> str:
+    """Photos with their weights, as the address has them."""
+    return "_".join(
+        f"{photo_id}" if weight == 1 else f"{photo_id}x{weight:g}" for photo_id, weight in weighted
+    )
+
+
 def _store(more: Iterable[PhotoExample], less: Iterable[PhotoExample]) -> None:
-    texts = {"more": "_".join(map(_text, more)), "less": "_".join(map(_text, less))}
+    texts = {
+        kind: text_of((one.photo.photo_id, one.weight) for one in side)
+        for kind, side in zip(PARAMETERS, (more, less), strict=True)
+    }
     changes = {kind: text or None for kind, text in texts.items()}
     page_address.update_address(**changes, page=None, **library_parameter())
-
-
-def _text(one: PhotoExample) -> str:
-    return str(one.photo.photo_id) + ("" if one.weight == 1 else f"x{one.weight:g}")

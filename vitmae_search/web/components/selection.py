@@ -5,13 +5,17 @@ The selection is one visitor's and lasts while the page is open.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import streamlit as st
 
-from vitmae_search.web.components import examples
+from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.web.components import examples, plain_text
+from vitmae_search.web.server.session import library
 
 _SWITCH, _IDS = "vs_selecting", "vs_selected_ids"
+_STARS = ("no stars", *("★" * stars for stars in range(1, 6)))
 
 
 def switch() -> None:
@@ -29,11 +33,13 @@ def toggle(photo_id: int) -> None:
     _ids().symmetric_difference_update({photo_id})
 
 
-def bar(shown: Iterable[int]) -> None:
+def bar(shown: Iterable[int], *, album: str | None = None, query: bool = False) -> None:
     """How many photos are selected, and what can be done with them; nothing while none may be selected.
 
     Args:
         shown: The photos on the page, which can be selected at once.
+        album: The album that is shown, out of which photos can be taken.
+        query: Whether the page has a query that photos can become a part of.
     """
     ids = selected()
     if ids is None:
@@ -41,8 +47,13 @@ def bar(shown: Iterable[int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="vs_selection"):
         st.html(f'<span class="vs-hint" role="status">{len(ids):,} selected</span>', width="content")
         st.button("All on this page", on_click=_ids().update, args=(list(shown),), key="vs_select_all")
-        st.button("None", on_click=clear, key="vs_select_none", disabled=not ids)
-        _query_buttons(ids)
+        _action("None", "vs_select_none", clear)
+        if query:
+            _action("More like these", "vs_more", lambda: _ask("more"), ":material/add:")
+            _action("Less like these", "vs_less", lambda: _ask("less"), ":material/remove:")
+        _marks()
+        _album(album)
+        _undo()
 
 
 def clear() -> None:
@@ -50,23 +61,58 @@ def clear() -> None:
     _ids().clear()
 
 
-def _query_buttons(ids: Collection[int]) -> None:
-    st.button(
-        "More like these",
-        icon=":material/add:",
-        on_click=_ask,
-        args=("more",),
-        key="vs_more",
-        disabled=not ids,
+def change(action: Callable[[], object]) -> None:
+    """Change what a person says of photos: a callback. An error becomes a notice at the top of the page."""
+    try:
+        action()
+    except VitmaeSearchError as error:
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
+
+
+def _marks() -> None:
+    ids = sorted(_ids())
+    _action("Favourite", "vs_favourite", lambda: library().mark(ids, favourite=True), ":material/favorite:")
+    _action(
+        "No favourite",
+        "vs_no_favourite",
+        lambda: library().mark(ids, favourite=False),
+        ":material/heart_broken:",
     )
+    with st.popover("Rate", icon=":material/star:", disabled=not ids):
+        for stars, text in reversed(list(enumerate(_STARS))):
+            _action(text, f"vs_rate_{stars}", partial(library().mark, ids, rating=stars))
+
+
+def _album(shown: str | None) -> None:
+    ids = sorted(_ids())
+    with st.popover("Album", icon=":material/photo_album:", disabled=not ids):
+        albums = list(library().albums())
+        known = st.selectbox("Album", albums, format_func=display_path, index=None, key="vs_album_known")
+        new = st.text_input("Or a new one", max_chars=200, key="vs_album_new")
+        name = new.strip() or known or ""
+        _action("Add", "vs_album_add", lambda: library().add_to_album(name, ids))
+        if shown is not None:
+            _action("Take out of this album", "vs_album_out", lambda: library().remove_from_album(shown, ids))
+
+
+def _undo() -> None:
+    last = library().last_change
     st.button(
-        "Less like these",
-        icon=":material/remove:",
-        on_click=_ask,
-        args=("less",),
-        key="vs_less",
-        disabled=not ids,
+        "Undo",
+        icon=":material/undo:",
+        key="vs_undo",
+        help="Takes back the last change of anyone.",
+        on_click=change,
+        args=(library().undo,),
+        disabled=last is None,
     )
+    if last is not None:
+        plain_text.hint(f"Last change: {last}.")
+
+
+def _action(label: str, key: str, action: Callable[[], object], icon: str | None = None) -> None:
+    """A button for the selected photos."""
+    st.button(label, icon=icon, key=key, on_click=change, args=(action,), disabled=not _ids())
 
 
 def _ask(kind: examples.Kind) -> None:

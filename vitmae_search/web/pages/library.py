@@ -34,18 +34,19 @@ def page() -> None:
     samples = has_only_samples(status)
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
-    st.fragment(_contents, run_every=job_status.COUNTS_REFRESH_SECONDS if busy else None)(busy)
+    refresh = job_status.COUNTS_REFRESH_SECONDS if busy else None  # while a job runs, they are read again
+    st.fragment(_contents, run_every=refresh)(busy)
     if not samples:
         _add_folder("Add another folder", busy)
     job_status.show_history()
-    _failures()
-    spaces.draw(status.spaces)
+    st.fragment(_failures, run_every=refresh)()
+    st.fragment(_spaces, run_every=refresh)()
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
 
 
 def _contents(busy: bool) -> None:
-    """Counts and folders; while a job runs, they are read and drawn again and again."""
+    """Counts and folders."""
     with plain_text.errors_as_notices():
         status = library().status()
         _counts(status)
@@ -156,15 +157,21 @@ def start(folder: str, *options: str, command: str = "index") -> None:
     st.rerun()
 
 
+def _spaces() -> None:
+    with plain_text.errors_as_notices():
+        spaces.draw(library().status().spaces)
+
+
 def _failures() -> None:
-    failures = library().failures()
-    if not failures:
-        return
-    st.subheader("Files that could not be used", anchor=False)
-    rows = [(display_path(failure.path), failure.reason) for failure in failures[:FAILURES_SHOWN]]
-    plain_text.table(("File", "Reason"), rows)
-    if len(failures) > FAILURES_SHOWN:
-        plain_text.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
+    with plain_text.errors_as_notices():
+        failures = library().failures()
+        if not failures:
+            return
+        st.subheader("Files that could not be used", anchor=False)
+        rows = [(display_path(failure.path), failure.reason) for failure in failures[:FAILURES_SHOWN]]
+        plain_text.table(("File", "Reason"), rows)
+        if len(failures) > FAILURES_SHOWN:
+            plain_text.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
 
 
 if __name__ == "__main__":

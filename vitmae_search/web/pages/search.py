@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypedDict
 
 import streamlit as st
 
-from vitmae_search.records import MinScore, SearchFilter, SearchResult, Space, WholePhoto
+from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
     examples,
+    filter_bar,
     filters,
     job_status,
     page_address,
     plain_text,
     query_picker,
+    saved_search,
     selection,
 )
+from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
 
@@ -31,12 +36,15 @@ class SearchOptions(TypedDict):
     stacks: bool
 
 
+# In which order the hits of a page are shown.
+HIT_SORT = {"best": "Best first", **filter_bar.SORT}
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
 
 
 def page() -> None:
     """Choose a picture, or see what it found."""
+    plain_text.show_queued_notice()
     status = library().status()
     if not status.photos:
         _nothing_yet()
@@ -62,7 +70,7 @@ def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
     header = st.container()
     active = filters.of_address()
-    k = _controls(active)
+    k = _controls(query, active)
     if active.problem:
         with header:
             query_picker.query_header(query, "Photos most like", "")
@@ -79,11 +87,13 @@ def show_results(query: query_picker.QueryState) -> None:
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
-    selection.bar(hit.photo.photo_id for hit in found.hits)
+    selection.bar((hit.photo.photo_id for hit in found.hits), query=True)
+    order = read_order(st.query_params.to_dict())
     hit_grid(
-        found,
+        found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
         key="vs_hits",
-        label="Search results, best first",
+        line=order is None,
+        label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
         on_similar=query_picker.set_query_photo,
         start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
         first=page == 1,
@@ -95,6 +105,22 @@ def show_results(query: query_picker.QueryState) -> None:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
+
+
+def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
+    """The hits in another order than that of their scores.
+
+    Args:
+        hits: The hits.
+        order: The order.
+    """
+    match order:
+        case "name":
+            return sorted(hits, key=lambda hit: hit.photo.path)
+        case "largest":
+            return sorted(hits, key=lambda hit: hit.photo.size, reverse=True)
+    dates = {hit.photo.photo_id: hit.photo.date[0] or datetime.min for hit in hits}
+    return sorted(hits, key=lambda hit: dates[hit.photo.photo_id], reverse=order == "newest")
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
@@ -123,7 +149,7 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     )
 
 
-def _search(query: query_picker.QueryState, k: int, offset: int, active: filters.Filters) -> SearchResult:
+def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters) -> SearchResult:
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
@@ -148,11 +174,11 @@ def _summary(found: SearchResult) -> str:
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls(active: filters.Filters) -> int:
+def _controls(query: query_picker.QueryState, active: Filters) -> int:
     """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
-        with st.popover("Filters", icon=":material/tune:"):
+        with st.popover("More filters", icon=":material/tune:"):
             filters.draw(active)
         page_address.show_in("vs_count", _count())
         st.selectbox(
@@ -166,7 +192,8 @@ def _controls(active: filters.Filters) -> int:
             width=140,
         )
         selection.switch()
-    filters.show_active(active)
+        saved_search.draw(query, active)
+    filter_bar.draw(active, sort=HIT_SORT, first_sort="best", key="vs_bar")
     return _count()
 
 

@@ -12,7 +12,7 @@ import ipaddress
 from urllib.parse import parse_qs, quote
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitmae_search.web.server.guess_limit import GuessLimit
@@ -84,6 +84,8 @@ class AccessGuard:
         answer: ASGIApp
         if scope["path"] == self._base_path + SIGN_IN:
             answer = await self._sign_in(request)
+        elif "authorization" in request.headers and self._is_api(scope):
+            answer = self._check_token(request) or self._app
         elif not self._is_signed_in(scope):
             answer = self._ask(request)
         elif scope["path"] == self._base_path + SIGN_OUT:
@@ -117,21 +119,44 @@ class AccessGuard:
         return self._check(request, form.get("password", ""), self._inside(form.get("to", "")))
 
     def _check(self, request: Request, password: str, to: str) -> Response:
-        # Nothing waits between the look at the limit and the count, so that no guesses slip in between.
-        address = request.client.host if request.client else ""
-        wait = self._guesses.seconds_to_wait(address)
+        wait, right = self._guess(request, password)
         if wait > 0:
-            problem = f"Too many wrong passwords. Try again in {_duration(wait)}."
-            answer: Response = sign_in_page(to, problem, 429)
+            answer: Response = sign_in_page(to, _too_many(wait), 429)
             answer.headers["Retry-After"] = str(int(wait) + 1)
             return answer
-        assert self._digest is not None
-        if not hmac.compare_digest(_sha256(password), self._digest):
-            self._guesses.record_wrong_guess(address)
+        if not right:
             return sign_in_page(to, _WRONG, 401)
         answer = _redirect(to)
         self._set_cookie(request, answer, self._cookies.issue(), MAX_AGE)
         return answer
+
+    def _guess(self, request: Request, password: str) -> tuple[float, bool]:
+        """For how many seconds no password is looked at, and whether this one is right."""
+        # Nothing waits between the look at the limit and the count, so that no guesses slip in between.
+        address = request.client.host if request.client else ""
+        wait = self._guesses.seconds_to_wait(address)
+        if wait > 0:
+            return wait, False
+        assert self._digest is not None
+        right = hmac.compare_digest(_sha256(password), self._digest)
+        if not right:
+            self._guesses.record_wrong_guess(address)
+        return 0, right
+
+    def _is_api(self, scope: Scope) -> bool:
+        return str(scope["path"]).startswith(f"{self._base_path}/api/")
+
+    def _check_token(self, request: Request) -> Response | None:
+        """Refuse a program's header `Authorization: Bearer PASSWORD`; None lets it in."""
+        scheme, _, password = request.headers["authorization"].partition(" ")
+        headers = {"Cache-Control": "no-store", "WWW-Authenticate": "Bearer"}
+        if scheme.lower() != "bearer":
+            return JSONResponse({"error": "Authorization should be: Bearer PASSWORD"}, 401, headers)
+        wait, right = self._guess(request, password.encode("latin-1").decode("utf-8", "surrogateescape"))
+        if wait > 0:
+            headers["Retry-After"] = str(int(wait) + 1)
+            return JSONResponse({"error": _too_many(wait)}, 429, headers)
+        return None if right else JSONResponse({"error": _WRONG}, 401, headers)
 
     def _sign_out(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
@@ -225,6 +250,10 @@ def _redirect(address: str) -> Response:
 
 def _sha256(password: str) -> bytes:
     return hashlib.sha256(password.encode("utf-8", "surrogateescape")).digest()
+
+
+def _too_many(wait: float) -> str:
+    return f"Too many wrong passwords. Try again in {_duration(wait)}."
 
 
 def _duration(seconds: float) -> str:

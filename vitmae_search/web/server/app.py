@@ -15,10 +15,12 @@ from vitmae_search.settings import password, settings
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.access_guard import AccessGuard
 from vitmae_search.web.server.addresses import KnownAddresses
+from vitmae_search.web.server.api import api_routes
 from vitmae_search.web.server.connections import NoDelay
 from vitmae_search.web.server.frontend import FrontendCache
 from vitmae_search.web.server.host_guard import HostGuard
 from vitmae_search.web.server.lifespan import lifespan
+from vitmae_search.web.server.openapi import openapi_route
 from vitmae_search.web.server.routes import photo_routes
 
 __all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
@@ -40,7 +42,8 @@ def middleware() -> list[Middleware]:
 
 def routes() -> list[BaseRoute]:
     """The routes beside Streamlit's own."""
-    return list(photo_routes(_base_path()))
+    base_path = _base_path()
+    return [*photo_routes(base_path), *api_routes(base_path), openapi_route(base_path)]
 
 
 def _base_path() -> str:

@@ -1,0 +1,229 @@
+"""The HTTP API: what it answers, that it is what its OpenAPI document says, and hostile values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from vitmae_search.library import Library
+from vitmae_search.web.server import api
+from vitmae_search.web.server.access_guard import AccessGuard
+from vitmae_search.web.server.api import PREFIX, api_routes
+from vitmae_search.web.server.openapi import document, openapi_route
+
+DOCUMENT = document()
+OPERATIONS = [
+    (path, method, operation)
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+]
+
+
+@pytest.fixture
+def client(opened: Library) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=[*api_routes(), openapi_route()])) as client:
+        yield client
+
+
+def check(answer: Any, operation: dict[str, Any]) -> Any:
+    """The answer's JSON, which is what the document says for its status."""
+    assert answer.headers["content-type"] == "application/json"
+    described = operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
+    value = json.loads(answer.content)
+    jsonschema.Draft202012Validator({**described, "components": DOCUMENT["components"]}).validate(value)
+    return value
+
+
+def ask(client: TestClient, name: str, status: int = 200, body: bytes | None = None, **values: Any) -> Any:
+    path, method, operation = next(one for one in OPERATIONS if one[2]["operationId"] == name)
+    address = PREFIX + path.format(**values)
+    rest = {key: value for key, value in values.items() if f"{{{key}}}" not in path}
+    answer = client.request(method, address, params=rest, content=body)
+    assert answer.status_code == status, answer.text
+    return check(answer, operation)
+
+
+def test_the_document_is_served(client: TestClient) -> None:
+    answer = client.get(f"{PREFIX}/openapi.json")
+    assert answer.json() == json.loads(json.dumps(DOCUMENT))
+    assert answer.json()["openapi"].startswith("3.1")
+
+
+def test_schemas_are_schemas_and_all_are_used() -> None:
+    text = json.dumps(DOCUMENT)
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert f'"#/components/schemas/{name}"' in text
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in DOCUMENT["components"]["schemas"]
+    for _, _, operation in OPERATIONS:
+        for parameter in operation["parameters"]:
+            jsonschema.Draft202012Validator.check_schema(parameter["schema"])
+
+
+def test_status_spaces_and_jobs(client: TestClient, opened: Library, small: Any) -> None:
+    assert ask(client, "status")["photos"] == opened.count_photos()
+    assert [space["plugin"] for space in ask(client, "spaces")["spaces"]] == ["color_layout"]
+    assert [job["kind"] for job in ask(client, "jobs")["jobs"]] == ["index"]
+
+
+def test_photos_in_pages_and_filtered(client: TestClient, opened: Library, small: Any) -> None:
+    ids = [photo.photo_id for photo in opened.photos()]
+    first, second = ask(client, "photos", limit=5), ask(client, "photos", limit=100, offset=5)
+    assert [photo["photo_id"] for photo in first["photos"] + second["photos"]] == ids
+    assert first["total"] == len(ids)
+    assert ask(client, "photos", under=str(small.photos))["total"] == len(ids)
+    assert ask(client, "photos", under="/elsewhere")["total"] == 0
+    assert ask(client, "photos", favourite="true", min_rating=1, after="2100-01-01")["total"] == 0
+
+
+def test_searches_find_what_the_library_finds(client: TestClient, opened: Library, small: Any) -> None:
+    data = (small.photos / "coffee.jpg").read_bytes()
+    found = ask(client, "search", body=data, k=3)
+    assert [hit["photo_id"] for hit in found["hits"]] == [
+        hit.photo.photo_id for hit in opened.search(data, k=3).hits
+    ]
+    one, two, three = (hit["photo_id"] for hit in found["hits"])
+    similar = ask(client, "similar", photo_id=one, k=5)["hits"]
+    assert [hit["photo_id"] for hit in similar] == [
+        hit.photo.photo_id for hit in opened.similar(one, k=5).hits
+    ]
+    several = ask(client, "search_examples", more=f"{one},{two}", less=str(three))["hits"]
+    assert [hit["photo_id"] for hit in several] == [
+        hit.photo.photo_id for hit in opened.search_examples([one, two], [three]).hits
+    ]
+    assert ask(client, "photo", photo_id=one)["path"] == found["hits"][0]["path"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "values", "says"),
+    [
+        ("photo", 404, {"photo_id": 99999}, "no photo with id 99999"),
+        ("photo", 404, {"photo_id": "x"}, "a whole number"),
+        ("similar", 404, {"photo_id": 99999}, "no photo with id 99999"),
+        ("similar", 404, {"photo_id": 1, "space": 77}, "77"),
+        ("similar", 400, {"photo_id": 1, "k": 0}, "a whole number, 1 to 1000"),
+        ("similar", 400, {"photo_id": 1, "kk": 3}, "there is no parameter 'kk'"),
+        ("similar", 404, {"photo_id": 1, "min_score": "same"}, "not measured"),
+        ("search_examples", 400, {}, "'more' is missing"),
+        ("search_examples", 400, {"more": "1,"}, "numbers of photos"),
+        ("search_examples", 404, {"more": "1,99999"}, "no photo with id 99999"),
+        ("photos", 400, {"after": "yesterday"}, "a date"),
+        ("photos", 400, {"favourite": "yes"}, "true or false"),
+        ("photos", 400, {"limit": ["1", "2"]}, "more than once"),
+        ("search", 400, {}, "send a picture"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    client: TestClient, name: str, status: int, values: dict[str, Any], says: str
+) -> None:
+    assert says in ask(client, name, status, **values)["error"]
+
+
+def test_bytes_that_are_no_picture_are_refused(client: TestClient) -> None:
+    assert "error" in ask(client, "search", 422, body=b"no picture")
+
+
+def test_a_picture_that_is_too_large_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "UPLOAD_BYTES", 1000)
+    assert "MiB at most" in ask(client, "search", 413, body=bytes(1001))["error"]
+
+
+def test_an_empty_library_answers(empty: Path) -> None:
+    with TestClient(Starlette(routes=list(api_routes()))) as client:
+        assert ask(client, "status")["photos"] == 0
+        assert ask(client, "photos") == {"total": 0, "photos": []}
+        ask(client, "search", 404, body=b"x")
+
+
+ODD = st.one_of(
+    st.text(max_size=40),
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(str),
+    st.sampled_from(["", "0", "-1", "1e308", "NaN", "inf", "١", "%00", "\0", "'--", "../..", "same", "true"]),
+    st.lists(st.integers(-2, 40), max_size=120).map(lambda ids: ",".join(map(str, ids))),
+    st.datetimes().map(str),
+)
+
+
+def values_of(schema: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Values that the document allows."""
+    if "anyOf" in schema:
+        return st.one_of(*map(values_of, schema["anyOf"]))
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema["type"] == "integer":
+        return st.integers(schema.get("minimum", 0), min(schema.get("maximum", 2**63 - 1), 2**63 - 1)).map(
+            str
+        )
+    if schema["type"] == "number":
+        return st.floats(schema["minimum"], schema["maximum"]).map(lambda value: f"{value:.6f}")
+    if schema["type"] == "boolean":
+        return st.sampled_from(["true", "false"])
+    if schema["type"] == "array":
+        items = st.lists(st.integers(1, 60), min_size=schema["minItems"], max_size=schema["maxItems"])
+        return items.map(lambda ids: ",".join(map(str, ids)))
+    if schema.get("format") == "date-time":
+        return st.datetimes().map(lambda moment: moment.isoformat())
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_is_asked_the_answer_is_a_described_one(client: TestClient, data: st.DataObject) -> None:
+    path, method, operation = data.draw(st.sampled_from(OPERATIONS))
+    query, address = {}, PREFIX + path
+    for parameter in operation["parameters"]:
+        value = data.draw(st.one_of(values_of(parameter["schema"]), ODD))
+        if parameter["in"] == "path":
+            number = data.draw(st.one_of(st.integers(0, 40), st.integers(0, 2**80)))
+            address = address.replace(f"{{{parameter['name']}}}", str(number))
+        elif data.draw(st.booleans()):
+            query[parameter["name"]] = value
+    body = data.draw(st.one_of(st.binary(max_size=200), st.none())) if method == "post" else None
+    answer = client.request(method, address, params=query, content=body)
+    assert answer.status_code < 500, answer.text
+    check(answer, operation)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_what_the_document_allows_is_not_refused_as_wrong(client: TestClient, data: st.DataObject) -> None:
+    path, method, operation = data.draw(
+        st.sampled_from([one for one in OPERATIONS if one[1] == "get" and "{" not in one[0]])
+    )
+    query = {
+        parameter["name"]: data.draw(values_of(parameter["schema"]))
+        for parameter in operation["parameters"]
+        if parameter["required"] or data.draw(st.booleans())
+    }
+    if not re.fullmatch(r"[^\0]*", "".join(map(str, query.values()))):
+        return
+    answer = client.request(method, PREFIX + path, params=query)
+    if answer.status_code == 400:
+        assert "for several" in answer.text or "cancel" in answer.text, (query, answer.text)
+
+
+def test_a_program_gives_the_password_in_a_header(opened: Library) -> None:
+    guard = Middleware(AccessGuard, password="open sesame")
+    with TestClient(Starlette(routes=list(api_routes()), middleware=[guard])) as client:
+        assert client.get(f"{PREFIX}/status").status_code == 401
+        right = {"Authorization": "Bearer open sesame"}
+        assert client.get(f"{PREFIX}/status", headers=right).json()["photos"] == opened.count_photos()
+        assert client.get("/elsewhere", headers=right).status_code == 401  # it is for the API alone
+        for _ in range(20):
+            answer = client.get(f"{PREFIX}/status", headers={"Authorization": "Bearer wrong"})
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) > 0
+        assert client.get(f"{PREFIX}/status", headers=right).status_code == 429

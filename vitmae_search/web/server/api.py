@@ -1,0 +1,429 @@
+"""The HTTP API, `/api/v1/...`: what the library holds, and searches, as JSON. It changes nothing.
+
+`openapi.json` describes it. Both come from the same table of parameters, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError, VitmaeSearchError
+from vitmae_search.records import Hit, Marks, Photo, SearchFilter, SearchResult
+from vitmae_search.web.server.session import library
+
+PREFIX = "/api/v1"
+UPLOAD_BYTES = 64 * 2**20
+"""The largest picture that may be sent."""
+
+Kind = Literal["integer", "number", "boolean", "string", "date-time", "ids", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of an address, as it is read and as it is described.
+
+    Attributes:
+        name: Its name.
+        kind: What its text is; "ids" are numbers of photos with commas between them, "score" is a number or
+            "same" or "alike".
+        text: What it means.
+        default: Its value where it is not given.
+        least: Its least value.
+        most: Its greatest value; of a text its greatest length.
+    """
+
+    name: str
+    kind: Kind
+    text: str
+    default: Any = None
+    least: int = 0
+    most: int = 2**63 - 1
+
+
+_ID = Parameter("photo_id", "integer", "The photo's number.", least=1)
+_SPACE = Parameter(
+    "space", "integer", "The space that is searched; the current one if it is left out.", least=1
+)
+_FILTERS = (
+    Parameter("under", "string", "A folder that they lie in.", most=4096),
+    Parameter("after", "date-time", "Taken then or later."),
+    Parameter("before", "date-time", "Taken then or earlier."),
+    Parameter("camera", "string", "Part of the camera's name.", most=200),
+    Parameter("tag", "string", "A whole tag.", most=200),
+    Parameter("min_confidence", "number", "The least confidence of the tag.", 0.0, most=1),
+    Parameter("favourite", "boolean", "Favourites only.", False),
+    Parameter("min_rating", "integer", "The least rating.", 0, most=5),
+    Parameter("album", "string", "An album that they are in.", most=200),
+)
+_OFFSET = Parameter("offset", "integer", "How many are passed over.", 0)
+_HITS = (
+    Parameter("k", "integer", "How many hits.", 10, least=1, most=1000),
+    _OFFSET,
+    _SPACE,
+    Parameter("min_score", "score", "The least score of a hit: a number, `same` or `alike`."),
+    Parameter("stacks", "boolean", "Return near-identical photos as one hit.", True),
+    *_FILTERS,
+)
+
+
+class _Refused(Exception):
+    """A request that cannot be answered, with its status and a sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+Answer = Callable[[Mapping[str, Any], bytes], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that may be asked.
+
+    Attributes:
+        method: GET or POST.
+        path: Below `PREFIX`.
+        name: Its `operationId`.
+        text: What it answers.
+        answer: Called in a thread with the values of the parameters, and with the body.
+        schema: The name of the answer's schema.
+        parameters: Its parameters; one whose name is in the path comes from there.
+    """
+
+    method: str
+    path: str
+    name: str
+    text: str
+    answer: Answer
+    schema: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+def _status(values: Mapping[str, Any], body: bytes) -> object:
+    found = library().status()
+    return {
+        "library": found.library,
+        "photos": found.photos,
+        "contents": found.contents,
+        "missing": found.missing,
+        "failed": found.failed,
+        "folders": [
+            {"path": root.path, "offline": root.offline, "photos": root.photos} for root in found.roots
+        ],
+    }
+
+
+def _spaces(values: Mapping[str, Any], body: bytes) -> object:
+    return {
+        "spaces": [
+            {
+                "space_id": space.space_id,
+                "current": space.current,
+                "plugin": space.plugin,
+                "model": space.model,
+                "kind": space.kind,
+                "dimension": space.dimension,
+                "vectors": space.vectors,
+                "calibration": None if space.calibration is None else asdict(space.calibration),
+            }
+            for space in library().spaces()
+        ]
+    }
+
+
+def _jobs(values: Mapping[str, Any], body: bytes) -> object:
+    return {
+        "jobs": [
+            {
+                "key": job.key,
+                "kind": job.kind,
+                "state": job.state,
+                "started_at": job.started_at.isoformat(),
+                "ended_at": None if job.ended_at is None else job.ended_at.isoformat(),
+                "progress": dict(job.progress),
+                "error": job.error,
+            }
+            for job in library().jobs()
+        ]
+    }
+
+
+def _photos(values: Mapping[str, Any], body: bytes) -> object:
+    where = _where(values)
+    photos = library().photos(where, offset=values["offset"], limit=values["limit"])
+    marks = library().marks_of(photo.digest for photo in photos)
+    return {
+        "total": library().count_photos(where),
+        "photos": [_photo_json(photo, marks[photo.digest]) for photo in photos],
+    }
+
+
+def _photo(values: Mapping[str, Any], body: bytes) -> object:
+    photo = _known_photo(values["photo_id"])
+    tags = [asdict(tag) for tag in library().tags(photo.photo_id)]
+    return {**_photo_json(photo, library().marks(photo.photo_id)), "tags": tags}
+
+
+def _similar(values: Mapping[str, Any], body: bytes) -> object:
+    _known_photo(values["photo_id"])
+    return _result_json(library().similar(values["photo_id"], **_asked(values)))
+
+
+def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
+    for photo_id in (*values["more"], *values["less"]):
+        _known_photo(photo_id)
+    return _result_json(library().search_examples(values["more"], values["less"], **_asked(values)))
+
+
+def _search(values: Mapping[str, Any], body: bytes) -> object:
+    if not body:
+        raise _Refused(400, "send a picture's file as the body")
+    return _result_json(library().search(body, **_asked(values)))
+
+
+_IDS_TEXT = "Numbers of photos, with commas between them"
+OPERATIONS = (
+    Operation("GET", "/status", "status", "What the library holds.", _status, "Status"),
+    Operation("GET", "/spaces", "spaces", "The embedding spaces.", _spaces, "Spaces"),
+    Operation("GET", "/jobs", "jobs", "The latest long jobs, newest first.", _jobs, "Jobs"),
+    Operation(
+        "GET",
+        "/photos",
+        "photos",
+        "Photos on disk, newest first.",
+        _photos,
+        "Photos",
+        (_OFFSET, Parameter("limit", "integer", "How many.", 100, least=1, most=1000), *_FILTERS),
+    ),
+    Operation("GET", "/photos/{photo_id}", "photo", "One photo.", _photo, "PhotoDetails", (_ID,)),
+    Operation(
+        "GET",
+        "/photos/{photo_id}/similar",
+        "similar",
+        "Photos that look most like one of the library's, which is left out.",
+        _similar,
+        "Hits",
+        (_ID, *_HITS),
+    ),
+    Operation(
+        "GET",
+        "/search",
+        "search_examples",
+        "Photos that look most like several of the library's, and less like others.",
+        _search_examples,
+        "Hits",
+        (
+            Parameter("more", "ids", f"{_IDS_TEXT}, that hits should be like.", (), least=1, most=100),
+            Parameter("less", "ids", f"{_IDS_TEXT}, that they should be less like.", (), most=100),
+            *_HITS,
+        ),
+    ),
+    Operation(
+        "POST",
+        "/search",
+        "search",
+        "Photos that look most like the picture in the body.",
+        _search,
+        "Hits",
+        _HITS,
+    ),
+)
+
+
+def api_routes(base_path: str = "") -> Iterator[Route]:
+    """The routes of the API, below `base_path`."""
+    for operation in OPERATIONS:
+        yield Route(base_path + PREFIX + operation.path, _endpoint(operation), methods=[operation.method])
+
+
+def _endpoint(operation: Operation) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            values = _values(operation, request)
+            body = await _body(request) if operation.method == "POST" else b""
+            return json_response(await run_in_threadpool(operation.answer, values, body))
+        except _Refused as refused:
+            return json_response({"error": str(refused)}, refused.status)
+        except VitmaeSearchError as error:
+            return json_response({"error": str(error)}, _status_of(error))
+
+    return endpoint
+
+
+def _status_of(error: VitmaeSearchError) -> int:
+    if isinstance(error, PhotoError):
+        return 422
+    if isinstance(error, SpaceError | LibraryEmpty):
+        return 404
+    return 400 if type(error) is LibraryError else 503
+
+
+def _values(operation: Operation, request: Request) -> dict[str, Any]:
+    known = {one.name for one in operation.parameters}
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise _Refused(400, f"there is no parameter {unknown[0]!r}")
+    values = {}
+    for one in operation.parameters:
+        texts = request.query_params.getlist(one.name)
+        if one.name in request.path_params:
+            texts = [request.path_params[one.name]]
+        if len(texts) > 1:
+            raise _Refused(400, f"{one.name!r} is given more than once")
+        values[one.name] = _read(one, texts[0]) if texts else one.default
+        if not texts and one.kind == "ids" and one.least:
+            raise _Refused(400, f"{one.name!r} is missing")
+    return values
+
+
+def _read(one: Parameter, text: str) -> Any:
+    readers: dict[Kind, Callable[[Parameter, str], Any]] = {
+        "integer": _integer,
+        "number": _number,
+        "boolean": lambda _, text: {"true": True, "false": False}[text],
+        "string": _string,
+        "date-time": lambda _, text: datetime.fromisoformat(text).replace(tzinfo=None),
+        "ids": _ids,
+        "score": lambda one, text: text if text in ("same", "alike") else _number(one, text, -1, 1),
+    }
+    try:
+        return readers[one.kind](one, text)
+    except (ValueError, KeyError, OverflowError):
+        status = 404 if one is _ID else 400
+        raise _Refused(status, f"{one.name!r} is {_expected(one)}") from None
+
+
+def _integer(one: Parameter, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,19}", text) or not one.least <= int(text) <= one.most:
+        raise ValueError
+    return int(text)
+
+
+def _number(one: Parameter, text: str, least: float | None = None, most: float | None = None) -> float:
+    least, most = one.least if least is None else least, one.most if most is None else most
+    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e-?[0-9]{1,2})?", text):
+        raise ValueError
+    if not (math.isfinite(float(text)) and least <= float(text) <= most):
+        raise ValueError
+    return float(text)
+
+
+def _string(one: Parameter, text: str) -> str:
+    if not 0 < len(text) <= one.most or "\0" in text:
+        raise ValueError
+    text.encode("utf-8")
+    return text
+
+
+def _ids(one: Parameter, text: str) -> list[int]:
+    found = [_integer(_ID, item) for item in text.split(",")] if text else []
+    if not one.least <= len(found) <= one.most:
+        raise ValueError
+    return found
+
+
+def _expected(one: Parameter) -> str:
+    bounds = f"{one.least} or more" if one.most == 2**63 - 1 else f"{one.least} to {one.most}"
+    return {
+        "integer": f"a whole number, {bounds}",
+        "number": f"a number, {bounds}",
+        "boolean": "true or false",
+        "string": f"a text of 1 to {one.most} characters",
+        "date-time": "a date, 2023-05-01 or 2023-05-01T12:00:00",
+        "ids": f"numbers of photos with commas between them, at most {one.most}",
+        "score": "a number from -1 to 1, same or alike",
+    }[one.kind]
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > UPLOAD_BYTES:
+            raise _Refused(413, f"a picture may have {UPLOAD_BYTES // 2**20} MiB at most")
+    return bytes(body)
+
+
+def _where(values: Mapping[str, Any]) -> SearchFilter:
+    return SearchFilter(**{one.name: values[one.name] for one in _FILTERS})
+
+
+def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("k", "offset", "space", "min_score", "stacks")
+    return {**{name: values[name] for name in names}, "where": _where(values)}
+
+
+def _known_photo(photo_id: int) -> Photo:
+    photo = library().photo(photo_id)
+    if photo is None:
+        raise _Refused(404, f"the library has no photo with id {photo_id}")
+    return photo
+
+
+def _photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
+    meta, (date, source) = photo.metadata, photo.date
+    return {
+        "photo_id": photo.photo_id,
+        "path": photo.path,
+        "missing": photo.missing,
+        "digest": photo.digest,
+        "bytes": photo.size,
+        "width": meta.width,
+        "height": meta.height,
+        "format": meta.format,
+        "date": None if date is None else date.isoformat(),
+        "date_from": source,
+        "camera": meta.camera,
+        "latitude": meta.latitude,
+        "longitude": meta.longitude,
+        "favourite": marks.favourite,
+        "rating": marks.rating,
+        "albums": list(marks.albums),
+        "thumbnail": f"thumb/{photo.photo_id}",
+        "file": f"photo/{photo.photo_id}",
+    }
+
+
+def _result_json(found: SearchResult) -> dict[str, object]:
+    return {
+        "hits": [{"rank": hit.rank, **_hit_json(hit)} for hit in found.hits],
+        "space": found.space.space_id,
+        "model": found.space.model,
+        "known": found.known,
+        "variant": asdict(found.variant),
+        "calibration": None if found.calibration is None else asdict(found.calibration),
+        "seconds": round(found.seconds, 4),
+    }
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {
+        "score": hit.score,
+        "photo_id": hit.photo.photo_id,
+        "path": hit.photo.path,
+        "copies": list(hit.copies),
+        "stacked": [_hit_json(other) for other in hit.stacked],
+    }
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """JSON in ASCII: bytes of a path that are not UTF-8 become escaped surrogates.
+
+    Args:
+        value: What is sent.
+        status: The status.
+    """
+    headers = {"Cache-Control": "no-store"}
+    return Response(json.dumps(value), status, headers, media_type="application/json")

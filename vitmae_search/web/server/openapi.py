@@ -1,0 +1,223 @@
+"""The OpenAPI document of the HTTP API, `/api/v1/openapi.json`: made of the same table as its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import vitmae_search
+from vitmae_search.web.server.api import OPERATIONS, PREFIX, Operation, Parameter, json_response
+
+Schema = dict[str, Any]
+
+
+def openapi_route(base_path: str = "") -> Route:
+    """The route of the document, below `base_path`."""
+
+    async def endpoint(request: Request) -> Response:
+        return json_response(document(base_path))
+
+    return Route(f"{base_path}{PREFIX}/openapi.json", endpoint, methods=["GET"])
+
+
+def document(base_path: str = "") -> Schema:
+    """The document, of OpenAPI 3.1."""
+    paths: dict[str, Schema] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "vitmae-search",
+            "version": vitmae_search.__version__,
+            "description": "Search a photo folder by how its photos look. The API changes nothing.",
+        },
+        "servers": [{"url": base_path + PREFIX}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The app's password or token, where it was started with one.",
+                }
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> Schema:
+    described: Schema = {
+        "operationId": operation.name,
+        "summary": operation.text,
+        "parameters": [_parameter(one, operation.path) for one in operation.parameters],
+        "responses": {
+            "200": _response("What was asked for.", operation.schema),
+            "400": _response("A parameter is wrong.", "Error"),
+            "404": _response("There is no such photo or space, or nothing is indexed yet.", "Error"),
+            "503": _response("The library, model or device cannot be used now.", "Error"),
+        },
+    }
+    if operation.method == "POST":
+        binary = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+        described["requestBody"] = {
+            "required": True,
+            "description": "A picture's file, as it is.",
+            "content": {"application/octet-stream": binary, "image/*": binary},
+        }
+        described["responses"]["413"] = _response("The picture is too large.", "Error")
+        described["responses"]["422"] = _response("The picture cannot be read.", "Error")
+    return described
+
+
+def _response(text: str, schema: str) -> Schema:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": text, "content": content}
+
+
+def _parameter(one: Parameter, path: str) -> Schema:
+    in_path = f"{{{one.name}}}" in path
+    schema = _parameter_schema(one)
+    if one.default not in (None, ()):
+        schema["default"] = one.default
+    described = {
+        "name": one.name,
+        "in": "path" if in_path else "query",
+        "description": one.text,
+        "required": in_path or (one.kind == "ids" and one.least > 0),
+        "schema": schema,
+    }
+    return {**described, "style": "form", "explode": False} if one.kind == "ids" else described
+
+
+def _parameter_schema(one: Parameter) -> Schema:
+    schemas: Mapping[str, Schema] = {
+        "integer": {"type": "integer", "minimum": one.least, "maximum": one.most},
+        "number": {"type": "number", "minimum": one.least, "maximum": one.most},
+        "boolean": {"type": "boolean"},
+        "string": {"type": "string", "minLength": 1, "maxLength": one.most},
+        "date-time": {"type": "string", "format": "date-time"},
+        "ids": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1},
+            "minItems": one.least,
+            "maxItems": one.most,
+        },
+        "score": {"anyOf": [{"type": "number", "minimum": -1, "maximum": 1}, {"enum": ["same", "alike"]}]},
+    }
+    return dict(schemas[one.kind])
+
+
+def _object(**properties: Schema) -> Schema:
+    """An object that has all of these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _or_null(kind: str) -> Schema:
+    return {"type": [kind, "null"]}
+
+
+_TEXT: Schema = {"type": "string"}
+_WHOLE: Schema = {"type": "integer"}
+_NUMBER: Schema = {"type": "number"}
+_TRUE_FALSE: Schema = {"type": "boolean"}
+_CALIBRATION: Schema = {
+    "anyOf": [
+        {"type": "null"},
+        _object(same=_or_null("number"), alike=_or_null("number"), photos=_WHOLE),
+    ]
+}
+_HIT: Mapping[str, Schema] = {
+    "score": {"type": "number", "minimum": -1.001, "maximum": 1.001},
+    "photo_id": _WHOLE,
+    "path": _TEXT,
+    "copies": _list(_TEXT),
+}
+_PHOTO: Mapping[str, Schema] = {
+    "photo_id": _WHOLE,
+    "path": _TEXT,
+    "missing": _TRUE_FALSE,
+    "digest": _TEXT,
+    "bytes": _WHOLE,
+    "width": _WHOLE,
+    "height": _WHOLE,
+    "format": _TEXT,
+    "date": _or_null("string"),
+    "date_from": _TEXT,
+    "camera": _or_null("string"),
+    "latitude": _or_null("number"),
+    "longitude": _or_null("number"),
+    "favourite": _TRUE_FALSE,
+    "rating": {"type": "integer", "minimum": 0, "maximum": 5},
+    "albums": _list(_TEXT),
+    "thumbnail": {"type": "string", "description": "The address of a small JPEG, from the app's first page."},
+    "file": {"type": "string", "description": "The address of the photo, from the app's first page."},
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": _object(error={"type": "string", "description": "A sentence for people."}),
+    "Status": _object(
+        library=_TEXT,
+        photos=_WHOLE,
+        contents=_WHOLE,
+        missing=_WHOLE,
+        failed=_WHOLE,
+        folders=_list(_object(path=_TEXT, offline=_TRUE_FALSE, photos=_WHOLE)),
+    ),
+    "Spaces": _object(
+        spaces=_list(
+            _object(
+                space_id=_WHOLE,
+                current=_TRUE_FALSE,
+                plugin=_TEXT,
+                model=_TEXT,
+                kind=_TEXT,
+                dimension=_WHOLE,
+                vectors=_WHOLE,
+                calibration=_CALIBRATION,
+            )
+        )
+    ),
+    "Jobs": _object(
+        jobs=_list(
+            _object(
+                key=_TEXT,
+                kind=_TEXT,
+                state=_TEXT,
+                started_at=_TEXT,
+                ended_at=_or_null("string"),
+                progress={"type": "object"},
+                error=_or_null("string"),
+            )
+        )
+    ),
+    "Photo": _object(**_PHOTO),
+    "PhotoDetails": _object(**_PHOTO, tags=_list(_object(name=_TEXT, confidence=_NUMBER, classifier=_TEXT))),
+    "Photos": _object(total=_WHOLE, photos=_list({"$ref": "#/components/schemas/Photo"})),
+    "StackedHit": _object(**_HIT, stacked=_list({"$ref": "#/components/schemas/StackedHit"})),
+    "Hit": _object(rank=_WHOLE, **_HIT, stacked=_list({"$ref": "#/components/schemas/StackedHit"})),
+    "Hits": _object(
+        hits=_list({"$ref": "#/components/schemas/Hit"}),
+        space=_WHOLE,
+        model=_TEXT,
+        known=_TRUE_FALSE,
+        variant=_object(trimmed=_TRUE_FALSE, turned=_WHOLE),
+        calibration=_CALIBRATION,
+        seconds=_NUMBER,
+    ),
+}
