@@ -149,6 +149,13 @@ class OpenVINOCompiler:
             return thread.submit(self._compile).result()
 
     def _compile(self) -> OpenVINOEncoder:
+        encoder = self._compile_or_load()
+        # OpenVINO's first inference sets up what its Python part shares. Two threads at once would each wait for
+        # the other there, one of them with Python's lock.
+        encoder.encode(torch.zeros(1, 3, *self.size), self.layers)
+        return encoder
+
+    def _compile_or_load(self) -> OpenVINOEncoder:
         openvino = importlib.import_module("openvino")
         core, options = openvino.Core(), self._options()
         blob = _read(self._path())

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import logging
 import subprocess
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -370,3 +371,21 @@ def test_int8_warns_where_it_gains_nothing(
     assert [record.getMessage() for record in caplog.records] == warns * [
         "This CPU has no VNNI instructions, so int8 is no faster here than fp32"
     ]
+
+
+def test_several_threads_may_make_the_first_inferences(openvino) -> None:
+    """In a new process: OpenVINO sets up once what its Python part shares, and two threads at that hung."""
+    program = """
+import subprocess
+import sys
+import numpy as np
+import torch
+from vitmae_search.embedding import PluginHost, open_embedder
+torch.set_num_threads(8)
+sys.setswitchinterval(1e-6)
+plugin = PluginHost(packages=False).get("vitmae")
+with open_embedder(plugin, {"runtime": "openvino"}, "cpu", "fp32") as embedder:
+    print(embedder.embed(np.zeros((16, 64, 64, 3), np.uint8)).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == "(16, 384)", done.stderr
