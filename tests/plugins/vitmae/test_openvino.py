@@ -6,7 +6,6 @@ import gc
 import importlib.util
 import logging
 import subprocess
-import subprocess
 import sys
 import weakref
 from pathlib import Path
