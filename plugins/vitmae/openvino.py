@@ -150,8 +150,8 @@ class OpenVINOCompiler:
 
     def _compile(self) -> OpenVINOEncoder:
         encoder = self._compile_or_load()
-        # OpenVINO's first inference sets up what its Python part shares. Two threads at once would wait for each
-        # other there, one of them with Python's lock.
+        # OpenVINO's first inference sets up what its Python part shares. Two threads at once would wait for
+        # each other there, one of them with Python's lock.
         encoder.encode(torch.zeros(1, 3, *self.size), self.layers)
         return encoder
 
