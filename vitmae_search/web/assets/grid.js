@@ -145,13 +145,14 @@ function keepPlace(grid, list) {
   const main = mainOf(list);
   grid.address = pageAddress();
   if (!main || grid.forget) return;
+  grid.savePlace = () => {
+    if (viewer || grid.restoring || !list.isConnected || grid.address !== pageAddress()) return;
+    history.replaceState({ ...history.state, place: { top: main.scrollTop, count: grid.photos.length } }, "");
+  };
   let timer;
   const scrolled = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      if (viewer || grid.restoring || !list.isConnected || grid.address !== pageAddress()) return;
-      history.replaceState({ ...history.state, place: { top: main.scrollTop, count: grid.photos.length } }, "");
-    }, PLACE_MS);
+    timer = setTimeout(grid.savePlace, PLACE_MS);
   };
   main.addEventListener("scroll", scrolled);
   grid.forget = () => main.removeEventListener("scroll", scrolled);
@@ -215,9 +216,17 @@ export default function (component) {
   const grid = gridOf(list);
   const drawn = JSON.stringify(shown);
   Object.assign(grid, { data, root: parentElement, send: (name, value) => setTriggerValue(name, value) });
+  const leaving = (action) => (photo) => {
+    grid.savePlace?.();
+    action(photo);
+  };
   const act = {
-    open: (photo) => (shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id)),
-    similar: (photo) => (shown.elsewhere ? goTo("./", photo, data.library) : grid.send("similar", photo.id)),
+    open: leaving((photo) =>
+      shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id),
+    ),
+    similar: leaving((photo) =>
+      shown.elsewhere ? goTo("./", photo, data.library) : grid.send("similar", photo.id),
+    ),
     reconstruct: (photo) => goTo("reconstructions", photo, data.library),
   };
   grid.act = act;
