@@ -1140,7 +1140,7 @@ class Library:
             ...     report = library.index(photos)
             ...     found = library.embeddings()
             >>> len(found.paths), found.vectors.shape, found.vectors.dtype
-            (3, (3, 26), dtype('float32'))
+            (3, (3, 268), dtype('float32'))
             >>> temporary.cleanup()
         """
         return self._embeddings(self.photos(where), self._space(space))
