@@ -273,6 +273,18 @@ class QueryVariant:
         return " and ".join(done)
 
 
+Orientation = Literal["landscape", "portrait", "square"]
+"""Which side of a photo is the longer one."""
+
+PhotoOrder = Literal["newest", "oldest", "name", "largest"]
+"""An order of photos: by `Photo.date`, by path, or by the size of the file."""
+
+PhotoKind = Literal[
+    "folder", "month", "camera", "tag", "format", "orientation", "favourite", "rating", "album"
+]
+"""What photos are counted by."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchFilter:
     """Which photos may be hits; a field at its default excludes none.
@@ -284,6 +296,8 @@ class SearchFilter:
         camera: Part of the camera's name, in upper or lower case.
         tag: A whole tag, written as the classifier writes it.
         min_confidence: That of the tag at least, 0 to 1; without a tag it has no effect.
+        format: The file's format, such as "JPEG", as its content has it.
+        orientation: Which side is the longer one.
         favourite: Favourites only.
         min_rating: The least rating, 1 to 5; 0 excludes none.
         album: An album that they are in.
@@ -295,6 +309,8 @@ class SearchFilter:
     camera: str | None = None
     tag: str | None = None
     min_confidence: float = 0.0
+    format: str | None = None
+    orientation: Orientation | None = None
     favourite: bool = False
     min_rating: int = 0
     album: str | None = None

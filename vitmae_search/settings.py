@@ -3,6 +3,8 @@
 - `VITMAE_SEARCH_DATA`: the folder for a person's own data (default: the platform's user-data folder).
 - `VITMAE_SEARCH_CACHE`: the folder for what can be made again (default: the platform's user-cache folder).
 - `VITMAE_SEARCH_LIBRARY`: the library's folder (default: `library` in the data folder).
+- `VITMAE_SEARCH_LIBRARIES`: folders of libraries, separated as in PATH, which the app offers and the command
+  line knows by the folder's name.
 - `VITMAE_SEARCH_PLUGINS`: a folder of the person's own plugins (default: `plugins` in the data folder).
 - `VITMAE_SEARCH_ALLOWED_HOSTS`: host names, separated by commas, under which the app may be opened beside
   those of this machine.
@@ -28,6 +30,7 @@ from vitmae_search.regular_file import open_regular_file
 DATA = "VITMAE_SEARCH_DATA"
 CACHE = "VITMAE_SEARCH_CACHE"
 LIBRARY = "VITMAE_SEARCH_LIBRARY"
+LIBRARIES = "VITMAE_SEARCH_LIBRARIES"
 PLUGINS = "VITMAE_SEARCH_PLUGINS"
 ALLOWED_HOSTS = "VITMAE_SEARCH_ALLOWED_HOSTS"
 PASSWORD = "VITMAE_SEARCH_PASSWORD"  # noqa: S105  a variable's name
@@ -49,6 +52,7 @@ class Settings:
         data: The person's own data.
         cache: What can be made again.
         library: The library.
+        libraries: That one, and then the others that are listed.
         plugins: The person's own plugins.
         allowed_hosts: Host names in lower case, beside this machine's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -58,6 +62,7 @@ class Settings:
     data: Path
     cache: Path
     library: Path
+    libraries: tuple[Path, ...]
     plugins: Path
     allowed_hosts: tuple[str, ...]
     device: str
@@ -67,16 +72,39 @@ class Settings:
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment, anew at each call. Raises `ConfigError` for minutes that are no number."""
     data = _folder(environ.get(DATA) or _user_folder("user_data_dir"))
+    listed = [_folder(path) for path in environ.get(LIBRARIES, "").split(os.pathsep) if path]
+    library = _folder(environ[LIBRARY]) if environ.get(LIBRARY) else [*listed, _folder(data / "library")][0]
     hosts = (host.strip().lower() for host in environ.get(ALLOWED_HOSTS, "").split(","))
     return Settings(
         data=data,
         cache=_folder(environ.get(CACHE) or _user_folder("user_cache_dir")),
-        library=_folder(environ.get(LIBRARY) or data / "library"),
+        library=library,
+        libraries=tuple(dict.fromkeys((library, *listed))),
         plugins=_folder(environ.get(PLUGINS) or data / "plugins"),
         allowed_hosts=tuple(host for host in hosts if host),
         device=environ.get(DEVICE) or "auto",
         idle_minutes=_minutes(environ.get(IDLE_MINUTES) or "10"),
     )
+
+
+def named_library(name: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of the library that a command was given: a path, or the name of a listed one.
+
+    Args:
+        name: What was given. Where it is a single name, and no such file or folder is here, it may be the
+            last part of a path in `VITMAE_SEARCH_LIBRARIES`.
+        environ: The environment.
+
+    Raises:
+        VitmaeSearchError: Several listed libraries have this name.
+    """
+    if name.name != str(name) or name.exists():
+        return name
+    found = [folder for folder in settings(environ).libraries if folder.name == name.name]
+    if len(found) > 1:
+        listed = ", ".join(map(display_path, found))
+        raise VitmaeSearchError(f"several libraries are named {display_path(name)}: {listed}; give its path")
+    return found[0] if found else name
 
 
 def _minutes(text: str) -> float:
@@ -143,6 +171,17 @@ def environment_without_password() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in (PASSWORD, PASSWORD_FILE)}
 
 
-def environment_for(library: Path) -> dict[str, str]:
-    """The environment of a child process that works on `library`."""
-    return {**os.environ, LIBRARY: str(library.absolute())}
+def environment_for(library: Path, *others: Path) -> dict[str, str]:
+    """The environment of a child process that works on a library.
+
+    Args:
+        library: The library.
+        *others: Further ones that it may offer; without any, those of this process's environment.
+    """
+    environment = {**os.environ, LIBRARY: str(library.absolute())}
+    if others:
+        folders = [str(folder.absolute()) for folder in (library, *others)]
+        if any(os.pathsep in folder for folder in folders):
+            raise VitmaeSearchError(f"the path of one of several libraries must not have a {os.pathsep}")
+        environment[LIBRARIES] = os.pathsep.join(folders)
+    return environment

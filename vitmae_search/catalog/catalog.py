@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.catalog import (
+    browse,
     check,
     embeddings,
     marks,
@@ -39,6 +40,8 @@ from vitmae_search.records import (
     LibraryStatus,
     Marks,
     Photo,
+    PhotoKind,
+    PhotoOrder,
     Root,
     SavedSearch,
     SearchFilter,
@@ -152,6 +155,34 @@ class Catalog:
         """
         with self._database.read_transaction() as connection:
             return photos.count(connection, where, missing)
+
+    def browse(
+        self, where: SearchFilter, order: PhotoOrder, *, after: int | None = None, limit: int
+    ) -> list[Photo]:
+        """Return photos on disk that pass the filter, in an order.
+
+        Args:
+            where: The filter.
+            order: The order.
+            after: The id of the last photo of the batch before; None begins at the first photo. Nothing
+                follows a photo that is not in the library any more.
+            limit: Most photos to return.
+        """
+        with self._database.read_transaction() as connection:
+            return browse.list_batch(connection, where, order, after, limit)
+
+    def count_by(self, kind: PhotoKind, where: SearchFilter = EVERYTHING) -> dict[str, int]:
+        """Return how many photos on disk that pass the filter are in each folder, of each month, and so on.
+
+        Folders and months ("2024-03") are in their own order, other kinds begin with the most frequent. A
+        folder's number is of the photos in it alone, without its sub-folders.
+
+        Args:
+            kind: What the photos are counted by.
+            where: The filter.
+        """
+        name = f"by {kind} {where}"
+        return dict(self._database.cached(name, lambda c: browse.count_by(c, kind, where)))
 
     def copies(self, content_id: int) -> list[Photo]:
         """Return all photos of a content: those on disk first, then by path."""

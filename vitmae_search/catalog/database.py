@@ -42,6 +42,7 @@ FILE_NAME = "catalogue.sqlite3"
 BUSY_SECONDS = 30.0
 """How long SQLite waits for a lock: with a rollback journal readers and the writer take turns."""
 
+_CACHED_READS = 64  # counts of the latest filters among them
 _CLOSING_BUSY_MS = 1000
 
 _SHARED_MEMORY_BYTES = 1 << 16
@@ -323,6 +324,8 @@ class Database:
             value = read(connection)
         if version is not None:
             self._cache[name] = version, value
+            for oldest in list(self._cache)[:-_CACHED_READS]:
+                self._cache.pop(oldest, None)
         return value
 
     def _data_version(self) -> int | None:

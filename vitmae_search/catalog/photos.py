@@ -37,7 +37,7 @@ from vitmae_search.catalog.schema import (
     PhotoRow,
     TagRow,
 )
-from vitmae_search.records import Failure, Photo, PhotoMetadata, SearchFilter, Stamp
+from vitmae_search.records import Failure, Orientation, Photo, PhotoMetadata, SearchFilter, Stamp
 
 T = TypeVar("T")
 
@@ -82,6 +82,13 @@ _FAILURE = select(
     FailureRow.ctime_ns,
     FailureRow.tried_with,
 )
+
+
+_ORIENTATIONS: dict[Orientation, ColumnElement[bool]] = {
+    "landscape": ContentRow.width > ContentRow.height,
+    "portrait": ContentRow.width < ContentRow.height,
+    "square": ContentRow.width == ContentRow.height,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,16 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
         tagged = tagged.where(TagRow.confidence >= where.min_confidence)
         conditions.append(PhotoRow.content_id.in_(tagged))
+    return conditions + _other_conditions(where)
+
+
+def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of file type, shape and marks."""
+    conditions: list[ColumnElement[bool]] = []
+    if where.format:
+        conditions.append(ContentRow.format == where.format)
+    if where.orientation:
+        conditions.append(_ORIENTATIONS[where.orientation])
     if where.favourite:
         conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.favourite == true())))
     if where.min_rating:
@@ -185,6 +202,20 @@ def find_one(connection: Connection, condition: ColumnElement[bool]) -> Photo | 
     """
     row = connection.execute(_PHOTO.where(condition)).one_or_none()
     return None if row is None else _as_photo(row)
+
+
+def by_id(connection: Connection, photo_ids: Sequence[int]) -> dict[int, Photo]:
+    """Return photos by their ids; ids of none are left out.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The ids.
+    """
+    return {
+        row.photo_id: _as_photo(row)
+        for some in chunks(photo_ids)
+        for row in connection.execute(_PHOTO.where(PhotoRow.photo_id.in_(some)))
+    }
 
 
 def ids_at(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
@@ -216,7 +247,7 @@ def list_photos(
         missing: False for photos on disk, True for missing ones, None for both.
     """
     newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
-    chosen = _joined(select(PhotoRow.photo_id), where).correlate(None)
+    chosen = joined(select(PhotoRow.photo_id), where).correlate(None)
     chosen = _filtered(chosen, connection, where, missing).order_by(*newest_first)
     # Skipped rows are counted in the index only, without reading them.
     page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
@@ -231,7 +262,7 @@ def count(connection: Connection, where: SearchFilter, missing: bool | None) -> 
         where: The filter.
         missing: False for photos on disk, True for missing ones, None for both.
     """
-    statement = _joined(select(func.count()).select_from(PhotoRow), where)
+    statement = joined(select(func.count()).select_from(PhotoRow), where)
     return int(connection.execute(_filtered(statement, connection, where, missing)).scalar_one())
 
 
@@ -274,7 +305,7 @@ def with_photo_on_disk(
         space_id: The space.
         conditions: The conditions of `filter_conditions`.
     """
-    contents = _joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
+    contents = joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
     statement = select(EmbeddingRow.embedding_id).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
     )
@@ -431,9 +462,19 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
     ]
 
 
-def _joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
-    """Join the contents if the filter needs them."""
-    if not where.camera:
+def needs_contents(where: SearchFilter) -> bool:
+    """Return whether the conditions of a filter need the contents."""
+    return bool(where.camera or where.format or where.orientation)
+
+
+def joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
+    """Join the contents if the filter needs them.
+
+    Args:
+        statement: A query of photos.
+        where: The filter.
+    """
+    if not needs_contents(where):
         return statement
     return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 

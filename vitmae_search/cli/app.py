@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import library_option
-from vitmae_search.settings import settings
+from vitmae_search.settings import named_library, settings
 
 port_option = click.option(
     "--port", type=click.IntRange(1, 65535), help="[default: 8501, or the next free one]"
@@ -18,7 +17,15 @@ browser_option = click.option(
 
 
 @click.command("app")
-@library_option
+@click.option(
+    "--library",
+    "libraries",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR|NAME",
+    multiple=True,
+    help="The library's folder, or its name in VITMAE_SEARCH_LIBRARIES. Several are offered to choose from.  "
+    "[default: VITMAE_SEARCH_LIBRARY, or your user-data folder]",
+)
 @port_option
 @browser_option
 @click.option("--address", metavar="IP", help="Listen on this address of the machine.  [default: 127.0.0.1]")
@@ -30,7 +37,7 @@ browser_option = click.option(
 @click.option("--token", is_flag=True, help="Make a password if there is none, and print a link with it.")
 @click.option("--trust-proxy", metavar="IP", help="Believe X-Forwarded headers from this proxy.")
 def command(
-    library: Path | None,
+    libraries: tuple[Path, ...],
     port: int | None,
     browser: bool,
     address: str | None,
@@ -49,4 +56,5 @@ def command(
 
     environment = settings()  # read here, so that an error in it is the command's and not the server's
     access = Access(address or LOOPBACK, base_path or "", host_names, password_file, token, trust_proxy)
-    return launch(library or environment.library, port, browser, access)
+    first, *others = map(named_library, libraries or (environment.library,))
+    return launch(first, port, browser, access, others)

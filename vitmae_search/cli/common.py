@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vitmae_search.errors import display_path
-from vitmae_search.settings import settings
+from vitmae_search.settings import named_library, settings
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -23,11 +23,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SHOWN_TAGS = 10
 
+
+def _named(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """A callback of click: the folder of a library that was given by its name."""
+    return None if value is None else named_library(value)
+
+
 library_option = click.option(
     "--library",
     type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="The library's folder.  [default: VITMAE_SEARCH_LIBRARY, or your user-data folder]",
+    metavar="DIR|NAME",
+    callback=_named,
+    help="The library's folder, or its name in VITMAE_SEARCH_LIBRARIES.  [default: VITMAE_SEARCH_LIBRARY, or "
+    "your user-data folder]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")
 model_option = click.option(

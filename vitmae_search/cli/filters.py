@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from vitmae_search.cli.common import tags_line
 from vitmae_search.errors import display_path
-from vitmae_search.records import SearchFilter
+from vitmae_search.records import Orientation, SearchFilter
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -30,6 +30,16 @@ _OPTIONS = (
         "--before", type=click.DateTime(DATE_FORMATS), metavar="DATE", help="Taken on this day or earlier."
     ),
     click.option("--camera", metavar="TEXT", help="Taken with a camera whose name holds this text."),
+    click.option(
+        "--type",
+        "format",
+        metavar="FORMAT",
+        callback=lambda _ctx, _parameter, value: value and value.upper(),
+        help="Files of this format only, such as PNG.",
+    ),
+    click.option(
+        "--shape", "orientation", type=click.Choice(get_args(Orientation)), help="Photos of this shape only."
+    ),
     click.option("--tag", metavar="TEXT", help="Only photos that `classify` gave this tag."),
     click.option(
         "--min-confidence",
@@ -42,7 +52,19 @@ _OPTIONS = (
     ),
     click.option("--album", metavar="NAME", help="Only photos of this album."),
 )
-NAMES = ("under", "after", "before", "camera", "tag", "min_confidence", "favourite", "min_rating", "album")
+NAMES = (
+    "under",
+    "after",
+    "before",
+    "camera",
+    "format",
+    "orientation",
+    "tag",
+    "min_confidence",
+    "favourite",
+    "min_rating",
+    "album",
+)
 
 
 def filter_options(command: F) -> F:

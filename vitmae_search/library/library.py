@@ -63,6 +63,8 @@ from vitmae_search.records import (
     MinScore,
     ModelListing,
     Photo,
+    PhotoKind,
+    PhotoOrder,
     PluginListing,
     QueryVariant,
     Reconstruction,
@@ -742,6 +744,37 @@ class Library:
         """
         catalog = self._catalog_or_none()
         return catalog.photos(where, offset=offset, limit=limit) if catalog else []
+
+    def browse(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        order: PhotoOrder = "newest",
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[Photo]:
+        """A batch of the photos on disk, in an order; later batches are as quick as the first.
+
+        Args:
+            where: Which of them.
+            order: The order.
+            after: The `photo_id` that the batch before ended with. None begins at the first photo.
+            limit: Photos to list at most.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.browse(where, order, after=after, limit=limit) if catalog else []
+
+    def count_by(self, kind: PhotoKind, where: SearchFilter = EVERYTHING) -> dict[str, int]:
+        """How many photos on disk are in each folder, of each month ("2024-03"), camera, tag, and so on.
+
+        Folders and months are in their own order, other kinds begin with the most frequent.
+
+        Args:
+            kind: What they are counted by. A folder's number is without its sub-folders.
+            where: Which of them.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.count_by(kind, where) if catalog else {}
 
     def count_photos(self, where: SearchFilter = EVERYTHING) -> int:
         """How many photos on disk pass the filter."""

@@ -55,7 +55,7 @@ def test_a_stack_is_one_tile_that_opens(
     expect(page.get_by_role("dialog")).to_be_hidden(timeout=30_000)
     more.click()
     expect(tiles).to_have_count(4)
-    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("button", name="More filters").click()
     switch = page.get_by_text("Stack near-identical photos")
     expect(switch).to_be_visible()
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()

@@ -175,7 +175,7 @@ def test_a_browser_shows_tags_as_text(
     settled = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.get_by_role("button", name=re.compile("rank 1,")).first.wait_for()
     settled.wait_for()
-    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("button", name="More filters").click()
     menu = page.get_by_role("combobox", name="Tag")
     menu.wait_for()
     settled.wait_for()

@@ -159,8 +159,3 @@ def test_more_begins_at_the_first_new_photo_and_other_results_at_the_top(
     last.locator("xpath=..").get_by_role("button", name=re.compile("^More like ")).click()
     expect(ranked(page, 1)).to_be_in_viewport(ratio=1)
     expect(page.locator(".vs-query")).to_be_in_viewport(ratio=1)
-    page.get_by_role("button", name="New search").click()
-    expect(page.get_by_text("Page 1 of 3")).to_be_visible()
-    page.get_by_role("button", name="More", exact=True).click()
-    expect(page.get_by_text("Page 2 of 3")).to_be_visible()
-    expect(page.locator(".tile .open").first).to_be_in_viewport(ratio=1)

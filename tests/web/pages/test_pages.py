@@ -213,7 +213,9 @@ def test_a_stale_address_says_so_and_lets_choose_again(
     assert len(at.get("file_uploader")) == 1
 
 
-@pytest.mark.parametrize("query", [{"k": "13"}, {"k": "x"}, {"page": "0"}, {"page": "-3"}, {"browse": "99"}])
+@pytest.mark.parametrize(
+    "query", [{"k": "13"}, {"k": "x"}, {"page": "0"}, {"page": "-3"}, {"sort": "random"}]
+)
 def test_nonsense_in_the_address_is_harmless(opened: Library, query: dict[str, str]) -> None:
     visit(**query)
     visit(photo="1", **query)

@@ -64,6 +64,20 @@ def test_a_download_is_the_file_itself_whatever_its_name(
     assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''caf%EF%BF%BD%20")
 
 
+def test_a_picture_is_uploaded_by_a_post_of_a_limited_size(
+    client: TestClient, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (small.photos / "coffee.jpg").read_bytes()
+    answer = client.post("/upload?name=my%20cup.jpg", content=data)
+    kept = session.uploads.get(answer.json()["token"])
+    assert kept is not None
+    assert (kept.name, kept.data) == ("my cup.jpg", data)
+    assert client.post("/upload").status_code == 400
+    assert client.get("/upload").status_code == 405
+    monkeypatch.setattr("streamlit.get_option", lambda _name: 1)
+    assert client.post("/upload", content=b"x" * (2**20 + 1)).status_code == 413
+
+
 def test_details_are_the_path_and_the_facts(opened: Library, client: TestClient) -> None:
     photo = named(opened, "astronaut.jpg")
     found = client.get(f"/details/{photo.photo_id}").json()

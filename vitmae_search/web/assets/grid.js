@@ -80,14 +80,77 @@ function stackButton(photo, item, act) {
   return button;
 }
 
+const RETRY_MS = 3_000;
+
+// What of Streamlit's page is scrolled.
+function mainOf(list) {
+  const main = '[data-testid="stMain"]';
+  return list.getRootNode().host?.closest(main) ?? list.closest(main);
+}
+
 // Another page begins at its first photo, other results begin at the top.
 function moveTo(list, start, first) {
   if (!start || list.dataset.start === start) return;
   list.dataset.start = start;
-  const main = list.getRootNode().host?.closest('[data-testid="stMain"]') ?? list.closest('[data-testid="stMain"]');
+  const main = mainOf(list);
   if (first) main?.scrollTo(0, 0);
   else list.scrollIntoView({ block: "start" });
 }
+
+// The next photos, from the address that came with those before; one request at a time.
+function loadMore(grid, list, act) {
+  if (!grid.more) return Promise.resolve();
+  const { more } = grid;
+  const drawn = list.dataset.drawn;
+  grid.loading ??= fetch(more)
+    .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(answer.status))))
+    .then((batch) => {
+      if (list.dataset.drawn !== drawn) return;
+      grid.photos = [...grid.photos, ...batch.photos];
+      grid.more = batch.more;
+      list.append(...batch.photos.map((photo) => tile({ ...photo, similar: !grid.data.small }, act)));
+      markSelected(list, grid.data.selected);
+    })
+    .catch(() => new Promise((resolve) => setTimeout(resolve, RETRY_MS)))
+    .finally(() => {
+      grid.loading = null;
+      watchEnd(grid, list, act);
+    });
+  return grid.loading;
+}
+
+// Ask for the next photos as the last ones come near the window.
+function watchEnd(grid, list, act) {
+  grid.watcher?.disconnect();
+  if (!grid.more || !list.lastElementChild) return;
+  grid.watcher = new IntersectionObserver(
+    (entries) => entries.some((entry) => entry.isIntersecting) && loadMore(grid, list, act),
+    { rootMargin: "0px 0px 1500px 0px", root: mainOf(list) },
+  );
+  grid.watcher.observe(list.lastElementChild);
+}
+
+// Arrow keys go from photo to photo.
+function pressedInGrid(event, list, grid, act) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const opens = [...list.querySelectorAll(".open")];
+  const at = opens.indexOf(event.target.closest(".tile")?.querySelector(".open"));
+  if (at < 0) return;
+  const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
+  const target = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns }[event.key];
+  if (target !== undefined) opens[target]?.focus();
+  else if (event.key === "s" && grid.data.viewer) act.similar({ id: Number(opens[at].dataset.photo) });
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+document.addEventListener("vs-photos", () => {
+  for (const grid of allGrids) {
+    const first = grid.root.isConnected && grid.root.querySelector(".open");
+    if (first) return first.focus();
+  }
+});
 
 // What the viewer knows of this grid; it lives as long as the grid's place on the page.
 function gridOf(list) {
@@ -119,20 +182,25 @@ export default function (component) {
   };
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
-    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile(photo, act)];
+    const similar = Boolean(shown.viewer);
+    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile({ similar, ...photo }, act)];
     list.replaceChildren(...shown.photos.flatMap(tiles));
     list.setAttribute("aria-label", shown.label);
     list.classList.toggle("small", Boolean(shown.small));
     list.dataset.drawn = drawn;
     grid.photos = shown.photos;
+    grid.more = shown.more;
+    grid.loading = null;
+    watchEnd(grid, list, act);
   }
+  grid.loadMore = () => loadMore(grid, list, act);
   markSelected(list, selected);
   moveTo(list, start, first);
-  if (!shown.viewer) return;
-  viewedGrids.add(grid);
-  followAddress();
+  list.onkeydown = (event) => pressedInGrid(event, list, grid, act);
+  allGrids.add(grid);
+  if (shown.viewer) followAddress();
   return () => {
-    viewedGrids.delete(grid);
+    allGrids.delete(grid);
     if (viewer?.grid === grid) viewer = null;
   };
 }

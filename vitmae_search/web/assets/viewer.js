@@ -131,7 +131,7 @@ class Viewer {
     const total = this.grid.data.total ?? photos.length;
     this.count.textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
     this.previous.disabled = place <= 0;
-    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.data.more);
+    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.more);
     this.download.href = this.url(photo) + "&download=1";
     this.download.download = "";
     this.loadFull(photo);
@@ -143,7 +143,8 @@ class Viewer {
 
   url(photo) {
     const { library } = this.grid.data;
-    return photo.src.replace(/^thumb/, "photo") + (library ? `&library=${library}` : "");
+    const address = photo.src.replace(/^thumb/, "photo");
+    return address + (library && !address.includes("&library=") ? `&library=${library}` : "");
   }
 
   // The small picture at once, the large one as soon as it is there.
@@ -202,6 +203,7 @@ class Viewer {
   }
 
   key(event) {
+    if (event.key === "?") return; // the list of keys (`frame.js`)
     event.stopPropagation(); // Streamlit has keys of its own
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const center = () => [this.stage.clientWidth / 2, this.stage.clientHeight / 2 + this.stage.getBoundingClientRect().top];
@@ -358,7 +360,7 @@ async function copyText(text, parent) {
 
 // All grids of the page whose photos can be opened, and the viewer that is open. -----------------------------
 
-const viewedGrids = new Set();
+const allGrids = new Set();
 let viewer = null;
 
 function openPhoto(grid, photo) {
@@ -371,7 +373,7 @@ function followAddress() {
   const parameters = new URLSearchParams(location.search);
   const id = Number(parameters.get("open") ?? NaN);
   const named = parameters.get("library");
-  const grids = [...viewedGrids].filter((grid) => grid.root.isConnected);
+  const grids = [...allGrids].filter((grid) => grid.data.viewer && grid.root.isConnected);
   const candidates = viewer && grids.includes(viewer.grid) ? [viewer.grid, ...grids] : grids;
   for (const grid of candidates) {
     if (named !== null && named !== grid.data.library && named !== grid.data.named) continue;

@@ -15,8 +15,8 @@ import streamlit as st
 
 from vitmae_search.records import Photo
 from vitmae_search.web.components import page_address
-from vitmae_search.web.components.grid import photo_name
 from vitmae_search.web.components.photo_address import library_parameter, thumb_url
+from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import library
 
 Kind = Literal["more", "less"]

@@ -1,4 +1,8 @@
-"""What every page has: the script of `frame.js`, and a sentence for while the server does not answer."""
+"""What every page has, whatever it shows.
+
+Keys and their list, pictures that are pasted or dropped anywhere (`frame.js`), and a sentence for while the
+server does not answer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 _mount = st.components.v2.component(
     "vitmae_search_frame",
-    html="<i></i>",
+    html='<div class="frame"></div>',
+    css=(_ASSETS / "frame.css").read_text(encoding="utf-8"),
     js="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("fetch_picture.js", "frame.js")),
 )
 

@@ -6,7 +6,6 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import streamlit as st
 
-from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, Photo, SearchResult
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.file_manager import can_reveal, reveal
@@ -23,9 +21,9 @@ from vitmae_search.web.components.photo_address import (
     library_parameter,
     named_photo,
     photo_parameters,
-    thumb_url,
 )
 from vitmae_search.web.components.photo_facts import hit_facts
+from vitmae_search.web.components.photo_tile import photo_name, photo_tile
 from vitmae_search.web.server.session import library
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -43,11 +41,6 @@ _mount = st.components.v2.component(
 )
 
 
-def photo_name(photo: Photo) -> str:
-    """The file's name as one line of text."""
-    return display_path(os.path.basename(photo.path))
-
-
 TRIGGERS = ("pick", "similar", "reconstruct", "reveal")
 """What `grid.js` sends with a photo's id."""
 
@@ -61,8 +54,9 @@ def photo_grid(
     key: str,
     label: str,
     on_pick: PhotoAction,
-    start: str,
-    first: bool,
+    more: str | None = None,
+    start: str = "",
+    first: bool = True,
     selected: Collection[int] | None = None,
     notes: Mapping[int, str] | None = None,
 ) -> None:
@@ -73,15 +67,36 @@ def photo_grid(
         key: The component's key in the session.
         label: What the grid shows, for screen readers.
         on_pick: Called with the photo that the visitor taps.
+        more: The address of those that follow (`server.routes`), which are asked for as one nears the end.
         start: As for `hit_grid`.
         first: As for `hit_grid`.
         selected: As for `hit_grid`.
         notes: Short texts below photos, by their ids.
     """
     tiles = [{**photo_tile(photo), "note": (notes or {}).get(photo.photo_id, "")} for photo in photos]
-    data = {"photos": tiles, "label": label, "small": True}
+    data = {"photos": tiles, "label": label, "small": True, "more": more}
     marked = None if selected is None else sorted(selected)
     _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
+
+
+def browse_grid(
+    photos: Sequence[Photo], *, key: str, label: str, more: str | None, total: int, start: str
+) -> None:
+    """A grid whose photos open in the viewer; more like one are looked for on the Search page.
+
+    Args:
+        photos: The photos.
+        key: The component's key in the session.
+        label: What the grid shows, for screen readers.
+        more: As for `photo_grid`.
+        total: How many there are with those that follow.
+        start: As for `hit_grid`.
+    """
+    tiles = [photo_tile(photo) for photo in photos]
+    data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
+    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": None}, key)
+    if chosen is not None:
+        st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
 
 
 def hit_grid(
@@ -120,13 +135,8 @@ def hit_grid(
         "first": first,
     }
     data["selected"] = None if selected is None else sorted(selected)
-    _draw_with_viewer(data, key, on_similar, on_select)
-
-
-def photo_tile(photo: Photo) -> dict[str, object]:
-    """A photo as `grid.js` draws it."""
-    name = photo_name(photo)
-    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
+    select = {} if on_select is None else {"pick": on_select}
+    _draw_with_viewer(data, key, similar=on_similar, **select)
 
 
 def _hit_tile(hit: Hit) -> dict[str, object]:
@@ -143,29 +153,26 @@ def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw_with_viewer(
-    data: dict[str, object], key: str, on_similar: PhotoAction, on_select: PhotoAction | None
-) -> None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
+def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> int | None:
+    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid.
+
+    Returns:
+        The photo that the visitor asks for more like.
+    """
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
-    result = _draw(
-        {
-            **data,
-            "viewer": True,
-            "opened": None if opened is None else photo_tile(opened),
-            "named": None if foreign else st.query_params.get("library"),
-            "local": can_reveal(),
-            **library_parameter(),
-        },
-        key,
-        similar=on_similar,
-        reveal=_reveal,
-        **({} if on_select is None else {"pick": on_select}),
-    )
+    viewer = {
+        "viewer": True,
+        "opened": None if opened is None else photo_tile(opened),
+        "named": None if foreign else st.query_params.get("library"),
+        "local": can_reveal(),
+        **library_parameter(),
+    }
+    result = _draw({**data, **viewer}, key, **actions, reveal=_reveal)
     chosen = _photo_id(result.get("reconstruct"))
     if chosen is not None:
         st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(chosen))
+    return _photo_id(result.get("similar"))
 
 
 def _reveal(photo_id: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import streamlit as st
 
 from vitmae_search.records import Photo
+from vitmae_search.settings import settings
 from vitmae_search.web.server.session import library
 
 
@@ -40,10 +41,15 @@ def named_photo(name: str) -> Photo | None:
 
 def thumb_url(photo: Photo) -> str:
     """Where a thumbnail is. It changes with the content, so that a browser may cache it for ever."""
-    return f"thumb/{photo.photo_id}?v={photo.digest[:12]}"
+    address = f"thumb/{photo.photo_id}?v={photo.digest[:12]}"
+    return address + _of_library() if len(settings().libraries) > 1 else address
 
 
 def photo_url(photo: Photo) -> str:
     """Where a photo is, at full size; to be opened in a window of its own, too."""
+    return f"photo/{photo.photo_id}?v={photo.digest[:12]}{_of_library()}"
+
+
+def _of_library() -> str:
     identity = library().identity
-    return f"photo/{photo.photo_id}?v={photo.digest[:12]}" + (f"&library={identity}" if identity else "")
+    return f"&library={identity}" if identity else ""

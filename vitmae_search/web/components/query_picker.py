@@ -18,17 +18,19 @@ from vitmae_search.errors import PhotoError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
 from vitmae_search.records import Photo, SearchFilter
 from vitmae_search.web.components import filters, plain_text, tags
-from vitmae_search.web.components.grid import photo_grid, photo_name
+from vitmae_search.web.components.browse_batch import next_batch
+from vitmae_search.web.components.filter_parameters import PARAMETERS
+from vitmae_search.web.components.grid import photo_grid
 from vitmae_search.web.components.photo_address import (
     is_foreign,
     named_photo,
     photo_parameters,
     thumb_url,
 )
+from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import Upload, library, uploads
 
-BROWSE_PAGE_SIZE = 24
-KEPT = ("k", filters.STACKS, *filters.PARAMETERS)
+KEPT = ("k", "sort", filters.STACKS, *PARAMETERS)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
@@ -125,19 +127,10 @@ def _browse() -> None:
     total = library().count_photos(where)
     if not total:
         plain_text.notice("No photo has this tag with that confidence.")
-    pages = max(1, -(-total // BROWSE_PAGE_SIZE))
-    page = page_number("browse", pages)
-    photos = library().photos(where, offset=(page - 1) * BROWSE_PAGE_SIZE, limit=BROWSE_PAGE_SIZE)
+    asked = {"tag": tag, "tag_sure": str(round(100 * min_confidence))} if tag else {}
+    photos, more = next_batch(where, "newest", asked)
     label = "Photos of the library, newest first"
-    photo_grid(
-        photos,
-        key="vs_browse",
-        label=label,
-        on_pick=set_query_photo,
-        start=f"browse {page}",
-        first=page == 1,
-    )
-    page_buttons("browse", page, page < pages, f"Page {page} of {pages:,}")
+    photo_grid(photos, key="vs_browse", label=label, on_pick=set_query_photo, more=more, start=f"{asked}")
 
 
 def page_number(name: str, last: int | None = None) -> int:

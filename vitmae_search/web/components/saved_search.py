@@ -7,13 +7,14 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from vitmae_search.records import SavedSearch
-from vitmae_search.web.components import examples, filters, selection
+from vitmae_search.web.components import examples, selection
+from vitmae_search.web.components.filter_parameters import Filters
 from vitmae_search.web.components.photo_address import library_parameter
 from vitmae_search.web.components.query_picker import QueryState
 from vitmae_search.web.server.session import library
 
 
-def draw(query: QueryState, active: filters.Filters) -> None:
+def draw(query: QueryState, active: Filters) -> None:
     """A button that saves the search under a name; photos of the library can be saved, uploads cannot.
 
     Args:
@@ -42,6 +43,11 @@ def address(saved: SavedSearch) -> str:
         "before": None if where.before is None else where.before.date().isoformat(),
         "tag": where.tag,
         "tag_sure": f"{100 * where.min_confidence:.0f}" if where.min_confidence else None,
+        "type": where.format,
+        "shape": where.orientation,
+        "favourites": "on" if where.favourite else None,
+        "rating": str(where.min_rating) if where.min_rating else None,
+        "album": where.album,
         "alike": saved.min_score if isinstance(saved.min_score, str) else None,
         "photo": str(saved.more[0][0]) if saved.more else None,
         "more": examples.text_of(saved.more[1:]) or None,

@@ -6,6 +6,7 @@ import streamlit as st
 
 from vitmae_search.errors import display_path
 from vitmae_search.web.components import page_address
+from vitmae_search.web.components.filter_parameters import read_tag
 from vitmae_search.web.server.session import library
 
 
@@ -19,11 +20,7 @@ def tag_of_address(name: str) -> tuple[str | None, float]:
     Returns:
         The tag, None for any or one that no photo has, and its least confidence, 0 to 1.
     """
-    tag = st.query_params.get(name)
-    if tag is None or tag not in library().tag_counts():
-        return None, 0.0
-    percent = st.query_params.get(f"{name}_sure", "0")
-    return tag, min(100, int(percent)) / 100 if percent.isdecimal() and len(percent) < 4 else 0.0
+    return read_tag(st.query_params.to_dict(), name)
 
 
 def draw_tag_filter(name: str, page: str) -> None:

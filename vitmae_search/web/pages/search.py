@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypedDict
 
 import streamlit as st
 
-from vitmae_search.records import MinScore, SearchFilter, SearchResult, Space, WholePhoto
+from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
     examples,
+    filter_bar,
     filters,
     job_status,
     page_address,
@@ -18,6 +21,7 @@ from vitmae_search.web.components import (
     saved_search,
     selection,
 )
+from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
 
@@ -32,6 +36,8 @@ class SearchOptions(TypedDict):
     stacks: bool
 
 
+# In which order the hits of a page are shown.
+HIT_SORT = {"best": "Best first", **filter_bar.SORT}
 COUNTS = [12, 24, 48, 96]
 DEFAULT_COUNT = 24
 
@@ -82,10 +88,12 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar((hit.photo.photo_id for hit in found.hits), query=True)
+    order = read_order(st.query_params.to_dict())
     hit_grid(
-        found,
+        found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
         key="vs_hits",
-        label="Search results, best first",
+        line=order is None,
+        label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
         on_similar=query_picker.set_query_photo,
         start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
         first=page == 1,
@@ -97,6 +105,22 @@ def show_results(query: query_picker.QueryState) -> None:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
+
+
+def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
+    """The hits in another order than that of their scores.
+
+    Args:
+        hits: The hits.
+        order: The order.
+    """
+    match order:
+        case "name":
+            return sorted(hits, key=lambda hit: hit.photo.path)
+        case "largest":
+            return sorted(hits, key=lambda hit: hit.photo.size, reverse=True)
+    dates = {hit.photo.photo_id: hit.photo.date[0] or datetime.min for hit in hits}
+    return sorted(hits, key=lambda hit: dates[hit.photo.photo_id], reverse=order == "newest")
 
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
@@ -125,7 +149,7 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     )
 
 
-def _search(query: query_picker.QueryState, k: int, offset: int, active: filters.Filters) -> SearchResult:
+def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters) -> SearchResult:
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
@@ -150,11 +174,11 @@ def _summary(found: SearchResult) -> str:
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
 
 
-def _controls(query: query_picker.QueryState, active: filters.Filters) -> int:
+def _controls(query: query_picker.QueryState, active: Filters) -> int:
     """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
-        with st.popover("Filters", icon=":material/tune:"):
+        with st.popover("More filters", icon=":material/tune:"):
             filters.draw(active)
         page_address.show_in("vs_count", _count())
         st.selectbox(
@@ -169,7 +193,7 @@ def _controls(query: query_picker.QueryState, active: filters.Filters) -> int:
         )
         selection.switch()
         saved_search.draw(query, active)
-    filters.show_active(active)
+    filter_bar.draw(active, sort=HIT_SORT, first_sort="best", key="vs_bar")
     return _count()
 
 

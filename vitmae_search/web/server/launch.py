@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,11 @@ class Access:
 
 
 def launch(
-    library: Path, port: int | None = None, open_browser: bool = True, access: Access | None = None
+    library: Path,
+    port: int | None = None,
+    open_browser: bool = True,
+    access: Access | None = None,
+    others: Sequence[Path] = (),
 ) -> int:
     """Serve a library until Ctrl-C. The address is printed once the app answers.
 
@@ -76,6 +80,7 @@ def launch(
         port: The port. None is the first free one from 8501.
         open_browser: Open the address in the default browser.
         access: From where it can be opened; None is this machine alone.
+        others: Further libraries to choose from.
 
     Returns:
         The exit status.
@@ -85,7 +90,7 @@ def launch(
     """
     access = access or Access()
     address, base_path = _checked_address(access.address), _checked_base_path(access.base_path)
-    environment = _environment(library, access)
+    environment = _environment(environment_for(library, *others), access)
     token = _make_token(access, environment)
     if password(environment) is None and not _is_loopback(address):
         raise VitmaeSearchError(
@@ -107,8 +112,8 @@ def launch(
     return 0
 
 
-def _environment(library: Path, access: Access) -> dict[str, str]:
-    environment = {**environment_for(library), _TRUSTED_PROXIES: _checked_proxy(access.proxy)}
+def _environment(base: dict[str, str], access: Access) -> dict[str, str]:
+    environment = {**base, _TRUSTED_PROXIES: _checked_proxy(access.proxy)}
     if access.password_file is not None:
         environment.pop(PASSWORD, None)
         environment[PASSWORD_FILE] = os.fspath(access.password_file.absolute())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from vitmae_search.web.components import frame
+from vitmae_search.web.components import frame, library_chooser
 from vitmae_search.web.server import lifespan
 from vitmae_search.web.server.access_guard import COOKIE_PREFIX
 
@@ -17,6 +17,7 @@ ASSETS, _PAGES = _WEB / "assets", _WEB / "pages"
 
 PAGES = [
     st.Page(_PAGES / "search.py", title="Search", icon=":material/image_search:", default=True),
+    st.Page(_PAGES / "browse.py", title="Browse", icon=":material/photo_album:", url_path="browse"),
     st.Page(
         _PAGES / "reconstructions.py",
         title="Reconstructions",
@@ -39,5 +40,6 @@ frame.draw()
 page = st.navigation(PAGES, position="top")
 if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
     st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
+library_chooser.draw()
 page.run()
 lifespan.page_shown()

@@ -3,6 +3,9 @@
 - `/thumb/{id}` is a small JPEG.
 - `/photo/{id}` is the photo as browsers can show it, and with `?download=1` its file.
 - `/details/{id}` is JSON: what is known of it.
+- `/photos` is JSON: the next photos of those that a page shows, by the filters and the order of its address.
+- `/upload` takes a picture that was pasted or dropped, as the body of a POST, and answers with its token.
+- `/counts/{kind}` is JSON: how many photos that pass these filters are in each folder, of each camera, ….
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from typing import get_args
 
+import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -19,9 +24,13 @@ from starlette.routing import Route
 
 from vitmae_search.errors import LibraryEmpty, PhotoError, VitmaeSearchError
 from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview
-from vitmae_search.records import Photo
+from vitmae_search.records import Photo, PhotoKind
+from vitmae_search.web.components.browse_batch import next_batch
+from vitmae_search.web.components.filter_choices import choices
+from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
-from vitmae_search.web.server.session import library
+from vitmae_search.web.components.photo_tile import photo_tile
+from vitmae_search.web.server.session import library, requested_library, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -34,6 +43,8 @@ _INERT_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+_LONGEST_NAME = 255
+
 _NO_PHOTO = "There is no such photo in this library."
 _FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
@@ -44,6 +55,9 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
     yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
+    yield Route(base_path + "/upload", _upload, methods=["POST"])
+    yield Route(base_path + "/photos", _list_endpoint(_photos), methods=["GET"])
+    yield Route(base_path + "/counts/{kind}", _list_endpoint(_counts), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
@@ -51,11 +65,12 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
 
     def find_and_answer(request: Request) -> Response:
         try:
-            photo_id = _photo_id(request)
-            if not _of_this_library(request):
-                return _sentence(_FOREIGN, 404)
-            photo = None if photo_id is None else library().photo(photo_id)
-            return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
+            with requested_library(request.query_params.get("library")):
+                photo_id = _photo_id(request)
+                if not _of_this_library(request):
+                    return _sentence(_FOREIGN, 404)
+                photo = None if photo_id is None else library().photo(photo_id)
+                return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
             return _sentence(_NO_PHOTO, 404)
         except PhotoError as error:
@@ -69,9 +84,67 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
     return endpoint
 
 
+def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
+    """An endpoint that answers with JSON, made in a worker thread; an error becomes a sentence."""
+
+    def find_and_answer(request: Request) -> Response:
+        try:
+            with requested_library(request.query_params.get("library")):
+                if not _of_this_library(request):
+                    return _sentence(_FOREIGN, 404)
+                return _json(answer(request))
+        except _NotThere:
+            return _sentence("There is no such list.", 404)
+        except VitmaeSearchError as error:
+            return _sentence(str(error), 503)
+
+    async def endpoint(request: Request) -> Response:
+        return await run_in_threadpool(find_and_answer, request)
+
+    return endpoint
+
+
+class _NotThere(Exception):
+    """The address names no list."""
+
+
+async def _upload(request: Request) -> Response:
+    """Keep the body as an upload, if it is no larger than Streamlit's own uploads may be."""
+    limit = int(st.get_option("server.maxUploadSize")) * 2**20
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > limit:
+            return _sentence(f"The picture is larger than {limit // 2**20} MB.", 413)
+    if not data:
+        return _sentence("The picture is empty.", 400)
+    name = request.query_params.get("name", "")[:_LONGEST_NAME]
+    return _json({"token": uploads.add(name or "picture", bytes(data))})
+
+
+def _photos(request: Request) -> object:
+    parameters = dict(request.query_params)
+    asked, order = read_filters(parameters), read_order(parameters) or "newest"
+    after = _number(parameters.pop("after_photo", ""))
+    if after is None or asked.problem:
+        raise _NotThere
+    photos, more = next_batch(asked.where, order, parameters, after)
+    return {"photos": [photo_tile(photo) for photo in photos], "more": more}
+
+
+def _counts(request: Request) -> object:
+    kind = request.path_params["kind"]
+    if kind not in get_args(PhotoKind):
+        raise _NotThere
+    return choices(kind, dict(request.query_params))
+
+
 def _photo_id(request: Request) -> int | None:
     """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
-    text = request.path_params["photo_id"]
+    return _number(request.path_params["photo_id"])
+
+
+def _number(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
@@ -110,10 +183,13 @@ def _photo(request: Request, photo: Photo) -> Response:
 def _details(_request: Request, photo: Photo) -> Response:
     """The photo's path, and its facts as [name, value]; never cached, since photos move."""
     facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
-    body = json.dumps({"path": photo.path, "facts": facts})  # ASCII: names may hold bytes that are no UTF-8
-    return Response(
-        body, media_type="application/json", headers={**_INERT_HEADERS, "Cache-Control": "no-store"}
-    )
+    return _json({"path": photo.path, "facts": facts})
+
+
+def _json(value: object) -> Response:
+    body = json.dumps(value)  # ASCII: names may hold bytes that are no UTF-8
+    headers = {**_INERT_HEADERS, "Cache-Control": "no-store"}
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:

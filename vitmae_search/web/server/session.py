@@ -1,4 +1,4 @@
-"""What all visitors of one server process share: the open `Library`, and the pictures they uploaded."""
+"""What all visitors of one server process share: the open libraries, and the pictures they uploaded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
 
 if TYPE_CHECKING:
@@ -22,21 +29,91 @@ PREVIEW_SIDE = 320
 UPLOADS_KEPT = 32
 UPLOAD_BYTES_KEPT = 256 * 2**20
 
+CHOSEN = "vs_chosen_library"
+"""Where a visitor's session keeps the folder of the chosen library."""
+
+_requested: ContextVar[str | None] = ContextVar("requested library", default=None)
 _lock = threading.Lock()
 _libraries: dict[Path, Library] = {}
 
 
 def library() -> Library:
-    """The library that the environment names, opened once in a process and shared by all threads."""
+    """The library that this visitor or this request is about: of several the chosen one, else the first.
+
+    Each is opened once in a process and shared by all threads.
+    """
+    return open_library(chosen_folder())
+
+
+def open_library(folder: Path) -> Library:
+    """A library by its folder, opened once in a process."""
     from vitmae_search.library import Library
 
     found = settings()
     with _lock:
-        if found.library not in _libraries:
-            _libraries[found.library] = Library.open(
-                found.library, plugin_folders=[found.plugins], device=found.device, background=True
+        if folder not in _libraries:
+            _libraries[folder] = Library.open(
+                folder, plugin_folders=[found.plugins], device=found.device, background=True
             )
-        return _libraries[found.library]
+        return _libraries[folder]
+
+
+def chosen_folder() -> Path:
+    """The folder of the library that this visitor or this request is about.
+
+    Of several that the app was started with, it is the one that the address names by its identity, else the
+    one that was chosen before in this session, else the first.
+    """
+    folders = settings().libraries
+    if len(folders) == 1:
+        return folders[0]
+    requested = _requested.get()
+    if requested is not None:
+        return _folder_of(requested) or folders[0]
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return folders[0]
+    named, state = st.query_params.get("library"), st.session_state
+    if named is not None and state.get("vs_named_library") != named:
+        state["vs_named_library"] = named
+        found = _folder_of(named)
+        if found is not None:
+            state[CHOSEN] = found
+    kept: Path = state.get(CHOSEN, folders[0])
+    return kept if kept in folders else folders[0]
+
+
+def choose_library(folder: Path) -> None:
+    """Let this visitor's pages be about a library from now on; the address of another one is cleared."""
+    st.session_state[CHOSEN] = folder
+    identity = open_library(folder).identity
+    st.session_state["vs_named_library"] = identity
+    st.query_params.from_dict({} if identity is None else {"library": identity})
+
+
+@contextmanager
+def requested_library(identity: str | None) -> Iterator[None]:
+    """Within the block, `library` is the one with this identity, which a request names; None is the first."""
+    token = _requested.set(identity)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def library_names() -> dict[Path, str]:
+    """The libraries that the app was started with, by folder: the folder's name, or more of its path."""
+    folders = settings().libraries
+    alike = Counter(folder.name for folder in folders)
+    return {
+        folder: display_path(folder.name if alike[folder.name] == 1 else folder) or display_path(folder)
+        for folder in folders
+    }
+
+
+def _folder_of(identity: str) -> Path | None:
+    return next(
+        (folder for folder in settings().libraries if open_library(folder).has_identity(identity)), None
+    )
 
 
 def open_libraries() -> list[Library]:

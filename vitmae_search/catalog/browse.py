@@ -1,0 +1,100 @@
+"""Queries for browsing: photos in an order, batch after batch, and how many there are of each kind.
+
+A batch begins after a photo and not at a row number, so that the thousandth is as quick as the first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import Connection, case, false, func, select, tuple_
+
+from vitmae_search.catalog import photos
+from vitmae_search.catalog.schema import AlbumPhotoRow, ContentRow, MarkRow, PhotoRow, TagRow
+from vitmae_search.records import Photo, PhotoKind, PhotoOrder, SearchFilter
+
+_KEYS: dict[PhotoOrder, Any] = {
+    "newest": PhotoRow.moment,
+    "oldest": PhotoRow.moment,
+    "name": PhotoRow.path,
+    "largest": PhotoRow.size,
+}
+_DESCENDING: frozenset[PhotoOrder] = frozenset({"newest", "largest"})
+
+
+_ORIENTATION = case(
+    (ContentRow.width > ContentRow.height, "landscape"),
+    (ContentRow.width < ContentRow.height, "portrait"),
+    else_="square",
+)
+_MARKS = ((MarkRow, MarkRow.digest == ContentRow.digest),)
+_KINDS: dict[str, tuple[Any, tuple[tuple[Any, Any], ...], bool]] = {
+    "month": (func.strftime("%Y-%m", PhotoRow.moment, "unixepoch"), (), False),
+    "camera": (ContentRow.camera, (), True),
+    "format": (ContentRow.format, (), True),
+    "orientation": (_ORIENTATION, (), True),
+    "tag": (TagRow.tag, ((TagRow, TagRow.content_id == PhotoRow.content_id),), False),
+    "favourite": (MarkRow.favourite, _MARKS, True),
+    "rating": (MarkRow.rating, _MARKS, True),
+    "album": (AlbumPhotoRow.album, ((AlbumPhotoRow, AlbumPhotoRow.digest == ContentRow.digest),), True),
+}
+"""For each kind what it groups by, the tables that it joins, and whether these need the contents."""
+
+
+def list_batch(
+    connection: Connection, where: SearchFilter, order: PhotoOrder, after: int | None, limit: int
+) -> list[Photo]:
+    """Return photos on disk in an order; see `Catalog.browse`.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+        order: The order.
+        after: The id of the last photo of the batch before; None begins at the first photo.
+        limit: Most photos to return.
+    """
+    key, descending = _KEYS[order], order in _DESCENDING
+    chosen = photos.joined(select(PhotoRow.photo_id), where)
+    chosen = chosen.where(PhotoRow.missing == false(), *photos.filter_conditions(connection, where))
+    if after is not None:
+        last = connection.execute(select(key).where(PhotoRow.photo_id == after)).scalar_one_or_none()
+        if last is None:
+            return []
+        place, before = tuple_(key, PhotoRow.photo_id), tuple_(last, after)
+        chosen = chosen.where(place < before if descending else place > before)
+    columns = (key, PhotoRow.photo_id)
+    chosen = chosen.order_by(*(column.desc() if descending else column.asc() for column in columns))
+    ids = list(connection.execute(chosen.limit(limit)).scalars())
+    found = photos.by_id(connection, ids)
+    return [found[number] for number in ids]
+
+
+def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> dict[str, int]:
+    """Count photos on disk by what they are; see `Catalog.count_by`.
+
+    Args:
+        connection: A connection in a transaction.
+        kind: What they are counted by.
+        where: The filter.
+    """
+    conditions = (PhotoRow.missing == false(), *photos.filter_conditions(connection, where))
+    if kind == "folder":
+        paths = connection.execute(photos.joined(select(PhotoRow.path), where).where(*conditions)).scalars()
+        folders = Counter(map(os.path.dirname, paths))
+        return {os.fsdecode(folder): folders[folder] for folder in sorted(folders)}
+    value, joins, needs = _KINDS[kind]
+    statement = select(value, func.count(PhotoRow.photo_id.distinct())).select_from(PhotoRow)
+    if needs or photos.needs_contents(where):
+        statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    for table, condition in joins:
+        statement = statement.join(table, condition)
+    rows = connection.execute(statement.where(*conditions).group_by(value)).all()
+    rows = [row for row in rows if row[0]]
+    rows.sort(key=lambda row: row[0] if kind == "month" else (-row[1], row[0]))
+    return {_text_of(name): int(number) for name, number in rows}
+
+
+def _text_of(value: object) -> str:
+    return "on" if value is True else str(value)
