@@ -378,7 +378,7 @@ class SearchResult:
         seconds: Wall-clock time.
         variant: How the query's picture was changed to find these.
         coverage: How much of the library the space covers; None: all of it.
-        examples: How many pictures the query consists of.
+        examples: How many pictures the query consists of; 0 where there is no query.
     """
 
     hits: tuple[Hit, ...]

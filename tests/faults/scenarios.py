@@ -122,9 +122,17 @@ def _indexed(home: Home) -> None:
     home.must(*index_command(home))
 
 
+def _marked(home: Home) -> None:
+    """Favourites, ratings and an album, of photos that `_changed` edits, renames and deletes, too."""
+    _indexed(home)
+    photos = [home.photos / f"{seed:02d}.jpg" for seed in (0, 5, 8, 10, 11)]
+    home.must("mark", *photos, "--favourite", "--rating", "4")
+    home.must("albums", "add", "some", *photos[:3])
+
+
 def _changed(home: Home) -> None:
     """Added, edited, renamed, copied and deleted photos, and one that swapped its name with another."""
-    _indexed(home)
+    _marked(home)
     photos = home.photos
     for seed in range(100, 108):
         write_photo(photos / "new" / f"{seed}.jpg", seed)
@@ -177,6 +185,10 @@ def _old_version(version: int) -> Callable[[Home], None]:
     return prepare
 
 
+def _add_to_albums(home: Home) -> Arguments:
+    return "albums", "add", "more", *(home.photos / f"{seed:02d}.jpg" for seed in range(PHOTOS))
+
+
 def _adapt(home: Home) -> Arguments:
     sizes = ("--photos", "48", "--held-out", "12", "--views", "6", "--dimension", "48")
     return "adapt", home.photos, *sizes, "--method", "discriminant"
@@ -196,5 +208,6 @@ SCENARIOS = (
     ),
     Scenario("classify", _indexed, lambda home: ("classify", "--model", "colours", "--plugin", "plain")),
     Scenario("adapt", _to_adapt, _adapt, every=2),
+    Scenario("albums", _marked, _add_to_albums),
     Scenario("prune", _pruned, lambda home: ("prune",)),
 )

@@ -30,6 +30,7 @@ class Truth:
         vectors: By fingerprint and digest.
         failures: Reasons, by path.
         tags: Tags with confidences, by classifier and digest.
+        said: Favourites, ratings, albums and decisions on duplicates: rows of their tables.
     """
 
     photos: dict[str, tuple[str, bool]]
@@ -37,28 +38,30 @@ class Truth:
     vectors: dict[tuple[str, str], NDArray[np.float32]]
     failures: dict[str, str]
     tags: dict[tuple[str, str], list[tuple[str, float]]]
+    said: dict[str, list[tuple[Any, ...]]]
 
     @classmethod
     def of(cls, library: Path) -> Truth:
         """Read a library. What a killed writer left unfinished is undone first, by SQLite."""
         file = library / "catalogue.sqlite3"
         if not file.exists() or not file.stat().st_size:
-            return cls({}, [], {}, {}, {})
+            return cls({}, [], {}, {}, {}, {})
         with closing(sqlite3.connect(file)) as catalogue:
             if not catalogue.execute("SELECT 1 FROM sqlite_master WHERE name = 'photos'").fetchall():
-                return cls({}, [], {}, {}, {})
+                return cls({}, [], {}, {}, {}, {})
             return cls(
                 _photos(catalogue),
                 _spaces(catalogue),
                 _vectors(catalogue),
                 {os.fsdecode(path): reason for path, reason in catalogue.execute(_FAILURES)},
                 _tags(catalogue),
+                _said(catalogue),
             )
 
     def differences(self, other: Truth) -> list[str]:
         """What the other library has that this one lacks, and the other way round; empty if nothing."""
         found = []
-        for name in ("photos", "spaces", "failures", "tags"):
+        for name in ("photos", "spaces", "failures", "tags", "said"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 found.append(f"{name}: {_first_difference(mine, theirs)}")
@@ -167,6 +170,14 @@ def _tags(catalogue: sqlite3.Connection) -> dict[tuple[str, str], list[tuple[str
     for classifier, digest, tag, confidence in rows:
         found.setdefault((classifier, digest), []).append((tag, round(confidence, 5)))
     return found
+
+
+def _said(catalogue: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    tables = ("marks", "albums", "album_photos", "saved_searches", "pair_decisions")
+    existing = {name for (name,) in catalogue.execute("SELECT name FROM sqlite_master")}
+    return {
+        table: sorted(catalogue.execute(f"SELECT * FROM {table}")) for table in tables if table in existing
+    }
 
 
 def _first_difference(mine: Any, theirs: Any) -> str:

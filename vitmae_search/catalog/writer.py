@@ -17,6 +17,7 @@ from vitmae_search.catalog import (
     marks,
     pair_decisions,
     photos,
+    relocate,
     roots,
     runs,
     saved_searches,
@@ -251,6 +252,22 @@ class CatalogWriter(Catalog):
             marks.forget(connection, digests)
             known = roots.forget(connection, folder)
             return len(photo_ids) if photo_ids or known else None
+
+    def relocate(self, old: str, new: str) -> int | None:
+        """Record all that is known in a folder under another path.
+
+        Args:
+            old: Absolute path of the folder that it was.
+            new: Absolute path of the folder that it is now.
+
+        Returns:
+            How many photos were relocated; None: nothing in the folder was known.
+
+        Raises:
+            LibraryError: Something is known in the new folder, or one folder is inside the other.
+        """
+        with self._transaction() as connection:
+            return relocate.relocate(connection, old, new)
 
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Delete the failures of these files in all spaces: the files are gone from disk."""

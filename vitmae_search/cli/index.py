@@ -34,6 +34,9 @@ SHOWN_SUFFIXES = 8
 @click.option(
     "--rescan", is_flag=True, help="Read all files again, also those whose size and times have not changed."
 )
+@click.option(
+    "--watch", is_flag=True, help="Go on: index again whenever photos come, change or go, until Ctrl-C."
+)
 @click.option("--run-key", hidden=True)
 @json_option
 def command(
@@ -42,6 +45,7 @@ def command(
     exclude: tuple[str, ...],
     retry_failed: bool,
     rescan: bool,
+    watch: bool,
     run_key: str | None,
     as_json: bool,
     **opening: Any,
@@ -60,6 +64,10 @@ def command(
     from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
+    if watch:
+        if retry_failed or rescan or run_key:
+            raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
+        return _watch(folders, library, exclude, as_json, opening)
     with (
         open_library(library, **opening) as opened,
         show_progress() as on_progress,
@@ -84,6 +92,37 @@ def command(
                 f"searches use space {current}; `vitmae-search spaces use {report.space}` changes that"
             )
     return exit_code(report.interrupted)
+
+
+def _watch(
+    folders: tuple[str, ...],
+    library: Path | None,
+    exclude: tuple[str, ...],
+    as_json: bool,
+    opening: Mapping[str, Any],
+) -> int:
+    """Index until a signal comes, which is how this ends well."""
+    from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
+
+    reports: list[IndexReport] = []
+
+    def show(report: IndexReport) -> None:
+        if not as_json:
+            print_report(report)  # goes to stderr, as all that is said before the end
+        reports[:] = [report]
+        counts["runs"] += 1
+        for name in ("added", "updated", "moved", "missing"):
+            counts[name] += getattr(report, name)
+
+    counts = {"runs": 0, "added": 0, "updated": 0, "moved": 0, "missing": 0}
+    with (
+        open_library(library, **opening) as opened,
+        StopOnSignal("stopping after this batch") as stop,
+    ):
+        opened.watch(folders, on_report=show, cancelled=stop.requested, exclude=exclude)
+    if as_json:
+        print_json({**counts, "last": report_json(reports[0]) if reports else None})
+    return exit_code(bool(reports) and reports[0].interrupted)
 
 
 def report_json(report: IndexReport) -> dict[str, object]:

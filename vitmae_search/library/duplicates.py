@@ -78,7 +78,7 @@ class DuplicateFinder:
         with self._lock:
             key = (space.fingerprint, space.revision, ids.tobytes(), tuple(scores))
             if self._compared is None or key != self._key:
-                vectors = _vectors(catalog, space, ids)
+                vectors = space_vectors(catalog, space, ids)
                 labels = connected(vectors, scores, cancelled)
                 self._compared = _Compared(ids, dict(zip(scores, labels, strict=True)))
                 self._key = None if cancelled() else key
@@ -89,7 +89,14 @@ class DuplicateFinder:
         return DuplicateReport(tuple(found), score, space.space_id, len(ids), preview, seconds)
 
 
-def _vectors(catalog: Catalog, space: Space, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+def space_vectors(catalog: Catalog, space: Space, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The vectors of embeddings, read in pieces: (N, D).
+
+    Args:
+        catalog: Has them.
+        space: Their space.
+        ids: (N,), the embeddings.
+    """
     vectors = np.empty((len(ids), space.dimension), np.float32)
     for start in range(0, len(ids), _CHUNK):
         vectors[start : start + _CHUNK] = catalog.vectors(space.space_id, ids[start : start + _CHUNK])

@@ -20,6 +20,7 @@ from PIL import Image
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
+    LibraryBusy,
     LibraryEmpty,
     LibraryError,
     PhotoError,
@@ -29,7 +30,7 @@ from vitmae_search.errors import (
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
-from vitmae_search.library.duplicates import DuplicateFinder
+from vitmae_search.library.duplicates import DuplicateFinder, space_vectors
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -86,6 +87,7 @@ from vitmae_search.search import (
     combine,
     embed_images,
     find_whole,
+    neighbour_scores,
     query_image,
     require_file,
     retrieve,
@@ -118,9 +120,9 @@ class Library:
     does, and until then the library answers as an empty one. A model is loaded when something first needs it.
 
     One `Library` serves many threads. Any thread may read at any time; `index`, `classify`, `adapt`,
-    `derive_space`, `use_space`, `drop_space`, `prune`, `forget` and a repairing `check` write to the
-    catalogue, and each holds its lock while it does. Whichever of these is called while another process
-    writes raises `LibraryBusy`.
+    `derive_space`, `use_space`, `drop_space`, `prune`, `forget`, `relocate`, a repairing `check`, and what
+    changes marks, albums, saved searches and decisions on duplicates write to the catalogue, and each holds
+    its lock while it does. Whichever of these is called while another process writes raises `LibraryBusy`.
 
     Every error that a person can act on is a `vitmae_search.errors.VitmaeSearchError`.
 
@@ -314,6 +316,47 @@ class Library:
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
             )
+
+    def watch(
+        self,
+        folders: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        on_report: Callable[[IndexReport], None],
+        cancelled: Callable[[], bool],
+        exclude: Sequence[str] = (),
+        on_progress: Callable[[JobProgress], None] | None = None,
+    ) -> None:
+        """Index folders, and again after each burst of changes in them, until cancelled.
+
+        The package watchfiles says what changes; network drives are looked through every ten seconds. The
+        library can be written by others while nothing changes; while they do, this waits.
+
+        Args:
+            folders: A folder, or several; they have to be there.
+            on_report: Called after each run.
+            cancelled: Asked again and again; once it returns True this ends.
+            exclude: As for `index`.
+            on_progress: As for `index`.
+
+        Raises:
+            LibraryError: watchfiles is not installed, or a folder is not there or cannot be watched.
+            VitmaeSearchError: As for `index`.
+        """
+        from vitmae_search.library.watch import changes
+
+        paths = [_absolute(folder) for folder in _listed(folders)]
+        absent = next((path for path in paths if not os.path.isdir(path)), None)
+        if absent is not None:
+            raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
+        for _ in changes(paths, cancelled):
+            while not cancelled():
+                try:
+                    report = self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+                except LibraryBusy:
+                    time.sleep(0.5)
+                    continue
+                on_report(report)
+                break
 
     def classify(
         self,
@@ -1027,7 +1070,48 @@ class Library:
                 raise LibraryError(f"the library has no photo {display_path(paths[name])}")
         return [name if isinstance(name, int) else found[paths[name]] for name in names]
 
-    # Near-duplicates
+    # Near-duplicates and unusual photos
+
+    def unusual(
+        self,
+        where: SearchFilter = EVERYTHING,
+        *,
+        k: int = 24,
+        neighbours: int = 3,
+        space: int | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> SearchResult:
+        """The photos that are least like any other one: those with the lowest scores with their neighbours.
+
+        All vectors are compared with each other, as for `duplicates`.
+
+        Args:
+            where: Which photos are compared.
+            k: How many are returned.
+            neighbours: How many of the nearest others count, 1 or more.
+            space: The id of the space. None is the selected one, else the current one.
+            cancelled: Asked again and again; once it returns True the rest is left out.
+
+        Returns:
+            The photos, the most unusual first. A hit's score is its mean cosine with its neighbours.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), self._space(space)
+        ids = catalog.searchable_ids(searched.space_id, where)
+        scores = neighbour_scores(space_vectors(catalog, searched, ids), neighbours, cancelled)
+        order = np.argsort(scores, kind="stable")[:k]
+        found = catalog.photos_of(ids[order])
+        hits: list[Hit] = []
+        for place in order.tolist():
+            photos = [photo for photo in found.get(int(ids[place]), []) if not photo.missing]
+            if photos:
+                copies = tuple(photo.path for photo in photos[1:])
+                hits.append(Hit(len(hits) + 1, float(scores[place]), photos[0], copies))
+        return SearchResult(tuple(hits), searched, True, time.perf_counter() - started, examples=0)
 
     def duplicates(
         self,
@@ -1598,6 +1682,37 @@ class Library:
         self._catalog()
         with CatalogWriter.open_writer(self.folder) as catalog:
             return forget_folder(catalog, self._vectors, self.thumbnails, _absolute(folder))
+
+    def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> int:
+        """Tell the library that a folder has another path now, such as a drive under another name.
+
+        Photos keep their ids, vectors, tags and marks, and no file is read. The next `index` of the new
+        folder says what has changed in it.
+
+        Args:
+            old: The folder's path as it was.
+            new: Its path now; the folder has to be there.
+
+        Returns:
+            How many photos were relocated.
+
+        Raises:
+            LibraryError: The library knows nothing in `old`, or something in `new`; `new` is no folder; or
+                one is inside the other.
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryBusy: Another process writes to the library.
+        """
+        before, now = os.path.abspath(os.path.expanduser(os.fspath(old))), _absolute(new)
+        if not os.path.isdir(now):
+            raise LibraryError(f"{display_path(now)} is not a folder on this machine")
+        with self._writer() as catalog:
+            relocated = catalog.relocate(before, now)
+        if relocated is None:
+            raise LibraryError(
+                f"nothing in {display_path(before)} is in the library; `vitmae-search status` lists its "
+                "folders"
+            )
+        return relocated
 
     def preload(self, *, model: bool = False) -> None:
         """Open the vector index that the first search would, and with `model` load and run the model once.

@@ -1,6 +1,7 @@
 """Search: a query becomes vectors, the vector index finds contents, the catalogue makes them hits."""
 
 from vitmae_search.search.examples import Example, Picture, combine, weighted
+from vitmae_search.search.neighbours import neighbour_scores
 from vitmae_search.search.parts import find_whole
 from vitmae_search.search.query import (
     Query,
@@ -22,6 +23,7 @@ __all__ = [
     "combine",
     "embed_images",
     "find_whole",
+    "neighbour_scores",
     "query_image",
     "require_file",
     "retrieve",

@@ -59,6 +59,16 @@ def test_a_group_is_ignored_and_comes_back(opened_copy: Library) -> None:
     assert groups(visit(score=SCORE)) == before
 
 
+def test_unusual_photos_and_more_like_one(opened: Library) -> None:
+    at = visit(view="unusual")
+    grids = [
+        json.loads(grid.proto.json) for grid in at.get("bidi_component") if "vs_unusual" in grid.proto.id
+    ]
+    found = opened.unusual(k=48).hits
+    assert [photo["id"] for photo in grids[0]["photos"]] == [hit.photo.photo_id for hit in found]
+    assert not groups(at)
+
+
 @pytest.mark.browser
 def test_the_page_in_a_browser(
     opened_copy: Library, start_server: Callable[..., Any], chromium: Any, tmp_path: Path

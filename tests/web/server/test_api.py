@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from vitmae_search.library import Library
+from vitmae_search.records import SearchFilter
 from vitmae_search.web.server import api
 from vitmae_search.web.server.access_guard import AccessGuard
 from vitmae_search.web.server.api import PREFIX, api_routes
@@ -86,6 +88,12 @@ def test_photos_in_pages_and_filtered(client: TestClient, opened: Library, small
     assert ask(client, "photos", under=str(small.photos))["total"] == len(ids)
     assert ask(client, "photos", under="/elsewhere")["total"] == 0
     assert ask(client, "photos", favourite="true", min_rating=1, after="2100-01-01")["total"] == 0
+
+
+def test_every_filter_of_the_library_is_one_of_the_api() -> None:
+    names = {field.name for field in fields(SearchFilter)}
+    listed = next(operation for _, _, operation in OPERATIONS if operation["operationId"] == "photos")
+    assert names <= {parameter["name"] for parameter in listed["parameters"]}
 
 
 def test_searches_find_what_the_library_finds(client: TestClient, opened: Library, small: Any) -> None:
@@ -176,7 +184,8 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[str]:
         return items.map(lambda ids: ",".join(map(str, ids)))
     if schema.get("format") == "date-time":
         return st.datetimes().map(lambda moment: moment.isoformat())
-    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+    most = min(60, schema["maxLength"])
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=most)
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -34,7 +34,7 @@ def draw(query: QueryState, active: Filters) -> None:
 
 
 def address(saved: SavedSearch) -> str:
-    """The Search page's address that asks for a saved search."""
+    """The address that asks for a saved search: of the Search page, or of Browse where it is a filter."""
     where = saved.where
     values = {
         "under": where.under,
@@ -54,4 +54,5 @@ def address(saved: SavedSearch) -> str:
         "less": examples.text_of(saved.less) or None,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    return "./?" + urlencode({**given, **library_parameter()})
+    page = "./" if saved.more else "./browse"
+    return f"{page}?{urlencode({**given, **library_parameter()})}"

@@ -1,4 +1,4 @@
-"""The Duplicates page: groups of photos that are nearly the same, and what to do with each."""
+"""The Duplicates page: groups of photos that are nearly the same; and photos that are like no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import streamlit as st
 from vitmae_search.errors import display_path
 from vitmae_search.records import DuplicateGroup, DuplicateReport
 from vitmae_search.web.components import page_address, plain_text, query_picker, selection
-from vitmae_search.web.components.grid import photo_grid
+from vitmae_search.web.components.grid import hit_grid, photo_grid
+from vitmae_search.web.components.photo_address import photo_parameters
 from vitmae_search.web.components.photo_facts import file_size
 from vitmae_search.web.server.session import library
 
@@ -17,12 +18,48 @@ PAGE_SIZE = 10
 WITHOUT_CALIBRATION = 0.98  # the least score where it was not measured which one means the same photo
 
 
+UNUSUAL = 48  # how many unusual photos are shown
+VIEWS = {"": "Near-duplicates", "unusual": "Unusual photos"}
+
+
 def page() -> None:
-    """The groups, ten a page."""
+    """Near-duplicates, or unusual photos."""
     plain_text.show_queued_notice()
     if not library().status().photos:
         plain_text.empty_library()
         return
+    view = "unusual" if st.query_params.get("view") == "unusual" else ""
+    page_address.show_in("vs_view", view)
+    st.segmented_control(
+        "What to show",
+        list(VIEWS),
+        format_func=VIEWS.__getitem__,
+        key="vs_view",
+        on_change=page_address.store,
+        args=("view", "vs_view", "page"),
+        label_visibility="collapsed",
+    )
+    if view:
+        _unusual()
+    else:
+        _duplicates()
+
+
+def _unusual() -> None:
+    plain_text.hint("The photos that are least like any other one. The number is the mean score with three.")
+    with st.spinner("Comparing all photos…"):
+        found = library().unusual(k=UNUSUAL)
+    hit_grid(found, key="vs_unusual", label="Unusual photos", on_similar=_ask_for)
+    if "vs_unusual_query" in st.session_state:
+        st.switch_page("../pages/search.py", query_params=st.session_state.pop("vs_unusual_query"))
+
+
+def _ask_for(photo_id: int) -> None:
+    st.session_state["vs_unusual_query"] = photo_parameters(photo_id)
+
+
+def _duplicates() -> None:
+    """The groups, ten a page."""
     plain_text.hint(
         "Each group begins with the photo to keep: your choice, else the largest, without losses, sharpest. "
         "Nothing is deleted here."

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -19,14 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError, VitmaeSearchError
-from vitmae_search.records import Hit, Marks, Photo, SearchFilter, SearchResult
+from vitmae_search.records import Hit, Marks, Orientation, Photo, SearchFilter, SearchResult
 from vitmae_search.web.server.session import library
 
 PREFIX = "/api/v1"
 UPLOAD_BYTES = 64 * 2**20
 """The largest picture that may be sent."""
 
-Kind = Literal["integer", "number", "boolean", "string", "date-time", "ids", "score"]
+Kind = Literal["integer", "number", "boolean", "string", "date-time", "ids", "score", "choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Parameter:
         default: Its value where it is not given.
         least: Its least value.
         most: Its greatest value; of a text its greatest length.
+        choices: The values of a choice.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Parameter:
     default: Any = None
     least: int = 0
     most: int = 2**63 - 1
+    choices: tuple[str, ...] = ()
 
 
 _ID = Parameter("photo_id", "integer", "The photo's number.", least=1)
@@ -62,6 +64,8 @@ _FILTERS = (
     Parameter("camera", "string", "Part of the camera's name.", most=200),
     Parameter("tag", "string", "A whole tag.", most=200),
     Parameter("min_confidence", "number", "The least confidence of the tag.", 0.0, most=1),
+    Parameter("format", "string", "The format of the file, such as JPEG.", most=20),
+    Parameter("orientation", "choice", "Which side is the longer one.", choices=get_args(Orientation)),
     Parameter("favourite", "boolean", "Favourites only.", False),
     Parameter("min_rating", "integer", "The least rating.", 0, most=5),
     Parameter("album", "string", "An album that they are in.", most=200),
@@ -244,12 +248,18 @@ OPERATIONS = (
 
 def api_routes(base_path: str = "") -> Iterator[Route]:
     """The routes of the API, below `base_path`."""
+    by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
-        yield Route(base_path + PREFIX + operation.path, _endpoint(operation), methods=[operation.method])
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    for path, operations in by_path.items():
+        yield Route(base_path + PREFIX + path, _endpoint(operations), methods=list(operations))
 
 
-def _endpoint(operation: Operation) -> Callable[[Request], Any]:
+def _endpoint(operations: Mapping[str, Operation]) -> Callable[[Request], Any]:
+    """The endpoint of all methods of one path."""
+
     async def endpoint(request: Request) -> Response:
+        operation = operations.get(request.method) or operations["GET"]  # HEAD asks as GET does
         try:
             values = _values(operation, request)
             body = await _body(request) if operation.method == "POST" else b""
@@ -294,6 +304,7 @@ def _read(one: Parameter, text: str) -> Any:
         "number": _number,
         "boolean": lambda _, text: {"true": True, "false": False}[text],
         "string": _string,
+        "choice": lambda one, text: one.choices[one.choices.index(text)],
         "date-time": lambda _, text: datetime.fromisoformat(text).replace(tzinfo=None),
         "ids": _ids,
         "score": lambda one, text: text if text in ("same", "alike") else _number(one, text, -1, 1),
@@ -340,6 +351,7 @@ def _expected(one: Parameter) -> str:
         "integer": f"a whole number, {bounds}",
         "number": f"a number, {bounds}",
         "boolean": "true or false",
+        "choice": f"one of {', '.join(one.choices)}",
         "string": f"a text of 1 to {one.most} characters",
         "date-time": "a date, 2023-05-01 or 2023-05-01T12:00:00",
         "ids": f"numbers of photos with commas between them, at most {one.most}",

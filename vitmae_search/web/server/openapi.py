@@ -101,6 +101,7 @@ def _parameter_schema(one: Parameter) -> Schema:
         "integer": {"type": "integer", "minimum": one.least, "maximum": one.most},
         "number": {"type": "number", "minimum": one.least, "maximum": one.most},
         "boolean": {"type": "boolean"},
+        "choice": {"enum": list(one.choices)},
         "string": {"type": "string", "minLength": 1, "maxLength": one.most},
         "date-time": {"type": "string", "format": "date-time"},
         "ids": {
