@@ -153,7 +153,9 @@ def hf_model(folder: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def open_plugin(folder: Path, device: str, precision: str, runtime: str = "torch") -> GuardedEmbedder:
+def open_plugin(
+    folder: Path, device: str, precision: str, runtime: str = "auto", quantization: str = "none"
+) -> GuardedEmbedder:
     """Open the plugin as `index` does, for the mean of the last layer's patch tokens without a projection.
 
     Args:
@@ -161,10 +163,12 @@ def open_plugin(folder: Path, device: str, precision: str, runtime: str = "torch
         device: As `--device` takes it.
         precision: As `--precision` takes it.
         runtime: The plugin's option.
+        quantization: Likewise.
     """
     from vitmae_search.embedding import PluginHost, open_embedder
 
     options = {"model": str(folder), "layers": "last", "pooling": "mean", "runtime": runtime}
+    options["quantization"] = quantization
     return open_embedder(PluginHost(packages=False).get("vitmae"), options, device, precision)
 
 

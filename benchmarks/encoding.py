@@ -1,6 +1,8 @@
 """Encoding: images a second from pixels to vectors, compared with other runtimes.
 
-    python -m benchmarks.encoding [--only base|tiny] [--device cuda]
+    python -m benchmarks.encoding [--only base|tiny] [--quick] [--device cuda]
+
+--quick leaves out what compiles or is far behind, and takes three rounds: some two minutes for each model.
 
 "base" is ViT-B/16 at 224 pixels with random weights, which are as fast as any; "tiny" is the bundled model.
 All take turns in one run, on batches of the size that `index` uses (32, or 128 of small images); the
@@ -43,6 +45,7 @@ from benchmarks.encoder_cases import (
     unit_rows,
 )
 from benchmarks.timing import (
+    ROUNDS,
     available_cores,
     comparison_rows,
     describe_machine,
@@ -51,13 +54,14 @@ from benchmarks.timing import (
 )
 from plugins.vitmae.cpu_threads import WorkerPool
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.vitmae import ViTMAEModel
+from vitmae_search.vitmae import ViTMAEModel, multiplies_in_bf16
 
 BASE_BATCH, TINY_BATCH = 32, 128
 """The batch sizes that `index` uses."""
 
 REFERENCE = "reference"
 WARM_UP_BATCHES = 3
+QUICK_ROUNDS = 3
 
 
 @dataclass
@@ -84,16 +88,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["base", "tiny"])
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
-    only, device = chosen.only, require_device(chosen.device)
+    only, quick, device = chosen.only, chosen.quick, require_device(chosen.device)
     print(describe_device(device))
     print(describe_machine("torch", "transformers", "openvino", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
         if only != "tiny":
-            compare("base", random_case("base", BASE_BATCH * _scale(device), Path(folder)), device)
+            compare("base", random_case("base", BASE_BATCH * _scale(device), Path(folder)), device, quick)
         if only != "base":
-            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH * _scale(device)), device)
+            compare("tiny", case_from_model(SHIPPED, 64, TINY_BATCH * _scale(device)), device, quick)
 
 
 def _scale(device: torch.device) -> int:
@@ -101,23 +106,25 @@ def _scale(device: torch.device) -> int:
     return 16 if device.type == "cuda" else 1
 
 
-def compare(title: str, case: EncoderCase, device: torch.device) -> None:
+def compare(title: str, case: EncoderCase, device: torch.device, quick: bool = False) -> None:
     """Time all variants that are available, and print their table.
 
     Args:
         title: The table's title.
         case: Model and batch.
         device: Where they run.
+        quick: Fewer variants and rounds.
     """
-    variants = dict(cpu_variants(case) if device.type == "cpu" else gpu_variants(case, device))
+    variants = dict(cpu_variants(case, quick) if device.type == "cpu" else gpu_variants(case, device))
     vectors = {
         name: unit_rows(variant.run()) for name, variant in variants.items()
     }  # a first call may compile
     exact = unit_rows(one_at_a_time(hf_model(case.folder, torch.float32), case.pixels))
     for variant in variants.values():
-        for _ in range(WARM_UP_BATCHES):
+        for _ in range(1 if quick else WARM_UP_BATCHES):
             variant.run()
-    seconds = time_interleaved({name: variant.run for name, variant in variants.items()})
+    runs = {name: variant.run for name, variant in variants.items()}
+    seconds = time_interleaved(runs, rounds=QUICK_ROUNDS if quick else ROUNDS)
     seconds[REFERENCE] *= len(case.pixels) / len(reference_batch(case))
     cosines = {name: (rows * exact[: len(rows)]).sum(axis=1).min() for name, rows in vectors.items()}
     notes = {name: [f"{cosines[name]:.6f}", variant.note] for name, variant in variants.items()}
@@ -151,24 +158,24 @@ def _own(embedder: GuardedEmbedder, case: EncoderCase, note: str) -> Variant:
     return Variant(lambda: embedder.embed(case.images), note)
 
 
-def cpu_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
-    """Variants by name; those whose package is missing are reported and left out."""
+def cpu_variants(case: EncoderCase, quick: bool = False) -> Iterator[tuple[str, Variant]]:
+    """Variants by name; those whose package is missing are reported and left out.
+
+    Args:
+        case: Model and batch.
+        quick: Leave out those that compile for long, or are far behind.
+    """
     full = hf_model(case.folder, torch.float32)
     yield (
         REFERENCE,
         Variant(lambda: one_at_a_time(full, reference_batch(case)), "transformers, fp32, one at a time"),
     )
-    model = hf_model(case.folder, torch.bfloat16)
-    half = case.pixels.bfloat16()
-    pool = WorkerPool(available_cores(), chunk_size(case))
-    yield "HF bf16", Variant(lambda: mean_pooled(model, half))
-    yield (
-        "HF bf16, workers",
-        Variant(lambda: in_workers(pool, model, half)),
-    )
-    yield "torch.compile bf16, workers", compiled_variant(model, half, pool, chunk_size(case))
+    yield "HF fp32", Variant(lambda: mean_pooled(full, case.pixels))
+    in_bf16 = multiplies_in_bf16(torch.device("cpu"))
+    if in_bf16 or not quick:
+        yield from hf_bf16_variants(case, quick)
     if installed("openvino"):
-        for precision in ("f32", "bf16"):
+        for precision in ("f32", "bf16") if in_bf16 else ("f32",):
             yield f"OpenVINO {precision}", openvino_variant(case, precision)
     if installed("onnxruntime", "onnx"):
         yield from onnx_variants(case)
@@ -177,6 +184,25 @@ def cpu_variants(case: EncoderCase) -> Iterator[tuple[str, Variant]]:
         embedder = open_plugin(case.folder, "cpu", precision, runtime)
         said = f"{embedder.provenance['precision']}, normalisation included"
         yield f"ours, {precision}, {runtime}", _own(embedder, case, said)
+    if installed("openvino"):
+        embedder = open_plugin(case.folder, "cpu", "auto", quantization="int8")
+        yield "ours, int8", _own(embedder, case, "int8, normalisation included")
+
+
+def hf_bf16_variants(case: EncoderCase, quick: bool) -> Iterator[tuple[str, Variant]]:
+    """The reference in bf16: in one batch, in workers, and compiled.
+
+    Args:
+        case: Model and batch.
+        quick: Do not compile.
+    """
+    model = hf_model(case.folder, torch.bfloat16)
+    half = case.pixels.bfloat16()
+    pool = WorkerPool(available_cores(), chunk_size(case))
+    yield "HF bf16", Variant(lambda: mean_pooled(model, half))
+    yield "HF bf16, workers", Variant(lambda: in_workers(pool, model, half))
+    if not quick:
+        yield "torch.compile bf16, workers", compiled_variant(model, half, pool, chunk_size(case))
 
 
 # Variants of other runtimes

@@ -1,7 +1,9 @@
 """From JPEG files to a searchable library, compared with the code of the reference's documentation.
 
     python -m benchmarks.end_to_end [--device auto|cpu|cuda] [--model base|large|shipped] [--workers N]
-        [--precision auto] [--rounds N]
+        [--precision auto] [--rounds N] [--quick]
+
+--quick measures the bundled model alone, in three rounds: a few minutes, of which one is making photos.
 
 The reference, on the same device: for each file `Image.open`, HF's image processor, HF's `ViTMAEModel` in
 fp32 at mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in batches. Ours is
@@ -85,6 +87,7 @@ CASES = {
     ),
 }
 _ROUNDS = {"cpu": 5, "cuda": 3}
+_QUICK_ROUNDS = 3
 _DISTINCT = {SMALL: 64, LARGE: 12}
 _MEMORY = {"cpu": (64, 256), "cuda": (512, 2048)}
 
@@ -113,14 +116,16 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, help="one of them only")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="the bundled model alone, in three rounds")
     parser.add_argument("--workers", type=int, default=default_workers(), help="photos read at a time")
     chosen = parser.parse_args()
     silence_warnings()
     device = require_device(chosen.device)
     setting = Settings(device, chosen.precision, 0, chosen.workers)
-    rounds = chosen.rounds or _ROUNDS[setting.kind]
+    rounds = chosen.rounds or (_QUICK_ROUNDS if chosen.quick else _ROUNDS[setting.kind])
+    model = chosen.model or ("shipped" if chosen.quick else None)
     setting = Settings(device, chosen.precision, rounds, chosen.workers)
-    cases = [case for case in CASES[setting.kind] if chosen.model in (None, case.model)]
+    cases = [case for case in CASES[setting.kind] if model in (None, case.model)]
     machine = describe_machine("pillow", "faiss-cpu")
     print(f"{describe_device(device)}\n- {machine}; {setting.workers} workers\n", flush=True)
     with tempfile.TemporaryDirectory() as name:

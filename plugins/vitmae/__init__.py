@@ -36,6 +36,7 @@ class ViTMAEPlugin(EmbedderPlugin):
     - `image_size`: the input's side in pixels; 0 is the model's own, for others positions are interpolated.
     - `runtime`: what computes the layers: torch, or openvino (optional, CPU only). Both belong to one space.
       "auto": OpenVINO in long runs on a CPU where it is installed, else torch.
+    - `quantization`: "int8" computes in whole numbers, by OpenVINO on a CPU, in a space of its own; or none.
     """
 
     info = PluginInfo(
@@ -50,6 +51,7 @@ class ViTMAEPlugin(EmbedderPlugin):
             "views": "1",
             "image_size": 0,
             "runtime": "auto",
+            "quantization": "none",
         },
     )
 

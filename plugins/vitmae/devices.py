@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -108,3 +109,15 @@ def choose_precision(wanted: str, device: torch.device) -> str:
             log.warning("This CPU has no bf16 instructions, so bf16 is slower here than fp32")
         return wanted
     return "bf16" if multiplies_in_bf16(device) else "fp32"
+
+
+_INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def warn_without_int8(device: torch.device) -> None:
+    """Log a warning where int8 gains nothing: on a CPU of Intel's or AMD's without instructions for it."""
+    known: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older versions of torch have none
+    if device.type == "cpu" and "avx2" in known and not any(known.get(name) for name in _INT8_INSTRUCTIONS):
+        log.warning("This CPU has no VNNI instructions, so int8 is no faster here than fp32")

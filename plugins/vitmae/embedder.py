@@ -27,13 +27,14 @@ from vitmae_search.vitmae import (
 )
 from vitmae_search.vitmae.checkpoint.weights import shards
 
-from .devices import choose_precision, device_name, inference_context
+from .devices import choose_precision, device_name, inference_context, warn_without_int8
 from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity, weights_digest
 from .model_list import locate_model
 from .networks import UnitVectors, make_prepare, make_processor, normalization_table, require_rgb
 from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
+from .quantization import Quantization
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -50,7 +51,10 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
         DeviceError: Where device, precision or runtime are not available.
     """
     torch_device = choose_device(device)
-    if options["runtime"] == "openvino":
+    if options["quantization"] != "none":
+        require_openvino(torch_device, f"quantization={options['quantization']}")
+        warn_without_int8(torch_device)
+    elif options["runtime"] == "openvino":
         require_openvino(torch_device)  # fails before anything is loaded
     source, name = locate_model(str(options["model"]))
     checkpoint = read_checkpoint(find_checkpoint(source))
@@ -99,6 +103,7 @@ class ViTMAEEmbedder(Embedder):
         self.resolved_options = features.resolved_options
         self._options = {**options, **self.resolved_options}
         gem_power, views = float(options["gem_power"]), str(options["views"])
+        quantized = options["quantization"] == "int8"
         self.projection = features.projection
         self._processor = make_processor(checkpoint, int(options["image_size"]))
         given, encoder = encoder, encoder or ViTMAEModel.from_checkpoint(checkpoint)
@@ -110,18 +115,26 @@ class ViTMAEEmbedder(Embedder):
             pooling=features.pooling,
             gem_power=gem_power,
             views=views,
+            quantized=quantized,
         )
         self.provenance = {
             "device": device_name(device),
-            "precision": precision,
+            "precision": "int8" if quantized else precision,
             "torch": str(torch.__version__),
         }
         self.dimension = pooled_width(config.hidden_size, len(features.layers), features.pooling)
         self.prepare, self.input_size = make_prepare(self._processor, views)
         self._config, size = encoder.config, self._processor.height_width
         self._encoder: ViTMAEModel | OpenVINOEncoder | None = encoder
-        compiler = OpenVINOCompiler(self._load_encoder, features.layers, size, precision, self.identity)
-        runtime = str(options["runtime"])
+        compiler = OpenVINOCompiler(
+            self._load_encoder,
+            features.layers,
+            size,
+            "fp32" if quantized else precision,
+            self.identity,
+            Quantization(self._processor) if quantized else None,
+        )
+        runtime = "openvino" if quantized else str(options["runtime"])
         if runtime == "openvino":
             self._encoder = replace(compiler, load_encoder=lambda: encoder).compile()
             self.provenance["runtime"] = runtime_name()

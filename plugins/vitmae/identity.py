@@ -12,6 +12,8 @@ from torch import Tensor
 
 from vitmae_search.vitmae import ViTConfig, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
+from .quantization import REVISION
+
 _CONFIG_FIELDS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("layer_norm_eps", "patch_size", "num_channels", "qkv_bias"),
@@ -27,6 +29,7 @@ def embedder_identity(
     pooling: str,
     gem_power: float,
     views: str,
+    quantized: bool = False,
 ) -> dict[str, Any]:
     """Weights, configuration, preprocessing, layers, pooling and views; no paths, no device, no decoder.
 
@@ -40,6 +43,7 @@ def embedder_identity(
         pooling: One or more of the poolings, with plus signs.
         gem_power: The power of "gem"; counts only where that is among the poolings.
         views: 1, flip or five.
+        quantized: In int8.
     """
     parts = [{"gem": gem_power} if part == "gem" else part for part in pooling.split("+")]
     identity = {
@@ -49,7 +53,10 @@ def embedder_identity(
         "layers": list(layers),
         "pooling": parts[0] if len(parts) == 1 else parts,
     }
-    return identity if views == "1" else {**identity, "views": views}
+    newer = {"views": views} if views != "1" else {}
+    if quantized:
+        newer["quantization"] = f"int8, revision {REVISION}"
+    return {**identity, **newer}
 
 
 def preprocessing_identity(processor: ViTImageProcessor) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from vitmae_search.settings import settings
 from vitmae_search.vitmae import ViTMAEModel
 
 from .options import NAME
+from .quantization import Quantization, Range
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,13 @@ _PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
 _CACHE = "openvino"
 _KEPT = 4
 """Compiled encoders in the cache folder: 22 MB for the bundled model, 340 MB for a ViT-B/16."""
+_INPUT_LEVELS, _WEIGHT_LEVELS = 256, 255
+"""Of int8; OpenVINO multiplies whole numbers for these alone."""
+_WEIGHT_MARGIN = 127 / 63
+"""Weights use 63 of the 127 levels above 0: with all, sums of two products overflow 16 bits, which is what a
+CPU without VNNI has for them, so that it would give other vectors."""
+_MODULE = "__module.encoder."
+"""Before the names of the encoder's modules in a converted model."""
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -44,8 +53,12 @@ def is_installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def require_openvino(device: torch.device) -> None:
-    """Check that runtime=openvino is possible.
+def require_openvino(device: torch.device, option: str = "runtime=openvino") -> None:
+    """Check that OpenVINO can compute.
+
+    Args:
+        device: Must be a CPU.
+        option: What asks for it, for the message.
 
     Raises:
         DeviceError: The device is not a CPU.
@@ -53,10 +66,10 @@ def require_openvino(device: torch.device) -> None:
     """
     if device.type != "cpu":
         raise DeviceError(
-            f"{device.type}: runtime=openvino computes on the CPU only; choose --device cpu, or runtime=torch"
+            f"{device.type}: {option} computes on the CPU only; choose --device cpu, or runtime=torch"
         )
     if not is_installed():
-        missing = "runtime=openvino needs a package that is not there: pip install 'vitmae-search[openvino]'"
+        missing = f"{option} needs a package that is not there: pip install 'vitmae-search[openvino]'"
         raise PluginOptionError(NAME, missing)
 
 
@@ -110,6 +123,7 @@ class OpenVINOCompiler:
         size: (height, width) of the images, in pixels.
         precision: "bf16" or "fp32".
         identity: Of the embedder, as JSON values: what the encoder is cached by.
+        quantization: For int8; None computes in `precision`.
     """
 
     load_encoder: Callable[[], ViTMAEModel]
@@ -117,28 +131,46 @@ class OpenVINOCompiler:
     size: tuple[int, int]
     precision: str
     identity: dict[str, Any]
+    quantization: Quantization | None = None
 
     def is_cached(self) -> bool:
         """Whether `compile` need not compile."""
         return self._path().exists()
 
     def compile(self) -> OpenVINOEncoder:
-        """The encoder in OpenVINO; takes seconds if it was never compiled here."""
+        """The encoder in OpenVINO; takes seconds if it was never compiled here.
+
+        Raises:
+            PluginOptionError: The model loses too much in int8.
+        """
         # OpenVINO gives the thread that loads it a stack for signal handlers, and frees that stack when the
         # last model goes, in whatever thread. The next Ctrl-C would crash, so this thread ends before.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(self._compile).result()
 
     def _compile(self) -> OpenVINOEncoder:
+        encoder = self._compile_or_load()
+        # OpenVINO's first inference sets up what its Python part shares. Two threads at once would wait for
+        # each other there, one of them with Python's lock.
+        encoder.encode(torch.zeros(1, 3, *self.size), self.layers)
+        return encoder
+
+    def _compile_or_load(self) -> OpenVINOEncoder:
         openvino = importlib.import_module("openvino")
         core, options = openvino.Core(), self._options()
         blob = _read(self._path())
         if blob is not None:
             return OpenVINOEncoder(core.import_model(BytesIO(blob), "CPU", options))
-        wrapper = EncoderWrapper(self.load_encoder(), self.layers).eval()
-        compiled = core.compile_model(_convert(wrapper, torch.zeros(2, 3, *self.size)), "CPU", options)
+        encoder = self.load_encoder()
+        model = _convert(EncoderWrapper(encoder, self.layers).eval(), torch.zeros(2, 3, *self.size))
+        if self.quantization is not None:
+            _quantize(model, self.quantization.input_ranges(encoder))
+        compiled = core.compile_model(model, "CPU", options)
+        result = OpenVINOEncoder(compiled)
+        if self.quantization is not None:
+            self.quantization.check(encoder.encode, result.encode, self.layers)
         _write(self._path(), compiled.export_model().getvalue())
-        return OpenVINOEncoder(compiled)
+        return result
 
     def _options(self) -> dict[str, Any]:
         cores = torch.get_num_threads()
@@ -179,6 +211,34 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
         model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, *example.shape[1:]])
     return model
+
+
+def _quantize(model: Any, ranges: Mapping[str, Range]) -> None:
+    """Round inputs and weights of linear maps, in place; OpenVINO then multiplies whole numbers.
+
+    Args:
+        model: As `_convert` returns it.
+        ranges: Of the inputs of all of the encoder's linear maps that are computed, by name.
+    """
+    rounded = importlib.import_module("openvino.opset13").fake_quantize
+    waiting = dict(ranges)
+    for node in model.get_ordered_ops():
+        name = node.get_friendly_name().removeprefix(_MODULE).partition("/")[0]
+        if node.get_type_name() != "MatMul" or name not in waiting:
+            continue
+        inputs, weights = (port.get_source_output() for port in node.inputs())
+        lowest, highest = waiting.pop(name)
+        step = (highest - lowest) / (_INPUT_LEVELS - 1)
+        lowest = round(lowest / step) * step  # so that 0 is a level
+        limits = np.float32(lowest), np.float32(lowest + step * (_INPUT_LEVELS - 1))
+        largest = (
+            np.abs(weights.get_node().data).max(axis=1, keepdims=True) * _WEIGHT_MARGIN
+        )  # of each output
+        node.input(0).replace_source_output(rounded(inputs, *limits, *limits, _INPUT_LEVELS).output(0))
+        sides = (-largest, largest) * 2
+        node.input(1).replace_source_output(rounded(weights, *sides, _WEIGHT_LEVELS).output(0))
+    if waiting:
+        raise RuntimeError(f"not found in the converted model: {', '.join(waiting)}")
 
 
 def _read(path: Path) -> bytes | None:

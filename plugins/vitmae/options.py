@@ -10,6 +10,7 @@ AUTO = "auto"
 POOLINGS = ("cls", "mean", "gem", "moments", "grid")
 VIEWS = ("1", "flip", "five")
 RUNTIMES = ("auto", "torch", "openvino")
+QUANTIZATIONS = ("none", "int8")
 
 
 def check_options(options: Options) -> None:
@@ -26,6 +27,12 @@ def check_options(options: Options) -> None:
         raise PluginOptionError(NAME, f"views={options['views']!r} must be one of {', '.join(VIEWS)}")
     if options["runtime"] not in RUNTIMES:
         raise PluginOptionError(NAME, f"runtime={options['runtime']!r} must be one of {', '.join(RUNTIMES)}")
+    quantization = options["quantization"]
+    if quantization not in QUANTIZATIONS:
+        rule = f"must be one of {', '.join(QUANTIZATIONS)}"
+        raise PluginOptionError(NAME, f"quantization={quantization!r} {rule}")
+    if quantization != "none" and options["runtime"] == "torch":
+        raise PluginOptionError(NAME, f"quantization={quantization} is OpenVINO's; leave runtime=torch out")
 
 
 def check_pooling(text: str) -> None:

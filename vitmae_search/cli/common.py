@@ -54,19 +54,27 @@ projection_option = click.option(
 
 def device_options(command: F) -> F:
     """Add --device and --precision."""
-    command = click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16"]),
-        default="auto",
-        show_default=True,
-        help="Arithmetic of the encoder.",
-    )(command)
+    return device_option(precision_option("auto", "fp32", "bf16", text="Arithmetic of the encoder.")(command))
+
+
+def precision_option(*values: str, text: str) -> Callable[[F], F]:
+    """The option --precision.
+
+    Args:
+        values: What it may be; the first is the default.
+        text: For `--help`.
+    """
     return click.option(
-        "--device",
-        metavar="auto|cpu|cuda|cuda:N|mps",
-        default=None,
-        help="Where the model runs.  [default: auto]",
-    )(command)
+        "--precision", type=click.Choice(values), default=values[0], show_default=True, help=text
+    )
+
+
+device_option = click.option(
+    "--device",
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    default=None,
+    help="Where the model runs.  [default: auto]",
+)
 
 
 @contextmanager

@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
-from vitmae_search.cli.common import device_options, key_values, model_option, projection_option
+from vitmae_search.cli.common import (
+    device_option,
+    key_values,
+    model_option,
+    precision_option,
+    projection_option,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +33,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="An option of the plugin (see `vitmae-search plugins`). Repeat for several.",
     ),
     projection_option,
-    device_options,
+    device_option,
+    precision_option(
+        *("auto", "fp32", "bf16", "int8"),
+        text="Arithmetic of the encoder. int8, for CPUs with VNNI, needs OpenVINO and makes its own space.",
+    ),
     click.option(
         "--decode",
         type=click.Choice(["scaled", "exact"]),

@@ -184,7 +184,8 @@ class Library:
             model: A bundled model's name, a folder or weights file, or a hub id.
             options: Further options of the plugin, by name.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            precision: The encoder's arithmetic: "auto", "fp32" or "bf16".
+            precision: The encoder's arithmetic: "auto", "fp32", "bf16", or "int8", which is an option
+                of the plugin, `quantization`, and makes a space of its own.
             decode: "scaled" lets the JPEG decoder scale large photos down, "exact" decodes every pixel.
                 None is the current space's mode, else "scaled".
             projection: A projection or its file, which turns features into the vectors that are searched;
@@ -214,9 +215,10 @@ class Library:
             path = settings().library
         if _ADDRESS.match(os.fspath(path)):
             raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
-        selection = EmbedderSelection(
-            embedder, model, dict(options or {}), decode, read_projection_option(projection)
-        )
+        chosen = dict(options or {})
+        if precision == "int8":
+            chosen["quantization"], precision = precision, "auto"
+        selection = EmbedderSelection(embedder, model, chosen, decode, read_projection_option(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
         return cls(Path(_absolute(path)), selection, embedders, batch_size, background=background)
 

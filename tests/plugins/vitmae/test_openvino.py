@@ -283,3 +283,108 @@ def test_it_is_for_the_cpu() -> None:
     runtime = sys.modules[f"{type(plugin).__module__}.openvino"]
     with pytest.raises(DeviceError, match="on the CPU only; choose --device cpu, or runtime=torch"):
         runtime.require_openvino(torch.device("cuda"))
+
+
+# int8
+
+INT8 = {"quantization": "int8"}
+
+
+def test_int8_keeps_the_vectors_directions_and_is_computed_in_whole_numbers(openvino, real_photos) -> None:
+    photos = [Image.open(path).convert("RGB") for path in real_photos.values()]
+    with open_default("fp32") as full, open_default("fp32", **INT8) as embedder:
+        batch = np.stack([full.prepare(photo) for photo in photos])
+        exact, found = full.embed(batch), embedder.embed(batch)
+        assert 0.9995 < (exact * found).sum(axis=1).min() < 0.999999
+        assert np.array_equal(embedder.embed(batch[2:3])[0], found[2]), "whatever the batch"
+        assert full.fingerprint("exact") != embedder.fingerprint("exact")
+        assert embedder.provenance["precision"] == "int8"
+        opened: Any = embedder._embedder
+        nodes = opened._encoder._compiled.get_runtime_model().get_ops()
+    facts = [node.get_rt_info() for node in nodes]
+    products = [fact["primitiveType"].value for fact in facts if fact["layerType"].value == "FullyConnected"]
+    assert products
+    if torch.cpu.get_capabilities().get("avx512_vnni"):
+        assert all(kind.endswith("_I8") for kind in products), products
+    with open_default("bf16", **INT8) as again:
+        assert np.array_equal(again.embed(batch), found), "as compiled before, and in any other precision"
+
+
+def test_int8_is_a_space_of_its_own_which_the_library_goes_on_in(openvino, pixels, tmp_path: Path) -> None:
+    for number, row in enumerate(pixels[:4]):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        Image.fromarray(row).save(tmp_path / f"{number % 2}" / f"{number}.png")
+    with Library.open(tmp_path / "library", device="cpu", precision="int8") as library:
+        library.index(tmp_path / "0")
+    with Library.open(tmp_path / "library", device="cpu") as library:
+        assert library.index([tmp_path / "0", tmp_path / "1"]).added == 2
+        spaces = {one.fingerprint for one in library.spaces()}
+        hits = library.search(Image.fromarray(pixels[1]), k=1).hits
+        assert hits[0].photo.path.endswith("1.png")
+    with Library.open(tmp_path / "library", device="cpu", options={"quantization": "none"}) as library:
+        library.index(tmp_path / "0")
+        assert {one.fingerprint for one in library.spaces()} > spaces
+
+
+def test_a_model_that_loses_too_much_in_int8_is_refused(openvino, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = load_drop_in(PLUGIN)
+    module = sys.modules[f"{type(plugin).__module__}.quantization"]
+    measure = module.Quantization.input_ranges
+    monkeypatch.setattr(  # as a model would have whose inputs are large for few pictures
+        module.Quantization,
+        "input_ranges",
+        lambda self, encoder: dict.fromkeys(measure(self, encoder), (-9e3, 9e3)),
+    )
+    with pytest.raises(
+        PluginOptionError, match=r"quantization=int8: this model loses too much in int8 \(cos"
+    ):
+        plugin.open({**plugin.info.options, **INT8}, device="cpu", precision="fp32")
+    assert not (settings().cache / "openvino").exists()
+
+
+def test_int8_needs_openvino_and_says_so(no_openvino) -> None:
+    with pytest.raises(
+        PluginOptionError, match=r"quantization=int8 needs.*pip install 'vitmae-search\[openvino\]'"
+    ):
+        open_default("fp32", **INT8)
+    with pytest.raises(PluginOptionError, match="quantization=int8 is OpenVINO's; leave runtime=torch out"):
+        open_default("fp32", **INT8, runtime="torch")
+    with pytest.raises(PluginOptionError, match="quantization='int4' must be one of none, int8"):
+        open_default("fp32", quantization="int4")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "warns"), [({"avx2": True}, True), ({"avx2": True, "avx_vnni": True}, False)]
+)
+def test_int8_warns_where_it_gains_nothing(
+    capabilities: dict[str, bool],
+    warns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugin = load_drop_in(PLUGIN)
+    plugin.open({**plugin.info.options}, device="cpu", precision="fp32").close()
+    devices = sys.modules[f"{type(plugin).__module__}.devices"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    devices.warn_without_int8(torch.device("cpu"))
+    assert [record.getMessage() for record in caplog.records] == warns * [
+        "This CPU has no VNNI instructions, so int8 is no faster here than fp32"
+    ]
+
+
+def test_several_threads_may_make_the_first_inferences(openvino) -> None:
+    """In a new process: OpenVINO sets up once what its Python part shares, and two threads at that hung."""
+    program = """
+import subprocess
+import sys
+import numpy as np
+import torch
+from vitmae_search.embedding import PluginHost, open_embedder
+torch.set_num_threads(8)
+sys.setswitchinterval(1e-6)
+plugin = PluginHost(packages=False).get("vitmae")
+with open_embedder(plugin, {"runtime": "openvino"}, "cpu", "fp32") as embedder:
+    print(embedder.embed(np.zeros((16, 64, 64, 3), np.uint8)).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == "(16, 384)", done.stderr
