@@ -83,7 +83,15 @@ def photo_grid(
 
 
 def browse_grid(
-    photos: Sequence[Photo], *, key: str, label: str, more: str | None, total: int, start: str
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    more: str | None,
+    total: int,
+    start: str,
+    selected: Collection[int] | None = None,
+    on_select: PhotoAction | None = None,
 ) -> None:
     """A grid whose photos open in the viewer; more like one are looked for on the Search page.
 
@@ -94,6 +102,8 @@ def browse_grid(
         more: As for `photo_grid`.
         total: How many there are with those that follow.
         start: As for `hit_grid`.
+        selected: As for `hit_grid`.
+        on_select: As for `hit_grid`.
     """
     data: dict[str, object] = {
         "photos": photo_tiles(photos),
@@ -102,7 +112,10 @@ def browse_grid(
         "more": more,
         "total": total,
     }
-    _draw_with_viewer({**data, "elsewhere": True, "start": start, "first": True, "selected": None}, key)
+    marked = None if selected is None else sorted(selected)
+    select = {} if on_select is None else {"pick": on_select}
+    shown = {**data, "elsewhere": True, "start": start, "first": True, "selected": marked}
+    _draw_with_viewer(shown, key, **select)
 
 
 def hit_grid(
