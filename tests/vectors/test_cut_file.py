@@ -11,15 +11,16 @@ import pytest
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors import VectorCache, file
 from vitmae_search.vectors.file import VectorsFile
+from vitmae_search.vectors.stored_rows import StoredRows
 
 
-@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("in_file", [False, True])
 def test_a_search_in_a_file_that_was_cut(
-    tmp_path: Path, source, unit, mapped: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source, unit, in_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.add(unit(20_000, 4, seed=1))  # many pages
     VectorCache(tmp_path).save(source)
-    monkeypatch.setattr(VectorsFile.__init__, "__kwdefaults__", {"read_bytes": 0 if mapped else 2**28})
+    monkeypatch.setattr(VectorsFile.__init__, "__kwdefaults__", {"read_bytes": 0 if in_file else 2**28})
     cache = VectorCache(tmp_path)
     queries = unit(3, 4, seed=2)
     expected = cache.open(source).search(queries, 5)
@@ -30,6 +31,36 @@ def test_a_search_in_a_file_that_was_cut(
     assert cache.save(source)
     again = VectorCache(tmp_path).open(source).search(queries, 5)
     np.testing.assert_array_equal(again[0].ids, expected[0].ids)
+
+
+def test_a_file_that_is_cut_during_a_search(
+    tmp_path: Path, source, unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.add(unit(20_000, 4, seed=1))
+    VectorCache(tmp_path).save(source)
+    monkeypatch.setattr(VectorsFile.__init__, "__kwdefaults__", {"read_bytes": 0})
+    cache = VectorCache(tmp_path)
+    opened = cache.open(source)
+    expected = opened.search(unit(3, 4, seed=2), 5)
+    os.truncate(cache.path(source.key), 8192)
+    with pytest.raises(VectorCacheDamaged, match="was cut while it was searched; search again"):
+        opened.search(unit(3, 4, seed=2), 5)
+    found = cache.open(source).search(unit(3, 4, seed=2), 5)
+    np.testing.assert_array_equal(found[0].ids, expected[0].ids)
+
+
+def test_rows_in_a_file_are_those_of_the_matrix(tmp_path: Path, unit) -> None:
+    vectors, path = unit(3000, 96, seed=1), tmp_path / "rows"
+    path.write_bytes(b"header" + vectors.tobytes())
+    with path.open("rb") as stream:
+        stored = StoredRows(stream.fileno(), path, 6, vectors.shape)
+    path.unlink()
+    for rows in ([], [2999], [0, 1, 2, 7, 8, 5, 5, 4], range(3000)):
+        np.testing.assert_array_equal(stored[np.array(rows, np.int64)], vectors[list(rows)])
+    blocks = list(stored.blocks())
+    assert len(blocks) > 1
+    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), vectors)
+    assert [start for start, _ in blocks] == np.cumsum([0, *(len(b) for _, b in blocks)])[:-1].tolist()
 
 
 def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ class Snapshot:
     Attributes:
         exact: All vectors of the space at `origin.revision`.
         origin: The space and the revision.
-        file: The file that its first vectors are mapped from.
+        file: The file that has its first vectors.
         approximate: May be older than `exact`: what it lacks is searched exactly.
     """
 

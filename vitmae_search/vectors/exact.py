@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.errors import VectorIndexError
 from vitmae_search.vectors.protocols import Ids, Matches, Rows, Vectors
+from vitmae_search.vectors.stored_rows import StoredRows
 
 UNIT_TOLERANCE = 1e-3
 _CHUNK_ROWS = 4096
@@ -35,7 +36,7 @@ class ExactIndex:
     of the rounding error. These are scored again in float64, rounded to float32, and sorted by score and
     then by id.
 
-    The first matrix may be a mapped file. No array is changed in place, so copies share them.
+    The first matrix may be in a file. No array is changed in place, so copies share them.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -43,7 +44,7 @@ class ExactIndex:
         if dimension < 1:
             raise VectorIndexError(f"A vector index needs a dimension of at least 1, not {dimension}.")
         self._dimension = dimension
-        self._parts: tuple[Vectors, ...] = ()
+        self._parts: tuple[Vectors | StoredRows, ...] = ()
         self._starts = np.zeros(1, np.int64)  # the first row of each part, and after the last one
         self._row_ids: Ids = np.empty(0, np.int64)
         self._ids: Ids = np.empty(0, np.int64)  # sorted, without removed ones
@@ -51,12 +52,12 @@ class ExactIndex:
         self._removed: Rows = np.empty(0, np.int64)  # rows whose ids were removed
 
     @classmethod
-    def from_arrays(cls, ids: Ids, vectors: Vectors) -> ExactIndex:
+    def from_arrays(cls, ids: Ids, vectors: Vectors | StoredRows) -> ExactIndex:
         """Make an index of existing arrays without copying or checking the vectors.
 
         Args:
             ids: (N,) int64, each once.
-            vectors: (N, D) float32 of unit length, checked when they were written.
+            vectors: (N, D) float32 of unit length, checked when they were written; may be in a file.
 
         Raises:
             VectorIndexError: The ids do not fit.
@@ -110,7 +111,7 @@ class ExactIndex:
         self._row_ids = np.concatenate([self._row_ids, ids])
         self._ids, self._rows = all_ids[order], np.concatenate([self._rows, rows])[order]
         parts = self._parts
-        if parts and parts[-1].nbytes < _MIN_PART_BYTES:
+        if parts and isinstance(parts[-1], np.ndarray) and parts[-1].nbytes < _MIN_PART_BYTES:
             parts, vectors = parts[:-1], np.concatenate([parts[-1], vectors])
         self._set_parts((*parts, np.array(vectors, np.float32, order="C")))
 
@@ -160,7 +161,7 @@ class ExactIndex:
         other.__dict__.update(self.__dict__)
         return other
 
-    def _set_parts(self, parts: Sequence[Vectors]) -> None:
+    def _set_parts(self, parts: Sequence[Vectors | StoredRows]) -> None:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
 
@@ -194,7 +195,7 @@ class ExactIndex:
     def _all_scores(self, query: Vectors) -> Vectors:
         scores = np.empty(self._starts[-1], np.float32)
         for part, start in zip(self._parts, self._starts[:-1], strict=True):
-            np.dot(part, query, out=scores[start : start + len(part)])
+            _product(part, query, scores[start : start + len(part)])
         return scores
 
     def _scores_of_rows(self, rows: Rows, query: Vectors) -> Vectors:
@@ -213,6 +214,14 @@ class ExactIndex:
             mine = owners == number
             vectors[mine] = self._parts[number][rows[mine] - self._starts[number]]
         return vectors
+
+
+def _product(vectors: Vectors | StoredRows, query: Vectors, out: Vectors) -> None:
+    if isinstance(vectors, np.ndarray):
+        np.dot(vectors, query, out=out)
+        return
+    for start, block in vectors.blocks():
+        np.dot(block, query, out=out[start : start + len(block)])
 
 
 def exact_seconds(exact: ExactIndex) -> float:

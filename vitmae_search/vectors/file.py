@@ -6,7 +6,7 @@
     body
 
 The header says what the body holds and how many bytes it has. In a vectors file the body is (N, D) float32,
-little-endian, which is read or, if it is large, mapped, and then N int64 ids, whose checksum is verified on
+little-endian, and then N int64 ids, whose checksum is verified on
 opening.
 Verifying the vectors takes a second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
 """
@@ -28,6 +28,7 @@ from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.exact import check_vectors, validated_ids
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, VectorSource, never_cancel
+from vitmae_search.vectors.stored_rows import StoredRows
 
 _MAGIC = b"VSVECT04"
 _PAGE = 4096
@@ -40,7 +41,7 @@ _FLOAT = np.dtype("<f4")
 _ID = np.dtype("<i8")
 _BLOCK = 1 << 20
 READ_BYTES = 2**28
-"""Vectors of up to so many bytes are read into memory, larger ones are mapped."""
+"""Vectors of up to so many bytes are read into memory; of larger ones, what a search needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,9 @@ class _Header:
 
 
 class VectorsFile:
-    """An open vectors file: ids in memory, vectors in memory or mapped.
+    """An open vectors file: ids in memory, vectors in memory or in the file.
 
-    A mapping stays valid when the file is replaced or deleted. If the file is cut, reading the mapping ends
-    the process, so `is_whole` is called before a search.
+    It stays readable when the file is replaced or deleted.
     """
 
     def __init__(self, path: Path, source: VectorSource, *, read_bytes: int = READ_BYTES) -> None:
@@ -96,7 +96,7 @@ class VectorsFile:
         Args:
             path: The file.
             source: The space that it must have been written from; it may be older.
-            read_bytes: Vectors of more bytes are mapped.
+            read_bytes: Vectors of more bytes stay in the file.
 
         Raises:
             OSError: It is not there, or cannot be read.
@@ -114,19 +114,18 @@ class VectorsFile:
             if hashlib.sha256(ids).hexdigest() != header.more["ids_sha256"]:
                 raise VectorCacheDamaged(f"{path}: the ids are damaged.")
             self.ids: Ids = np.frombuffer(ids, _ID).astype(np.int64)
-            self.vectors: Vectors = np.empty(shape, np.float32)
-            self._is_mapped = self.vectors.nbytes > read_bytes
-            if self._is_mapped:
-                self.vectors = np.asarray(np.memmap(file, _FLOAT, "r", _PAGE, shape))
-            elif shape[0]:
+            self.vectors: Vectors | StoredRows = StoredRows(file.fileno(), path, _PAGE, shape)
+            if self.vectors.nbytes <= read_bytes:
+                self.vectors = np.empty(shape, np.float32)
                 _read_into(file, self.vectors, path)
             self._handle = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._handle)
             self._verified = False
 
     def is_whole(self) -> bool:
-        """Whether the vectors can be read: they are in memory, or the mapped file has its length still."""
-        return not self._is_mapped or os.fstat(self._handle).st_size >= _PAGE + self.vectors.nbytes
+        """Whether the vectors can be read: they are in memory, or the file has its length still."""
+        in_memory = isinstance(self.vectors, np.ndarray)
+        return in_memory or os.fstat(self._handle).st_size >= _PAGE + self.vectors.nbytes
 
     def verify_checksum(self, cancelled: IsCancelled = never_cancel) -> bool:
         """Read all vectors once and compare them with their checksum.
@@ -148,6 +147,8 @@ class VectorsFile:
 
 
 def _read_into(file: IO[bytes], vectors: Vectors, path: Path) -> None:
+    if not len(vectors):
+        return
     file.seek(_PAGE)
     data, place = vectors.data.cast("B"), 0
     while place < len(data):

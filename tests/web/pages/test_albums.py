@@ -130,6 +130,26 @@ def test_the_page_in_a_browser(
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_timeout(1000)
         page.screenshot(path=f"{shots}/albums-phone.png")
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    page.goto(f"{server.url}/browse")
+    page.get_by_text("Select", exact=True).click()
+    tiles.first.wait_for()
+    tiles.nth(1).click()
+    page.get_by_text("1 selected").wait_for()
+    page.locator(".tile.selected").first.wait_for()
+    if shots:
+        page.wait_for_timeout(1000)
+        page.screenshot(path=f"{shots}/browse-select.png")
+    page.goto(f"{server.url}/albums")
     page.get_by_text("like this").click()
     page.wait_for_url(f"**/?photo={ids[0]}*")
     page.close()
+
+
+def test_photos_are_selected_while_browsing(opened_copy: Library) -> None:
+    at = visit("../pages/browse.py")
+    at.toggle(key="vs_selecting").set_value(True).run()
+    at.button(key="vs_select_all").click().run()
+    at.button(key="vs_favourite").click().run()
+    assert opened_copy.count_photos(SearchFilter(favourite=True)) == opened_copy.count_photos()
+    assert not at.exception

@@ -80,7 +80,15 @@ def photo_grid(
 
 
 def browse_grid(
-    photos: Sequence[Photo], *, key: str, label: str, more: str | None, total: int, start: str
+    photos: Sequence[Photo],
+    *,
+    key: str,
+    label: str,
+    more: str | None,
+    total: int,
+    start: str,
+    selected: Collection[int] | None = None,
+    on_select: PhotoAction | None = None,
 ) -> None:
     """A grid whose photos open in the viewer; more like one are looked for on the Search page.
 
@@ -91,10 +99,14 @@ def browse_grid(
         more: As for `photo_grid`.
         total: How many there are with those that follow.
         start: As for `hit_grid`.
+        selected: As for `hit_grid`.
+        on_select: As for `hit_grid`.
     """
     tiles = [photo_tile(photo) for photo in photos]
     data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
-    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": None}, key)
+    marked = None if selected is None else sorted(selected)
+    select = {} if on_select is None else {"pick": on_select}
+    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": marked}, key, **select)
     if chosen is not None:
         st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
 

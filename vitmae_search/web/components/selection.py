@@ -33,11 +33,18 @@ def toggle(photo_id: int) -> None:
     _ids().symmetric_difference_update({photo_id})
 
 
-def bar(shown: Iterable[int], *, album: str | None = None, query: bool = False) -> None:
+def bar(
+    shown: Callable[[], Iterable[int]],
+    *,
+    everything: str = "All on this page",
+    album: str | None = None,
+    query: bool = False,
+) -> None:
     """How many photos are selected, and what can be done with them; nothing while none may be selected.
 
     Args:
-        shown: The photos on the page, which can be selected at once.
+        shown: Gives the photos that can be selected at once.
+        everything: The label of the button that does so.
         album: The album that is shown, out of which photos can be taken.
         query: Whether the page has a query that photos can become a part of.
     """
@@ -46,7 +53,7 @@ def bar(shown: Iterable[int], *, album: str | None = None, query: bool = False) 
         return
     with st.container(horizontal=True, vertical_alignment="center", key="vs_selection"):
         st.html(f'<span class="vs-hint" role="status">{len(ids):,} selected</span>', width="content")
-        st.button("All on this page", on_click=_ids().update, args=(list(shown),), key="vs_select_all")
+        st.button(everything, on_click=lambda: _ids().update(shown()), key="vs_select_all")
         _action("None", "vs_select_none", clear)
         if query:
             _action("More like these", "vs_more", lambda: _ask("more"), ":material/add:")

@@ -32,7 +32,7 @@ def page() -> None:
     photos = library().photos(where, offset=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE)
     plain_text.hint("1 photo" if total == 1 else f"{total:,} photos")
     selected = selection.selected()
-    selection.bar((photo.photo_id for photo in photos), album=where.album)
+    selection.bar(lambda: [photo.photo_id for photo in photos], album=where.album)
     photo_grid(
         photos,
         key="vs_album_photos",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from vitmae_search.web.components import filter_bar, filters, job_status, plain_text
+from vitmae_search.web.components import filter_bar, filters, job_status, plain_text, selection
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS, read_order
 from vitmae_search.web.components.grid import browse_grid
@@ -13,6 +13,7 @@ from vitmae_search.web.server.session import library
 
 def page() -> None:
     """The folders and dates, the filters, and the photos that pass them."""
+    plain_text.show_queued_notice()
     if not library().status().photos:
         plain_text.empty_library()
         if job_status.running_jobs():
@@ -33,10 +34,25 @@ def page() -> None:
         plain_text.hint(f"{total:,} photo{'' if total == 1 else 's'}")
         if not total:
             plain_text.notice("No photo passes these filters.")
+        selection.switch()
+        selection.bar(
+            lambda: [photo.photo_id for photo in library().photos(active.where)],
+            everything="All that pass the filters",
+            album=active.where.album,
+        )
         shown, more = next_batch(active.where, order, asked)
         label = f"Photos, {filter_bar.SORT[order].lower()}"
         start = f"{asked} {order}"
-        browse_grid(shown, key="vs_photos", label=label, more=more, total=total, start=start)
+        browse_grid(
+            shown,
+            key="vs_photos",
+            label=label,
+            more=more,
+            total=total,
+            start=start,
+            selected=selection.selected(),
+            on_select=selection.toggle,
+        )
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def _controls(found: DuplicateReport, ignored: bool) -> None:
         st.selectbox(
             "Least score",
             list(counts),
-            format_func=lambda score: f"{score:.4f}: {counts.get(score, 0):,} groups",
+            format_func=lambda score: f"{score:.4f}: {counts.get(score, 0):,} sets",
             key="vs_duplicate_score",
             on_change=page_address.store,
             args=("score", "vs_duplicate_score", "page"),

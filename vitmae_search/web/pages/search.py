@@ -87,7 +87,7 @@ def show_results(query: query_picker.QueryState) -> None:
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
-    selection.bar((hit.photo.photo_id for hit in found.hits), query=True)
+    selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
     order = read_order(st.query_params.to_dict())
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),

@@ -324,7 +324,7 @@ def _integer(one: Parameter, text: str) -> int:
 
 def _number(one: Parameter, text: str, least: float | None = None, most: float | None = None) -> float:
     least, most = one.least if least is None else least, one.most if most is None else most
-    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e-?[0-9]{1,2})?", text):
+    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", text):
         raise ValueError
     if not (math.isfinite(float(text)) and least <= float(text) <= most):
         raise ValueError

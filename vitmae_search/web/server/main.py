@@ -24,7 +24,7 @@ PAGES = [
         icon=":material/grid_view:",
         url_path="reconstructions",
     ),
-    st.Page(_PAGES / "albums.py", title="Albums", icon=":material/photo_album:", url_path="albums"),
+    st.Page(_PAGES / "albums.py", title="Albums", icon=":material/favorite:", url_path="albums"),
     st.Page(
         _PAGES / "duplicates.py", title="Duplicates", icon=":material/filter_none:", url_path="duplicates"
     ),

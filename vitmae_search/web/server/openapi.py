@@ -102,11 +102,11 @@ def _parameter_schema(one: Parameter) -> Schema:
         "number": {"type": "number", "minimum": one.least, "maximum": one.most},
         "boolean": {"type": "boolean"},
         "choice": {"enum": list(one.choices)},
-        "string": {"type": "string", "minLength": 1, "maxLength": one.most},
+        "string": {"type": "string", "minLength": 1, "maxLength": one.most, "pattern": r"^[^\x00]+$"},
         "date-time": {"type": "string", "format": "date-time"},
         "ids": {
             "type": "array",
-            "items": {"type": "integer", "minimum": 1},
+            "items": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
             "minItems": one.least,
             "maxItems": one.most,
         },
