@@ -67,6 +67,7 @@ def test_from_page_to_page_to_a_photo_and_more_like_it(
     page.keyboard.press("s")
     expect(page.locator(".vs-name")).to_have_text(name)
     expect(page.get_by_role("button", name=re.compile("rank 1,"))).to_be_visible()
+    expect(photo).to_be_hidden()  # it takes keys until then
     page.keyboard.press("n")
     expect(page.get_by_text("Or start from one of yours")).to_be_visible()
 
