@@ -57,17 +57,20 @@ _GRIDS = """
 _START_CLOCK = f"""selector => {{ {_GRIDS}
   window.asked = {{selector, before: grid?.dataset.drawn, since: Infinity}};
   const begin = () => {{ window.asked.since = performance.now(); }};
-  for (const kind of ['click', 'change', 'keydown']) addEventListener(kind, begin, {{capture: true}});
+  const kinds = ['click', 'change', 'keydown', 'wheel'];
+  for (const kind of kinds) addEventListener(kind, begin, {{capture: true}});
 }}"""
 # Seconds since then, once all of it is drawn; false before.
 _SECONDS_WHEN_DRAWN = f"""() => {{ {_GRIDS}
   const {{selector, before, since}} = window.asked;
   const app = document.querySelector('[data-testid="stApp"]');
   if (app?.dataset.testScriptState !== 'notRunning') return false;
-  const there = selector !== '.grid' ? document.querySelector(selector) : grid?.dataset.drawn !== before;
+  const found = () => roots.some(root => root.querySelector(selector));
+  const there = selector !== '.grid' ? found() : grid?.dataset.drawn !== before;
   if (!there) return false;
   const images = roots.flatMap(root => [...root.querySelectorAll('.grid img, .vs-asked img')]);
-  const seen = images.filter(image => image.getBoundingClientRect().top < innerHeight);
+  const inWindow = box => box.bottom > 0 && box.top < innerHeight;
+  const seen = images.filter(image => inWindow(image.getBoundingClientRect()));
   if (seen.some(image => !image.complete || !image.naturalWidth)) return false;
   return (performance.now() - since) / 1000;
 }}"""
@@ -190,9 +193,15 @@ def fill(page: Page, label: str, text: str) -> None:
         text: What to write.
     """
     if not page.get_by_label(label).is_visible():
-        page.get_by_role("button", name="Filters").click()
+        page.get_by_role("button", name="More filters").click()
     page.get_by_label(label).fill(text)
     page.get_by_label(label).press("Enter")
+
+
+def scroll(page: Page) -> None:
+    """Turn the wheel over the grid, to the end of what is there."""
+    page.mouse.move(640, 600)
+    page.mouse.wheel(0, 20_000)
 
 
 def clear_filters(page: Page, _folder: Path) -> None:
@@ -208,7 +217,10 @@ def choose_tag(page: Page, _folder: Path) -> None:
 
 Action = Callable[[Page, Path], Any]
 STEPS: list[tuple[str, str, Action]] = [
-    ("page 2 of the library", GRID, lambda page, _: page.get_by_role("button", name="More").click()),
+    ("the next 120 photos", ".tile:nth-child(121)", lambda page, _: scroll(page)),
+    ("the Browse page", GRID, lambda page, _: page.get_by_role("link", name="Browse").click()),
+    ("a year of the timeline", GRID, lambda page, _: page.locator(".year .choice").first.click()),
+    ("the Search page again", GRID, lambda page, _: page.get_by_role("link", name="Search").click()),
     ("results for a known photo", GRID, lambda page, folder: choose_file(page, known_photo(folder))),
     ("more like this", GRID, lambda page, _: page.get_by_role("button", name="More like").nth(1).click()),
     ("page 2 of the results", GRID, lambda page, _: page.get_by_role("button", name="More").last.click()),

@@ -207,9 +207,17 @@ def test_scrolling_filters_and_the_viewer_in_a_browser(
         "100.jpg", timeout=30_000
     )
 
-    # More like one of them is a search.
-    page.locator(".tile .open").first.click()
+    # More like one of them is a search; Back comes to where it was.
+    tiles = page.get_by_label("Photos, by name").locator(".tile")
+    tiles.nth(119).scroll_into_view_if_needed()
+    tiles.nth(149).scroll_into_view_if_needed()
+    page.wait_for_function("() => history.state?.place?.count === 150")
+    tiles.nth(149).locator(".open").click()
     page.keyboard.press("s")
     expect(page.get_by_role("button", name=re.compile("rank 1,"))).to_be_visible(timeout=30_000)
+    page.go_back()
+    expect(page.get_by_role("dialog", name="Photo")).to_be_visible(timeout=30_000)
+    page.go_back()
+    expect(tiles.nth(149)).to_be_in_viewport(timeout=30_000)
     assert dialogs == []
     page.close()

@@ -20,7 +20,7 @@ function element(tag, className, text) {
   return node;
 }
 
-// `act` has what taps do: {open(photo), similar(photo)}.
+// `act` has what taps do: {open(photo), similar(photo), reconstruct(photo)}.
 function tile(photo, act) {
   const item = element("li", "tile");
   item.dataset.id = photo.id;
@@ -130,6 +130,46 @@ function watchEnd(grid, list, act) {
   grid.watcher.observe(list.lastElementChild);
 }
 
+// Back comes to the place that one left: how far a page is scrolled, and how many photos it has, are kept in its
+// step of the history.
+const PLACE_MS = 200; // after scrolling
+
+function pageAddress() {
+  const parameters = new URLSearchParams(location.search);
+  parameters.delete("open");
+  parameters.delete("library");
+  return `${location.pathname}?${parameters}`;
+}
+
+function keepPlace(grid, list) {
+  const main = mainOf(list);
+  grid.address = pageAddress();
+  if (!main || grid.forget) return;
+  grid.savePlace = () => {
+    if (viewer || grid.restoring || !list.isConnected || grid.address !== pageAddress()) return;
+    history.replaceState({ ...history.state, place: { top: main.scrollTop, count: grid.photos.length } }, "");
+  };
+  let timer;
+  const scrolled = () => {
+    clearTimeout(timer);
+    timer = setTimeout(grid.savePlace, PLACE_MS);
+  };
+  main.addEventListener("scroll", scrolled);
+  grid.forget = () => main.removeEventListener("scroll", scrolled);
+}
+
+async function restorePlace(grid, list, act) {
+  const place = history.state?.place;
+  if (!place || grid.restoring) return;
+  const { drawn } = list.dataset;
+  grid.restoring = true;
+  while (grid.more && grid.photos.length < place.count && list.isConnected && list.dataset.drawn === drawn) {
+    await loadMore(grid, list, act);
+  }
+  grid.restoring = false;
+  if (list.dataset.drawn === drawn) mainOf(list)?.scrollTo(0, place.top);
+}
+
 // Arrow keys go from photo to photo.
 function pressedInGrid(event, list, grid, act) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -176,10 +216,20 @@ export default function (component) {
   const grid = gridOf(list);
   const drawn = JSON.stringify(shown);
   Object.assign(grid, { data, root: parentElement, send: (name, value) => setTriggerValue(name, value) });
-  const act = {
-    open: (photo) => (shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id)),
-    similar: (photo) => grid.send("similar", photo.id),
+  const leaving = (action) => (photo) => {
+    grid.savePlace?.();
+    action(photo);
   };
+  const act = {
+    open: leaving((photo) =>
+      shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id),
+    ),
+    similar: leaving((photo) =>
+      shown.elsewhere ? goTo("./", photo, data.library) : grid.send("similar", photo.id),
+    ),
+    reconstruct: (photo) => goTo("reconstructions", photo, data.library),
+  };
+  grid.act = act;
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
     const similar = Boolean(shown.viewer);
@@ -195,12 +245,19 @@ export default function (component) {
   }
   grid.loadMore = () => loadMore(grid, list, act);
   markSelected(list, selected);
+  const anew = list.dataset.start !== start;
   moveTo(list, start, first);
+  if (start && shown.viewer) {
+    keepPlace(grid, list);
+    if (anew) restorePlace(grid, list, act);
+  }
   list.onkeydown = (event) => pressedInGrid(event, list, grid, act);
   allGrids.add(grid);
   if (shown.viewer) followAddress();
   return () => {
     allGrids.delete(grid);
+    grid.forget?.();
+    grid.forget = null;
     if (viewer?.grid === grid) viewer = null;
   };
 }

@@ -30,7 +30,7 @@ const addressOf = (id, library) => {
 const inOrder = (photos) => photos.flatMap((photo) => [photo, ...(photo.stack ?? [])]);
 
 class Viewer {
-  // `grid` is what the photo belongs to: {root, photos, data, send(name, value), loadMore()}.
+  // `grid` is what the photo belongs to: {root, photos, data, act, send(name, value), loadMore()}.
   constructor(grid) {
     this.grid = grid;
     this.photo = null;
@@ -60,8 +60,8 @@ class Viewer {
     this.dress(this.download, "download", "Download the original", "d");
     const actions = element("div", "actions");
     actions.append(
-      this.button("similar", "More like this", "s", () => this.grid.send("similar", this.photo.id)),
-      this.button("model", "What the model sees", "m", () => this.grid.send("reconstruct", this.photo.id)),
+      this.button("similar", "More like this", "s", () => this.grid.act.similar(this.photo)),
+      this.button("model", "What the model sees", "m", () => this.grid.act.reconstruct(this.photo)),
       this.download,
       this.button("copy", "Copy the path", "c", () => this.copyPath()),
       ...(data.local ? [this.button("folder", "Show in the file manager", "f", () => this.reveal())] : []),
@@ -219,8 +219,8 @@ class Viewer {
       i: () => this.info.click(),
       c: () => this.copyPath(),
       d: () => this.download.click(),
-      s: () => this.grid.send("similar", this.photo.id),
-      m: () => this.grid.send("reconstruct", this.photo.id),
+      s: () => this.grid.act.similar(this.photo),
+      m: () => this.grid.act.reconstruct(this.photo),
       f: () => this.grid.data.local && this.reveal(),
     };
     const action = actions[event.key];
@@ -363,8 +363,15 @@ async function copyText(text, parent) {
 const allGrids = new Set();
 let viewer = null;
 
+// Another page of the app, in one step of the history.
+function goTo(page, photo, library) {
+  const parameters = new URLSearchParams({ photo: photo.id, ...(library && { library }) });
+  history.pushState({}, "", `${page}?${parameters}`);
+  window.dispatchEvent(new PopStateEvent("popstate", { state: {} })); // Streamlit then runs the page of this address
+}
+
 function openPhoto(grid, photo) {
-  history.pushState({ viewer: true }, "", addressOf(photo.id, grid.data.library));
+  history.pushState({ ...history.state, viewer: true }, "", addressOf(photo.id, grid.data.library));
   followAddress();
 }
 

@@ -20,10 +20,9 @@ from vitmae_search.web.components.photo_address import (
     is_foreign,
     library_parameter,
     named_photo,
-    photo_parameters,
 )
 from vitmae_search.web.components.photo_facts import hit_facts
-from vitmae_search.web.components.photo_tile import photo_name, photo_tile
+from vitmae_search.web.components.photo_tile import photo_name, photo_tiles
 from vitmae_search.web.server.session import library
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -41,7 +40,7 @@ _mount = st.components.v2.component(
 )
 
 
-TRIGGERS = ("pick", "similar", "reconstruct", "reveal")
+TRIGGERS = ("pick", "similar", "reveal")
 """What `grid.js` sends with a photo's id."""
 
 PhotoAction = Callable[[int], None]
@@ -73,7 +72,11 @@ def photo_grid(
         selected: As for `hit_grid`.
         notes: Short texts below photos, by their ids.
     """
-    tiles = [{**photo_tile(photo), "note": (notes or {}).get(photo.photo_id, "")} for photo in photos]
+    notes = notes or {}
+    tiles = [
+        {**tile, "note": notes.get(photo.photo_id, "")}
+        for photo, tile in zip(photos, photo_tiles(photos), strict=True)
+    ]
     data = {"photos": tiles, "label": label, "small": True, "more": more}
     marked = None if selected is None else sorted(selected)
     _draw({**data, "start": start, "first": first, "selected": marked}, key, pick=on_pick)
@@ -102,13 +105,17 @@ def browse_grid(
         selected: As for `hit_grid`.
         on_select: As for `hit_grid`.
     """
-    tiles = [photo_tile(photo) for photo in photos]
-    data = {"photos": tiles, "label": label, "small": False, "more": more, "total": total}
+    data: dict[str, object] = {
+        "photos": photo_tiles(photos),
+        "label": label,
+        "small": False,
+        "more": more,
+        "total": total,
+    }
     marked = None if selected is None else sorted(selected)
     select = {} if on_select is None else {"pick": on_select}
-    chosen = _draw_with_viewer({**data, "start": start, "first": True, "selected": marked}, key, **select)
-    if chosen is not None:
-        st.switch_page("../pages/search.py", query_params=photo_parameters(chosen))
+    shown = {**data, "elsewhere": True, "start": start, "first": True, "selected": marked}
+    _draw_with_viewer(shown, key, **select)
 
 
 def hit_grid(
@@ -136,7 +143,9 @@ def hit_grid(
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
     """
-    tiles = [{**_hit_tile(hit), "stack": [_hit_tile(other) for other in hit.stacked]} for hit in found.hits]
+    tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        tile["stack"] = _hit_tiles(hit.stacked)
     if line and found.first_unlike is not None:
         tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data: dict[str, object] = {
@@ -151,40 +160,30 @@ def hit_grid(
     _draw_with_viewer(data, key, similar=on_similar, **select)
 
 
-def _hit_tile(hit: Hit) -> dict[str, object]:
-    return {
-        **photo_tile(hit.photo),
-        "note": f"{hit.score:.3f}",
-        "similar": True,
-        "label": _hit_label(hit),
-        "facts": hit_facts(hit),
-    }
+def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:
+    tiles = photo_tiles(hit.photo for hit in hits)
+    for tile, hit in zip(tiles, hits, strict=True):
+        note = f"{hit.score:.3f}"
+        tile |= {"note": note, "similar": True, "label": _hit_label(hit), "facts": hit_facts(hit)}
+    return tiles
 
 
 def _hit_label(hit: Hit) -> str:
     return f"{photo_name(hit.photo)}, rank {hit.rank}, score {hit.score:.3f}"
 
 
-def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> int | None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid.
-
-    Returns:
-        The photo that the visitor asks for more like.
-    """
+def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
+    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
     viewer = {
         "viewer": True,
-        "opened": None if opened is None else photo_tile(opened),
+        "opened": None if opened is None else photo_tiles([opened])[0],
         "named": None if foreign else st.query_params.get("library"),
         "local": can_reveal(),
         **library_parameter(),
     }
-    result = _draw({**data, **viewer}, key, **actions, reveal=_reveal)
-    chosen = _photo_id(result.get("reconstruct"))
-    if chosen is not None:
-        st.switch_page("../pages/reconstructions.py", query_params=photo_parameters(chosen))
-    return _photo_id(result.get("similar"))
+    _draw({**data, **viewer}, key, **actions, reveal=_reveal)
 
 
 def _reveal(photo_id: int) -> None:
@@ -193,7 +192,7 @@ def _reveal(photo_id: int) -> None:
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 
-def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[str, object]:
+def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
     """Mount the component; `actions` are called by the name of their trigger."""
 
     def call(trigger: str) -> None:
@@ -203,8 +202,7 @@ def _draw(data: dict[str, object], key: str, **actions: PhotoAction) -> Mapping[
 
     # Streamlit accepts a component's trigger only if it has a callback.
     callbacks: dict[str, Any] = {f"on_{name}_change": partial(call, name) for name in TRIGGERS}
-    result: Mapping[str, object] = _mount(key=key, data=data, **callbacks)
-    return result
+    _mount(key=key, data=data, **callbacks)
 
 
 def _photo_id(value: object) -> int | None:

@@ -39,10 +39,20 @@ def named_photo(name: str) -> Photo | None:
     return library().photo(int(text)) if text.isdecimal() and len(text) < 19 else None
 
 
-def thumb_url(photo: Photo) -> str:
-    """Where a thumbnail is. It changes with the content, so that a browser may cache it for ever."""
-    address = f"thumb/{photo.photo_id}?v={photo.digest[:12]}"
-    return address + _of_library() if len(settings().libraries) > 1 else address
+def thumb_url(photo: Photo, named: str | None = None) -> str:
+    """Where a thumbnail is. It changes with the content, so that a browser may cache it for ever.
+
+    Args:
+        photo: The photo.
+        named: What `library_in_thumb_urls` says, where many addresses are made.
+    """
+    named = library_in_thumb_urls() if named is None else named
+    return f"thumb/{photo.photo_id}?v={photo.digest[:12]}{named}"
+
+
+def library_in_thumb_urls() -> str:
+    """The parameter that names the library in addresses of thumbnails: only where there are several."""
+    return _of_library() if len(settings().libraries) > 1 else ""
 
 
 def photo_url(photo: Photo) -> str:

@@ -1,12 +1,13 @@
-"""A photo as `grid.js` draws it: its id, its name and where its thumbnail is."""
+"""Photos as `grid.js` draws them: id, name, and where the thumbnail is."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import Photo
-from vitmae_search.web.components.photo_address import thumb_url
+from vitmae_search.web.components.photo_address import library_in_thumb_urls, thumb_url
 
 
 def photo_name(photo: Photo) -> str:
@@ -14,7 +15,12 @@ def photo_name(photo: Photo) -> str:
     return display_path(os.path.basename(photo.path))
 
 
-def photo_tile(photo: Photo) -> dict[str, object]:
-    """What the browser is sent of a photo."""
+def photo_tiles(photos: Iterable[Photo]) -> list[dict[str, object]]:
+    """What the browser is sent of photos."""
+    named = library_in_thumb_urls()
+    return [_tile(photo, named) for photo in photos]
+
+
+def _tile(photo: Photo, named: str) -> dict[str, object]:
     name = photo_name(photo)
-    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo)}
+    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo, named)}

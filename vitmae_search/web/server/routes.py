@@ -29,7 +29,7 @@ from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_choices import choices
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
-from vitmae_search.web.components.photo_tile import photo_tile
+from vitmae_search.web.components.photo_tile import photo_tiles
 from vitmae_search.web.server.session import library, requested_library, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -129,7 +129,7 @@ def _photos(request: Request) -> object:
     if after is None or asked.problem:
         raise _NotThere
     photos, more = next_batch(asked.where, order, parameters, after)
-    return {"photos": [photo_tile(photo) for photo in photos], "more": more}
+    return {"photos": photo_tiles(photos), "more": more}
 
 
 def _counts(request: Request) -> object:
