@@ -17,7 +17,7 @@ from vitmae_search.errors import LibraryEmpty, VitmaeSearchError
 
 Kind = Literal["info", "good", "problem"]
 
-_ICONS = {"info": "ⓘ", "good": "✓", "problem": "!"}
+_ICONS = {"info": "i", "good": "✓", "problem": "!"}
 
 
 def notice(message: str, kind: Kind = "info") -> None:
