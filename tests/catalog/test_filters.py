@@ -156,9 +156,18 @@ def test_filters_combine(writer, space, make, photos, where):
     assert hidden == {make.digest(word) for _, word, _ in photos if word not in on_disk}
 
 
-def test_a_photo_without_tags_has_the_date_in_its_name_or_that_of_its_file(writer, space, make, monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    """The local time is nine hours ahead of UTC; afterwards it is what it was."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
     time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_a_photo_without_tags_has_the_date_in_its_name_or_that_of_its_file(writer, space, make):
     named = datetime(2015, 6, 7)
     changed = int(datetime(2016, 1, 1, 2, tzinfo=timezone(timedelta(hours=9))).timestamp()) * 10**9
     tagged = make.item("/p/tagged.jpg", "a", taken_at=datetime(2014, 1, 1), mtime_ns=changed)
