@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from vitmae_search.catalog import photos
 from vitmae_search.catalog.schema import FailureRow, PhotoRow, RootRow, SavedSearchRow
@@ -44,7 +44,7 @@ def relocate(connection: Connection, old: str, new: str) -> int | None:
         moved = ends.get(path, second + path[len(first) :])
         statement = update(row).where(_KEYS[row] == bindparam("row")).values(path=bindparam("moved"))
         connection.execute(statement, {"row": key, "moved": moved})
-    here = RootRow.path.in_([second[:-1]]) | ((RootRow.path >= second) & (RootRow.path < _end(second)))
+    here = _at_or_in(RootRow, new)
     connection.execute(update(RootRow).where(here).values(device=None, offline=False))
     _relocate_searches(connection, first, second)
     return sum(row is PhotoRow for row, _, _ in moving)
@@ -52,15 +52,14 @@ def relocate(connection: Connection, old: str, new: str) -> int | None:
 
 def _inside(connection: Connection, folder: str) -> Iterator[tuple[_Row, int, bytes]]:
     """The rows of photos, failures and roots at or in a folder: table, key and path."""
-    low, high = photos.folder_range(folder)
     for row, key in _KEYS.items():
-        here = (row.path == low[:-1]) | ((row.path >= low) & (row.path < high))
-        for number, path in connection.execute(select(key, row.path).where(here)).all():
+        for number, path in connection.execute(select(key, row.path).where(_at_or_in(row, folder))).all():
             yield row, number, path
 
 
-def _end(prefix: bytes) -> bytes:
-    return prefix[:-1] + bytes([prefix[-1] + 1])
+def _at_or_in(row: _Row, folder: str) -> ColumnElement[bool]:
+    low, high = photos.folder_range(folder)
+    return (row.path == low[:-1]) | ((row.path >= low) & (row.path < high))
 
 
 def _relocate_searches(connection: Connection, first: bytes, second: bytes) -> None:

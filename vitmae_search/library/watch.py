@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitmae_search.catalog.database import on_network_drive
 from vitmae_search.errors import LibraryError
+from vitmae_search.photos.scan import is_under
 
 POLL_SECONDS = 10
 """How often folders are looked through that do not report their changes, as on network drives."""
@@ -51,14 +52,10 @@ def changes(folders: Sequence[str], cancelled: Callable[[], bool]) -> Iterator[N
         raise LibraryError(f"the folders cannot be watched: {error.strerror or error}") from error
 
 
-def _is_at_or_under(path: str, folder: str) -> bool:
-    return (path + os.sep).startswith(folder.rstrip(os.sep) + os.sep)
-
-
 def _is_hidden(path: str, folders: Sequence[str]) -> bool:
     """Whether a path has a hidden part below the watched folder, which `index` does not look at."""
     for folder in folders:
-        if _is_at_or_under(path, folder):
+        if is_under(path, folder):
             below = path[len(folder) :].split(os.sep)
             return any(part.startswith(".") for part in below)
     return False

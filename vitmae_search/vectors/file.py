@@ -6,9 +6,8 @@
     body
 
 The header says what the body holds and how many bytes it has. In a vectors file the body is (N, D) float32,
-little-endian, and then N int64 ids, whose checksum is verified on
-opening.
-Verifying the vectors takes a second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
+little-endian, and then N int64 ids, whose checksum is verified on opening. Verifying the vectors takes a
+second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
 """
 
 from __future__ import annotations

@@ -1,11 +1,5 @@
 // A reconstruction: the completed photo, and the raw panels. Squares of the painted one are tapped, or painted
 // over, to hide or show them.
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
 
 function picture(panel) {
   const image = element("img", "");

@@ -7,13 +7,13 @@ of folders and dates at the side of a wide page.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import SearchFilter
+from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.filter_choices import SHAPES, stars
 from vitmae_search.web.components.filter_parameters import (
     PARAMETERS,
@@ -30,13 +30,11 @@ SORT = {"newest": "Newest first", "oldest": "Oldest first", "name": "By name", "
 PRESETS = (("7d", "Last 7 days"), ("30d", "Last 30 days"), ("365d", "Last 365 days"))
 _LONGEST = 4096  # characters of a parameter's value
 
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
 _mount = st.components.v2.component(
     "vitmae_search_filter_bar",
     html='<div class="bar" role="group"></div>',
-    css=(_ASSETS / "filter_bar.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "filter_bar.js").read_text(encoding="utf-8"),
+    css=asset("filter_bar.css"),
+    js=asset("elements.js", "filter_bar.js"),
 )
 
 

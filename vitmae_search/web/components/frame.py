@@ -6,17 +6,15 @@ server does not answer.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+from vitmae_search.web.components.assets import asset
 
 _mount = st.components.v2.component(
     "vitmae_search_frame",
     html='<div class="frame"></div>',
-    css=(_ASSETS / "frame.css").read_text(encoding="utf-8"),
-    js="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("fetch_picture.js", "frame.js")),
+    css=asset("frame.css"),
+    js=asset("fetch_picture.js", "frame.js"),
 )
 
 

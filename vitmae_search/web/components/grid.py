@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from vitmae_search.records import Hit, Photo, SearchResult
 from vitmae_search.web.components import plain_text
+from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.file_manager import can_reveal, reveal
 from vitmae_search.web.components.photo_address import (
     is_foreign,
@@ -25,18 +25,11 @@ from vitmae_search.web.components.photo_facts import hit_facts
 from vitmae_search.web.components.photo_tile import photo_name, photo_tiles
 from vitmae_search.web.server.session import library
 
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
-
-def _asset(*names: str) -> str:
-    return "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in names)
-
-
 _mount = st.components.v2.component(
     "vitmae_search_grid",
     html='<ul class="grid"></ul>',
-    css=_asset("grid.css", "viewer.css"),
-    js=_asset("fetch_picture.js", "viewer.js", "grid.js"),
+    css=asset("grid.css", "viewer.css"),
+    js=asset("elements.js", "fetch_picture.js", "viewer.js", "grid.js"),
 )
 
 

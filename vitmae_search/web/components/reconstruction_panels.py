@@ -7,7 +7,6 @@ round them and the painting are of this module.
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -21,14 +20,13 @@ from vitmae_search.library.previews import (
     panel_png,
 )
 from vitmae_search.records import Reconstruction
-
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+from vitmae_search.web.components.assets import asset
 
 _mount = st.components.v2.component(
     "vitmae_search_panels",
     html='<div class="panels"></div>',
-    css=(_ASSETS / "panels.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "panels.js").read_text(encoding="utf-8"),
+    css=asset("panels.css"),
+    js=asset("elements.js", "panels.js"),
 )
 
 
