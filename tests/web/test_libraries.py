@@ -14,12 +14,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_app
 from vitmae_search.cli.main import run
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.library import Library
 from vitmae_search.settings import environment_for, named_library, settings
 from vitmae_search.web.server import session
-from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.routes import photo_routes
 
 WritePhoto = Callable[[Path, int], Path]
@@ -40,22 +40,13 @@ def two(tmp_path: Path, write_photo: WritePhoto, monkeypatch: pytest.MonkeyPatch
     session.close_libraries()
 
 
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
 def names(at: AppTest, key: str = "vs_browse") -> list[str]:
     (grid,) = [json.loads(one.proto.json) for one in at.get("bidi_component") if key in one.proto.id]
     return sorted(tile["name"] for tile in grid["photos"])
 
 
 def test_one_is_chosen_and_stays_from_page_to_page(two: list[Path]) -> None:
-    at = visit()
+    at = open_app()
     assert at.selectbox(key="vs_library").options == ["home", "work <b>"]
     assert names(at) == [f"home {number}.jpg" for number in range(3)]
     at.selectbox(key="vs_library").set_value(two[1]).run()
@@ -71,7 +62,7 @@ def test_one_is_chosen_and_stays_from_page_to_page(two: list[Path]) -> None:
 def test_an_address_is_of_the_library_that_it_names(two: list[Path]) -> None:
     identities = [session.open_library(folder).identity or "" for folder in two]
     for folder, identity in zip(two, identities, strict=True):
-        at = visit(photo="1", library=identity)
+        at = open_app(photo="1", library=identity)
         assert at.selectbox(key="vs_library").value == folder
         assert all(name.startswith(folder.name) for name in names(at, "vs_hits"))
     with TestClient(Starlette(routes=[*photo_routes()])) as client:
@@ -84,7 +75,7 @@ def test_an_address_is_of_the_library_that_it_names(two: list[Path]) -> None:
 
 
 def test_pictures_name_their_library_where_there_are_several(two: list[Path], tmp_path: Path) -> None:
-    at = visit(library=session.open_library(two[1]).identity or "")
+    at = open_app(library=session.open_library(two[1]).identity or "")
     (grid,) = [json.loads(one.proto.json) for one in at.get("bidi_component") if "vs_browse" in one.proto.id]
     assert {tile["src"].split("&")[1] for tile in grid["photos"]} == {
         f"library={session.open_library(two[1]).identity}"
@@ -92,7 +83,7 @@ def test_pictures_name_their_library_where_there_are_several(two: list[Path], tm
 
 
 def test_a_single_library_is_not_chosen(opened: Library) -> None:
-    assert not [box for box in visit().selectbox if box.key == "vs_library"]
+    assert not [box for box in open_app().selectbox if box.key == "vs_library"]
 
 
 def test_a_library_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

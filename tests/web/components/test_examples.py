@@ -11,17 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_app
 from vitmae_search.library import Library
-from vitmae_search.web.server.app import MAIN_SCRIPT
-
-
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def hits(at: AppTest) -> list[int]:
@@ -35,7 +26,7 @@ def ids(library: Library) -> list[int]:
 
 def test_the_address_has_the_pictures_of_the_query(opened: Library) -> None:
     first, second, third, *_ = ids(opened)
-    at = visit(photo=str(first), more=f"{second}x2", less=f"{third}_999999_nonsense")
+    at = open_app(photo=str(first), more=f"{second}x2", less=f"{third}_999999_nonsense")
     found = opened.search_examples([first, (second, 2.0)], [third], k=24).hits
     assert hits(at) == [hit.photo.photo_id for hit in found]
     assert at.selectbox(key=f"vs_weight_more_{second}").value == 2.0
@@ -43,7 +34,7 @@ def test_the_address_has_the_pictures_of_the_query(opened: Library) -> None:
 
 def test_weights_are_changed_and_pictures_taken_out(opened: Library) -> None:
     first, second, third, *_ = ids(opened)
-    at = visit(photo=str(first), more=f"{second}_{third}", page="2")
+    at = open_app(photo=str(first), more=f"{second}_{third}", page="2")
     at.selectbox(key=f"vs_weight_more_{third}").set_value(0.5).run()
     assert at.query_params["more"] == f"{second}_{third}x0.5"
     assert "page" not in at.query_params
@@ -56,7 +47,7 @@ def test_weights_are_changed_and_pictures_taken_out(opened: Library) -> None:
 
 def test_selected_photos_are_asked_for(opened: Library) -> None:
     first, second, *_ = ids(opened)
-    at = visit(photo=str(first), less=str(second))
+    at = open_app(photo=str(first), less=str(second))
     at.toggle(key="vs_selecting").set_value(True).run()
     assert at.button(key="vs_more").disabled
     at.button(key="vs_select_all").click().run()

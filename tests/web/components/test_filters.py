@@ -13,17 +13,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_app
 from vitmae_search.library import Library
 from vitmae_search.web.server.app import MAIN_SCRIPT
-
-
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def said(at: AppTest) -> str:
@@ -58,14 +50,16 @@ def nested(opened_copy: Library, small: Any, tmp_path: Path) -> Library:
 
 
 def test_filters_are_in_the_address_and_a_new_visit_has_them(opened: Library, small: Any) -> None:
-    at = visit(photo="1", page="2")
+    at = open_app(photo="1", page="2")
     assert chips(at) == {}
     at.text_input(key="vs_under").set_value(str(small.photos)).run()
     at.text_input(key="vs_camera").set_value("canon").run()
     assert at.query_params["under"] == str(small.photos)
     assert at.query_params["camera"] == "canon"
     assert "page" not in at.query_params
-    again = visit(photo="1", under=str(small.photos), camera="canon", after="2020-05-01", before="2021-01-31")
+    again = open_app(
+        photo="1", under=str(small.photos), camera="canon", after="2020-05-01", before="2021-01-31"
+    )
     assert again.text_input(key="vs_camera").value == "canon"
     assert str(again.date_input(key="vs_after").value) == "2020-05-01"
     assert chips(again) == {"Folder": "photos", "Camera": "canon", "Date": "1 May 2020 to 31 January 2021"}
@@ -91,14 +85,14 @@ def test_filters_stay_from_one_query_to_the_next(opened: Library) -> None:
     ],
 )
 def test_what_reads_as_no_filter_is_none(opened: Library, query: dict[str, str]) -> None:
-    at = visit(photo="1", **query)
+    at = open_app(photo="1", **query)
     assert chips(at) == {}
     assert shows_results(at)
 
 
 def test_a_relative_folder_is_one_inside_an_indexed_folder(nested: Library, tmp_path: Path) -> None:
     for typed in ("home", "b/home", "./home/", str(tmp_path / "b" / "home")):
-        at = visit(photo="1", under=typed)
+        at = open_app(photo="1", under=typed)
         assert chips(at) == {"Folder": "b/home"}
         assert shows_results(at)
 
@@ -107,14 +101,14 @@ def test_a_relative_folder_is_not_looked_for_where_the_server_runs(
     nested: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path / "b" / "home")
-    at = visit(photo="1", under=".")
+    at = open_app(photo="1", under=".")
     assert not shows_results(at) or chips(at)["Folder"] != "b/home"
 
 
 def test_a_folder_that_cannot_be_told_is_refused_with_what_to_do(nested: Library, tmp_path: Path) -> None:
-    two = visit(photo="1", under="trip")
+    two = open_app(photo="1", under="trip")
     assert f"{tmp_path / 'a' / 'trip'} or {tmp_path / 'b' / 'trip'}; type the full path" in said(two)
-    none = visit(photo="1", under="nowhere")
+    none = open_app(photo="1", under="nowhere")
     assert "The library has no photo in a folder nowhere; type a full path, or a folder inside" in said(none)
     assert not shows_results(two)
     assert not shows_results(none)

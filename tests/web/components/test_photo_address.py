@@ -12,23 +12,11 @@ import pytest
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_page
 from vitmae_search.library import Library
 from vitmae_search.web.components.query_picker import FOREIGN
-from vitmae_search.web.server.app import MAIN_SCRIPT
 
 PAGES = ("../pages/search.py", "../pages/reconstructions.py")
-
-
-def visit(script: str, **query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    at.run()
-    if script != PAGES[0]:
-        at.switch_page(script)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def said(at: AppTest) -> str:
@@ -52,7 +40,7 @@ def test_an_address_of_another_library_says_so_and_shows_no_photo(
     photo = opened.photos()[0]
     assert opened.identity
     assert opened.identity != other
-    at = visit(page, photo=str(photo.photo_id), library=other)
+    at = open_page(page, photo=str(photo.photo_id), library=other)
     assert FOREIGN in said(at)
     assert 'class="vs-query"' not in said(at)
     assert not any("vs_hits" in grid.proto.id for grid in at.get("bidi_component"))
@@ -60,11 +48,11 @@ def test_an_address_of_another_library_says_so_and_shows_no_photo(
 
 def test_the_app_names_its_library_in_the_addresses_that_it_makes(opened: Library) -> None:
     photo = opened.photos()[0]
-    at = visit(PAGES[0], photo=str(photo.photo_id), library=opened.identity or "")
+    at = open_page(PAGES[0], photo=str(photo.photo_id), library=opened.identity or "")
     assert FOREIGN not in said(at)
     assert 'class="vs-query"' in said(at)
     # An address that somebody typed means this library.
-    assert 'class="vs-query"' in said(visit(PAGES[0], photo=str(photo.photo_id)))
+    assert 'class="vs-query"' in said(open_page(PAGES[0], photo=str(photo.photo_id)))
 
 
 def test_an_address_outlives_further_indexing_but_not_a_lost_history(
@@ -111,7 +99,7 @@ def test_a_picture_of_another_library_is_not_found(opened: Library, other: str, 
 def test_pictures_are_addressed_relative_to_the_page(opened: Library) -> None:
     """A proxy may serve the app under a path."""
     photo = opened.photos()[0]
-    at = visit(PAGES[0], photo=str(photo.photo_id))
+    at = open_page(PAGES[0], photo=str(photo.photo_id))
     grids = " ".join(str(grid.proto.json) for grid in at.get("bidi_component"))
     found = re.findall(r"""["']([^"' ]*(?:thumb|photo)/[0-9]+[^"' ]*)["']""", said(at) + grids)
     assert len(found) > 5

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_app
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.records import SearchFilter, Tag
@@ -48,22 +49,13 @@ def tagged(
     close_libraries()
 
 
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
 def found(at: AppTest, grid: str = "vs_hits") -> set[int]:
     grids = [json.loads(g.proto.json) for g in at.get("bidi_component") if grid in g.proto.id]
     return {tile["id"] for tile in grids[0]["photos"]}
 
 
 def test_a_tag_filters_the_results(tagged: Library) -> None:
-    at = visit(photo="1")
+    at = open_app(photo="1")
     assert at.selectbox(key="vs_tag").options == ["cat (8)", f"{HOSTILE} (2)"]
     assert at.selectbox(key="vs_tag").value is None
     assert len(found(at)) == 7
@@ -82,7 +74,7 @@ def test_a_tag_filters_the_results(tagged: Library) -> None:
 
 @pytest.mark.parametrize("page", ["../pages/search.py", "../pages/reconstructions.py"])
 def test_a_tag_filters_what_may_be_chosen(tagged: Library, page: str) -> None:
-    at = visit()
+    at = open_app()
     if page != "../pages/search.py":
         at.switch_page(page).run()
     assert len(found(at, "vs_browse")) == 8
@@ -95,13 +87,13 @@ def test_a_tag_filters_what_may_be_chosen(tagged: Library, page: str) -> None:
 
 
 def test_the_filter_begins_on_the_first_page_again(tagged: Library) -> None:
-    at = visit(photo="1", page="2", k="12")
+    at = open_app(photo="1", page="2", k="12")
     at.selectbox(key="vs_tag").set_value("cat").run()
     assert "page" not in at.query_params
 
 
 def test_tags_that_go_take_the_filter_with_them(tagged: Library, tmp_path: Path) -> None:
-    at = visit(photo="1")
+    at = open_app(photo="1")
     at.selectbox(key="vs_tag").set_value(HOSTILE).run()
     with CatalogWriter.open_writer(tmp_path / "library") as writer:
         number = writer.ensure_classifier(fingerprint="f", source="s", model="pets")
@@ -113,12 +105,12 @@ def test_tags_that_go_take_the_filter_with_them(tagged: Library, tmp_path: Path)
 
 
 def test_a_library_without_tags_offers_none(opened: Library) -> None:
-    at = visit(photo="1")
+    at = open_app(photo="1")
     assert not [box for box in at.selectbox if box.key == "vs_tag"]
 
 
 def test_no_tag_reaches_markdown_or_html(tagged: Library) -> None:
-    at = visit(photo="1")
+    at = open_app(photo="1")
     at.selectbox(key="vs_tag").set_value(HOSTILE).run()
     for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
         assert not any("onerror" in str(block.proto) for block in at.get(kind))

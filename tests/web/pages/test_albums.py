@@ -13,22 +13,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_page
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.library import Library
 from vitmae_search.records import Marks, SavedSearch, SearchFilter
-from vitmae_search.web.server.app import MAIN_SCRIPT
-
-
-def visit(page: str = "../pages/albums.py", /, **query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    at.run()
-    if page != "../pages/search.py":
-        at.switch_page(page)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def shown(at: AppTest) -> list[int]:
@@ -41,7 +29,7 @@ def said(at: AppTest) -> str:
 
 
 def test_all_on_the_page_are_marked_and_it_is_undone(opened_copy: Library) -> None:
-    at = visit()
+    at = open_page("../pages/albums.py")
     at.toggle(key="vs_selecting").set_value(True).run()
     at.button(key="vs_select_all").click().run()
     at.button(key="vs_favourite").click().run()
@@ -59,17 +47,17 @@ def test_filters_are_in_the_address(opened_copy: Library) -> None:
     first, second, *_ = (photo.photo_id for photo in opened_copy.photos())
     opened_copy.mark([first], favourite=True, rating=5)
     opened_copy.add_to_album("<b>*x*", [second])
-    at = visit()
+    at = open_page("../pages/albums.py")
     at.toggle(key="vs_only_favourites").set_value(True).run()
     assert (at.query_params["favourites"], shown(at)) == ("on", [first])
-    assert shown(visit(rating="5")) == [first]
-    assert shown(visit(album="<b>*x*")) == [second]
-    assert len(shown(visit(album="none", rating="9"))) == opened_copy.count_photos()
-    assert "<b>*x*, 1 photos" in said(visit())
+    assert shown(open_page("../pages/albums.py", rating="5")) == [first]
+    assert shown(open_page("../pages/albums.py", album="<b>*x*")) == [second]
+    assert len(shown(open_page("../pages/albums.py", album="none", rating="9"))) == opened_copy.count_photos()
+    assert "<b>*x*, 1 photos" in said(open_page("../pages/albums.py"))
 
 
 def test_photos_go_into_an_album_and_out_of_it(opened_copy: Library) -> None:
-    at = visit()
+    at = open_page("../pages/albums.py")
     at.toggle(key="vs_selecting").set_value(True).run()
     at.button(key="vs_select_all").click().run()
     at.text_input(key="vs_album_new").set_value("trip").run()
@@ -83,7 +71,7 @@ def test_photos_go_into_an_album_and_out_of_it(opened_copy: Library) -> None:
 
 
 def test_a_library_that_is_being_written_says_so(opened_copy: Library) -> None:
-    at = visit()
+    at = open_page("../pages/albums.py")
     at.toggle(key="vs_selecting").set_value(True).run()
     at.button(key="vs_select_all").click().run()
     lock = WriterLock(opened_copy.folder)
@@ -98,11 +86,11 @@ def test_a_library_that_is_being_written_says_so(opened_copy: Library) -> None:
 
 def test_a_search_is_saved_and_is_an_address(opened_copy: Library) -> None:
     first, second, *_ = (photo.photo_id for photo in opened_copy.photos())
-    at = visit("../pages/search.py", photo=str(first), more=f"{second}x2")
+    at = open_page("../pages/search.py", photo=str(first), more=f"{second}x2")
     at.text_input(key="vs_save_name").set_value("two").run()
     at.button(key="vs_save").click().run()
     assert opened_copy.saved_searches() == [SavedSearch("two", ((first, 1.0), (second, 2.0)))]
-    assert f"photo={first}&more={second}x2" in said(visit())
+    assert f"photo={first}&more={second}x2" in said(open_page("../pages/albums.py"))
 
 
 @pytest.mark.browser
@@ -147,7 +135,7 @@ def test_the_page_in_a_browser(
 
 
 def test_photos_are_selected_while_browsing(opened_copy: Library) -> None:
-    at = visit("../pages/browse.py")
+    at = open_page("../pages/browse.py")
     at.toggle(key="vs_selecting").set_value(True).run()
     at.button(key="vs_select_all").click().run()
     at.button(key="vs_favourite").click().run()

@@ -16,9 +16,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_page
 from vitmae_search.library import Library
 from vitmae_search.web.server import session
-from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.routes import photo_routes
 
 ODD = os.fsdecode(b"caf\xe9")
@@ -50,16 +50,6 @@ def client(dated: Library) -> Iterator[TestClient]:
         yield client
 
 
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60).run()
-    at.switch_page("../pages/browse.py")
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
 def data(at: AppTest, key: str) -> dict[str, Any]:
     (found,) = [json.loads(one.proto.json) for one in at.get("bidi_component") if key in one.proto.id]
     return dict(found)
@@ -72,12 +62,12 @@ def said(at: AppTest) -> str:
 def test_the_first_photos_are_on_the_page_and_the_others_behind_an_address(
     dated: Library, client: TestClient
 ) -> None:
-    at = visit(camera="pixel", sort="name")
+    at = open_page("../pages/browse.py", camera="pixel", sort="name")
     grid = data(at, "vs_photos")
     assert "75 photos" in said(at)
     assert grid["total"] == 75
     assert grid["more"] is None
-    grid = data(visit(), "vs_photos")
+    grid = data(open_page("../pages/browse.py"), "vs_photos")
     ids = [tile["id"] for tile in grid["photos"]]
     more = client.get("/" + grid["more"]).json()
     assert more["more"] is None
@@ -86,7 +76,14 @@ def test_the_first_photos_are_on_the_page_and_the_others_behind_an_address(
 
 
 def test_chips_say_what_is_on_and_how_it_is_cleared(dated: Library, tmp_path: Path) -> None:
-    at = visit(under="trip", after="2021-01-01", before="2021-12-31", camera="EOS", shape="landscape")
+    at = open_page(
+        "../pages/browse.py",
+        under="trip",
+        after="2021-01-01",
+        before="2021-12-31",
+        camera="EOS",
+        shape="landscape",
+    )
     facets = {facet["title"]: facet for facet in data(at, "vs_bar")["facets"]}
     assert facets["Folder"]["text"] == "photos/trip"
     assert facets["Date"]["text"] == "2021"
@@ -95,11 +92,11 @@ def test_chips_say_what_is_on_and_how_it_is_cleared(dated: Library, tmp_path: Pa
     assert facets["Shape"]["text"] == "Landscape"
     assert facets["Type"]["text"] is None
     assert data(at, "vs_bar")["clear"] == ["under", "camera", "after", "before", "shape"]
-    assert data(visit(), "vs_bar")["clear"] == []
+    assert data(open_page("../pages/browse.py"), "vs_bar")["clear"] == []
 
 
 def test_a_folder_that_is_not_there_can_be_cleared(dated: Library) -> None:
-    at = visit(under="nowhere")
+    at = open_page("../pages/browse.py", under="nowhere")
     assert "The library has no photo in a folder nowhere" in said(at)
     assert data(at, "vs_bar")["clear"] == ["under"]
 
@@ -132,11 +129,11 @@ def test_marks_are_chips_where_there_are_any(dated: Library, client: TestClient)
     def titles(at: AppTest) -> list[str]:
         return [facet["title"] for facet in data(at, "vs_bar")["facets"]]
 
-    assert not {"Favourites", "Rating", "Album"} & set(titles(visit()))
+    assert not {"Favourites", "Rating", "Album"} & set(titles(open_page("../pages/browse.py")))
     ids = [photo.photo_id for photo in dated.photos()]
     dated.mark(ids[:3], favourite=True, rating=4)
     dated.add_to_album("best <b>", ids[:2])
-    at = visit(favourites="on", rating="3", album="best <b>")
+    at = open_page("../pages/browse.py", favourites="on", rating="3", album="best <b>")
     assert {"Favourites", "Rating", "Album"} < set(titles(at))
     assert data(at, "vs_photos")["total"] == 2
     assert [row[2] for row in client.get("/counts/rating").json()] == [3, 3, 3, 3, 0]

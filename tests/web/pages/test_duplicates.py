@@ -13,21 +13,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_page
 from vitmae_search.library import Library
-from vitmae_search.web.server.app import MAIN_SCRIPT
 
 SCORE = "0.93"
-
-
-def visit(**query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    at.run()
-    at.switch_page("../pages/duplicates.py")
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def groups(at: AppTest) -> list[list[int]]:
@@ -40,7 +29,7 @@ def said(at: AppTest) -> str:
 
 
 def test_groups_are_those_of_the_library(opened: Library) -> None:
-    at = visit(score=SCORE)
+    at = open_page("../pages/duplicates.py", score=SCORE)
     found = opened.duplicates(min_score=float(SCORE))
     assert groups(at) == [[shown.photo.photo_id for shown in group.photos] for group in found.groups][:10]
     assert groups(at)
@@ -49,18 +38,18 @@ def test_groups_are_those_of_the_library(opened: Library) -> None:
 
 
 def test_a_group_is_ignored_and_comes_back(opened_copy: Library) -> None:
-    at = visit(score=SCORE)
+    at = open_page("../pages/duplicates.py", score=SCORE)
     before = groups(at)
     at.button(key=f"vs_group_{before[0][0]}_ignore").click().run()
     assert groups(at) == before[1:]
     at.toggle(key="vs_ignored").set_value(True).run()
     assert groups(at) == before
     at.button(key="vs_undo").click().run()
-    assert groups(visit(score=SCORE)) == before
+    assert groups(open_page("../pages/duplicates.py", score=SCORE)) == before
 
 
 def test_unusual_photos_and_more_like_one(opened: Library) -> None:
-    at = visit(view="unusual")
+    at = open_page("../pages/duplicates.py", view="unusual")
     grids = [
         json.loads(grid.proto.json) for grid in at.get("bidi_component") if "vs_unusual" in grid.proto.id
     ]

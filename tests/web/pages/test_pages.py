@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.app_pages import open_page
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.library import Library
@@ -24,7 +25,6 @@ from vitmae_search.library.samples import MARKER
 from vitmae_search.photos.views import phone_screenshot
 from vitmae_search.records import ScoreCalibration
 from vitmae_search.training_runs import remember_run
-from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.session import close_libraries, library, uploads
 
 TITLES = {
@@ -33,18 +33,6 @@ TITLES = {
     "../pages/library.py": "Library",
     "../pages/plugins.py": "Plugins",
 }
-
-
-def visit(script: str = "../pages/search.py", /, **query: str) -> AppTest:
-    at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
-    at.run()
-    if script != "../pages/search.py":
-        at.switch_page(script)
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
 
 
 def words(at: AppTest) -> str:
@@ -62,7 +50,7 @@ def tiles(at: AppTest, key: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("page", TITLES)
 def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
-    at = visit(page)
+    at = open_page(page)
     assert [title.value for title in at.title] == [TITLES[page]]
     if page == "../pages/plugins.py":
         assert "Colour" in words(at)
@@ -74,24 +62,24 @@ def test_an_empty_library_says_what_to_do_first(empty: Path, page: str) -> None:
 
 @pytest.mark.parametrize("page", TITLES)
 def test_each_page_has_its_title(opened: Library, page: str) -> None:
-    assert [title.value for title in visit(page).title] == [TITLES[page]]
+    assert [title.value for title in open_page(page).title] == [TITLES[page]]
 
 
 @pytest.mark.parametrize("page", [*TITLES, "../pages/training.py"])
 def test_no_string_of_a_script_is_shown_on_its_page(opened: Library, page: str) -> None:
     """Streamlit shows a lone string in a script as Markdown."""
-    assert not visit(page).markdown
+    assert not open_page(page).markdown
 
 
 def test_search_offers_an_upload_and_the_librarys_photos(opened: Library) -> None:
-    at = visit()
+    at = open_page("../pages/search.py")
     assert len(at.get("file_uploader")) == 1
     assert {tile["id"] for tile in tiles(at, "vs_browse")} == {photo.photo_id for photo in opened.photos()}
 
 
 def test_a_photo_in_the_address_is_searched_by(opened: Library) -> None:
     photo = next(p for p in opened.photos() if p.path.endswith("chelsea.jpg"))
-    at = visit(photo=str(photo.photo_id), k="12")
+    at = open_page("../pages/search.py", photo=str(photo.photo_id), k="12")
     found = tiles(at, "vs_hits")
     assert [tile["id"] for tile in found] == [
         h.photo.photo_id for h in opened.similar(photo.photo_id, k=12).hits
@@ -105,7 +93,7 @@ def test_a_photo_in_the_address_is_searched_by(opened: Library) -> None:
 
 def test_an_upload_in_the_address_is_searched_by(opened: Library, real_photos: dict[str, Path]) -> None:
     token = uploads.add("my cat.png", real_photos["chelsea"].read_bytes())
-    at = visit(upload=token)
+    at = open_page("../pages/search.py", upload=token)
     assert tiles(at, "vs_hits")[0]["name"] in ("chelsea.jpg", "chelsea-crop.jpg")
     assert "my cat.png" in words(at)
 
@@ -115,7 +103,7 @@ def test_a_screenshot_is_found_and_the_page_says_how(opened: Library, small: Any
         screen = phone_screenshot(image)
     data = BytesIO()
     screen.save(data, "PNG")
-    at = visit(upload=uploads.add("screen.png", data.getvalue()))
+    at = open_page("../pages/search.py", upload=uploads.add("screen.png", data.getvalue()))
     assert tiles(at, "vs_hits")[0]["name"] == "coffee.jpg"
     assert "The best fit is the picture without its borders." in words(at)
 
@@ -125,7 +113,7 @@ def test_the_page_shows_the_photo_that_an_upload_is_a_part_of(
 ) -> None:
     data = BytesIO()
     Image.open(real_photos["china"]).crop((100, 100, 400, 300)).save(data, "PNG")
-    at = visit(upload=uploads.add("detail.png", data.getvalue()))
+    at = open_page("../pages/search.py", upload=uploads.add("detail.png", data.getvalue()))
     (whole,) = tiles(at, "vs_whole")
     assert whole["name"] == "china.jpg"
     assert "The picture is a part of this photo" in words(at)
@@ -135,11 +123,14 @@ def test_the_page_shows_the_photo_that_an_upload_is_a_part_of(
 def test_a_line_says_where_photos_are_no_longer_alike(opened_copy: Library) -> None:
     photo = opened_copy.photos()[0]
     scores = [hit.score for hit in opened_copy.similar(photo.photo_id, k=13).hits]
-    assert not any("line" in tile for tile in tiles(visit(photo=str(photo.photo_id)), "vs_hits"))
+    assert not any(
+        "line" in tile
+        for tile in tiles(open_page("../pages/search.py", photo=str(photo.photo_id)), "vs_hits")
+    )
     width = opened_copy.spaces()[0].dimension
     calibration = ScoreCalibration(scores[0], (scores[3] + scores[4]) / 2, 200)
     opened_copy.derive_space(Projection([np.eye(width)], [np.zeros(width)], "head", calibration=calibration))
-    at = visit(photo=str(photo.photo_id))
+    at = open_page("../pages/search.py", photo=str(photo.photo_id))
     lines = [tile.get("line") for tile in tiles(at, "vs_hits")]
     assert lines[4] == "From here on no longer alike"
     assert len([line for line in lines if line]) == 1
@@ -155,16 +146,18 @@ def test_a_space_that_covers_a_part_of_the_library_is_named_so(
     opened_copy: Library, write_photo: Any
 ) -> None:
     photo = opened_copy.photos()[0].photo_id
-    assert "photos are searched" not in words(visit(photo=str(photo)))
+    assert "photos are searched" not in words(open_page("../pages/search.py", photo=str(photo)))
     folder = opened_copy.folder.parent / "only in the other space"
     write_photo(folder / "new.jpg", 77)
     with Library.open(opened_copy.folder, embedder="color_layout", decode="exact") as exact:
         exact.index(folder)
-    assert "photos are searched; to bring the rest: vitmae-search index" in words(visit(photo=str(photo)))
+    assert "photos are searched; to bring the rest: vitmae-search index" in words(
+        open_page("../pages/search.py", photo=str(photo))
+    )
 
 
 def test_a_folder_is_forgotten_once_that_is_confirmed(opened_copy: Library, small: Any) -> None:
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     (root,) = opened_copy.status().roots
     at.button(key=f"vs_forget_{root.root_id}").click().run()
     assert "14 photos and what is known of them" in words(at)
@@ -178,7 +171,7 @@ def test_a_folder_is_forgotten_once_that_is_confirmed(opened_copy: Library, smal
 
 
 def test_a_folder_that_cannot_be_forgotten_now_says_why(opened_copy: Library) -> None:
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     (root,) = opened_copy.status().roots
     at.button(key=f"vs_forget_{root.root_id}").click().run()
     with CatalogWriter.open_writer(opened_copy.folder):
@@ -189,13 +182,16 @@ def test_a_folder_that_cannot_be_forgotten_now_says_why(opened_copy: Library) ->
 
 
 def test_results_can_be_paged_through(opened: Library) -> None:
-    first, second = visit(photo="1", k="12"), visit(photo="1", k="12", page="2")
+    first, second = (
+        open_page("../pages/search.py", photo="1", k="12"),
+        open_page("../pages/search.py", photo="1", k="12", page="2"),
+    )
     ids = [tile["id"] for at in (first, second) for tile in tiles(at, "vs_hits")]
     assert len(ids) == len(set(ids)) == opened.count_photos() - 1
 
 
 def test_filters_narrow_the_results(opened: Library) -> None:
-    at = visit(photo="1")
+    at = open_page("../pages/search.py", photo="1")
     at.text_input(key="vs_under").set_value("/nowhere").run()
     assert not [grid for grid in at.get("bidi_component") if "vs_hits" in grid.proto.id]
     assert "The library has no photo in a folder /nowhere" in words(at)
@@ -208,7 +204,7 @@ def test_filters_narrow_the_results(opened: Library) -> None:
 def test_a_stale_address_says_so_and_lets_choose_again(
     opened: Library, page: str, query: dict[str, str]
 ) -> None:
-    at = visit(page, **query)
+    at = open_page(page, **query)
     assert "Choose" in words(at)
     assert len(at.get("file_uploader")) == 1
 
@@ -217,20 +213,20 @@ def test_a_stale_address_says_so_and_lets_choose_again(
     "query", [{"k": "13"}, {"k": "x"}, {"page": "0"}, {"page": "-3"}, {"sort": "random"}]
 )
 def test_nonsense_in_the_address_is_harmless(opened: Library, query: dict[str, str]) -> None:
-    visit(**query)
-    visit(photo="1", **query)
+    open_page("../pages/search.py", **query)
+    open_page("../pages/search.py", photo="1", **query)
 
 
 def test_a_damaged_upload_is_one_sentence(opened: Library, real_photos: dict[str, Path]) -> None:
     token = uploads.add("half.jpg", real_photos["rocket"].read_bytes()[:2000])
-    at = visit(upload=token)
+    at = open_page("../pages/search.py", upload=token)
     assert 'role="alert"' in " ".join(str(block.proto.body) for block in at.get("html"))
     assert "Traceback" not in words(at)
     assert at.button(key="vs_new")
 
 
 def test_the_library_page_counts_and_lists(opened: Library) -> None:
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     status = opened.status()
     assert {m.label: m.value for m in at.metric} == {
         "Photos": str(status.photos),
@@ -245,7 +241,7 @@ def test_the_library_page_counts_and_lists(opened: Library) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused_in_words(opened: Library) -> None:
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     at.text_input(key="vs_folder").set_value("/no/such <b>folder</b>")
     next(b for b in at.button if b.label == "Index this folder").click().run()
     assert "/no/such <b>folder</b> is not a folder" in words(at)
@@ -258,7 +254,7 @@ def test_plugins_are_listed_with_options_and_errors(
     folder.mkdir()
     (folder / "half_baked.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.setenv("VITMAE_SEARCH_PLUGINS", str(folder))
-    text = words(visit("../pages/plugins.py"))
+    text = words(open_page("../pages/plugins.py"))
     assert "half_baked" in text
     assert "does not load" in text
     assert "no_such_module_anywhere" in text
@@ -269,9 +265,9 @@ def test_plugins_are_listed_with_options_and_errors(
 
 def test_no_name_reaches_a_widget_that_reads_markdown(opened: Library) -> None:
     """Markdown fetches pictures; names belong into HTML, escaped, and into the grid's data."""
-    pages = [visit(page) for page in TITLES]
+    pages = [open_page(page) for page in TITLES]
     hostile = next(p for p in opened.photos() if "onerror" in p.path)
-    pages += [visit(page, photo=str(hostile.photo_id)) for page in ("../pages/search.py",)]
+    pages += [open_page(page, photo=str(hostile.photo_id)) for page in ("../pages/search.py",)]
     for at in pages:
         blocks = [str(block.proto.body) for block in at.get("html")]
         assert not any("<img src=x" in block for block in blocks)
@@ -299,7 +295,7 @@ def two_spaces(tmp_path: Path, write_photo: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_another_space_can_be_used_and_dropped(two_spaces: Library) -> None:
     first, second = two_spaces.spaces()
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     at.button(key=f"vs_use_{second.space_id}").click().run()
     assert [space.current for space in two_spaces.spaces()] == [False, True]
     assert f"Searches now use space {second.space_id}." in words(at)
@@ -311,7 +307,7 @@ def test_another_space_can_be_used_and_dropped(two_spaces: Library) -> None:
 
 
 def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) -> None:
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     root = two_spaces.status().roots[0]
     at.button(key=f"vs_retry_{root.root_id}").click().run()
     assert not at.exception
@@ -321,7 +317,7 @@ def test_failed_files_can_be_tried_again(two_spaces: Library, write_photo: Any) 
 
 def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
     second = two_spaces.spaces()[1]
-    at = visit("../pages/library.py")
+    at = open_page("../pages/library.py")
     with CatalogWriter.open_writer(two_spaces.folder):
         at.button(key=f"vs_use_{second.space_id}").click().run()
         assert not at.exception
@@ -333,18 +329,18 @@ def test_a_busy_library_is_reported_on_the_page(two_spaces: Library) -> None:
 def test_a_damaged_library_is_a_sentence_on_every_page(empty: Path, page: str) -> None:
     empty.mkdir()
     (empty / "catalogue.sqlite3").write_bytes(b"this is no database, whatever its name may say" * 100)
-    at = visit(page)
+    at = open_page(page)
     assert [title.value for title in at.title] == [TITLES[page]]
     assert 'role="alert"' in " ".join(str(block.proto.body) for block in at.get("html"))
     assert "catalogue.sqlite3" in words(at)
 
 
 def test_a_library_of_samples_shows_the_banner(opened: Library, small: Any) -> None:
-    assert "sample photos" not in words(visit())
+    assert "sample photos" not in words(open_page("../pages/search.py"))
     marker = small.photos / MARKER
     marker.write_text("samples")
     try:
-        at = visit()
+        at = open_page("../pages/search.py")
         assert "These are sample photos" in words(at)
         assert at.button(key="vs_own")
     finally:
@@ -374,7 +370,7 @@ def test_a_reconstruction_shows_its_panels_error_and_loss(
 ) -> None:
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(with_model))
     try:
-        at = visit("../pages/reconstructions.py", photo="1")
+        at = open_page("../pages/reconstructions.py", photo="1")
         assert [panel["title"] for panel in panels(at)["panels"]] == [
             "The photo, completed",
             "What the model saw",
@@ -421,7 +417,7 @@ def test_models_are_listed_with_what_they_have(empty: Path, colour_model: Path, 
     run = shutil.copytree(colour_model, tmp_path / "run <b>![x](y)")
     remember_run(run)
     store_speed(next(model for model in library().models() if model.path == str(run)), 43.21, "cpu, fp32")
-    text = words(visit("../pages/plugins.py"))
+    text = words(open_page("../pages/plugins.py"))
     ours = text.split(f'{run} <span class="vs-badge">trained here</span>')[1].split("A classifier, for")[0]
     for fact in ("32 × 32 pixels", "32 numbers a photo", "no decoder", " kB", "43 images/s"):
         assert fact in ours, fact
