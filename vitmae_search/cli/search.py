@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,11 @@ from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Examples, read_examples
 from vitmae_search.errors import display_path
 from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto
+
+if TYPE_CHECKING:
+    from vitmae_search.library import Library
+
+_WEB = re.compile("https?://", re.IGNORECASE)
 
 
 def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
@@ -88,8 +94,9 @@ def command(
 ) -> None:
     """Find the photos that look like IMAGE, best first.
 
-    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits. Several are
-    searched for together, and those of --less count against; 2:IMAGE counts twice.
+    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits; or the address
+    of a picture on the web, where VITMAE_SEARCH_WEB_PICTURES is on. Several are searched for together, and
+    those of --less count against; 2:IMAGE counts twice.
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
@@ -104,18 +111,27 @@ def command(
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
-        alone = images[0][0] if len(images) == 1 and not less else None
-        if isinstance(alone, str):
+        more, unwanted = _fetched(opened, images), _fetched(opened, less)
+        alone = more[0][0] if len(more) == 1 and not less else None
+        if alone is not None and not isinstance(alone, int):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
-            result, whole = opened.search_examples(images, less, **asked), None
+            result, whole = opened.search_examples(more, unwanted, **asked), None
     if as_json:
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
         if whole is not None:
             click.echo(f"part of {display_path(whole.hit.photo.path)}")
         print_result(result, filtered=not where.empty or min_score is not None)
+
+
+def _fetched(library: Library, examples: Examples) -> tuple[tuple[str | int | bytes, float], ...]:
+    """The examples, with the files of those that are named by their addresses on the web."""
+    return tuple(
+        (library.fetch_picture(name) if isinstance(name, str) and _WEB.match(name) else name, weight)
+        for name, weight in examples
+    )
 
 
 def result_json(result: SearchResult) -> dict[str, object]:
