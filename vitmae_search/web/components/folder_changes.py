@@ -58,8 +58,9 @@ def _ask_path(root: Root) -> None:
 @st.dialog("Remove missing photos?")
 def _confirm_prune(missing: int) -> None:
     plain_text.hint(
-        f"{_photos(missing)} that are gone from disk leave the library, with their fingerprints and "
-        "thumbnails. Those of a drive that is away are not missing, and stay. Ratings and albums come back with a photo."
+        f"{_photos(missing)}, gone from disk, {'leaves' if missing == 1 else 'leave'} the library, with "
+        "fingerprints and thumbnails. Those of a drive that is away are not missing, and stay. Ratings and "
+        "albums come back with a photo."
     )
     if st.button("Remove them", type="primary", key="vs_prune_yes", on_click=_prune):
         st.rerun()
