@@ -106,6 +106,6 @@ def test_words_in_a_real_browser(colors: tuple[Path, Path], start_server: StartS
     box.press("Enter")
     page.get_by_text("Photos that fit").wait_for()
     page.wait_for_url("**words=something+blue**")
-    page.get_by_role("img", name="blue").first.wait_for()
+    page.get_by_text("blue.png").first.wait_for()
     page.go_back()
     page.get_by_role("textbox", name="Say what is in the photo").wait_for()
