@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
+
+_WEB = re.compile("https?://", re.IGNORECASE)
+
+_Fetched = tuple[tuple[str | int | bytes | Words, float], ...]
 
 
 def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
@@ -94,8 +99,9 @@ def command(
 ) -> None:
     """Find the photos that look like IMAGE, or that WORDS describe, best first.
 
-    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits. Several are
-    searched for together, and those of --less count against; 2:IMAGE counts twice.
+    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits; or the address
+    of a picture on the web, where VITMAE_SEARCH_WEB_PICTURES is on. Several are searched for together, and
+    those of --less count against; 2:IMAGE counts twice.
 
     WORDS in quotes, such as "a red bicycle", need photos that were indexed with a model that learned from
     texts, such as --model hub:openai/clip-vit-base-patch32. What is no file, and is not written like a
@@ -118,12 +124,13 @@ def command(
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
-        alone = images[0][0] if len(images) == 1 and not less else None
-        if isinstance(alone, str):
+        more, unwanted = _fetched(opened, images), _fetched(opened, less)
+        alone = more[0][0] if len(more) == 1 and not less else None
+        if alone is not None and not isinstance(alone, int | Words):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
-            result, whole = _search(opened, images, less, asked), None
+            result, whole = _search(opened, more, unwanted, asked), None
     if as_json:
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
@@ -132,13 +139,21 @@ def command(
         print_result(result, filtered=not where.empty or min_score is not None)
 
 
-def _search(library: Library, more: Asked, less: Asked, asked: dict[str, Any]) -> SearchResult:
+def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:
     """Search for several pictures, or for words, which may be the name of a file that is not there."""
     try:
         return library.search_examples(more, less, **asked)
     except NoText as error:
         texts = [one.text for one, _ in (*more, *less) if isinstance(one, Words)]
         raise NoText(f"{display_path(texts[0])!r} is no file, and {error}") from error
+
+
+def _fetched(library: Library, examples: Asked) -> _Fetched:
+    """The examples, with the files of those that are named by their addresses on the web."""
+    return tuple(
+        (library.fetch_picture(name) if isinstance(name, str) and _WEB.match(name) else name, weight)
+        for name, weight in examples
+    )
 
 
 def result_json(result: SearchResult) -> dict[str, object]:

@@ -572,6 +572,20 @@ class Library:
         coverage = space_coverage(catalog, searched)
         return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
 
+    def fetch_picture(self, address: str) -> bytes:
+        """The file of a picture that is named by its address on the web, as a query for `search`.
+
+        It is fetched only where the setting `VITMAE_SEARCH_WEB_PICTURES` is on, only by http or https, from
+        public servers, in half a minute and 64 MiB at most. Nothing else is sent than the address.
+
+        Raises:
+            LibraryError: The setting is off.
+            PhotoError: The address is none that is fetched, or what is there cannot be had.
+        """
+        from vitmae_search.library.web_pictures import fetch
+
+        return fetch(address)
+
     def find_whole(
         self,
         query: Query,

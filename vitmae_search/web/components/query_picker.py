@@ -15,9 +15,10 @@ from html import escape
 
 import streamlit as st
 
-from vitmae_search.errors import PhotoError, display_path
+from vitmae_search.errors import PhotoError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
 from vitmae_search.records import Photo, SearchFilter, Words
+from vitmae_search.settings import settings
 from vitmae_search.web.components import filters, plain_text, tags
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS
@@ -128,6 +129,8 @@ def name_upload_in_errors(query: QueryState) -> Iterator[None]:
 def pick_query(label: str) -> None:
     """Let the visitor upload a picture, under this label, or pick a photo of the library."""
     st.file_uploader(label, type=UPLOAD_SUFFIXES, key="vs_upload", on_change=_store_upload)
+    if settings().web_pictures:
+        _pick_address()
     if library().status().photos:
         _browse()
 
@@ -137,6 +140,32 @@ def _store_upload() -> None:
     file = st.session_state.get("vs_upload")
     if file is not None:
         st.query_params.from_dict({"upload": uploads.add(file.name, file.getvalue())})
+
+
+def _pick_address() -> None:
+    """A field for the address of a picture on the web, which this machine then fetches."""
+    with st.form("vs_web"), st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Or the address of a picture on the web",
+            key="vs_web_address",
+            placeholder="https://",
+            max_chars=2000,
+            help="This machine fetches it from there. Your photos are sent nowhere.",
+        )
+        st.form_submit_button("Fetch", icon=":material/cloud_download:", on_click=_store_fetched)
+
+
+def _store_fetched() -> None:
+    address = st.session_state["vs_web_address"].strip()
+    if not address:
+        return
+    try:
+        data = library().fetch_picture(address)
+    except VitmaeSearchError as error:
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
+        return
+    name = address.partition("?")[0].rstrip("/").rpartition("/")[2] or "picture"
+    st.query_params.from_dict({"upload": uploads.add(name[:200], data)})
 
 
 def _browse() -> None:
