@@ -268,5 +268,9 @@ class TrainingError(VitmaeSearchError):
     """Training cannot start or go on."""
 
 
+class InspectionError(VitmaeSearchError):
+    """What was asked of a model's inside is not there: a layer, a head, a patch, or all of it."""
+
+
 class EvaluationError(VitmaeSearchError):
     """There are no photos to measure on."""

@@ -975,3 +975,59 @@ class Reconstruction:
     mask_ratio: float
     statistics: str
     photo_shape: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """What a model computes for one whole picture: no patch is hidden.
+
+    Tokens are CLS and then the patches, row by row: T = 1 + gh·gw.
+
+    Attributes:
+        picture: (H, W, 3) uint8, the picture at the model's size.
+        grid: Rows and columns of patches (gh, gw).
+        tokens: (1 + depth, T, D) float32, after each layer. 0 is before the first; the last is after the
+            final norm.
+        attention: (depth, heads, T, T) float32: how much the token of a row takes from each token, 1 in sum.
+        features: (F,) float32, of unit length: what `embed` gives for the picture.
+        shares: (gh·gw, F) float32, what each patch adds to the features: they sum up to these. None where the
+            features are no sum over patches, such as the CLS token.
+    """
+
+    picture: NDArray[np.uint8]
+    grid: tuple[int, int]
+    tokens: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    features: NDArray[np.float32]
+    shares: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchExplanation:
+    """Why two pictures are alike, or are not, for a model.
+
+    Attributes:
+        query: The picture that was searched for.
+        hit: The other one.
+        score: The cosine of their vectors.
+        similarity: (Pq, Ph) float32, the cosine of each patch of the query with each of the hit, after the
+            layer that is compared.
+        layer: That layer.
+        pairs: (N, 2) int64, patches of query and hit that are each other's most similar, the best first.
+        query_shares: (gh, gw) float32, what each patch of the query adds to the score; None where the
+            features are no sum over patches.
+        hit_shares: The same of the hit's patches.
+        query_rest: What is added to the score whatever the query's patches are: the shift of the projection.
+        hit_rest: The same beside the hit's patches.
+    """
+
+    query: Inspection
+    hit: Inspection
+    score: float
+    similarity: NDArray[np.float32]
+    layer: int
+    pairs: NDArray[np.int64]
+    query_shares: NDArray[np.float32] | None
+    hit_shares: NDArray[np.float32] | None
+    query_rest: float
+    hit_rest: float

@@ -42,7 +42,7 @@ class ViTMAEPlugin(EmbedderPlugin):
     info = PluginInfo(
         name=NAME,
         title="ViTMAE: features of a masked autoencoder's encoder, and its reconstructions",
-        capabilities=frozenset({"embed", "reconstruct", "classify"}),
+        capabilities=frozenset({"embed", "reconstruct", "inspect", "classify"}),
         options={
             "model": DEFAULT_MODEL,
             "layers": "auto",

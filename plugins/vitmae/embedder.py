@@ -9,19 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from vitmae_search.embedding import Embedder, Options
 from vitmae_search.errors import CheckpointError, NoDecoder
-from vitmae_search.records import Reconstruction
+from vitmae_search.records import Inspection, Reconstruction
 from vitmae_search.vitmae import (
     Checkpoint,
     ViTMAEForPreTraining,
     ViTMAEModel,
     choose_device,
     find_checkpoint,
+    pool_layers,
+    pool_shares,
     pooled_width,
     read_checkpoint,
     reconstruct,
+    tokens_and_attention,
 )
 from vitmae_search.vitmae.checkpoint.locate import source_files
 from vitmae_search.vitmae.checkpoint.weights import weights_digest
@@ -33,8 +38,9 @@ from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity
 from .model_list import locate_model
-from .networks import UnitVectors, make_prepare, make_processor, require_rgb
+from .networks import UnitVectors, make_prepare, make_processor, pixel_values, require_rgb
 from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
+from .preprocess import Resize
 from .quantization import Quantization
 
 
@@ -161,6 +167,9 @@ class ViTMAEEmbedder(Embedder):
         )
         self.batch_size = self._engine.batch_size
         self._pretraining_model: ViTMAEForPreTraining | None = None
+        self._features = features
+        self._inspected: ViTMAEModel | None = None
+        self._whole = Resize(*self._processor.height_width, self._processor.resample)
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W, 3) or (N, 5, H, W, 3) uint8 to (N, dimension) unit rows."""
@@ -211,13 +220,54 @@ class ViTMAEEmbedder(Embedder):
 
         return self._engine.run_alone(compute)
 
+    def inspect(self, image: Image.Image) -> Inspection:
+        """Embed an image in fp32, and keep what is computed on the way.
+
+        Features of several views are no sum over the patches of one image: they have no shares.
+
+        Args:
+            image: RGB.
+
+        Raises:
+            CheckpointError: Where the file has changed since it was opened.
+        """
+        if self._inspected is None:
+            self._inspected = self._load_encoder()
+        model, features = self._inspected, self._features
+        prepared = self.prepare(image)
+        whole = self._whole(image)
+        grid = (whole.shape[0] // self._config.patch_shape[0], whole.shape[1] // self._config.patch_shape[1])
+        pixels = pixel_values(torch.tensor(whole[None]), normalization_table(self._processor)).contiguous()
+
+        def compute() -> tuple[Tensor, Tensor]:
+            with inference_context(self._device, "fp32"):
+                return tokens_and_attention(model.to(self._device), pixels)
+
+        tokens, attention = self._engine.run_alone(compute)
+        states = [tokens[layer : layer + 1] for layer in features.layers]
+        pooling = {"power": float(self._options["gem_power"]), "grid_size": grid}
+        if self._options["views"] == "1":
+            vector = functional.normalize(pool_layers(states, features.pooling, **pooling), dim=1)[0].numpy()
+            shares = pool_shares(states, features.pooling, **pooling)
+        else:
+            vector, shares = self.embed(prepared[None])[0], None
+        return Inspection(
+            picture=whole,
+            grid=grid,
+            tokens=tokens.numpy(),
+            attention=attention.numpy(),
+            features=vector,
+            shares=None if shares is None else shares.numpy(),
+        )
+
     def offload(self) -> None:
         """Move the weights to the host's memory until the next call."""
-        self._engine.offload(*([] if self._pretraining_model is None else [self._pretraining_model]))
+        others = (self._pretraining_model, self._inspected)
+        self._engine.offload(*(model for model in others if model is not None))
 
     def close(self) -> None:
         """Release the weights."""
-        self._encoder = self._pretraining_model = None
+        self._encoder = self._pretraining_model = self._inspected = None
         self._engine.close()
 
     def _with_decoder(self) -> ViTMAEForPreTraining:

@@ -33,6 +33,8 @@ COMMANDS = {
     "classify": ("classify", "Give the library's photos tags, with a classifier."),
     "evaluate": ("evaluate", "Measure how good searches are on a folder of photos."),
     "reconstruct": ("reconstruct", "Hide patches of a picture and let the model fill them in."),
+    "inspect": ("inspect", "Show what the model sees: attention, or features as colors."),
+    "explain": ("explain", "Show why two pictures match, patch by patch."),
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),
     "check": ("check", "Look for damage in the library, and mend it."),

@@ -34,8 +34,15 @@ from vitmae_search.embedding.plugin import (
 )
 from vitmae_search.embedding.plugin_errors import translate_memory_errors, wrap_plugin_errors
 from vitmae_search.embedding.projection import Projection
-from vitmae_search.errors import DeviceError, NoDecoder, PluginBroken, PluginError, PluginOptionError
-from vitmae_search.records import Reconstruction
+from vitmae_search.errors import (
+    DeviceError,
+    InspectionError,
+    NoDecoder,
+    PluginBroken,
+    PluginError,
+    PluginOptionError,
+)
+from vitmae_search.records import Inspection, Reconstruction
 
 _UNIT_LENGTH_TOLERANCE = 1e-3
 _SUM_TOLERANCE = 1e-3
@@ -365,6 +372,26 @@ class GuardedEmbedder(GuardedModel):
         check_reconstruction(self.info.name, result)
         return result
 
+    def inspect(self, image: Image.Image) -> Inspection:
+        """Embed an image, and keep what is computed on the way.
+
+        Args:
+            image: RGB.
+
+        Raises:
+            InspectionError: Where the plugin cannot do it.
+            DeviceError: Where memory is too small.
+            PluginBroken: Where the plugin fails, or what it returns breaks the contract.
+        """
+        if "inspect" not in self.info.capabilities:
+            raise InspectionError(f"plugin {self.info.name!r} does not show its inside; use a ViTMAE model")
+        if not overrides(self._embedder, Embedder, "inspect"):
+            raise PluginBroken(self.info.name, "it says that it can be inspected, but has no inspect()")
+        with translate_memory_errors("inspect a photo"), self._exclusive_call("inspect"):
+            result = self._embedder.inspect(image)
+        check_inspection(self.info.name, result, self.dimension)
+        return result
+
     def random_init(self, seed: int = 0) -> GuardedEmbedder | None:
         """The same network before any training, for the caller to close; None where the plugin has none."""
         if not overrides(self._embedder, Embedder, "random_init"):
@@ -440,6 +467,30 @@ def check_reconstruction(plugin: str, result: object) -> None:
         raise PluginBroken(plugin, "reconstruct must give four panels of one shape (H, W, 3), uint8")
     if result.mask.dtype != np.bool_ or result.mask.ndim != 2 or result.error.shape != result.mask.shape:
         raise PluginBroken(plugin, "reconstruct must give mask and error of one shape (gh, gw)")
+
+
+def check_inspection(plugin: str, result: object, dimension: int) -> None:
+    """Raise `PluginBroken` unless `result` is an `Inspection` whose arrays fit each other.
+
+    Args:
+        plugin: The plugin's name.
+        result: What `inspect` returned.
+        dimension: Of the embedder's vectors.
+    """
+    if not isinstance(result, Inspection):
+        raise PluginBroken(plugin, f"inspect gave a {type(result).__name__}, not an Inspection")
+    rows, columns = result.grid
+    tokens, heads = 1 + rows * columns, result.attention.shape[1:2]
+    layers = len(result.tokens) - 1
+    if result.picture.dtype != np.uint8 or result.picture.shape[2:] != (3,):
+        raise PluginBroken(plugin, "inspect must give a picture (H, W, 3), uint8")
+    if result.tokens.ndim != 3 or result.tokens.shape[1] != tokens or not np.isfinite(result.tokens).all():
+        raise PluginBroken(plugin, "inspect must give finite tokens (1 + depth, 1 + patches, D)")
+    if result.attention.shape != (layers, *heads, tokens, tokens):
+        raise PluginBroken(plugin, "inspect must give attention (depth, heads, 1 + patches, 1 + patches)")
+    check_vectors(plugin, result.features[None], 1, dimension)
+    if result.shares is not None and result.shares.shape != (rows * columns, dimension):
+        raise PluginBroken(plugin, "inspect must give shares (patches, dimension)")
 
 
 class ProjectedEmbedder:

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import NoText
-from vitmae_search.records import ModelListing, Reconstruction
+from vitmae_search.records import Inspection, ModelListing, Reconstruction
 
 API_VERSION = 1
 """Goes up when existing plugins would stop working. A new optional member leaves it as it is."""
 
-CAPABILITIES = frozenset({"embed", "reconstruct", "classify"})
+CAPABILITIES = frozenset({"embed", "reconstruct", "inspect", "classify"})
 """What `PluginInfo.capabilities` may contain; "embed" always."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -222,6 +222,14 @@ class Embedder(OpenModel):
 
         Raises:
             NoDecoder: Where the checkpoint is an encoder alone.
+        """
+        raise NotImplementedError
+
+    def inspect(self, image: Image.Image) -> Inspection:
+        """Embed an image, and keep what is computed on the way. Override it with the capability "inspect".
+
+        Args:
+            image: RGB.
         """
         raise NotImplementedError
 

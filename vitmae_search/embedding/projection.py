@@ -75,6 +75,11 @@ class Projection:
         """The number of components of a vector that comes out."""
         return int(self.weights[-1].shape[0])
 
+    @property
+    def maps(self) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
+        """The affine maps in their order, (weight, bias) each."""
+        return tuple(zip(self.weights, self.biases, strict=True))
+
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, input_dimension) float32 unit rows to (N, dimension) float32 unit rows, new and C-contiguous.
 

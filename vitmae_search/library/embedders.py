@@ -223,17 +223,20 @@ class Embedders:
             return LazyEmbedder.of(self.for_space(space))
         return LazyEmbedder(description, lambda: self.for_space(space))
 
-    def reconstructor(self, selection: EmbedderSelection, current: Space | None) -> GuardedEmbedder:
-        """The embedder to reconstruct with.
+    def with_capability(
+        self, capability: str, selection: EmbedderSelection, current: Space | None
+    ) -> GuardedEmbedder:
+        """The embedder to reconstruct with, or to inspect.
 
         Args:
+            capability: "reconstruct" or "inspect".
             selection: What was chosen; if that is explicit, it is used.
-            current: The current space, whose model comes next, if its plugin can reconstruct. Otherwise it is
-                the bundled model.
+            current: The current space, whose model comes next, if its plugin has the capability. Otherwise it
+                is the bundled model.
         """
         if selection.explicit:
             return self.open(selection.plugin or DEFAULT_PLUGIN, selection.all_options())
-        able = {listed.name for listed in self.host.listings() if "reconstruct" in listed.capabilities}
+        able = {listed.name for listed in self.host.listings() if capability in listed.capabilities}
         if current is not None and current.plugin in able:
             return self.open(current.plugin, current.options)
         return self.open(DEFAULT_PLUGIN, {})

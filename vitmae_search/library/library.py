@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
-from vitmae_search.embedding import Projection
+from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import (
     LibraryEmpty,
     LibraryError,
@@ -27,6 +27,7 @@ from vitmae_search.errors import (
     display_path,
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
+from vitmae_search.inspection import explain_match
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
 from vitmae_search.library.duplicates import DuplicateFinder, space_vectors
@@ -59,10 +60,12 @@ from vitmae_search.records import (
     Hit,
     IndexListing,
     IndexReport,
+    Inspection,
     JobProgress,
     JobRecord,
     LibraryStatus,
     Marks,
+    MatchExplanation,
     MinScore,
     ModelListing,
     Photo,
@@ -1664,9 +1667,62 @@ class Library:
             >>> made.reconstruction.shape, made.mask.shape, int(made.mask.sum())
             ((64, 64, 3), (8, 8), 32)
         """
-        picture = require_file(self._photo(query).path) if isinstance(query, int) else query
-        reconstructor = self._embedders.reconstructor(self._selection, self._current_space_or_none())
-        return reconstructor.reconstruct(query_image(picture), mask_ratio=mask_ratio, seed=seed, mask=mask)
+        image = query_image(self._picture(query))
+        embedder = self._with_capability("reconstruct")
+        return embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+
+    def inspect(self, query: Query | int) -> Inspection:
+        """What the model computes for a whole picture: tokens after each layer, attention, shares of patches.
+
+        `vitmae_search.inspection` makes maps and colors of it. The model is chosen as for `reconstruct`.
+
+        Args:
+            query: As for `reconstruct`.
+
+        Raises:
+            PhotoError: The picture cannot be read or decoded.
+            InspectionError: The model's plugin does not show its inside.
+            PluginError: The plugin is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+
+        Examples:
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> from vitmae_search.inspection import attention_map, mean_attention
+            >>> with Library.open("a-new-folder") as library:
+            ...     made = library.inspect(Image.new("RGB", (64, 64), "red"))
+            >>> made.tokens.shape, attention_map(made, mean_attention(made, layer=12)).shape
+            ((13, 65, 192), (8, 8))
+        """
+        return self._with_capability("inspect").inspect(query_image(self._picture(query)))
+
+    def explain(
+        self, query: Query | int, hit: Query | int, *, space: int | None = None, layer: int | None = None
+    ) -> MatchExplanation:
+        """Why two pictures match: what each patch adds to the score, and which patches correspond.
+
+        Args:
+            query: The picture that was searched for, as for `reconstruct`.
+            hit: The other one.
+            space: The id of the space whose score it is. None is the selected one, else the current one.
+            layer: Whose patches are compared, 0 to the model's depth; None for the last.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or its model has changed since.
+            PhotoError: A picture cannot be read or decoded.
+            InspectionError: The model's plugin does not show its inside, or it has no such layer.
+            PluginError: The plugin is not there or does not work.
+            ModelError: The model cannot be loaded.
+            DeviceError: The device is not there, was lost, or lacks memory.
+        """
+        catalog, searched = self._catalog(), self._space(space)
+        embedder = self._embedders.for_space(catalog.space(searched.features_id))
+        maps = () if searched.projection is None else self._spaces.read_projection(searched).maps
+        shrink_to = decode_target(searched.decode, embedder.input_size)
+        one, two = (embedder.inspect(query_image(self._picture(each), shrink_to)) for each in (query, hit))
+        return explain_match(one, two, maps, layer)
 
     # Evaluate
 
@@ -1891,6 +1947,14 @@ class Library:
             return self._catalog()
         except LibraryEmpty:
             return None
+
+    def _picture(self, query: Query | int) -> Query:
+        """A picture to decode; an id is that of a photo of the library."""
+        return require_file(self._photo(query).path) if isinstance(query, int) else query
+
+    def _with_capability(self, capability: str) -> GuardedEmbedder:
+        current = self._current_space_or_none()
+        return self._embedders.with_capability(capability, self._selection, current)
 
     def _space(self, space_id: int | None) -> Space:
         """The space with this id; None is the selected one, else the current one."""

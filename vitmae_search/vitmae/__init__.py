@@ -3,7 +3,7 @@
 It knows nothing of photos, plugins or search. `config` has the architectures; `layers`, `masking`, `loss` and
 `pooling` the arithmetic; `modeling` and `modeling_vit` the models, and `pretrained` their base class;
 `image_processor` turns images into pixel values; `checkpoint` reads and writes files; `reconstruction` fills
-in removed patches of one image.
+in removed patches of one image; `inspection` gives what the encoder computes on its way.
 """
 
 from vitmae_search.vitmae.checkpoint.checkpoint import Checkpoint, LoadingInfo, read_checkpoint
@@ -18,6 +18,7 @@ from vitmae_search.vitmae.image_processor import (
     BatchFeature,
     ViTImageProcessor,
 )
+from vitmae_search.vitmae.inspection import tokens_and_attention
 from vitmae_search.vitmae.layers import patchify, unpatchify
 from vitmae_search.vitmae.loss import classification_loss, reconstruction_loss
 from vitmae_search.vitmae.modeling import (
@@ -31,7 +32,7 @@ from vitmae_search.vitmae.modeling import (
     ViTMAEPreTrainedModel,
 )
 from vitmae_search.vitmae.modeling_vit import ViTForImageClassification, ViTModel, ViTPreTrainedModel
-from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pooled_width
+from vitmae_search.vitmae.pooling import Pooling, pool, pool_layers, pool_shares, pooled_width
 from vitmae_search.vitmae.pretrained import NewParametersWarning, PreTrainedModel
 from vitmae_search.vitmae.reconstruction import reconstruct
 
@@ -69,9 +70,11 @@ __all__ = [
     "patchify",
     "pool",
     "pool_layers",
+    "pool_shares",
     "pooled_width",
     "read_checkpoint",
     "reconstruct",
     "reconstruction_loss",
+    "tokens_and_attention",
     "unpatchify",
 ]

@@ -100,6 +100,61 @@ def pool_layers(
     return torch.cat([functional.normalize(vector, dim=1) for vector in vectors], dim=1)
 
 
+def pool_shares(
+    states: Sequence[Tensor],
+    pooling: str,
+    *,
+    power: float = GEM_POWER,
+    grid_size: tuple[int, int] | None = None,
+) -> Tensor | None:
+    """What each patch of one image adds to the unit vector of `pool_layers`.
+
+    Means are sums over patches. So is a deviation, the sum of squares over its own size, and a generalised
+    mean, likewise.
+
+    Args:
+        states: As for `pool_layers`, of one image.
+        pooling: As for `pool_layers`.
+        power: p of "gem".
+        grid_size: Rows and columns of the patches, for "grid"; None where they are a square.
+
+    Returns:
+        float32, (L, `pooled_width`), whose sum over the patches is the vector divided by its length. None
+        where the CLS token is a part of it, which is no sum over patches.
+    """
+    parts = pooling.split("+")
+    if "cls" in parts:
+        return None
+    shares = []
+    for state in states:
+        for part in parts:
+            pooled = pool(state, cast(Pooling, part), power=power, grid_size=grid_size)[0]
+            share = _shares(state[0, 1:].float(), pooled, part, power, grid_size)
+            length = pooled.norm().clamp_min(1e-12) if len(states) * len(parts) > 1 else 1.0
+            shares.append(share / length)
+    together = torch.cat(shares, dim=1)
+    return together / together.sum(dim=0).norm().clamp_min(1e-12)
+
+
+def _shares(
+    patches: Tensor, pooled: Tensor, pooling: str, power: float, grid_size: tuple[int, int] | None
+) -> Tensor:
+    """What each of the patches (L, D) adds to what they are pooled to, (W,): (L, W)."""
+    count = len(patches)
+    if pooling == "gem":  # s·|m|^(1/p) = m · |m|^(1/p - 1), and m is a mean
+        mean = _signed_power(pooled, power)
+        return _signed_power(patches, power) / count * mean.abs().clamp_min(1e-30) ** (1 / power - 1)
+    if pooling == "moments":
+        mean, deviation = pooled.chunk(2)
+        return torch.cat([patches, (patches - mean) ** 2 / deviation.clamp_min(1e-12)], dim=1) / count
+    if pooling == "grid":
+        rows, columns = grid_size or (math.isqrt(count),) * 2
+        alone = torch.eye(count).reshape(1, count, rows, columns)
+        weights = functional.adaptive_avg_pool2d(alone, GRID_SIDE).reshape(count, -1, 1)  # (L, 16, 1)
+        return (weights * patches[:, None]).flatten(1)
+    return patches / count
+
+
 def pooled_width(hidden_size: int, layers: int, pooling: str) -> int:
     """The length of a vector of `pool_layers`.
 

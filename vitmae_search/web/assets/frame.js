@@ -20,7 +20,7 @@ function closeMenu(event) {
 
 // Keys -------------------------------------------------------------------------------------------------------
 
-const PAGES = { s: "", b: "browse", r: "reconstructions", l: "library", t: "training", p: "plugins" };
+const PAGES = { s: "", b: "browse", r: "reconstructions", i: "inside", l: "library", t: "training", p: "plugins" };
 const NEXT_KEY_MS = 1_500; // how long the second key of two may take
 const KEYS = [
   ["On every page", [
@@ -42,6 +42,7 @@ const KEYS = [
     ["i", "details"],
     ["s", "more like this"],
     ["m", "what the model sees"],
+    ["w", "why it matched, in the results of a search"],
     ["d", "download the original"],
     ["c", "copy the path"],
     ["f", "show in the file manager, at the machine itself"],

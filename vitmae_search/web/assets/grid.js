@@ -208,9 +208,10 @@ export default function (component) {
       shown.viewer && !grid.data.selected ? openPhoto(grid, photo) : grid.send("pick", photo.id),
     ),
     similar: leaving((photo) =>
-      shown.elsewhere ? goTo("./", photo, data.library) : grid.send("similar", photo.id),
+      shown.elsewhere ? goTo("./", { photo: photo.id }, data.library) : grid.send("similar", photo.id),
     ),
-    reconstruct: (photo) => goTo("reconstructions", photo, data.library),
+    reconstruct: (photo) => goTo("reconstructions", { photo: photo.id }, data.library),
+    explain: (photo) => goTo("match", { ...queryInAddress(), hit: photo.id }, data.library),
   };
   grid.act = act;
   // A rerun that changes nothing leaves the pictures alone.

@@ -5,6 +5,7 @@ const VIEWER_ICONS = {
   prev: "M15.4 7.4 14 6l-6 6 6 6 1.4-1.4L10.8 12z",
   next: "M8.6 16.6 10 18l6-6-6-6-1.4 1.4 4.6 4.6z",
   close: "M19 6.4 17.6 5 12 10.6 6.4 5 5 6.4l5.6 5.6L5 17.6 6.4 19l5.6-5.6 5.6 5.6 1.4-1.4-5.6-5.6z",
+  why: "M10 2v2H5a2 2 0 0 0-2 2v12a2 2 0 0 0 2 2h5v2h2V2zm0 16H5l5-6zM19 4h-5v2h5v12l-5-6v8h5a2 2 0 0 0 2-2V6a2 2 0 0 0-2-2z",
   info: "M11 7h2v2h-2zm0 4h2v6h-2zm1-9a10 10 0 1 0 0 20 10 10 0 0 0 0-20zm0 18a8 8 0 1 1 0-16 8 8 0 0 1 0 16z",
   download: "M5 20h14v-2H5zM19 9h-4V3H9v6H5l7 7z",
   copy: "M16 1H4a2 2 0 0 0-2 2v14h2V3h12zm3 4H8a2 2 0 0 0-2 2v14a2 2 0 0 0 2 2h11a2 2 0 0 0 2-2V7a2 2 0 0 0-2-2zm0 16H8V7h11z",
@@ -62,6 +63,9 @@ class Viewer {
     actions.append(
       this.button("similar", "More like this", "s", () => this.grid.act.similar(this.photo)),
       this.button("model", "What the model sees", "m", () => this.grid.act.reconstruct(this.photo)),
+      ...(queryInAddress() && !data.elsewhere
+        ? [this.button("why", "Why did this match?", "w", () => this.grid.act.explain(this.photo))]
+        : []),
       this.download,
       this.button("copy", "Copy the path", "c", () => this.copyPath()),
       ...(data.local ? [this.button("folder", "Show in the file manager", "f", () => this.reveal())] : []),
@@ -221,6 +225,7 @@ class Viewer {
       d: () => this.download.click(),
       s: () => this.grid.act.similar(this.photo),
       m: () => this.grid.act.reconstruct(this.photo),
+      w: () => queryInAddress() && this.grid.act.explain(this.photo),
       f: () => this.grid.data.local && this.reveal(),
     };
     const action = actions[event.key];
@@ -377,8 +382,15 @@ const allGrids = new Set();
 let viewer = null;
 
 // Another page of the app, in one step of the history.
-function goTo(page, photo, library) {
-  const parameters = new URLSearchParams({ photo: photo.id, ...(library && { library }) });
+// What the page's address says was searched for: a photo of the library, or an upload.
+function queryInAddress() {
+  const parameters = new URLSearchParams(location.search);
+  const name = ["photo", "upload"].find((each) => parameters.has(each));
+  return name && { [name]: parameters.get(name) };
+}
+
+function goTo(page, query, library) {
+  const parameters = new URLSearchParams({ ...query, ...(library && { library }) });
   history.pushState({}, "", `${page}?${parameters}`);
   window.dispatchEvent(new PopStateEvent("popstate", { state: {} })); // Streamlit then runs the page of this address
 }

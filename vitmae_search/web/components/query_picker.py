@@ -104,6 +104,12 @@ def names_picture() -> bool:
     return "photo" in st.query_params or "upload" in st.query_params
 
 
+def parameters() -> dict[str, str]:
+    """The parameters of the address that name the picture, for the address of another page."""
+    named = ("photo", "upload", "library")
+    return {name: value for name, value in st.query_params.to_dict().items() if name in named}
+
+
 def set_query_photo(photo_id: int) -> None:
     """Make a photo of the library the query; filters and the number of photos a page stay."""
     kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}

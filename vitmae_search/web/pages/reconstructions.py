@@ -116,6 +116,12 @@ def _show(made: Reconstruction, soften: bool, canvas: str, name: str) -> None:
     st.html(reconstruction_panels.legend(made))
     plain_text.facts(_facts(made))
     with st.container(horizontal=True):
+        st.page_link(
+            "../pages/inside.py",
+            label="Look inside the model",
+            icon=":material/visibility:",
+            query_params=query_picker.parameters(),
+        )
         st.download_button(
             "Download as PNG",
             sheet_png(made, soften=soften),

@@ -24,6 +24,10 @@ PAGES = [
         icon=":material/grid_view:",
         url_path="reconstructions",
     ),
+    st.Page(_PAGES / "inside.py", title="Inside", icon=":material/visibility:", url_path="inside"),
+    st.Page(
+        _PAGES / "match.py", title="Match", icon=":material/compare:", url_path="match", visibility="hidden"
+    ),
     st.Page(_PAGES / "albums.py", title="Albums", icon=":material/favorite:", url_path="albums"),
     st.Page(
         _PAGES / "duplicates.py", title="Duplicates", icon=":material/filter_none:", url_path="duplicates"

@@ -1,0 +1,120 @@
+"""The pages Inside and Match: pointing at a square colors others, and the address has the whole view."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.helpers.app_pages import open_page
+from vitmae_search.library import Library
+from vitmae_search.web.server import session
+
+INSIDE, MATCH = "../pages/inside.py", "../pages/match.py"
+
+
+@pytest.fixture(scope="module")
+def seen(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of three photos and a mirror image, in the bundled model's space."""
+    folder = tmp_path_factory.mktemp("seen")
+    photos = folder / "photos"
+    photos.mkdir()
+    for name in ("astronaut", "chelsea", "coffee"):
+        with Image.open(real_photos[name]) as picture:
+            image = picture.convert("RGB").resize((256, 256))
+        image.save(photos / f"{name}.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "mirrored.png")
+    with Library.open(folder / "library") as library:
+        assert library.index(photos).added == 4
+    return folder / "library"
+
+
+@pytest.fixture
+def ids(seen: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The ids of its photos, by name; it is the app's own library."""
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(seen))
+    yield {Path(photo.path).stem: str(photo.photo_id) for photo in session.library().photos()}
+    session.close_libraries()
+
+
+def component(at: Any, key: str) -> dict[str, Any]:
+    (found,) = (json.loads(each.proto.json) for each in at.get("bidi_component") if key in each.proto.id)
+    return dict(found)
+
+
+def html(at: Any) -> str:
+    return " ".join(str(block.proto.body) for block in at.get("html"))
+
+
+def test_without_a_picture_both_pages_say_what_they_do(ids: dict[str, str]) -> None:
+    assert "compares each with all others" in html(open_page(INSIDE))
+    assert "Search for a photo" in html(open_page(MATCH))
+
+
+def test_attention_of_a_photo(ids: dict[str, str]) -> None:
+    at = open_page(INSIDE, photo=ids["chelsea"])
+    shown = component(at, "vs_inside")
+    assert (shown["sides"][0]["rows"], len(shown["sides"][0]["map"])) == (8, 64)
+    assert "8 × 8 squares, 12 layers of 3 heads" in html(at)
+    head = component(open_page(INSIDE, photo=ids["chelsea"], head="2", layer="5"), "vs_inside")
+    assert head["matrix"] != shown["matrix"]
+
+
+def test_colors_are_of_the_photo_and_the_most_alike_ones(ids: dict[str, str]) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], view="Colors", layer="6")
+    assert html(at).count("its squares in the model's colors".replace("'", "&#x27;")) == 4
+    assert "mirrored.png" in html(at)
+
+
+@pytest.mark.parametrize("strange", ["99", "-1", "x", "9" * 50])
+def test_an_address_with_another_layer_shows_one_that_there_is(ids: dict[str, str], strange: str) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], view="Alike", layer=strange, patch="7-9999")
+    assert at.slider[0].value == 12
+    assert component(at, "vs_inside")["kept"] == "7-9999"
+
+
+def test_a_photo_and_its_mirror_image_correspond(ids: dict[str, str]) -> None:
+    at = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"])
+    shown = component(at, "vs_match")
+    right = sum(own % 8 == 7 - other % 8 and own // 8 == other // 8 for own, other in shown["pairs"])
+    assert right >= 8, shown["pairs"]
+    counted = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], view="What counts")
+    shares = [sum(side["map"]) for side in component(counted, "vs_match")["sides"]]
+    assert f"{shares[0]:+.3f} of its squares" in html(counted)
+    assert f"{shares[1]:+.3f} of its squares" in html(counted)
+
+
+def test_a_plugin_that_shows_nothing_says_so(opened: Library) -> None:
+    one, two = (str(photo.photo_id) for photo in opened.photos()[:2])
+    at = open_page(MATCH, photo=one, hit=two)
+    assert "does not show its inside" in html(at)
+
+
+@pytest.mark.browser
+def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(start_server(seen).url)
+    page.get_by_role("button", name="coffee.png", exact=True).click()
+    page.get_by_role("button", name=re.compile("mirrored.png, rank")).first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Why did this match?").click()
+    expect(page.get_by_role("heading", name="Why did this match?")).to_be_visible()
+    first, second = (page.locator("figure").nth(number) for number in (0, 1))
+    first.locator(".cell").nth(8 * 3 + 2).hover()
+    expect(page.get_by_text("Square in row 4, column 3: most in row")).to_be_visible()
+    expect(second.locator(".frame")).to_have_class(re.compile("mapped"))
+    first.locator(".cell").nth(8 * 3 + 2).click()
+    page.wait_for_url(lambda url: "patch=0-26" in url)
+    page.reload()
+    expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
+    page.get_by_text("What counts").click()
+    expect(page.get_by_text("added to the score")).to_be_visible()
+    assert page.locator("line").count() == 0
+    page.close()

@@ -1,0 +1,75 @@
+"""The command `vitmae-search explain`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from vitmae_search.cli.common import device_options, json_option, library_option, open_library, print_json
+from vitmae_search.errors import display_path
+
+
+@click.command("explain")
+@click.argument("query", type=click.Path())
+@click.argument("hit", type=click.Path())
+@click.option("--layer", type=click.IntRange(0), help="Whose patches are compared.  [default: the last]")
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(dir_okay=False),
+    metavar="OUT",
+    default="explanation.png",
+    show_default=True,
+    help="A .png, .pdf or .svg file.",
+)
+@click.option(
+    "--space",
+    type=click.IntRange(1),
+    metavar="ID",
+    help="Whose score it is.  [default: the current space's]",
+)
+@device_options
+@library_option
+@json_option
+def command(
+    query: str,
+    hit: str,
+    layer: int | None,
+    output: str,
+    space: int | None,
+    device: str | None,
+    precision: str,
+    library: Path | None,
+    as_json: bool,
+) -> None:
+    """Show why HIT is found for QUERY: patches that correspond, and what each adds to the score.
+
+    The patches' shares and what the projection adds by itself sum up to the score exactly.
+    """
+    from vitmae_search.inspection.figures import match_figure, save_figure
+
+    with open_library(library, device=device, precision=precision) as opened:
+        found = opened.explain(query, hit, space=space, layer=layer)
+    save_figure(match_figure(found), output)
+    if as_json:
+        print_json(
+            {
+                "score": found.score,
+                "layer": found.layer,
+                "query_grid": list(found.query.grid),
+                "hit_grid": list(found.hit.grid),
+                "pairs": [
+                    {"query": own, "hit": other, "similarity": float(found.similarity[own, other])}
+                    for own, other in found.pairs.tolist()
+                ],
+                "query_shares": None if found.query_shares is None else found.query_shares.tolist(),
+                "hit_shares": None if found.hit_shares is None else found.hit_shares.tolist(),
+                "query_rest": found.query_rest,
+                "hit_rest": found.hit_rest,
+                "output": os.path.abspath(output),
+            }
+        )
+        return
+    click.echo(f"score {found.score:.4f}, {len(found.pairs)} corresponding patches: {display_path(output)}")

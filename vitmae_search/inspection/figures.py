@@ -1,0 +1,182 @@
+"""Figures of what a model sees, for print and notebooks: `matplotlib` figures, which show themselves there.
+
+Colors are "cividis" for amounts and "PuOr" for what is added or taken away: both can be told apart by people
+who see no difference between red and green, and read in grey.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmae_search.atomic import write_atomically
+from vitmae_search.inspection.attention import Source, attention_map, mean_attention, rollout
+from vitmae_search.inspection.features import feature_colors, layer_changes
+from vitmae_search.records import Inspection, MatchExplanation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+AMOUNTS, SIGNED = "cividis", "PuOr"
+_SIDE = 2.4
+"""Inches of a panel."""
+_WHOLE = (0.0, 1.0, 1.0, 0.0)
+"""Where pictures and maps lie in a panel: left, right, bottom, top."""
+_PAIRS = 12
+"""Correspondences that are drawn."""
+
+
+def attention_figure(made: Inspection, layer: int | None = None, source: Source = "cls") -> Figure:
+    """The picture, and over it what a token attends to: the mean of a layer's heads, and each head.
+
+    Args:
+        made: Of a picture.
+        layer: 1 to the model's depth; None for the roll-out through all layers.
+        source: Whose attention.
+
+    Raises:
+        InspectionError: There is no such layer or patch.
+    """
+    if layer is None:
+        maps = [("roll-out", attention_map(made, rollout(made), source))]
+    else:
+        heads = made.attention.shape[1]
+        maps = [(f"layer {layer}, mean", attention_map(made, mean_attention(made, layer), source))]
+        maps += [
+            (f"head {head}", attention_map(made, mean_attention(made, layer, head), source))
+            for head in range(1, heads + 1)
+        ]
+    figure, axes = _panels(1 + len(maps))
+    _show(axes[0], made.picture, "the picture")
+    if not isinstance(source, str):
+        _frame(axes[0], made, source)
+    top = max(float(values.max()) for _, values in maps)
+    for place, (title, values) in zip(axes[1:], maps, strict=True):
+        _show(place, made.picture, title, grey=True)
+        drawn = place.imshow(
+            values, cmap=AMOUNTS, vmin=0, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
+        )
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of a patch")
+    return figure
+
+
+def features_figure(pictures: Sequence[Inspection], layers: Sequence[int]) -> Figure:
+    """Each picture, and beside it its features after some layers as colors, the same for all pictures.
+
+    Args:
+        pictures: Of one model.
+        layers: Numbers, 0 to the model's depth.
+
+    Raises:
+        InspectionError: There is no such layer.
+    """
+    colors = [feature_colors(pictures, layer) for layer in layers]
+    figure, axes = _panels(1 + len(layers), len(pictures))
+    for row, made in enumerate(pictures):
+        places = axes[row * (1 + len(layers)) :]
+        _show(places[0], made.picture, "the picture")
+        for place, layer, found in zip(places[1:], layers, colors, strict=False):
+            _show(place, found[row], f"layer {layer}")
+    return figure
+
+
+def layers_figure(made: Inspection) -> Figure:
+    """How much each layer changes the patches, as a curve.
+
+    Args:
+        made: Of a picture.
+    """
+    figure, (place,) = _panels(1, side=2 * _SIDE)
+    changes = layer_changes(made)
+    place.plot(range(1, len(changes) + 1), changes, "o-")
+    place.set(xlabel="layer", ylabel="1 - cosine of a patch before and after", ylim=(0, None))
+    return figure
+
+
+def match_figure(found: MatchExplanation) -> Figure:
+    """Query and hit with the strongest correspondences, and what each of their patches adds to the score.
+
+    Args:
+        found: The explanation.
+    """
+    from matplotlib.patches import ConnectionPatch
+
+    with_shares = found.query_shares is not None and found.hit_shares is not None
+    figure, axes = _panels(2, 2 if with_shares else 1, side=2 * _SIDE)
+    figure.suptitle(f"score {found.score:.3f}")
+    _show(axes[0], found.query.picture, "query")
+    _show(axes[1], found.hit.picture, "hit")
+    for own, other in found.pairs[:_PAIRS]:
+        strength = float(max(found.similarity[own, other], 0))
+        ends = _center(found.query, int(own)), _center(found.hit, int(other))
+        line = ConnectionPatch(
+            *ends, "data", "data", axesA=axes[0], axesB=axes[1], color="#e66100", lw=1 + strength, alpha=0.9
+        )
+        figure.add_artist(line)
+    if found.query_shares is not None and found.hit_shares is not None:
+        top = float(max(np.abs(found.query_shares).max(), np.abs(found.hit_shares).max())) or 1.0
+        sides = (
+            (found.query, found.query_shares, found.query_rest),
+            (found.hit, found.hit_shares, found.hit_rest),
+        )
+        for place, (made, shares, rest) in zip(axes[2:], sides, strict=True):
+            _show(place, made.picture, f"patches {shares.sum():+.3f}, projection {rest:+.3f}", grey=True)
+            drawn = place.imshow(
+                shares, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
+            )
+        figure.colorbar(drawn, ax=axes[2:], shrink=0.7, label="added to the score")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure, whole or not at all.
+
+    Args:
+        figure: The figure.
+        path: Its ending says the format: .png, .pdf or .svg.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    kind = Path(path).suffix.lstrip(".").lower() or "png"
+    with write_atomically(Path(path)) as stream:
+        figure.savefig(stream, format=kind, dpi=200)
+
+
+def _panels(columns: int, rows: int = 1, side: float = _SIDE) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(side * columns + 1, side * rows + 0.4), layout="constrained")
+    places: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(places.ravel())
+
+
+def _show(place: Axes, picture: NDArray[np.uint8], title: str, *, grey: bool = False) -> None:
+    shown = picture.mean(axis=2) if grey else picture  # colors over colors could not be read
+    place.imshow(
+        shown, "gray", interpolation="nearest", extent=_WHOLE, aspect=len(picture) / picture.shape[1]
+    )
+    place.set_title(title, fontsize=9)
+    place.set_axis_off()
+
+
+def _frame(place: Axes, made: Inspection, patch: tuple[int, int]) -> None:
+    from matplotlib.patches import Rectangle
+
+    rows, columns = made.grid
+    corner = patch[1] / columns, patch[0] / rows
+    place.add_patch(Rectangle(corner, 1 / columns, 1 / rows, fill=False, color="#e66100", lw=2))
+
+
+def _center(made: Inspection, patch: int) -> tuple[float, float]:
+    row, column = divmod(patch, made.grid[1])
+    return (column + 0.5) / made.grid[1], (row + 0.5) / made.grid[0]

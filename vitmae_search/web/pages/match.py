@@ -1,0 +1,112 @@
+"""The Match page: why a photo was found for a picture, square by square. Results of a search lead here."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from vitmae_search.records import MatchExplanation
+from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker
+from vitmae_search.web.components.patch_maps import PatchedPicture
+from vitmae_search.web.components.photo_address import named_photo
+from vitmae_search.web.components.photo_tile import photo_name
+from vitmae_search.web.server.session import library
+
+INTRO = "Search for a photo, open a hit, and choose “Why did this match”: this page then compares the two."
+CORRESPONDING, ADDED = "What corresponds", "What counts"
+SENTENCES = {
+    CORRESPONDING: "Point at a square of either picture: what looks most alike lights up in the other.",
+    ADDED: "Purple squares make the two pictures more alike to the model, brown ones less.",
+}
+FORMULAS = {
+    CORRESPONDING: "Cosines of the patches' features after the layer, once the mean of both pictures is "
+    "taken away. Lines connect patches that are each other's best. `vitmae_search/inspection/match.py`",
+    ADDED: "The score is the cosine of two vectors. Each vector is a sum over patches: means and deviations "
+    "are sums, the projection is a matrix, a ReLU passes the same components on whichever patch they are "
+    "from. So the squares and the projection's own shift sum up to the score, without approximation. "
+    "`vitmae_search/inspection/match.py`",
+}
+LINES = 10  # correspondences that get one
+
+
+def page() -> None:
+    """Compare two pictures, or say how one gets here."""
+    query, hit = query_picker.current_query(), named_photo("hit")
+    if query is None or hit is None:
+        plain_text.hint(INTRO)
+        return
+    other = query_picker.QueryState(photo=hit)
+    layer = _layer()
+    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+        found = library().explain(query.picture, other.picture, layer=layer)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        view = inspections.choice("view", "View", (CORRESPONDING, ADDED), CORRESPONDING)
+        if view == CORRESPONDING:
+            inspections.layer_slider("layer", 0, len(found.query.attention))
+    plain_text.hint(SENTENCES[view])
+    if view == ADDED and found.query_shares is None:
+        plain_text.notice("This model's vectors are no sum over squares, so what each adds cannot be said.")
+        return
+    _draw(query, other, found, added=view == ADDED)
+    plain_text.facts(_facts(found))
+    with st.expander("How this is computed"):
+        st.markdown(FORMULAS[view])
+
+
+def _layer() -> int | None:
+    text = st.query_params.get("layer", "")
+    return int(text) if text.isdecimal() and len(text) < 4 else None
+
+
+def _draw(
+    query: query_picker.QueryState, hit: query_picker.QueryState, found: MatchExplanation, *, added: bool
+) -> None:
+    assert hit.photo is not None
+    sides = [
+        PatchedPicture(
+            made.picture,
+            made.grid,
+            title,
+            name,
+            f"{name} at the model's size, in {made.grid[0]} rows and {made.grid[1]} columns of squares",
+            shares if added else None,
+        )
+        for made, title, name, shares in (
+            (found.query, "Searched for", query.name, found.query_shares),
+            (found.hit, "Found", photo_name(hit.photo), found.hit_shares),
+        )
+    ]
+    patch_maps.draw(
+        sides,
+        found.similarity,
+        key="vs_match",
+        unit="cosine",
+        kept=st.query_params.get("patch", ""),
+        on_keep=inspections.keep_patch,
+        map_unit="added to the score",
+        signed=added,
+        pairs=None if added else found.pairs[:LINES],
+    )
+
+
+def _facts(found: MatchExplanation) -> list[tuple[str, str]]:
+    lines = min(LINES, len(found.pairs))
+    rows = [
+        ("Score", f"{found.score:.3f}"),
+        ("Corresponding squares", f"{len(found.pairs)}, of which the best {lines} have lines"),
+    ]
+    if found.query_shares is not None and found.hit_shares is not None:
+        rows += [
+            ("Sum over the first picture", _sum(float(found.query_shares.sum()), found.query_rest)),
+            ("Sum over the second picture", _sum(float(found.hit_shares.sum()), found.hit_rest)),
+        ]
+    return rows
+
+
+def _sum(squares: float, rest: float) -> str:
+    return f"{squares:+.3f} of its squares, {rest:+.3f} of the projection's shift"
+
+
+if __name__ == "__main__":
+    st.title("Why did this match?", anchor=False)
+    with plain_text.errors_as_notices():
+        page()
