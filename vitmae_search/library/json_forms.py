@@ -57,6 +57,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "examples": result.examples,
+        "words": result.words,
         "seconds": round(result.seconds, 4),
     }
 

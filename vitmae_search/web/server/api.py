@@ -23,6 +23,7 @@ from vitmae_search.errors import (
     ConfigError,
     LibraryEmpty,
     LibraryError,
+    NoText,
     PhotoError,
     SpaceError,
     VitmaeSearchError,
@@ -30,7 +31,15 @@ from vitmae_search.errors import (
 from vitmae_search.filter_values import read_box, read_circle
 from vitmae_search.library.json_forms import photo_json, reconstruction_json, result_json
 from vitmae_search.library.previews import sheet_png
-from vitmae_search.records import Marks, Orientation, Photo, Reconstruction, SearchFilter
+from vitmae_search.records import (
+    LONGEST_TEXT,
+    Marks,
+    Orientation,
+    Photo,
+    Reconstruction,
+    SearchFilter,
+    Words,
+)
 from vitmae_search.settings import settings
 from vitmae_search.web.server.session import (
     folder_named,
@@ -62,6 +71,7 @@ class Parameter:
         least: Its least value.
         most: Its greatest value; of a text its greatest length.
         choices: The values of a choice.
+        required: Whether it must be given.
     """
 
     name: str
@@ -71,6 +81,7 @@ class Parameter:
     least: float = 0
     most: float = 2**63 - 1
     choices: tuple[str, ...] = ()
+    required: bool = False
 
 
 _ID = Parameter("photo_id", "integer", "The photo's number.", least=1)
@@ -196,6 +207,7 @@ def _spaces(values: Mapping[str, Any], body: bytes) -> object:
                 "kind": space.kind,
                 "dimension": space.dimension,
                 "vectors": space.vectors,
+                "words": space.knows_words,
                 "calibration": None if space.calibration is None else asdict(space.calibration),
             }
             for space in library().spaces()
@@ -244,7 +256,8 @@ def _similar(values: Mapping[str, Any], body: bytes) -> object:
 def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
     for photo_id in (*values["more"], *values["less"]):
         _known_photo(photo_id)
-    return result_json(library().search_examples(values["more"], values["less"], **_asked(values)))
+    words = [Words(values["words"])] if "words" in values else []
+    return result_json(library().search_examples([*values["more"], *words], values["less"], **_asked(values)))
 
 
 def _search(values: Mapping[str, Any], body: bytes) -> object:
@@ -280,6 +293,8 @@ PNG = "PNG"
 _PNG_TEXT = "as one picture: the completed photo, what was hidden, each guess, and its error"
 
 _IDS_TEXT = "Numbers of photos, with commas between them"
+_MORE_TEXT = f"{_IDS_TEXT}, that hits should be like."
+_LESS_TEXT = f"{_IDS_TEXT}, that they should be less like."
 OPERATIONS = (
     Operation("GET", "/libraries", "libraries", "The libraries of this app.", _libraries, "Libraries"),
     Operation("GET", "/status", "status", "What the library holds.", _status, "Status"),
@@ -312,8 +327,22 @@ OPERATIONS = (
         _search_examples,
         "Hits",
         (
-            Parameter("more", "ids", f"{_IDS_TEXT}, that hits should be like.", (), least=1, most=100),
-            Parameter("less", "ids", f"{_IDS_TEXT}, that they should be less like.", (), most=100),
+            Parameter("more", "ids", _MORE_TEXT, (), least=1, most=100, required=True),
+            Parameter("less", "ids", _LESS_TEXT, (), most=100),
+            *_HITS,
+        ),
+    ),
+    Operation(
+        "GET",
+        "/search/words",
+        "search_words",
+        "Photos that words describe, where the space's model knows words.",
+        _search_examples,
+        "Hits",
+        (
+            Parameter("words", "string", "What is on the photos.", most=LONGEST_TEXT, required=True),
+            Parameter("more", "ids", _MORE_TEXT, (), most=100),
+            Parameter("less", "ids", _LESS_TEXT, (), most=100),
             *_HITS,
         ),
     ),
@@ -412,7 +441,7 @@ def _status_of(error: VitmaeSearchError) -> int:
         return 422
     if isinstance(error, ConfigError):
         return 400
-    if isinstance(error, SpaceError | LibraryEmpty):
+    if isinstance(error, SpaceError | LibraryEmpty | NoText):
         return 404
     return 400 if type(error) is LibraryError else 503
 
@@ -430,7 +459,7 @@ def _values(operation: Operation, request: Request) -> dict[str, Any]:
         if len(texts) > 1:
             raise _Refused(400, f"{one.name!r} is given more than once")
         values[one.name] = _read(one, texts[0]) if texts else one.default
-        if not texts and one.kind == "ids" and one.least:
+        if one.required and not texts:
             raise _Refused(400, f"{one.name!r} is missing")
     return values
 

@@ -67,7 +67,9 @@ def _operation(operation: Operation) -> Schema:
             if operation.schema == PNG
             else _response("What was asked for.", operation.schema),
             "400": _response("A parameter is wrong.", "Error"),
-            "404": _response("There is no such photo, space or library, or nothing is indexed yet.", "Error"),
+            "404": _response(
+                "No such photo, space or library, no words in it, or nothing is indexed yet.", "Error"
+            ),
             "503": _response("The library, model or device cannot be used now.", "Error"),
         },
     }
@@ -103,7 +105,7 @@ def _parameter(one: Parameter, path: str) -> Schema:
         "name": one.name,
         "in": "path" if in_path else "query",
         "description": one.text,
-        "required": in_path or (one.kind == "ids" and one.least > 0),
+        "required": in_path or one.required,
         "schema": schema,
     }
     return {**described, "style": "form", "explode": False} if one.kind == "ids" else described
@@ -216,6 +218,7 @@ SCHEMAS: dict[str, Schema] = {
                 kind=_TEXT,
                 dimension=_WHOLE,
                 vectors=_WHOLE,
+                words=_TRUE_FALSE,
                 calibration=_CALIBRATION,
             )
         )
@@ -247,6 +250,7 @@ SCHEMAS: dict[str, Schema] = {
         calibration=_CALIBRATION,
         coverage={"anyOf": [{"type": "null"}, _object(searched=_WHOLE, photos=_WHOLE, command=_TEXT)]},
         examples=_WHOLE,
+        words=_TRUE_FALSE,
         seconds=_NUMBER,
     ),
 }
