@@ -250,7 +250,7 @@ SCHEMAS: dict[str, Schema] = {
         calibration=_CALIBRATION,
         coverage={"anyOf": [{"type": "null"}, _object(searched=_WHOLE, photos=_WHOLE, command=_TEXT)]},
         examples=_WHOLE,
-        words=_TRUE_FALSE,
+        words=_WHOLE,
         seconds=_NUMBER,
     ),
 }
