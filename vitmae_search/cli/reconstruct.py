@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from vitmae_search.atomic import write_atomically
 from vitmae_search.cli.common import (
     device_options,
     json_option,
@@ -17,6 +21,11 @@ from vitmae_search.cli.common import (
 )
 from vitmae_search.errors import display_path
 
+if TYPE_CHECKING:
+    from vitmae_search.records import Reconstruction
+
+SEEDS = 16
+"""Of `--show seeds`."""
 _MAX_NAME_BYTES = 233
 """Of 255, as a temporary file beside it has a longer name."""
 
@@ -50,6 +59,21 @@ _MAX_NAME_BYTES = 233
     show_default=True,
     help="In the completed photo, smooth the steps between neighbouring guesses.",
 )
+@click.option(
+    "--pattern",
+    type=click.Choice(["random", "block", "grid"]),
+    default="random",
+    show_default=True,
+    help="How the hidden patches lie.",
+)
+@click.option(
+    "--show",
+    type=click.Choice(["sheet", "sweep", "seeds", "importance"]),
+    default="sheet",
+    show_default=True,
+    help="sheet: one reconstruction. sweep: an animation with ever more patches hidden (.gif), or the loss "
+    "as a curve. seeds: the mean and the deviation over 16 seeds. importance: which visible patches matter.",
+)
 @model_option
 @device_options
 @library_option
@@ -60,6 +84,8 @@ def command(
     mask_ratio: float,
     seed: int,
     soften: bool,
+    pattern: str,
+    show: str,
     model: str | None,
     device: str | None,
     precision: str,
@@ -71,11 +97,21 @@ def command(
     Writes one picture: the photo with the model's guesses in place, large, and beside it what the model saw,
     the original, its guess of every patch, and the error of each.
     """
+    from vitmae_search.inspection.masks import pattern_mask
     from vitmae_search.library import save_reconstruction
 
-    output = output or _output_name(image)
+    output = output or _output_name(image, ".gif" if show == "sweep" else ".png")
     with open_library(library, model=model, device=device, precision=precision) as opened:
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
+        if pattern != "random":
+            made = opened.reconstruct(image, mask=pattern_mask(pattern, made.mask.shape, mask_ratio, seed))
+        if show != "sheet":
+            numbers = _save_many(partial(opened.reconstruct, image), made, show, seed, output)
+            if as_json:
+                print_json({**numbers, "output": os.path.abspath(output)})
+            else:
+                click.echo(f"{show}: {display_path(output)}")
+            return
     save_reconstruction(made, output, soften=soften)
     masked = int(made.mask.sum())
     if as_json:
@@ -94,9 +130,33 @@ def command(
     click.echo(f"{masked} of {made.mask.size} patches hidden, {loss}: {display_path(output)}")
 
 
-def _output_name(image: str) -> str:
+def _save_many(
+    reconstruct: Callable[..., Reconstruction], made: Reconstruction, show: str, seed: int, output: str
+) -> dict[str, object]:
+    """Write what several reconstructions say, and return the numbers."""
+    from vitmae_search.inspection import figures, studio
+
+    if show == "sweep":
+        sweep = studio.ratio_sweep(reconstruct, seed=seed)
+        if output.lower().endswith(".gif"):
+            with write_atomically(Path(output)) as stream:
+                studio.save_animation(studio.animation(sweep), stream)
+        else:
+            figures.save_figure(figures.sweep_figure(sweep), output)
+        return {"ratios": [each.mask_ratio for each in sweep], "losses": [each.loss for each in sweep]}
+    if show == "seeds":
+        found = studio.seed_statistics(reconstruct, made.mask_ratio, range(seed, seed + SEEDS))
+        figures.save_figure(figures.seeds_figure(found), output)
+        return {"seeds": SEEDS, "deviation": float(found.deviation.mean())}
+    importance = studio.patch_importance(reconstruct, made.mask)
+    figures.save_figure(figures.importance_figure(made, importance), output)
+    rows = [[None if value != value else value for value in row] for row in importance.tolist()]
+    return {"importance": rows}
+
+
+def _output_name(image: str, suffix: str) -> str:
     """The name of the picture that is written; a long one is cut to what file systems allow, 255 bytes."""
-    ending = "-reconstruction.png"
+    ending = f"-reconstruction{suffix}"
     stem = os.fsencode(os.path.splitext(os.path.basename(image))[0])
     if len(stem) + len(ending) > _MAX_NAME_BYTES:
         stem = stem[: _MAX_NAME_BYTES - len(ending)].decode("utf-8", "ignore").encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from vitmae_search.atomic import write_atomically
 from vitmae_search.inspection.attention import Source, attention_map, mean_attention, rollout
 from vitmae_search.inspection.features import feature_colors, layer_changes
-from vitmae_search.records import Inspection, MatchExplanation
+from vitmae_search.inspection.studio import SeedStatistics
+from vitmae_search.records import Inspection, MatchExplanation, Reconstruction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +100,51 @@ def layers_figure(made: Inspection) -> Figure:
     return figure
 
 
+def sweep_figure(made: Sequence[Reconstruction]) -> Figure:
+    """The loss over mask ratios, as a curve.
+
+    Args:
+        made: Of `ratio_sweep`.
+    """
+    figure, (place,) = _panels(1, side=2 * _SIDE)
+    points = [(each.mask_ratio, each.loss) for each in made if each.loss is not None]
+    place.plot([ratio for ratio, _ in points], [loss for _, loss in points], "o-")
+    place.set(xlabel="share of hidden patches", ylabel="mean squared error of hidden patches", ylim=(0, None))
+    return figure
+
+
+def seeds_figure(found: SeedStatistics) -> Figure:
+    """The mean guess, and where guesses differ.
+
+    Args:
+        found: Of `seed_statistics`.
+    """
+    figure, axes = _panels(2, side=2 * _SIDE)
+    _show(axes[0], found.mean, "mean guess")
+    _show(axes[1], found.mean, "where the model is unsure", grey=True)
+    drawn = axes[1].imshow(found.deviation, cmap=AMOUNTS, vmin=0, extent=_WHOLE, interpolation="nearest")
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="deviation, of 255 levels")
+    return figure
+
+
+def importance_figure(made: Reconstruction, importance: NDArray[np.float32]) -> Figure:
+    """What the model saw, and how much each visible patch matters for its guesses.
+
+    Args:
+        made: The reconstruction.
+        importance: (gh, gw), of `patch_importance`.
+    """
+    figure, axes = _panels(2, side=2 * _SIDE)
+    _show(axes[0], made.masked, "what the model saw")
+    _show(axes[1], made.masked, "what matters", grey=True)
+    top = float(np.nanmax(np.abs(importance))) or 1.0
+    drawn = axes[1].imshow(
+        importance, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
+    )
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="rise of the error without it")
+    return figure
+
+
 def match_figure(found: MatchExplanation) -> Figure:
     """Query and hit with the strongest correspondences, and what each of their patches adds to the score.
 
@@ -144,12 +190,26 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: It cannot be written.
     """
+    kind = Path(path).suffix.lstrip(".").lower() or "png"
+    with write_atomically(Path(path)) as stream:
+        _write(figure, stream, kind, 200)
+
+
+def write_png(figure: Figure, stream: IO[bytes]) -> None:
+    """Write a figure for a screen.
+
+    Args:
+        figure: The figure.
+        stream: A binary file.
+    """
+    _write(figure, stream, "png", 110)
+
+
+def _write(figure: Figure, stream: IO[bytes], kind: str, dpi: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    kind = Path(path).suffix.lstrip(".").lower() or "png"
-    with write_atomically(Path(path)) as stream:
-        figure.savefig(stream, format=kind, dpi=200)
+    figure.savefig(stream, format=kind, dpi=dpi)
 
 
 def _panels(columns: int, rows: int = 1, side: float = _SIDE) -> tuple[Figure, list[Axes]]:

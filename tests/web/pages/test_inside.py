@@ -118,3 +118,16 @@ def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., An
     expect(page.get_by_text("added to the score")).to_be_visible()
     assert page.locator("line").count() == 0
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        ("Ever more hidden", "An animation from 5% to 95% hidden"),
+        ("Where it is unsure", "The mean of 16 guesses"),
+        ("What matters", "How much each visible square matters"),
+    ],
+)
+def test_what_many_reconstructions_say(ids: dict[str, str], view: str, said: str) -> None:
+    at = open_page("../pages/reconstructions.py", photo=ids["coffee"], view=view, pattern="grid")
+    assert f'alt="{said}' in html(at)

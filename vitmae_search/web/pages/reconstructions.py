@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from vitmae_search.inspection.masks import PATTERNS, pattern_mask
 from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
-from vitmae_search.web.components import plain_text, query_picker, reconstruction_panels
+from vitmae_search.web.components import inspections, plain_text, query_picker, reconstruction_panels
+from vitmae_search.web.components import reconstruction_studio as studio
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -30,9 +34,19 @@ def page() -> None:
             plain_text.empty_library()
         return
     header = st.container()
-    ratio, seed, soften = _controls()
+    view = inspections.choice("view", "View", studio.VIEWS, studio.ONE)
+    ratio, seed, pattern, soften = _controls()
     made = _reconstruct(query, ratio, seed)
-    canvas = f"vs_panels {query.key} {ratio} {seed} {st.session_state.get('vs_fresh', 0)}"
+    if pattern != PATTERNS[0]:
+        made = _reconstruct(query, ratio, seed, pattern_mask(pattern, made.mask.shape, ratio, seed))
+    if view != studio.ONE:
+        with header:
+            query_picker.query_header(query, "What the model sees in", _detail(made))
+        with query_picker.name_upload_in_errors(query):
+            studio.draw(view, partial(library().reconstruct, query.picture), made, seed)
+        return
+    fresh = st.session_state.get("vs_fresh", 0)
+    canvas = f"vs_panels {query.key} {ratio} {seed} {pattern} {fresh}"
     painted = _painted(canvas)
     if painted is not None:
         made = _reconstruct(query, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
@@ -47,8 +61,8 @@ def _painted(canvas: str) -> object:
     return None if state is None else state.get("hidden")
 
 
-def _controls() -> tuple[float, int, bool]:
-    """The mask ratio, the seed, and whether to soften seams."""
+def _controls() -> tuple[float, int, str, bool]:
+    """The mask ratio, the seed, the pattern, and whether to soften seams."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button(
             "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
@@ -73,6 +87,7 @@ def _controls() -> tuple[float, int, bool]:
             help="Which patches are hidden. The same seed always hides the same ones.",
         )
         st.button("Shuffle", icon=":material/shuffle:", on_click=_next_seed, key="vs_shuffle")
+        pattern = inspections.choice("pattern", "Pattern", PATTERNS, PATTERNS[0])
         soften = st.toggle(
             "Soften seams",
             value=True,
@@ -80,7 +95,7 @@ def _controls() -> tuple[float, int, bool]:
             help="In the large picture, smooth the steps between neighbouring guesses, which the model makes "
             "one by one. Squares of the photo and the small pictures stay as they are.",
         )
-    return percent / 100, int(seed), soften
+    return percent / 100, int(seed), pattern, soften
 
 
 def _next_seed() -> None:

@@ -1,0 +1,166 @@
+"""Many reconstructions of one picture: over mask ratios, seeds, and each visible patch hidden in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitmae_search.errors import InspectionError
+from vitmae_search.inspection.masks import Mask
+from vitmae_search.records import Reconstruction
+
+Reconstruct = Callable[..., Reconstruction]
+"""Reconstructs the picture; takes `mask_ratio`, `seed` and `mask` as `Library.reconstruct` does."""
+
+RATIOS = tuple(percent / 100 for percent in range(5, 100, 5))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeedStatistics:
+    """What the model guesses when other patches are hidden each time.
+
+    Attributes:
+        mean: (H, W, 3) uint8, the mean of the guesses of each pixel, over the seeds that hid it.
+        deviation: (H, W) float32, their standard deviation over those seeds, the mean of the three channels,
+            in levels of 0 to 255: large where the model is unsure.
+        hidden: (gh, gw) int64, how many seeds hid each patch. Where none did, `mean` is the photo, and
+            `deviation` 0.
+    """
+
+    mean: NDArray[np.uint8]
+    deviation: NDArray[np.float32]
+    hidden: NDArray[np.int64]
+
+
+def ratio_sweep(
+    reconstruct: Reconstruct, ratios: Sequence[float] = RATIOS, seed: int = 0
+) -> list[Reconstruction]:
+    """Reconstructions with ever more patches hidden. A patch that is hidden once stays hidden.
+
+    Args:
+        reconstruct: Of the picture.
+        ratios: Mask ratios, 0 ≤ r < 1.
+        seed: Of the patches' order.
+    """
+    return [reconstruct(mask_ratio=ratio, seed=seed) for ratio in ratios]
+
+
+def seed_statistics(reconstruct: Reconstruct, ratio: float, seeds: Sequence[int]) -> SeedStatistics:
+    """How the guesses of a pixel differ with what is hidden beside it.
+
+    Args:
+        reconstruct: Of the picture.
+        ratio: The mask ratio.
+        seeds: Two or more.
+
+    Raises:
+        InspectionError: There are fewer than two seeds.
+    """
+    if len(seeds) < 2:
+        raise InspectionError("A deviation needs two seeds or more.")
+    made = [reconstruct(mask_ratio=ratio, seed=seed) for seed in seeds]
+    guesses = np.stack([each.reconstruction for each in made]).astype(np.float64)
+    masks = np.stack([each.mask for each in made])
+    height, width = made[0].original.shape[:2]
+    rows, columns = made[0].mask.shape
+    pixels = masks.repeat(height // rows, axis=1).repeat(width // columns, axis=2)[..., None]
+    count = np.maximum(pixels.sum(axis=0), 1)
+    mean = (guesses * pixels).sum(axis=0) / count
+    variance = (((guesses - mean) ** 2) * pixels).sum(axis=0) / count
+    seen = ~pixels.any(axis=0)
+    shown = np.where(seen, made[0].original, mean.round())
+    return SeedStatistics(
+        shown.astype(np.uint8), np.sqrt(variance).mean(axis=2).astype(np.float32), masks.sum(axis=0)
+    )
+
+
+def patch_importance(reconstruct: Reconstruct, mask: Mask) -> NDArray[np.float32]:
+    """How much worse the guess of the hidden patches becomes when one more patch is hidden.
+
+    Args:
+        reconstruct: Of the picture.
+        mask: (gh, gw), what is hidden; at least one patch, and not all but one.
+
+    Returns:
+        (gh, gw) float32, the rise of the mean error over the patches of `mask`, in the units of the loss; NaN
+        for these themselves. Less than 0 where the model guesses better without a patch.
+
+    Raises:
+        InspectionError: Nothing is hidden, or all but one patch is.
+    """
+    if not mask.any() or (~mask).sum() < 2:
+        raise InspectionError("To say which patches matter, some must be hidden and two or more visible.")
+    before = float(reconstruct(mask=mask).error[mask].mean())
+    found = np.full(mask.shape, np.nan, np.float32)
+    for row, column in np.argwhere(~mask):
+        more = mask.copy()
+        more[row, column] = True
+        found[row, column] = reconstruct(mask=more).error[mask].mean() - before
+    return found
+
+
+def iterate(
+    reconstruct_image: Callable[..., Reconstruction],
+    image: Image.Image,
+    times: int,
+    *,
+    ratio: float,
+    seed: int = 0,
+) -> list[Reconstruction]:
+    """Reconstruct a picture, then what came of it with other patches hidden, and so on.
+
+    Args:
+        reconstruct_image: As `Library.reconstruct`, which takes the picture as well.
+        image: The picture.
+        times: How often, 1 or more.
+        ratio: The mask ratio.
+        seed: Of the first; each further one has the next number.
+    """
+    made: list[Reconstruction] = []
+    for number in range(times):
+        made.append(reconstruct_image(image, mask_ratio=ratio, seed=seed + number))
+        image = Image.fromarray(made[-1].pasted)
+    return made
+
+
+def animation(made: Sequence[Reconstruction], *, side: int = 256) -> list[Image.Image]:
+    """Frames of a sweep: what the model saw beside the photo as it completed it.
+
+    Args:
+        made: Of `ratio_sweep`.
+        side: Pixels of each picture's shorter side, at least.
+
+    Returns:
+        RGB frames.
+    """
+    frames = []
+    for each in made:
+        both = np.concatenate([each.masked, each.pasted], axis=1)
+        factor = max(1, -(-side // each.original.shape[0]))
+        frames.append(Image.fromarray(both.repeat(factor, axis=0).repeat(factor, axis=1)))
+    return frames
+
+
+def save_animation(frames: Sequence[Image.Image], stream: Any, milliseconds: int = 350) -> None:
+    """Write frames as a GIF that goes forth and back for ever.
+
+    Args:
+        frames: RGB, of one size.
+        stream: A binary file.
+        milliseconds: Between two frames.
+    """
+    both = [*frames, *reversed(frames[1:-1])]
+    both[0].save(
+        stream,
+        format="GIF",
+        save_all=True,
+        append_images=both[1:],
+        duration=milliseconds,
+        loop=0,
+        optimize=False,
+    )
