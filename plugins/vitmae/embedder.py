@@ -31,7 +31,7 @@ from vitmae_search.vitmae import (
 from vitmae_search.vitmae.checkpoint.locate import source_files
 from vitmae_search.vitmae.checkpoint.weights import weights_digest
 from vitmae_search.vitmae.inference import device_name, inference_context
-from vitmae_search.vitmae.normalization import normalization_table
+from vitmae_search.vitmae.normalization import normalization_table, pixel_values
 
 from .cpu_threads import one_thread
 from .devices import choose_precision, warn_without_int8
@@ -39,7 +39,7 @@ from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity
 from .model_list import locate_model
-from .networks import UnitVectors, make_prepare, make_processor, pixel_values, require_rgb
+from .networks import UnitVectors, make_prepare, make_processor, require_rgb
 from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
 from .preprocess import Resize
 from .quantization import Quantization
@@ -249,10 +249,11 @@ class ViTMAEEmbedder(Embedder):
 
         tokens, attention = self._engine.run_alone(compute)
         states = [tokens[layer : layer + 1] for layer in features.layers]
-        pooling = {"power": float(self._options["gem_power"]), "grid_size": grid}
+        power = float(self._options["gem_power"])
         if self._options["views"] == "1":
-            vector = functional.normalize(pool_layers(states, features.pooling, **pooling), dim=1)[0].numpy()
-            shares = pool_shares(states, features.pooling, **pooling)
+            pooled = pool_layers(states, features.pooling, power=power, grid_size=grid)
+            vector = functional.normalize(pooled, dim=1)[0].numpy()
+            shares = pool_shares(states, features.pooling, power=power, grid_size=grid)
         else:
             vector, shares = self.embed(prepared[None])[0], None
         return Inspection(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vitmae_search.records import Inspection
 
 
-class Patch(click.ParamType):
+class Patch(click.ParamType[tuple[int, int]]):
     """A patch, as row and column from 0: "2,5"."""
 
     name = "ROW,COLUMN"

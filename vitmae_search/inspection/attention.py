@@ -32,10 +32,12 @@ def mean_attention(made: Inspection, layer: int, head: int | None = None) -> NDA
     if not 1 <= layer <= depth:
         raise InspectionError(f"The model has layers 1 to {depth}, not {layer}.")
     if head is None:
-        return made.attention[layer - 1].mean(axis=0)
+        mean: NDArray[np.float32] = made.attention[layer - 1].mean(axis=0)
+        return mean
     if not 1 <= head <= heads:
         raise InspectionError(f"A layer has heads 1 to {heads}, not {head}.")
-    return made.attention[layer - 1, head - 1]
+    alone: NDArray[np.float32] = made.attention[layer - 1, head - 1]
+    return alone
 
 
 def rollout(made: Inspection, layer: int | None = None) -> NDArray[np.float32]:

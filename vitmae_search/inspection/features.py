@@ -98,9 +98,10 @@ def layer_changes(made: Inspection) -> NDArray[np.float32]:
         (depth,) float32.
     """
     states = np.stack([_unit_rows(state[1:]) for state in made.tokens])
-    return (1 - (states[1:] * states[:-1]).sum(axis=2).mean(axis=1)).astype(np.float32)
+    changes: NDArray[np.float32] = 1 - (states[1:] * states[:-1]).sum(axis=2).mean(axis=1)
+    return changes
 
 
 def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)

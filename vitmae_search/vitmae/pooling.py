@@ -133,7 +133,8 @@ def pool_shares(
             length = pooled.norm().clamp_min(1e-12) if len(states) * len(parts) > 1 else 1.0
             shares.append(share / length)
     together = torch.cat(shares, dim=1)
-    return together / together.sum(dim=0).norm().clamp_min(1e-12)
+    length = together.sum(dim=0).norm().clamp_min(1e-12)
+    return cast(Tensor, together / length)
 
 
 def _shares(
