@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,25 +22,20 @@ if TYPE_CHECKING:
     from vitmae_search.records import Inspection
 
 
-class Patch(click.ParamType[tuple[int, int]]):
-    """A patch, as row and column from 0: "2,5"."""
+def read_patch(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """A patch, as row and column from 0: "2,5".
 
-    name = "ROW,COLUMN"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read it.
-
-        Args:
-            value: The text.
-            param: The option.
-            ctx: click's context.
-        """
-        row, comma, column = str(value).partition(",")
-        if not (comma and row.strip().isdecimal() and column.strip().isdecimal()):
-            self.fail(f"{value!r} is not a row and a column, such as 2,5", param, ctx)
-        return int(row), int(column)
+    Args:
+        context: click's.
+        option: click's.
+        value: The text; None where there is none.
+    """
+    if value is None:
+        return None
+    row, comma, column = value.partition(",")
+    if not (comma and row.strip().isdecimal() and column.strip().isdecimal()):
+        raise click.BadParameter(f"{value!r} is not a row and a column, such as 2,5", context, option)
+    return int(row), int(column)
 
 
 @click.command("inspect")
@@ -56,7 +51,12 @@ class Patch(click.ParamType[tuple[int, int]]):
 @click.option(
     "--layer", type=click.IntRange(0), help="[default: all: the roll-out, or some of them as colors]"
 )
-@click.option("--patch", type=Patch(), help="Whose attention.  [default: the CLS token's]")
+@click.option(
+    "--patch",
+    metavar="ROW,COLUMN",
+    callback=read_patch,
+    help="Whose attention, counted from 0.  [default: the CLS token's]",
+)
 @click.option(
     "-o",
     "output",

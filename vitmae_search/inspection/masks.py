@@ -32,9 +32,8 @@ def pattern_mask(pattern: str, grid: tuple[int, int], ratio: float, seed: int = 
     rows, columns = grid
     hidden = np.zeros(grid, dtype=bool)
     if pattern == "random":
-        kept = int(rows * columns * (1 - ratio))
         order = random.permutation(rows * columns)
-        hidden.ravel()[order[kept:]] = True
+        hidden.ravel()[order[int(rows * columns * (1 - ratio)) :]] = True
     elif pattern == "block":
         height = min(rows, round(rows * math.sqrt(ratio)))
         width = min(columns, round(rows * columns * ratio / height)) if height else 0
