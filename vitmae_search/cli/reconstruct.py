@@ -105,13 +105,17 @@ def command(
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
         if pattern != "random":
             made = opened.reconstruct(image, mask=pattern_mask(pattern, made.mask.shape, mask_ratio, seed))
-        if show != "sheet":
-            numbers = _save_many(partial(opened.reconstruct, image), made, show, seed, output)
-            if as_json:
-                print_json({**numbers, "output": os.path.abspath(output)})
-            else:
-                click.echo(f"{show}: {display_path(output)}")
-            return
+        many = (
+            None
+            if show == "sheet"
+            else _save_many(partial(opened.reconstruct, image), made, show, seed, output)
+        )
+    if many is not None:
+        if as_json:
+            print_json({**many, "output": os.path.abspath(output)})
+        else:
+            click.echo(f"{show}: {display_path(output)}")
+        return
     save_reconstruction(made, output, soften=soften)
     masked = int(made.mask.sum())
     if as_json:
