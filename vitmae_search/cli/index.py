@@ -35,6 +35,12 @@ SHOWN_SUFFIXES = 8
     "--rescan", is_flag=True, help="Read all files again, also those whose size and times have not changed."
 )
 @click.option(
+    "--videos",
+    is_flag=True,
+    help="Index frames of videos, too; needs `pip install 'vitmae-search[video]'`. Later runs of a folder "
+    "that has some do so by themselves.",
+)
+@click.option(
     "--watch", is_flag=True, help="Go on: index again whenever photos come, change or go, until Ctrl-C."
 )
 @click.option("--run-key", hidden=True)
@@ -45,6 +51,7 @@ def command(
     exclude: tuple[str, ...],
     retry_failed: bool,
     rescan: bool,
+    videos: bool,
     watch: bool,
     run_key: str | None,
     as_json: bool,
@@ -67,7 +74,7 @@ def command(
     if watch:
         if retry_failed or rescan or run_key:
             raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
-        return _watch(folders, library, exclude, as_json, opening)
+        return _watch(folders, library, exclude, videos, as_json, opening)
     with (
         open_library(library, **opening) as opened,
         show_progress() as on_progress,
@@ -78,6 +85,7 @@ def command(
             exclude=exclude,
             retry_failed=retry_failed,
             rescan=rescan,
+            videos=videos,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,
@@ -98,6 +106,7 @@ def _watch(
     folders: tuple[str, ...],
     library: Path | None,
     exclude: tuple[str, ...],
+    videos: bool,
     as_json: bool,
     opening: Mapping[str, Any],
 ) -> int:
@@ -119,7 +128,7 @@ def _watch(
         open_library(library, **opening) as opened,
         StopOnSignal("stopping after this batch") as stop,
     ):
-        opened.watch(folders, on_report=show, cancelled=stop.requested, exclude=exclude)
+        opened.watch(folders, on_report=show, cancelled=stop.requested, exclude=exclude, videos=videos)
     if as_json:
         print_json({**counts, "last": report_json(reports[0]) if reports else None})
     return exit_code(bool(reports) and reports[0].interrupted)

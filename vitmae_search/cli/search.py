@@ -21,7 +21,7 @@ from vitmae_search.cli.common import (
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
 from vitmae_search.errors import NoText, display_path
-from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto, Words
+from vitmae_search.records import Hit, MinScore, Photo, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -178,7 +178,20 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "photo_id": hit.photo.photo_id,
         "path": hit.photo.path,
         "copies": list(hit.copies),
+        **frame_json(hit.photo),
     }
+
+
+def frame_json(photo: Photo) -> dict[str, object]:
+    """The keys of a photo in `--json` that a frame of a video has beside those of a photo."""
+    frame = photo.frame
+    return {} if frame is None else {"video": frame.video, "seconds": frame.seconds}
+
+
+def photo_text(photo: Photo) -> str:
+    """A photo's path as one line of text; of a frame the video's, with its time."""
+    frame = photo.frame
+    return display_path(photo.path) if frame is None else f"{display_path(frame.video)} at {frame.time}"
 
 
 def _stacked_json(hit: Hit) -> dict[str, object]:
@@ -216,6 +229,6 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         others = [copies] * bool(hit.copies) + [f"{len(hit.stacked)} near-identical"] * bool(hit.stacked)
         more = f"  (and {', '.join(others)})" if others else ""
-        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
+        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {photo_text(hit.photo)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)
