@@ -772,6 +772,27 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What watching folders came to.
+
+    Attributes:
+        runs: How often they were indexed.
+        added: New photos.
+        updated: Photos whose content changed.
+        moved: Photos that were found under another path.
+        missing: Photos that were found gone.
+        interrupted: Whether the last run was ended in its middle.
+    """
+
+    runs: int = 0
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
+    missing: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClassifyReport:
     """What a classifying run did. Counts are of distinct contents on disk: copies share their tags.
 

@@ -20,7 +20,6 @@ from PIL import Image
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
-    LibraryBusy,
     LibraryEmpty,
     LibraryError,
     PhotoError,
@@ -80,6 +79,7 @@ from vitmae_search.records import (
     SearchResult,
     Space,
     Tag,
+    WatchReport,
     WholePhoto,
     Words,
 )
@@ -343,7 +343,8 @@ class Library:
         exclude: Sequence[str] = (),
         videos: bool = False,
         on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> None:
+        run_key: str | None = None,
+    ) -> WatchReport:
         """Index folders, and again after each burst of changes in them, until cancelled.
 
         The package watchfiles says what changes; network drives are looked through every ten seconds. The
@@ -356,28 +357,34 @@ class Library:
             exclude: As for `index`.
             videos: As for `index`.
             on_progress: As for `index`.
+            run_key: The key of the job in `jobs`. None makes no job of the watching, only of each run.
+
+        Returns:
+            What all runs came to.
 
         Raises:
             LibraryError: watchfiles is not installed, or a folder is not there or cannot be watched.
             VitmaeSearchError: As for `index`.
         """
-        from vitmae_search.library.watch import changes
+        from vitmae_search.library.watch import watch_folders
 
         paths = [_absolute(folder) for folder in _listed(folders)]
         absent = next((path for path in paths if not os.path.isdir(path)), None)
         if absent is not None:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
-        for _ in changes(paths, cancelled):
-            while not cancelled():
-                try:
-                    report = self.index(
-                        paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
-                    )
-                except LibraryBusy:
-                    time.sleep(0.5)
-                    continue
-                on_report(report)
-                break
+
+        def index() -> IndexReport:
+            return self.index(
+                paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
+            )
+
+        return jobs.recorded_job(
+            self.folder,
+            run_key,
+            "watch",
+            {"folders": paths, "exclude": list(exclude)},
+            lambda: watch_folders(paths, index, on_report, cancelled),
+        )
 
     def classify(
         self,

@@ -12,6 +12,7 @@ import streamlit as st
 from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
     examples,
+    export_menu,
     filter_bar,
     filters,
     job_status,
@@ -86,6 +87,7 @@ def show_results(query: query_picker.QueryState) -> None:
             query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
+    export = st.container()
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     examples.draw()
     page = query_picker.page_number("page")
@@ -98,6 +100,9 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
+    if found.hits:
+        with export:
+            export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
