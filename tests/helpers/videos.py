@@ -19,8 +19,12 @@ def write_video(
     size: tuple[int, int] = (96, 64),
     codec: str = "mpeg4",
     tags: Mapping[str, str] | None = None,
+    turned: int = 0,
 ) -> Path:
-    """A video that shows each color for some seconds, with a key frame each second."""
+    """A video that shows each color for some seconds, with a key frame each second.
+
+    It is to be turned by `turned` degrees, counter-clockwise, to be shown.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +35,12 @@ def write_video(
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = FPS
+        if turned:
+            stream.set_display_rotation(turned)
         for color in colors:
             pixels = np.full((size[1], size[0], 3), ImageColor.getrgb(color), np.uint8)
+            if turned:
+                pixels[:, : size[0] // 2] = 0  # so that its sides differ
             for _ in range(int(seconds * FPS)):
                 for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                     container.mux(packet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.videos import write_video
+from vitmae_search.cli.main import run
 from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
 from vitmae_search.photos import video
@@ -117,3 +119,16 @@ def test_rescan_finds_the_same_frames(library: Library, films: Path) -> None:
         os.path.basename(VideoFrame("beach.mp4", seconds).path)
         for seconds in video.find_frames(str(films / "summer" / "beach.mp4"))
     }
+
+
+def test_the_command_line_shows_the_time(films: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = ["--library", str(films.parent / "library")]
+    assert run(["index", str(films), "--videos", "--embedder", "color_layout", "--json", *place]) == 0
+    capfd.readouterr()
+    assert run(["list", *place]) == 0
+    beach = str(films / "summer" / "beach.mp4")
+    assert f"{beach} at 0:00" in capfd.readouterr().out
+    assert run(["list", "--json", *place]) == 0
+    listed = json.loads(capfd.readouterr().out)["photos"]
+    assert sorted(photo.get("seconds", -1.0) for photo in listed)[:2] == [-1.0, 0.0]
+    assert {photo["video"] for photo in listed if "video" in photo} == {beach}

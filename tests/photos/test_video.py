@@ -68,6 +68,17 @@ def test_the_time_of_an_apple_camera_is_the_frame_s(tmp_path: Path) -> None:
     assert taken == datetime(2023, 5, 6, 12, 13, 14 + int(second))
 
 
+@pytest.mark.parametrize(("turned", "black"), [(90, (32, 90)), (180, (90, 32)), (270, (32, 6))])
+def test_a_turned_video_is_upright(tmp_path: Path, turned: int, black: tuple[int, int]) -> None:
+    """The left half is black before it is turned counter-clockwise."""
+    path = write_video(tmp_path / "a.mp4", ["white"], 1, turned=turned)
+    image = decode(video.read_frame(str(path), 0)).image
+    assert image.size == ((96, 64) if turned == 180 else (64, 96))
+    opposite = image.width - 1 - black[0], image.height - 1 - black[1]
+    assert max(image.getpixel(black)) < 40
+    assert min(image.getpixel(opposite)) > 215
+
+
 def test_paths_of_frames() -> None:
     frame = VideoFrame("/films/a #1.MP4", 3723.5)
     assert frame.path == "/films/a #1.MP4#t=3723.500"

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    frame_json,
+    json_option,
+    library_option,
+    open_library,
+    photo_text,
+    print_json,
+)
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.errors import display_path
 
 if TYPE_CHECKING:
     from vitmae_search.records import Marks, Photo
@@ -37,9 +43,7 @@ def command(limit: int | None, offset: int, library: Path | None, as_json: bool,
     for photo in photos:
         marks = said[photo.digest]
         stars = "★" * marks.rating or "-"
-        click.echo(
-            f"{photo.photo_id:8d}  {'♥' if marks.favourite else ' '} {stars:5s}  {display_path(photo.path)}"
-        )
+        click.echo(f"{photo.photo_id:8d}  {'♥' if marks.favourite else ' '} {stars:5s}  {photo_text(photo)}")
 
 
 def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
@@ -53,6 +57,7 @@ def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
     return {
         "photo_id": photo.photo_id,
         "path": photo.path,
+        **frame_json(photo),
         "date": date,
         "date_from": source,
         "width": photo.metadata.width,

@@ -11,17 +11,19 @@ import click
 
 from vitmae_search.cli.common import (
     device_options,
+    frame_json,
     json_option,
     library_option,
     model_option,
     open_library,
+    photo_text,
     print_json,
     projection_option,
 )
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
 from vitmae_search.errors import NoText, display_path
-from vitmae_search.records import Hit, MinScore, Photo, SearchResult, WholePhoto, Words
+from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -180,18 +182,6 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "copies": list(hit.copies),
         **frame_json(hit.photo),
     }
-
-
-def frame_json(photo: Photo) -> dict[str, object]:
-    """The keys of a photo in `--json` that a frame of a video has beside those of a photo."""
-    frame = photo.frame
-    return {} if frame is None else {"video": frame.video, "seconds": frame.seconds}
-
-
-def photo_text(photo: Photo) -> str:
-    """A photo's path as one line of text; of a frame the video's, with its time."""
-    frame = photo.frame
-    return display_path(photo.path) if frame is None else f"{display_path(frame.video)} at {frame.time}"
 
 
 def _stacked_json(hit: Hit) -> dict[str, object]:

@@ -442,6 +442,7 @@ def _photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
     return {
         "photo_id": photo.photo_id,
         "path": photo.path,
+        **_frame_json(photo),
         "missing": photo.missing,
         "digest": photo.digest,
         "bytes": photo.size,
@@ -462,6 +463,11 @@ def _photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
     }
 
 
+def _frame_json(photo: Photo) -> dict[str, object]:
+    frame = photo.frame
+    return {"video": frame and frame.video, "seconds": frame and frame.seconds}
+
+
 def _result_json(found: SearchResult) -> dict[str, object]:
     return {
         "hits": [{"rank": hit.rank, **_hit_json(hit)} for hit in found.hits],
@@ -479,6 +485,7 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "score": hit.score,
         "photo_id": hit.photo.photo_id,
         "path": hit.photo.path,
+        **_frame_json(hit.photo),
         "copies": list(hit.copies),
         "stacked": [_hit_json(other) for other in hit.stacked],
     }
