@@ -7,6 +7,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -142,3 +143,19 @@ def test_a_motion_photo_is_its_still(tmp_path: Path, write_photo) -> None:
     photo = decode(still + film)
     assert photo.image.tobytes() == decode(still).image.tobytes()
     assert photo.metadata.notes == ()
+
+
+def test_malformed_videos_are_failures_with_a_reason(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    good = write_video(tmp_path / "good.mp4", ["red", "lime"]).read_bytes()
+    path = tmp_path / "malformed.mp4"
+    for _ in range(40):
+        data = np.frombuffer(good, np.uint8).copy()
+        places = random.integers(0, len(data), random.choice([1, 20, 300]))
+        data[places] = random.integers(0, 256, len(places))
+        path.write_bytes(data.tobytes())
+        try:
+            for seconds in PHOTO_PROCESSES.call(video.find_frames, str(path), path=str(path)):
+                PHOTO_PROCESSES.call(video.read_frame, str(path), seconds, path=str(path))
+        except PhotoError as error:
+            assert error.reason  # noqa: PT017  any of them may be read, or not

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from vitmae_search.errors import DamagedPhoto, PhotoTooLarge, UnreadablePhoto, UnsupportedPhoto
+from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnreadablePhoto, UnsupportedPhoto
 from vitmae_search.records import VIDEO_SUFFIXES
 from vitmae_search.regular_file import open_regular_file
 
@@ -139,19 +139,27 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     try:
         with (
             open_regular_file(path) as file,
-            av.open(file, mode="r", options={"format_whitelist": _FORMATS}) as container,
+            av.open(
+                file, mode="r", metadata_errors="replace", options={"format_whitelist": _FORMATS}
+            ) as container,
         ):
             if not container.streams.video:
-                raise UnsupportedPhoto(path, "the file has sound alone")
+                raise UnsupportedPhoto(path, "there is no video in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None or stream.time_base is None:
+                raise UnsupportedPhoto(path, "a kind of video that is not decoded here")
             stream.codec_context.thread_count = 1  # each video has a process of its own
             if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
                 raise PhotoTooLarge(path, "the video has more pixels than can be decoded")
             yield container, stream
-    except av.FFmpegError as error:
-        raise DamagedPhoto(path, f"damaged video ({error.strerror or error})") from error
+    except (PhotoError, MemoryError):
+        raise
     except OSError as error:
-        raise UnreadablePhoto(path, error.strerror or str(error)) from error
+        if not isinstance(error, av.FFmpegError):
+            raise UnreadablePhoto(path, error.strerror or str(error)) from error
+        raise DamagedPhoto(path, f"damaged video ({error.strerror or error})") from error
+    except Exception as error:  # malformed values raise nearly anything
+        raise DamagedPhoto(path, f"damaged video ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _times(container: Any, stream: Any) -> tuple[float, float]:
