@@ -167,12 +167,6 @@ def size_text(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def frame_json(photo: Photo) -> dict[str, object]:
-    """The keys of a photo in `--json` that a frame of a video has beside those of a photo."""
-    frame = photo.frame
-    return {} if frame is None else {"video": frame.video, "seconds": frame.seconds}
-
-
 def photo_text(photo: Photo) -> str:
     """A photo's path as one line of text; of a frame the video's, with its time."""
     frame = photo.frame
