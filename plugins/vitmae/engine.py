@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -105,6 +106,17 @@ class Engine:
             self._load_weights()
             return self._rows(rows)
 
+    def run_network(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+        """As `run`, with another network on the same device.
+
+        Args:
+            network: What to compute; it may share the encoder.
+            rows: (N, ...) uint8.
+        """
+        with self._translate_errors():
+            network.to(self._device)  # it may have been offloaded
+            return self._rows_of(network, rows)
+
     def run_alone(self, work: Callable[[], T]) -> T:
         """Call `work`, which uses the same device, and translate its errors in the same way."""
         with self._translate_errors():
@@ -133,14 +145,19 @@ class Engine:
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         return self._run_directly(rows)
 
-    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
-        found = self._forward(torch.tensor(rows, device=self._device))
+    def _rows_of(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+        found = self._forward(torch.tensor(rows, device=self._device), network)
         return np.ascontiguousarray(found.cpu().numpy())
 
-    def _forward(self, batch: Tensor) -> Tensor:
+    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
         assert self._network is not None, "closed"
+        return Engine._rows_of(self, self._network, rows)
+
+    def _forward(self, batch: Tensor, network: Network | None = None) -> Tensor:
+        network = network or self._network
+        assert network is not None, "closed"
         with inference_context(self._device, self._precision):
-            rows: Tensor = self._network(batch)
+            rows: Tensor = network(batch)
         return rows
 
     def _load_weights(self) -> None:
@@ -199,6 +216,9 @@ class CpuEngine(Engine):
             if self._seconds >= self.compile_after or (first and self._compiler.is_cached()):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
+
+    def _rows_of(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+        return self._pool.run(partial(super()._rows_of, network), rows)
 
     def _use_openvino(self, compiler: OpenVINOCompiler, rows: Rows, expected: NDArray[np.float32]) -> None:
         """Replace the encoder, if OpenVINO's gives what torch's gave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from vitmae_search.cli.common import (
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Examples, read_examples
 from vitmae_search.errors import display_path
-from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto
+from vitmae_search.records import Box, Hit, MinScore, SearchResult, WholePhoto
 
 
 def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
@@ -37,6 +38,27 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
         return float(value or "")
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
+
+
+def read_box_option(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """A callback of click: four numbers with commas between them.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        value: What was given.
+    """
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(text) for text in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise click.BadParameter(f"{value!r} is not four numbers, such as 0.25,0.1,0.5,0.4", ctx, parameter)
+    return numbers
 
 
 @click.command("search")
@@ -67,6 +89,13 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
     is_flag=True,
     help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
+@click.option(
+    "--box",
+    metavar="X,Y,W,H",
+    callback=read_box_option,
+    help="Search by a part of IMAGE: left, top, width and height, as shares of its sides (0 to 1), or in "
+    "pixels where one is above 1.",
+)
 @click.option("--no-stacks", is_flag=True, help="List near-identical photos one by one.")
 @device_options
 @library_option
@@ -79,6 +108,7 @@ def command(
     projection: str,
     min_score: MinScore,
     no_variants: bool,
+    box: tuple[float, ...] | None,
     no_stacks: bool,
     device: str | None,
     precision: str,
@@ -95,17 +125,29 @@ def command(
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
     the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
 
+    With --box photos are looked through for this part of IMAGE, patch by patch: the score then says how much
+    better patches agree than elsewhere, and the place follows each hit, in the form that --box takes.
+
     Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
     beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
     """
     if space is not None and projection != "auto":
         raise click.UsageError("--space and --projection both choose a space; give one of them")
+    if box is not None and (len(images) > 1 or less or min_score is not None):
+        raise click.UsageError("--box takes one IMAGE, and neither --less nor --min-score")
     with open_library(library, device=device, precision=precision, projection=projection) as opened:
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
         alone = images[0][0] if len(images) == 1 and not less else None
-        if isinstance(alone, str):
+        if box is not None:
+            result, whole = (
+                opened.search_region(
+                    images[0][0], box, k=k, space=space, where=where, on_progress=_show_progress
+                ),
+                None,
+            )
+        elif isinstance(alone, str):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
@@ -116,6 +158,11 @@ def command(
         if whole is not None:
             click.echo(f"part of {display_path(whole.hit.photo.path)}")
         print_result(result, filtered=not where.empty or min_score is not None)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\rlooked through {done} of {total} photos", err=True, nl=done == total)
 
 
 def result_json(result: SearchResult) -> dict[str, object]:
@@ -129,6 +176,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "examples": result.examples,
+        "region": None if result.region is None else asdict(result.region),
         "seconds": round(result.seconds, 4),
     }
 
@@ -139,6 +187,7 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "photo_id": hit.photo.photo_id,
         "path": hit.photo.path,
         "copies": list(hit.copies),
+        **({} if hit.box is None else {"box": asdict(hit.box)}),
     }
 
 
@@ -157,6 +206,11 @@ def _whole_json(whole: WholePhoto) -> dict[str, object]:
     }
 
 
+def box_text(box: Box) -> str:
+    """A box as --box takes it."""
+    return ",".join(f"{value:.3g}" for value in (box.left, box.top, box.width, box.height))
+
+
 def print_result(result: SearchResult, *, filtered: bool) -> None:
     """Print the hits as lines.
 
@@ -170,6 +224,8 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         click.echo("no photo matches; try without the filters")
     if result.hits and result.variant.text:
         click.echo(f"found with the picture {result.variant.text}")
+    if result.region is not None:
+        click.echo(result.region.text)
     first = result.first_unlike
     for i, hit in enumerate(result.hits):
         if i == first:
@@ -177,6 +233,7 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         others = [copies] * bool(hit.copies) + [f"{len(hit.stacked)} near-identical"] * bool(hit.stacked)
         more = f"  (and {', '.join(others)})" if others else ""
+        more += "" if hit.box is None else f"  at {box_text(hit.box)}"
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)

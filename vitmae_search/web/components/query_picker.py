@@ -186,14 +186,15 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
         detail: Plain text below it.
     """
     st.html(
-        f'<div class="vs-query"><img src="{_thumbnail_url(query)}" alt=""><div>'
+        f'<div class="vs-query"><img src="{escape(picture_url(query))}" alt=""><div>'
         f'<p class="vs-lead">{escape(title)}</p><p class="vs-name">{escape(query.name)}</p>'
         f'<p class="vs-hint">{escape(detail)}</p></div></div>'
     )
 
 
-def _thumbnail_url(query: QueryState) -> str:
+def picture_url(query: QueryState) -> str:
+    """Where the picture is, small."""
     if query.photo is not None:
-        return escape(thumb_url(query.photo))
+        return thumb_url(query.photo)
     data = query.upload.preview if query.upload else b""
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -9,7 +9,16 @@ from typing import TypedDict
 
 import streamlit as st
 
-from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
+from vitmae_search.records import (
+    Box,
+    Hit,
+    MinScore,
+    PhotoOrder,
+    SearchFilter,
+    SearchResult,
+    Space,
+    WholePhoto,
+)
 from vitmae_search.web.components import (
     examples,
     filter_bar,
@@ -18,6 +27,7 @@ from vitmae_search.web.components import (
     page_address,
     plain_text,
     query_picker,
+    region_box,
     saved_search,
     selection,
 )
@@ -77,6 +87,7 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice(active.problem, "problem")
         return
     above = st.container()  # filled last: what takes longer must not keep the results waiting
+    region_box.draw(query)
     examples.draw()
     page = query_picker.page_number("page")
     found = _search(query, k, (page - 1) * k, active)
@@ -84,6 +95,8 @@ def show_results(query: query_picker.QueryState) -> None:
         query_picker.query_header(query, "Photos most like", _summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
+    if found.region is not None and not found.region.by_patches:
+        plain_text.notice(found.region.text)
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
@@ -95,7 +108,9 @@ def show_results(query: query_picker.QueryState) -> None:
         line=order is None,
         label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
         on_similar=query_picker.set_query_photo,
-        start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
+        start=" ".join(
+            [query.key, *(st.query_params.get(name, "") for name in ("more", "less", "box")), f"{page}"]
+        ),
         first=page == 1,
         selected=selected,
         on_select=selection.toggle,
@@ -125,7 +140,7 @@ def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     """The photo that an upload is a part of; looked for once for each upload and state of the library."""
-    if query.upload is None or any(examples.of_address(kind) for kind in examples.PARAMETERS):
+    if query.upload is None or region_box.is_open() or any(map(examples.of_address, examples.PARAMETERS)):
         return None
     key = (query.key, space.fingerprint, space.revision)
     if st.session_state.get("vs_whole_key") != key:
@@ -157,6 +172,9 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
+    box = region_box.of_address()
+    if box is not None:
+        return _search_region(query, box, asked)
     more, less = map(examples.weighted, examples.PARAMETERS)
     if more or less:
         if asked["min_score"] is not None:
@@ -168,7 +186,27 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters
         return library().search(query.upload.data, **asked)
 
 
+def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOptions) -> SearchResult:
+    if asked["min_score"] is not None or any(map(examples.of_address, examples.PARAMETERS)):
+        plain_text.notice(
+            "A part is searched for alone: further pictures and how alike hits are do not count."
+        )
+    shown = st.empty()
+
+    def show(done: int, total: int) -> None:
+        shown.progress(done / max(1, total), text=f"Looked through {done} of {total} photos…")
+
+    with query_picker.name_upload_in_errors(query):
+        found = library().search_region(
+            query.picture, box, k=asked["k"], where=asked["where"], offset=asked["offset"], on_progress=show
+        )
+    shown.empty()
+    return found
+
+
 def _summary(found: SearchResult) -> str:
+    if found.region is not None and found.region.by_patches:
+        return f"{found.region.text} It took {found.seconds:.1f} s."
     how = "its stored fingerprint" if found.known else "a fingerprint made just now"
     done = f" The best fit is the picture {found.variant.text}." if found.variant.text else ""
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
@@ -191,6 +229,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
             label_visibility="collapsed",
             width=140,
         )
+        region_box.switch()
         selection.switch()
         saved_search.draw(query, active)
     filter_bar.draw(active, sort=HIT_SORT, first_sort="best", key="vs_bar")
