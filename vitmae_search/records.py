@@ -45,6 +45,10 @@ class Stamp:
         return self == before and (before.ctime_ns is None or before.ctime_ns == self.ctime_ns)
 
 
+METADATA_REVISION = 1
+"""Raised when more is read of a photo than before, so that older contents are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
     """What a photo's content says of itself; copies of a content share it.
@@ -59,6 +63,8 @@ class PhotoMetadata:
         longitude: In degrees, east positive.
         taken_from: Where `taken_at` was found: "EXIF", "XMP", "IPTC" or "GPS"; None without it.
         notes: Phrases about what could not be read of it, "its place has no north or south".
+        lens: The lens's model.
+        revision: The `METADATA_REVISION` that it was read with; 0 before there was one.
     """
 
     width: int
@@ -70,6 +76,8 @@ class PhotoMetadata:
     longitude: float | None = None
     taken_from: str | None = None
     notes: tuple[str, ...] = ()
+    lens: str | None = None
+    revision: int = METADATA_REVISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,14 @@ class Space:
         return self.parent_id or self.space_id
 
     @property
+    def knows_words(self) -> bool:
+        """Whether words find photos in it: a space of features whose model has learned from texts.
+
+        It was written down when the space was made.
+        """
+        return self.parent_id is None and self.provenance.get("words") is True
+
+    @property
     def kind(self) -> str:
         """A word for people: "features", or what its projection is ("head", "whitening")."""
         return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
@@ -273,6 +289,21 @@ class QueryVariant:
         return " and ".join(done)
 
 
+LONGEST_TEXT = 1000
+"""Characters of `Words`; models read some fifty words and pass over the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words as a query, or as a part of one, in a space whose model knows words.
+
+    Attributes:
+        text: What should be on the photos.
+    """
+
+    text: str
+
+
 Orientation = Literal["landscape", "portrait", "square"]
 """Which side of a photo is the longer one."""
 
@@ -280,9 +311,67 @@ PhotoOrder = Literal["newest", "oldest", "name", "largest"]
 """An order of photos: by `Photo.date`, by path, or by the size of the file."""
 
 PhotoKind = Literal[
-    "folder", "month", "camera", "tag", "format", "orientation", "favourite", "rating", "album"
+    "folder",
+    "month",
+    "camera",
+    "lens",
+    "place",
+    "tag",
+    "format",
+    "orientation",
+    "size",
+    "favourite",
+    "rating",
+    "album",
 ]
 """What photos are counted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeoBox:
+    """What lies between two parallels and two meridians, in degrees; north and east are positive.
+
+    Attributes:
+        south: -90 to 90.
+        west: -180 to 180. Where it is greater than `east`, the box goes across the date line.
+        north: -90 to 90, not less than `south`.
+        east: -180 to 180.
+    """
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+
+@dataclass(frozen=True, slots=True)
+class GeoCircle:
+    """What lies around a point.
+
+    Attributes:
+        latitude: In degrees, north positive.
+        longitude: In degrees, east positive.
+        km: The greatest distance, along the surface.
+    """
+
+    latitude: float
+    longitude: float
+    km: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """How many photos were taken at a place, or near it.
+
+    Attributes:
+        latitude: In degrees, rounded.
+        longitude: In degrees, rounded.
+        photos: How many.
+    """
+
+    latitude: float
+    longitude: float
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +390,12 @@ class SearchFilter:
         favourite: Favourites only.
         min_rating: The least rating, 1 to 5; 0 excludes none.
         album: An album that they are in.
+        lens: Part of the lens's name, in upper or lower case.
+        box: Where they were taken.
+        near: A circle in which they were taken.
+        has_place: Whether it is known where they were taken; None is both.
+        min_bytes: The least size of the file.
+        max_bytes: The greatest size of the file.
     """
 
     under: str | None = None
@@ -314,6 +409,12 @@ class SearchFilter:
     favourite: bool = False
     min_rating: int = 0
     album: str | None = None
+    lens: str | None = None
+    box: GeoBox | None = None
+    near: GeoCircle | None = None
+    has_place: bool | None = None
+    min_bytes: int | None = None
+    max_bytes: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -420,7 +521,8 @@ class SearchResult:
         seconds: Wall-clock time.
         variant: How the query's picture was changed to find these.
         coverage: How much of the library the space covers; None: all of it.
-        examples: How many pictures the query consists of; 0 where there is no query.
+        examples: How many pictures the query consists of; 0 where there is none.
+        words: How many texts the query consists of.
         region: How a search by a part of a photo went; None for a search by whole pictures.
     """
 
@@ -431,12 +533,14 @@ class SearchResult:
     variant: QueryVariant = QueryVariant()
     coverage: Coverage | None = None
     examples: int = 1
+    words: int = 0
     region: RegionQuery | None = None
 
     @property
     def calibration(self) -> ScoreCalibration | None:
         """What the scores mean, where that was measured for the space and the query is one whole picture."""
-        return self.space.calibration if self.examples == 1 and self.region is None else None
+        alone = self.examples == 1 and not self.words and self.region is None
+        return self.space.calibration if alone else None
 
     @property
     def first_unlike(self) -> int | None:
@@ -499,10 +603,11 @@ class SavedSearch:
     Attributes:
         name: Its name.
         more: Photos that hits should be like, with their weights; photos that are not in the library any more
-            are left out. Without one it is a filter alone.
+            are left out. Without one, and without words, it is a filter alone.
         less: Photos that hits should be less like, with their weights.
         where: The filters.
         min_score: The least score of a hit.
+        words: Texts that hits should fit, with their weights.
     """
 
     name: str
@@ -510,6 +615,12 @@ class SavedSearch:
     less: tuple[tuple[int, float], ...] = ()
     where: SearchFilter = SearchFilter()
     min_score: MinScore = None
+    words: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def wanted(self) -> tuple[tuple[int | Words, float], ...]:
+        """The photos and the words that hits should be like, as `Library.search_examples` takes them."""
+        return (*self.more, *((Words(text), weight) for text, weight in self.words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -645,6 +756,27 @@ class IndexReport:
     def photos_per_second(self) -> float:
         """Photos that got their vector in this run, per second of wall-clock time."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What watching folders came to.
+
+    Attributes:
+        runs: How often they were indexed.
+        added: New photos.
+        updated: Photos whose content changed.
+        moved: Photos that were found under another path.
+        missing: Photos that were found gone.
+        interrupted: Whether the last run was ended in its middle.
+    """
+
+    runs: int = 0
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
+    missing: int = 0
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

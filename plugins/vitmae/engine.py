@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,15 @@ from torch.nn import functional
 
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, convert_to_bf16
+from vitmae_search.vitmae.inference import (
+    Engine,
+    free_unused,
+    inference_context,
+    out_of_memory,
+    translate_device_errors,
+)
 
 from .cpu_threads import Rows, WorkerPool
-from .devices import device_name, free_unused, inference_context, out_of_memory, translate_device_errors
 from .networks import Network
 from .openvino import OpenVINOCompiler, OpenVINOEncoder
 
@@ -34,8 +39,6 @@ _CUDA_PARTS = 4
 _SAME = {"fp32": 0.9999, "bf16": 0.999}
 """The lowest cosine of vectors that two ways to compute must agree to, by precision."""
 
-T = TypeVar("T")
-
 
 def engine_for(
     network: Network,
@@ -45,7 +48,7 @@ def engine_for(
     device: torch.device,
     precision: str,
     compiler: OpenVINOCompiler | None = None,
-) -> Engine:
+) -> Engine[Network]:
     """Move a network to its device; in bf16 its encoder is converted in place.
 
     Args:
@@ -74,111 +77,7 @@ def engine_for(
         return Engine(network, device, precision)
 
 
-class Engine:
-    """Computes all rows of a batch in one call, on any device. For one caller at a time.
-
-    Its methods raise MemoryError if not even one row fits, and `DeviceError` if the device failed, then and
-    in every later call.
-
-    Args:
-        network: What to compute.
-        device: Where.
-        precision: "bf16" or "fp32".
-
-    Attributes:
-        batch_size: The number of rows that suits the device; None if any does.
-    """
-
-    batch_size: int | None = None
-
-    def __init__(self, network: Network, device: torch.device, precision: str) -> None:
-        self._network: Network | None = network
-        self._device, self._precision = device, precision
-        name = device_name(device)
-        self._name = name if name == str(device) else f"{device} ({name})"
-        self._lost: str | None = None
-        self._offloaded = True
-        self._load_weights()
-
-    def run(self, rows: Rows) -> NDArray[np.float32]:
-        """(N, ...) uint8 to the network's (N, D), a new C-contiguous array."""
-        with self._translate_errors():
-            self._load_weights()
-            return self._rows(rows)
-
-    def run_network(self, network: Network, rows: Rows) -> NDArray[np.float32]:
-        """As `run`, with another network on the same device.
-
-        Args:
-            network: What to compute; it may share the encoder.
-            rows: (N, ...) uint8.
-        """
-        with self._translate_errors():
-            network.to(self._device)  # it may have been offloaded
-            return self._rows_of(network, rows)
-
-    def run_alone(self, work: Callable[[], T]) -> T:
-        """Call `work`, which uses the same device, and translate its errors in the same way."""
-        with self._translate_errors():
-            return work()
-
-    def offload(self, *others: nn.Module) -> None:
-        """Move the network to the host until the next call, and free the device's memory.
-
-        Args:
-            others: Modules to move as well; the caller moves them back.
-        """
-        if self._network is None or self._lost is not None or self._device.type == "cpu":
-            return
-        with self._translate_errors():
-            for module in (self._network, *others):
-                module.to("cpu")
-            self._offloaded = True
-            free_unused(self._device)
-
-    def close(self) -> None:
-        """Drop the network, and free the device's memory."""
-        self._network = None
-        with suppress(RuntimeError):  # the device may be lost
-            free_unused(self._device)
-
-    def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._run_directly(rows)
-
-    def _rows_of(self, network: Network, rows: Rows) -> NDArray[np.float32]:
-        found = self._forward(torch.tensor(rows, device=self._device), network)
-        return np.ascontiguousarray(found.cpu().numpy())
-
-    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
-        assert self._network is not None, "closed"
-        return Engine._rows_of(self, self._network, rows)
-
-    def _forward(self, batch: Tensor, network: Network | None = None) -> Tensor:
-        network = network or self._network
-        assert network is not None, "closed"
-        with inference_context(self._device, self._precision):
-            rows: Tensor = network(batch)
-        return rows
-
-    def _load_weights(self) -> None:
-        assert self._network is not None, "closed"
-        if self._offloaded:
-            self._network.to(self._device)
-            self._offloaded = False
-
-    @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
-        if self._lost is not None:
-            raise DeviceError(self._lost)
-        try:
-            with translate_device_errors(self._name):
-                yield
-        except DeviceError as error:
-            self._lost = str(error)
-            raise
-
-
-class CpuEngine(Engine):
+class CpuEngine(Engine[Network]):
     """Spreads a batch over the CPU's cores, and in long runs computes it with OpenVINO.
 
     Args:
@@ -217,7 +116,7 @@ class CpuEngine(Engine):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
 
-    def _rows_of(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+    def _rows_of(self, network: nn.Module, rows: Rows) -> NDArray[np.float32]:
         return self._pool.run(partial(super()._rows_of, network), rows)
 
     def _use_openvino(self, compiler: OpenVINOCompiler, rows: Rows, expected: NDArray[np.float32]) -> None:
@@ -233,7 +132,7 @@ class CpuEngine(Engine):
             log.warning("OpenVINO is not used, so encoding takes longer: %s", _first_line(error))
 
 
-class CudaEngine(Engine):
+class CudaEngine(Engine[Network]):
     """Computes a batch on a GPU part by part: while it computes one, the host prepares the next.
 
     If memory is short, parts are halved, and stay so. The first vectors are compared with the CPU's.

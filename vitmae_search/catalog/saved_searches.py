@@ -16,9 +16,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from vitmae_search.catalog import undo
 from vitmae_search.catalog.schema import ContentRow, PhotoRow, SavedSearchRow
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.records import SavedSearch, SearchFilter
+from vitmae_search.records import GeoBox, GeoCircle, SavedSearch, SearchFilter
 
 _DATES = ("after", "before")
+_PLACES: dict[str, type[GeoBox] | type[GeoCircle]] = {"box": GeoBox, "near": GeoCircle}
 
 
 def save(connection: Connection, search: SavedSearch) -> None:
@@ -33,6 +34,7 @@ def save(connection: Connection, search: SavedSearch) -> None:
         "less": _to_digests(connection, search.less),
         "where": _filter_json(search.where),
         "min_score": search.min_score,
+        **({"words": search.words} if search.words else {}),
     }
     before = undo.snapshot(connection, SavedSearchRow, name=[search.name])
     undo.record(connection, f"the search {display_path(search.name)} saved", [before])
@@ -64,6 +66,7 @@ def list_all(connection: Connection) -> list[SavedSearch]:
             _to_photos(connection, row.query["less"]),
             _filter(row.query["where"]),
             row.query["min_score"],
+            tuple((str(text), float(weight)) for text, weight in row.query.get("words", ())),
         )
         for row in connection.execute(statement).all()
     ]
@@ -98,4 +101,5 @@ def _filter(values: dict[str, Any]) -> SearchFilter:
     names = {field.name for field in fields(SearchFilter)}
     known: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     known |= {name: datetime.fromisoformat(known[name]) for name in _DATES if name in known}
+    known |= {name: kind(**known[name]) for name, kind in _PLACES.items() if name in known}
     return SearchFilter(**known)

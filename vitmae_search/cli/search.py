@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +14,22 @@ from vitmae_search.cli.common import (
     device_options,
     json_option,
     library_option,
+    model_option,
     open_library,
     print_json,
     projection_option,
 )
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.cli.pictures import Examples, read_examples
-from vitmae_search.errors import display_path
-from vitmae_search.records import Box, Hit, MinScore, SearchResult, WholePhoto
+from vitmae_search.cli.pictures import Asked, read_asked
+from vitmae_search.errors import NoText, display_path
+from vitmae_search.records import Box, Hit, MinScore, SearchResult, WholePhoto, Words
+
+if TYPE_CHECKING:
+    from vitmae_search.library import Library
+
+_WEB = re.compile("https?://", re.IGNORECASE)
+
+_Fetched = tuple[tuple[str | int | bytes | Words, float], ...]
 
 
 def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
@@ -63,18 +72,19 @@ def read_box_option(
 
 @click.command("search")
 @click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", callback=read_examples, type=click.Path()
+    "images", nargs=-1, required=True, metavar="IMAGE|WORDS...", callback=read_asked, type=click.Path()
 )
 @click.option(
     "--less",
     multiple=True,
-    metavar="IMAGE",
+    metavar="IMAGE|WORDS",
     type=click.Path(),
-    callback=read_examples,
+    callback=read_asked,
     help="Less like this one. May be repeated.",
 )
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
+@model_option
 @projection_option
 @filter_options
 @click.option(
@@ -101,10 +111,11 @@ def read_box_option(
 @library_option
 @json_option
 def command(
-    images: Examples,
-    less: Examples,
+    images: Asked,
+    less: Asked,
     k: int,
     space: int | None,
+    model: str | None,
     projection: str,
     min_score: MinScore,
     no_variants: bool,
@@ -116,10 +127,16 @@ def command(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Find the photos that look like IMAGE, best first.
+    """Find the photos that look like IMAGE, or that WORDS describe, best first.
 
-    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits. Several are
-    searched for together, and those of --less count against; 2:IMAGE counts twice.
+    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits; or the address
+    of a picture on the web, where VITMAE_SEARCH_WEB_PICTURES is on. Several are searched for together, and
+    those of --less count against; 2:IMAGE counts twice.
+
+    WORDS in quotes, such as "a red bicycle", need photos that were indexed with a model that learned from
+    texts, such as --model hub:openai/clip-vit-base-patch32. What is no file, and is not written like a
+    file's name or path, is taken as words; text:WORDS always is. Words are compared with the model's
+    features, so their scores are lower than those of pictures.
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
@@ -133,25 +150,27 @@ def command(
     """
     if space is not None and projection != "auto":
         raise click.UsageError("--space and --projection both choose a space; give one of them")
+    if space is not None and model is not None:
+        raise click.UsageError("--space and --model both choose a space; give one of them")
     if box is not None and (len(images) > 1 or less or min_score is not None):
         raise click.UsageError("--box takes one IMAGE, and neither --less nor --min-score")
-    with open_library(library, device=device, precision=precision, projection=projection) as opened:
+    chosen: dict[str, Any] = {"device": device, "precision": precision, "projection": projection}
+    with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
-        alone = images[0][0] if len(images) == 1 and not less else None
+        more, unwanted = _fetched(opened, images), _fetched(opened, less)
+        alone = more[0][0] if len(more) == 1 and not less else None
         if box is not None:
-            result, whole = (
-                opened.search_region(
-                    images[0][0], box, k=k, space=space, where=where, on_progress=_show_progress
-                ),
-                None,
-            )
-        elif isinstance(alone, str):
+            if isinstance(alone, Words) or alone is None:
+                raise click.UsageError("--box is for a picture; this is no file")
+            only: dict[str, Any] = {"k": k, "space": space, "where": where}
+            result, whole = opened.search_region(alone, box, on_progress=_show_progress, **only), None
+        elif alone is not None and not isinstance(alone, int | Words):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
-            result, whole = opened.search_examples(images, less, **asked), None
+            result, whole = _search(opened, more, unwanted, asked), None
     if as_json:
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
@@ -165,6 +184,23 @@ def _show_progress(done: int, total: int) -> None:
         click.echo(f"\rlooked through {done} of {total} photos", err=True, nl=done == total)
 
 
+def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:
+    """Search for several pictures, or for words, which may be the name of a file that is not there."""
+    try:
+        return library.search_examples(more, less, **asked)
+    except NoText as error:
+        texts = [one.text for one, _ in (*more, *less) if isinstance(one, Words)]
+        raise NoText(f"{display_path(texts[0])!r} is no file, and {error}") from error
+
+
+def _fetched(library: Library, examples: Asked) -> _Fetched:
+    """The examples, with the files of those that are named by their addresses on the web."""
+    return tuple(
+        (library.fetch_picture(name) if isinstance(name, str) and _WEB.match(name) else name, weight)
+        for name, weight in examples
+    )
+
+
 def result_json(result: SearchResult) -> dict[str, object]:
     """The keys of `search --json`."""
     return {
@@ -176,6 +212,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "examples": result.examples,
+        "words": result.words,
         "region": None if result.region is None else asdict(result.region),
         "seconds": round(result.seconds, 4),
     }

@@ -58,30 +58,40 @@ def photo_columns(photos: Sequence[Photo], marks: Mapping[str, Marks]) -> dict[s
         "digest": [photo.digest for photo in photos],
         "date": [None if photo.date[0] is None else photo.date[0].isoformat() for photo in photos],
         "camera": [photo.metadata.camera for photo in photos],
+        "lens": [photo.metadata.lens for photo in photos],
         "width": [photo.metadata.width for photo in photos],
         "height": [photo.metadata.height for photo in photos],
         "format": [photo.metadata.format for photo in photos],
         "bytes": [photo.size for photo in photos],
-        "latitude": [photo.metadata.latitude for photo in photos],
-        "longitude": [photo.metadata.longitude for photo in photos],
         "favourite": [one.favourite for one in said],
         "rating": [one.rating for one in said],
     }
 
 
-def write_table(output: Path, columns: Columns, vectors: NDArray[np.float32] | None = None) -> None:
+def place_columns(photos: Sequence[Photo]) -> dict[str, list[Any]]:
+    """Where photos were taken, as columns."""
+    return {
+        "latitude": [photo.metadata.latitude for photo in photos],
+        "longitude": [photo.metadata.longitude for photo in photos],
+    }
+
+
+def write_table(
+    output: Path, columns: Columns, vectors: NDArray[np.float32] | None = None, suffix: str | None = None
+) -> None:
     """Write columns to a file, in the format that its suffix names; an older file is replaced.
 
     Args:
         output: The file: `.parquet`, `.npz`, `.csv` or `.json`.
         columns: Values by column.
         vectors: (N, D), one for each row; None for none.
+        suffix: Names the format in place of that of `output`.
 
     Raises:
         LibraryError: The suffix is none of these.
         StorageError: The file cannot be written.
     """
-    writer = _WRITERS.get(output.suffix.lower())
+    writer = _WRITERS.get(output.suffix.lower() if suffix is None else suffix)
     if writer is None:
         raise LibraryError(f"{display_path(output)} should end in {', '.join(_WRITERS)}")
     try:

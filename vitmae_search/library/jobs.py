@@ -30,7 +30,7 @@ START_TIMEOUT = 20.0
 """Seconds until a child's row should be in the catalogue: the child imports, and waits for the lock."""
 
 FINISH_TIMEOUT = 3600.0
-"""Seconds that a finished training waits for the library's lock, to record how it ended."""
+"""Seconds that a finished job waits for the library's lock, to record how it ended."""
 
 # With our own import path; `python -m` would put the current folder first.
 _CHILD_CODE = (
@@ -147,7 +147,7 @@ def cancel(job: JobRecord) -> None:
         raise LibraryError("this run belongs to another user of this machine") from None
 
 
-def recorded_training(
+def recorded_job(
     library: Path | None, run_key: str | None, kind: str, arguments: Mapping[str, Any], run: Callable[[], R]
 ) -> R:
     """Call `run`, and record how it went in a `runs` row of the library.
@@ -159,19 +159,19 @@ def recorded_training(
         run_key: The row's key. None records nothing.
         kind: What is run, such as "pretrain".
         arguments: What it was given, as plain JSON.
-        run: The training.
+        run: The job.
 
     Returns:
         What `run` returns.
 
     Raises:
-        LibraryBusy: Another process writes to the library as the training begins.
+        LibraryBusy: Another process writes to the library as the job begins.
     """
-    return run_job(_TrainingRows(library or settings().library), run_key, kind, arguments, run)
+    return run_job(_RowsWithoutLock(library or settings().library), run_key, kind, arguments, run)
 
 
-class _TrainingRows:
-    """The `runs` rows of trainings: opens the catalogue anew for each change of a row."""
+class _RowsWithoutLock:
+    """The `runs` rows of jobs that leave the library to others: opens the catalogue for each change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -190,8 +190,8 @@ class _TrainingRows:
         try:
             with CatalogWriter.open_writer(self._folder, wait=FINISH_TIMEOUT) as writer:
                 writer.finish_run(key, state, report, error)
-        except LibraryError as failed:  # the training itself is done, and its folder says so
-            log.warning("the library does not know how the training ended: %s", failed)
+        except LibraryError as failed:  # the job itself is done
+            log.warning("the library does not know how the job ended: %s", failed)
 
 
 def _import_path() -> list[str]:

@@ -13,6 +13,7 @@ from vitmae_search.search.query import (
     require_file,
 )
 from vitmae_search.search.retrieve import choose_variant, retrieve
+from vitmae_search.search.words import words_vector
 
 __all__ = [
     "Example",
@@ -30,4 +31,5 @@ __all__ = [
     "require_file",
     "retrieve",
     "weighted",
+    "words_vector",
 ]

@@ -47,8 +47,10 @@ def is_open() -> bool:
     return PARAMETER in st.query_params
 
 
-def switch() -> None:
-    """The button that begins with a box, or goes back to the whole picture."""
+def switch(query: QueryState) -> None:
+    """The button that begins with a box, or goes back to the whole picture; nothing without a picture."""
+    if not query.picture:
+        return
     if is_open():
         st.button("Whole picture", icon=":material/crop_free:", key="vs_region_off", on_click=_close)
     else:
@@ -62,7 +64,7 @@ def draw(query: QueryState) -> None:
     Args:
         query: The picture.
     """
-    if not is_open():
+    if not is_open() or not query.picture:
         return
     box = of_address()
     data = {
