@@ -91,7 +91,7 @@ def test_a_plugin_without_patches_compares_the_part_cut_out(folder: Path, tmp_pa
 
 def test_the_command(library: Library, folder: Path) -> None:
     query, box = str(folder / "query.png"), "240,128,192,160"
-    words = ["search", query, "--box", box, "-k", "1", "--library", str(library.folder)]
+    words = ["search", query, "--part", box, "-k", "1", "--library", str(library.folder)]
     shown = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "chelsea.jpg  at 0." in shown.stdout
     assert "Looked through 6 photos" in shown.stdout
@@ -99,5 +99,5 @@ def test_the_command(library: Library, folder: Path) -> None:
     assert as_json["region"]["compared"] == 6
     place = as_json["hits"][0]["box"]
     assert overlap(Box(**place), PLACE) > 0.5
-    for wrong in (["--box", "1,2,3"], ["--box", box, "--less", query]):
+    for wrong in (["--part", "1,2,3"], ["--part", box, "--less", query]):
         assert CliRunner().invoke(cli, ["search", query, *wrong]).exit_code == 2

@@ -49,9 +49,7 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
         raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
 
 
-def read_box_option(
-    ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
+def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """A callback of click: four numbers with commas between them.
 
     Args:
@@ -100,9 +98,9 @@ def read_box_option(
     help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
 @click.option(
-    "--box",
+    "--part",
     metavar="X,Y,W,H",
-    callback=read_box_option,
+    callback=read_part,
     help="Search by a part of IMAGE: left, top, width and height, as shares of its sides (0 to 1), or in "
     "pixels where one is above 1.",
 )
@@ -119,7 +117,7 @@ def command(
     projection: str,
     min_score: MinScore,
     no_variants: bool,
-    box: tuple[float, ...] | None,
+    part: tuple[float, ...] | None,
     no_stacks: bool,
     device: str | None,
     precision: str,
@@ -142,8 +140,8 @@ def command(
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
     the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
 
-    With --box photos are looked through for this part of IMAGE, patch by patch: the score then says how much
-    better patches agree than elsewhere, and the place follows each hit, in the form that --box takes.
+    With --part photos are looked through for this part of IMAGE, patch by patch: the score then says how much
+    better patches agree than elsewhere, and the place follows each hit, in the form that --part takes.
 
     Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
     beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
@@ -152,8 +150,8 @@ def command(
         raise click.UsageError("--space and --projection both choose a space; give one of them")
     if space is not None and model is not None:
         raise click.UsageError("--space and --model both choose a space; give one of them")
-    if box is not None and (len(images) > 1 or less or min_score is not None):
-        raise click.UsageError("--box takes one IMAGE, and neither --less nor --min-score")
+    if part is not None and (len(images) > 1 or less or min_score is not None):
+        raise click.UsageError("--part takes one IMAGE, and neither --less nor --min-score")
     chosen: dict[str, Any] = {"device": device, "precision": precision, "projection": projection}
     with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
@@ -161,11 +159,11 @@ def command(
         asked |= {"space": space, "where": where, "variants": not no_variants}
         more, unwanted = _fetched(opened, images), _fetched(opened, less)
         alone = more[0][0] if len(more) == 1 and not less else None
-        if box is not None:
+        if part is not None:
             if isinstance(alone, Words) or alone is None:
-                raise click.UsageError("--box is for a picture; this is no file")
+                raise click.UsageError("--part is for a picture; this is no file")
             only: dict[str, Any] = {"k": k, "space": space, "where": where}
-            result, whole = opened.search_region(alone, box, on_progress=_show_progress, **only), None
+            result, whole = opened.search_region(alone, part, on_progress=_show_progress, **only), None
         elif alone is not None and not isinstance(alone, int | Words):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
@@ -244,7 +242,7 @@ def _whole_json(whole: WholePhoto) -> dict[str, object]:
 
 
 def box_text(box: Box) -> str:
-    """A box as --box takes it."""
+    """A box as --part takes it."""
     return ",".join(f"{value:.3g}" for value in (box.left, box.top, box.width, box.height))
 
 

@@ -20,7 +20,7 @@ def part(at: AppTest, name: str) -> list[dict[str, Any]]:
 
 def test_the_address_has_the_box(opened: Library) -> None:
     first = opened.photos()[0].photo_id
-    at = open_app(photo=str(first), box="0.5,0.25,0.5,0.5")
+    at = open_app(photo=str(first), part="0.5,0.25,0.5,0.5")
     found = opened.search_region(first, (0.5, 0.25, 0.5, 0.5), k=24)
     (grid,) = part(at, "vs_hits")
     assert [photo["id"] for photo in grid["photos"]] == [hit.photo.photo_id for hit in found.hits]
@@ -28,7 +28,7 @@ def test_the_address_has_the_box(opened: Library) -> None:
     assert (shown["box"], shown["searched"]) == ([0.5, 0.25, 0.5, 0.5], True)
     assert any("does not look at patches" in str(block.proto.body) for block in at.get("html"))
     at.button(key="vs_region_off").click().run()
-    assert "box" not in at.query_params
+    assert "part" not in at.query_params
     assert not part(at, "vs_region")
     at.button(key="vs_region_on").click().run()
     (shown,) = part(at, "vs_region")
@@ -38,7 +38,7 @@ def test_the_address_has_the_box(opened: Library) -> None:
 @pytest.mark.parametrize("text", ["", "1,2", "a,b,c,d", "nan,0,1,1", "0,0,0,0"])
 def test_what_is_no_box_is_the_whole_picture(opened: Library, text: str) -> None:
     first = opened.photos()[0].photo_id
-    at = open_app(photo=str(first), box=text)
+    at = open_app(photo=str(first), part=text)
     (grid,) = part(at, "vs_hits")
     assert [p["id"] for p in grid["photos"]] == [h.photo.photo_id for h in opened.similar(first, k=24).hits]
 
@@ -62,7 +62,7 @@ def test_a_box_is_drawn_and_moved(small: Any, start_server: Callable[..., Any], 
     page.mouse.move(area["x"] + 0.4 * area["width"], area["y"] + 0.5 * area["height"], steps=5)
     page.mouse.move(area["x"] + 0.6 * area["width"], area["y"] + 0.8 * area["height"], steps=5)
     page.mouse.up()
-    page.wait_for_url(re.compile(r"box=0\.(1|09\d*)%2C0\.(2|19\d*)%2C0\.(5|49\d*)"))
+    page.wait_for_url(re.compile(r"part=0\.(1|09\d*)%2C0\.(2|19\d*)%2C0\.(5|49\d*)"))
     expect(page.get_by_text("does not look at patches")).to_be_visible()
     before = page.url
     box = page.get_by_role("group", name="The part to search for")

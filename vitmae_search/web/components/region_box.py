@@ -1,6 +1,6 @@
-"""A part of the query's picture: a box is drawn on it, and kept in the address, `?box=0.2,0.1,0.5,0.4`.
+"""A part of the query's picture: a box is drawn on it, and kept in the address, `?part=0.2,0.1,0.5,0.4`.
 
-While a box is being chosen and none is drawn yet, the address has `?box=choose`.
+While a box is being chosen and none is drawn yet, the address has `?part=choose`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vitmae_search.web.components import page_address, plain_text
 from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.query_picker import QueryState, picture_url
 
-PARAMETER = "box"
+PARAMETER = "part"
 CHOOSE = "choose"
 FIRST = Box(0.25, 0.25, 0.5, 0.5)
 """The box that one begins with."""
