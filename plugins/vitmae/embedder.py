@@ -29,6 +29,7 @@ from vitmae_search.vitmae.checkpoint.weights import weights_digest
 from vitmae_search.vitmae.inference import device_name, inference_context
 from vitmae_search.vitmae.normalization import normalization_table
 
+from .cpu_threads import one_thread
 from .devices import choose_precision, warn_without_int8
 from .engine import engine_for
 from .features import resolve_features
@@ -63,7 +64,8 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
     elif options["runtime"] == "openvino":
         require_openvino(torch_device)  # fails before anything is loaded
     source, name = locate_model(str(options["model"]))
-    checkpoint = read_checkpoint(find_checkpoint(source))
+    with one_thread():
+        checkpoint = read_checkpoint(find_checkpoint(source))
     embedder = ViTMAEEmbedder(
         name, checkpoint, options, device=torch_device, precision=choose_precision(precision, torch_device)
     )
@@ -112,7 +114,9 @@ class ViTMAEEmbedder(Embedder):
         quantized = options["quantization"] == "int8"
         self.projection = features.projection
         self._processor = make_processor(checkpoint, int(options["image_size"]))
-        given, encoder = encoder, encoder or ViTMAEModel.from_checkpoint(checkpoint)
+        given = encoder
+        with one_thread():
+            encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = embedder_identity(
             encoder,

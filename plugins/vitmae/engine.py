@@ -24,7 +24,7 @@ from vitmae_search.vitmae.inference import (
     translate_device_errors,
 )
 
-from .cpu_threads import Rows, WorkerPool
+from .cpu_threads import Rows, WorkerPool, one_thread
 from .networks import Network
 from .openvino import OpenVINOCompiler, OpenVINOEncoder
 
@@ -34,6 +34,9 @@ _CPU_VALUES, _CUDA_VALUES = 300_000, 20_000_000
 """Values of one layer's output in a part of a batch: 24 images of the bundled model on a CPU, where twice
 that was no faster; 128 of a ViT-B/16 at 224 on CUDA."""
 _MAX_CUDA_PART = 1024
+_RUN_ROWS = 16
+"""Rows of a batch in a run over a folder. A query and its variants are fewer, for which importing OpenVINO
+would take longer than computing them."""
 _CUDA_PARTS = 4
 """Parts of a batch on CUDA, so that the host prepares one while another is computed."""
 _SAME = {"fp32": 0.9999, "bf16": 0.999}
@@ -65,7 +68,8 @@ def engine_for(
     """
     with translate_device_errors(str(device)):
         if precision == "bf16" and not isinstance(network.encoder, OpenVINOEncoder):
-            convert_to_bf16(network.encoder)
+            with one_thread():
+                convert_to_bf16(network.encoder)
             network.levels = network.levels.to(torch.bfloat16)  # the encoder would round the pixels anyway
         (height, width), (ph, pw) = size, config.patch_shape
         values = (1 + (height // ph) * (width // pw)) * config.hidden_size
@@ -88,7 +92,7 @@ class CpuEngine(Engine[Network]):
 
     Attributes:
         compile_after: Seconds of encoding after which the encoder is compiled, which takes a few. One that
-            was compiled before is used from the first batch on.
+            was compiled before is used from the first batch of a run on.
     """
 
     compile_after = 20.0
@@ -110,9 +114,8 @@ class CpuEngine(Engine[Network]):
         started = perf_counter()
         found = self._pool.run(self._run_directly, rows)
         if self._compiler is not None and len(rows) > 1:
-            first = self._seconds == 0
             self._seconds += perf_counter() - started
-            if self._seconds >= self.compile_after or (first and self._compiler.is_cached()):
+            if self._seconds >= self.compile_after or (len(rows) >= _RUN_ROWS and self._compiler.is_cached()):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
 

@@ -24,7 +24,15 @@ from vitmae_search.embedding import (
     load_drop_in,
     open_embedder,
 )
-from vitmae_search.errors import DeviceError, ModelError, NoDecoder, NoText, PluginBroken, PluginOptionError
+from vitmae_search.errors import (
+    DeviceError,
+    ModelError,
+    NoDecoder,
+    NoText,
+    PluginBroken,
+    PluginError,
+    PluginOptionError,
+)
 
 PHOTO = Image.linear_gradient("L").convert("RGB")
 Opened = Callable[..., GuardedEmbedder]
