@@ -59,8 +59,8 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "examples": result.examples,
         "words": result.words,
-        "region": None if result.region is None else asdict(result.region),
         "seconds": round(result.seconds, 4),
+        **({} if result.region is None else {"region": asdict(result.region)}),
     }
 
 
