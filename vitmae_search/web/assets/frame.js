@@ -45,6 +45,7 @@ const KEYS = [
     ["w", "why it matched, in the results of a search"],
     ["d", "download the original"],
     ["c", "copy the path"],
+    ["v", "play the video, at its frame"],
     ["f", "show in the file manager, at the machine itself"],
   ]],
 ];
