@@ -57,9 +57,8 @@ def test_a_space_that_covers_a_part_says_so_and_is_filled(library: Library, fold
 def test_what_two_spaces_found_alike(library: Library, folder: Path) -> None:
     first, second = (library.search(folder / "old" / "3.jpg", k=5, space=space) for space in (1, 2))
     both = first.shared_with(second)
-    assert both == {hit.photo.content_id for hit in first.hits} & {
-        hit.photo.content_id for hit in second.hits
-    }
+    contents = [{hit.photo.content_id for hit in found.hits} for found in (first, second)]
+    assert both == contents[0] & contents[1]
     assert first.hits[0].photo.content_id in both
 
 

@@ -63,7 +63,8 @@ def _another_model(*, disabled: bool) -> None:
         chosen = st.selectbox(
             "Model", list(models), index=None, key="vs_fill_model", placeholder="Choose one"
         )
-        if st.button("Index with it", key="vs_fill", disabled=disabled or chosen is None):
+        sent = st.button("Index with it", key="vs_fill", disabled=disabled or chosen is None)
+        if sent and chosen is not None:
             _fill(*models[chosen])
 
 
