@@ -99,7 +99,6 @@ def show_results(query: query_picker.QueryState) -> None:
             query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
-    export = st.container()
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     region_box.draw(query)
     examples.draw()
@@ -115,9 +114,6 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
-    if found.hits:
-        with export:
-            export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
 
     def grid(result: SearchResult, key: str, both: frozenset[int] = frozenset()) -> None:
@@ -143,6 +139,8 @@ def show_results(query: query_picker.QueryState) -> None:
         with plain_text.errors_as_notices():
             beside.draw(found, _search(query, k, (page - 1) * k, active, other.space_id), grid)
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
+    if found.hits:
+        export_menu.draw(active.where, found.hits)
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
