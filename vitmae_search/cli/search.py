@@ -16,6 +16,7 @@ from vitmae_search.cli.common import (
     library_option,
     model_option,
     open_library,
+    photo_text,
     print_json,
     projection_option,
 )
@@ -300,6 +301,6 @@ def print_result(result: SearchResult, *, filtered: bool, both: frozenset[int] =
         more = f"  (and {', '.join(others)})" if others else ""
         more += "" if hit.box is None else f"  at {box_text(hit.box)}"
         more += "  (in both)" if hit.photo.content_id in both else ""
-        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
+        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {photo_text(hit.photo)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)

@@ -50,6 +50,7 @@ from vitmae_search.photos import (
     decode_target,
     path_on_disk,
 )
+from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
 from vitmae_search.records import (
     Box,
     CheckReport,
@@ -264,6 +265,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         rescan: bool = False,
+        videos: bool = False,
         workers: int | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -280,6 +282,8 @@ class Library:
             retry_failed: Try files again that failed before and would fail again: neither they nor what reads
                 them has changed.
             rescan: Read all files again, also those whose size and times say that they have not changed.
+            videos: Index frames of videos, too, with the package av. Later runs look by themselves at the
+                videos of a folder that has some in the library.
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
@@ -290,7 +294,7 @@ class Library:
 
         Raises:
             LibraryBusy: Another process writes to the library.
-            LibraryError: A folder is not there and never was.
+            LibraryError: A folder is not there and never was, or `videos` needs av, which is not installed.
             StorageError: The disk is full, or the library's folder cannot be written.
             PluginError: The embedder is not there or does not work.
             ModelError: The model cannot be loaded.
@@ -312,6 +316,8 @@ class Library:
             (3, 0, 3)
             >>> temporary.cleanup()
         """
+        if videos and not can_be_decoded():
+            raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
         if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
@@ -328,6 +334,7 @@ class Library:
                 exclude=exclude,
                 retry_failed=retry_failed,
                 rescan=rescan,
+                videos=videos,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
@@ -340,6 +347,7 @@ class Library:
         on_report: Callable[[IndexReport], None],
         cancelled: Callable[[], bool],
         exclude: Sequence[str] = (),
+        videos: bool = False,
         on_progress: Callable[[JobProgress], None] | None = None,
         run_key: str | None = None,
     ) -> WatchReport:
@@ -353,6 +361,7 @@ class Library:
             on_report: Called after each run.
             cancelled: Asked again and again; once it returns True this ends.
             exclude: As for `index`.
+            videos: As for `index`.
             on_progress: As for `index`.
             run_key: The key of the job in `jobs`. None makes no job of the watching, only of each run.
 
@@ -371,7 +380,9 @@ class Library:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
 
         def index() -> IndexReport:
-            return self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+            return self.index(
+                paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
+            )
 
         return jobs.recorded_job(
             self.folder,
@@ -1538,6 +1549,7 @@ class Library:
         Args:
             folder: The folder.
             photos: The photos, such as those of hits. No file is copied or touched.
+                Frames of one video are one link.
 
         Returns:
             How many links there are.
@@ -1546,8 +1558,9 @@ class Library:
             LibraryError: The folder holds something.
             StorageError: The folder cannot be written.
         """
-        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
-        return len(photos)
+        files = list(dict.fromkeys(photo.file for photo in photos))
+        write_links(Path(_absolute(folder)), files)
+        return len(files)
 
     def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
         catalog = self._catalog()

@@ -189,7 +189,7 @@ def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction)
 
 def _reveal(photo_id: int) -> None:
     photo = library().photo(photo_id)
-    if photo is not None and can_reveal() and not reveal(photo.path):
+    if photo is not None and can_reveal() and not reveal(photo.file):
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 

@@ -7,6 +7,7 @@ import os
 import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.library.previews import can_decode_videos
 from vitmae_search.records import LibraryStatus, Root
 from vitmae_search.web.components import (
     adapt_report,
@@ -164,11 +165,14 @@ def _add_folder(label: str, busy: bool) -> None:
             key="vs_folder",
             help="The full path. Folders inside it are included, hidden ones are not.",
         )
+        videos = can_decode_videos() and st.checkbox(
+            "Videos, too", key="vs_videos", help="Frames of videos are found as photos are."
+        )
         icon = ":material/create_new_folder:"
         sent = st.form_submit_button("Index this folder", icon=icon, type="primary", disabled=busy)
     if sent:
         if typed.strip():
-            start(typed.strip())
+            start(typed.strip(), *(["--videos"] if videos else []))
         else:
             plain_text.notice("Type the folder's path first.", "problem")
 
