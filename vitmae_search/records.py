@@ -540,6 +540,11 @@ class Coverage:
     command: str
 
     @property
+    def covered(self) -> str:
+        """How much it covers, for people."""
+        return f"{self.searched:,} of {self.photos:,} photos are in this space"
+
+    @property
     def text(self) -> str:
         """A sentence for people."""
         return f"{self.searched} of {self.photos} photos are searched; to bring the rest: {self.command}"
@@ -599,6 +604,14 @@ class SearchResult:
         """What the scores mean, where that was measured for the space and the query is one whole picture."""
         alone = self.examples == 1 and not self.words and self.region is None
         return self.space.calibration if alone else None
+
+    def shared_with(self, other: SearchResult) -> frozenset[int]:
+        """The contents that both searches found, near-identical ones included, such as in two spaces."""
+
+        def contents(result: SearchResult) -> frozenset[int]:
+            return frozenset(one.photo.content_id for hit in result.hits for one in (hit, *hit.stacked))
+
+        return contents(self) & contents(other)
 
     @property
     def first_unlike(self) -> int | None:

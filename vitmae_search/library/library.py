@@ -56,6 +56,7 @@ from vitmae_search.records import (
     Box,
     CheckReport,
     ClassifyReport,
+    Coverage,
     DuplicateReport,
     Failure,
     GeoBox,
@@ -1615,6 +1616,55 @@ class Library:
         """
         catalog = self._catalog_or_none()
         return catalog.spaces() if catalog else []
+
+    def space_named(self, name: str) -> Space:
+        """The space with this id, or the newest one of the model with this name.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is none.
+        """
+        if name.isdecimal():
+            return self._space(int(name))
+        self._catalog()
+        found = [space for space in self.spaces() if name in (space.model, os.path.basename(space.model))]
+        if not found:
+            models = ", ".join(sorted({display_path(space.model) for space in self.spaces()}))
+            raise SpaceError(f"no space is of the model {display_path(name)!r}; there are: {models}")
+        return found[-1]
+
+    def coverage(self, space: int | None = None) -> Coverage | None:
+        """How much of the library a space (its id; None is the current one) covers; None where it is all.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        return space_coverage(self._catalog(), self._space(space))
+
+    def fill_space(self, plugin: str, options: Mapping[str, object]) -> str:
+        """Index all folders of the library with another model, in a child process.
+
+        Its vectors go to a space of their own, while searches go on with the current one; `use_space`
+        changes over. To call it again goes on with what is missing.
+
+        Args:
+            plugin: The embedding plugin, as of `models` or of a space that is to be filled.
+            options: Options of the plugin, such as {"model": NAME}.
+
+        Returns:
+            The key of the job, as from `start_job`.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: None of the folders is there, or the child failed at once.
+            StorageError: The child could not be started.
+        """
+        paths = [root.path for root in self._catalog().status().roots if os.path.isdir(root.path)]
+        if not paths:
+            raise LibraryError("none of the library's folders is there; is a drive away?")
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return self.start_job("index", paths[0], "--embedder", plugin, *words, *paths[1:])
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one, which searches use.

@@ -49,7 +49,7 @@ def page() -> None:
         _add_folder("Add another folder", busy)
     job_status.show_history()
     st.fragment(skipped.draw, run_every=refresh)()
-    st.fragment(_spaces, run_every=refresh)()
+    st.fragment(_spaces, run_every=refresh)(busy)
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
 
@@ -194,9 +194,9 @@ def start(folder: str, *options: str, command: str = "index") -> None:
     st.rerun()
 
 
-def _spaces() -> None:
+def _spaces(busy: bool) -> None:
     with plain_text.errors_as_notices():
-        spaces.draw(library().status().spaces)
+        spaces.draw(library().status().spaces, busy=busy)
 
 
 if __name__ == "__main__":
