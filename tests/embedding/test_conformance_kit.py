@@ -125,6 +125,29 @@ def with_text(seed: str) -> Changes:
     return {"    def close(self):\n": f"    def embed_text(self, text):\n{lines}"}
 
 
+def with_patch_tokens(grid: str, bias: str) -> Changes:
+    """A plugin with tokens of patches: pixels of a small picture, in a grid, with a bias."""
+    lines = (
+        f"        side = {grid}\n"
+        "        small = [np.array(image.resize((side, side)), np.float32) for image in images]\n"
+        f"        return np.stack(small) + {bias}\n\n    def close(self):\n"
+    )
+    return {"    def close(self):\n": f"    def patch_tokens(self, images):\n{lines}"}
+
+
+def with_inspect(features: str, attention: str) -> Changes:
+    """A plugin that can be inspected: two layers over the four patches of a picture."""
+    lines = (
+        "        from vitmae_search.records import Inspection\n"
+        "        vector = self.embed(self.prepare(image)[None])[0]\n"
+        "        return Inspection(np.zeros((8, 8, 3), np.uint8), (2, 2), np.zeros((3, 5, 7), np.float32),\n"
+        f"            np.full((2, 1, 5, 5), {attention}, np.float32), {features},\n"
+        "            np.broadcast_to(vector / 4, (4, 192)))\n\n    def close(self):\n"
+    )
+    claim = {"title=": "capabilities={'embed', 'inspect'}, title="}
+    return claim | {"    def close(self):\n": f"    def inspect(self, image):\n{lines}"}
+
+
 BROKEN: dict[str, dict[str, Changes]] = {
     "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
     "check_opens": {
@@ -213,6 +236,15 @@ BROKEN: dict[str, dict[str, Changes]] = {
         "none": CLAIMS_RECONSTRUCT,
         "random": with_reconstruct("None", "mask"),
         "mask unheeded": with_reconstruct("seed", "mask & False"),
+    },
+    "check_patch_tokens": {
+        "another grid beside others": with_patch_tokens("3 + (len(images) > 1)", "0"),
+        "other tokens beside others": with_patch_tokens("3", "999 * np.eye(3) * (len(images) > 1)"),
+    },
+    "check_inspection": {
+        "other features": with_inspect("vector[::-1].copy()", "0.2"),
+        "attention that is none": with_inspect("vector", "0.5"),
+        "shares of another vector": with_inspect("-vector", "0.2"),
     },
     "check_projection": {
         "no file": {"    input_size = 8": "    input_size, projection = 8, '/none.safetensors'"},

@@ -248,6 +248,23 @@ def check_patch_tokens(subject: PluginUnderTest) -> None:
         )
 
 
+def check_inspection(subject: PluginUnderTest) -> None:
+    """A plugin that can be inspected gives the vector of `embed`, and shares that sum up to it."""
+    if "inspect" not in subject.guarded.info.capabilities:
+        return
+    for image in sample_images():
+        made = subject.guarded.inspect(image)
+        vector = subject.guarded.embed(subject.guarded.prepare(image)[None])[0]
+        _require(
+            float(made.features @ vector) >= BF16_COSINE, "inspect gives features that embed does not give"
+        )
+        attended = made.attention.sum(axis=3)
+        _require(bool((np.abs(attended - 1) <= 1e-3).all()), "the attention of a token is not 1 in sum")
+        if made.shares is not None:
+            off = np.abs(made.shares.sum(axis=0) - made.features).max()
+            _require(float(off) <= 1e-3, "the patches' shares do not sum up to the features")
+
+
 def check_projection(subject: PluginUnderTest) -> None:
     """A projection's file is sound, takes the embedder's vectors, and keeps different images apart."""
     projection = subject.guarded.own_projection()
@@ -356,6 +373,7 @@ CHECKS: tuple[Check, ...] = (
     check_options,
     check_reconstruction,
     check_patch_tokens,
+    check_inspection,
     check_projection,
     check_source_files,
     check_text,
