@@ -84,12 +84,14 @@ def command(
 ) -> None:
     """Show what the model sees in IMAGE: attention, or features as colors.
 
-    Nothing is hidden from the model. --json gives the numbers as well.
+    Nothing is hidden from the model. --json gives the attention, the colors, or the changes as numbers.
     """
     from vitmae_search.inspection import figures
 
     if show != "colors" and len(images) > 1:
         raise click.UsageError(f"--show {show} takes one IMAGE.")
+    if (patch is not None and show != "attention") or (layer is not None and show == "layers"):
+        raise click.UsageError(f"--show {show} takes no --{'layer' if patch is None else 'patch'}.")
     with open_library(library, model=model, device=device, precision=precision) as opened:
         pictures = [opened.inspect(image) for image in images]
     depth = len(pictures[0].attention)
@@ -98,7 +100,10 @@ def command(
         drawn = figures.attention_figure(pictures[0], layer, patch or "cls")
     elif show == "colors":
         layers = [layer] if layer is not None else sorted({depth // 4, depth // 2, 3 * depth // 4, depth})
-        numbers = {"layers": layers}
+        from vitmae_search.inspection import feature_colors
+
+        colors = [[each.tolist() for each in feature_colors(pictures, number)] for number in layers]
+        numbers = {"layers": layers, "colors": colors}
         drawn = figures.features_figure(pictures, layers)
     else:
         from vitmae_search.inspection import layer_changes

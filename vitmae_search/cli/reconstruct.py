@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitmae_search.atomic import write_atomically
 from vitmae_search.cli.common import (
     device_options,
     json_option,
@@ -24,8 +23,6 @@ from vitmae_search.errors import display_path
 if TYPE_CHECKING:
     from vitmae_search.records import Reconstruction
 
-SEEDS = 16
-"""Of `--show seeds`."""
 _MAX_NAME_BYTES = 233
 """Of 255, as a temporary file beside it has a longer name."""
 
@@ -44,7 +41,7 @@ _MAX_NAME_BYTES = 233
     type=click.FloatRange(0, 1, max_open=True),
     default=0.75,
     show_default=True,
-    help="The share of patches to hide.",
+    help="The share of patches to hide; --show sweep tries all.",
 )
 @click.option(
     "--seed",
@@ -105,11 +102,9 @@ def command(
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
         if pattern != "random":
             made = opened.reconstruct(image, mask=pattern_mask(pattern, made.mask.shape, mask_ratio, seed))
-        many = (
-            None
-            if show == "sheet"
-            else _save_many(partial(opened.reconstruct, image), made, show, seed, output)
-        )
+        many = None
+        if show != "sheet":
+            many = _save_many(partial(opened.reconstruct, image), made, show, pattern, seed, output)
     if many is not None:
         if as_json:
             print_json({**many, "output": os.path.abspath(output)})
@@ -122,7 +117,7 @@ def command(
         print_json(
             {
                 "loss": made.loss,
-                "mask_ratio": mask_ratio,
+                "mask_ratio": made.mask_ratio,
                 "masked_patches": masked,
                 "patches": int(made.mask.size),
                 "seams_softened": soften,
@@ -135,24 +130,30 @@ def command(
 
 
 def _save_many(
-    reconstruct: Callable[..., Reconstruction], made: Reconstruction, show: str, seed: int, output: str
+    reconstruct: Callable[..., Reconstruction],
+    made: Reconstruction,
+    show: str,
+    pattern: str,
+    seed: int,
+    output: str,
 ) -> dict[str, object]:
     """Write what several reconstructions say, and return the numbers."""
-    from vitmae_search.inspection import figures, studio
+    from vitmae_search.inspection import figures, series
 
+    reconstruct = series.in_pattern(reconstruct, pattern, made.mask.shape)
     if show == "sweep":
-        sweep = studio.ratio_sweep(reconstruct, seed=seed)
+        sweep = series.ratio_sweep(reconstruct, seed=seed)
         if output.lower().endswith(".gif"):
-            with write_atomically(Path(output)) as stream:
-                studio.save_animation(studio.animation(sweep), stream)
+            with figures.saved(output) as stream:
+                series.save_animation(series.animation(sweep), stream)
         else:
             figures.save_figure(figures.sweep_figure(sweep), output)
         return {"ratios": [each.mask_ratio for each in sweep], "losses": [each.loss for each in sweep]}
     if show == "seeds":
-        found = studio.seed_statistics(reconstruct, made.mask_ratio, range(seed, seed + SEEDS))
+        found = series.seed_statistics(reconstruct, made.mask_ratio, range(seed, seed + series.SEEDS))
         figures.save_figure(figures.seeds_figure(found), output)
-        return {"seeds": SEEDS, "deviation": float(found.deviation.mean())}
-    importance = studio.patch_importance(reconstruct, made.mask)
+        return {"seeds": series.SEEDS, "deviation": float(found.deviation.mean())}
+    importance = series.patch_importance(reconstruct, made.mask)
     figures.save_figure(figures.importance_figure(made, importance), output)
     rows = [[None if value != value else value for value in row] for row in importance.tolist()]
     return {"importance": rows}

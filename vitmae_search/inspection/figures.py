@@ -1,4 +1,4 @@
-"""Figures of what a model sees, for print and notebooks: `matplotlib` figures, which show themselves there.
+"""Figures of what a model sees, for print and notebooks (`%matplotlib inline`): figures of matplotlib.
 
 Colors are "cividis" for amounts and "PuOr" for what is added or taken away: both can be told apart by people
 who see no difference between red and green, and read in grey.
@@ -7,7 +7,8 @@ who see no difference between red and green, and read in grey.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.atomic import write_atomically
+from vitmae_search.errors import InspectionError, StorageError, display_path
 from vitmae_search.inspection.attention import Source, attention_map, mean_attention, rollout
 from vitmae_search.inspection.features import feature_colors, layer_changes
-from vitmae_search.inspection.studio import SeedStatistics
+from vitmae_search.inspection.series import SeedStatistics
 from vitmae_search.records import Inspection, MatchExplanation, Reconstruction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FORMATS = ("png", "pdf", "svg")
 AMOUNTS, SIGNED = "cividis", "PuOr"
 _SIDE = 2.4
 """Inches of a panel."""
@@ -185,14 +188,34 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     Args:
         figure: The figure.
-        path: Its ending says the format: .png, .pdf or .svg.
+        path: Its ending says the format, one of `FORMATS`.
 
     Raises:
-        OSError: It cannot be written.
+        InspectionError: The ending is another one.
+        StorageError: It cannot be written.
     """
-    kind = Path(path).suffix.lstrip(".").lower() or "png"
-    with write_atomically(Path(path)) as stream:
+    kind = Path(path).suffix.lstrip(".").lower()
+    if kind not in FORMATS:
+        raise InspectionError(f"{display_path(path)}: figures are .{', .'.join(FORMATS)} files.")
+    with saved(path) as stream:
         _write(figure, stream, kind, 200)
+
+
+@contextmanager
+def saved(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file that is written whole or not at all.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    try:
+        with write_atomically(Path(path)) as stream:
+            yield stream
+    except OSError as error:
+        raise StorageError(f"{display_path(path)} cannot be written: {error.strerror or error}.") from error
 
 
 def write_png(figure: Figure, stream: IO[bytes]) -> None:

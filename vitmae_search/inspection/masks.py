@@ -20,7 +20,8 @@ def pattern_mask(pattern: str, grid: tuple[int, int], ratio: float, seed: int = 
         pattern: "random": scattered. "block": one rectangle, somewhere in the picture. "grid": patches stay
             in rows and columns that are evenly spread; the seed moves them.
         grid: Rows and columns of patches.
-        ratio: The share of patches to hide, 0 ≤ r < 1. A block or grid comes as close to it as it can.
+        ratio: The share of patches to hide, 0 ≤ r < 1. A block or grid comes as close to it as it can; one
+            patch at least stays visible and, above 0, one at least is hidden.
         seed: Which ones.
 
     Raises:
@@ -48,6 +49,10 @@ def pattern_mask(pattern: str, grid: tuple[int, int], ratio: float, seed: int = 
         hidden[np.ix_(down.astype(int), (across * columns / wide).astype(int))] = False
     else:
         raise InspectionError(f"There is no pattern {pattern!r}; there are {', '.join(PATTERNS)}.")
+    if hidden.all():
+        hidden.flat[random.integers(hidden.size)] = False
+    elif ratio > 0 and not hidden.any():
+        hidden.flat[random.integers(hidden.size)] = True
     return hidden
 
 

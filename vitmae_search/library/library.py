@@ -1854,7 +1854,10 @@ class Library:
             >>> made.tokens.shape, attention_map(made, mean_attention(made, layer=12)).shape
             ((13, 65, 192), (8, 8))
         """
-        return self._with_capability("inspect").inspect(query_image(self._picture(query)))
+        embedder, current = self._with_capability("inspect"), self._current_space_or_none()
+        decode = "scaled" if current is None else current.decode
+        shrink_to = decode_target(decode, embedder.input_size)
+        return embedder.inspect(query_image(self._picture(query), shrink_to))
 
     def explain(
         self, query: Query | int, hit: Query | int, *, space: int | None = None, layer: int | None = None

@@ -95,6 +95,12 @@ def test_a_plugin_that_shows_nothing_says_so(opened: Library) -> None:
     assert "does not show its inside" in html(at)
 
 
+@pytest.mark.parametrize("strange", ["99", "x"])
+def test_an_address_with_another_layer_explains_with_the_last(ids: dict[str, str], strange: str) -> None:
+    at = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], layer=strange)
+    assert component(at, "vs_match")["unit"] == "cosine"
+
+
 @pytest.mark.browser
 def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect

@@ -231,7 +231,7 @@ export default function (component) {
       shown.elsewhere ? goTo("./", { photo: photo.id }, data.library) : grid.send("similar", photo.id),
     ),
     reconstruct: (photo) => goTo("reconstructions", { photo: photo.id }, data.library),
-    explain: (photo) => goTo("match", { ...queryInAddress(), hit: photo.id }, data.library),
+    explain: (photo) => goTo("match", { ...queryInAddress(), hit: photo.id, space: data.explained }, data.library),
   };
   grid.act = act;
   // A rerun that changes nothing leaves the pictures alone.

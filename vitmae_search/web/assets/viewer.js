@@ -67,9 +67,7 @@ class Viewer {
     actions.append(
       this.button("similar", "More like this", "s", () => this.grid.act.similar(this.photo)),
       this.button("model", "What the model sees", "m", () => this.grid.act.reconstruct(this.photo)),
-      ...(queryInAddress() && !data.elsewhere
-        ? [this.button("why", "Why did this match?", "w", () => this.grid.act.explain(this.photo))]
-        : []),
+      (this.why = this.button("why", "Why did this match?", "w", () => this.grid.act.explain(this.photo))),
       this.play,
       this.download,
       this.button("copy", "Copy the path", "c", () => this.copyPath()),
@@ -132,6 +130,7 @@ class Viewer {
     if (this.photo?.id === photo.id) return;
     this.photo = photo;
     this.setZoom(1, 0, 0);
+    this.why.hidden = !(queryInAddress() && this.grid.data.explained);
     const { image } = this;
     image.alt = photo.name;
     this.name.textContent = photo.name;
@@ -233,7 +232,7 @@ class Viewer {
       v: () => this.play.hidden || this.play.click(),
       s: () => this.grid.act.similar(this.photo),
       m: () => this.grid.act.reconstruct(this.photo),
-      w: () => queryInAddress() && this.grid.act.explain(this.photo),
+      w: () => this.why.hidden || this.why.click(),
       f: () => this.grid.data.local && this.reveal(),
     };
     const action = actions[event.key];

@@ -123,6 +123,7 @@ def hit_grid(
     first: bool = True,
     selected: Collection[int] | None = None,
     on_select: PhotoAction | None = None,
+    explained: bool = False,
     both: Collection[int] = (),
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
@@ -137,6 +138,7 @@ def hit_grid(
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
+        explained: The viewer offers to say why a photo matched.
         both: Contents that are marked, as another space found them, too.
     """
     tiles = _hit_tiles(found.hits)
@@ -155,6 +157,7 @@ def hit_grid(
         "first": first,
     }
     data["selected"] = None if selected is None else sorted(selected)
+    data["explained"] = found.space.space_id if explained else None
     select = {} if on_select is None else {"pick": on_select}
     _draw_with_viewer(data, key, similar=on_similar, **select)
 

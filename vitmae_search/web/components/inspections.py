@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from vitmae_search.records import Inspection
+from vitmae_search.records import Inspection, MatchExplanation
 from vitmae_search.web.components import query_picker
+from vitmae_search.web.components.session_cache import cached
 from vitmae_search.web.server.session import library
 
-KEPT = 12
-"""Pictures of one visitor, so that a control does not compute them again."""
+KEPT_BYTES = 96 << 20
+"""What one visitor's inspections may take: some 50 pictures of the bundled model, or two of a ViT-B/16."""
 
 
 def inspect(query: query_picker.QueryState) -> Inspection:
@@ -20,13 +21,45 @@ def inspect(query: query_picker.QueryState) -> Inspection:
     Args:
         query: The picture.
     """
-    kept: dict[str, Inspection] = st.session_state.setdefault("vs_inspections", {})
-    if query.key not in kept:
+
+    def compute() -> Inspection:
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            kept[query.key] = library().inspect(query.picture)
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
-    return kept[query.key]
+            return library().inspect(query.picture)
+
+    return cached("vs_inspections", (query.key, *model_key()), compute, _bytes, KEPT_BYTES)
+
+
+def explain(
+    query: query_picker.QueryState, hit: query_picker.QueryState, space: int | None, layer: int | None
+) -> MatchExplanation:
+    """Why two pictures match, from the session where it has it.
+
+    Args:
+        query: The picture that was searched for.
+        hit: The photo that was found.
+        space: As for `Library.explain`.
+        layer: As for `Library.explain`.
+    """
+
+    def compute() -> MatchExplanation:
+        with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+            return library().explain(query.picture, hit.picture, space=space, layer=layer)
+
+    def size(found: MatchExplanation) -> int:
+        return _bytes(found.query) + _bytes(found.hit)
+
+    key = (query.key, hit.key, *model_key(), space, layer)
+    return cached("vs_explanations", key, compute, size, KEPT_BYTES)
+
+
+def model_key() -> tuple[str, str]:
+    """The library and its current space: what decides an inspection or reconstruction besides the picture."""
+    current = next((space for space in library().spaces() if space.current), None)
+    return str(library().folder), "" if current is None else current.fingerprint
+
+
+def _bytes(made: Inspection) -> int:
+    return made.tokens.nbytes + made.attention.nbytes + (0 if made.shares is None else made.shares.nbytes)
 
 
 def choice(name: str, label: str, options: Sequence[str], default: str) -> str:

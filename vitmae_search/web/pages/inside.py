@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from vitmae_search.errors import PhotoError
 from vitmae_search.inspection import (
     attention_map,
     feature_colors,
@@ -140,7 +143,9 @@ def _colors(query: query_picker.QueryState, made: Inspection, layer: int) -> Non
     if library().count_photos():
         hits = library().search_examples([query.picture], k=OTHERS + 1).hits
         others = [query_picker.QueryState(photo=hit.photo) for hit in hits if hit.photo != query.photo]
-        shown += [(other.name, inspections.inspect(other)) for other in others[:OTHERS]]
+        for other in others[:OTHERS]:
+            with suppress(PhotoError):  # its file may be away
+                shown.append((other.name, inspections.inspect(other)))
     colors = feature_colors([each for _, each in shown], layer)
     patch_maps.draw_colors(
         [(name, each.picture, found) for (name, each), found in zip(shown, colors, strict=True)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from vitmae_search.errors import InspectionError
 from vitmae_search.records import MatchExplanation
 from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker
 from vitmae_search.web.components.patch_maps import PatchedPicture
 from vitmae_search.web.components.photo_address import named_photo
 from vitmae_search.web.components.photo_tile import photo_name
-from vitmae_search.web.server.session import library
 
 INTRO = "Search for a photo, open a hit, and choose “Why did this match”: this page then compares the two."
 CORRESPONDING, ADDED = "What corresponds", "What counts"
@@ -35,9 +35,13 @@ def page() -> None:
         plain_text.hint(INTRO)
         return
     other = query_picker.QueryState(photo=hit)
-    layer = _layer()
-    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        found = library().explain(query.picture, other.picture, layer=layer)
+    space, layer = _number("space"), _number("layer")
+    try:
+        found = inspections.explain(query, other, space, layer)
+    except InspectionError:
+        if layer is None:
+            raise
+        found = inspections.explain(query, other, space, None)  # an address of a deeper model
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = inspections.choice("view", "View", (CORRESPONDING, ADDED), CORRESPONDING)
         if view == CORRESPONDING:
@@ -52,9 +56,9 @@ def page() -> None:
         st.markdown(FORMULAS[view])
 
 
-def _layer() -> int | None:
-    text = st.query_params.get("layer", "")
-    return int(text) if text.isdecimal() and len(text) < 4 else None
+def _number(name: str) -> int | None:
+    text = st.query_params.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 9 else None
 
 
 def _draw(
@@ -91,7 +95,7 @@ def _draw(
 def _facts(found: MatchExplanation) -> list[tuple[str, str]]:
     lines = min(LINES, len(found.pairs))
     rows = [
-        ("Score", f"{found.score:.3f}"),
+        ("Score", f"{found.score:.3f}, of both pictures as they are: neither turned nor trimmed"),
         ("Corresponding squares", f"{len(found.pairs)}, of which the best {lines} have lines"),
     ]
     if found.query_shares is not None and found.hit_shares is not None:

@@ -9,10 +9,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from vitmae_search.inspection.masks import PATTERNS, pattern_mask
+from vitmae_search.inspection.series import in_pattern
 from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import inspections, plain_text, query_picker, reconstruction_panels
-from vitmae_search.web.components import reconstruction_studio as studio
+from vitmae_search.web.components import reconstruction_series as series
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -34,16 +35,17 @@ def page() -> None:
             plain_text.empty_library()
         return
     header = st.container()
-    view = inspections.choice("view", "View", studio.VIEWS, studio.ONE)
+    view = inspections.choice("view", "View", series.VIEWS, series.ONE)
     ratio, seed, pattern, soften = _controls()
     made = _reconstruct(query, ratio, seed)
     if pattern != PATTERNS[0]:
         made = _reconstruct(query, ratio, seed, pattern_mask(pattern, made.mask.shape, ratio, seed))
-    if view != studio.ONE:
+    if view != series.ONE:
         with header:
             query_picker.query_header(query, "What the model sees in", _detail(made))
+        many = in_pattern(partial(library().reconstruct, query.picture), pattern, made.mask.shape)
         with query_picker.name_upload_in_errors(query):
-            studio.draw(view, partial(library().reconstruct, query.picture), made, seed)
+            series.draw(view, many, made, seed, key=(query.key, *inspections.model_key(), pattern))
         return
     fresh = st.session_state.get("vs_fresh", 0)
     canvas = f"vs_panels {query.key} {ratio} {seed} {pattern} {fresh}"
@@ -52,7 +54,8 @@ def page() -> None:
         made = _reconstruct(query, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
     with header:
         query_picker.query_header(query, "What the model sees in", _detail(made))
-    _show(made, soften, canvas, PAINTED_NAME if painted is not None else f"{round(ratio * 100)}-{seed}")
+    name = f"{round(ratio * 100)}-{seed}" + ("" if pattern == PATTERNS[0] else f"-{pattern}")
+    _show(made, soften, canvas, PAINTED_NAME if painted is not None else name)
 
 
 def _painted(canvas: str) -> object:

@@ -129,6 +129,7 @@ def show_results(query: query_picker.QueryState) -> None:
             first=page == 1,
             selected=selected,
             on_select=selection.toggle,
+            explained=_is_one_picture(query) and result.region is None,
             both=both,
         )
 
@@ -145,6 +146,11 @@ def show_results(query: query_picker.QueryState) -> None:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
             _show_whole(whole, found)
+
+
+def _is_one_picture(query: query_picker.QueryState) -> bool:
+    """Whether the picture alone is searched for, without words or further pictures."""
+    return not query.words and not any(map(examples.of_address, examples.PARAMETERS))
 
 
 def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
@@ -165,8 +171,7 @@ def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     """The photo that an upload is a part of; looked for once for each upload and state of the library."""
-    alone = not query.words and not any(map(examples.of_address, examples.PARAMETERS))
-    if query.upload is None or region_box.is_open() or not alone:
+    if query.upload is None or region_box.is_open() or not _is_one_picture(query):
         return None
     key = (query.key, space.fingerprint, space.revision)
     if st.session_state.get("vs_whole_key") != key:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmae_search.errors import InspectionError
+from vitmae_search.errors import InspectionError, StorageError
+from vitmae_search.inspection.figures import save_figure, sweep_figure
 from vitmae_search.inspection.masks import PATTERNS, all_but_box, pattern_mask
-from vitmae_search.inspection.studio import (
+from vitmae_search.inspection.series import (
     animation,
+    in_pattern,
     iterate,
     patch_importance,
     ratio_sweep,
@@ -57,6 +59,27 @@ def test_patterns_hide_the_share(pattern: str, grid: tuple[int, int]) -> None:
     assert not np.array_equal(
         pattern_mask("block", (14, 14), 0.3, 1), pattern_mask("block", (14, 14), 0.3, 2)
     )
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_one_patch_stays_visible_and_one_is_hidden(pattern: str) -> None:
+    for grid in ((8, 8), (14, 14), (1, 3)):
+        assert not pattern_mask(pattern, grid, 0.99).all()
+        assert pattern == "random" or pattern_mask(pattern, grid, 0.01).any()
+
+
+def test_reconstructions_in_a_pattern(tmp_path: Path) -> None:
+    patterned = in_pattern(known, "block", GRID)
+    assert np.array_equal(patterned(mask_ratio=0.5, seed=1).mask, pattern_mask("block", GRID, 0.5, 1))
+    given = all_but_box(GRID, (0, 0, 2, 2))
+    assert np.array_equal(patterned(mask=given).mask, given)
+    assert in_pattern(known, "random", GRID) is known
+
+
+@pytest.mark.parametrize("name", ["x.txt", "no/such/folder/x.png"])
+def test_a_figure_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises((InspectionError, StorageError), match=r"figures are|cannot be written"):
+        save_figure(sweep_figure([known(mask_ratio=0.5)]), tmp_path / name)
 
 
 def test_a_grid_is_spread_evenly() -> None:
@@ -102,13 +125,9 @@ def test_the_patch_that_matters_is_the_one_whose_loss_hurts() -> None:
     assert np.isnan(found[mask]).all()
     assert (found[0, 1:] == 0.5).all(), "one more in the row of one of two hidden patches"
     assert (found[1] == 0).all()
-    for nothing in (
-        np.zeros(GRID, bool),
-        ~all_but_box(GRID, (0, 0, 4, 4)) | ~np.eye(4, dtype=bool)[:1].any(),
-    ):
-        if not nothing.any():
-            with pytest.raises(InspectionError, match="some must be hidden"):
-                patch_importance(known, nothing)
+    for mask in (np.zeros(GRID, bool), all_but_box(GRID, (0, 0, 1, 1))):
+        with pytest.raises(InspectionError, match="some must be hidden"):
+            patch_importance(known, mask)
 
 
 def test_a_sweep_of_a_photo_hides_ever_more_and_becomes_an_animation(

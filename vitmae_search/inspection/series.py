@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import InspectionError
-from vitmae_search.inspection.masks import Mask
+from vitmae_search.inspection.masks import Mask, pattern_mask
 from vitmae_search.records import Reconstruction
 
 Reconstruct = Callable[..., Reconstruction]
 """Reconstructs the picture; takes `mask_ratio`, `seed` and `mask` as `Library.reconstruct` does."""
 
+SEEDS = 16
+"""How many `seed_statistics` is asked for where nobody says."""
 RATIOS = tuple(percent / 100 for percent in range(5, 100, 5))
 
 
@@ -35,6 +37,24 @@ class SeedStatistics:
     mean: NDArray[np.uint8]
     deviation: NDArray[np.float32]
     hidden: NDArray[np.int64]
+
+
+def in_pattern(reconstruct: Reconstruct, pattern: str, grid: tuple[int, int]) -> Reconstruct:
+    """The same reconstructions with patches hidden in a pattern, where no mask is given.
+
+    Args:
+        reconstruct: Of the picture.
+        pattern: As for `pattern_mask`.
+        grid: Rows and columns of patches.
+    """
+    if pattern == "random":
+        return reconstruct
+
+    def call(*, mask_ratio: float = 0.75, seed: int = 0, mask: Mask | None = None) -> Reconstruction:
+        chosen = pattern_mask(pattern, grid, mask_ratio, seed) if mask is None else mask
+        return reconstruct(mask=chosen)
+
+    return call
 
 
 def ratio_sweep(
