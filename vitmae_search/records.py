@@ -301,6 +301,7 @@ class SearchFilter:
         favourite: Favourites only.
         min_rating: The least rating, 1 to 5; 0 excludes none.
         album: An album that they are in.
+        photo_ids: Only photos with these ids, such as those of an area of the map.
     """
 
     under: str | None = None
@@ -314,6 +315,7 @@ class SearchFilter:
     favourite: bool = False
     min_rating: int = 0
     album: str | None = None
+    photo_ids: frozenset[int] | None = None
 
     @property
     def empty(self) -> bool:
@@ -525,10 +527,92 @@ class DuplicateReport:
     seconds: float
 
 
+# The map
+
+MapMethod = Literal["pca", "tsne"]
+"""How a map is laid out: along the axes in which photos differ most, or neighbours beside each other."""
+MapGrouping = Literal["cluster", "folder", "date", "tag"]
+"""By what the photos of a map are coloured."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapCluster:
+    """Photos of a map that look alike.
+
+    Attributes:
+        photo_id: The photo that is nearest to their mean, which names the cluster.
+        path: Its file.
+        size: How many there are.
+        center: Where they are on the map: the median of their coordinates.
+        radius: Four of five lie within this distance of it.
+    """
+
+    photo_id: int
+    path: str
+    size: int
+    center: tuple[float, float]
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoMap:
+    """Where the photos of a library lie on a map: one point for each distinct content.
+
+    Attributes:
+        method: How the map is laid out.
+        space: The space whose vectors it shows.
+        photo_ids: (N,) int64.
+        content_ids: (N,) int64.
+        coordinates: (N, 2) float32. Those of the photos that the map was made with fill 0 to 1; y goes up.
+        cluster_of: (N,) int16, places in `clusters`.
+        moments: (N,) float64, when the photos were taken: seconds since 1970 if local time were UTC.
+        paths: Their files.
+        clusters: The clusters, the largest first.
+        placed: How many were placed on the map after it was made.
+    """
+
+    method: MapMethod
+    space: Space
+    photo_ids: NDArray[np.int64]
+    content_ids: NDArray[np.int64]
+    coordinates: NDArray[np.float32]
+    cluster_of: NDArray[np.int16]
+    moments: NDArray[np.float64]
+    paths: tuple[str, ...]
+    clusters: tuple[MapCluster, ...]
+    placed: int
+
+    def __len__(self) -> int:
+        return len(self.photo_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapGroups:
+    """The photos of a map in groups, to colour them by.
+
+    Attributes:
+        names: The groups in their order; dates from the oldest on, others from the largest on.
+        group_of: (N,) int16, places in `names`; -1 for photos of no group.
+        ordered: Whether the order means something, as that of dates does.
+    """
+
+    names: tuple[str, ...]
+    group_of: NDArray[np.int16]
+    ordered: bool
+
+
 # Long jobs and their reports
 
 Phase = Literal[
-    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+    "scanning",
+    "indexing",
+    "classifying",
+    "evaluating",
+    "encoding",
+    "training",
+    "mapping",
+    "finishing",
+    "done",
 ]
 """A step of a job."""
 
@@ -539,7 +623,7 @@ class JobProgress:
 
     Attributes:
         phase: The step that it is at.
-        done: Files that are finished; in "training", passes over the photos.
+        done: Files that are finished; in "training", passes over the photos, in "mapping", steps.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
         seconds: Since the job began.
@@ -630,6 +714,25 @@ class ClassifyReport:
 
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 """The state of a job; "interrupted" means that its process ended without saying how."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapReport:
+    """What making a map came to.
+
+    Attributes:
+        method: How the map is laid out.
+        space: The id of its space.
+        points: How many distinct contents are on it.
+        seconds: Wall-clock time.
+        interrupted: Whether it was cancelled; then there is the map that was there before, or none.
+    """
+
+    method: MapMethod
+    space: int
+    points: int
+    seconds: float
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _CACHE_FOR_EVER = "private, max-age=31536000, immutable"
 _REVALIDATE = "private, no-cache"
 # Whatever type a file has, nothing in it runs or loads.
-_INERT_HEADERS = {
+INERT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -56,8 +56,8 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
     yield Route(base_path + "/upload", _upload, methods=["POST"])
-    yield Route(base_path + "/photos", _list_endpoint(_photos), methods=["GET"])
-    yield Route(base_path + "/counts/{kind}", _list_endpoint(_counts), methods=["GET"])
+    yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
+    yield Route(base_path + "/counts/{kind}", list_endpoint(_counts), methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
@@ -84,16 +84,17 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
     return endpoint
 
 
-def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
-    """An endpoint that answers with JSON, made in a worker thread; an error becomes a sentence."""
+def list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
+    """An endpoint that answers in a worker thread, with JSON unless it makes a response of its own."""
 
     def find_and_answer(request: Request) -> Response:
         try:
             with requested_library(request.query_params.get("library")):
                 if not _of_this_library(request):
                     return _sentence(_FOREIGN, 404)
-                return _json(answer(request))
-        except _NotThere:
+                found = answer(request)
+                return found if isinstance(found, Response) else json_response(found)
+        except NotThere:
             return _sentence("There is no such list.", 404)
         except VitmaeSearchError as error:
             return _sentence(str(error), 503)
@@ -104,7 +105,7 @@ def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
     return endpoint
 
 
-class _NotThere(Exception):
+class NotThere(Exception):
     """The address names no list."""
 
 
@@ -119,15 +120,15 @@ async def _upload(request: Request) -> Response:
     if not data:
         return _sentence("The picture is empty.", 400)
     name = request.query_params.get("name", "")[:_LONGEST_NAME]
-    return _json({"token": uploads.add(name or "picture", bytes(data))})
+    return json_response({"token": uploads.add(name or "picture", bytes(data))})
 
 
 def _photos(request: Request) -> object:
     parameters = dict(request.query_params)
     asked, order = read_filters(parameters), read_order(parameters) or "newest"
-    after = _number(parameters.pop("after_photo", ""))
+    after = number_of(parameters.pop("after_photo", ""))
     if after is None or asked.problem:
-        raise _NotThere
+        raise NotThere
     photos, more = next_batch(asked.where, order, parameters, after)
     return {"photos": photo_tiles(photos), "more": more}
 
@@ -135,16 +136,17 @@ def _photos(request: Request) -> object:
 def _counts(request: Request) -> object:
     kind = request.path_params["kind"]
     if kind not in get_args(PhotoKind):
-        raise _NotThere
+        raise NotThere
     return choices(kind, dict(request.query_params))
 
 
 def _photo_id(request: Request) -> int | None:
     """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
-    return _number(request.path_params["photo_id"])
+    return number_of(request.path_params["photo_id"])
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
+    """The number that a text is; None for any other, and for one of more than SQLite's 63 bits."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
@@ -183,12 +185,13 @@ def _photo(request: Request, photo: Photo) -> Response:
 def _details(_request: Request, photo: Photo) -> Response:
     """The photo's path, and its facts as [name, value]; never cached, since photos move."""
     facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
-    return _json({"path": photo.path, "facts": facts})
+    return json_response({"path": photo.path, "facts": facts})
 
 
-def _json(value: object) -> Response:
+def json_response(value: object) -> Response:
+    """An answer of JSON, never cached."""
     body = json.dumps(value)  # ASCII: names may hold bytes that are no UTF-8
-    headers = {**_INERT_HEADERS, "Cache-Control": "no-store"}
+    headers = {**INERT_HEADERS, "Cache-Control": "no-store"}
     return Response(body, media_type="application/json", headers=headers)
 
 
@@ -197,7 +200,7 @@ def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:
     version = request.query_params.get("v", "")
     lasting = len(version) >= 8 and photo.digest.startswith(version)
     return {
-        **_INERT_HEADERS,
+        **INERT_HEADERS,
         "ETag": f'"{photo.digest[:32]}"',
         "Cache-Control": _CACHE_FOR_EVER if lasting else _REVALIDATE,
     }
@@ -210,5 +213,5 @@ def _unchanged(request: Request, headers: dict[str, str]) -> bool:
 
 def _sentence(message: str, status: int) -> Response:
     return PlainTextResponse(
-        message, status_code=status, headers={**_INERT_HEADERS, "Cache-Control": "no-store"}
+        message, status_code=status, headers={**INERT_HEADERS, "Cache-Control": "no-store"}
     )
