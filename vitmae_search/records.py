@@ -45,6 +45,10 @@ class Stamp:
         return self == before and (before.ctime_ns is None or before.ctime_ns == self.ctime_ns)
 
 
+METADATA_REVISION = 1
+"""Raised when more is read of a photo than before, so that older contents are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
     """What a photo's content says of itself; copies of a content share it.
@@ -59,6 +63,8 @@ class PhotoMetadata:
         longitude: In degrees, east positive.
         taken_from: Where `taken_at` was found: "EXIF", "XMP", "IPTC" or "GPS"; None without it.
         notes: Phrases about what could not be read of it, "its place has no north or south".
+        lens: The lens's model.
+        revision: The `METADATA_REVISION` that it was read with; 0 before there was one.
     """
 
     width: int
@@ -70,6 +76,8 @@ class PhotoMetadata:
     longitude: float | None = None
     taken_from: str | None = None
     notes: tuple[str, ...] = ()
+    lens: str | None = None
+    revision: int = METADATA_REVISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +288,67 @@ PhotoOrder = Literal["newest", "oldest", "name", "largest"]
 """An order of photos: by `Photo.date`, by path, or by the size of the file."""
 
 PhotoKind = Literal[
-    "folder", "month", "camera", "tag", "format", "orientation", "favourite", "rating", "album"
+    "folder",
+    "month",
+    "camera",
+    "lens",
+    "place",
+    "tag",
+    "format",
+    "orientation",
+    "size",
+    "favourite",
+    "rating",
+    "album",
 ]
 """What photos are counted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeoBox:
+    """What lies between two parallels and two meridians, in degrees; north and east are positive.
+
+    Attributes:
+        south: -90 to 90.
+        west: -180 to 180. Where it is greater than `east`, the box goes across the date line.
+        north: -90 to 90, not less than `south`.
+        east: -180 to 180.
+    """
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+
+@dataclass(frozen=True, slots=True)
+class GeoCircle:
+    """What lies around a point.
+
+    Attributes:
+        latitude: In degrees, north positive.
+        longitude: In degrees, east positive.
+        km: The greatest distance, along the surface.
+    """
+
+    latitude: float
+    longitude: float
+    km: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """How many photos were taken at a place, or near it.
+
+    Attributes:
+        latitude: In degrees, rounded.
+        longitude: In degrees, rounded.
+        photos: How many.
+    """
+
+    latitude: float
+    longitude: float
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +368,12 @@ class SearchFilter:
         min_rating: The least rating, 1 to 5; 0 excludes none.
         album: An album that they are in.
         photo_ids: Only photos with these ids, such as those of an area of the map.
+        lens: Part of the lens's name, in upper or lower case.
+        box: Where they were taken.
+        near: A circle in which they were taken.
+        has_place: Whether it is known where they were taken; None is both.
+        min_bytes: The least size of the file.
+        max_bytes: The greatest size of the file.
     """
 
     under: str | None = None
@@ -316,6 +388,12 @@ class SearchFilter:
     min_rating: int = 0
     album: str | None = None
     photo_ids: frozenset[int] | None = None
+    lens: str | None = None
+    box: GeoBox | None = None
+    near: GeoCircle | None = None
+    has_place: bool | None = None
+    min_bytes: int | None = None
+    max_bytes: int | None = None
 
     @property
     def empty(self) -> bool:

@@ -20,8 +20,8 @@ from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 9)}
-RUNS = {1: [], 2: ["0a1b"], 3: ["0a1b"], 4: ["0a1b"], 5: ["0a1b"], 6: ["0a1b"], 7: ["0a1b"], 8: ["0a1b"]}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 10)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 10)}}
 TAGS = {
     1: {},
     2: {},
@@ -31,6 +31,7 @@ TAGS = {
     6: {"red": 2},
     7: {"red": 2},
     8: {"red": 2},
+    9: {"red": 2},
 }
 
 

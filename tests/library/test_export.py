@@ -116,6 +116,13 @@ def test_what_cannot_be_written_is_said(library: Library, tmp_path: Path) -> Non
         library.export_links(tmp_path / "file", library.photos())
 
 
+def test_places_are_written_only_where_they_are_asked_for(library: Library, tmp_path: Path) -> None:
+    for places in (False, True):
+        library.export(tmp_path / "all.json", vectors=False, places=places)
+        rows = json.loads((tmp_path / "all.json").read_text())
+        assert {"latitude" in row and "longitude" in row for row in rows} == {places}
+
+
 def test_only_an_export_loads_pyarrow() -> None:
     sources = [
         path for path in (ROOT / "vitmae_search").rglob("*.py") if "pyarrow" in path.read_text("utf-8")

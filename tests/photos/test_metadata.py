@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import IFDRational
 from pillow_heif import from_pillow
 
 from vitmae_search.photos import date_in_name, decode
-from vitmae_search.photos.metadata import ExifData, orientation, photo_metadata
+from vitmae_search.photos.metadata import ExifData, OtherTags, orientation, photo_metadata
 from vitmae_search.records import PhotoMetadata
 
 Encode = Callable[..., bytes]
@@ -351,3 +351,23 @@ def test_every_date_comes_back(date: Any, time: Any) -> None:
     moment = datetime.combine(date, time).replace(microsecond=0)
     written = f"{moment:%m:%d %H:%M:%S}"
     assert metadata(exif={Base.DateTimeOriginal: f"{moment.year:04}:{written}"}).taken_at == moment
+
+
+@pytest.mark.parametrize(
+    ("exif", "xmp", "lens"),
+    [
+        ({Base.LensModel: "EF24-70mm f/2.8L II USM"}, "", "EF24-70mm f/2.8L II USM"),
+        ({Base.LensModel: "----"}, "", None),
+        ({Base.LensModel: "----", Base.LensSpecification: (18.0, 55.0, 3.5, 5.6)}, "", "18-55mm f/3.5-5.6"),
+        ({Base.LensSpecification: (50.0, 50.0, 1.8, 1.8)}, "", "50mm f/1.8"),
+        ({Base.LensSpecification: (50.0, 50.0, IFDRational(0, 0), 0.0)}, "", "50mm"),
+        ({Base.LensSpecification: (0.0, 0.0, 0.0, 0.0)}, "", None),
+        ({Base.LensSpecification: (1.0, "x")}, "", None),
+        ({Base.LensModel: 7}, '<rdf aux:Lens="35 mm">', "35 mm"),
+        ({}, "<exifEX:LensModel>Zeiss &lt;</exifEX:LensModel>", "Zeiss &lt;"),
+        ({}, "aux:Lens=", None),
+    ],
+)
+def test_lenses(exif: dict[int, object], xmp: str, lens: str | None) -> None:
+    found = photo_metadata(ExifData({}, exif, {}), (4, 3), "JPEG", OtherTags(xmp))
+    assert found.lens == lens

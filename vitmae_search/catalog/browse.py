@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, case, false, func, select, tuple_
@@ -29,10 +30,19 @@ _ORIENTATION = case(
     (ContentRow.width < ContentRow.height, "portrait"),
     else_="square",
 )
+_SIZE = case(
+    (PhotoRow.size < 10**6, "0-1"),
+    (PhotoRow.size < 5 * 10**6, "1-5"),
+    (PhotoRow.size < 20 * 10**6, "5-20"),
+    else_="20-",
+)
 _MARKS = ((MarkRow, MarkRow.digest == ContentRow.digest),)
 _KINDS: dict[str, tuple[Any, tuple[tuple[Any, Any], ...], bool]] = {
     "month": (func.strftime("%Y-%m", PhotoRow.moment, "unixepoch"), (), False),
     "camera": (ContentRow.camera, (), True),
+    "lens": (ContentRow.lens, (), True),
+    "place": (case((ContentRow.latitude.is_not(None), "on"), else_="off"), (), True),
+    "size": (_SIZE, (), False),
     "format": (ContentRow.format, (), True),
     "orientation": (_ORIENTATION, (), True),
     "tag": (TagRow.tag, ((TagRow, TagRow.content_id == PhotoRow.content_id),), False),
@@ -41,6 +51,13 @@ _KINDS: dict[str, tuple[Any, tuple[tuple[Any, Any], ...], bool]] = {
     "album": (AlbumPhotoRow.album, ((AlbumPhotoRow, AlbumPhotoRow.digest == ContentRow.digest),), True),
 }
 """For each kind what it groups by, the tables that it joins, and whether these need the contents."""
+
+
+_KIND_ORDER: dict[str, Callable[[Any], Any]] = {
+    "month": lambda row: row[0],
+    "size": lambda row: int(row[0].partition("-")[0]),
+}
+"""In which order; other kinds begin with the most frequent."""
 
 
 def list_batch(
@@ -92,7 +109,7 @@ def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> di
         statement = statement.join(table, condition)
     rows = connection.execute(statement.where(*conditions).group_by(value)).all()
     rows = [row for row in rows if row[0]]
-    rows.sort(key=lambda row: row[0] if kind == "month" else (-row[1], row[0]))
+    rows.sort(key=_KIND_ORDER.get(kind, lambda row: (-row[1], row[0])))
     return {_text_of(name): int(number) for name, number in rows}
 
 

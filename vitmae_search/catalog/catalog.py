@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from vitmae_search.catalog import (
     browse,
@@ -18,6 +19,7 @@ from vitmae_search.catalog import (
     marks,
     pair_decisions,
     photos,
+    places,
     points,
     roots,
     runs,
@@ -38,12 +40,14 @@ from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 from vitmae_search.records import (
     Failure,
+    GeoBox,
     JobRecord,
     LibraryStatus,
     Marks,
     Photo,
     PhotoKind,
     PhotoOrder,
+    PlaceCount,
     Root,
     SavedSearch,
     SearchFilter,
@@ -186,6 +190,24 @@ class Catalog:
         name = f"by {kind} {where}"
         return dict(self._database.cached(name, lambda c: browse.count_by(c, kind, where)))
 
+    def count_places(
+        self, where: SearchFilter = EVERYTHING, *, view: GeoBox | None = None, most: int = 5000
+    ) -> list[PlaceCount]:
+        """Return how many photos on disk that pass the filter were taken at each place.
+
+        Places are rounded, to a thousandth of a degree or more, so that there are few enough.
+
+        Args:
+            where: The filter.
+            view: Only places in this box.
+            most: How many places there may be.
+        """
+
+        def count(connection: Connection) -> list[PlaceCount]:
+            return places.count_places(connection, photos.filter_conditions(connection, where), view, most)
+
+        return list(self._database.cached(f"places {view} {most} {where}", count))
+
     def copies(self, content_id: int) -> list[Photo]:
         """Return all photos of a content: those on disk first, then by path."""
         with self._database.read_transaction() as connection:
@@ -201,7 +223,7 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.digests(connection)
 
-    def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool]]:
+    def contents(self, digests: Sequence[str], space_id: int) -> dict[str, tuple[int, bool, bool]]:
         """Look up digests.
 
         Args:
@@ -209,7 +231,8 @@ class Catalog:
             space_id: The space.
 
         Returns:
-            For each known digest its content id, and whether it has a vector in the space.
+            For each known digest its content id, whether it has a vector in the space, and whether all that
+            this version reads of a photo was read of it.
         """
         with self._database.read_transaction() as connection:
             return photos.contents(connection, digests, space_id)

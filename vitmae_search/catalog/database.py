@@ -369,11 +369,15 @@ def _file_id(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+_OF_DAMAGE = ("Could not decode to UTF-8", "foreign key mismatch")
+"""How messages of SQLite begin that name no damage, and come of nothing else here."""
+
+
 def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
     if isinstance(error, UnicodeDecodeError):
         raise _undecodable(error, name) from error
-    if isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8"):
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_OF_DAMAGE):
         raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:

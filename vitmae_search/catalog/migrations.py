@@ -250,6 +250,13 @@ _MARKS = (
     """,
 )
 
+_LENSES_AND_PLACES = (
+    "ALTER TABLE contents ADD COLUMN lens VARCHAR",
+    "ALTER TABLE contents ADD COLUMN metadata_revision INTEGER",
+    "CREATE INDEX contents_lens ON contents (lens)",
+    "CREATE INDEX contents_place ON contents (latitude, longitude) WHERE latitude IS NOT NULL",
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -262,6 +269,7 @@ STEPS: Steps = (
     _DATES,
     _CAUSES,
     _MARKS,
+    _LENSES_AND_PLACES,
 )
 """Step i makes version i + 1."""
 

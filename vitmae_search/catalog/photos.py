@@ -28,6 +28,7 @@ from sqlalchemy import (
     true,
 )
 
+from vitmae_search.catalog import places
 from vitmae_search.catalog.schema import (
     AlbumPhotoRow,
     ContentRow,
@@ -38,7 +39,15 @@ from vitmae_search.catalog.schema import (
     TagRow,
 )
 from vitmae_search.catalog.undo import listed
-from vitmae_search.records import Failure, Orientation, Photo, PhotoMetadata, SearchFilter, Stamp
+from vitmae_search.records import (
+    METADATA_REVISION,
+    Failure,
+    Orientation,
+    Photo,
+    PhotoMetadata,
+    SearchFilter,
+    Stamp,
+)
 
 T = TypeVar("T")
 
@@ -61,11 +70,13 @@ _PHOTO: Any = select(
     ContentRow.longitude,
     ContentRow.taken_from,
     ContentRow.notes,
+    ContentRow.lens,
+    ContentRow.metadata_revision,
     PhotoRow.named_at,
 ).join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
 _CONTENTS = (
-    select(ContentRow.digest, ContentRow.content_id, EmbeddingRow.embedding_id)
+    select(ContentRow.digest, ContentRow.content_id, EmbeddingRow.embedding_id, ContentRow.metadata_revision)
     .outerjoin(
         EmbeddingRow,
         (EmbeddingRow.content_id == ContentRow.content_id) & (EmbeddingRow.space_id == bindparam("space")),
@@ -159,12 +170,10 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         conditions.append(PhotoRow.moment >= seconds_of(where.after))
     if where.before is not None:
         conditions.append(PhotoRow.moment <= seconds_of(where.before))
-    if where.camera:
-        # SQLite ignores case in ASCII only. The distinct cameras are few, so Python compares them.
-        part = where.camera.casefold()
-        cameras = connection.execute(select(ContentRow.camera).distinct()).scalars()
-        matching = [name for name in cameras if name and part in name.casefold()]
-        conditions.append(ContentRow.camera.in_(matching))
+    for column, part in ((ContentRow.camera, where.camera), (ContentRow.lens, where.lens)):
+        if part:
+            conditions.append(_holds(connection, column, part))
+    conditions += places.conditions(connection, where)
     if where.tag:
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
         tagged = tagged.where(TagRow.confidence >= where.min_confidence)
@@ -172,9 +181,25 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
     return conditions + _other_conditions(where)
 
 
+def _holds(connection: Connection, column: Any, part: str) -> ColumnElement[bool]:
+    """Return the condition that a name holds a text.
+
+    SQLite ignores case in ASCII only. The distinct names are few, so Python compares them.
+    """
+    names = connection.execute(select(column).distinct()).scalars()
+    found: ColumnElement[bool] = column.in_(
+        [name for name in names if name and part.casefold() in name.casefold()]
+    )
+    return found
+
+
 def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of file type, shape and marks."""
+    """Return the conditions of file type, size, shape and marks."""
     conditions: list[ColumnElement[bool]] = []
+    if where.min_bytes is not None:
+        conditions.append(PhotoRow.size >= where.min_bytes)
+    if where.max_bytes is not None:
+        conditions.append(PhotoRow.size <= where.max_bytes)
     if where.format:
         conditions.append(ContentRow.format == where.format)
     if where.orientation:
@@ -378,8 +403,10 @@ def digests(connection: Connection) -> set[str]:
     return set(connection.execute(select(ContentRow.digest)).scalars())
 
 
-def contents(connection: Connection, digests: Iterable[str], space_id: int) -> dict[str, tuple[int, bool]]:
-    """Return ids of known digests, and whether each has a vector; see `Catalog.contents`.
+def contents(
+    connection: Connection, digests: Iterable[str], space_id: int
+) -> dict[str, tuple[int, bool, bool]]:
+    """Return ids of known digests, and what is known of each; see `Catalog.contents`.
 
     Args:
         connection: A connection in a transaction.
@@ -387,9 +414,11 @@ def contents(connection: Connection, digests: Iterable[str], space_id: int) -> d
         space_id: The space.
     """
     return {
-        digest: (number, embedded is not None)
+        digest: (number, embedded is not None, (revision or 0) >= METADATA_REVISION)
         for some in chunks(digests)
-        for digest, number, embedded in connection.execute(_CONTENTS, {"digests": some, "space": space_id})
+        for digest, number, embedded, revision in connection.execute(
+            _CONTENTS, {"digests": some, "space": space_id}
+        )
     }
 
 
@@ -467,7 +496,7 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
 
 def needs_contents(where: SearchFilter) -> bool:
     """Return whether the conditions of a filter need the contents."""
-    return bool(where.camera or where.format or where.orientation)
+    return bool(where.camera or where.lens or where.format or where.orientation) or places.asked(where)
 
 
 def joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
@@ -507,6 +536,8 @@ def _as_photo(row: Any) -> Photo:
             longitude=row.longitude,
             taken_from=row.taken_from,
             notes=tuple(row.notes or ()),
+            lens=row.lens,
+            revision=row.metadata_revision or 0,
         ),
         named_at=row.named_at,
     )

@@ -139,6 +139,8 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
             "longitude": item.metadata.longitude,
             "taken_from": item.metadata.taken_from,
             "notes": list(item.metadata.notes) or None,
+            "lens": _valid_unicode(item.metadata.lens),
+            "metadata_revision": item.metadata.revision,
         }
         for item in items
         if item.metadata is not None

@@ -16,9 +16,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from vitmae_search.catalog import undo
 from vitmae_search.catalog.schema import ContentRow, PhotoRow, SavedSearchRow
 from vitmae_search.errors import LibraryError, display_path
-from vitmae_search.records import SavedSearch, SearchFilter
+from vitmae_search.records import GeoBox, GeoCircle, SavedSearch, SearchFilter
 
 _DATES = ("after", "before")
+_PLACES: dict[str, type[GeoBox] | type[GeoCircle]] = {"box": GeoBox, "near": GeoCircle}
 
 
 def save(connection: Connection, search: SavedSearch) -> None:
@@ -102,4 +103,5 @@ def _filter(values: dict[str, Any]) -> SearchFilter:
     known |= {name: datetime.fromisoformat(known[name]) for name in _DATES if name in known}
     if known.get("photo_ids") is not None:
         known["photo_ids"] = frozenset(known["photo_ids"])
+    known |= {name: kind(**known[name]) for name, kind in _PLACES.items() if name in known}
     return SearchFilter(**known)

@@ -113,12 +113,15 @@ class ContentRow(Table):
     """A distinct digest, with what its pixels and tags say.
 
     `taken_at` is local time, without a zone, and `taken_from` the kind of tag that says so. `notes` are
-    phrases about what could not be read.
+    phrases about what could not be read. `metadata_revision` is that of the version which read all this, NULL
+    before there was one.
     """
 
     __tablename__ = "contents"
     __table_args__ = (
         Index("contents_camera", "camera"),
+        Index("contents_lens", "lens"),
+        Index("contents_place", "latitude", "longitude", sqlite_where=text("latitude IS NOT NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -133,6 +136,8 @@ class ContentRow(Table):
     longitude: Mapped[float | None]
     taken_from: Mapped[str | None]
     notes: Mapped[list[str] | None] = mapped_column(_JSON)
+    lens: Mapped[str | None]
+    metadata_revision: Mapped[int | None]
 
 
 class PhotoRow(Table):

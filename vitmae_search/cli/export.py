@@ -29,6 +29,7 @@ from vitmae_search.errors import display_path
 @filter_options
 @click.option("--space", type=int, metavar="ID", help="This space instead of the current one.")
 @click.option("--links", is_flag=True, help="OUTPUT is a new folder, which gets links to the photos.")
+@click.option("--places", is_flag=True, help="Write where photos were taken, too.")
 @click.option("--no-vectors", is_flag=True, help="Leave the vectors out.")
 @device_options
 @library_option
@@ -40,6 +41,7 @@ def command(
     k: int,
     space: int | None,
     links: bool,
+    places: bool,
     no_vectors: bool,
     device: str | None,
     precision: str,
@@ -51,7 +53,7 @@ def command(
 
     The end of OUTPUT chooses the format: .parquet, .npz (NumPy), .csv or .json. One row is a photo on disk.
     With --like it is the hits of a search, best first. --links makes a folder of symbolic links in place of
-    a file; no photo is copied or touched.
+    a file; no photo is copied or touched. Where photos were taken is left out unless --places asks for it.
     """
     if less and not images:
         raise click.UsageError("--less goes with --like")
@@ -66,7 +68,9 @@ def command(
             photos = opened.photos(where) if hits is None else [hit.photo for hit in hits]
             rows = opened.export_links(output, photos)
         else:
-            rows = opened.export(output, where=where, space=space, hits=hits, vectors=not no_vectors)
+            rows = opened.export(
+                output, where=where, space=space, hits=hits, vectors=not no_vectors, places=places
+            )
     if as_json:
         print_json({"output": str(output), "photos": rows})
     else:

@@ -38,10 +38,12 @@ class KnownContent:
     Attributes:
         content_id: The catalogue's id for this content, None where it has none.
         embedded: Whether the vector is at hand, so that the file need not be decoded.
+        described: Whether all that this version reads of a photo was read of it; else it is decoded for that.
     """
 
     content_id: int | None
     embedded: bool
+    described: bool = True
 
 
 UNKNOWN_CONTENT = KnownContent(None, False)
@@ -54,7 +56,7 @@ Lookup = Callable[[Sequence[str]], Mapping[str, KnownContent]]
 class FetchedFile:
     """A pending file that was read.
 
-    It has `pixels` and `metadata` if its content is to be embedded, or an `error`. It has neither where the
+    It has `pixels` and `metadata` if its content is to be embedded, or an `error`. It has no pixels where the
     vector is at hand (`known.embedded`), or where another file of this run brings the same content.
 
     Attributes:
@@ -207,7 +209,7 @@ class PhotoReader:
             known = self._lookup([digest for digest in digests if isinstance(digest, str)])
             wanted = [
                 isinstance(digest, str)
-                and not known.get(digest, UNKNOWN_CONTENT).embedded
+                and _is_to_be_decoded(known.get(digest, UNKNOWN_CONTENT))
                 and self._first_to_read(digest, new_digests)
                 for digest in digests
             ]
@@ -256,6 +258,11 @@ class PhotoReader:
             clear_frames(digest)
             return FetchedFile(file, None, UNKNOWN_CONTENT, error=digest)
         content = known.get(digest, UNKNOWN_CONTENT)
+        if content.embedded:
+            # It was decoded for its metadata alone, and keeps its vector whatever came of that.
+            if isinstance(decoded, Exception):
+                clear_frames(decoded)
+            return FetchedFile(file, digest, content, decoded[0] if isinstance(decoded, tuple) else None)
         if isinstance(decoded, tuple):
             metadata, pixels = decoded
             try:
@@ -268,3 +275,7 @@ class PhotoReader:
         if decoded is not None:
             clear_frames(decoded)
         return FetchedFile(file, digest, content, error=decoded)
+
+
+def _is_to_be_decoded(known: KnownContent) -> bool:
+    return not (known.embedded and known.described)

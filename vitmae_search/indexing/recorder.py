@@ -121,8 +121,9 @@ class Recorder:
         contents = self._catalog.contents(digests, self._space_id)
         known: dict[str, KnownContent] = {}
         for digest in digests:
-            content_id, embedded = contents.get(digest, (None, False))
-            known[digest] = KnownContent(content_id, embedded or self._replaced.get(digest) is not None)
+            content_id, embedded, described = contents.get(digest, (None, False, True))
+            at_hand = embedded or self._replaced.get(digest) is not None
+            known[digest] = KnownContent(content_id, at_hand, described)
         return known
 
     @property
@@ -223,7 +224,7 @@ class Recorder:
         """Return the row to write for a file with a vector. `taken` receives the id of a row that moves."""
         digest, known, row = fetched.digest, fetched.known, fetched.file.known
         assert digest is not None
-        metadata, vector = contents.get(digest) or self._replaced.get(digest) or (None, None)
+        metadata, vector = contents.get(digest) or self._replaced.get(digest) or (fetched.metadata, None)
         change: _Change
         if row is None:
             photo_id = None if known.content_id is None else self._missing.find(known.content_id, taken)

@@ -58,14 +58,21 @@ def photo_columns(photos: Sequence[Photo], marks: Mapping[str, Marks]) -> dict[s
         "digest": [photo.digest for photo in photos],
         "date": [None if photo.date[0] is None else photo.date[0].isoformat() for photo in photos],
         "camera": [photo.metadata.camera for photo in photos],
+        "lens": [photo.metadata.lens for photo in photos],
         "width": [photo.metadata.width for photo in photos],
         "height": [photo.metadata.height for photo in photos],
         "format": [photo.metadata.format for photo in photos],
         "bytes": [photo.size for photo in photos],
-        "latitude": [photo.metadata.latitude for photo in photos],
-        "longitude": [photo.metadata.longitude for photo in photos],
         "favourite": [one.favourite for one in said],
         "rating": [one.rating for one in said],
+    }
+
+
+def place_columns(photos: Sequence[Photo]) -> dict[str, list[Any]]:
+    """Where photos were taken, as columns."""
+    return {
+        "latitude": [photo.metadata.latitude for photo in photos],
+        "longitude": [photo.metadata.longitude for photo in photos],
     }
 
 

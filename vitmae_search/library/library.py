@@ -39,7 +39,7 @@ from vitmae_search.library.embedders import (
     absolute_model,
     read_projection_option,
 )
-from vitmae_search.library.export import Embeddings, photo_columns, write_links, write_table
+from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
@@ -55,6 +55,8 @@ from vitmae_search.records import (
     ClassifyReport,
     DuplicateReport,
     Failure,
+    GeoBox,
+    GeoCircle,
     Hit,
     IndexListing,
     IndexReport,
@@ -72,6 +74,7 @@ from vitmae_search.records import (
     PhotoKind,
     PhotoMap,
     PhotoOrder,
+    PlaceCount,
     PluginListing,
     QueryVariant,
     Reconstruction,
@@ -785,6 +788,22 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.photo(photo_id) if catalog else None
 
+    def around(self, photo_id: int, km: float) -> GeoCircle:
+        """What lies around the place where a photo was taken, for `SearchFilter.near`.
+
+        Args:
+            photo_id: The photo's id.
+            km: The greatest distance.
+
+        Raises:
+            LibraryError: The library has no photo with this id, or it does not say where it was taken.
+        """
+        photo = self._photo(photo_id)
+        latitude, longitude = photo.metadata.latitude, photo.metadata.longitude
+        if latitude is None or longitude is None:
+            raise LibraryError(f"{display_path(photo.path)} does not say where it was taken")
+        return GeoCircle(latitude, longitude, km)
+
     def photos(
         self, where: SearchFilter = EVERYTHING, *, offset: int = 0, limit: int | None = None
     ) -> list[Photo]:
@@ -818,9 +837,10 @@ class Library:
         return catalog.browse(where, order, after=after, limit=limit) if catalog else []
 
     def count_by(self, kind: PhotoKind, where: SearchFilter = EVERYTHING) -> dict[str, int]:
-        """How many photos on disk are in each folder, of each month ("2024-03"), camera, tag, and so on.
+        """How many photos on disk are in each folder, of each month ("2024-03"), camera, lens, and so on.
 
-        Folders and months are in their own order, other kinds begin with the most frequent.
+        Folders, months and sizes are in their own order, other kinds begin with the most frequent. Sizes are
+        classes in MB ("1-5"), a place is known ("on") or not ("off").
 
         Args:
             kind: What they are counted by. A folder's number is without its sub-folders.
@@ -828,6 +848,21 @@ class Library:
         """
         catalog = self._catalog_or_none()
         return catalog.count_by(kind, where) if catalog else {}
+
+    def count_places(
+        self, where: SearchFilter = EVERYTHING, *, view: GeoBox | None = None, most: int = 5000
+    ) -> list[PlaceCount]:
+        """How many photos on disk were taken at each place, for a map.
+
+        Places are rounded, to a thousandth of a degree or more, so that there are few enough.
+
+        Args:
+            where: Which photos.
+            view: Only places in this box.
+            most: How many places there may be.
+        """
+        catalog = self._catalog_or_none()
+        return catalog.count_places(where, view=view, most=most) if catalog else []
 
     def count_photos(self, where: SearchFilter = EVERYTHING) -> int:
         """How many photos on disk pass the filter."""
@@ -1394,6 +1429,7 @@ class Library:
         space: int | None = None,
         hits: Sequence[Hit] | None = None,
         vectors: bool = True,
+        places: bool = False,
     ) -> int:
         """Write photos with their dates, sizes, marks and vectors to a file for other programs.
 
@@ -1404,6 +1440,7 @@ class Library:
                 one.
             hits: Write these, with rank and score, in place of photos that pass `where`.
             vectors: Whether to write vectors; photos without one in the space are then left out.
+            places: Whether to write where photos were taken, which may say where someone lives.
 
         Returns:
             How many rows there are.
@@ -1422,6 +1459,8 @@ class Library:
             by_id = {photo.photo_id: photo for photo in photos}
             photos = [by_id[photo_id] for photo_id in found.photo_ids.tolist()]
         columns = photo_columns(photos, catalog.marks([photo.digest for photo in photos]))
+        if places:
+            columns |= place_columns(photos)
         if hits is not None:
             columns["rank"] = [ranked[photo.photo_id].rank for photo in photos]
             columns["score"] = [ranked[photo.photo_id].score for photo in photos]

@@ -1,7 +1,7 @@
-"""Read a photo's orientation, and when, with which camera and where it was taken.
+"""Read a photo's orientation, and when, with which camera and lens, and where it was taken.
 
-From EXIF, and dates also from XMP, IPTC and GPS. Much of that is malformed, so nothing here raises: what
-cannot be read is None.
+From EXIF, dates also from XMP, IPTC and GPS, and lenses from XMP. Much of that is malformed, so nothing here
+raises: what cannot be read is None.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _XMP_DATES = ("exif:DateTimeOriginal", "photoshop:DateCreated", "xmp:CreateDate"
 _XMP_DATE = re.compile(
     rf"""\b({"|".join(_XMP_DATES)})(?:\s*=\s*["']|\s*>)\s*(\d{{4}}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?)?)"""
 )
+_XMP_LENS = re.compile(r"""\b(?:aux:Lens|exifEX:LensModel)(?:\s*=\s*["']|\s*>)([^"'<>]{1,200})""")
 _MAX_XMP = 1 << 20
 _IPTC_DATES = (((2, 55), (2, 60)), ((2, 62), (2, 63)))  # created, digitized: date and time
 _CAMERA_LENGTH = 120
@@ -123,6 +124,7 @@ def photo_metadata(
         taken_at=taken_at,
         taken_from=taken_from,
         camera=_camera(exif.main),
+        lens=_lens(exif.exif, other or OtherTags()),
         latitude=latitude,
         longitude=longitude,
         notes=tuple(notes),
@@ -215,6 +217,33 @@ def _camera(main: Mapping[int, object]) -> str | None:
     if make and model and model.lower().startswith(make.lower().split()[0]):
         make = ""  # the model names it: "Canon", "Canon EOS 5D"; "NIKON CORPORATION", "NIKON D90"
     return f"{make} {model}".strip()[:_CAMERA_LENGTH] or None
+
+
+def _lens(exif: Mapping[int, object], other: OtherTags) -> str | None:
+    """The lens's model as EXIF or XMP names it, else what it can do: "18-55mm f/3.5-5.6"."""
+    names = [_text(exif.get(Base.LensModel)), *(_text(name) for name in _XMP_LENS.findall(other.xmp))]
+    # A camera without a lens that it knows writes dashes.
+    named = next((name for name in names if any(map(str.isalnum, name))), "")
+    return (named or _lens_range(exif.get(Base.LensSpecification)))[:_CAMERA_LENGTH] or None
+
+
+def _lens_range(value: object) -> str:
+    """Focal lengths and apertures from (shortest, longest, widest at one, widest at the other)."""
+    if not isinstance(value, tuple) or len(value) != 4:
+        return ""
+    numbers = []
+    for part in value:
+        try:
+            number = float(part)
+        except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+            number = 0.0
+        numbers.append(f"{number:g}" if math.isfinite(number) and 0 < number < 10_000 else "")
+    (shortest, longest, first, second) = numbers
+    if not shortest:
+        return ""
+    focal = f"{shortest}-{longest}mm" if longest not in ("", shortest) else f"{shortest}mm"
+    aperture = f"{first}-{second}" if second not in ("", first) else first
+    return f"{focal} f/{aperture}" if first else focal
 
 
 def _text(value: object) -> str:

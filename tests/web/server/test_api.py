@@ -184,6 +184,8 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[str]:
         return items.map(lambda ids: ",".join(map(str, ids)))
     if schema.get("format") == "date-time":
         return st.datetimes().map(lambda moment: moment.isoformat())
+    if "maxLength" not in schema:
+        return st.from_regex(schema["pattern"], fullmatch=True)
     most = min(60, schema["maxLength"])
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=most)
 

@@ -32,6 +32,7 @@ function choice(text, count, chosen, choose) {
 async function listOf(facet, data, send) {
   if (facet.kind === "sort") return facet.options.map(([value, text]) => choice(text, undefined, value === facet.value, () => send({ sort: value })));
   if (facet.kind === "folder") return folders(facet, data, send);
+  if (facet.kind === "place") return placeChoices(facet, data, send, await counts(data, "place"));
   const found = await counts(data, facet.kind);
   if (found === null) return [element("p", "hint", "The list could not be read.")];
   if (facet.kind === "month") return dates(found, facet, send);

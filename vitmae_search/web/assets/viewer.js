@@ -256,8 +256,21 @@ class Viewer {
     if (this.photo !== photo) return;
     const list = element("dl", "facts");
     const rows = found ? [...(photo.facts ?? []), ...found.facts] : [["Details", "could not be read"]];
-    for (const [name, value] of rows) list.append(element("dt", "", name), element("dd", "", value));
+    for (const [name, value] of rows) {
+      const line = element("dd", "", value);
+      if (name === "Place" && found?.place) line.append(this.nearHere(found.place));
+      list.append(element("dt", "", name), line);
+    }
     this.panel.replaceChildren(list);
+  }
+
+  nearHere([latitude, longitude]) {
+    const { library } = this.grid.data;
+    const asked = new URLSearchParams({ place: `${latitude.toFixed(6)},${longitude.toFixed(6)},10` });
+    if (library) asked.set("library", library);
+    const link = element("a", "near", "Photos within 10 km");
+    link.href = `./browse?${asked}`;
+    return link;
   }
 
   async copyPath() {

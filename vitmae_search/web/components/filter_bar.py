@@ -20,6 +20,10 @@ from vitmae_search.web.components.filter_parameters import (
     Filters,
     folder_text,
     in_words,
+    place_text,
+    place_words,
+    size_text,
+    size_words,
     span_text,
 )
 from vitmae_search.web.components.page_address import update_address
@@ -33,8 +37,8 @@ _LONGEST = 4096  # characters of a parameter's value
 _mount = st.components.v2.component(
     "vitmae_search_filter_bar",
     html='<div class="bar" role="group"></div>',
-    css=asset("filter_bar.css"),
-    js=asset("elements.js", "filter_bar.js"),
+    css=asset("filter_bar.css", "place_map.css"),
+    js=asset("elements.js", "place_map.js", "filter_bar.js"),
 )
 
 
@@ -88,12 +92,25 @@ def _facets(filters: Filters) -> list[dict[str, object]]:
         _facet("folder", "Folder", "under", folder and folder_text(folder), value=folder),
         _facet("month", "Date", "after", span_text(filters), value=f"{span} {until}", presets=PRESETS),
         _facet("camera", "Camera", "camera", where.camera and display_path(where.camera), value=where.camera),
+        *_lens_and_place_facets(where),
         _facet("format", "Type", "type", where.format and display_path(where.format), value=where.format),
         _facet("orientation", "Shape", "shape", SHAPES.get(where.orientation or ""), value=where.orientation),
+        _facet("size", "Size", "size", size_words(where), value=size_text(where)),
     ]
     if library().tag_counts():
         facets.insert(3, _facet("tag", "Tag", "tag", where.tag and display_path(where.tag), value=where.tag))
     return facets + _mark_facets(where)
+
+
+def _lens_and_place_facets(where: SearchFilter) -> list[dict[str, object]]:
+    """Those of lenses and places, where photos name any."""
+    facets = []
+    if where.lens or library().count_by("lens"):
+        lens = where.lens and display_path(where.lens)
+        facets.append(_facet("lens", "Lens", "lens", lens, value=where.lens))
+    if place_text(where) or library().count_by("place").get("on"):
+        facets.append(_facet("place", "Place", "place", place_words(where), value=place_text(where)))
+    return facets
 
 
 def _mark_facets(where: SearchFilter) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""What a filter can be chosen from, with counts: folders, months, cameras, tags, file types, shapes.
+"""What a filter can be chosen from, with counts: folders, months, cameras, lenses, places, file types, ….
 
 The counts are of the photos that pass all other filters of the address.
 """
@@ -14,7 +14,34 @@ from vitmae_search.records import PhotoKind, SearchFilter
 from vitmae_search.web.components.filter_parameters import read_filters
 from vitmae_search.web.server.session import library
 
+SIZES = {"0-1": "Up to 1 MB", "1-5": "1 to 5 MB", "5-20": "5 to 20 MB", "20-": "20 MB or more"}
+PLACES = {"on": "With a place", "off": "Without a place"}
 SHAPES = {"landscape": "Landscape", "portrait": "Portrait", "square": "Square"}
+
+
+_NAMES: Mapping[PhotoKind, Mapping[str, str]] = {
+    "favourite": {"on": "Favourites only"},
+    "orientation": SHAPES,
+    "place": PLACES,
+    "size": SIZES,
+}
+
+
+_FIELDS: Mapping[PhotoKind, tuple[str, ...]] = {
+    "folder": ("under",),
+    "month": ("after", "before"),
+    "camera": ("camera",),
+    "lens": ("lens",),
+    "place": ("box", "near", "has_place"),
+    "size": ("min_bytes", "max_bytes"),
+    "tag": ("tag", "min_confidence"),
+    "format": ("format",),
+    "orientation": ("orientation",),
+    "favourite": ("favourite",),
+    "rating": ("min_rating",),
+    "album": ("album",),
+}
+"""The fields of a filter that say something of each kind."""
 
 
 def choices(kind: PhotoKind, parameters: Mapping[str, str]) -> list[tuple[object, ...]]:
@@ -37,7 +64,7 @@ def choices(kind: PhotoKind, parameters: Mapping[str, str]) -> list[tuple[object
             (str(least), stars(least), sum(counts.get(str(n), 0) for n in range(least, 6)))
             for least in range(1, 6)
         ]
-    names = {"on": "Favourites only"} if kind == "favourite" else SHAPES if kind == "orientation" else {}
+    names = _NAMES.get(kind, {})
     return [(value, names.get(value, display_path(value)), count) for value, count in counts.items()]
 
 
@@ -48,25 +75,7 @@ def without(kind: PhotoKind, where: SearchFilter) -> SearchFilter:
         kind: The kind.
         where: The filter.
     """
-    match kind:
-        case "folder":
-            return replace(where, under=None)
-        case "month":
-            return replace(where, after=None, before=None)
-        case "camera":
-            return replace(where, camera=None)
-        case "tag":
-            return replace(where, tag=None, min_confidence=0.0)
-        case "format":
-            return replace(where, format=None)
-        case "orientation":
-            return replace(where, orientation=None)
-        case "favourite":
-            return replace(where, favourite=False)
-        case "rating":
-            return replace(where, min_rating=0)
-        case "album":
-            return replace(where, album=None)
+    return replace(where, **{name: getattr(SearchFilter(), name) for name in _FIELDS[kind]})
 
 
 def stars(least: int) -> str:

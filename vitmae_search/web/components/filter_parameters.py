@@ -9,11 +9,21 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from typing import Literal, cast, get_args
+from datetime import date, datetime, time
+from typing import Any, Literal, cast, get_args
 
+from vitmae_search import filter_values
 from vitmae_search.errors import LibraryError, display_path
+from vitmae_search.filter_values import (
+    EARLIEST,
+    box_text,
+    circle_text,
+    day_so_long_ago,
+    read_box,
+    read_circle,
+)
 from vitmae_search.records import MinScore, Orientation, PhotoOrder, SearchFilter
 from vitmae_search.web.components import map_area, plain_text
 from vitmae_search.web.components.typed_folder import folder_with_photos
@@ -22,6 +32,9 @@ from vitmae_search.web.server.session import library
 PARAMETERS = (
     "under",
     "camera",
+    "lens",
+    "place",
+    "size",
     "after",
     "before",
     "tag",
@@ -36,12 +49,13 @@ PARAMETERS = (
 )
 """The parameters that say which photos; "sort" says in which order."""
 
-# Streamlit's own range is ten years around today; the first photograph is from 1826.
-EARLIEST, LATEST = date(1826, 1, 1), date(2100, 1, 1)
+# Streamlit's own range is ten years around today.
+LATEST = date(2100, 1, 1)
 
 Alike = Literal["", "same", "alike"]
 
-_DAYS_AGO = re.compile("([0-9]{1,5})d")
+_DAYS_AGO = re.compile("[0-9]{1,5}d")
+_MEGABYTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)?-([0-9]{1,9}(?:\.[0-9]{1,6})?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +84,10 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         except LibraryError as error:
             problem = plain_text.as_sentence(error)
     days = days_ago(_text_of(parameters, "after"))
-    after = date.today() - timedelta(days) if days is not None else _day_of(parameters, "after")
+    after = day_so_long_ago(days) if days is not None else _day_of(parameters, "after")
     before = _day_of(parameters, "before")
     tag, min_confidence = read_tag(parameters)
+    least, most = _read_size(_text_of(parameters, "size"))
     shape, rating, album = (_text_of(parameters, name) for name in ("shape", "rating", "album"))
     photo_ids = None
     if area := _text_of(parameters, "area"):
@@ -91,8 +106,28 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         min_rating=int(rating) if rating in set("12345") else 0,
         album=album if album in library().albums() else None,
         photo_ids=photo_ids,
+        lens=_text_of(parameters, "lens") or None,
+        min_bytes=least,
+        max_bytes=most,
+        **_read_place(_text_of(parameters, "place")),
     )
     return Filters(where, read_alike(parameters) or None, days, problem)
+
+
+def place_text(where: SearchFilter) -> str | None:
+    """What a filter says of places, as the address has it: parts with a semicolon between them."""
+    parts = [] if where.box is None else [box_text(where.box)]
+    parts += [] if where.near is None else [circle_text(where.near)]
+    parts += [] if where.has_place is None else ["on" if where.has_place else "off"]
+    return ";".join(parts) or None
+
+
+def size_text(where: SearchFilter) -> str | None:
+    """The sizes of a filter in megabytes, as the address has them: "1-5" is 1 MB or more, and less than 5."""
+    if where.min_bytes is None and where.max_bytes is None:
+        return None
+    least = "" if where.min_bytes is None else _megabytes(where.min_bytes)
+    return f"{least}-{'' if where.max_bytes is None else _megabytes(where.max_bytes + 1)}"
 
 
 def read_order(parameters: Mapping[str, str]) -> PhotoOrder | None:
@@ -137,8 +172,7 @@ def alike_choices() -> list[Alike]:
 
 def days_ago(text: str) -> int | None:
     """The number of days of a relative date, "30d"; None for any other text."""
-    found = _DAYS_AGO.fullmatch(text)
-    return int(found[1]) if found and int(found[1]) <= (date.today() - EARLIEST).days else None
+    return filter_values.days_ago(text) if _DAYS_AGO.fullmatch(text) else None
 
 
 def span_text(filters: Filters) -> str | None:
@@ -178,6 +212,68 @@ def in_words(filters: Filters) -> Iterator[tuple[str, str]]:
         yield "area", f"Area of the map ({len(filters.where.photo_ids):,})"
     if filters.min_score is not None:
         yield "alike", "the same photo" if filters.min_score == "same" else "those that are alike"
+
+
+def place_words(where: SearchFilter) -> str | None:
+    """What a filter says of places, in words; None where it says nothing."""
+    words = []
+    if where.box is not None:
+        box = where.box
+        words.append(
+            f"{_latitude(box.south)} to {_latitude(box.north)}, {_east(box.west)} to {_east(box.east)}"
+        )
+    if where.near is not None:
+        circle = where.near
+        point = f"{_latitude(circle.latitude)}, {_east(circle.longitude)}"
+        words.append(f"within {circle.km:g} km of {point}")
+    if where.has_place is not None:
+        words.append("with a place" if where.has_place else "without a place")
+    return "; ".join(words) or None
+
+
+def size_words(where: SearchFilter) -> str | None:
+    """The sizes of a filter in words; None where it says nothing."""
+    least = None if where.min_bytes is None else _megabytes(where.min_bytes)
+    most = None if where.max_bytes is None else _megabytes(where.max_bytes + 1)
+    if least in (None, "0"):
+        return None if most is None else f"less than {most} MB"
+    return f"{least} MB or more" if most is None else f"{least} to {most} MB"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.6f}".rstrip("0").rstrip(".")
+
+
+def _latitude(degrees: float) -> str:
+    return f"{abs(degrees):.6g}° {'N' if degrees >= 0 else 'S'}"
+
+
+def _east(degrees: float) -> str:
+    return f"{abs(degrees):.6g}° {'E' if degrees >= 0 else 'W'}"
+
+
+def _read_size(text: str) -> tuple[int | None, int | None]:
+    """The least and the greatest number of bytes."""
+    found = _MEGABYTES.fullmatch(text)
+    if found is None:
+        return None, None
+    least, most = (None if part is None else round(float(part) * 1e6) for part in found.groups())
+    return least, None if most is None else most - 1
+
+
+def _read_place(text: str) -> dict[str, Any]:
+    """Fields of a filter; what cannot be read says nothing."""
+    found: dict[str, Any] = {}
+    for part in text.split(";"):
+        if part in ("on", "off"):
+            found["has_place"] = part == "on"
+            continue
+        with suppress(LibraryError):
+            if part.count(",") == 3:
+                found["box"] = read_box(part)
+            elif part.count(",") == 2:
+                found["near"] = read_circle(part)
+    return found
 
 
 def _day_text(moment: datetime | None) -> str:

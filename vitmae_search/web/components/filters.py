@@ -9,9 +9,9 @@ from datetime import datetime
 
 import streamlit as st
 
+from vitmae_search.filter_values import EARLIEST
 from vitmae_search.web.components import page_address, tags
 from vitmae_search.web.components.filter_parameters import (
-    EARLIEST,
     LATEST,
     PARAMETERS,
     Alike,
@@ -41,6 +41,8 @@ def draw(filters: Filters) -> None:
     where = filters.where
     _text("In this folder", "under", "a path, or a folder inside an indexed one")
     _text("Camera", "camera", "part of its name")
+    _text("Lens", "lens", "part of its name")
+    _text("Size of the file in MB", "size", "from-to, such as 1-5 or 20-")
     _day("Taken from", "after", where.after)
     _day("Taken until", "before", where.before)
     tags.draw_tag_filter("tag", "page")

@@ -27,6 +27,8 @@ def photo_facts(photo: Photo) -> list[tuple[str, str]]:
         rows.append(("Taken", f"{date:%d %B %Y, %H:%M} ({_DATE_SOURCES.get(source, source)})"))
     if meta.camera:
         rows.append(("Camera", meta.camera))
+    if meta.lens:
+        rows.append(("Lens", meta.lens))
     if meta.latitude is not None and meta.longitude is not None:
         rows.append(("Place", _place(meta.latitude, meta.longitude)))
     rows.append(("Size", f"{meta.width} × {meta.height} pixels, {file_size(photo.size)}, {meta.format}"))

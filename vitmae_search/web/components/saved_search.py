@@ -8,7 +8,7 @@ import streamlit as st
 
 from vitmae_search.records import SavedSearch
 from vitmae_search.web.components import examples, selection
-from vitmae_search.web.components.filter_parameters import Filters
+from vitmae_search.web.components.filter_parameters import Filters, place_text, size_text
 from vitmae_search.web.components.photo_address import library_parameter
 from vitmae_search.web.components.query_picker import QueryState
 from vitmae_search.web.server.session import library
@@ -48,6 +48,9 @@ def address(saved: SavedSearch) -> str:
         "favourites": "on" if where.favourite else None,
         "rating": str(where.min_rating) if where.min_rating else None,
         "album": where.album,
+        "lens": where.lens,
+        "place": place_text(where),
+        "size": size_text(where),
         "alike": saved.min_score if isinstance(saved.min_score, str) else None,
         "photo": str(saved.more[0][0]) if saved.more else None,
         "more": examples.text_of(saved.more[1:]) or None,

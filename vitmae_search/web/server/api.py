@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError, VitmaeSearchError
+from vitmae_search.filter_values import read_box, read_circle
 from vitmae_search.records import Hit, Marks, Orientation, Photo, SearchFilter, SearchResult
 from vitmae_search.web.server.session import library
 
@@ -26,7 +27,9 @@ PREFIX = "/api/v1"
 UPLOAD_BYTES = 64 * 2**20
 """The largest picture that may be sent."""
 
-Kind = Literal["integer", "number", "boolean", "string", "date-time", "ids", "score", "choice"]
+Kind = Literal[
+    "integer", "number", "boolean", "string", "date-time", "ids", "score", "choice", "box", "circle"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,12 @@ _FILTERS = (
     Parameter("favourite", "boolean", "Favourites only.", False),
     Parameter("min_rating", "integer", "The least rating.", 0, most=5),
     Parameter("album", "string", "An album that they are in.", most=200),
+    Parameter("lens", "string", "Part of the lens's name.", most=200),
+    Parameter("box", "box", "Taken between these latitudes and longitudes: `south,west,north,east`."),
+    Parameter("near", "circle", "Taken in this circle: `latitude,longitude,km`."),
+    Parameter("has_place", "boolean", "Whether it is known where they were taken."),
+    Parameter("min_bytes", "integer", "The least size of the file."),
+    Parameter("max_bytes", "integer", "The greatest size of the file."),
 )
 _OFFSET = Parameter("offset", "integer", "How many are passed over.", 0)
 _HITS = (
@@ -307,10 +316,14 @@ def _read(one: Parameter, text: str) -> Any:
         "choice": lambda one, text: one.choices[one.choices.index(text)],
         "date-time": lambda _, text: datetime.fromisoformat(text).replace(tzinfo=None),
         "ids": _ids,
+        "box": lambda _, text: read_box(text),
+        "circle": lambda _, text: read_circle(text),
         "score": lambda one, text: text if text in ("same", "alike") else _number(one, text, -1, 1),
     }
     try:
         return readers[one.kind](one, text)
+    except LibraryError as error:
+        raise _Refused(400, f"{one.name!r}: {error}") from None
     except (ValueError, KeyError, OverflowError):
         status = 404 if one is _ID else 400
         raise _Refused(status, f"{one.name!r} is {_expected(one)}") from None
@@ -356,6 +369,8 @@ def _expected(one: Parameter) -> str:
         "date-time": "a date, 2023-05-01 or 2023-05-01T12:00:00",
         "ids": f"numbers of photos with commas between them, at most {one.most}",
         "score": "a number from -1 to 1, same or alike",
+        "box": "south,west,north,east in degrees",
+        "circle": "latitude,longitude,km",
     }[one.kind]
 
 
@@ -398,6 +413,7 @@ def _photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
         "date": None if date is None else date.isoformat(),
         "date_from": source,
         "camera": meta.camera,
+        "lens": meta.lens,
         "latitude": meta.latitude,
         "longitude": meta.longitude,
         "favourite": marks.favourite,

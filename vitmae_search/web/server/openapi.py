@@ -15,6 +15,11 @@ from vitmae_search.web.server.api import OPERATIONS, PREFIX, Operation, Paramete
 Schema = dict[str, Any]
 
 
+_LATITUDE = r"-?(90|[1-8]?[0-9](\.[0-9]{1,6})?)"
+_LONGITUDE = r"-?(180|(1[0-7][0-9]|[1-9]?[0-9])(\.[0-9]{1,6})?)"
+_KM = r"[1-9][0-9]{0,3}(\.[0-9]{1,6})?"
+
+
 def openapi_route(base_path: str = "") -> Route:
     """The route of the document, below `base_path`."""
 
@@ -103,6 +108,8 @@ def _parameter_schema(one: Parameter) -> Schema:
         "boolean": {"type": "boolean"},
         "choice": {"enum": list(one.choices)},
         "string": {"type": "string", "minLength": 1, "maxLength": one.most, "pattern": r"^[^\x00]+$"},
+        "box": {"type": "string", "pattern": f"^{','.join([_LATITUDE, _LONGITUDE] * 2)}$"},
+        "circle": {"type": "string", "pattern": f"^{_LATITUDE},{_LONGITUDE},{_KM}$"},
         "date-time": {"type": "string", "format": "date-time"},
         "ids": {
             "type": "array",
@@ -161,6 +168,7 @@ _PHOTO: Mapping[str, Schema] = {
     "date": _or_null("string"),
     "date_from": _TEXT,
     "camera": _or_null("string"),
+    "lens": _or_null("string"),
     "latitude": _or_null("number"),
     "longitude": _or_null("number"),
     "favourite": _TRUE_FALSE,

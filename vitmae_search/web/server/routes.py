@@ -6,6 +6,8 @@
 - `/photos` is JSON: the next photos of those that a page shows, by the filters and the order of its address.
 - `/upload` takes a picture that was pasted or dropped, as the body of a POST, and answers with its token.
 - `/counts/{kind}` is JSON: how many photos that pass these filters are in each folder, of each camera, ….
+- `/places` is JSON: how many were taken at each place, and how many pass the filter of places as well.
+- `/land` is JSON: the outline of the earth's land, for a map.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from vitmae_search.errors import LibraryEmpty, PhotoError, VitmaeSearchError
+from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, VitmaeSearchError
+from vitmae_search.filter_values import read_box
 from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview
 from vitmae_search.records import Photo, PhotoKind
+from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.browse_batch import next_batch
-from vitmae_search.web.components.filter_choices import choices
+from vitmae_search.web.components.filter_choices import choices, without
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tiles
@@ -58,6 +62,8 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/upload", _upload, methods=["POST"])
     yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
     yield Route(base_path + "/counts/{kind}", list_endpoint(_counts), methods=["GET"])
+    yield Route(base_path + "/places", list_endpoint(_places), methods=["GET"])
+    yield Route(base_path + "/land", _land, methods=["GET"])
 
 
 def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
@@ -140,6 +146,25 @@ def _counts(request: Request) -> object:
     return choices(kind, dict(request.query_params))
 
 
+def _places(request: Request) -> object:
+    parameters = dict(request.query_params)
+    asked = read_filters(parameters)
+    try:
+        view = read_box(parameters["view"]) if "view" in parameters else None
+    except LibraryError:
+        raise NotThere from None
+    found = library().count_places(without("place", asked.where), view=view)
+    return {
+        "count": library().count_photos(asked.where),
+        "places": [[place.latitude, place.longitude, place.photos] for place in found],
+    }
+
+
+async def _land(request: Request) -> Response:
+    headers = {**INERT_HEADERS, "Cache-Control": _CACHE_FOR_EVER}
+    return Response(asset("land.json"), media_type="application/json", headers=headers)
+
+
 def _photo_id(request: Request) -> int | None:
     """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
     return number_of(request.path_params["photo_id"])
@@ -185,7 +210,9 @@ def _photo(request: Request, photo: Photo) -> Response:
 def _details(_request: Request, photo: Photo) -> Response:
     """The photo's path, and its facts as [name, value]; never cached, since photos move."""
     facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
-    return json_response({"path": photo.path, "facts": facts})
+    meta = photo.metadata
+    place = None if meta.latitude is None or meta.longitude is None else [meta.latitude, meta.longitude]
+    return json_response({"path": photo.path, "facts": facts, "place": place})
 
 
 def json_response(value: object) -> Response:
