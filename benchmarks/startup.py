@@ -93,11 +93,16 @@ def count_photos(library: Path) -> int:
 
 
 def process_environment(folder: Path) -> dict[str, str]:
-    """An environment that hides the user's data, cache and plugins, and keeps new ones in `folder`."""
+    """An environment that hides the user's data, cache and plugins, and keeps new ones in `folder`.
+
+    Compiled Python files are kept there, as they are beside an installed package's.
+    """
     root = str(Path(__file__).resolve().parents[1])
     own = {name: str(folder / name) for name in ("data", "cache", "plugins")}
     named = {f"VITMAE_SEARCH_{name.upper()}": path for name, path in own.items()}
-    return {**os.environ, **named, "PYTHONPATH": root}
+    python = {"PYTHONPATH": root, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    outer = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**outer, **named, **python}
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITMAE_SEARCH_PASSWORD_FILE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_DEVICE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_IDLE_MINUTES", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_WEB_PICTURES", raising=False)
 
 
 @pytest.fixture(autouse=True)

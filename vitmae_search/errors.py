@@ -14,7 +14,8 @@
     │   ├── ConfigError           a field, its value and the rule it breaks; a ValueError too
     │   ├── CheckpointError       a weights file that cannot be loaded
     │   ├── ModelNotFound         no such name, folder, file or hub id; an OSError too
-    │   └── NoDecoder             a reconstruction by a model that is an encoder alone
+    │   ├── NoDecoder             a reconstruction by a model that is an encoder alone
+    │   └── NoText                a search by words with a model of pictures alone
     ├── DeviceError             no such device or precision, or a device that is lost or full
     ├── PluginError             a plugin is missing or misbehaves
     │   ├── PluginNotFound        no plugin has this name
@@ -186,6 +187,10 @@ class ModelNotFound(ModelError, OSError):
 
 class NoDecoder(ModelError):
     """The model has no decoder, so it cannot reconstruct."""
+
+
+class NoText(ModelError):
+    """The model was trained on pictures alone, so it cannot search by words."""
 
 
 class DeviceError(VitmaeSearchError):

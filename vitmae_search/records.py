@@ -250,6 +250,14 @@ class Space:
         return self.parent_id or self.space_id
 
     @property
+    def knows_words(self) -> bool:
+        """Whether words find photos in it: a space of features whose model has learned from texts.
+
+        It was written down when the space was made.
+        """
+        return self.parent_id is None and self.provenance.get("words") is True
+
+    @property
     def kind(self) -> str:
         """A word for people: "features", or what its projection is ("head", "whitening")."""
         return "features" if self.parent_id is None else str(self.provenance.get("kind", "projection"))
@@ -279,6 +287,21 @@ class QueryVariant:
         done = ["without its borders"] if self.trimmed else []
         done += [_TURNS[self.turned]] if self.turned else []
         return " and ".join(done)
+
+
+LONGEST_TEXT = 1000
+"""Characters of `Words`; models read some fifty words and pass over the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words as a query, or as a part of one, in a space whose model knows words.
+
+    Attributes:
+        text: What should be on the photos.
+    """
+
+    text: str
 
 
 Orientation = Literal["landscape", "portrait", "square"]
@@ -458,7 +481,8 @@ class SearchResult:
         seconds: Wall-clock time.
         variant: How the query's picture was changed to find these.
         coverage: How much of the library the space covers; None: all of it.
-        examples: How many pictures the query consists of; 0 where there is no query.
+        examples: How many pictures the query consists of; 0 where there is none.
+        words: How many texts the query consists of.
     """
 
     hits: tuple[Hit, ...]
@@ -468,11 +492,12 @@ class SearchResult:
     variant: QueryVariant = QueryVariant()
     coverage: Coverage | None = None
     examples: int = 1
+    words: int = 0
 
     @property
     def calibration(self) -> ScoreCalibration | None:
         """What the scores mean, where that was measured for the space and the query is one picture."""
-        return self.space.calibration if self.examples == 1 else None
+        return self.space.calibration if self.examples == 1 and not self.words else None
 
     @property
     def first_unlike(self) -> int | None:
@@ -535,10 +560,11 @@ class SavedSearch:
     Attributes:
         name: Its name.
         more: Photos that hits should be like, with their weights; photos that are not in the library any more
-            are left out. Without one it is a filter alone.
+            are left out. Without one, and without words, it is a filter alone.
         less: Photos that hits should be less like, with their weights.
         where: The filters.
         min_score: The least score of a hit.
+        words: Texts that hits should fit, with their weights.
     """
 
     name: str
@@ -546,6 +572,12 @@ class SavedSearch:
     less: tuple[tuple[int, float], ...] = ()
     where: SearchFilter = SearchFilter()
     min_score: MinScore = None
+    words: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def wanted(self) -> tuple[tuple[int | Words, float], ...]:
+        """The photos and the words that hits should be like, as `Library.search_examples` takes them."""
+        return (*self.more, *((Words(text), weight) for text, weight in self.words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -763,6 +795,27 @@ class IndexReport:
     def photos_per_second(self) -> float:
         """Photos that got their vector in this run, per second of wall-clock time."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What watching folders came to.
+
+    Attributes:
+        runs: How often they were indexed.
+        added: New photos.
+        updated: Photos whose content changed.
+        moved: Photos that were found under another path.
+        missing: Photos that were found gone.
+        interrupted: Whether the last run was ended in its middle.
+    """
+
+    runs: int = 0
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
+    missing: int = 0
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

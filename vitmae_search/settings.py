@@ -11,6 +11,8 @@
 - `VITMAE_SEARCH_PASSWORD`: what the app asks for before it shows anything, or
 - `VITMAE_SEARCH_PASSWORD_FILE`: a file that holds it, which only its owner may read.
 - `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
+- `VITMAE_SEARCH_WEB_PICTURES`: "on" lets a search begin with a picture that is named by its address on the
+  web (default: off).
 - `VITMAE_SEARCH_IDLE_MINUTES`: minutes without use after which the app's model leaves the GPU's memory
   (default: 10; 0 is never).
 """
@@ -36,6 +38,7 @@ ALLOWED_HOSTS = "VITMAE_SEARCH_ALLOWED_HOSTS"
 PASSWORD = "VITMAE_SEARCH_PASSWORD"  # noqa: S105  a variable's name
 PASSWORD_FILE = "VITMAE_SEARCH_PASSWORD_FILE"  # noqa: S105
 DEVICE = "VITMAE_SEARCH_DEVICE"
+WEB_PICTURES = "VITMAE_SEARCH_WEB_PICTURES"
 IDLE_MINUTES = "VITMAE_SEARCH_IDLE_MINUTES"
 
 PASSWORD_LENGTH = 8
@@ -57,6 +60,7 @@ class Settings:
         allowed_hosts: Host names in lower case, beside this machine's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         idle_minutes: Without use, until the app's model leaves the GPU's memory; 0 is never.
+        web_pictures: Whether pictures that are named by their addresses on the web are fetched.
     """
 
     data: Path
@@ -67,10 +71,11 @@ class Settings:
     allowed_hosts: tuple[str, ...]
     device: str
     idle_minutes: float
+    web_pictures: bool
 
 
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the environment, anew at each call. Raises `ConfigError` for minutes that are no number."""
+    """Read the environment, anew at each call. Raises `ConfigError` for values that are none."""
     data = _folder(environ.get(DATA) or _user_folder("user_data_dir"))
     listed = [_folder(path) for path in environ.get(LIBRARIES, "").split(os.pathsep) if path]
     library = _folder(environ[LIBRARY]) if environ.get(LIBRARY) else [*listed, _folder(data / "library")][0]
@@ -84,6 +89,7 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
         allowed_hosts=tuple(host for host in hosts if host),
         device=environ.get(DEVICE) or "auto",
         idle_minutes=_minutes(environ.get(IDLE_MINUTES) or "10"),
+        web_pictures=_is_on(WEB_PICTURES, environ.get(WEB_PICTURES) or "off"),
     )
 
 
@@ -105,6 +111,12 @@ def named_library(name: Path, environ: Mapping[str, str] = os.environ) -> Path:
         listed = ", ".join(map(display_path, found))
         raise VitmaeSearchError(f"several libraries are named {display_path(name)}: {listed}; give its path")
     return found[0] if found else name
+
+
+def _is_on(name: str, text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ConfigError(name, text, "must be on or off")
+    return text.lower() == "on"
 
 
 def _minutes(text: str) -> float:

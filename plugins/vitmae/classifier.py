@@ -19,12 +19,15 @@ from vitmae_search.vitmae import (
     find_checkpoint,
     read_checkpoint,
 )
+from vitmae_search.vitmae.checkpoint.weights import weights_digest
+from vitmae_search.vitmae.inference import device_name
+from vitmae_search.vitmae.normalization import normalization_table
 
-from .devices import choose_precision, device_name
+from .devices import choose_precision
 from .engine import engine_for
-from .identity import config_identity, preprocessing_identity, weights_digest
+from .identity import config_identity, preprocessing_identity
 from .model_list import locate_model
-from .networks import Probabilities, make_processor, normalization_table, require_rgb
+from .networks import Probabilities, make_processor, require_rgb
 from .preprocess import Resize
 
 _HEAD, _MEAN_HEAD = "classifier.", "mean_classifier."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,21 @@ from numpy.typing import NDArray
 Rows = NDArray[Any]
 Work = Callable[[Rows], NDArray[np.float32]]
 """(n, ...) to (n, D) for any n; called by several threads at a time."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone, such as while hundreds of small tensors are converted.
+
+    With all threads each of them takes milliseconds on a busy machine, in which the threads wait for each
+    other. A thread whose first use of torch falls into this time keeps one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class WorkerPool:

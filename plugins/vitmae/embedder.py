@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from vitmae_search.errors import CheckpointError, NoDecoder
 from vitmae_search.records import Reconstruction
 from vitmae_search.vitmae import (
     Checkpoint,
-    CheckpointFiles,
     ViTMAEForPreTraining,
     ViTMAEModel,
     choose_device,
@@ -25,14 +23,18 @@ from vitmae_search.vitmae import (
     read_checkpoint,
     reconstruct,
 )
-from vitmae_search.vitmae.checkpoint.weights import shards
+from vitmae_search.vitmae.checkpoint.locate import source_files
+from vitmae_search.vitmae.checkpoint.weights import weights_digest
+from vitmae_search.vitmae.inference import device_name, inference_context
+from vitmae_search.vitmae.normalization import normalization_table
 
-from .devices import choose_precision, device_name, inference_context, warn_without_int8
+from .cpu_threads import one_thread
+from .devices import choose_precision, warn_without_int8
 from .engine import engine_for
 from .features import resolve_features
-from .identity import embedder_identity, weights_digest
+from .identity import embedder_identity
 from .model_list import locate_model
-from .networks import UnitVectors, make_prepare, make_processor, normalization_table, require_rgb
+from .networks import UnitVectors, make_prepare, make_processor, require_rgb
 from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
 from .quantization import Quantization
 
@@ -57,11 +59,12 @@ def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbed
     elif options["runtime"] == "openvino":
         require_openvino(torch_device)  # fails before anything is loaded
     source, name = locate_model(str(options["model"]))
-    checkpoint = read_checkpoint(find_checkpoint(source))
+    with one_thread():
+        checkpoint = read_checkpoint(find_checkpoint(source))
     embedder = ViTMAEEmbedder(
         name, checkpoint, options, device=torch_device, precision=choose_precision(precision, torch_device)
     )
-    embedder.source_files = _source_files(checkpoint.files)
+    embedder.source_files = source_files(checkpoint.files)
     return embedder
 
 
@@ -106,7 +109,9 @@ class ViTMAEEmbedder(Embedder):
         quantized = options["quantization"] == "int8"
         self.projection = features.projection
         self._processor = make_processor(checkpoint, int(options["image_size"]))
-        given, encoder = encoder, encoder or ViTMAEModel.from_checkpoint(checkpoint)
+        given = encoder
+        with one_thread():
+            encoder = encoder or ViTMAEModel.from_checkpoint(checkpoint)
         self.model = name
         self.identity: dict[str, Any] = embedder_identity(
             encoder,
@@ -241,16 +246,3 @@ class ViTMAEEmbedder(Embedder):
     def _require_unchanged(self, encoder: ViTMAEModel) -> None:
         if weights_digest(encoder.state_dict()) != self.identity["weights"]:
             raise CheckpointError(f"the weights of {self.model} have changed on disk; open it again")
-
-
-def _source_files(files: CheckpointFiles) -> tuple[str, ...]:
-    """Absolute paths of all that decides what is loaded: the files, and the folder, which may get new ones.
-
-    In the hub's cache also the file that says which revision the model's name means.
-    """
-    folder = files.weights.parent
-    paths = {folder, files.weights, *shards(files.weights)}
-    paths.update(path for path in (files.config, files.preprocessor, files.projection) if path is not None)
-    if folder.parent.name == "snapshots":
-        paths.add(folder.parent.parent / "refs" / "main")
-    return tuple(sorted(os.path.abspath(path) for path in paths))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +15,15 @@ from torch.nn import functional
 
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTMAEConfig, convert_to_bf16
+from vitmae_search.vitmae.inference import (
+    Engine,
+    free_unused,
+    inference_context,
+    out_of_memory,
+    translate_device_errors,
+)
 
-from .cpu_threads import Rows, WorkerPool
-from .devices import device_name, free_unused, inference_context, out_of_memory, translate_device_errors
+from .cpu_threads import Rows, WorkerPool, one_thread
 from .networks import Network
 from .openvino import OpenVINOCompiler, OpenVINOEncoder
 
@@ -28,12 +33,13 @@ _CPU_VALUES, _CUDA_VALUES = 300_000, 20_000_000
 """Values of one layer's output in a part of a batch: 24 images of the bundled model on a CPU, where twice
 that was no faster; 128 of a ViT-B/16 at 224 on CUDA."""
 _MAX_CUDA_PART = 1024
+_RUN_ROWS = 16
+"""Rows of a batch in a run over a folder. A query and its variants are fewer, for which importing OpenVINO
+would take longer than computing them."""
 _CUDA_PARTS = 4
 """Parts of a batch on CUDA, so that the host prepares one while another is computed."""
 _SAME = {"fp32": 0.9999, "bf16": 0.999}
 """The lowest cosine of vectors that two ways to compute must agree to, by precision."""
-
-T = TypeVar("T")
 
 
 def engine_for(
@@ -44,7 +50,7 @@ def engine_for(
     device: torch.device,
     precision: str,
     compiler: OpenVINOCompiler | None = None,
-) -> Engine:
+) -> Engine[Network]:
     """Move a network to its device; in bf16 its encoder is converted in place.
 
     Args:
@@ -61,7 +67,8 @@ def engine_for(
     """
     with translate_device_errors(str(device)):
         if precision == "bf16" and not isinstance(network.encoder, OpenVINOEncoder):
-            convert_to_bf16(network.encoder)
+            with one_thread():
+                convert_to_bf16(network.encoder)
             network.levels = network.levels.to(torch.bfloat16)  # the encoder would round the pixels anyway
         (height, width), (ph, pw) = size, config.patch_shape
         values = (1 + (height // ph) * (width // pw)) * config.hidden_size
@@ -73,95 +80,7 @@ def engine_for(
         return Engine(network, device, precision)
 
 
-class Engine:
-    """Computes all rows of a batch in one call, on any device. For one caller at a time.
-
-    Its methods raise MemoryError if not even one row fits, and `DeviceError` if the device failed, then and
-    in every later call.
-
-    Args:
-        network: What to compute.
-        device: Where.
-        precision: "bf16" or "fp32".
-
-    Attributes:
-        batch_size: The number of rows that suits the device; None if any does.
-    """
-
-    batch_size: int | None = None
-
-    def __init__(self, network: Network, device: torch.device, precision: str) -> None:
-        self._network: Network | None = network
-        self._device, self._precision = device, precision
-        name = device_name(device)
-        self._name = name if name == str(device) else f"{device} ({name})"
-        self._lost: str | None = None
-        self._offloaded = True
-        self._load_weights()
-
-    def run(self, rows: Rows) -> NDArray[np.float32]:
-        """(N, ...) uint8 to the network's (N, D), a new C-contiguous array."""
-        with self._translate_errors():
-            self._load_weights()
-            return self._rows(rows)
-
-    def run_alone(self, work: Callable[[], T]) -> T:
-        """Call `work`, which uses the same device, and translate its errors in the same way."""
-        with self._translate_errors():
-            return work()
-
-    def offload(self, *others: nn.Module) -> None:
-        """Move the network to the host until the next call, and free the device's memory.
-
-        Args:
-            others: Modules to move as well; the caller moves them back.
-        """
-        if self._network is None or self._lost is not None or self._device.type == "cpu":
-            return
-        with self._translate_errors():
-            for module in (self._network, *others):
-                module.to("cpu")
-            self._offloaded = True
-            free_unused(self._device)
-
-    def close(self) -> None:
-        """Drop the network, and free the device's memory."""
-        self._network = None
-        with suppress(RuntimeError):  # the device may be lost
-            free_unused(self._device)
-
-    def _rows(self, rows: Rows) -> NDArray[np.float32]:
-        return self._run_directly(rows)
-
-    def _run_directly(self, rows: Rows) -> NDArray[np.float32]:
-        found = self._forward(torch.tensor(rows, device=self._device))
-        return np.ascontiguousarray(found.cpu().numpy())
-
-    def _forward(self, batch: Tensor) -> Tensor:
-        assert self._network is not None, "closed"
-        with inference_context(self._device, self._precision):
-            rows: Tensor = self._network(batch)
-        return rows
-
-    def _load_weights(self) -> None:
-        assert self._network is not None, "closed"
-        if self._offloaded:
-            self._network.to(self._device)
-            self._offloaded = False
-
-    @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
-        if self._lost is not None:
-            raise DeviceError(self._lost)
-        try:
-            with translate_device_errors(self._name):
-                yield
-        except DeviceError as error:
-            self._lost = str(error)
-            raise
-
-
-class CpuEngine(Engine):
+class CpuEngine(Engine[Network]):
     """Spreads a batch over the CPU's cores, and in long runs computes it with OpenVINO.
 
     Args:
@@ -172,7 +91,7 @@ class CpuEngine(Engine):
 
     Attributes:
         compile_after: Seconds of encoding after which the encoder is compiled, which takes a few. One that
-            was compiled before is used from the first batch on.
+            was compiled before is used from the first batch of a run on.
     """
 
     compile_after = 20.0
@@ -194,9 +113,8 @@ class CpuEngine(Engine):
         started = perf_counter()
         found = self._pool.run(self._run_directly, rows)
         if self._compiler is not None and len(rows) > 1:
-            first = self._seconds == 0
             self._seconds += perf_counter() - started
-            if self._seconds >= self.compile_after or (first and self._compiler.is_cached()):
+            if self._seconds >= self.compile_after or (len(rows) >= _RUN_ROWS and self._compiler.is_cached()):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
 
@@ -213,7 +131,7 @@ class CpuEngine(Engine):
             log.warning("OpenVINO is not used, so encoding takes longer: %s", _first_line(error))
 
 
-class CudaEngine(Engine):
+class CudaEngine(Engine[Network]):
     """Computes a batch on a GPU part by part: while it computes one, the host prepares the next.
 
     If memory is short, parts are halved, and stay so. The first vectors are compared with the CPU's.

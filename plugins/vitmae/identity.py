@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from vitmae_search.vitmae import ViTConfig, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
+from vitmae_search.vitmae.checkpoint.weights import weights_digest
 
 from .quantization import REVISION
 
@@ -74,17 +69,3 @@ def config_identity(config: ViTMAEConfig | ViTConfig) -> dict[str, Any]:
     """The fields of the configuration that affect the encoder's output."""
     fields = {name: getattr(config, name) for name in _CONFIG_FIELDS}
     return {**fields, "layer_norm_eps": float(config.layer_norm_eps), "image_size": list(config.image_shape)}
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and fp32 values, in hex: the same for every layout, file and file dtype."""
-    names = sorted(state)
-    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        digests = list(pool.map(lambda name: _tensor_digest(state[name]), names))
-    lines = [f"{n} {list(state[n].shape)} {digest}\n" for n, digest in zip(names, digests, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _tensor_digest(tensor: Tensor) -> str:
-    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(values.data).hexdigest()

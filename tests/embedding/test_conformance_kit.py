@@ -118,6 +118,13 @@ def with_offload(body: str) -> Changes:
     return {"    def close(self):\n": offload} | in_embed("flat = flat + np.arange(192) * self.error")
 
 
+def with_text(seed: str) -> Changes:
+    """A plugin that knows words: a text's vector is drawn, and `seed` decides it."""
+    draw = f"np.random.default_rng({seed}).standard_normal(192).astype(np.float32)"
+    lines = f"        row = {draw}\n        return row / np.linalg.norm(row)\n\n    def close(self):\n"
+    return {"    def close(self):\n": f"    def embed_text(self, text):\n{lines}"}
+
+
 BROKEN: dict[str, dict[str, Changes]] = {
     "check_listing_is_cheap": {"torch": {"import numpy": "import torch, numpy"}},
     "check_opens": {
@@ -221,6 +228,11 @@ BROKEN: dict[str, dict[str, Changes]] = {
             "        self.options = options\n": "        self.source_files = [f'/{id(self)}']\n",
         },
         "no paths": {"    input_size = 8": "    input_size, source_files = 8, ['weights']"},
+    },
+    "check_text": {
+        "one vector for all texts": with_text("3"),
+        "another one each time": with_text("None"),
+        "fails for long texts": with_text("[ord(one) for one in text][: 5 if len(text) < 99 else 'all']"),
     },
     "check_random_init": {
         "random": with_random_init("None", "{'seed': seed}"),

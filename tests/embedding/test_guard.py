@@ -24,7 +24,7 @@ from vitmae_search.embedding import (
     load_drop_in,
     open_embedder,
 )
-from vitmae_search.errors import DeviceError, ModelError, NoDecoder, PluginBroken, PluginOptionError
+from vitmae_search.errors import DeviceError, ModelError, NoDecoder, NoText, PluginBroken, PluginOptionError
 
 PHOTO = Image.linear_gradient("L").convert("RGB")
 Opened = Callable[..., GuardedEmbedder]
@@ -395,6 +395,45 @@ def test_a_plugin_that_claims_reconstructions_and_has_none(opened: Opened) -> No
     claims = opened("title=", "capabilities=frozenset({'embed', 'reconstruct'}), title=")
     with pytest.raises(PluginBroken, match="has no reconstruct"):
         claims.reconstruct(PHOTO)
+
+
+def knows_words(opened: Opened, returned: str) -> GuardedEmbedder:
+    code = f"    def embed_text(self, text):\n        return {returned}\n\n    def close(self):\n"
+    return opened("    def close(self):\n", code)
+
+
+def test_a_model_of_pictures_alone_says_that_it_knows_no_words(opened: Opened) -> None:
+    embedder = opened()
+    assert not embedder.knows_words
+    assert not embedder.description.knows_words
+    with pytest.raises(NoText, match="does not know words: it was trained on pictures alone"):
+        embedder.embed_text("a red bicycle")
+
+
+def test_the_vector_of_a_text_is_a_copy(opened: Opened) -> None:
+    buffer = "self.__dict__.setdefault('row', np.eye(1, 192, len(text), np.float32)[0])"
+    embedder = knows_words(opened, buffer)
+    assert embedder.description.knows_words
+    vector = embedder.embed_text("red")
+    assert vector[3] == 1
+    vector[:] = 7
+    assert embedder.embed_text("red")[3] == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ("[1.0] * 192", "embed_text gave a list"),
+        ("np.eye(1, 192)[0]", "embed_text gave float64"),
+        ("np.eye(1, 192, dtype=np.float32)", r"embed_text gave shape \(1, 192\)"),
+        ("np.ones(192, np.float32)", "embed_text gave a vector of norm"),
+        ("np.full(192, np.nan, np.float32)", "embed_text gave NaN"),
+        ("{}[text]", "embed_text failed"),
+    ],
+)
+def test_texts_that_break_the_contract(opened: Opened, returned: str, reason: str) -> None:
+    with pytest.raises(PluginBroken, match=reason):
+        knows_words(opened, returned).embed_text("red")
 
 
 @pytest.mark.parametrize("package", [False, True])

@@ -34,6 +34,7 @@ def save(connection: Connection, search: SavedSearch) -> None:
         "less": _to_digests(connection, search.less),
         "where": _filter_json(search.where),
         "min_score": search.min_score,
+        **({"words": search.words} if search.words else {}),
     }
     before = undo.snapshot(connection, SavedSearchRow, name=[search.name])
     undo.record(connection, f"the search {display_path(search.name)} saved", [before])
@@ -65,6 +66,7 @@ def list_all(connection: Connection) -> list[SavedSearch]:
             _to_photos(connection, row.query["less"]),
             _filter(row.query["where"]),
             row.query["min_score"],
+            tuple((str(text), float(weight)) for text, weight in row.query.get("words", ())),
         )
         for row in connection.execute(statement).all()
     ]

@@ -219,7 +219,7 @@ def _adapt_encoder(
     """Go on pretraining the selected model, and print the command to index with the result."""
     from vitmae_search.cli.stop_signal import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
-    from vitmae_search.library.jobs import recorded_training
+    from vitmae_search.library.jobs import recorded_job
     from vitmae_search.training import PretrainReport, pretrain
 
     def run() -> PretrainReport:
@@ -234,7 +234,7 @@ def _adapt_encoder(
 
     arguments = {"folder": folder, "output": str(output), "options": options}
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = recorded_training(library, run_key, "adapt", arguments, run)
+        report = recorded_job(library, run_key, "adapt", arguments, run)
     command = f"vitmae-search index {shlex.quote(folder)} --model {shlex.quote(str(output))}"
     if as_json:
         print_json({**asdict(report), "index_with": command})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from vitmae_search.cli.common import inherited, json_option, library_option, ope
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import photos_argument
 from vitmae_search.cli.search import read_min_score
-from vitmae_search.errors import StorageError, display_path
+from vitmae_search.errors import display_path
 from vitmae_search.records import DuplicateReport, MinScore
 
 
@@ -56,7 +55,9 @@ def command(
         where = read_filter(opened, filters)
         found = opened.duplicates(where, min_score=min_score, space=space, ignored=ignored)
     if table is not None:
-        _write(table, found)
+        from vitmae_search.library.export import write_table
+
+        write_table(table, _columns(found), suffix=".csv")
     if as_json:
         print_json(report_json(found))
     else:
@@ -158,16 +159,15 @@ def _print(found: DuplicateReport) -> None:
     click.echo(f"{len(found.groups)} groups among {found.compared} photos; connected: {counts}")
 
 
-def _write(table: Path, found: DuplicateReport) -> None:
-    try:
-        with table.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["group", "keep", "score", "width", "height", "bytes", "path"])
-            for number, group in enumerate(found.groups, start=1):
-                for i, shown in enumerate(group.photos):
-                    meta, score = shown.photo.metadata, f"{shown.score:.6f}"
-                    rest = (score, meta.width, meta.height, shown.photo.size)
-                    writer.writerow([number, "yes" if i == 0 else "no", *rest, shown.photo.path])
-                    writer.writerows([number, "no", *rest, copy] for copy in shown.copies)
-    except OSError as error:
-        raise StorageError(f"{display_path(table)} cannot be written: {error.strerror}.") from error
+def _columns(found: DuplicateReport) -> dict[str, list[Any]]:
+    """The list as columns, a row for each file."""
+    rows: list[dict[str, Any]] = []
+    for number, group in enumerate(found.groups, start=1):
+        for i, shown in enumerate(group.photos):
+            meta = shown.photo.metadata
+            for path in (shown.photo.path, *shown.copies):
+                row = {"group": number, "keep": "yes" if i == 0 and path == shown.photo.path else "no"}
+                row |= {"score": f"{shown.score:.6f}", "width": meta.width, "height": meta.height}
+                rows.append({**row, "bytes": shown.photo.size, "path": path})
+    names = ("group", "keep", "score", "width", "height", "bytes", "path")
+    return {name: [row[name] for row in rows] for name in names}

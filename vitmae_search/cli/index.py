@@ -65,9 +65,9 @@ def command(
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
 
     if watch:
-        if retry_failed or rescan or run_key:
+        if retry_failed or rescan:
             raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
-        return _watch(folders, library, exclude, as_json, opening)
+        return _watch(folders, library, exclude, run_key, as_json, opening)
     with (
         open_library(library, **opening) as opened,
         show_progress() as on_progress,
@@ -98,6 +98,7 @@ def _watch(
     folders: tuple[str, ...],
     library: Path | None,
     exclude: tuple[str, ...],
+    run_key: str | None,
     as_json: bool,
     opening: Mapping[str, Any],
 ) -> int:
@@ -110,19 +111,18 @@ def _watch(
         if not as_json:
             print_report(report)  # goes to stderr, as all that is said before the end
         reports[:] = [report]
-        counts["runs"] += 1
-        for name in ("added", "updated", "moved", "missing"):
-            counts[name] += getattr(report, name)
 
-    counts = {"runs": 0, "added": 0, "updated": 0, "moved": 0, "missing": 0}
     with (
         open_library(library, **opening) as opened,
         StopOnSignal("stopping after this batch") as stop,
     ):
-        opened.watch(folders, on_report=show, cancelled=stop.requested, exclude=exclude)
+        found = opened.watch(
+            folders, on_report=show, cancelled=stop.requested, exclude=exclude, run_key=run_key
+        )
     if as_json:
+        counts = {name: getattr(found, name) for name in ("runs", "added", "updated", "moved", "missing")}
         print_json({**counts, "last": report_json(reports[0]) if reports else None})
-    return exit_code(bool(reports) and reports[0].interrupted)
+    return exit_code(found.interrupted)
 
 
 def report_json(report: IndexReport) -> dict[str, object]:

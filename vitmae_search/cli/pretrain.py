@@ -236,7 +236,7 @@ def command(
     """
     from vitmae_search.cli.stop_signal import StopOnSignal
     from vitmae_search.cli.training_progress import training_progress
-    from vitmae_search.library.jobs import recorded_training
+    from vitmae_search.library.jobs import recorded_job
 
     given = given_options(ctx)
     architecture_options = {*_MODEL_FIELDS, *_DECODER_SIZES}
@@ -259,7 +259,7 @@ def command(
 
     arguments = {"folder": os.path.abspath(folder), "output": os.path.abspath(output)}
     with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = recorded_training(library, run_key, "pretrain", arguments, run)
+        report = recorded_job(library, run_key, "pretrain", arguments, run)
     if _is_reporting_process():
         (print_json if as_json else _print_report)(asdict(report))
     return 130 if report.interrupted else 0

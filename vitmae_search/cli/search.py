@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +13,22 @@ from vitmae_search.cli.common import (
     device_options,
     json_option,
     library_option,
+    model_option,
     open_library,
     print_json,
     projection_option,
 )
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.cli.pictures import Examples, read_examples
-from vitmae_search.errors import display_path
-from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto
+from vitmae_search.cli.pictures import Asked, read_asked
+from vitmae_search.errors import NoText, display_path
+from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto, Words
+
+if TYPE_CHECKING:
+    from vitmae_search.library import Library
+
+_WEB = re.compile("https?://", re.IGNORECASE)
+
+_Fetched = tuple[tuple[str | int | bytes | Words, float], ...]
 
 
 def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | None) -> MinScore:
@@ -41,18 +50,19 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
 
 @click.command("search")
 @click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", callback=read_examples, type=click.Path()
+    "images", nargs=-1, required=True, metavar="IMAGE|WORDS...", callback=read_asked, type=click.Path()
 )
 @click.option(
     "--less",
     multiple=True,
-    metavar="IMAGE",
+    metavar="IMAGE|WORDS",
     type=click.Path(),
-    callback=read_examples,
+    callback=read_asked,
     help="Less like this one. May be repeated.",
 )
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
+@model_option
 @projection_option
 @filter_options
 @click.option(
@@ -72,10 +82,11 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
 @library_option
 @json_option
 def command(
-    images: Examples,
-    less: Examples,
+    images: Asked,
+    less: Asked,
     k: int,
     space: int | None,
+    model: str | None,
     projection: str,
     min_score: MinScore,
     no_variants: bool,
@@ -86,10 +97,16 @@ def command(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Find the photos that look like IMAGE, best first.
+    """Find the photos that look like IMAGE, or that WORDS describe, best first.
 
-    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits. Several are
-    searched for together, and those of --less count against; 2:IMAGE counts twice.
+    An IMAGE is a file, or id:N for a photo of the library, which is then not among the hits; or the address
+    of a picture on the web, where VITMAE_SEARCH_WEB_PICTURES is on. Several are searched for together, and
+    those of --less count against; 2:IMAGE counts twice.
+
+    WORDS in quotes, such as "a red bicycle", need photos that were indexed with a model that learned from
+    texts, such as --model hub:openai/clip-vit-base-patch32. What is no file, and is not written like a
+    file's name or path, is taken as words; text:WORDS always is. Words are compared with the model's
+    features, so their scores are lower than those of pictures.
 
     The score is a cosine: 1 is the same picture. A photo that the library knows is found by its stored
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
@@ -100,22 +117,43 @@ def command(
     """
     if space is not None and projection != "auto":
         raise click.UsageError("--space and --projection both choose a space; give one of them")
-    with open_library(library, device=device, precision=precision, projection=projection) as opened:
+    if space is not None and model is not None:
+        raise click.UsageError("--space and --model both choose a space; give one of them")
+    chosen: dict[str, Any] = {"device": device, "precision": precision, "projection": projection}
+    with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
-        alone = images[0][0] if len(images) == 1 and not less else None
-        if isinstance(alone, str):
+        more, unwanted = _fetched(opened, images), _fetched(opened, less)
+        alone = more[0][0] if len(more) == 1 and not less else None
+        if alone is not None and not isinstance(alone, int | Words):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
-            result, whole = opened.search_examples(images, less, **asked), None
+            result, whole = _search(opened, more, unwanted, asked), None
     if as_json:
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
         if whole is not None:
             click.echo(f"part of {display_path(whole.hit.photo.path)}")
         print_result(result, filtered=not where.empty or min_score is not None)
+
+
+def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:
+    """Search for several pictures, or for words, which may be the name of a file that is not there."""
+    try:
+        return library.search_examples(more, less, **asked)
+    except NoText as error:
+        texts = [one.text for one, _ in (*more, *less) if isinstance(one, Words)]
+        raise NoText(f"{display_path(texts[0])!r} is no file, and {error}") from error
+
+
+def _fetched(library: Library, examples: Asked) -> _Fetched:
+    """The examples, with the files of those that are named by their addresses on the web."""
+    return tuple(
+        (library.fetch_picture(name) if isinstance(name, str) and _WEB.match(name) else name, weight)
+        for name, weight in examples
+    )
 
 
 def result_json(result: SearchResult) -> dict[str, object]:
@@ -129,6 +167,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "calibration": None if result.calibration is None else asdict(result.calibration),
         "coverage": None if result.coverage is None else asdict(result.coverage),
         "examples": result.examples,
+        "words": result.words,
         "seconds": round(result.seconds, 4),
     }
 

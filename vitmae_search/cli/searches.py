@@ -10,10 +10,10 @@ import click
 
 from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.cli.pictures import Examples, read_examples
+from vitmae_search.cli.pictures import Asked, Examples, read_asked, read_examples
 from vitmae_search.cli.search import print_result, read_min_score, result_json
 from vitmae_search.errors import display_path
-from vitmae_search.records import MinScore, SavedSearch
+from vitmae_search.records import MinScore, SavedSearch, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, library: Path | None, as_json: bool) -> None:
     """List the saved searches; save, run or delete one.
 
-    A saved search is photos of the library that hits should be like, and filters. Either may be left out.
+    A saved search is photos of the library that hits should be like, words, and filters; each may be left
+    out.
     """
     if ctx.invoked_subcommand is None:
         _show(library, as_json)
@@ -34,7 +35,7 @@ def command(ctx: click.Context, library: Path | None, as_json: bool) -> None:
 
 @command.command("save")
 @click.argument("name")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...", callback=read_examples, type=click.Path())
+@click.argument("images", nargs=-1, metavar="[IMAGE|WORDS]...", callback=read_asked, type=click.Path())
 @click.option("--less", multiple=True, metavar="IMAGE", type=click.Path(), callback=read_examples)
 @filter_options
 @click.option("--min-score", metavar="same|alike|SCORE", callback=read_min_score)
@@ -45,7 +46,7 @@ def save(
     ctx: click.Context,
     /,
     name: str,
-    images: Examples,
+    images: Asked,
     less: Examples,
     min_score: MinScore,
     library: Path | None,
@@ -54,15 +55,18 @@ def save(
 ) -> None:
     """Save a search under NAME, in place of another one of this name.
 
-    Each IMAGE is a photo of the library: its path, or id:N. 2:IMAGE counts twice. The options are those of
-    `search`.
+    Each IMAGE is a photo of the library: its path, or id:N. 2:IMAGE counts twice. WORDS and the options are
+    those of `search`.
     """
     library, as_json = inherited(ctx, library, as_json)
     if less and not images:
-        raise click.UsageError("--less goes with an IMAGE")
+        raise click.UsageError("--less goes with an IMAGE or WORDS")
+    words = tuple((asked.text, weight) for asked, weight in images if isinstance(asked, Words))
+    more = tuple((asked, weight) for asked, weight in images if not isinstance(asked, Words))
     with open_library(library) as opened:
         where = read_filter(opened, filters)
-        opened.save_search(SavedSearch(name, _ids(opened, images), _ids(opened, less), where, min_score))
+        wanted, unwanted = _ids(opened, more), _ids(opened, less)
+        opened.save_search(SavedSearch(name, wanted, unwanted, where, min_score, words))
     _show(library, as_json)
 
 
@@ -73,12 +77,12 @@ def save(
 @json_option
 @click.pass_context
 def run(ctx: click.Context, name: str, k: int, library: Path | None, as_json: bool) -> None:
-    """Search for what was saved under NAME; without images list what passes its filters."""
+    """Search for what was saved under NAME; without images and words list what passes its filters."""
     library, as_json = inherited(ctx, library, as_json)
     with open_library(library) as opened:
         saved = opened.saved_search(name)
         asked: dict[str, Any] = {"where": saved.where, "min_score": saved.min_score}
-        found = opened.search_examples(saved.more, saved.less, k=k, **asked) if saved.more else None
+        found = opened.search_examples(saved.wanted, saved.less, k=k, **asked) if saved.wanted else None
         photos = [] if found else opened.photos(saved.where, limit=k)
     if as_json and found:
         print_json(result_json(found))

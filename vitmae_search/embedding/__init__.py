@@ -44,7 +44,14 @@ from vitmae_search.embedding.plugin_host import (
     load_drop_in,
 )
 from vitmae_search.embedding.projection import Projection, projection_path
-from vitmae_search.errors import CheckpointError, DeviceError, ModelNotFound, NoDecoder, PluginOptionError
+from vitmae_search.errors import (
+    CheckpointError,
+    DeviceError,
+    ModelNotFound,
+    NoDecoder,
+    NoText,
+    PluginOptionError,
+)
 from vitmae_search.records import ModelListing, Reconstruction
 
 __all__ = [
@@ -63,6 +70,7 @@ __all__ = [
     "ModelListing",
     "ModelNotFound",
     "NoDecoder",
+    "NoText",
     "OpenModel",
     "Options",
     "PluginHost",

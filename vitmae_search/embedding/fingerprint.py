@@ -115,6 +115,7 @@ class EmbedderDescription:
     options: Mapping[str, OptionValue]
     unresolved_options: Mapping[str, OptionValue]
     projection: str | None
+    knows_words: bool = False
 
     def fingerprint(self, decode: str) -> str:
         """The fingerprint of the space that its vectors of photos decoded in mode `decode` belong to."""

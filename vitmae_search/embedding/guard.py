@@ -287,12 +287,18 @@ class GuardedEmbedder(GuardedModel):
             self.options,
             self.unresolved_options,
             self.projection,
+            self.knows_words,
         )
 
     @property
     def can_reconstruct(self) -> bool:
         """Whether the plugin offers `reconstruct`. A checkpoint may still turn out to lack the decoder."""
         return "reconstruct" in self.info.capabilities
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether the plugin offers `embed_text` for this model."""
+        return overrides(self._embedder, Embedder, "embed_text")
 
     def fingerprint(self, decode: str) -> str:
         """The fingerprint of the space that its vectors of photos decoded in mode `decode` belong to."""
@@ -315,6 +321,19 @@ class GuardedEmbedder(GuardedModel):
             vectors = self._embedder.embed(batch)
             check_vectors(self.info.name, vectors, len(batch), self.dimension)
             return np.array(vectors)  # a copy: the plugin may fill its buffer again
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """One line of text that is not blank to a vector (dimension,) float32, finite, of norm 1.
+
+        Raises:
+            NoText: The model does not know words.
+            DeviceError: Where memory is too small.
+            PluginBroken: Where the plugin fails, or what it returns breaks the contract.
+        """
+        with translate_memory_errors("understand words"), self._exclusive_call("embed_text"):
+            vector = self._embedder.embed_text(text)
+            check_text_vector(self.info.name, vector, self.dimension)
+            return np.array(vector)
 
     def reconstruct(
         self,
@@ -369,18 +388,32 @@ def check_vectors(plugin: str, vectors: object, rows: int, dimension: int) -> No
         rows: How many rows the batch has.
         dimension: The number of components of a vector.
     """
-    array = _check_array(plugin, "embed", vectors, (rows, dimension))
+    _check_unit_rows(plugin, "embed", _check_array(plugin, "embed", vectors, (rows, dimension)))
+
+
+def check_text_vector(plugin: str, vector: object, dimension: int) -> None:
+    """Raise `PluginBroken` unless `vector` is what `embed_text` must return.
+
+    Args:
+        plugin: The plugin's name.
+        vector: What it returned.
+        dimension: The number of components of a vector.
+    """
+    _check_unit_rows(plugin, "embed_text", _check_array(plugin, "embed_text", vector, (dimension,))[None])
+
+
+def _check_unit_rows(plugin: str, method: str, array: NDArray[np.float32]) -> None:
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise PluginBroken(plugin, f"embed gave NaN or infinity in row {row} of {rows}")
+        raise PluginBroken(plugin, f"{method} gave NaN or infinity in row {row} of {len(array)}")
     norms = np.linalg.norm(array.astype(np.float64), axis=1)
     wrong = np.flatnonzero(np.abs(norms - 1) > _UNIT_LENGTH_TOLERANCE)
     if wrong.size:
         row = int(wrong[0])
-        raise PluginBroken(plugin, f"embed gave a vector of norm {norms[row]:.4g}; it must be 1")
+        raise PluginBroken(plugin, f"{method} gave a vector of norm {norms[row]:.4g}; it must be 1")
 
 
-def _check_array(plugin: str, method: str, found: object, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _check_array(plugin: str, method: str, found: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if not isinstance(found, np.ndarray):
         raise PluginBroken(plugin, f"{method} gave a {type(found).__name__}; it must be a NumPy array")
     if found.dtype != np.float32:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.errors import NoText
 from vitmae_search.records import ModelListing, Reconstruction
 
 API_VERSION = 1
@@ -182,6 +183,18 @@ class Embedder(OpenModel):
 
     It takes the vectors of `embed`, which the host stores, and is no part of `identity`.
     """
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """Words to a vector (dimension,) float32 of norm 1, in the space of the photos' vectors.
+
+        Override it where the model was trained on photos with texts, as CLIP was; photos are then found by
+        words, too. What decides texts alone, such as a tokenizer, is no part of `identity`. The host calls
+        it with one line of text that is not blank, one thread at a time.
+
+        Raises:
+            NoText: The model does not know words.
+        """
+        raise NoText(f"{self.model} does not know words: it was trained on pictures alone")
 
     def random_init(self, seed: int) -> Embedder:
         """The same network before training: new random weights, drawn with `seed` alone.

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,9 @@ CACHE_FOLDER: Final = "embedders"
 """The folder of cached descriptions, in the user's cache folder."""
 MIN_FILE_AGE_SECONDS = 2.0
 """File times are coarse. Only a file that was older than this when read is trusted to show a later change."""
+
+_PLUGIN_MODEL = re.compile(r"([A-Za-z][\w.-]+):(?!//)(.+)")
+"""A plugin and its model. An address, and a drive's letter, are no plugins."""
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +92,17 @@ class EmbedderSelection:
         if isinstance(model, str):
             options["model"] = absolute_model(model)
         return options
+
+
+def split_model(plugin: str | None, model: str | None) -> tuple[str | None, str | None]:
+    """The plugin and the model that `--model PLUGIN:MODEL` names; both as they are for any other name.
+
+    Args:
+        plugin: What `--embedder` names; then the model is that plugin's, whatever it is called.
+        model: What `--model` names.
+    """
+    named = None if plugin or model is None or os.path.exists(model) else _PLUGIN_MODEL.fullmatch(model)
+    return (plugin, model) if named is None else (named[1], named[2])
 
 
 def absolute_model(model: str) -> str:

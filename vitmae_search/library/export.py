@@ -76,19 +76,22 @@ def place_columns(photos: Sequence[Photo]) -> dict[str, list[Any]]:
     }
 
 
-def write_table(output: Path, columns: Columns, vectors: NDArray[np.float32] | None = None) -> None:
+def write_table(
+    output: Path, columns: Columns, vectors: NDArray[np.float32] | None = None, suffix: str | None = None
+) -> None:
     """Write columns to a file, in the format that its suffix names; an older file is replaced.
 
     Args:
         output: The file: `.parquet`, `.npz`, `.csv` or `.json`.
         columns: Values by column.
         vectors: (N, D), one for each row; None for none.
+        suffix: Names the format in place of that of `output`.
 
     Raises:
         LibraryError: The suffix is none of these.
         StorageError: The file cannot be written.
     """
-    writer = _WRITERS.get(output.suffix.lower())
+    writer = _WRITERS.get(output.suffix.lower() if suffix is None else suffix)
     if writer is None:
         raise LibraryError(f"{display_path(output)} should end in {', '.join(_WRITERS)}")
     try:

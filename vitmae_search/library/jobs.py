@@ -32,7 +32,7 @@ START_TIMEOUT = 20.0
 """Seconds until a child's row should be in the catalogue: the child imports, and waits for the lock."""
 
 FINISH_TIMEOUT = 3600.0
-"""Seconds that a finished training waits for the library's lock, to record how it ended."""
+"""Seconds that a finished job waits for the library's lock, to record how it ended."""
 
 # With our own import path; `python -m` would put the current folder first.
 _CHILD_CODE = (
@@ -152,7 +152,7 @@ def cancel(job: JobRecord) -> None:
         raise LibraryError("this run belongs to another user of this machine") from None
 
 
-def recorded_training(
+def recorded_job(
     library: Path | None, run_key: str | None, kind: str, arguments: Mapping[str, Any], run: Callable[[], R]
 ) -> R:
     """Call `run`, and record how it went in a `runs` row of the library.
@@ -164,15 +164,15 @@ def recorded_training(
         run_key: The row's key. None records nothing.
         kind: What is run, such as "pretrain".
         arguments: What it was given, as plain JSON.
-        run: The training.
+        run: The job.
 
     Returns:
         What `run` returns.
 
     Raises:
-        LibraryBusy: Another process writes to the library as the training begins.
+        LibraryBusy: Another process writes to the library as the job begins.
     """
-    return run_job(_TrainingRows(library or settings().library), run_key, kind, arguments, run)
+    return run_job(_RowsWithoutLock(library or settings().library), run_key, kind, arguments, run)
 
 
 def recorded_in_background(
@@ -182,7 +182,7 @@ def recorded_in_background(
     arguments: Mapping[str, Any],
     run: Callable[[Callable[[JobProgress], None]], R],
 ) -> R:
-    """Call `run`, and record how it goes in a `runs` row, as `recorded_training` does.
+    """Call `run`, and record how it goes in a `runs` row, as `recorded_job` does.
 
     Args:
         library: The library's folder.
@@ -197,7 +197,7 @@ def recorded_in_background(
     Raises:
         LibraryBusy: Another process writes to the library as the work begins.
     """
-    rows = _TrainingRows(library)
+    rows = _RowsWithoutLock(library)
     written = 0.0
 
     def write(progress: JobProgress) -> None:
@@ -209,8 +209,8 @@ def recorded_in_background(
     return run_job(rows, run_key, kind, arguments, lambda: run(write))
 
 
-class _TrainingRows:
-    """The `runs` rows of trainings: opens the catalogue anew for each change of a row."""
+class _RowsWithoutLock:
+    """The `runs` rows of jobs that leave the library to others: opens the catalogue for each change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -234,8 +234,8 @@ class _TrainingRows:
         try:
             with CatalogWriter.open_writer(self._folder, wait=FINISH_TIMEOUT) as writer:
                 writer.finish_run(key, state, report, error)
-        except LibraryError as failed:  # the training itself is done, and its folder says so
-            log.warning("the library does not know how the training ended: %s", failed)
+        except LibraryError as failed:  # the job itself is done
+            log.warning("the library does not know how the job ended: %s", failed)
 
 
 def _import_path() -> list[str]:

@@ -20,7 +20,6 @@ from PIL import Image
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
 from vitmae_search.errors import (
-    LibraryBusy,
     LibraryEmpty,
     LibraryError,
     PhotoError,
@@ -38,6 +37,7 @@ from vitmae_search.library.embedders import (
     EmbedderSelection,
     absolute_model,
     read_projection_option,
+    split_model,
 )
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
@@ -84,7 +84,9 @@ from vitmae_search.records import (
     SearchResult,
     Space,
     Tag,
+    WatchReport,
     WholePhoto,
+    Words,
 )
 from vitmae_search.search import (
     Example,
@@ -101,6 +103,7 @@ from vitmae_search.search import (
     require_file,
     retrieve,
     weighted,
+    words_vector,
 )
 from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
@@ -192,7 +195,8 @@ class Library:
             path: The library's folder. None is the environment's (`VITMAE_SEARCH_LIBRARY`), else the one in
                 the user-data folder.
             embedder: The name of an embedding plugin, such as "vitmae" or "color_layout".
-            model: A bundled model's name, a folder or weights file, or a hub id.
+            model: A bundled model's name, a folder or weights file, or a hub id; "hub:" before it is the same
+                as `embedder="hub"`, and so for other plugins' names.
             options: Further options of the plugin, by name.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             precision: The encoder's arithmetic: "auto", "fp32", "bf16", or "int8", which is an option
@@ -229,6 +233,7 @@ class Library:
         chosen = dict(options or {})
         if precision == "int8":
             chosen["quantization"], precision = precision, "auto"
+        embedder, model = split_model(embedder, model)
         selection = EmbedderSelection(embedder, model, chosen, decode, read_projection_option(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
         return cls(Path(_absolute(path)), selection, embedders, batch_size, background=background)
@@ -338,7 +343,8 @@ class Library:
         cancelled: Callable[[], bool],
         exclude: Sequence[str] = (),
         on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> None:
+        run_key: str | None = None,
+    ) -> WatchReport:
         """Index folders, and again after each burst of changes in them, until cancelled.
 
         The package watchfiles says what changes; network drives are looked through every ten seconds. The
@@ -350,26 +356,32 @@ class Library:
             cancelled: Asked again and again; once it returns True this ends.
             exclude: As for `index`.
             on_progress: As for `index`.
+            run_key: The key of the job in `jobs`. None makes no job of the watching, only of each run.
+
+        Returns:
+            What all runs came to.
 
         Raises:
             LibraryError: watchfiles is not installed, or a folder is not there or cannot be watched.
             VitmaeSearchError: As for `index`.
         """
-        from vitmae_search.library.watch import changes
+        from vitmae_search.library.watch import watch_folders
 
         paths = [_absolute(folder) for folder in _listed(folders)]
         absent = next((path for path in paths if not os.path.isdir(path)), None)
         if absent is not None:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
-        for _ in changes(paths, cancelled):
-            while not cancelled():
-                try:
-                    report = self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
-                except LibraryBusy:
-                    time.sleep(0.5)
-                    continue
-                on_report(report)
-                break
+
+        def index() -> IndexReport:
+            return self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+
+        return jobs.recorded_job(
+            self.folder,
+            run_key,
+            "watch",
+            {"folders": paths, "exclude": list(exclude)},
+            lambda: watch_folders(paths, index, on_report, cancelled),
+        )
 
     def classify(
         self,
@@ -575,6 +587,20 @@ class Library:
         coverage = space_coverage(catalog, searched)
         return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
 
+    def fetch_picture(self, address: str) -> bytes:
+        """The file of a picture that is named by its address on the web, as a query for `search`.
+
+        It is fetched only where the setting `VITMAE_SEARCH_WEB_PICTURES` is on, only by http or https, from
+        public servers, in half a minute and 64 MiB at most. Nothing else is sent than the address.
+
+        Raises:
+            LibraryError: The setting is off.
+            PhotoError: The address is none that is fetched, or what is there cannot be had.
+        """
+        from vitmae_search.library.web_pictures import fetch
+
+        return fetch(address)
+
     def find_whole(
         self,
         query: Query,
@@ -678,8 +704,9 @@ class Library:
         """The photos that look most like several pictures, and less like others.
 
         An example is a picture, as for `search`, or the id of a photo of the library, which is itself left
-        out of the hits. With a weight, `(picture, 2.0)`, it counts more or less than the others. A hit's
-        score is the cosine with the mean of `more`, less a quarter of the mean of `less`.
+        out of the hits, or `Words` where the model knows words. With a weight, `(picture, 2.0)`, it counts
+        more or less than the others. A hit's score is the cosine with the mean of `more`, less a quarter of
+        the mean of `less`.
 
         Args:
             more: What hits should look like, at least one.
@@ -697,7 +724,8 @@ class Library:
 
         Raises:
             LibraryError: There is nothing in `more`, a weight is not above 0, the pictures cancel each other
-                out, or the library has no photo with an id.
+                out, words are blank, or the library has no photo with an id.
+            NoText: There are words, and the model does not know any.
             VitmaeSearchError: As for `search`.
 
         Examples:
@@ -725,7 +753,10 @@ class Library:
             raise LibraryError("name at least one picture that photos should be like")
         catalog, searched = self._catalog(), self._space(space)
         wanted, unwanted = [weighted(one) for one in more], [weighted(one) for one in less]
-        least = _least_score(min_score, searched, len(wanted) + len(unwanted))
+        words = sum(isinstance(picture, Words) for picture, _ in (*wanted, *unwanted))
+        if words:
+            searched = self._spaces.text_space(catalog, searched)
+        least = _least_score(min_score, searched, len(wanted) + len(unwanted) + words)
         index = self._vector_index(searched)
         found = [
             self._example(picture, searched, index, where, variants) for picture, _ in (*wanted, *unwanted)
@@ -756,8 +787,67 @@ class Library:
             time.perf_counter() - started,
             found[0].variant if len(found) == 1 else QueryVariant(),
             space_coverage(catalog, searched),
-            len(found),
+            len(found) - words,
+            words,
         )
+
+    def search_text(
+        self,
+        text: str,
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+        min_score: MinScore = None,
+        stacks: bool = True,
+    ) -> SearchResult:
+        """The photos that fit words best, where the space's model learned from texts, as CLIP did.
+
+        Words are compared with the model's own features: for a derived space its features are searched.
+
+        Args:
+            text: What is on the photos, such as "a red bicycle".
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page.
+            min_score: Leave out hits with a lower score, a number: scores of words are lower than those of
+                pictures.
+            stacks: As for `search`.
+
+        Returns:
+            Up to `k` hits, as from `search`.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: The text is blank, or too long.
+            NoText: The model does not know words; the message names one that does.
+            VitmaeSearchError: As for `search`.
+        """
+        return self.search_examples(
+            [Words(text)],
+            k=k,
+            space=space,
+            where=where,
+            offset=offset,
+            min_score=min_score,
+            stacks=stacks,
+        )
+
+    def text_space(self, space: int | None = None) -> Space | None:
+        """The space that words are compared in; None where its model does not know words.
+
+        No model is opened: it was written down when the space was made.
+
+        Args:
+            space: The id of the space to search in. None is the selected one, else the current one.
+        """
+        catalog = self._catalog_or_none()
+        if catalog is None or catalog.current_space() is None:
+            return None
+        features = catalog.space(self._space(space).features_id)
+        return features if features.knows_words else None
 
     # Browse
 
@@ -1964,8 +2054,13 @@ class Library:
     def _example(
         self, picture: Picture, space: Space, index: VectorIndex, where: SearchFilter, variants: bool
     ) -> _ExampleVector:
-        """One picture of a query of several."""
+        """One picture, or one text, of a query of several."""
         catalog = self._catalog()
+        if isinstance(picture, Words):
+            text_vector = words_vector(
+                picture, space, lambda: self._spaces.features_embedder(space), self._query_cache
+            )
+            return _ExampleVector(text_vector, False, QueryVariant(), None)
         if isinstance(picture, int):
             photo = self._photo(picture)
             vector = catalog.vector(space.space_id, photo.content_id)
@@ -2009,7 +2104,8 @@ def _least_score(min_score: MinScore, space: Space, examples: int = 1) -> float:
         return float(min_score)
     if examples > 1:
         raise SpaceError(
-            f"what {min_score!r} means was measured for one picture, not for several; give a number"
+            f"what {min_score!r} means was measured for one picture, not for several, nor for words; "
+            "give a number"
         )
     calibration = space.calibration
     score = None if calibration is None else {"same": calibration.same, "alike": calibration.alike}[min_score]

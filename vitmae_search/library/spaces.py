@@ -25,6 +25,7 @@ from vitmae_search.embedding import (
 )
 from vitmae_search.errors import (
     ModelError,
+    NoText,
     PluginError,
     PluginOptionError,
     SpaceError,
@@ -159,6 +160,8 @@ class Spaces:
         provenance = dict(embedder.provenance)
         if embedder.unresolved_options:
             provenance[UNRESOLVED_OPTIONS] = embedder.unresolved_options
+        if embedder.knows_words:
+            provenance["words"] = True
         if resolved.projection is not None:
             derivation = self._derivation(resolved.fingerprint, embedder.dimension, resolved.projection)
         searched = catalog.ensure_space(
@@ -225,6 +228,35 @@ class Spaces:
         projection = None if space.projection is None else self._projections.of(space)
         embedder = self._embedders.for_space(catalog.space(space.features_id))
         return embedder if projection is None else ProjectedEmbedder(embedder, projection)
+
+    def text_space(self, catalog: Catalog, space: Space) -> Space:
+        """The space in which words are compared in place of another one: that of its features.
+
+        Args:
+            catalog: The library's catalogue.
+            space: The space to search in.
+
+        Raises:
+            NoText: Its model does not know words. The message names what does.
+        """
+        features = catalog.space(space.features_id)
+        if features.knows_words or self._embedders.lazy_for_space(features).description.knows_words:
+            return features
+        others = [other for other in catalog.spaces() if other.knows_words]
+        there = (
+            f"search in space {others[-1].space_id}, whose model does"
+            if others
+            else ("index with one that does, such as --model hub:openai/clip-vit-base-patch32")
+        )
+        raise NoText(f"the model {space.model!r} does not know words; {there}")
+
+    def features_embedder(self, features: Space) -> GuardedEmbedder:
+        """The embedder of a space of features.
+
+        Raises:
+            SpaceError: The model has changed since.
+        """
+        return self._embedders.for_space(features)
 
     def derive(
         self, catalog: CatalogWriter, features: Space, projection: Projection, *, use: bool = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vitmae_search.catalog.database import on_network_drive
-from vitmae_search.errors import LibraryError
+from vitmae_search.errors import LibraryBusy, LibraryError
 from vitmae_search.photos.scan import is_under
+from vitmae_search.records import IndexReport, WatchReport
 
 POLL_SECONDS = 10
 """How often folders are looked through that do not report their changes, as on network drives."""
@@ -50,6 +52,41 @@ def changes(folders: Sequence[str], cancelled: Callable[[], bool]) -> Iterator[N
                 yield
     except OSError as error:
         raise LibraryError(f"the folders cannot be watched: {error.strerror or error}") from error
+
+
+def watch_folders(
+    folders: Sequence[str],
+    index: Callable[[], IndexReport],
+    on_report: Callable[[IndexReport], None],
+    cancelled: Callable[[], bool],
+) -> WatchReport:
+    """Index folders after each burst of changes, until cancelled; see `Library.watch`.
+
+    Args:
+        folders: Folders that are there, absolute.
+        index: Indexes them.
+        on_report: Called after each run.
+        cancelled: Asked at least twice a second.
+    """
+    found = WatchReport()
+    for _ in changes(folders, cancelled):
+        while not cancelled():
+            try:
+                report = index()
+            except LibraryBusy:
+                time.sleep(0.5)
+                continue
+            found = WatchReport(
+                found.runs + 1,
+                found.added + report.added,
+                found.updated + report.updated,
+                found.moved + report.moved,
+                found.missing + report.missing,
+                report.interrupted,
+            )
+            on_report(report)
+            break
+    return found
 
 
 def _is_hidden(path: str, folders: Sequence[str]) -> bool:

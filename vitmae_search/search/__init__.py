@@ -12,6 +12,7 @@ from vitmae_search.search.query import (
     require_file,
 )
 from vitmae_search.search.retrieve import choose_variant, retrieve
+from vitmae_search.search.words import words_vector
 
 __all__ = [
     "Example",
@@ -28,4 +29,5 @@ __all__ = [
     "require_file",
     "retrieve",
     "weighted",
+    "words_vector",
 ]

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import LibraryError
+from vitmae_search.records import Words
 from vitmae_search.search.query import Query
 
-Picture = Query | int
-"""A path, a file's bytes, an image, or the id of a photo of the library."""
+Picture = Query | int | Words
+"""A path, a file's bytes, an image, the id of a photo of the library, or words."""
 
 Example = Picture | tuple[Picture, float]
 """A picture, and how much it counts; 1 without a number."""

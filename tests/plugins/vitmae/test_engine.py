@@ -16,6 +16,7 @@ from torch._subclasses import FakeTensorMode
 
 from vitmae_search.errors import DeviceError
 from vitmae_search.vitmae import ViTConfig, ViTForImageClassification, convert_to_bf16
+from vitmae_search.vitmae.inference import free_unused
 
 CPU, STAND_IN = torch.device("cpu"), torch.device("meta")
 ROWS = np.arange(46, dtype=np.uint8).reshape(23, 2)
@@ -214,7 +215,7 @@ def test_a_programming_error_is_not_a_device_error(engines, kind: str) -> None:
     assert len(engine.run(ROWS)) == len(ROWS)
 
 
-def test_freeing_memory_includes_tensors_of_old_errors(plugin_module, monkeypatch) -> None:
+def test_freeing_memory_includes_tensors_of_old_errors(monkeypatch) -> None:
     """An error that a variable of a frame in its own traceback holds is freed by the collector alone."""
     held: list[weakref.ref[Tensor]] = []
     left: list[bool] = []
@@ -228,7 +229,7 @@ def test_freeing_memory_includes_tensors_of_old_errors(plugin_module, monkeypatc
 
     with suppress(torch.OutOfMemoryError):
         fail()
-    plugin_module("devices").free_unused(torch.device("cuda"))
+    free_unused(torch.device("cuda"))
     assert left == [False]
 
 

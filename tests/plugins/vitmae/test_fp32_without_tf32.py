@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from plugins.vitmae.devices import inference_context
+from vitmae_search.vitmae.inference import inference_context
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.vitmae.networks import normalization_table, pixel_values, split_views
+from plugins.vitmae.networks import split_views
 from vitmae_search.vitmae import IMAGENET_MEAN, IMAGENET_STD, ViTImageProcessor
+from vitmae_search.vitmae.normalization import normalization_table, pixel_values
 
 PROCESSOR = ViTImageProcessor(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))
 PIXELS = np.arange(4 * 8 * 24)

@@ -26,6 +26,8 @@ BF16_COSINE = 0.9999
 _DIFFERENT = 1e-5
 """The vectors of two images differ by more than this in some component; rounding stays below."""
 
+_TEXTS = ("a red bicycle", "the night sky over a city")
+
 _NOT_IN_IDENTITY = {"device", "batch_size", "path", "file", "folder"}
 
 
@@ -249,6 +251,23 @@ def check_source_files(subject: PluginUnderTest) -> None:
         _require(same, "source_files change from one opening to the next")
 
 
+def check_text(subject: PluginUnderTest) -> None:
+    """`embed_text` takes any line of text, and gives each its own vector, the same each time."""
+    if not subject.guarded.knows_words:
+        return
+    before = subject.embedder.embed(subject.batch)
+    for text in ("é 猫 🚲", "?!", "many words " * 90):
+        subject.guarded.embed_text(text)
+    first, second = (subject.guarded.embed_text(text)[None] for text in _TEXTS)
+    different = float(np.abs(first - second).max()) > _DIFFERENT
+    _require(different, f"embed_text gives {' and '.join(map(repr, _TEXTS))} one and the same vector")
+    again = subject.guarded.embed_text(_TEXTS[0])[None]
+    _require_same(subject, again, first, "for the same text", "embed_text")
+    with subject.open() as other:
+        _require_same(subject, other.embed_text(_TEXTS[0])[None], first, "opened again", "embed_text")
+    _require_same(subject, subject.embedder.embed(subject.batch), before, "after embed_text")
+
+
 def check_random_init(subject: PluginUnderTest) -> None:
     """A plugin with `random_init` gives the same network for a seed, which takes the same batches."""
     untrained = subject.guarded.random_init(3)
@@ -322,6 +341,7 @@ CHECKS: tuple[Check, ...] = (
     check_reconstruction,
     check_projection,
     check_source_files,
+    check_text,
     check_random_init,
     check_offload,
     check_close,
@@ -380,9 +400,13 @@ def _require(holds: bool, message: str) -> None:
 
 
 def _require_same(
-    subject: PluginUnderTest, a: NDArray[np.float32], b: NDArray[np.float32], when: str
+    subject: PluginUnderTest,
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    when: str,
+    method: str = "embed",
 ) -> None:
-    _require(a.shape == b.shape, f"{when}, embed gives shape {a.shape}, not {b.shape}")
+    _require(a.shape == b.shape, f"{when}, {method} gives shape {a.shape}, not {b.shape}")
     if subject.guarded.provenance.get("precision", "fp32") == "fp32":
         worst = float(np.abs(a.astype(np.float64) - b).max())
         _require(worst <= FP32_TOLERANCE, f"{when}, a vector differs by {worst:.2g}")

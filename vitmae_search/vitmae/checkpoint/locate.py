@@ -8,6 +8,7 @@ files: `revision`, `cache_dir`, `token`, `force_download` and `local_files_only`
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def find_checkpoint(
     local_files_only: bool = False,
     subfolder: str = "",
     use_safetensors: bool | None = None,
+    more: Sequence[str] = (),
 ) -> CheckpointFiles:
     """Find the weights of a model, and its other files beside them.
 
@@ -70,6 +72,7 @@ def find_checkpoint(
         subfolder: The folder inside the folder or repository that holds the files.
         use_safetensors: True for safetensors weights only, False for torch files only, None for either,
             safetensors first.
+        more: Names of further files of a hub id, which are downloaded with it where it has them.
 
     Returns:
         The paths of the files.
@@ -89,7 +92,7 @@ def find_checkpoint(
         os.fspath(name_or_path),
         CONFIG_NAME,
         names,
-        (PREPROCESSOR_NAME, PROJECTION_NAME),
+        (PREPROCESSOR_NAME, PROJECTION_NAME, *more),
         shards=shards,
         options=options,
     )
@@ -155,6 +158,24 @@ def find_preprocessor(
     """
     options = HubOptions(revision, cache_dir, token, force_download, local_files_only, subfolder)
     return _find_json(name_or_path, PREPROCESSOR_NAME, options)
+
+
+def source_files(files: CheckpointFiles, *more: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Absolute paths of all that decides what is loaded: the files, and the folder, which may get new ones.
+
+    In the hub's cache also the file that says which revision the model's name means.
+
+    Args:
+        files: The model's.
+        more: Further paths that decide it.
+    """
+    folder = files.weights.parent
+    found = (files.config, files.preprocessor, files.projection)
+    paths = {folder, files.weights, *shards(files.weights), *more}
+    paths.update(path for path in found if path is not None)
+    if folder.parent.name == "snapshots":
+        paths.add(folder.parent.parent / "refs" / "main")
+    return tuple(sorted(os.path.abspath(path) for path in paths))
 
 
 def _find_json(name_or_path: str | os.PathLike[str], file: str, options: HubOptions) -> Path:

@@ -13,6 +13,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def digest_files(paths: list[Path]) -> str:
         except OSError as error:
             raise unreadable_error(path, error) from error
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and fp32 values, in hex: the same for every layout, file and file dtype."""
+    names = sorted(state)
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        digests = list(pool.map(lambda name: _tensor_digest(state[name]), names))
+    lines = [f"{n} {list(state[n].shape)} {digest}\n" for n, digest in zip(names, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(values.data).hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

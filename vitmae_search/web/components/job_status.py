@@ -20,6 +20,11 @@ TRAININGS = frozenset({"pretrain"})
 MAPS = frozenset({"map"})
 """Such jobs, too; the Map page shows them."""
 
+WATCHES = frozenset({"watch"})
+"""Jobs that wait for changes; what they index are jobs of their own."""
+MANY = 300
+"""Among how many of the newest jobs those are that wait."""
+
 RUNNING_REFRESH_SECONDS, IDLE_REFRESH_SECONDS = 1.0, 4.0
 """How often the page looks for progress, and for a job that was started elsewhere."""
 COUNTS_REFRESH_SECONDS = 2.0
@@ -48,9 +53,13 @@ _WHAT_REMAINS = {
 
 def running_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
     """The jobs that are running and write to the library, newest first; trainings too, if wanted."""
-    running = [job for job in library().jobs(RECENT) if job.state == "running"]
-    others = MAPS if include_trainings else MAPS | TRAININGS
-    return [job for job in running if job.kind not in others]
+    left_out = MAPS | WATCHES if include_trainings else MAPS | WATCHES | TRAININGS
+    return [job for job in library().jobs(RECENT) if job.state == "running" and job.kind not in left_out]
+
+
+def running_watches() -> list[JobRecord]:
+    """The jobs that watch folders, newest first."""
+    return [job for job in library().jobs(MANY) if job.state == "running" and job.kind in WATCHES]
 
 
 def running_maps() -> list[JobRecord]:
@@ -153,7 +162,7 @@ def show_outcome(*, of_maps: bool = False) -> None:
     newest = next((job for job in jobs if (job.kind in MAPS) == of_maps), None)
     if newest is None:
         return
-    if newest.state == "running":
+    if newest.state == "running" and newest.kind not in WATCHES:
         watch_job(newest.key)
     # The key stays until the next job: the page may be drawn twice at the end, the first time unseen.
     watched = st.session_state.get("vs_watched") == newest.key
@@ -206,7 +215,7 @@ def job_title(job: JobRecord) -> str:
         return "Laying out the map"
     if job.kind in TRAININGS:
         return training_title(job.kind, job_folders(job))
-    return f"Indexing {job_folders(job)}"
+    return f"{'Watching' if job.kind in WATCHES else 'Indexing'} {job_folders(job)}"
 
 
 def training_title(kind: str, folder: str | None) -> str:

@@ -1,7 +1,8 @@
 """The picture that a visitor searches with or looks at: how it is picked, kept and shown.
 
 It is kept in the page's address, so that reload, bookmarks and the back button work: `?photo=ID` is a photo
-of the library (see `photo_address`), `?upload=TOKEN` a picture that the visitor uploaded.
+of the library (see `photo_address`), `?upload=TOKEN` a picture that the visitor uploaded. A search may have
+words in its place or beside it (see `words`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from html import escape
 
 import streamlit as st
 
-from vitmae_search.errors import PhotoError, display_path
+from vitmae_search.errors import PhotoError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
-from vitmae_search.records import Photo, SearchFilter
+from vitmae_search.records import Photo, SearchFilter, Words
+from vitmae_search.settings import settings
 from vitmae_search.web.components import filters, plain_text, tags
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS
@@ -37,17 +39,31 @@ FOREIGN = "This address is of a photo in another library, which is not open here
 
 @dataclass(frozen=True, slots=True)
 class QueryState:
-    """The picture that the page's address names: either a photo or an upload is set."""
+    """The picture that the page's address names, a photo or an upload; and words, or words alone."""
 
     photo: Photo | None = None
     upload: Upload | None = None
+    words: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name as one line of text."""
+        """The file's name and the words, as one line of text."""
+        words = f"“{display_path(self.words)}”" if self.words else ""
+        return " and ".join(filter(None, [self._file_name, words]))
+
+    @property
+    def _file_name(self) -> str:
         if self.photo is not None:
             return photo_name(self.photo)
         return display_path(self.upload.name) if self.upload else ""
+
+    @property
+    def wanted(self) -> list[int | bytes | Words]:
+        """The picture and the words, as `Library.search_examples` takes them."""
+        picture: list[int | bytes | Words] = (
+            [] if self.photo is None and self.upload is None else [self.picture]
+        )
+        return [*picture, *([Words(self.words)] if self.words else [])]
 
     @property
     def picture(self) -> int | bytes:
@@ -58,10 +74,11 @@ class QueryState:
 
     @property
     def key(self) -> str:
-        """Names the picture's content; equal keys are equal pictures."""
+        """Names the query's content; equal keys are equal queries."""
+        words = f" words {self.words}" if self.words else ""
         if self.photo is not None:
-            return f"photo {self.photo.photo_id} {self.photo.digest}"
-        return f"upload {self.upload.token}" if self.upload else ""
+            return f"photo {self.photo.photo_id} {self.photo.digest}{words}"
+        return f"upload {self.upload.token}{words}" if self.upload else words
 
 
 def current_query() -> QueryState | None:
@@ -80,6 +97,11 @@ def current_query() -> QueryState | None:
             return QueryState(upload=upload)
         plain_text.notice("That picture was not kept. Choose it again, or another one.")
     return None
+
+
+def names_picture() -> bool:
+    """Whether the address names a picture, even one that is gone."""
+    return "photo" in st.query_params or "upload" in st.query_params
 
 
 def set_query_photo(photo_id: int) -> None:
@@ -107,6 +129,8 @@ def name_upload_in_errors(query: QueryState) -> Iterator[None]:
 def pick_query(label: str) -> None:
     """Let the visitor upload a picture, under this label, or pick a photo of the library."""
     st.file_uploader(label, type=UPLOAD_SUFFIXES, key="vs_upload", on_change=_store_upload)
+    if settings().web_pictures:
+        _pick_address()
     if library().status().photos:
         _browse()
 
@@ -116,6 +140,32 @@ def _store_upload() -> None:
     file = st.session_state.get("vs_upload")
     if file is not None:
         st.query_params.from_dict({"upload": uploads.add(file.name, file.getvalue())})
+
+
+def _pick_address() -> None:
+    """A field for the address of a picture on the web, which this machine then fetches."""
+    with st.form("vs_web"), st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Or the address of a picture on the web",
+            key="vs_web_address",
+            placeholder="https://",
+            max_chars=2000,
+            help="This machine fetches it from there. Your photos are sent nowhere.",
+        )
+        st.form_submit_button("Fetch", icon=":material/cloud_download:", on_click=_store_fetched)
+
+
+def _store_fetched() -> None:
+    address = st.session_state["vs_web_address"].strip()
+    if not address:
+        return
+    try:
+        data = library().fetch_picture(address)
+    except VitmaeSearchError as error:
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
+        return
+    name = address.partition("?")[0].rstrip("/").rpartition("/")[2] or "picture"
+    st.query_params.from_dict({"upload": uploads.add(name[:200], data)})
 
 
 def _browse() -> None:
@@ -185,8 +235,10 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
         title: Plain text before the picture's name.
         detail: Plain text below it.
     """
+    source = _thumbnail_url(query)
+    picture = f'<img src="{source}" alt="">' if source else ""
     st.html(
-        f'<div class="vs-query"><img src="{_thumbnail_url(query)}" alt=""><div>'
+        f'<div class="vs-query">{picture}<div>'
         f'<p class="vs-lead">{escape(title)}</p><p class="vs-name">{escape(query.name)}</p>'
         f'<p class="vs-hint">{escape(detail)}</p></div></div>'
     )
@@ -195,5 +247,6 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
 def _thumbnail_url(query: QueryState) -> str:
     if query.photo is not None:
         return escape(thumb_url(query.photo))
-    data = query.upload.preview if query.upload else b""
-    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+    if query.upload is None:
+        return ""
+    return "data:image/webp;base64," + base64.b64encode(query.upload.preview).decode("ascii")

@@ -15,19 +15,22 @@ from vitmae_search.web.server.session import library
 
 
 def draw(query: QueryState, active: Filters) -> None:
-    """A button that saves the search under a name; photos of the library can be saved, uploads cannot.
+    """A button that saves the search under a name; photos and words can be saved, uploads cannot.
 
     Args:
         query: The page's query.
         active: Its filters.
     """
-    with st.popover("Save", icon=":material/bookmark:", disabled=query.photo is None):
+    with st.popover("Save", icon=":material/bookmark:", disabled=query.upload is not None):
         name = st.text_input("Name of this search", max_chars=200, key="vs_save_name")
-        if query.photo is None:
+        if query.upload is not None:
             return
-        more = ((query.photo.photo_id, 1.0), *examples.weighted("more"))
+        photo = () if query.photo is None else ((query.photo.photo_id, 1.0),)
+        more = (*photo, *examples.weighted("more"))
         less = tuple(examples.weighted("less"))
-        search = SavedSearch(name, more, less, active.where, active.min_score)
+        search = SavedSearch(
+            name, more, less, active.where, active.min_score, ((query.words, 1.0),) if query.words else ()
+        )
         st.button(
             "Save", key="vs_save", on_click=selection.change, args=(lambda: library().save_search(search),)
         )
@@ -36,6 +39,8 @@ def draw(query: QueryState, active: Filters) -> None:
 def address(saved: SavedSearch) -> str:
     """The address that asks for a saved search: of the Search page, or of Browse where it is a filter."""
     where = saved.where
+    # Words alone are a query; without them it is the first photo.
+    first, others = (None, saved.more) if saved.words or not saved.more else (saved.more[0], saved.more[1:])
     values = {
         "under": where.under,
         "camera": where.camera,
@@ -52,10 +57,11 @@ def address(saved: SavedSearch) -> str:
         "place": place_text(where),
         "size": size_text(where),
         "alike": saved.min_score if isinstance(saved.min_score, str) else None,
-        "photo": str(saved.more[0][0]) if saved.more else None,
-        "more": examples.text_of(saved.more[1:]) or None,
+        "words": saved.words[0][0] if saved.words else None,
+        "photo": str(first[0]) if first else None,
+        "more": examples.text_of(others) or None,
         "less": examples.text_of(saved.less) or None,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    page = "./" if saved.more else "./browse"
+    page = "./" if saved.wanted else "./browse"
     return f"{page}?{urlencode({**given, **library_parameter()})}"

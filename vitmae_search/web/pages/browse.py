@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from vitmae_search.web.components import filter_bar, filters, job_status, plain_text, selection
+from vitmae_search.web.components import export_menu, filter_bar, filters, job_status, plain_text, selection
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS, read_order
 from vitmae_search.web.components.grid import browse_grid
@@ -34,7 +34,9 @@ def page() -> None:
         plain_text.hint(f"{total:,} photo{'' if total == 1 else 's'}")
         if not total:
             plain_text.notice("No photo passes these filters.")
-        selection.switch()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            selection.switch()
+            export_menu.draw(active.where)
         selection.bar(
             lambda: [photo.photo_id for photo in library().photos(active.where)],
             everything="All that pass the filters",

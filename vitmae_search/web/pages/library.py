@@ -8,11 +8,18 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.records import LibraryStatus, Root
-from vitmae_search.web.components import adapt_report, forget_folder, job_status, plain_text, spaces
+from vitmae_search.web.components import (
+    adapt_report,
+    folder_changes,
+    forget_folder,
+    job_status,
+    plain_text,
+    skipped,
+    spaces,
+    watching,
+)
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import has_only_samples, library
-
-FAILURES_SHOWN = 200
 
 
 def page() -> None:
@@ -34,12 +41,13 @@ def page() -> None:
     samples = has_only_samples(status)
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
+    watching.draw()
     refresh = job_status.COUNTS_REFRESH_SECONDS if busy else None  # while a job runs, they are read again
     st.fragment(_contents, run_every=refresh)(busy)
     if not samples:
         _add_folder("Add another folder", busy)
     job_status.show_history()
-    st.fragment(_failures, run_every=refresh)()
+    st.fragment(skipped.draw, run_every=refresh)()
     st.fragment(_spaces, run_every=refresh)()
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
@@ -50,6 +58,7 @@ def _contents(busy: bool) -> None:
     with plain_text.errors_as_notices():
         status = library().status()
         _counts(status)
+        folder_changes.draw_prune(status.missing, disabled=busy)
         _folders(status, busy)
 
 
@@ -111,6 +120,30 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
         ):
             start(root.path, command="adapt")
         forget_folder.draw(root, disabled=busy)
+        with st.popover("More", key=f"vs_more_{root.root_id}"):
+            _more(root, busy)
+
+
+def _more(root: Root, busy: bool) -> None:
+    """What is done rarely with a folder."""
+    if st.button(
+        "Read everything again",
+        icon=":material/sync:",
+        key=f"vs_rescan_{root.root_id}",
+        disabled=busy or root.offline,
+        help="Also files whose size and date have not changed. Takes long; nothing is embedded anew that is "
+        "the same.",
+    ):
+        start(root.path, "--rescan")
+    if st.button(
+        "Watch for changes",
+        icon=":material/visibility:",
+        key=f"vs_watch_{root.root_id}",
+        disabled=busy or root.offline or watching.is_watched(root.path),
+        help="New photos can be searched within seconds, until you stop it.",
+    ):
+        start(root.path, "--watch")
+    folder_changes.draw_relocate(root, disabled=busy)
 
 
 def _root_detail(root: Root) -> str:
@@ -160,18 +193,6 @@ def start(folder: str, *options: str, command: str = "index") -> None:
 def _spaces() -> None:
     with plain_text.errors_as_notices():
         spaces.draw(library().status().spaces)
-
-
-def _failures() -> None:
-    with plain_text.errors_as_notices():
-        failures = library().failures()
-        if not failures:
-            return
-        st.subheader("Files that could not be used", anchor=False)
-        rows = [(display_path(failure.path), failure.reason) for failure in failures[:FAILURES_SHOWN]]
-        plain_text.table(("File", "Reason"), rows)
-        if len(failures) > FAILURES_SHOWN:
-            plain_text.hint(f"and {len(failures) - FAILURES_SHOWN:,} more")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import streamlit as st
 from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
 from vitmae_search.web.components import (
     examples,
+    export_menu,
     filter_bar,
     filters,
     job_status,
@@ -20,6 +21,7 @@ from vitmae_search.web.components import (
     query_picker,
     saved_search,
     selection,
+    words,
 )
 from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
@@ -49,13 +51,22 @@ def page() -> None:
     if not status.photos:
         _nothing_yet()
         return
-    query = query_picker.current_query()
+    query = _query()
     if query is None:
         if has_only_samples(status):
             plain_text.sample_banner()
+        words.draw("Say what is in the photo", visible=True)
         query_picker.pick_query("Find photos that look like this one")
     else:
         show_results(query)
+
+
+def _query() -> query_picker.QueryState | None:
+    """What the address asks for: a picture, words, or both."""
+    named, asked = query_picker.current_query(), words.of_address()
+    if named is None and (not asked or query_picker.names_picture()):
+        return None
+    return replace(named or query_picker.QueryState(), words=asked)
 
 
 def _nothing_yet() -> None:
@@ -73,21 +84,25 @@ def show_results(query: query_picker.QueryState) -> None:
     k = _controls(query, active)
     if active.problem:
         with header:
-            query_picker.query_header(query, "Photos most like", "")
+            query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
+    export = st.container()
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     examples.draw()
     page = query_picker.page_number("page")
     found = _search(query, k, (page - 1) * k, active)
     with header:
-        query_picker.query_header(query, "Photos most like", _summary(found))
+        query_picker.query_header(query, _title(query), _summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
     if not found.hits:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
+    if found.hits:
+        with export:
+            export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
@@ -125,7 +140,7 @@ def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     """The photo that an upload is a part of; looked for once for each upload and state of the library."""
-    if query.upload is None or any(examples.of_address(kind) for kind in examples.PARAMETERS):
+    if query.upload is None or query.words or any(examples.of_address(kind) for kind in examples.PARAMETERS):
         return None
     key = (query.key, space.fingerprint, space.revision)
     if st.session_state.get("vs_whole_key") != key:
@@ -158,17 +173,27 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters
         "stacks": filters.are_stacked(),
     }
     more, less = map(examples.weighted, examples.PARAMETERS)
-    if more or less:
+    if more or less or query.words:
         if asked["min_score"] is not None:
             plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
         asked["min_score"] = None
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        if query.upload is None or more or less:
-            return library().search_examples([query.picture, *more], less, **asked)
+        if query.upload is None or query.words or more or less:
+            return library().search_examples([*query.wanted, *more], less, **asked)
         return library().search(query.upload.data, **asked)
 
 
+def _title(query: query_picker.QueryState) -> str:
+    return (
+        "Photos that fit"
+        if query.words and query.photo is None and query.upload is None
+        else "Photos most like"
+    )
+
+
 def _summary(found: SearchResult) -> str:
+    if found.words and not found.examples:
+        return f"Compared with {found.space.vectors:,} pictures, in {found.seconds * 1000:.0f} ms."
     how = "its stored fingerprint" if found.known else "a fingerprint made just now"
     done = f" The best fit is the picture {found.variant.text}." if found.variant.text else ""
     return f"Compared with {found.space.vectors:,} pictures by {how}, in {found.seconds * 1000:.0f} ms.{done}"
@@ -178,6 +203,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
     """New search, filters, and hits a page, which is returned."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         st.button("New search", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
+        words.draw("And these words" if query.photo or query.upload else "Words", visible=False, width=260)
         with st.popover("More filters", icon=":material/tune:"):
             filters.draw(active)
         page_address.show_in("vs_count", _count())

@@ -18,9 +18,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, SpaceError, VitmaeSearchError
+from vitmae_search.errors import (
+    LibraryEmpty,
+    LibraryError,
+    NoText,
+    PhotoError,
+    SpaceError,
+    VitmaeSearchError,
+)
 from vitmae_search.filter_values import read_box, read_circle
-from vitmae_search.records import Hit, Marks, Orientation, Photo, SearchFilter, SearchResult
+from vitmae_search.records import (
+    LONGEST_TEXT,
+    Hit,
+    Marks,
+    Orientation,
+    Photo,
+    SearchFilter,
+    SearchResult,
+    Words,
+)
 from vitmae_search.web.server.session import library
 
 PREFIX = "/api/v1"
@@ -45,6 +61,7 @@ class Parameter:
         least: Its least value.
         most: Its greatest value; of a text its greatest length.
         choices: The values of a choice.
+        required: Whether it must be given.
     """
 
     name: str
@@ -54,6 +71,7 @@ class Parameter:
     least: int = 0
     most: int = 2**63 - 1
     choices: tuple[str, ...] = ()
+    required: bool = False
 
 
 _ID = Parameter("photo_id", "integer", "The photo's number.", least=1)
@@ -149,6 +167,7 @@ def _spaces(values: Mapping[str, Any], body: bytes) -> object:
                 "kind": space.kind,
                 "dimension": space.dimension,
                 "vectors": space.vectors,
+                "words": space.knows_words,
                 "calibration": None if space.calibration is None else asdict(space.calibration),
             }
             for space in library().spaces()
@@ -197,7 +216,10 @@ def _similar(values: Mapping[str, Any], body: bytes) -> object:
 def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
     for photo_id in (*values["more"], *values["less"]):
         _known_photo(photo_id)
-    return _result_json(library().search_examples(values["more"], values["less"], **_asked(values)))
+    words = [Words(values["words"])] if "words" in values else []
+    return _result_json(
+        library().search_examples([*values["more"], *words], values["less"], **_asked(values))
+    )
 
 
 def _search(values: Mapping[str, Any], body: bytes) -> object:
@@ -207,6 +229,8 @@ def _search(values: Mapping[str, Any], body: bytes) -> object:
 
 
 _IDS_TEXT = "Numbers of photos, with commas between them"
+_MORE_TEXT = f"{_IDS_TEXT}, that hits should be like."
+_LESS_TEXT = f"{_IDS_TEXT}, that they should be less like."
 OPERATIONS = (
     Operation("GET", "/status", "status", "What the library holds.", _status, "Status"),
     Operation("GET", "/spaces", "spaces", "The embedding spaces.", _spaces, "Spaces"),
@@ -238,8 +262,22 @@ OPERATIONS = (
         _search_examples,
         "Hits",
         (
-            Parameter("more", "ids", f"{_IDS_TEXT}, that hits should be like.", (), least=1, most=100),
-            Parameter("less", "ids", f"{_IDS_TEXT}, that they should be less like.", (), most=100),
+            Parameter("more", "ids", _MORE_TEXT, (), least=1, most=100, required=True),
+            Parameter("less", "ids", _LESS_TEXT, (), most=100),
+            *_HITS,
+        ),
+    ),
+    Operation(
+        "GET",
+        "/search/words",
+        "search_words",
+        "Photos that words describe, where the space's model knows words.",
+        _search_examples,
+        "Hits",
+        (
+            Parameter("words", "string", "What is on the photos.", most=LONGEST_TEXT, required=True),
+            Parameter("more", "ids", _MORE_TEXT, (), most=100),
+            Parameter("less", "ids", _LESS_TEXT, (), most=100),
             *_HITS,
         ),
     ),
@@ -284,7 +322,7 @@ def _endpoint(operations: Mapping[str, Operation]) -> Callable[[Request], Any]:
 def _status_of(error: VitmaeSearchError) -> int:
     if isinstance(error, PhotoError):
         return 422
-    if isinstance(error, SpaceError | LibraryEmpty):
+    if isinstance(error, SpaceError | LibraryEmpty | NoText):
         return 404
     return 400 if type(error) is LibraryError else 503
 
@@ -302,7 +340,7 @@ def _values(operation: Operation, request: Request) -> dict[str, Any]:
         if len(texts) > 1:
             raise _Refused(400, f"{one.name!r} is given more than once")
         values[one.name] = _read(one, texts[0]) if texts else one.default
-        if not texts and one.kind == "ids" and one.least:
+        if one.required and not texts:
             raise _Refused(400, f"{one.name!r} is missing")
     return values
 

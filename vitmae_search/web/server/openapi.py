@@ -65,7 +65,7 @@ def _operation(operation: Operation) -> Schema:
         "responses": {
             "200": _response("What was asked for.", operation.schema),
             "400": _response("A parameter is wrong.", "Error"),
-            "404": _response("There is no such photo or space, or nothing is indexed yet.", "Error"),
+            "404": _response("No such photo or space, no words in it, or nothing is indexed yet.", "Error"),
             "503": _response("The library, model or device cannot be used now.", "Error"),
         },
     }
@@ -95,7 +95,7 @@ def _parameter(one: Parameter, path: str) -> Schema:
         "name": one.name,
         "in": "path" if in_path else "query",
         "description": one.text,
-        "required": in_path or (one.kind == "ids" and one.least > 0),
+        "required": in_path or one.required,
         "schema": schema,
     }
     return {**described, "style": "form", "explode": False} if one.kind == "ids" else described
@@ -198,6 +198,7 @@ SCHEMAS: dict[str, Schema] = {
                 kind=_TEXT,
                 dimension=_WHOLE,
                 vectors=_WHOLE,
+                words=_TRUE_FALSE,
                 calibration=_CALIBRATION,
             )
         )
