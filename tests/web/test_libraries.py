@@ -137,4 +137,12 @@ def test_several_in_a_browser(two: list[Path], start_server: Callable[..., Any],
     expect(page.get_by_role("dialog").get_by_role("img")).to_be_visible(timeout=30_000)
     page.keyboard.press("Escape")
     expect(page.get_by_text("work <b> 0.jpg")).to_be_visible(timeout=30_000)
+    # Loaded again without its name in the address, it is the same library. Others begin with the first.
+    page.goto(page.url.partition("?")[0])
+    expect(page.get_by_text("work <b> 0.jpg")).to_be_visible(timeout=30_000)
+    assert "library=" not in page.url
+    other = chromium.new_context().new_page()
+    other.goto(page.url)
+    expect(other.get_by_text("home 0.jpg")).to_be_visible(timeout=30_000)
+    other.context.close()
     page.close()

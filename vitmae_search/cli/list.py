@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.errors import display_path
-
-if TYPE_CHECKING:
-    from vitmae_search.records import Marks, Photo
 
 
 @click.command("list")
@@ -32,6 +29,8 @@ def command(limit: int | None, offset: int, library: Path | None, as_json: bool,
         said = opened.marks_of(photo.digest for photo in photos)
         total = opened.count_photos(where)
     if as_json:
+        from vitmae_search.library.json_forms import photo_json
+
         print_json({"photos": [photo_json(photo, said[photo.digest]) for photo in photos], "total": total})
         return
     for photo in photos:
@@ -40,31 +39,3 @@ def command(limit: int | None, offset: int, library: Path | None, as_json: bool,
         click.echo(
             f"{photo.photo_id:8d}  {'♥' if marks.favourite else ' '} {stars:5s}  {display_path(photo.path)}"
         )
-
-
-def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
-    """A photo as `--json` has it.
-
-    Args:
-        photo: The photo.
-        marks: What is said of it.
-    """
-    date, source = photo.date
-    return {
-        "photo_id": photo.photo_id,
-        "path": photo.path,
-        "date": date,
-        "date_from": source,
-        "width": photo.metadata.width,
-        "height": photo.metadata.height,
-        "format": photo.metadata.format,
-        "bytes": photo.size,
-        "camera": photo.metadata.camera,
-        "lens": photo.metadata.lens,
-        "latitude": photo.metadata.latitude,
-        "longitude": photo.metadata.longitude,
-        "digest": photo.digest,
-        "favourite": marks.favourite,
-        "rating": marks.rating,
-        "albums": list(marks.albums),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from vitmae_search.cli.common import (
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
 from vitmae_search.errors import NoText, display_path
-from vitmae_search.records import Hit, MinScore, SearchResult, WholePhoto, Words
+from vitmae_search.records import MinScore, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -132,6 +131,8 @@ def command(
         else:
             result, whole = _search(opened, more, unwanted, asked), None
     if as_json:
+        from vitmae_search.library.json_forms import result_json
+
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
     else:
         if whole is not None:
@@ -154,35 +155,6 @@ def _fetched(library: Library, examples: Asked) -> _Fetched:
         (library.fetch_picture(name) if isinstance(name, str) and _WEB.match(name) else name, weight)
         for name, weight in examples
     )
-
-
-def result_json(result: SearchResult) -> dict[str, object]:
-    """The keys of `search --json`."""
-    return {
-        "hits": [{"rank": hit.rank, **_hit_json(hit), **_stacked_json(hit)} for hit in result.hits],
-        "model": result.space.model,
-        "space": result.space.space_id,
-        "known": result.known,
-        "variant": asdict(result.variant),
-        "calibration": None if result.calibration is None else asdict(result.calibration),
-        "coverage": None if result.coverage is None else asdict(result.coverage),
-        "examples": result.examples,
-        "words": result.words,
-        "seconds": round(result.seconds, 4),
-    }
-
-
-def _hit_json(hit: Hit) -> dict[str, object]:
-    return {
-        "score": hit.score,
-        "photo_id": hit.photo.photo_id,
-        "path": hit.photo.path,
-        "copies": list(hit.copies),
-    }
-
-
-def _stacked_json(hit: Hit) -> dict[str, object]:
-    return {"stacked": [_hit_json(other) for other in hit.stacked]} if hit.stacked else {}
 
 
 def _whole_json(whole: WholePhoto) -> dict[str, object]:

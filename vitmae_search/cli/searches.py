@@ -11,7 +11,7 @@ import click
 from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, Examples, read_asked, read_examples
-from vitmae_search.cli.search import print_result, read_min_score, result_json
+from vitmae_search.cli.search import print_result, read_min_score
 from vitmae_search.errors import display_path
 from vitmae_search.records import MinScore, SavedSearch, Words
 
@@ -85,6 +85,8 @@ def run(ctx: click.Context, name: str, k: int, library: Path | None, as_json: bo
         found = opened.search_examples(saved.wanted, saved.less, k=k, **asked) if saved.wanted else None
         photos = [] if found else opened.photos(saved.where, limit=k)
     if as_json and found:
+        from vitmae_search.library.json_forms import result_json
+
         print_json(result_json(found))
     elif as_json:
         print_json({"photos": [{"photo_id": photo.photo_id, "path": photo.path} for photo in photos]})

@@ -9,7 +9,7 @@ import click
 
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.cli.search import print_result, result_json
+from vitmae_search.cli.search import print_result
 
 
 @click.command("unusual")
@@ -37,6 +37,8 @@ def command(
         where = read_filter(opened, filters)
         found = opened.unusual(where, k=k, neighbours=neighbours, space=space)
     if as_json:
+        from vitmae_search.library.json_forms import result_json
+
         print_json(result_json(found))
     else:
         print_result(found, filtered=not where.empty)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import hypothesis.strategies as st
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -23,6 +26,7 @@ from vitmae_search.web.server import api
 from vitmae_search.web.server.access_guard import AccessGuard
 from vitmae_search.web.server.api import PREFIX, api_routes
 from vitmae_search.web.server.openapi import document, openapi_route
+from vitmae_search.web.server.routes import photo_routes
 
 DOCUMENT = document()
 OPERATIONS = [
@@ -39,9 +43,13 @@ def client(opened: Library) -> Iterator[TestClient]:
 
 
 def check(answer: Any, operation: dict[str, Any]) -> Any:
-    """The answer's JSON, which is what the document says for its status."""
+    """The answer's JSON, or PNG, which is what the document says for its status."""
+    content = operation["responses"][str(answer.status_code)]["content"]
+    if "image/png" in content:
+        assert answer.headers["content-type"] == "image/png"
+        return answer.content
     assert answer.headers["content-type"] == "application/json"
-    described = operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
+    described = content["application/json"]["schema"]
     value = json.loads(answer.content)
     jsonschema.Draft202012Validator({**described, "components": DOCUMENT["components"]}).validate(value)
     return value
@@ -112,6 +120,48 @@ def test_searches_find_what_the_library_finds(client: TestClient, opened: Librar
         hit.photo.photo_id for hit in opened.search_examples([one, two], [three]).hits
     ]
     assert ask(client, "photo", photo_id=one)["path"] == found["hits"][0]["path"]
+
+
+def test_reconstructions_of_photos_and_uploads(client: TestClient, small: Any) -> None:
+    found = ask(client, "reconstruction", photo_id=1, mask_ratio=0.5, seed=3)
+    assert found["loss"] > 0
+    hidden = sum(map(sum, found["mask"]))
+    assert hidden == sum(map(len, found["mask"])) / 2
+    assert [len(row) for row in found["error"]] == [len(row) for row in found["mask"]]
+    assert ask(client, "reconstruction", photo_id=1, mask_ratio=0.5, seed=3) == found
+    assert ask(client, "reconstruction", photo_id=1, mask_ratio=0)["loss"] is None
+    picture = ask(client, "reconstruction_png", photo_id=1, soften="false")
+    assert Image.open(BytesIO(picture)).format == "PNG"
+    data = (small.photos / "coffee.jpg").read_bytes()
+    assert ask(client, "reconstruct", body=data, mask_ratio=0.5)["mask_ratio"] == 0.5
+    assert Image.open(BytesIO(ask(client, "reconstruct_png", body=data))).width > 300
+    for name in ("reconstruct", "reconstruct_png"):
+        assert "send a picture" in ask(client, name, 400)["error"]
+        assert "error" in ask(client, name, 422, body=b"no picture")
+    assert "no photo with id 99999" in ask(client, "reconstruction_png", 404, photo_id=99999)["error"]
+    assert "0 to 0.9" in ask(client, "reconstruction", 400, photo_id=1, mask_ratio=1)["error"]
+
+
+def test_each_of_several_libraries_answers(
+    opened: Library, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Library.open(tmp_path / "second", embedder="color_layout") as second:
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+        second.index(tmp_path)
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARIES", f"{small.folder}{os.pathsep}{tmp_path}/second")
+    with TestClient(Starlette(routes=[*api_routes(), *photo_routes()])) as client:
+        first, other = ask(client, "libraries")["libraries"]
+        assert (first["folder"], other["name"]) == (str(small.folder), "second")
+        assert ask(client, "status")["photos"] == opened.count_photos()
+        for name in (other["name"], other["identity"]):
+            assert ask(client, "status", library=name)["photos"] == 1
+            (photo,) = ask(client, "photos", library=name)["photos"]
+            assert client.get("/" + photo["thumbnail"]).headers["content-type"] == "image/jpeg"
+            assert Path(ask(client, "photo", photo_id=1, library=name)["path"]).name == "red.png"
+            details = client.get("/" + photo["file"].replace("photo/", "details/")).json()
+            assert details["path"] == photo["path"]
+            assert ask(client, "search", body=(tmp_path / "red.png").read_bytes(), library=name)["known"]
+        assert "no library 'third'" in ask(client, "status", 404, library="third")["error"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_all_operations_are_seen() -> None:
 
 @schema.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 def test_answers_are_the_described_ones(case: schemathesis.Case, opened: Library) -> None:

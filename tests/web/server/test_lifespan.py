@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +67,31 @@ def test_without_a_visitor_no_model_is_loaded(opened: Library, opens: list[str])
     thread.join(60)
     assert not thread.is_alive()
     assert opens == ["index"]
+
+
+def test_all_libraries_are_opened_and_a_model_is_loaded_where_a_page_was_shown(
+    opened: Library, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small.folder, tmp_path / "second")
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARIES", f"{small.folder}{os.pathsep}{tmp_path}/second")
+    done: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        Library, "preload", lambda library, *, model=False: done.append((library.folder.name, model))
+    )
+    monkeypatch.setattr(lifespan, "MODEL_DELAY", 0.0)
+    lifespan._page_shown.set()
+    lifespan._server_ended.clear()
+    lifespan._with_model.clear()
+    lifespan.preload()
+    assert done == [("library", False), ("second", False), ("library", True)]
+    with session.requested_folder(tmp_path / "second"):
+        lifespan.page_shown()
+        lifespan.page_shown()
+    for thread in threading.enumerate():
+        if thread.name == "preload model":
+            thread.join(30)
+    assert done[3:] == [("second", True)]
+    lifespan._page_shown.clear()
 
 
 def test_a_missing_library_is_not_an_error(empty: Path, opens: list[str]) -> None:

@@ -170,7 +170,15 @@ function dropped(event) {
   else say("");
 }
 
-export default function ({ parentElement }) {
+// The chosen library, for a page that is opened or loaded again without its name in the address. Browsers keep one set
+// of cookies for all ports.
+function keepLibrary({ name, identity }) {
+  const port = location.port ? `_${location.port}` : "";
+  document.cookie = `${name}${port}=${identity}; path=/; max-age=31536000; samesite=strict`;
+}
+
+export default function ({ parentElement, data }) {
+  if (data?.library?.identity) keepLibrary(data.library);
   frame = parentElement.querySelector(".frame");
   if (!frame.childElementCount) {
     said = document.createElement("div");

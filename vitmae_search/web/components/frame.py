@@ -6,9 +6,14 @@ server does not answer.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 
+from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.settings import settings
 from vitmae_search.web.components.assets import asset
+from vitmae_search.web.server.session import COOKIE, library
 
 _mount = st.components.v2.component(
     "vitmae_search_frame",
@@ -25,4 +30,8 @@ def draw() -> None:
             '<div class="vs-away" role="status">The program that shows these pages does not answer. Perhaps '
             "it was stopped: start vitmae-search app again. The page goes on by itself then.</div>"
         )
-        _mount(key="vs_frame_script")
+        chosen = None
+        if len(settings().libraries) > 1:
+            with suppress(VitmaeSearchError):  # the page says so
+                chosen = {"name": COOKIE, "identity": library().identity}
+        _mount(key="vs_frame_script", data={"library": chosen})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vitmae_search.errors import (
+    ConfigError,
     LibraryEmpty,
     LibraryError,
     NoText,
@@ -27,17 +29,25 @@ from vitmae_search.errors import (
     VitmaeSearchError,
 )
 from vitmae_search.filter_values import read_box, read_circle
+from vitmae_search.library.json_forms import photo_json, reconstruction_json, result_json
+from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import (
     LONGEST_TEXT,
-    Hit,
     Marks,
     Orientation,
     Photo,
+    Reconstruction,
     SearchFilter,
-    SearchResult,
     Words,
 )
-from vitmae_search.web.server.session import library
+from vitmae_search.settings import settings
+from vitmae_search.web.server.session import (
+    folder_named,
+    library,
+    library_names,
+    open_library,
+    requested_folder,
+)
 
 PREFIX = "/api/v1"
 UPLOAD_BYTES = 64 * 2**20
@@ -68,8 +78,8 @@ class Parameter:
     kind: Kind
     text: str
     default: Any = None
-    least: int = 0
-    most: int = 2**63 - 1
+    least: float = 0
+    most: float = 2**63 - 1
     choices: tuple[str, ...] = ()
     required: bool = False
 
@@ -108,6 +118,19 @@ _HITS = (
 )
 
 
+_LIBRARY = Parameter(
+    "library",
+    "string",
+    "Which of several libraries: its name or identity, as `/libraries` lists them; else the first one.",
+    most=4096,
+)
+_RECONSTRUCTION = (
+    Parameter("mask_ratio", "number", "The share of patches that are hidden.", 0.75, most=0.9),
+    Parameter("seed", "integer", "Which ones are hidden; equal seeds hide the same.", 0, most=2**31 - 1),
+)
+_SOFTEN = Parameter("soften", "boolean", "Smooth the steps between neighbouring guesses.", True)
+
+
 class _Refused(Exception):
     """A request that cannot be answered, with its status and a sentence."""
 
@@ -130,7 +153,9 @@ class Operation:
         text: What it answers.
         answer: Called in a thread with the values of the parameters, and with the body.
         schema: The name of the answer's schema.
-        parameters: Its parameters; one whose name is in the path comes from there.
+        parameters: Its parameters; one whose name is in the path comes from there. All but `libraries` have
+            `library` besides.
+        reads_picture: Whether it reads a picture, which may fail.
     """
 
     method: str
@@ -140,6 +165,21 @@ class Operation:
     answer: Answer
     schema: str
     parameters: tuple[Parameter, ...] = ()
+    reads_picture: bool = False
+
+    @property
+    def all_parameters(self) -> tuple[Parameter, ...]:
+        """Its parameters, and the one that names the library."""
+        return self.parameters if self.path == "/libraries" else (*self.parameters, _LIBRARY)
+
+
+def _libraries(values: Mapping[str, Any], body: bytes) -> object:
+    return {
+        "libraries": [
+            {"name": name, "folder": os.fspath(folder), "identity": open_library(folder).identity}
+            for folder, name in library_names().items()
+        ]
+    }
 
 
 def _status(values: Mapping[str, Any], body: bytes) -> object:
@@ -210,28 +250,53 @@ def _photo(values: Mapping[str, Any], body: bytes) -> object:
 
 def _similar(values: Mapping[str, Any], body: bytes) -> object:
     _known_photo(values["photo_id"])
-    return _result_json(library().similar(values["photo_id"], **_asked(values)))
+    return result_json(library().similar(values["photo_id"], **_asked(values)))
 
 
 def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
     for photo_id in (*values["more"], *values["less"]):
         _known_photo(photo_id)
     words = [Words(values["words"])] if "words" in values else []
-    return _result_json(
-        library().search_examples([*values["more"], *words], values["less"], **_asked(values))
-    )
+    return result_json(library().search_examples([*values["more"], *words], values["less"], **_asked(values)))
 
 
 def _search(values: Mapping[str, Any], body: bytes) -> object:
     if not body:
         raise _Refused(400, "send a picture's file as the body")
-    return _result_json(library().search(body, **_asked(values)))
+    return result_json(library().search(body, **_asked(values)))
 
+
+def _reconstruct_photo(values: Mapping[str, Any], body: bytes) -> Reconstruction:
+    return _reconstructed(_known_photo(values["photo_id"]).photo_id, values)
+
+
+def _reconstruct_upload(values: Mapping[str, Any], body: bytes) -> Reconstruction:
+    if not body:
+        raise _Refused(400, "send a picture's file as the body")
+    return _reconstructed(body, values)
+
+
+def _reconstructed(picture: int | bytes, values: Mapping[str, Any]) -> Reconstruction:
+    return library().reconstruct(picture, mask_ratio=values["mask_ratio"], seed=values["seed"])
+
+
+def _as_json(made: Callable[[Mapping[str, Any], bytes], Reconstruction]) -> Answer:
+    return lambda values, body: reconstruction_json(made(values, body))
+
+
+def _as_png(made: Callable[[Mapping[str, Any], bytes], Reconstruction]) -> Answer:
+    return lambda values, body: sheet_png(made(values, body), soften=values["soften"])
+
+
+PNG = "PNG"
+"""The schema of an answer that is a picture."""
+_PNG_TEXT = "as one picture: the completed photo, what was hidden, each guess, and its error"
 
 _IDS_TEXT = "Numbers of photos, with commas between them"
 _MORE_TEXT = f"{_IDS_TEXT}, that hits should be like."
 _LESS_TEXT = f"{_IDS_TEXT}, that they should be less like."
 OPERATIONS = (
+    Operation("GET", "/libraries", "libraries", "The libraries of this app.", _libraries, "Libraries"),
     Operation("GET", "/status", "status", "What the library holds.", _status, "Status"),
     Operation("GET", "/spaces", "spaces", "The embedding spaces.", _spaces, "Spaces"),
     Operation("GET", "/jobs", "jobs", "The latest long jobs, newest first.", _jobs, "Jobs"),
@@ -289,6 +354,47 @@ OPERATIONS = (
         _search,
         "Hits",
         _HITS,
+        reads_picture=True,
+    ),
+    Operation(
+        "GET",
+        "/photos/{photo_id}/reconstruction",
+        "reconstruction",
+        "What the model makes of a photo with hidden patches: the loss, and the error of each patch.",
+        _as_json(_reconstruct_photo),
+        "Reconstruction",
+        (_ID, *_RECONSTRUCTION),
+        reads_picture=True,
+    ),
+    Operation(
+        "GET",
+        "/photos/{photo_id}/reconstruction.png",
+        "reconstruction_png",
+        f"The reconstruction of a photo {_PNG_TEXT}.",
+        _as_png(_reconstruct_photo),
+        PNG,
+        (_ID, *_RECONSTRUCTION, _SOFTEN),
+        reads_picture=True,
+    ),
+    Operation(
+        "POST",
+        "/reconstruction",
+        "reconstruct",
+        "What the model makes of the picture in the body with hidden patches.",
+        _as_json(_reconstruct_upload),
+        "Reconstruction",
+        _RECONSTRUCTION,
+        reads_picture=True,
+    ),
+    Operation(
+        "POST",
+        "/reconstruction.png",
+        "reconstruct_png",
+        f"The reconstruction of the picture in the body {_PNG_TEXT}.",
+        _as_png(_reconstruct_upload),
+        PNG,
+        (*_RECONSTRUCTION, _SOFTEN),
+        reads_picture=True,
     ),
 )
 
@@ -310,7 +416,8 @@ def _endpoint(operations: Mapping[str, Operation]) -> Callable[[Request], Any]:
         try:
             values = _values(operation, request)
             body = await _body(request) if operation.method == "POST" else b""
-            return json_response(await run_in_threadpool(operation.answer, values, body))
+            answer = await run_in_threadpool(_answer, operation, values, body)
+            return png_response(answer) if isinstance(answer, bytes) else json_response(answer)
         except _Refused as refused:
             return json_response({"error": str(refused)}, refused.status)
         except VitmaeSearchError as error:
@@ -319,21 +426,33 @@ def _endpoint(operations: Mapping[str, Operation]) -> Callable[[Request], Any]:
     return endpoint
 
 
+def _answer(operation: Operation, values: dict[str, Any], body: bytes) -> object:
+    """The answer, of the library that is asked for."""
+    name = values.pop("library", None)
+    folder = None if name is None else folder_named(name)
+    if name is not None and folder is None:
+        raise _Refused(404, f"there is no library {name!r}; `/libraries` lists them")
+    with requested_folder(folder):
+        return operation.answer(values, body)
+
+
 def _status_of(error: VitmaeSearchError) -> int:
     if isinstance(error, PhotoError):
         return 422
+    if isinstance(error, ConfigError):
+        return 400
     if isinstance(error, SpaceError | LibraryEmpty | NoText):
         return 404
     return 400 if type(error) is LibraryError else 503
 
 
 def _values(operation: Operation, request: Request) -> dict[str, Any]:
-    known = {one.name for one in operation.parameters}
+    known = {one.name for one in operation.all_parameters}
     unknown = sorted(set(request.query_params) - known)
     if unknown:
         raise _Refused(400, f"there is no parameter {unknown[0]!r}")
     values = {}
-    for one in operation.parameters:
+    for one in operation.all_parameters:
         texts = request.query_params.getlist(one.name)
         if one.name in request.path_params:
             texts = [request.path_params[one.name]]
@@ -437,50 +556,19 @@ def _known_photo(photo_id: int) -> Photo:
     return photo
 
 
+def library_in_addresses() -> str:
+    """What an address of a picture ends with where there are several libraries."""
+    identity = library().identity if len(settings().libraries) > 1 else None
+    return "" if identity is None else f"?library={identity}"
+
+
 def _photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
-    meta, (date, source) = photo.metadata, photo.date
+    named = library_in_addresses()
     return {
-        "photo_id": photo.photo_id,
-        "path": photo.path,
+        **photo_json(photo, marks),
         "missing": photo.missing,
-        "digest": photo.digest,
-        "bytes": photo.size,
-        "width": meta.width,
-        "height": meta.height,
-        "format": meta.format,
-        "date": None if date is None else date.isoformat(),
-        "date_from": source,
-        "camera": meta.camera,
-        "lens": meta.lens,
-        "latitude": meta.latitude,
-        "longitude": meta.longitude,
-        "favourite": marks.favourite,
-        "rating": marks.rating,
-        "albums": list(marks.albums),
-        "thumbnail": f"thumb/{photo.photo_id}",
-        "file": f"photo/{photo.photo_id}",
-    }
-
-
-def _result_json(found: SearchResult) -> dict[str, object]:
-    return {
-        "hits": [{"rank": hit.rank, **_hit_json(hit)} for hit in found.hits],
-        "space": found.space.space_id,
-        "model": found.space.model,
-        "known": found.known,
-        "variant": asdict(found.variant),
-        "calibration": None if found.calibration is None else asdict(found.calibration),
-        "seconds": round(found.seconds, 4),
-    }
-
-
-def _hit_json(hit: Hit) -> dict[str, object]:
-    return {
-        "score": hit.score,
-        "photo_id": hit.photo.photo_id,
-        "path": hit.photo.path,
-        "copies": list(hit.copies),
-        "stacked": [_hit_json(other) for other in hit.stacked],
+        "thumbnail": f"thumb/{photo.photo_id}{named}",
+        "file": f"photo/{photo.photo_id}{named}",
     }
 
 
@@ -493,3 +581,9 @@ def json_response(value: object, status: int = 200) -> Response:
     """
     headers = {"Cache-Control": "no-store"}
     return Response(json.dumps(value), status, headers, media_type="application/json")
+
+
+def png_response(data: bytes) -> Response:
+    """A picture."""
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(data, 200, headers, media_type="image/png")

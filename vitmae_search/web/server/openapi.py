@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import vitmae_search
-from vitmae_search.web.server.api import OPERATIONS, PREFIX, Operation, Parameter, json_response
+from vitmae_search.web.server.api import OPERATIONS, PNG, PREFIX, Operation, Parameter, json_response
 
 Schema = dict[str, Any]
 
@@ -61,11 +61,15 @@ def _operation(operation: Operation) -> Schema:
     described: Schema = {
         "operationId": operation.name,
         "summary": operation.text,
-        "parameters": [_parameter(one, operation.path) for one in operation.parameters],
+        "parameters": [_parameter(one, operation.path) for one in operation.all_parameters],
         "responses": {
-            "200": _response("What was asked for.", operation.schema),
+            "200": _picture()
+            if operation.schema == PNG
+            else _response("What was asked for.", operation.schema),
             "400": _response("A parameter is wrong.", "Error"),
-            "404": _response("No such photo or space, no words in it, or nothing is indexed yet.", "Error"),
+            "404": _response(
+                "No such photo, space or library, no words in it, or nothing is indexed yet.", "Error"
+            ),
             "503": _response("The library, model or device cannot be used now.", "Error"),
         },
     }
@@ -77,8 +81,14 @@ def _operation(operation: Operation) -> Schema:
             "content": {"application/octet-stream": binary, "image/*": binary},
         }
         described["responses"]["413"] = _response("The picture is too large.", "Error")
+    if operation.reads_picture:
         described["responses"]["422"] = _response("The picture cannot be read.", "Error")
     return described
+
+
+def _picture() -> Schema:
+    content = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
+    return {"description": "The picture.", "content": content}
 
 
 def _response(text: str, schema: str) -> Schema:
@@ -180,6 +190,16 @@ _PHOTO: Mapping[str, Schema] = {
 
 SCHEMAS: dict[str, Schema] = {
     "Error": _object(error={"type": "string", "description": "A sentence for people."}),
+    "Libraries": _object(
+        libraries=_list(_object(name=_TEXT, folder=_TEXT, identity=_or_null("string"))),
+    ),
+    "Reconstruction": _object(
+        loss=_or_null("number"),
+        mask_ratio=_NUMBER,
+        statistics=_TEXT,
+        mask=_list(_list(_TRUE_FALSE)),
+        error=_list(_list(_NUMBER)),
+    ),
     "Status": _object(
         library=_TEXT,
         photos=_WHOLE,
@@ -228,6 +248,9 @@ SCHEMAS: dict[str, Schema] = {
         known=_TRUE_FALSE,
         variant=_object(trimmed=_TRUE_FALSE, turned=_WHOLE),
         calibration=_CALIBRATION,
+        coverage={"anyOf": [{"type": "null"}, _object(searched=_WHOLE, photos=_WHOLE, command=_TEXT)]},
+        examples=_WHOLE,
+        words=_WHOLE,
         seconds=_NUMBER,
     ),
 }

@@ -7,7 +7,7 @@ import hmac
 import secrets
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,7 +32,10 @@ UPLOAD_BYTES_KEPT = 256 * 2**20
 CHOSEN = "vs_chosen_library"
 """Where a visitor's session keeps the folder of the chosen library."""
 
-_requested: ContextVar[str | None] = ContextVar("requested library", default=None)
+COOKIE = "vs_library"
+"""Begins the name of the cookie in which a browser keeps the identity of the chosen library."""
+
+_requested: ContextVar[Path | None] = ContextVar("requested library", default=None)
 _lock = threading.Lock()
 _libraries: dict[Path, Library] = {}
 
@@ -62,14 +65,14 @@ def chosen_folder() -> Path:
     """The folder of the library that this visitor or this request is about.
 
     Of several that the app was started with, it is the one that the address names by its identity, else the
-    one that was chosen before in this session, else the first.
+    one that was chosen before in this session, else in this browser, else the first.
     """
     folders = settings().libraries
     if len(folders) == 1:
         return folders[0]
     requested = _requested.get()
     if requested is not None:
-        return _folder_of(requested) or folders[0]
+        return requested
     if get_script_run_ctx(suppress_warning=True) is None:
         return folders[0]
     named, state = st.query_params.get("library"), st.session_state
@@ -78,7 +81,9 @@ def chosen_folder() -> Path:
         found = _folder_of(named)
         if found is not None:
             state[CHOSEN] = found
-    kept: Path = state.get(CHOSEN, folders[0])
+    if CHOSEN not in state:
+        state[CHOSEN] = _folder_in_cookies(st.context.cookies) or folders[0]
+    kept: Path = state[CHOSEN]
     return kept if kept in folders else folders[0]
 
 
@@ -93,7 +98,15 @@ def choose_library(folder: Path) -> None:
 @contextmanager
 def requested_library(identity: str | None) -> Iterator[None]:
     """Within the block, `library` is the one with this identity, which a request names; None is the first."""
-    token = _requested.set(identity)
+    several = identity is not None and len(settings().libraries) > 1
+    with requested_folder(_folder_of(identity or "") if several else None):
+        yield
+
+
+@contextmanager
+def requested_folder(folder: Path | None) -> Iterator[None]:
+    """Within the block, `library` is the one in this folder; None is the first."""
+    token = _requested.set(folder)
     try:
         yield
     finally:
@@ -108,6 +121,17 @@ def library_names() -> dict[Path, str]:
         folder: display_path(folder.name if alike[folder.name] == 1 else folder) or display_path(folder)
         for folder in folders
     }
+
+
+def folder_named(name: str) -> Path | None:
+    """The folder of the library with this name (as `library_names` has it) or identity; None of neither."""
+    named = {text: folder for folder, text in library_names().items()}
+    return named.get(name) or _folder_of(name)
+
+
+def _folder_in_cookies(cookies: Mapping[str, str]) -> Path | None:
+    kept = (value for name, value in cookies.items() if name.startswith(COOKIE))
+    return next(filter(None, map(_folder_of, kept)), None)
 
 
 def _folder_of(identity: str) -> Path | None:
