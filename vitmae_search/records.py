@@ -7,13 +7,15 @@ Times of `created_at`, `started_at` and `ended_at` are in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vitmae_search.notebook import Tile, gallery, panels
 
 # Photos and folders
 
@@ -470,6 +472,14 @@ class Coverage:
         return f"{self.searched} of {self.photos} photos are searched; to bring the rest: {self.command}"
 
 
+Thumbnail = Callable[[str], bytes | None]
+"""Gives the small JPEG of a content by its digest; None where there is none."""
+
+
+def _jpeg(thumbnail: Thumbnail | None, photo: Photo) -> bytes | None:
+    return None if thumbnail is None else thumbnail(photo.digest)
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
@@ -483,6 +493,7 @@ class SearchResult:
         coverage: How much of the library the space covers; None: all of it.
         examples: How many pictures the query consists of; 0 where there is none.
         words: How many texts the query consists of.
+        thumbnail: Gives the small JPEG of a content by its digest, to show the hits in a notebook.
     """
 
     hits: tuple[Hit, ...]
@@ -493,6 +504,19 @@ class SearchResult:
     coverage: Coverage | None = None
     examples: int = 1
     words: int = 0
+    thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        best = f", the best {self.hits[0].score:.3f} {self.hits[0].photo.path!r}" if self.hits else ""
+        return f"<SearchResult: {len(self.hits)} hits in space {self.space.space_id}{best}>"
+
+    def _repr_html_(self) -> str:
+        tiles = (
+            Tile(hit.photo.path, f"{hit.rank} · {hit.score:.3f}", _jpeg(self.thumbnail, hit.photo))
+            for hit in self.hits
+        )
+        heading = f"{len(self.hits):,} hits in space {self.space.space_id}, {1000 * self.seconds:.0f} ms"
+        return gallery(heading, tiles, len(self.hits))
 
     @property
     def calibration(self) -> ScoreCalibration | None:
@@ -627,6 +651,7 @@ class DuplicateReport:
         compared: How many contents were compared.
         preview: How many sets of connected photos there are at this score and at others.
         seconds: Wall-clock time.
+        thumbnail: As for `SearchResult`.
     """
 
     groups: tuple[DuplicateGroup, ...]
@@ -635,6 +660,20 @@ class DuplicateReport:
     compared: int
     preview: Mapping[float, int]
     seconds: float
+    thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<DuplicateReport: {len(self.groups)} groups from {self.score:.4f} on in space {self.space}>"
+
+    def _repr_html_(self) -> str:
+        """The first photo of each group, and how many others there are."""
+        firsts = [(group.photos[0], group.files - 1) for group in self.groups]
+        tiles = (
+            Tile(shown.photo.path, f"and {others:,} more", _jpeg(self.thumbnail, shown.photo))
+            for shown, others in firsts
+        )
+        heading = f"{len(self.groups):,} groups of near-duplicates from {self.score:.4f} on"
+        return gallery(heading, tiles, len(firsts))
 
 
 # The map
@@ -679,6 +718,7 @@ class PhotoMap:
         paths: Their files.
         clusters: The clusters, the largest first.
         placed: How many were placed on the map after it was made.
+        thumbnail: As for `SearchResult`, by the ids of photos.
     """
 
     method: MapMethod
@@ -691,6 +731,18 @@ class PhotoMap:
     paths: tuple[str, ...]
     clusters: tuple[MapCluster, ...]
     placed: int
+    thumbnail: Callable[[int], bytes | None] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<PhotoMap: {len(self)} photos by {self.method} in {len(self.clusters)} clusters>"
+
+    def _repr_html_(self) -> str:
+        """The middle photo of each cluster."""
+        tiles = (
+            Tile(one.path, f"{one.size:,} photos", self.thumbnail(one.photo_id) if self.thumbnail else None)
+            for one in self.clusters
+        )
+        return gallery(f"{len(self):,} photos on the {self.method} map", tiles, len(self.clusters))
 
     def __len__(self) -> int:
         return len(self.photo_ids)
@@ -1078,3 +1130,11 @@ class Reconstruction:
     mask_ratio: float
     statistics: str
     photo_shape: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
+        return f"<Reconstruction: {self.mask_ratio:.0%} of {self.mask.size} patches hidden{loss}>"
+
+    def _repr_html_(self) -> str:
+        shown = (("original", self.original), ("masked", self.masked), ("completed", self.pasted))
+        return panels(repr(self).strip("<>"), shown)

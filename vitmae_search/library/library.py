@@ -43,6 +43,7 @@ from vitmae_search.library.export import Embeddings, photo_columns, place_column
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
+from vitmae_search.notebook import MOST_TILES, Tile, gallery
 from vitmae_search.photos import (
     PHOTO_PROCESSES,
     THUMBNAIL_SIDE,
@@ -256,6 +257,24 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return f"<Library {os.fspath(self.folder)!r}: {status.photos} photos, {len(status.spaces)} spaces>"
+
+    def _repr_html_(self) -> str:
+        """The newest photos, for notebooks."""
+        newest = self.photos(limit=MOST_TILES)
+        tiles = (
+            Tile(
+                photo.path,
+                f"{photo.metadata.width} × {photo.metadata.height}",
+                self.thumbnails.get(photo.digest),
+            )
+            for photo in newest
+        )
+        total = self.status().photos
+        return gallery(f"{total:,} photos in {display_path(os.fspath(self.folder))}", tiles, total)
 
     # Index, classify, adapt
 
@@ -585,7 +604,15 @@ class Library:
             stacks=stacks,
         )
         coverage = space_coverage(catalog, searched)
-        return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
+        return SearchResult(
+            hits,
+            searched,
+            vectors.known,
+            time.perf_counter() - started,
+            variant,
+            coverage,
+            thumbnail=self.thumbnails.get,
+        )
 
     def fetch_picture(self, address: str) -> bytes:
         """The file of a picture that is named by its address on the web, as a query for `search`.
@@ -789,6 +816,7 @@ class Library:
             space_coverage(catalog, searched),
             len(found) - words,
             words,
+            thumbnail=self.thumbnails.get,
         )
 
     def search_text(
@@ -1246,7 +1274,14 @@ class Library:
             if photos:
                 copies = tuple(photo.path for photo in photos[1:])
                 hits.append(Hit(len(hits) + 1, float(scores[place]), photos[0], copies))
-        return SearchResult(tuple(hits), searched, True, time.perf_counter() - started, examples=0)
+        return SearchResult(
+            tuple(hits),
+            searched,
+            True,
+            time.perf_counter() - started,
+            examples=0,
+            thumbnail=self.thumbnails.get,
+        )
 
     def duplicates(
         self,
@@ -1405,7 +1440,7 @@ class Library:
                 f"there is no {method} map of space {mapped.space_id} yet; make it with `vitmae-search map "
                 f"--method {method}`"
             )
-        return found
+        return replace(found, thumbnail=self.thumbnail)
 
     def has_map(self, method: MapMethod, *, space: int | None = None) -> bool:
         """Whether a map was made.
