@@ -3,8 +3,8 @@
     python -m benchmarks.map FOLDER [--tsne N] [--frames-seconds 5]
 
 FOLDER is what `benchmarks.large_library` makes. The map is made anew, from vectors that are open; --tsne also
-makes that of t-SNE of N of the vectors, which takes minutes. Then 100 of its photos are placed on each map, as
-new ones are.
+makes that of t-SNE of N of the vectors, which takes minutes. Then 100 of its photos are placed on each map,
+as new ones are.
 """
 
 from __future__ import annotations

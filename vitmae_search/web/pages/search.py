@@ -87,7 +87,6 @@ def show_results(query: query_picker.QueryState) -> None:
             query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
-    export = st.container()
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     examples.draw()
     page = query_picker.page_number("page")
@@ -100,9 +99,6 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
-    if found.hits:
-        with export:
-            export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
@@ -116,6 +112,8 @@ def show_results(query: query_picker.QueryState) -> None:
         on_select=selection.toggle,
     )
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
+    if found.hits:
+        export_menu.draw(active.where, found.hits)
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
