@@ -427,6 +427,23 @@ class SearchFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """An upright rectangle in a photo, as shares of its width and height, from its top left corner.
+
+    Attributes:
+        left: Where it begins, 0 to 1.
+        top: Where it begins, 0 to 1.
+        width: Above 0; `left + width` is 1 at most.
+        height: Above 0; `top + height` is 1 at most.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One content that a search found.
 
@@ -437,6 +454,7 @@ class Hit:
         copies: Paths of the others.
         stacked: Hits that are near-identical to it, such as further frames of a burst, best first; they have
             its rank.
+        box: The part of it that fits the query's box best, in a search by a part of a photo.
     """
 
     rank: int
@@ -444,6 +462,7 @@ class Hit:
     photo: Photo
     copies: tuple[str, ...] = ()
     stacked: tuple[Hit, ...] = ()
+    box: Box | None = None
 
 
 _TURNS = {90: "turned left by 90°", 180: "turned upside down", 270: "turned right by 90°"}
@@ -481,6 +500,29 @@ def _jpeg(thumbnail: Thumbnail | None, photo: Photo) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionQuery:
+    """How a search by a part of a photo went.
+
+    Attributes:
+        box: The part that was searched for.
+        compared: How many photos were looked through, patch by patch.
+        by_patches: Whether they were; False where the plugin gives no tokens of patches, so that the vector
+            of the part, cut out, was searched for.
+    """
+
+    box: Box
+    compared: int
+    by_patches: bool = True
+
+    @property
+    def text(self) -> str:
+        """A sentence for people."""
+        if not self.by_patches:
+            return "The part was cut out and compared with whole photos: the plugin does not look at patches."
+        return f"Looked through {self.compared:,} photos for the part."
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a search found.
 
@@ -493,6 +535,7 @@ class SearchResult:
         coverage: How much of the library the space covers; None: all of it.
         examples: How many pictures the query consists of; 0 where there is none.
         words: How many texts the query consists of.
+        region: How a search by a part of a photo went; None for a search by whole pictures.
         thumbnail: Gives the small JPEG of a content by its digest, to show the hits in a notebook.
     """
 
@@ -504,6 +547,7 @@ class SearchResult:
     coverage: Coverage | None = None
     examples: int = 1
     words: int = 0
+    region: RegionQuery | None = None
     thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -520,8 +564,9 @@ class SearchResult:
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """What the scores mean, where that was measured for the space and the query is one picture."""
-        return self.space.calibration if self.examples == 1 and not self.words else None
+        """What the scores mean, where that was measured for the space and the query is one whole picture."""
+        alone = self.examples == 1 and not self.words and self.region is None
+        return self.space.calibration if alone else None
 
     @property
     def first_unlike(self) -> int | None:

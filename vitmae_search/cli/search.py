@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from vitmae_search.cli.common import (
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
 from vitmae_search.errors import NoText, display_path
-from vitmae_search.records import MinScore, SearchResult, WholePhoto, Words
+from vitmae_search.records import Box, MinScore, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -45,6 +46,25 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
         return float(value or "")
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
+
+
+def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """A callback of click: four numbers with commas between them.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        value: What was given.
+    """
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(text) for text in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise click.BadParameter(f"{value!r} is not four numbers, such as 0.25,0.1,0.5,0.4", ctx, parameter)
+    return numbers
 
 
 @click.command("search")
@@ -76,6 +96,13 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
     is_flag=True,
     help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
+@click.option(
+    "--part",
+    metavar="X,Y,W,H",
+    callback=read_part,
+    help="Search by a part of IMAGE: left, top, width and height, as shares of its sides (0 to 1), or in "
+    "pixels where one is above 1.",
+)
 @click.option("--no-stacks", is_flag=True, help="List near-identical photos one by one.")
 @device_options
 @library_option
@@ -89,6 +116,7 @@ def command(
     projection: str,
     min_score: MinScore,
     no_variants: bool,
+    part: tuple[float, ...] | None,
     no_stacks: bool,
     device: str | None,
     precision: str,
@@ -111,6 +139,9 @@ def command(
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
     the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
 
+    With --part photos are looked through for this part of IMAGE, patch by patch: the score then says how much
+    better patches agree than elsewhere, and the place follows each hit, in the form that --part takes.
+
     Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
     beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
     """
@@ -118,6 +149,8 @@ def command(
         raise click.UsageError("--space and --projection both choose a space; give one of them")
     if space is not None and model is not None:
         raise click.UsageError("--space and --model both choose a space; give one of them")
+    if part is not None and (len(images) > 1 or less or min_score is not None):
+        raise click.UsageError("--part takes one IMAGE, and neither --less nor --min-score")
     chosen: dict[str, Any] = {"device": device, "precision": precision, "projection": projection}
     with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
@@ -125,7 +158,12 @@ def command(
         asked |= {"space": space, "where": where, "variants": not no_variants}
         more, unwanted = _fetched(opened, images), _fetched(opened, less)
         alone = more[0][0] if len(more) == 1 and not less else None
-        if alone is not None and not isinstance(alone, int | Words):
+        if part is not None:
+            if isinstance(alone, Words) or alone is None:
+                raise click.UsageError("--part is for a picture; this is no file")
+            only: dict[str, Any] = {"k": k, "space": space, "where": where}
+            result, whole = opened.search_region(alone, part, on_progress=_show_progress, **only), None
+        elif alone is not None and not isinstance(alone, int | Words):
             result = opened.search(alone, **asked)
             whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
         else:
@@ -138,6 +176,11 @@ def command(
         if whole is not None:
             click.echo(f"part of {display_path(whole.hit.photo.path)}")
         print_result(result, filtered=not where.empty or min_score is not None)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\rlooked through {done} of {total} photos", err=True, nl=done == total)
 
 
 def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:
@@ -168,6 +211,11 @@ def _whole_json(whole: WholePhoto) -> dict[str, object]:
     }
 
 
+def box_text(box: Box) -> str:
+    """A box as --part takes it."""
+    return ",".join(f"{value:.3g}" for value in (box.left, box.top, box.width, box.height))
+
+
 def print_result(result: SearchResult, *, filtered: bool) -> None:
     """Print the hits as lines.
 
@@ -181,6 +229,8 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         click.echo("no photo matches; try without the filters")
     if result.hits and result.variant.text:
         click.echo(f"found with the picture {result.variant.text}")
+    if result.region is not None:
+        click.echo(result.region.text)
     first = result.first_unlike
     for i, hit in enumerate(result.hits):
         if i == first:
@@ -188,6 +238,7 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         others = [copies] * bool(hit.copies) + [f"{len(hit.stacked)} near-identical"] * bool(hit.stacked)
         more = f"  (and {', '.join(others)})" if others else ""
+        more += "" if hit.box is None else f"  at {box_text(hit.box)}"
         click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)

@@ -43,6 +43,7 @@ def hit_json(hit: Hit) -> dict[str, object]:
         "path": hit.photo.path,
         "copies": list(hit.copies),
         "stacked": [hit_json(other) for other in hit.stacked],
+        **({} if hit.box is None else {"box": asdict(hit.box)}),
     }
 
 
@@ -59,6 +60,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "examples": result.examples,
         "words": result.words,
         "seconds": round(result.seconds, 4),
+        **({} if result.region is None else {"region": asdict(result.region)}),
     }
 
 

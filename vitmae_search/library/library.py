@@ -42,6 +42,7 @@ from vitmae_search.library.embedders import (
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
+from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.notebook import MOST_TILES, Tile, gallery
 from vitmae_search.photos import (
@@ -52,6 +53,7 @@ from vitmae_search.photos import (
     path_on_disk,
 )
 from vitmae_search.records import (
+    Box,
     CheckReport,
     ClassifyReport,
     DuplicateReport,
@@ -101,11 +103,13 @@ from vitmae_search.search import (
     find_whole,
     neighbour_scores,
     query_image,
+    query_picture,
     require_file,
     retrieve,
     weighted,
     words_vector,
 )
+from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
 from vitmae_search.vectors.map_cache import MapCache
@@ -164,6 +168,7 @@ class Library:
         self._vectors = VectorCache(folder / "vectors", background=background)
         self._maps = MapCache(self._vectors)
         self._query_cache = QueryCache()
+        self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
         self._batch_size = batch_size
         self._lock = threading.Lock()
@@ -661,6 +666,97 @@ class Library:
         part = query_image(query, decode_target("scaled", THUMBNAIL_SIDE))
         whole = find_whole(part, [data for _, data in candidates])
         return None if whole is None else WholePhoto(candidates[whole[0]][0], whole[1])
+
+    def search_region(
+        self,
+        picture: Query | int,
+        box: Box | Sequence[float],
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+        among: int = 200,
+        on_progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> SearchResult:
+        """The photos that have something like a part of a picture, each with the place where it is.
+
+        Candidates are the nearest by the vectors of the part, cut out, and of the whole picture. They are
+        looked through patch by patch, by their thumbnails; what the model sees of them is kept in memory, so
+        that the next box takes less time. A plugin without `patch_tokens` finds what is near the part, cut
+        out, and no places (`SearchResult.region` says so).
+
+        Args:
+            picture: A file's path, a file's bytes, a PIL image, or the id of a photo of the library. A photo
+                of the library is itself left out.
+            box: The part: left, top, width and height, as shares of the picture's sides (0 to 1), or in
+                pixels of the upright picture where one of them is above 1.
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page; there are no more than `among`.
+            among: How many candidates are looked through, which decides how long it takes.
+            on_progress: Called with how many photos are looked through, and of how many.
+            cancelled: Asked again and again; once it returns True, the hits are those found so far.
+
+        Returns:
+            Up to `k` hits, best first. A score says how much better patches agree than in the other
+            candidates; it is no cosine of vectors.
+
+        Raises:
+            LibraryError: The box is no part of the picture.
+            VitmaeSearchError: As for `search`.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> two = Image.new("RGB", (64, 48), "red")
+            >>> two.paste("blue", (32, 0, 64, 48))
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.search_region(two, (0.5, 0, 0.5, 1))
+            >>> Path(found.hits[0].photo.path).name, found.region.by_patches
+            ('blue.png', False)
+            >>> temporary.cleanup()
+        """
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), self._space(space)
+        source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
+        vectors = self._query_vectors(source, searched)
+        image, size = query_picture(source, QUERY_SIDE)
+        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
+        search = RegionSearch(
+            catalog,
+            self._vector_index(searched),
+            searched,
+            lambda: self._spaces.embedder(catalog, searched),
+            lambda: self._embedders.for_space(catalog.space(searched.features_id)),
+            self.thumbnail,
+            self._token_cache,
+        )
+        hits, region = search.run(
+            image,
+            read_box(box, size),
+            vectors.as_it_is,
+            k=k,
+            offset=offset,
+            where=where,
+            without=set() if own is None else {own},
+            among=among,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        seconds = time.perf_counter() - started
+        coverage = space_coverage(catalog, searched)
+        return SearchResult(hits, searched, vectors.known, seconds, coverage=coverage, region=region)
 
     def similar(
         self,

@@ -170,10 +170,25 @@ def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
     Raises:
         PhotoError: The file cannot be read or decoded.
     """
+    return query_picture(query, shrink_to)[0]
+
+
+def query_picture(query: Query, shrink_to: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The query as an upright RGB image, which may be scaled down, and its own width and height.
+
+    Args:
+        query: A path, a file's bytes, or an image.
+        shrink_to: As for `photos.decode`.
+
+    Raises:
+        PhotoError: The file cannot be read or decoded.
+    """
     if isinstance(query, Image.Image):
-        return upright_rgb(query)
+        image = upright_rgb(query)
+        return image, image.size
     data, path = _query_bytes(query)
-    return PHOTO_PROCESSES.decode(data, path=path, shrink_to=shrink_to).image
+    decoded = PHOTO_PROCESSES.decode(data, path=path, shrink_to=shrink_to)
+    return decoded.image, (decoded.metadata.width, decoded.metadata.height)
 
 
 def embed_images(

@@ -7,6 +7,7 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -158,6 +159,8 @@ def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:
     for tile, hit in zip(tiles, hits, strict=True):
         note = f"{hit.score:.3f}"
         tile |= {"note": note, "similar": True, "label": _hit_label(hit), "facts": hit_facts(hit)}
+        if hit.box is not None:
+            tile["box"] = astuple(hit.box)
     return tiles
 
 

@@ -13,7 +13,8 @@ _DATE_SOURCES = {"GPS": "from GPS, in UTC", "file name": "from the file's name",
 def hit_facts(hit: Hit) -> list[tuple[str, str]]:
     """(name, value) of what a search says of a photo: its score, and where copies of it are."""
     copies = [("Also at", display_path(copy)) for copy in hit.copies]
-    return [("Score", f"{hit.score:.4f}  (1 is the same picture)"), *copies]
+    meaning = "(1 is the same picture)" if hit.box is None else "(how well the part fits)"
+    return [("Score", f"{hit.score:.4f}  {meaning}"), *copies]
 
 
 def photo_facts(photo: Photo) -> list[tuple[str, str]]:

@@ -235,7 +235,7 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
         title: Plain text before the picture's name.
         detail: Plain text below it.
     """
-    source = _thumbnail_url(query)
+    source = escape(picture_url(query))
     picture = f'<img src="{source}" alt="">' if source else ""
     st.html(
         f'<div class="vs-query">{picture}<div>'
@@ -244,9 +244,10 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
     )
 
 
-def _thumbnail_url(query: QueryState) -> str:
+def picture_url(query: QueryState) -> str:
+    """Where the picture is, small."""
     if query.photo is not None:
-        return escape(thumb_url(query.photo))
+        return thumb_url(query.photo)
     if query.upload is None:
         return ""
     return "data:image/webp;base64," + base64.b64encode(query.upload.preview).decode("ascii")
