@@ -52,10 +52,12 @@ from vitmae_search.photos import (
     decode_target,
     path_on_disk,
 )
+from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
 from vitmae_search.records import (
     Box,
     CheckReport,
     ClassifyReport,
+    Coverage,
     DuplicateReport,
     Failure,
     GeoBox,
@@ -290,6 +292,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         rescan: bool = False,
+        videos: bool = False,
         workers: int | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -306,6 +309,8 @@ class Library:
             retry_failed: Try files again that failed before and would fail again: neither they nor what reads
                 them has changed.
             rescan: Read all files again, also those whose size and times say that they have not changed.
+            videos: Index frames of videos, too, with the package av. Later runs look by themselves at the
+                videos of a folder that has some in the library.
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
@@ -316,7 +321,7 @@ class Library:
 
         Raises:
             LibraryBusy: Another process writes to the library.
-            LibraryError: A folder is not there and never was.
+            LibraryError: A folder is not there and never was, or `videos` needs av, which is not installed.
             StorageError: The disk is full, or the library's folder cannot be written.
             PluginError: The embedder is not there or does not work.
             ModelError: The model cannot be loaded.
@@ -338,6 +343,8 @@ class Library:
             (3, 0, 3)
             >>> temporary.cleanup()
         """
+        if videos and not can_be_decoded():
+            raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
         if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
@@ -354,6 +361,7 @@ class Library:
                 exclude=exclude,
                 retry_failed=retry_failed,
                 rescan=rescan,
+                videos=videos,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
@@ -366,6 +374,7 @@ class Library:
         on_report: Callable[[IndexReport], None],
         cancelled: Callable[[], bool],
         exclude: Sequence[str] = (),
+        videos: bool = False,
         on_progress: Callable[[JobProgress], None] | None = None,
         run_key: str | None = None,
     ) -> WatchReport:
@@ -379,6 +388,7 @@ class Library:
             on_report: Called after each run.
             cancelled: Asked again and again; once it returns True this ends.
             exclude: As for `index`.
+            videos: As for `index`.
             on_progress: As for `index`.
             run_key: The key of the job in `jobs`. None makes no job of the watching, only of each run.
 
@@ -397,7 +407,9 @@ class Library:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
 
         def index() -> IndexReport:
-            return self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+            return self.index(
+                paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
+            )
 
         return jobs.recorded_job(
             self.folder,
@@ -1694,6 +1706,7 @@ class Library:
         Args:
             folder: The folder.
             photos: The photos, such as those of hits. No file is copied or touched.
+                Frames of one video are one link.
 
         Returns:
             How many links there are.
@@ -1702,8 +1715,9 @@ class Library:
             LibraryError: The folder holds something.
             StorageError: The folder cannot be written.
         """
-        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
-        return len(photos)
+        files = list(dict.fromkeys(photo.file for photo in photos))
+        write_links(Path(_absolute(folder)), files)
+        return len(files)
 
     def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
         catalog = self._catalog()
@@ -1756,6 +1770,55 @@ class Library:
         """
         catalog = self._catalog_or_none()
         return catalog.spaces() if catalog else []
+
+    def space_named(self, name: str) -> Space:
+        """The space with this id, or the newest one of the model with this name.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is none.
+        """
+        if name.isdecimal():
+            return self._space(int(name))
+        self._catalog()
+        found = [space for space in self.spaces() if name in (space.model, os.path.basename(space.model))]
+        if not found:
+            models = ", ".join(sorted({display_path(space.model) for space in self.spaces()}))
+            raise SpaceError(f"no space is of the model {display_path(name)!r}; there are: {models}")
+        return found[-1]
+
+    def coverage(self, space: int | None = None) -> Coverage | None:
+        """How much of the library a space (its id; None is the current one) covers; None where it is all.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        return space_coverage(self._catalog(), self._space(space))
+
+    def fill_space(self, plugin: str, options: Mapping[str, object]) -> str:
+        """Index all folders of the library with another model, in a child process.
+
+        Its vectors go to a space of their own, while searches go on with the current one; `use_space`
+        changes over. To call it again goes on with what is missing.
+
+        Args:
+            plugin: The embedding plugin, as of `models` or of a space that is to be filled.
+            options: Options of the plugin, such as {"model": NAME}.
+
+        Returns:
+            The key of the job, as from `start_job`.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: None of the folders is there, or the child failed at once.
+            StorageError: The child could not be started.
+        """
+        paths = [root.path for root in self._catalog().status().roots if os.path.isdir(root.path)]
+        if not paths:
+            raise LibraryError("none of the library's folders is there; is a drive away?")
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return self.start_job("index", paths[0], "--embedder", plugin, *words, *paths[1:])
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one, which searches use.

@@ -123,6 +123,7 @@ def hit_grid(
     first: bool = True,
     selected: Collection[int] | None = None,
     on_select: PhotoAction | None = None,
+    both: Collection[int] = (),
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -136,8 +137,12 @@ def hit_grid(
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
+        both: Contents that are marked, as another space found them, too.
     """
     tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        if hit.photo.content_id in both:
+            tile |= {"note": f"{tile['note']} · both", "label": f"{tile['label']}, in both"}
     for tile, hit in zip(tiles, found.hits, strict=True):
         tile["stack"] = _hit_tiles(hit.stacked)
     if line and found.first_unlike is not None:
@@ -189,7 +194,7 @@ def viewer_data() -> dict[str, object]:
 def reveal_photo(photo_id: int) -> None:
     """Show a photo in the file manager, where the visitor is at the machine itself."""
     photo = library().photo(photo_id)
-    if photo is not None and can_reveal() and not reveal(photo.path):
+    if photo is not None and can_reveal() and not reveal(photo.file):
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 

@@ -20,7 +20,9 @@ def hit_facts(hit: Hit) -> list[tuple[str, str]]:
 def photo_facts(photo: Photo) -> list[tuple[str, str]]:
     """(name, value) of what is known of a photo, but for its tags."""
     meta = photo.metadata
-    rows = [("File", display_path(photo.path))]
+    rows = [("File", display_path(photo.file))]
+    if photo.frame is not None:
+        rows.append(("Time", f"{photo.frame.time} of the video"))
     if photo.missing:
         rows.append(("State", "not on disk any more"))
     date, source = photo.date

@@ -32,7 +32,7 @@ from vitmae_search.web.components.photo_address import (
 from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import Upload, library, uploads
 
-KEPT = ("k", "sort", filters.STACKS, *PARAMETERS)
+KEPT = ("k", "sort", "beside", filters.STACKS, *PARAMETERS)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import streamlit as st
 
@@ -20,6 +20,7 @@ from vitmae_search.records import (
     WholePhoto,
 )
 from vitmae_search.web.components import (
+    beside,
     examples,
     export_menu,
     filter_bar,
@@ -46,6 +47,7 @@ class SearchOptions(TypedDict):
     offset: int
     min_score: MinScore
     stacks: bool
+    space: NotRequired[int]
 
 
 # In which order the hits of a page are shown.
@@ -108,24 +110,34 @@ def show_results(query: query_picker.QueryState) -> None:
         plain_text.notice(found.coverage.text)
     if found.region is not None and not found.region.by_patches:
         plain_text.notice(found.region.text)
-    if not found.hits:
+    if not found.hits and beside.of_address() is None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
     order = read_order(st.query_params.to_dict())
-    hit_grid(
-        found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
-        key="vs_hits",
-        line=order is None,
-        label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
-        on_similar=query_picker.set_query_photo,
-        start=" ".join(
-            [query.key, *(st.query_params.get(name, "") for name in ("more", "less", "part")), f"{page}"]
-        ),
-        first=page == 1,
-        selected=selected,
-        on_select=selection.toggle,
-    )
+
+    def grid(result: SearchResult, key: str, both: frozenset[int] = frozenset()) -> None:
+        hit_grid(
+            result if order is None else replace(result, hits=tuple(sorted_hits(result.hits, order))),
+            key=key,
+            line=order is None,
+            label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
+            on_similar=query_picker.set_query_photo,
+            start=" ".join(
+                [query.key, *(st.query_params.get(name, "") for name in ("more", "less", "part")), f"{page}"]
+            ),
+            first=page == 1,
+            selected=selected,
+            on_select=selection.toggle,
+            both=both,
+        )
+
+    other = beside.of_address()
+    if other is None or found.region is not None:
+        grid(found, "vs_hits")
+    else:
+        with plain_text.errors_as_notices():
+            beside.draw(found, _search(query, k, (page - 1) * k, active, other.space_id), grid)
     query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
     if found.hits:
         export_menu.draw(active.where, found.hits)
@@ -178,7 +190,9 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     )
 
 
-def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters) -> SearchResult:
+def _search(
+    query: query_picker.QueryState, k: int, offset: int, active: Filters, space: int | None = None
+) -> SearchResult:
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
@@ -186,8 +200,10 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
+    if space is not None:
+        asked["space"] = space
     box = region_box.of_address()
-    if box is not None and query.picture:
+    if box is not None and query.picture and space is None:
         return _search_region(query, box, asked)
     more, less = map(examples.weighted, examples.PARAMETERS)
     if more or less or query.words:
@@ -243,6 +259,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
         words.draw("And these words" if query.photo or query.upload else "Words", visible=False, width=260)
         with st.popover("More filters", icon=":material/tune:"):
             filters.draw(active)
+            beside.choose()
         page_address.show_in("vs_count", _count())
         st.selectbox(
             "Photos a page",
