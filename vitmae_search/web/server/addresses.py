@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGES = (
     "browse",
+    "map",
     "reconstructions",
     "inside",
     "match",
