@@ -2,8 +2,8 @@
 
     python -m benchmarks.correspondence FOLDER [--model MODEL]
 
-The photos of a folder, their mirror image, turned by 180°, and cropped to half their sides. A pair of mutually
-most similar patches is right if it is at most one patch off. Prints Markdown.
+The photos of a folder, their mirror image, turned by 180°, and cropped to half their sides. A pair of
+mutually most similar patches is right if it is at most one patch off. Prints Markdown.
 """
 
 from __future__ import annotations

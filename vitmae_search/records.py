@@ -1247,6 +1247,14 @@ class Reconstruction:
     statistics: str
     photo_shape: tuple[int, int] | None = None
 
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
+        return f"<Reconstruction: {self.mask_ratio:.0%} of {self.mask.size} patches hidden{loss}>"
+
+    def _repr_html_(self) -> str:
+        shown = (("original", self.original), ("masked", self.masked), ("completed", self.pasted))
+        return panels(repr(self).strip("<>"), shown)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
@@ -1302,11 +1310,3 @@ class MatchExplanation:
     hit_shares: NDArray[np.float32] | None
     query_rest: float
     hit_rest: float
-
-    def __repr__(self) -> str:
-        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
-        return f"<Reconstruction: {self.mask_ratio:.0%} of {self.mask.size} patches hidden{loss}>"
-
-    def _repr_html_(self) -> str:
-        shown = (("original", self.original), ("masked", self.masked), ("completed", self.pasted))
-        return panels(repr(self).strip("<>"), shown)
