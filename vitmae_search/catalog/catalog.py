@@ -20,6 +20,7 @@ from vitmae_search.catalog import (
     pair_decisions,
     photos,
     places,
+    points,
     roots,
     runs,
     saved_searches,
@@ -32,6 +33,7 @@ from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
+from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
@@ -52,6 +54,7 @@ from vitmae_search.records import (
     Space,
     Stamp,
     Tag,
+    file_of,
 )
 
 EVERYTHING = SearchFilter()
@@ -253,6 +256,15 @@ class Catalog:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
 
+    def video_frames(self, root: str) -> dict[str, list[str]]:
+        """Return the paths of the frames on disk in a folder, by their video's path."""
+        with self._database.read_transaction() as connection:
+            paths = photos.frame_paths(connection, root)
+        found: dict[str, list[str]] = {}
+        for path in paths:
+            found.setdefault(file_of(path), []).append(path)
+        return found
+
     def photos_by_inode(self, inodes: Sequence[int]) -> list[Stamp]:
         """Return the recorded stamps of photos on disk that have one of these inodes, on any device."""
         with self._database.read_transaction() as connection:
@@ -282,6 +294,10 @@ class Catalog:
     def tag_counts(self) -> dict[str, int]:
         """Return every tag of photos on disk with its number of photos, most frequent first, then A to Z."""
         return dict(self._database.cached("tags", tags.counts))
+
+    def surest_tags(self) -> dict[int, str]:
+        """Return the surest tag of each content that has one."""
+        return self._database.cached("surest tags", points.surest_tags)
 
     def taggable(
         self, classifier_id: int, under: str | None = None, *, again: bool = False
@@ -389,6 +405,17 @@ class Catalog:
                 where, space_id, photos.filter_conditions(connection, where)
             )
             return photos.fetch_ids(connection, statement)
+
+    def points(self, space_id: int, where: SearchFilter = EVERYTHING) -> Points:
+        """Return what a map shows: contents with a vector and a photo on disk that passes the filter.
+
+        Args:
+            space_id: The space.
+            where: The filter.
+        """
+        return self._database.cached(
+            f"points {space_id} {where}", lambda c: points.list_points(c, space_id, where)
+        )
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
         """Return embeddings without a photo on disk: (N,) int64, ascending."""

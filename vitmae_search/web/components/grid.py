@@ -7,6 +7,7 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -122,6 +123,7 @@ def hit_grid(
     first: bool = True,
     selected: Collection[int] | None = None,
     on_select: PhotoAction | None = None,
+    both: Collection[int] = (),
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -135,8 +137,12 @@ def hit_grid(
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
+        both: Contents that are marked, as another space found them, too.
     """
     tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        if hit.photo.content_id in both:
+            tile |= {"note": f"{tile['note']} · both", "label": f"{tile['label']}, in both"}
     for tile, hit in zip(tiles, found.hits, strict=True):
         tile["stack"] = _hit_tiles(hit.stacked)
     if line and found.first_unlike is not None:
@@ -158,6 +164,8 @@ def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:
     for tile, hit in zip(tiles, hits, strict=True):
         note = f"{hit.score:.3f}"
         tile |= {"note": note, "similar": True, "label": _hit_label(hit), "facts": hit_facts(hit)}
+        if hit.box is not None:
+            tile["box"] = astuple(hit.box)
     return tiles
 
 
@@ -166,22 +174,27 @@ def _hit_label(hit: Hit) -> str:
 
 
 def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
+    """Draw a grid whose photos open in the viewer."""
+    _draw({**data, **viewer_data()}, key, **actions, reveal=reveal_photo)
+
+
+def viewer_data() -> dict[str, object]:
+    """What `viewer.js` is told. The address may name a photo that is not in the grid."""
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
-    viewer = {
+    return {
         "viewer": True,
         "opened": None if opened is None else photo_tiles([opened])[0],
         "named": None if foreign else st.query_params.get("library"),
         "local": can_reveal(),
         **library_parameter(),
     }
-    _draw({**data, **viewer}, key, **actions, reveal=_reveal)
 
 
-def _reveal(photo_id: int) -> None:
+def reveal_photo(photo_id: int) -> None:
+    """Show a photo in the file manager, where the visitor is at the machine itself."""
     photo = library().photo(photo_id)
-    if photo is not None and can_reveal() and not reveal(photo.path):
+    if photo is not None and can_reveal() and not reveal(photo.file):
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 
