@@ -64,9 +64,11 @@ def test_noise_is_guessed_worst(tmp_path: Path, pieces: Path, capfd: pytest.Capt
     folder.mkdir()
     for path in sorted(pieces.glob("coffee-*.png"))[:4]:
         (folder / path.name).write_bytes(path.read_bytes())
-    Image.effect_noise((96, 96), 90).save(folder / "noise.png")
+    blocks_of_color = np.random.default_rng(0).integers(0, 2, (12, 12, 3), np.uint8) * 255
+    Image.fromarray(blocks_of_color).resize((192, 192), Image.Resampling.NEAREST).save(folder / "noise.png")
     with Library.open(tmp_path / "library", embedder="color_layout") as library:
         library.index(folder)
+    with Library.open(tmp_path / "library") as library:
         found = library.badly_reconstructed()
         assert Path(found.hits[0].photo.path).name == "noise.png"
         losses = [hit.score for hit in found.hits]

@@ -50,15 +50,13 @@ def page() -> None:
 def _unusual(view: str) -> None:
     if view == "surprising":
         plain_text.hint(
-            f"The photos that the model guesses worst from a quarter of their squares, of {SURPRISING} drawn at "
-            "random; `vitmae-search unusual --by reconstruction` looks at all. The number is the error."
+            f"The photos that the model guesses worst from a quarter of their squares, of {SURPRISING} drawn "
+            "at random; `vitmae-search unusual --by reconstruction` looks at all. The number is the error."
         )
         with st.spinner("Guessing photos…"):
             found = library().badly_reconstructed(k=UNUSUAL, sample=SURPRISING)
     else:
-        plain_text.hint(
-            "The photos that are least like any other one. The number is the mean score with three."
-        )
+        plain_text.hint("The photos that are least like any other one. The number is the mean score with 3.")
         with st.spinner("Comparing all photos…"):
             found = library().unusual(k=UNUSUAL)
     hit_grid(found, key="vs_unusual", label="Unusual photos", on_similar=_ask_for, line=False)
