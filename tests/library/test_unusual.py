@@ -57,3 +57,30 @@ def test_the_odd_one_comes_first(library: Library, capfd: pytest.CaptureFixture[
     assert run(["unusual", "-k", "2", "--json", "--library", str(library.folder)]) == 0
     shown = json.loads(capfd.readouterr().out)["hits"]
     assert [hit["photo_id"] for hit in shown] == [hit.photo.photo_id for hit in found.hits[:2]]
+
+
+def test_noise_is_guessed_worst(tmp_path: Path, pieces: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted(pieces.glob("coffee-*.png"))[:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    blocks_of_color = np.random.default_rng(0).integers(0, 2, (12, 12, 3), np.uint8) * 255
+    Image.fromarray(blocks_of_color).resize((192, 192), Image.Resampling.NEAREST).save(folder / "noise.png")
+    with Library.open(tmp_path / "library", embedder="color_layout") as library:
+        library.index(folder)
+    with Library.open(tmp_path / "library") as library:
+        found = library.badly_reconstructed()
+        assert Path(found.hits[0].photo.path).name == "noise.png"
+        losses = [hit.score for hit in found.hits]
+        assert losses == sorted(losses, reverse=True)
+        assert (len(losses), [hit.rank for hit in found.hits]) == (5, [1, 2, 3, 4, 5])
+        some = library.badly_reconstructed(sample=3)
+        assert {hit.photo.photo_id for hit in some.hits} < {hit.photo.photo_id for hit in found.hits}
+        assert len(some.hits) == 3
+        assert library.badly_reconstructed(cancelled=lambda: True).hits == ()
+    capfd.readouterr()
+    words = ["unusual", "--by", "reconstruction", "-k", "2", "--json", "--library", str(library.folder)]
+    assert run(words) == 0
+    shown = json.loads(capfd.readouterr().out)["hits"]
+    assert [hit["photo_id"] for hit in shown] == [hit.photo.photo_id for hit in found.hits[:2]]
+    assert run(["unusual", "--sample", "3", "--library", str(library.folder)]) == 2

@@ -21,21 +21,47 @@ from vitmae_search.cli.search import print_result
     show_default=True,
     help="How many of the most similar photos count.",
 )
+@click.option(
+    "--by",
+    type=click.Choice(["neighbours", "reconstruction"]),
+    default="neighbours",
+    show_default=True,
+    help="reconstruction: the photos that the model guesses worst from a quarter of their patches. Each is "
+    "reconstructed, which takes a while.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --by reconstruction: look at N photos, drawn at random.  [default: all]",
+)
 @filter_options
 @click.option("--space", type=int, metavar="ID", help="Compare in this space instead of the current one.")
 @library_option
 @json_option
 def command(
-    k: int, neighbours: int, space: int | None, library: Path | None, as_json: bool, **filters: Any
+    k: int,
+    neighbours: int,
+    by: str,
+    sample: int | None,
+    space: int | None,
+    library: Path | None,
+    as_json: bool,
+    **filters: Any,
 ) -> None:
     """List the photos that are least like any other one, the most unusual first.
 
     The score is the mean with the photos that are most like it. All photos are compared with each other, as
-    for `duplicates`.
+    for `duplicates`. With --by reconstruction the score is the loss, and the worst come first.
     """
+    if sample is not None and by != "reconstruction":
+        raise click.UsageError("--sample is for --by reconstruction.")
     with open_library(library) as opened:
         where = read_filter(opened, filters)
-        found = opened.unusual(where, k=k, neighbours=neighbours, space=space)
+        if by == "reconstruction":
+            found = opened.badly_reconstructed(where, k=k, sample=sample)
+        else:
+            found = opened.unusual(where, k=k, neighbours=neighbours, space=space)
     if as_json:
         from vitmae_search.library.json_forms import result_json
 

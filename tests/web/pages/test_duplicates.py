@@ -48,6 +48,15 @@ def test_a_group_is_ignored_and_comes_back(opened_copy: Library) -> None:
     assert groups(open_page("../pages/duplicates.py", score=SCORE)) == before
 
 
+def test_photos_that_are_guessed_worst(opened: Library) -> None:
+    at = open_page("../pages/duplicates.py", view="surprising")
+    (grid,) = (
+        json.loads(each.proto.json) for each in at.get("bidi_component") if "vs_unusual" in each.proto.id
+    )
+    found = opened.badly_reconstructed(k=48).hits
+    assert [photo["id"] for photo in grid["photos"]] == [hit.photo.photo_id for hit in found]
+
+
 def test_unusual_photos_and_more_like_one(opened: Library) -> None:
     at = open_page("../pages/duplicates.py", view="unusual")
     grids = [

@@ -19,7 +19,8 @@ WITHOUT_CALIBRATION = 0.98  # the least score where it was not measured which on
 
 
 UNUSUAL = 48  # how many unusual photos are shown
-VIEWS = {"": "Near-duplicates", "unusual": "Unusual photos"}
+SURPRISING = 100  # photos that are reconstructed for the view of those that are guessed worst
+VIEWS = {"": "Near-duplicates", "unusual": "Unusual photos", "surprising": "Guessed worst"}
 
 
 def page() -> None:
@@ -28,7 +29,8 @@ def page() -> None:
     if not library().status().photos:
         plain_text.empty_library()
         return
-    view = "unusual" if st.query_params.get("view") == "unusual" else ""
+    view = st.query_params.get("view", "")
+    view = view if view in VIEWS else ""
     page_address.show_in("vs_view", view)
     st.segmented_control(
         "What to show",
@@ -40,16 +42,24 @@ def page() -> None:
         label_visibility="collapsed",
     )
     if view:
-        _unusual()
+        _unusual(view)
     else:
         _duplicates()
 
 
-def _unusual() -> None:
-    plain_text.hint("The photos that are least like any other one. The number is the mean score with three.")
-    with st.spinner("Comparing all photos…"):
-        found = library().unusual(k=UNUSUAL)
-    hit_grid(found, key="vs_unusual", label="Unusual photos", on_similar=_ask_for)
+def _unusual(view: str) -> None:
+    if view == "surprising":
+        plain_text.hint(
+            f"The photos that the model guesses worst from a quarter of their squares, of {SURPRISING} drawn "
+            "at random; `vitmae-search unusual --by reconstruction` looks at all. The number is the error."
+        )
+        with st.spinner("Guessing photos…"):
+            found = library().badly_reconstructed(k=UNUSUAL, sample=SURPRISING)
+    else:
+        plain_text.hint("The photos that are least like any other one. The number is the mean score with 3.")
+        with st.spinner("Comparing all photos…"):
+            found = library().unusual(k=UNUSUAL)
+    hit_grid(found, key="vs_unusual", label="Unusual photos", on_similar=_ask_for, line=False)
     if "vs_unusual_query" in st.session_state:
         st.switch_page("../pages/search.py", query_params=st.session_state.pop("vs_unusual_query"))
 
