@@ -118,6 +118,7 @@ def hit_grid(
     label: str,
     on_similar: PhotoAction,
     line: bool = True,
+    more: str | None = None,
     start: str = "",
     first: bool = True,
     selected: Collection[int] | None = None,
@@ -131,26 +132,38 @@ def hit_grid(
         label: What the grid shows, for screen readers.
         on_similar: Called with the photo that the visitor asks for more like.
         line: Draw the line.
+        more: As for `photo_grid`.
         start: Names what is shown. Where it changes, the window is moved to the first photo.
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
     """
-    tiles = _hit_tiles(found.hits)
-    for tile, hit in zip(tiles, found.hits, strict=True):
-        tile["stack"] = _hit_tiles(hit.stacked)
-    if line and found.first_unlike is not None:
-        tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data: dict[str, object] = {
-        "photos": tiles,
+        "photos": hit_tiles(found, line=line),
         "label": label,
         "small": False,
+        "more": more,
         "start": start,
         "first": first,
     }
     data["selected"] = None if selected is None else sorted(selected)
     select = {} if on_select is None else {"pick": on_select}
     _draw_with_viewer(data, key, similar=on_similar, **select)
+
+
+def hit_tiles(found: SearchResult, *, line: bool) -> list[dict[str, object]]:
+    """What the browser is sent of search results.
+
+    Args:
+        found: The results.
+        line: Whether to draw the line where they are no longer alike.
+    """
+    tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        tile["stack"] = _hit_tiles(hit.stacked)
+    if line and found.first_unlike is not None:
+        tiles[found.first_unlike]["line"] = "From here on no longer alike"
+    return tiles
 
 
 def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:

@@ -15,6 +15,7 @@ from vitmae_search.web.components import (
     export_menu,
     filter_bar,
     filters,
+    hit_batch,
     job_status,
     page_address,
     plain_text,
@@ -33,7 +34,6 @@ class SearchOptions(TypedDict):
 
     k: int
     where: SearchFilter
-    offset: int
     min_score: MinScore
     stacks: bool
 
@@ -91,7 +91,10 @@ def show_results(query: query_picker.QueryState) -> None:
     above = st.container()  # filled last: what takes longer must not keep the results waiting
     examples.draw()
     page = query_picker.page_number("page")
-    found = _search(query, k, (page - 1) * k, active)
+    offset = (page - 1) * k
+    search, key = _search_of(query, k, active)
+    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+        found = search(offset)
     with header:
         query_picker.query_header(query, _title(query), _summary(found))
     if found.coverage is not None:
@@ -104,10 +107,13 @@ def show_results(query: query_picker.QueryState) -> None:
         with export:
             export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
+    # Another order is one of the hits that are shown, so further ones do not come by themselves.
+    more = hit_batch.address_of_more(key, search, found, size=k, offset=offset) if order is None else None
     hit_grid(
         found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
         key="vs_hits",
         line=order is None,
+        more=more,
         label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
         on_similar=query_picker.set_query_photo,
         start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
@@ -115,7 +121,7 @@ def show_results(query: query_picker.QueryState) -> None:
         selected=selected,
         on_select=selection.toggle,
     )
-    query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
+    query_picker.page_buttons("page", page, len(found.hits) == k and order is not None, f"Page {page}")
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
@@ -164,11 +170,11 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     )
 
 
-def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters) -> SearchResult:
+def _search_of(query: query_picker.QueryState, k: int, active: Filters) -> tuple[hit_batch.Search, str]:
+    """The search of the page, to be called with an offset, and what names it."""
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
-        "offset": offset,
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
@@ -177,10 +183,14 @@ def _search(query: query_picker.QueryState, k: int, offset: int, active: Filters
         if asked["min_score"] is not None:
             plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
         asked["min_score"] = None
-    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        if query.upload is None or query.words or more or less:
-            return library().search_examples([*query.wanted, *more], less, **asked)
-        return library().search(query.upload.data, **asked)
+    upload, wanted = query.upload, [*query.wanted, *more]
+
+    def search(offset: int) -> SearchResult:
+        if upload is None or query.words or more or less:
+            return library().search_examples(wanted, less, offset=offset, **asked)
+        return library().search(upload.data, offset=offset, **asked)
+
+    return search, repr((query.key, more, less, asked, library().identity))
 
 
 def _title(query: query_picker.QueryState) -> str:
