@@ -1,9 +1,10 @@
 """How long the map of a large library takes, and how smoothly its page moves in Chromium without a GPU.
 
-    python -m benchmarks.map FOLDER [--tsne] [--frames-seconds 5]
+    python -m benchmarks.map FOLDER [--tsne N] [--frames-seconds 5]
 
 FOLDER is what `benchmarks.large_library` makes. The map is made anew, from vectors that are open; --tsne also
-makes that of t-SNE, which takes minutes. Then 100 of its photos are placed on each map, as new ones are.
+makes that of t-SNE of N of the vectors, which takes minutes. Then 100 of its photos are placed on each map,
+as new ones are.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
 """
 
 Row = tuple[str, str]
+Fit = Callable[[NDArray[np.int64], NDArray[np.float32]], Layout]
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tsne", action="store_true")
+    parser.add_argument("--tsne", type=int, default=0)
     parser.add_argument("--frames-seconds", type=float, default=5.0)
     chosen = parser.parse_args()
     rows = [*layout_rows(chosen.folder / "library", tsne=chosen.tsne)]
@@ -62,22 +64,22 @@ def main() -> None:
     print(markdown_table(("what", "figure"), rows))
 
 
-def layout_rows(folder: Path, *, tsne: bool) -> Iterator[Row]:
+def layout_rows(folder: Path, *, tsne: int) -> Iterator[Row]:
     """Time laying out, and placing new photos.
 
     Args:
         folder: The library.
-        tsne: Whether to measure t-SNE, too.
+        tsne: How many vectors to lay out by t-SNE; 0 is none.
     """
     with Library.open(folder) as library:
         found = library.embeddings()
-        ids = np.arange(len(found.vectors))
-        fits: dict[str, Callable[[NDArray[np.int64], NDArray[np.float32]], Layout]] = {"PCA": fit_pca}
+        everything = np.arange(len(found.vectors))
+        fits: dict[str, tuple[Fit, NDArray[np.int64]]] = {"PCA": (fit_pca, everything)}
         if tsne:
-            fits["t-SNE"] = fit_tsne
-        for name, fit in fits.items():
+            fits["t-SNE"] = fit_tsne, everything[: tsne + PLACED]
+        for name, (fit, ids) in fits.items():
             started = time.perf_counter()
-            layout = fit(ids[PLACED:], found.vectors[PLACED:])
+            layout = fit(ids[PLACED:], found.vectors[ids[PLACED:]])
             yield f"{name} of {len(ids) - PLACED:,} vectors of {found.vectors.shape[1]}", _seconds(started)
             started = time.perf_counter()
             place(layout, ids[:PLACED], found.vectors[:PLACED], lambda wanted: found.vectors[wanted])

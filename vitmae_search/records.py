@@ -7,6 +7,8 @@ Times of `created_at`, `started_at` and `ended_at` are in UTC.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,13 +84,59 @@ class PhotoMetadata:
     revision: int = METADATA_REVISION
 
 
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".wmv", ".mpg", ".mpeg"}
+)
+"""Names of files that are taken for videos."""
+_FRAME_PATH = re.compile(r"(.+)#t=(\d{1,6}(?:\.\d{1,3})?)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """A frame of a video, which is in the catalogue as photos are.
+
+    Attributes:
+        video: The video's path.
+        seconds: Its time, from the video's beginning.
+    """
+
+    video: str
+    seconds: float
+
+    @classmethod
+    def of(cls, path: str) -> VideoFrame | None:
+        """The frame that a photo's path names; None for the path of a file."""
+        found = _FRAME_PATH.fullmatch(path) if "#t=" in path else None
+        if found is None or os.path.splitext(found[1])[1].lower() not in VIDEO_SUFFIXES:
+            return None
+        return cls(found[1], float(found[2]))
+
+    @property
+    def path(self) -> str:
+        """What the catalogue has as its path: the video's with the time, as media fragments are written."""
+        return f"{self.video}#t={self.seconds:.3f}"
+
+    @property
+    def time(self) -> str:
+        """Its time as people read it: 0:12, 1:02:03."""
+        minutes, seconds = divmod(int(self.seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def file_of(path: str) -> str:
+    """The file that a photo's path names: the video of a frame, else the path itself."""
+    frame = VideoFrame.of(path)
+    return path if frame is None else frame.video
+
+
 @dataclass(frozen=True, slots=True)
 class Photo:
     """A file in the catalogue.
 
     Attributes:
         photo_id: Its number in the catalogue.
-        path: The file.
+        path: The file; of a frame of a video `VideoFrame.path`.
         size: In bytes.
         mtime_ns: When it was last modified, in nanoseconds since the epoch.
         missing: Whether the last walk found it gone.
@@ -107,6 +155,16 @@ class Photo:
     digest: str
     metadata: PhotoMetadata
     named_at: datetime | None = None
+
+    @property
+    def frame(self) -> VideoFrame | None:
+        """The frame of a video that it is; None for a photo."""
+        return VideoFrame.of(self.path)
+
+    @property
+    def file(self) -> str:
+        """Its file: the video of a frame."""
+        return file_of(self.path)
 
     @property
     def changed_at(self) -> datetime | None:
@@ -427,6 +485,23 @@ class SearchFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """An upright rectangle in a photo, as shares of its width and height, from its top left corner.
+
+    Attributes:
+        left: Where it begins, 0 to 1.
+        top: Where it begins, 0 to 1.
+        width: Above 0; `left + width` is 1 at most.
+        height: Above 0; `top + height` is 1 at most.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One content that a search found.
 
@@ -437,6 +512,7 @@ class Hit:
         copies: Paths of the others.
         stacked: Hits that are near-identical to it, such as further frames of a burst, best first; they have
             its rank.
+        box: The part of it that fits the query's box best, in a search by a part of a photo.
     """
 
     rank: int
@@ -444,6 +520,7 @@ class Hit:
     photo: Photo
     copies: tuple[str, ...] = ()
     stacked: tuple[Hit, ...] = ()
+    box: Box | None = None
 
 
 _TURNS = {90: "turned left by 90°", 180: "turned upside down", 270: "turned right by 90°"}
@@ -467,6 +544,11 @@ class Coverage:
     command: str
 
     @property
+    def covered(self) -> str:
+        """How much it covers, for people."""
+        return f"{self.searched:,} of {self.photos:,} photos are in this space"
+
+    @property
     def text(self) -> str:
         """A sentence for people."""
         return f"{self.searched} of {self.photos} photos are searched; to bring the rest: {self.command}"
@@ -478,6 +560,29 @@ Thumbnail = Callable[[str], bytes | None]
 
 def _jpeg(thumbnail: Thumbnail | None, photo: Photo) -> bytes | None:
     return None if thumbnail is None else thumbnail(photo.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionQuery:
+    """How a search by a part of a photo went.
+
+    Attributes:
+        box: The part that was searched for.
+        compared: How many photos were looked through, patch by patch.
+        by_patches: Whether they were; False where the plugin gives no tokens of patches, so that the vector
+            of the part, cut out, was searched for.
+    """
+
+    box: Box
+    compared: int
+    by_patches: bool = True
+
+    @property
+    def text(self) -> str:
+        """A sentence for people."""
+        if not self.by_patches:
+            return "The part was cut out and compared with whole photos: the plugin does not look at patches."
+        return f"Looked through {self.compared:,} photos for the part."
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +598,7 @@ class SearchResult:
         coverage: How much of the library the space covers; None: all of it.
         examples: How many pictures the query consists of; 0 where there is none.
         words: How many texts the query consists of.
+        region: How a search by a part of a photo went; None for a search by whole pictures.
         thumbnail: Gives the small JPEG of a content by its digest, to show the hits in a notebook.
     """
 
@@ -504,6 +610,7 @@ class SearchResult:
     coverage: Coverage | None = None
     examples: int = 1
     words: int = 0
+    region: RegionQuery | None = None
     thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -520,8 +627,17 @@ class SearchResult:
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """What the scores mean, where that was measured for the space and the query is one picture."""
-        return self.space.calibration if self.examples == 1 and not self.words else None
+        """What the scores mean, where that was measured for the space and the query is one whole picture."""
+        alone = self.examples == 1 and not self.words and self.region is None
+        return self.space.calibration if alone else None
+
+    def shared_with(self, other: SearchResult) -> frozenset[int]:
+        """The contents that both searches found, near-identical ones included, such as in two spaces."""
+
+        def contents(result: SearchResult) -> frozenset[int]:
+            return frozenset(one.photo.content_id for hit in result.hits for one in (hit, *hit.stacked))
+
+        return contents(self) & contents(other)
 
     @property
     def first_unlike(self) -> int | None:

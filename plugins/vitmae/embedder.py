@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,9 +35,13 @@ from .engine import engine_for
 from .features import resolve_features
 from .identity import embedder_identity
 from .model_list import locate_model
-from .networks import UnitVectors, make_prepare, make_processor, require_rgb
+from .networks import PatchTokens, UnitVectors, make_prepare, make_processor, require_rgb
 from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_openvino, runtime_name
+from .preprocess import Resize
 from .quantization import Quantization
+
+MIN_PATCHES = 12
+"""Patches on a side of the images of `patch_tokens`, at least: then a ninth of a photo has 4 × 4."""
 
 
 def open_vitmae(options: Options, *, device: str, precision: str) -> ViTMAEEmbedder:
@@ -164,6 +169,9 @@ class ViTMAEEmbedder(Embedder):
             compiler=compiler if in_long_runs else None,
         )
         self.batch_size = self._engine.batch_size
+        self._layer = max(features.layers)
+        self._levels = network.levels
+        self._patch_tokens: PatchTokens | None = None
         self._pretraining_model: ViTMAEForPreTraining | None = None
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -215,13 +223,30 @@ class ViTMAEEmbedder(Embedder):
 
         return self._engine.run_alone(compute)
 
+    def patch_tokens(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """The last layer's patch tokens of images, (N, rows, columns, hidden_size).
+
+        Images are resized to the model's size or, where that has fewer, to `MIN_PATCHES` patches a side, so
+        that a small part of a photo has several of its own.
+
+        Args:
+            images: RGB.
+        """
+        (ph, pw), (height, width) = self._config.patch_shape, self._processor.height_width
+        rows, columns = max(MIN_PATCHES, height // ph), max(MIN_PATCHES, width // pw)
+        resize = Resize(rows * ph, columns * pw, self._processor.resample)
+        batch = np.stack([resize(image) for image in images])
+        found = self._engine.run_network(self._with_patch_tokens(), batch)
+        return found.reshape(len(images), rows, columns, -1)
+
     def offload(self) -> None:
         """Move the weights to the host's memory until the next call."""
-        self._engine.offload(*([] if self._pretraining_model is None else [self._pretraining_model]))
+        others = (self._pretraining_model, self._patch_tokens)
+        self._engine.offload(*(model for model in others if model is not None))
 
     def close(self) -> None:
         """Release the weights."""
-        self._encoder = self._pretraining_model = None
+        self._encoder = self._pretraining_model = self._patch_tokens = None
         self._engine.close()
 
     def _with_decoder(self) -> ViTMAEForPreTraining:
@@ -236,6 +261,16 @@ class ViTMAEEmbedder(Embedder):
                 model.vit = self._encoder  # shared; other encoders are not in fp32, as reconstructing needs
             self._pretraining_model = model.eval()
         return self._pretraining_model
+
+    def _with_patch_tokens(self) -> PatchTokens:
+        """The network of `patch_tokens`. It shares the encoder where that is torch's."""
+        assert self._encoder is not None, "closed"
+        if self._patch_tokens is None:
+            shared = isinstance(self._encoder, ViTMAEModel)
+            encoder = self._encoder if isinstance(self._encoder, ViTMAEModel) else self._load_encoder()
+            levels = self._levels if shared else normalization_table(self._processor)
+            self._patch_tokens = PatchTokens(encoder, levels, self._layer)
+        return self._patch_tokens
 
     def _load_encoder(self) -> ViTMAEModel:
         """The encoder in fp32, from the same file."""

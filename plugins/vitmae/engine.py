@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -117,6 +118,9 @@ class CpuEngine(Engine[Network]):
             if self._seconds >= self.compile_after or (len(rows) >= _RUN_ROWS and self._compiler.is_cached()):
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
+
+    def _rows_of(self, network: nn.Module, rows: Rows) -> NDArray[np.float32]:
+        return self._pool.run(partial(super()._rows_of, network), rows)
 
     def _use_openvino(self, compiler: OpenVINOCompiler, rows: Rows, expected: NDArray[np.float32]) -> None:
         """Replace the encoder, if OpenVINO's gives what torch's gave."""

@@ -154,6 +154,27 @@ class UnitVectors(Network):
         return functional.normalize(vectors.float(), dim=1)
 
 
+class PatchTokens(Network):
+    """The network of patches: (N, H, W, 3) to (N, L * D), the patch tokens after a layer, row by row.
+
+    Args:
+        encoder: The model's encoder, of torch.
+        levels: As of `normalization_table`.
+        layer: The number of the layer.
+    """
+
+    def __init__(self, encoder: ViTMAEModel, levels: Tensor, layer: int) -> None:
+        super().__init__(encoder, levels, encoder.config.hidden_size)
+        self._layer = layer
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 to (N, L * D) float32."""
+        encoder = cast(ViTMAEModel, self.encoder)
+        pixels = pixel_values(batch, self.levels)
+        (tokens,) = encoder.encode(pixels, (self._layer,), interpolate_pos_encoding=True)
+        return tokens[:, 1:].float().flatten(1)
+
+
 class Probabilities(Network):
     """The network of a classifier: (N, H, W, 3) to class probabilities.
 

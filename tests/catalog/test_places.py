@@ -109,6 +109,19 @@ def test_places_are_counted_and_rounded_until_they_are_few(placed):
     assert len(placed.count_places(most=3)) == 3
 
 
+def test_many_places_are_counted_by_the_five_degrees(writer, space, make):
+    items = [
+        replace(
+            make.item(f"/p/{n}.jpg", f"w{n}"),
+            metadata=PhotoMetadata(4, 3, "JPEG", latitude=9.0 + n / 10, longitude=19.0 + n % 3),
+        )
+        for n in range(20)
+    ]
+    writer.record_batch(space, items)
+    assert writer.count_places(most=2) == [PlaceCount(10.0, 20.0, 20)]
+    assert len(writer.count_places(most=20)) == 20
+
+
 def test_a_saved_search_keeps_its_places(placed):
     where = SearchFilter(
         lens="x", box=GeoBox(1, 2, 3, 4), near=GeoCircle(5, 6, 7), has_place=True, max_bytes=9

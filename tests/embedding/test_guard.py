@@ -24,7 +24,15 @@ from vitmae_search.embedding import (
     load_drop_in,
     open_embedder,
 )
-from vitmae_search.errors import DeviceError, ModelError, NoDecoder, NoText, PluginBroken, PluginOptionError
+from vitmae_search.errors import (
+    DeviceError,
+    ModelError,
+    NoDecoder,
+    NoText,
+    PluginBroken,
+    PluginError,
+    PluginOptionError,
+)
 
 PHOTO = Image.linear_gradient("L").convert("RGB")
 Opened = Callable[..., GuardedEmbedder]
@@ -485,3 +493,31 @@ def test_a_random_initialization_that_breaks_the_contract(opened: Opened, code: 
     embedder = opened("    def close(self):\n", RANDOM_INIT.format(code))
     with pytest.raises(PluginBroken, match="plugin 'mine'"):
         embedder.random_init()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "problem"),
+    [
+        ("np.ones((len(images), 2, 2, 3), np.float32)", None),
+        ("np.ones((len(images), 2, 2, 3))", "float32"),
+        ("[1.0]", "NumPy array"),
+        ("np.ones((1, 2, 2, 3), np.float32)", r"must be \(2, rows, columns, C\)"),
+        ("np.full((len(images), 2, 2, 3), np.nan, np.float32)", "NaN"),
+    ],
+)
+def test_tokens_of_patches_are_checked(opened: Opened, tokens: str, problem: str | None) -> None:
+    head = "    def embed(self, batch"
+    embedder = opened(head, f"    def patch_tokens(self, images):\n        return {tokens}\n\n{head}")
+    assert embedder.has_patch_tokens
+    if problem is None:
+        assert embedder.patch_tokens([PHOTO, PHOTO]).shape == (2, 2, 2, 3)
+    else:
+        with pytest.raises(PluginBroken, match=problem):
+            embedder.patch_tokens([PHOTO, PHOTO])
+
+
+def test_tokens_of_patches_are_optional(opened: Opened) -> None:
+    embedder = opened()
+    assert not embedder.has_patch_tokens
+    with pytest.raises(PluginError, match="no tokens of patches"):
+        embedder.patch_tokens([PHOTO])

@@ -93,7 +93,7 @@ def test_the_versions_name_the_packages_that_decode(monkeypatch):
     assert "pillow " in formats.decoder_versions()
     monkeypatch.setattr(sys, "path", [])
     formats.decoder_versions.cache_clear()
-    assert formats.decoder_versions() == "no pillow, no pillow-heif, no pillow-jxl-plugin, no rawpy"
+    assert formats.decoder_versions() == "no pillow, no pillow-heif, no pillow-jxl-plugin, no rawpy, no av"
     formats.decoder_versions.cache_clear()
 
 

@@ -54,6 +54,7 @@ from vitmae_search.records import (
     Space,
     Stamp,
     Tag,
+    file_of,
 )
 
 EVERYTHING = SearchFilter()
@@ -254,6 +255,15 @@ class Catalog:
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
+
+    def video_frames(self, root: str) -> dict[str, list[str]]:
+        """Return the paths of the frames on disk in a folder, by their video's path."""
+        with self._database.read_transaction() as connection:
+            paths = photos.frame_paths(connection, root)
+        found: dict[str, list[str]] = {}
+        for path in paths:
+            found.setdefault(file_of(path), []).append(path)
+        return found
 
     def photos_by_inode(self, inodes: Sequence[int]) -> list[Stamp]:
         """Return the recorded stamps of photos on disk that have one of these inodes, on any device."""

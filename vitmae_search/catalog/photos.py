@@ -47,6 +47,7 @@ from vitmae_search.records import (
     PhotoMetadata,
     SearchFilter,
     Stamp,
+    VideoFrame,
 )
 
 T = TypeVar("T")
@@ -471,6 +472,20 @@ def by_inode(connection: Connection, inodes: Iterable[int]) -> list[Stamp]:
         for some in chunks(inodes)
         for row in connection.execute(statement.where(PhotoRow.inode.in_(some)))
     ]
+
+
+def frame_paths(connection: Connection, root: str) -> list[str]:
+    """Return the paths of photos on disk that are frames of videos, in their order.
+
+    Args:
+        connection: A connection in a transaction.
+        root: Only those inside this folder.
+    """
+    low, high = folder_range(root)
+    statement = select(PhotoRow.path).where(PhotoRow.path >= low, PhotoRow.path < high, ~PhotoRow.missing)
+    statement = statement.where(func.instr(PhotoRow.path, b"#t=") > 0).order_by(PhotoRow.path)
+    paths = map(os.fsdecode, connection.scalars(statement))
+    return [path for path in paths if VideoFrame.of(path) is not None]
 
 
 def failures(connection: Connection, space_id: int | None, under: str | None) -> list[Failure]:

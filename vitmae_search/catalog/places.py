@@ -18,8 +18,8 @@ from vitmae_search.records import GeoBox, GeoCircle, PlaceCount, SearchFilter
 EARTH_RADIUS_KM = 6371.0088
 """The mean radius of the earth; as a sphere it is right to half a percent."""
 
-_DIGITS = (3, 2, 1, 0)
-"""Places are counted by so many digits after the point of a degree, the first that gives few enough."""
+_CELLS = ((0.001, 3), (0.01, 2), (0.1, 1), (1.0, 0), (5.0, 0))
+"""Degrees to which places are rounded, with their digits after the point: the first that gives few enough."""
 
 
 def asked(where: SearchFilter) -> bool:
@@ -103,8 +103,11 @@ def count_places(
     """
     shown = [ContentRow.latitude.is_not(None)] if view is None else [in_box(view)]
     rows: Sequence[Any] = ()
-    for digits in _DIGITS:
-        cell = func.round(ContentRow.latitude, digits), func.round(ContentRow.longitude, digits)
+    for degrees, digits in _CELLS:
+        cell = [
+            func.round(func.round(column / degrees) * degrees, digits)
+            for column in (ContentRow.latitude, ContentRow.longitude)
+        ]
         statement = select(*cell, func.count()).select_from(PhotoRow)
         statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
         statement = statement.where(PhotoRow.missing == false(), *photo_conditions, *shown).group_by(*cell)

@@ -17,7 +17,7 @@ from vitmae_search.settings import named_library, settings
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
-    from vitmae_search.records import RemovalReport
+    from vitmae_search.records import Photo, RemovalReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -165,6 +165,12 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def photo_text(photo: Photo) -> str:
+    """A photo's path as one line of text; of a frame the video's, with its time."""
+    frame = photo.frame
+    return display_path(photo.path) if frame is None else f"{display_path(frame.video)} at {frame.time}"
 
 
 def tags_line(tags: Mapping[str, int]) -> str:

@@ -35,6 +35,12 @@ SHOWN_SUFFIXES = 8
     "--rescan", is_flag=True, help="Read all files again, also those whose size and times have not changed."
 )
 @click.option(
+    "--videos",
+    is_flag=True,
+    help="Index frames of videos, too; needs `pip install 'vitmae-search[video]'`. Later runs of a folder "
+    "that has some do so by themselves.",
+)
+@click.option(
     "--watch", is_flag=True, help="Go on: index again whenever photos come, change or go, until Ctrl-C."
 )
 @click.option("--run-key", hidden=True)
@@ -45,6 +51,7 @@ def command(
     exclude: tuple[str, ...],
     retry_failed: bool,
     rescan: bool,
+    videos: bool,
     watch: bool,
     run_key: str | None,
     as_json: bool,
@@ -67,7 +74,7 @@ def command(
     if watch:
         if retry_failed or rescan:
             raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
-        return _watch(folders, library, exclude, run_key, as_json, opening)
+        return _watch(folders, library, exclude, videos, run_key, as_json, opening)
     with (
         open_library(library, **opening) as opened,
         show_progress() as on_progress,
@@ -78,6 +85,7 @@ def command(
             exclude=exclude,
             retry_failed=retry_failed,
             rescan=rescan,
+            videos=videos,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,
@@ -98,6 +106,7 @@ def _watch(
     folders: tuple[str, ...],
     library: Path | None,
     exclude: tuple[str, ...],
+    videos: bool,
     run_key: str | None,
     as_json: bool,
     opening: Mapping[str, Any],
@@ -117,7 +126,12 @@ def _watch(
         StopOnSignal("stopping after this batch") as stop,
     ):
         found = opened.watch(
-            folders, on_report=show, cancelled=stop.requested, exclude=exclude, run_key=run_key
+            folders,
+            on_report=show,
+            cancelled=stop.requested,
+            exclude=exclude,
+            videos=videos,
+            run_key=run_key,
         )
     if as_json:
         counts = {name: getattr(found, name) for name in ("runs", "added", "updated", "moved", "missing")}

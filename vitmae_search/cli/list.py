@@ -7,9 +7,14 @@ from typing import Any
 
 import click
 
-from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    json_option,
+    library_option,
+    open_library,
+    photo_text,
+    print_json,
+)
 from vitmae_search.cli.filters import filter_options, read_filter
-from vitmae_search.errors import display_path
 
 
 @click.command("list")
@@ -36,6 +41,4 @@ def command(limit: int | None, offset: int, library: Path | None, as_json: bool,
     for photo in photos:
         marks = said[photo.digest]
         stars = "★" * marks.rating or "-"
-        click.echo(
-            f"{photo.photo_id:8d}  {'♥' if marks.favourite else ' '} {stars:5s}  {display_path(photo.path)}"
-        )
+        click.echo(f"{photo.photo_id:8d}  {'♥' if marks.favourite else ' '} {stars:5s}  {photo_text(photo)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,14 @@ from vitmae_search.cli.common import (
     library_option,
     model_option,
     open_library,
+    photo_text,
     print_json,
     projection_option,
 )
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
 from vitmae_search.errors import NoText, display_path
-from vitmae_search.records import MinScore, SearchResult, WholePhoto, Words
+from vitmae_search.records import Box, MinScore, SearchResult, WholePhoto, Words
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -47,6 +50,25 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
         raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
 
 
+def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """A callback of click: four numbers with commas between them.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        value: What was given.
+    """
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(text) for text in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise click.BadParameter(f"{value!r} is not four numbers, such as 0.25,0.1,0.5,0.4", ctx, parameter)
+    return numbers
+
+
 @click.command("search")
 @click.argument(
     "images", nargs=-1, required=True, metavar="IMAGE|WORDS...", callback=read_asked, type=click.Path()
@@ -62,6 +84,11 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
 @click.option("-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many hits.")
 @click.option("--space", type=int, metavar="ID", help="Search this space instead of the current one.")
 @model_option
+@click.option(
+    "--beside",
+    metavar="ID|MODEL",
+    help="Search this space as well, and list its hits after those of the other one.",
+)
 @projection_option
 @filter_options
 @click.option(
@@ -76,6 +103,13 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
     is_flag=True,
     help="Compare IMAGE as it is: not without its borders, not turned, not as a part.",
 )
+@click.option(
+    "--part",
+    metavar="X,Y,W,H",
+    callback=read_part,
+    help="Search by a part of IMAGE: left, top, width and height, as shares of its sides (0 to 1), or in "
+    "pixels where one is above 1.",
+)
 @click.option("--no-stacks", is_flag=True, help="List near-identical photos one by one.")
 @device_options
 @library_option
@@ -86,9 +120,11 @@ def command(
     k: int,
     space: int | None,
     model: str | None,
+    beside: str | None,
     projection: str,
     min_score: MinScore,
     no_variants: bool,
+    part: tuple[float, ...] | None,
     no_stacks: bool,
     device: str | None,
     precision: str,
@@ -111,26 +147,33 @@ def command(
     vector, without loading the model. Any other picture is also tried without its uniform borders, such as
     the bars of a screenshot, and turned by 90, 180 and 270°; and it is looked for as a part of the best hits.
 
+    With --part photos are looked through for this part of IMAGE, patch by patch: the score then says how much
+    better patches agree than elsewhere, and the place follows each hit, in the form that --part takes.
+
     Photos that are near-identical to a hit, such as further frames of a burst or smaller files, are counted
     beside it, and --json lists them; this needs a space that is calibrated, as the default model's is.
     """
-    if space is not None and projection != "auto":
-        raise click.UsageError("--space and --projection both choose a space; give one of them")
-    if space is not None and model is not None:
-        raise click.UsageError("--space and --model both choose a space; give one of them")
+    given = {"space": space, "model": model, "part": part, "beside": beside, "min_score": min_score}
+    _check_usage(len(images) == 1 and not less, projection != "auto", given)
     chosen: dict[str, Any] = {"device": device, "precision": precision, "projection": projection}
+    other = whole = None
     with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
         asked |= {"space": space, "where": where, "variants": not no_variants}
         more, unwanted = _fetched(opened, images), _fetched(opened, less)
-        alone = more[0][0] if len(more) == 1 and not less else None
-        if alone is not None and not isinstance(alone, int | Words):
-            result = opened.search(alone, **asked)
-            whole = None if no_variants else opened.find_whole(alone, space=space, where=where)
+        if part is not None:
+            result = _search_part(opened, more[0][0], part, {"k": k, "space": space, "where": where})
         else:
-            result, whole = _search(opened, more, unwanted, asked), None
-    if as_json:
+            result = _search(opened, more, unwanted, asked)
+            if beside is not None:
+                asked["space"] = opened.space_named(beside).space_id
+                other = _search(opened, more, unwanted, asked)
+            elif not no_variants:
+                whole = _whole(opened, more, unwanted, {"space": space, "where": where})
+    if other is not None:
+        _print_both(result, other, as_json, filtered=not where.empty)
+    elif as_json:
         from vitmae_search.library.json_forms import result_json
 
         print_json({**result_json(result), "part_of": None if whole is None else _whole_json(whole)})
@@ -140,13 +183,73 @@ def command(
         print_result(result, filtered=not where.empty or min_score is not None)
 
 
+def _check_usage(alone: bool, projection: bool, given: Mapping[str, object]) -> None:
+    """Refuse options that exclude each other.
+
+    Args:
+        alone: Whether the query is one picture.
+        projection: Whether a projection is chosen.
+        given: Other options; None where one is not given.
+    """
+    names = {name for name, value in given.items() if value is not None}
+    if projection and "space" in names:
+        raise click.UsageError("--space and --projection both choose a space; give one of them")
+    if {"space", "model"} <= names:
+        raise click.UsageError("--space and --model both choose a space; give one of them")
+    if "part" in names and (not alone or "min_score" in names):
+        raise click.UsageError("--part takes one IMAGE, and neither --less nor --min-score")
+    if "beside" in names and names & {"part", "min_score"}:
+        raise click.UsageError("--beside goes with neither --part nor --min-score")
+
+
 def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:
-    """Search for several pictures, or for words, which may be the name of a file that is not there."""
+    """Search for a file, several pictures, or words, which may be the name of a file that is not there."""
+    alone = _file_alone(more, less)
+    if alone is not None:
+        return library.search(alone, **asked)
     try:
         return library.search_examples(more, less, **asked)
     except NoText as error:
         texts = [one.text for one, _ in (*more, *less) if isinstance(one, Words)]
         raise NoText(f"{display_path(texts[0])!r} is no file, and {error}") from error
+
+
+def _search_part(
+    library: Library, picture: str | int | bytes | Words, part: tuple[float, ...], asked: dict[str, Any]
+) -> SearchResult:
+    if isinstance(picture, Words):
+        raise click.UsageError(f"--part is for a picture, and {display_path(picture.text)!r} is no file")
+    return library.search_region(picture, part, on_progress=_show_progress, **asked)
+
+
+def _whole(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> WholePhoto | None:
+    alone = _file_alone(more, less)
+    return None if alone is None else library.find_whole(alone, **asked)
+
+
+def _file_alone(more: _Fetched, less: _Fetched) -> str | bytes | None:
+    """The file that the query consists of; None for any other query."""
+    alone = more[0][0] if len(more) == 1 and not less else None
+    return alone if isinstance(alone, str | bytes) else None
+
+
+def _print_both(first: SearchResult, second: SearchResult, as_json: bool, *, filtered: bool) -> None:
+    """Print what two spaces found; what both have is marked, or listed."""
+    from vitmae_search.library.json_forms import result_json
+
+    both = first.shared_with(second)
+    if as_json:
+        ids = {hit.photo.photo_id for hit in first.hits if hit.photo.content_id in both}
+        print_json({**result_json(first), "beside": result_json(second), "in_both": sorted(ids)})
+        return
+    for result in (first, second):
+        click.echo(f"space {result.space.space_id}, {result.space.model}, {result.space.kind}:")
+        print_result(result, filtered=filtered, both=both)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\rlooked through {done} of {total} photos", err=True, nl=done == total)
 
 
 def _fetched(library: Library, examples: Asked) -> _Fetched:
@@ -168,12 +271,18 @@ def _whole_json(whole: WholePhoto) -> dict[str, object]:
     }
 
 
-def print_result(result: SearchResult, *, filtered: bool) -> None:
+def box_text(box: Box) -> str:
+    """A box as --part takes it."""
+    return ",".join(f"{value:.3g}" for value in (box.left, box.top, box.width, box.height))
+
+
+def print_result(result: SearchResult, *, filtered: bool, both: frozenset[int] = frozenset()) -> None:
     """Print the hits as lines.
 
     Args:
         result: What was found.
         filtered: Whether photos were left out on purpose.
+        both: Contents that are marked, as another space found them, too.
     """
     if not result.hits and not filtered:
         click.echo("no photo on disk has a vector in this space; `vitmae-search index FOLDER` makes them")
@@ -181,6 +290,8 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         click.echo("no photo matches; try without the filters")
     if result.hits and result.variant.text:
         click.echo(f"found with the picture {result.variant.text}")
+    if result.region is not None:
+        click.echo(result.region.text)
     first = result.first_unlike
     for i, hit in enumerate(result.hits):
         if i == first:
@@ -188,6 +299,8 @@ def print_result(result: SearchResult, *, filtered: bool) -> None:
         copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
         others = [copies] * bool(hit.copies) + [f"{len(hit.stacked)} near-identical"] * bool(hit.stacked)
         more = f"  (and {', '.join(others)})" if others else ""
-        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {display_path(hit.photo.path)}{more}")
+        more += "" if hit.box is None else f"  at {box_text(hit.box)}"
+        more += "  (in both)" if hit.photo.content_id in both else ""
+        click.echo(f"{hit.rank:4d}  {hit.score:.4f}  {photo_text(hit.photo)}{more}")
     if result.coverage is not None:
         click.echo(result.coverage.text)

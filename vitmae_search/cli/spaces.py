@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
-from vitmae_search.records import Space
+from vitmae_search.records import Coverage, Space
 
 
 @click.group("spaces", invoke_without_command=True)
@@ -82,8 +83,11 @@ def derive(
 def _show(library: Path | None, as_json: bool) -> None:
     with open_library(library) as opened:
         spaces = opened.spaces()
+        coverage = {space.space_id: opened.coverage(space.space_id) for space in spaces}
     if as_json:
-        print_json({"spaces": [space_json(space) for space in spaces]})
+        print_json(
+            {"spaces": [{**space_json(one), **_coverage_json(coverage[one.space_id])} for one in spaces]}
+        )
         return
     if not spaces:
         click.echo("no spaces yet; `vitmae-search index FOLDER` makes the first")
@@ -94,6 +98,13 @@ def _show(library: Path | None, as_json: bool) -> None:
             f"{mark} {space.space_id:3d}  {space.plugin}  {space.model}  {derivation_text(space, spaces)}  "
             f"{space.vectors} vectors of {space.dimension}  decode={space.decode} {options}"
         )
+        covered = coverage[space.space_id]
+        if covered is not None:
+            click.echo(f"       {covered.covered}")
+
+
+def _coverage_json(coverage: Coverage | None) -> dict[str, object]:
+    return {"coverage": None if coverage is None else asdict(coverage)}
 
 
 def derivation_text(space: Space, spaces: Sequence[Space]) -> str:

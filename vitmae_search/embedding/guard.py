@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -365,6 +365,29 @@ class GuardedEmbedder(GuardedModel):
         check_reconstruction(self.info.name, result)
         return result
 
+    @property
+    def has_patch_tokens(self) -> bool:
+        """Whether the plugin offers `patch_tokens`."""
+        return overrides(self._embedder, Embedder, "patch_tokens")
+
+    def patch_tokens(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """The tokens of images' patches, (N, rows, columns, C) float32, finite; see `Embedder.patch_tokens`.
+
+        Args:
+            images: RGB, 1 or more.
+
+        Raises:
+            PluginError: The plugin offers none.
+            DeviceError: Where memory is too small.
+            PluginBroken: Where the plugin fails, or what it returns breaks the contract.
+        """
+        if not self.has_patch_tokens:
+            raise PluginError(self.info.name, "it gives no tokens of patches")
+        with translate_memory_errors("look at the parts of a photo"), self._exclusive_call("patch_tokens"):
+            found = self._embedder.patch_tokens(images)
+            check_patch_tokens(self.info.name, found, len(images))
+            return np.array(found)
+
     def random_init(self, seed: int = 0) -> GuardedEmbedder | None:
         """The same network before any training, for the caller to close; None where the plugin has none."""
         if not overrides(self._embedder, Embedder, "random_init"):
@@ -423,6 +446,24 @@ def _check_array(plugin: str, method: str, found: object, shape: tuple[int, ...]
     if not found.flags.c_contiguous:
         raise PluginBroken(plugin, f"{method} gave an array that is not C-contiguous")
     return found
+
+
+def check_patch_tokens(plugin: str, found: object, images: int) -> None:
+    """Raise `PluginBroken` unless `found` is what `patch_tokens` must return.
+
+    Args:
+        plugin: The plugin's name.
+        found: What it returned.
+        images: How many images it was given.
+    """
+    if not isinstance(found, np.ndarray) or found.dtype != np.float32:
+        raise PluginBroken(plugin, "patch_tokens must give a NumPy array of float32")
+    if found.ndim != 4 or len(found) != images or 0 in found.shape:
+        raise PluginBroken(
+            plugin, f"patch_tokens gave shape {found.shape}; it must be ({images}, rows, columns, C)"
+        )
+    if not np.isfinite(found).all():
+        raise PluginBroken(plugin, "patch_tokens gave NaN or infinity")
 
 
 def check_reconstruction(plugin: str, result: object) -> None:

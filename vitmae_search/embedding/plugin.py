@@ -225,6 +225,18 @@ class Embedder(OpenModel):
         """
         raise NotImplementedError
 
+    def patch_tokens(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """What the model sees in each patch of images: (N, rows, columns, C) float32, finite.
+
+        The grid covers each whole image, whatever its shape, from its top left corner; it is the same for all
+        images and in all calls. Searches for a part of a photo compare these tokens; without them they
+        compare vectors alone.
+
+        Args:
+            images: RGB, of any sizes, 1 or more.
+        """
+        raise NotImplementedError
+
 
 class Classifier(OpenModel):
     """An open model that puts photos into classes. One thread at a time calls it, many call `prepare`."""

@@ -24,7 +24,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_writer, run_job
-from vitmae_search.photos import PhotoProcesses, decode_target, digest, photo_fits_memory, read_photo
+from vitmae_search.photos import PHOTO_PROCESSES, PhotoProcesses, decode_target, digest, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, JobProgress
 from vitmae_search.vectors import never_cancel
@@ -165,7 +165,7 @@ def _read_bytes(content: Taggable) -> tuple[str, bytes]:
     first: PhotoError | None = None
     for stamp in content.files:
         try:
-            data = read_photo(stamp.path)
+            data = PHOTO_PROCESSES.read(stamp.path)
             if digest(data) == content.digest:
                 return stamp.path, data
             raise UnreadablePhoto(stamp.path, "it has changed since it was indexed; index its folder again")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import DamagedPhoto, VitmaeSearchError
+from vitmae_search.errors import DamagedPhoto, PhotoError, VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
 from vitmae_search.indexing.job import (
@@ -24,6 +24,7 @@ from vitmae_search.indexing.moved_photos import MissingRows
 from vitmae_search.indexing.plan import PendingFile, Plan, make_plan
 from vitmae_search.indexing.reader import UNKNOWN_CONTENT, FetchedFile, read_ahead
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
+from vitmae_search.indexing.videos import expand_videos
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
 from vitmae_search.photos.decode_pool import launch_workers
@@ -49,6 +50,7 @@ def index_folders(
     exclude: Sequence[str] = (),
     retry_failed: bool = False,
     rescan: bool = False,
+    videos: bool = False,
     on_progress: Callable[[JobProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     run_key: str | None = None,
@@ -69,6 +71,7 @@ def index_folders(
         exclude: Patterns of names and paths to skip; see `photos.scan`.
         retry_failed: Whether to read files again that failed and would fail again.
         rescan: Whether to read all files, also those that seem unchanged.
+        videos: Whether to index frames of videos; see `FolderWalk`.
         on_progress: Called at each step.
         cancelled: Asked often; true stops the run.
         run_key: Key of the run's row in the catalogue.
@@ -82,7 +85,7 @@ def index_folders(
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = resolve_folders(catalog, folders)
     workers = workers or default_workers()
-    options = _Options(paths, exclude, retry_failed, rescan, batch_size, workers)
+    options = _Options(paths, exclude, retry_failed, rescan, videos, batch_size, workers)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
     job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
@@ -95,6 +98,7 @@ class _Options:
     exclude: Sequence[str]
     retry_failed: bool
     rescan: bool
+    videos: bool
     batch_size: int | None
     workers: int
 
@@ -118,6 +122,7 @@ class _IndexJob:
         self._reporter = reporter
         self._cancelled = cancelled
         self._walked = WalkResult()
+        self._frames = 0  # more than their videos
         self._counts = IndexCounts()
         self._newly_missing = 0
         self._searched: Space | None = None
@@ -157,14 +162,29 @@ class _IndexJob:
             rescan=self._options.rescan,
         )
         self._record_known_files(plan)
+        before = len(plan.pending)
+        broken = expand_videos(
+            plan, self._walked.rows, rescan=self._options.rescan, on_video=self._report_video
+        )
+        self._frames = len(plan.pending) - before
         missing = MissingRows(self._catalog, plan.unseen, self._options.folders)
         if plan.pending:
-            self._index_files(plan.pending, missing, target)
+            self._index_files(plan.pending, missing, target, broken)
         self._record_missing_files(plan, missing)
+
+    def _report_video(self, path: str) -> None:
+        raise_if_cancelled(self._cancelled)
+        self._reporter.report("scanning", len(self._walked.stamps), current=path)
 
     def _walk_folders(self, features: Space) -> WalkResult:
         own_folder = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
-        walk = FolderWalk(self._catalog, self._options.folders, self._options.exclude, own_folder)
+        walk = FolderWalk(
+            self._catalog,
+            self._options.folders,
+            self._options.exclude,
+            own_folder,
+            self._options.videos,
+        )
         for number, stamp in enumerate(walk.stamps(), start=1):
             if number % _FILES_PER_CHECK == 0:
                 raise_if_cancelled(self._cancelled)
@@ -180,8 +200,21 @@ class _IndexJob:
             self._catalog.mark_found(plan.returned)
         self._catalog.record_stamps(plan.restamped)
 
-    def _index_files(self, pending: Sequence[PendingFile], missing: MissingRows, target: IndexTarget) -> None:
-        """Read, embed and record files, and again those whose content was deleted meanwhile."""
+    def _index_files(
+        self,
+        pending: Sequence[PendingFile],
+        missing: MissingRows,
+        target: IndexTarget,
+        broken: Mapping[str, PhotoError],
+    ) -> None:
+        """Read, embed and record files, and again those whose content was deleted meanwhile.
+
+        Args:
+            pending: The files.
+            missing: Rows whose file is gone.
+            target: The spaces.
+            broken: Why files cannot be used, where that is known.
+        """
         launch_workers("vitmae_search.embedding.guard_prepare")  # while the model is loaded
         embedder = target.open_embedder()
         batch_size = self._options.batch_size or batch_size_for(embedder)
@@ -191,6 +224,10 @@ class _IndexJob:
             closing(DecodeJournal(self._catalog.folder)) as journal,
             closing(Recorder(self._catalog, target, embedder, missing, self._counts, batch_size)) as recorder,
         ):
+            for file in (file for file in pending if file.stamp.path in broken):
+                recorder.add(FetchedFile(file, None, UNKNOWN_CONTENT, error=broken[file.stamp.path]))
+            pending = [file for file in pending if file.stamp.path not in broken]
+            recorder.flush()
             suspects = [file for file in pending if file.stamp.path in journal.suspects]
             pending = [file for file in pending if file.stamp.path not in journal.suspects]
             try:
@@ -252,7 +289,7 @@ class _IndexJob:
         self._reporter.report(
             "indexing",
             self._counts.done + waiting,
-            len(self._walked.stamps) + self._walked.other_names,
+            len(self._walked.stamps) + self._walked.other_names + self._frames,
             failed=len(self._counts.failures),
             current=file.stamp.path,
         )

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.indexing.other_names import find_other_names
+from vitmae_search.indexing.videos import frame_stamps
 from vitmae_search.photos import is_under, scan
-from vitmae_search.records import Failure, Root, ScanProblem, Stamp
+from vitmae_search.photos.video import is_video_name
+from vitmae_search.records import Failure, Root, ScanProblem, Stamp, file_of
 
 
 @dataclass(slots=True)
@@ -72,7 +74,12 @@ class FolderWalk:
     """Walks folders: first iterate over `stamps`, then call `finish`."""
 
     def __init__(
-        self, catalog: CatalogWriter, paths: Sequence[str], exclude: Sequence[str], skip: str | None
+        self,
+        catalog: CatalogWriter,
+        paths: Sequence[str],
+        exclude: Sequence[str],
+        skip: str | None,
+        videos: bool = False,
     ) -> None:
         """Prepare the walk.
 
@@ -81,7 +88,11 @@ class FolderWalk:
             paths: The folders, as of `resolve_folders`.
             exclude: Patterns of names and paths to skip; see `photos.scan`.
             skip: A folder of the library itself, which is never entered.
+            videos: Whether to look at videos; those of a folder that has frames of videos in the catalogue
+                are looked at in any case.
         """
+        self._videos = videos
+        self._frames: dict[str, dict[str, list[str]]] = {}
         self._catalog = catalog
         self._paths = paths
         self._exclude = exclude
@@ -104,11 +115,25 @@ class FolderWalk:
                 on_problem=self._problems[path].append,
                 on_other=self._others.add,
                 on_left_out=self._left_out.add,
+                videos=True,
             )
             for stamp in walk:
                 if skip is None or not is_under(stamp.path, skip):
-                    self._stamps[path][stamp.path] = stamp
-                    yield stamp
+                    for one in self._with_frames(path, stamp) if is_video_name(stamp.path) else (stamp,):
+                        self._stamps[path][one.path] = one
+                        yield one
+
+    def _with_frames(self, folder: str, stamp: Stamp) -> Sequence[Stamp]:
+        """The stamps of a video's known frames, else its own; none where videos are left out."""
+        if folder not in self._frames:
+            self._frames[folder] = self._catalog.video_frames(folder)
+        frames = self._frames[folder]
+        if stamp.path in frames:
+            return frame_stamps(stamp, frames[stamp.path])
+        if self._videos or frames:
+            return (stamp,)
+        self._others.add(stamp.path)
+        return ()
 
     def finish(self, space_id: int) -> WalkResult:
         """Decide which folders are offline, record them as roots, and return what the run is about.
@@ -276,7 +301,7 @@ def _is_present(recorded: Sequence[Stamp], folder: WalkedFolder) -> bool:
 def is_gone(path: str) -> bool:
     """Say whether there is no such file; false where that is not known, as in a folder without access."""
     try:
-        os.lstat(path)
+        os.lstat(file_of(path))
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

@@ -54,6 +54,9 @@ MIN_FILE_AGE_SECONDS = 2.0
 _PLUGIN_MODEL = re.compile(r"([A-Za-z][\w.-]+):(?!//)(.+)")
 """A plugin and its model. An address, and a drive's letter, are no plugins."""
 
+_SOURCES = ("bundled", "trained", "cached", "hub")
+"""Where models come from, in the order in which they are listed."""
+
 log = logging.getLogger(__name__)
 
 
@@ -248,7 +251,10 @@ class Embedders:
         return open_classifier(self.host.get(plugin), model, self.device, self._precision)
 
     def models(self) -> list[ModelListing]:
-        """The models that plugins can name. A plugin that fails at it is logged and left out."""
+        """The models that plugins can name, those on this disk first.
+
+        A plugin that fails at it is logged and left out.
+        """
         listings: list[ModelListing] = []
         for listed in self.host.listings():
             if listed.error is not None:
@@ -258,7 +264,9 @@ class Embedders:
                 listings += [replace(model, plugin=listed.name) for model in models]
             except Exception:  # a plugin may raise anything
                 log.warning("plugin %r cannot list its models", listed.name, exc_info=True)
-        return listings
+        return sorted(
+            listings, key=lambda model: _SOURCES.index(model.source) if model.source in _SOURCES else 0
+        )
 
     def resolve_options(self, plugin: str, options: Mapping[str, object]) -> Mapping[str, object]:
         """Every option of a plugin, defaults filled in.

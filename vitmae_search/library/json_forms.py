@@ -18,6 +18,7 @@ def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
     return {
         "photo_id": photo.photo_id,
         "path": photo.path,
+        **_frame_json(photo),
         "date": None if date is None else date.isoformat(),
         "date_from": source,
         "width": meta.width,
@@ -35,14 +36,22 @@ def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
     }
 
 
+def _frame_json(photo: Photo) -> dict[str, object]:
+    """The video and the time of a frame; None for a photo."""
+    frame = photo.frame
+    return {"video": frame and frame.video, "seconds": frame and frame.seconds}
+
+
 def hit_json(hit: Hit) -> dict[str, object]:
     """A hit, with those that are stacked on it."""
     return {
         "score": hit.score,
         "photo_id": hit.photo.photo_id,
         "path": hit.photo.path,
+        **_frame_json(hit.photo),
         "copies": list(hit.copies),
         "stacked": [hit_json(other) for other in hit.stacked],
+        **({} if hit.box is None else {"box": asdict(hit.box)}),
     }
 
 
@@ -59,6 +68,7 @@ def result_json(result: SearchResult) -> dict[str, object]:
         "examples": result.examples,
         "words": result.words,
         "seconds": round(result.seconds, 4),
+        **({} if result.region is None else {"region": asdict(result.region)}),
     }
 
 

@@ -42,6 +42,7 @@ from vitmae_search.library.embedders import (
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
+from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.notebook import MOST_TILES, Tile, gallery
 from vitmae_search.photos import (
@@ -51,9 +52,12 @@ from vitmae_search.photos import (
     decode_target,
     path_on_disk,
 )
+from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
 from vitmae_search.records import (
+    Box,
     CheckReport,
     ClassifyReport,
+    Coverage,
     DuplicateReport,
     Failure,
     GeoBox,
@@ -101,11 +105,13 @@ from vitmae_search.search import (
     find_whole,
     neighbour_scores,
     query_image,
+    query_picture,
     require_file,
     retrieve,
     weighted,
     words_vector,
 )
+from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
 from vitmae_search.vectors.map_cache import MapCache
@@ -164,6 +170,7 @@ class Library:
         self._vectors = VectorCache(folder / "vectors", background=background)
         self._maps = MapCache(self._vectors)
         self._query_cache = QueryCache()
+        self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
         self._batch_size = batch_size
         self._lock = threading.Lock()
@@ -285,6 +292,7 @@ class Library:
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         rescan: bool = False,
+        videos: bool = False,
         workers: int | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -301,6 +309,8 @@ class Library:
             retry_failed: Try files again that failed before and would fail again: neither they nor what reads
                 them has changed.
             rescan: Read all files again, also those whose size and times say that they have not changed.
+            videos: Index frames of videos, too, with the package av. Later runs look by themselves at the
+                videos of a folder that has some in the library.
             workers: Photos that are read and decoded at a time. None is one for each core.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
@@ -311,7 +321,7 @@ class Library:
 
         Raises:
             LibraryBusy: Another process writes to the library.
-            LibraryError: A folder is not there and never was.
+            LibraryError: A folder is not there and never was, or `videos` needs av, which is not installed.
             StorageError: The disk is full, or the library's folder cannot be written.
             PluginError: The embedder is not there or does not work.
             ModelError: The model cannot be loaded.
@@ -333,6 +343,8 @@ class Library:
             (3, 0, 3)
             >>> temporary.cleanup()
         """
+        if videos and not can_be_decoded():
+            raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
         if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
@@ -349,6 +361,7 @@ class Library:
                 exclude=exclude,
                 retry_failed=retry_failed,
                 rescan=rescan,
+                videos=videos,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
@@ -361,6 +374,7 @@ class Library:
         on_report: Callable[[IndexReport], None],
         cancelled: Callable[[], bool],
         exclude: Sequence[str] = (),
+        videos: bool = False,
         on_progress: Callable[[JobProgress], None] | None = None,
         run_key: str | None = None,
     ) -> WatchReport:
@@ -374,6 +388,7 @@ class Library:
             on_report: Called after each run.
             cancelled: Asked again and again; once it returns True this ends.
             exclude: As for `index`.
+            videos: As for `index`.
             on_progress: As for `index`.
             run_key: The key of the job in `jobs`. None makes no job of the watching, only of each run.
 
@@ -392,7 +407,9 @@ class Library:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
 
         def index() -> IndexReport:
-            return self.index(paths, exclude=exclude, on_progress=on_progress, cancelled=cancelled)
+            return self.index(
+                paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
+            )
 
         return jobs.recorded_job(
             self.folder,
@@ -661,6 +678,97 @@ class Library:
         part = query_image(query, decode_target("scaled", THUMBNAIL_SIDE))
         whole = find_whole(part, [data for _, data in candidates])
         return None if whole is None else WholePhoto(candidates[whole[0]][0], whole[1])
+
+    def search_region(
+        self,
+        picture: Query | int,
+        box: Box | Sequence[float],
+        *,
+        k: int = 10,
+        space: int | None = None,
+        where: SearchFilter = EVERYTHING,
+        offset: int = 0,
+        among: int = 200,
+        on_progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> SearchResult:
+        """The photos that have something like a part of a picture, each with the place where it is.
+
+        Candidates are the nearest by the vectors of the part, cut out, and of the whole picture. They are
+        looked through patch by patch, by their thumbnails; what the model sees of them is kept in memory, so
+        that the next box takes less time. A plugin without `patch_tokens` finds what is near the part, cut
+        out, and no places (`SearchResult.region` says so).
+
+        Args:
+            picture: A file's path, a file's bytes, a PIL image, or the id of a photo of the library. A photo
+                of the library is itself left out.
+            box: The part: left, top, width and height, as shares of the picture's sides (0 to 1), or in
+                pixels of the upright picture where one of them is above 1.
+            k: Hits wanted, 1 or more.
+            space: The id of the space to search in. None is the selected one, else the current one.
+            where: Which photos may be hits.
+            offset: Hits to skip, for the next page; there are no more than `among`.
+            among: How many candidates are looked through, which decides how long it takes.
+            on_progress: Called with how many photos are looked through, and of how many.
+            cancelled: Asked again and again; once it returns True, the hits are those found so far.
+
+        Returns:
+            Up to `k` hits, best first. A score says how much better patches agree than in the other
+            candidates; it is no cosine of vectors.
+
+        Raises:
+            LibraryError: The box is no part of the picture.
+            VitmaeSearchError: As for `search`.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "green", "blue"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> two = Image.new("RGB", (64, 48), "red")
+            >>> two.paste("blue", (32, 0, 64, 48))
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.search_region(two, (0.5, 0, 0.5, 1))
+            >>> Path(found.hits[0].photo.path).name, found.region.by_patches
+            ('blue.png', False)
+            >>> temporary.cleanup()
+        """
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), self._space(space)
+        source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
+        vectors = self._query_vectors(source, searched)
+        image, size = query_picture(source, QUERY_SIDE)
+        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
+        search = RegionSearch(
+            catalog,
+            self._vector_index(searched),
+            searched,
+            lambda: self._spaces.embedder(catalog, searched),
+            lambda: self._embedders.for_space(catalog.space(searched.features_id)),
+            self.thumbnail,
+            self._token_cache,
+        )
+        hits, region = search.run(
+            image,
+            read_box(box, size),
+            vectors.as_it_is,
+            k=k,
+            offset=offset,
+            where=where,
+            without=set() if own is None else {own},
+            among=among,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        seconds = time.perf_counter() - started
+        coverage = space_coverage(catalog, searched)
+        return SearchResult(hits, searched, vectors.known, seconds, coverage=coverage, region=region)
 
     def similar(
         self,
@@ -1598,6 +1706,7 @@ class Library:
         Args:
             folder: The folder.
             photos: The photos, such as those of hits. No file is copied or touched.
+                Frames of one video are one link.
 
         Returns:
             How many links there are.
@@ -1606,8 +1715,9 @@ class Library:
             LibraryError: The folder holds something.
             StorageError: The folder cannot be written.
         """
-        write_links(Path(_absolute(folder)), [photo.path for photo in photos])
-        return len(photos)
+        files = list(dict.fromkeys(photo.file for photo in photos))
+        write_links(Path(_absolute(folder)), files)
+        return len(files)
 
     def _embeddings(self, photos: Sequence[Photo], space: Space) -> Embeddings:
         catalog = self._catalog()
@@ -1660,6 +1770,55 @@ class Library:
         """
         catalog = self._catalog_or_none()
         return catalog.spaces() if catalog else []
+
+    def space_named(self, name: str) -> Space:
+        """The space with this id, or the newest one of the model with this name.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is none.
+        """
+        if name.isdecimal():
+            return self._space(int(name))
+        self._catalog()
+        found = [space for space in self.spaces() if name in (space.model, os.path.basename(space.model))]
+        if not found:
+            models = ", ".join(sorted({display_path(space.model) for space in self.spaces()}))
+            raise SpaceError(f"no space is of the model {display_path(name)!r}; there are: {models}")
+        return found[-1]
+
+    def coverage(self, space: int | None = None) -> Coverage | None:
+        """How much of the library a space (its id; None is the current one) covers; None where it is all.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        return space_coverage(self._catalog(), self._space(space))
+
+    def fill_space(self, plugin: str, options: Mapping[str, object]) -> str:
+        """Index all folders of the library with another model, in a child process.
+
+        Its vectors go to a space of their own, while searches go on with the current one; `use_space`
+        changes over. To call it again goes on with what is missing.
+
+        Args:
+            plugin: The embedding plugin, as of `models` or of a space that is to be filled.
+            options: Options of the plugin, such as {"model": NAME}.
+
+        Returns:
+            The key of the job, as from `start_job`.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: None of the folders is there, or the child failed at once.
+            StorageError: The child could not be started.
+        """
+        paths = [root.path for root in self._catalog().status().roots if os.path.isdir(root.path)]
+        if not paths:
+            raise LibraryError("none of the library's folders is there; is a drive away?")
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return self.start_job("index", paths[0], "--embedder", plugin, *words, *paths[1:])
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one, which searches use.

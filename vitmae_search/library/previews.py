@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 
 from vitmae_search.photos import MEDIA_TYPES, PHOTO_PROCESSES, readable_suffixes
@@ -14,6 +15,7 @@ from vitmae_search.photos.reconstruction_sheet import (
     enlarge,
     reconstruction_sheet,
 )
+from vitmae_search.photos.video import can_be_decoded as can_decode_videos
 from vitmae_search.records import Photo, Reconstruction
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "HEAT_COLORS",
     "PREVIEW_SIDE",
     "UPLOAD_SUFFIXES",
+    "can_decode_videos",
     "completed_webp",
     "error_map",
     "is_shown_by_browsers",
@@ -38,7 +41,9 @@ UPLOAD_SUFFIXES = [suffix.removeprefix(".") for suffix in readable_suffixes()]
 
 
 def media_type(photo: Photo) -> str:
-    """The media type of the photo's content, such as "image/jpeg"."""
+    """The media type of the photo's file, such as "image/jpeg"."""
+    if photo.frame is not None:
+        return mimetypes.guess_type(photo.file)[0] or "application/octet-stream"
     return MEDIA_TYPES.get(photo.metadata.format, "application/octet-stream")
 
 
@@ -48,7 +53,7 @@ def is_shown_by_browsers(photo: Photo) -> bool:
     Raises:
         PhotoError: It cannot be read.
     """
-    return PHOTO_PROCESSES.is_shown_by_browsers(photo.path)
+    return photo.frame is None and PHOTO_PROCESSES.is_shown_by_browsers(photo.path)
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:

@@ -187,7 +187,7 @@ def decoder_versions() -> str:
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
 
     versions = []
-    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy"):
+    for package in ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy", "av"):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -24,7 +24,7 @@ from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 from vitmae_search.photos.worker_process import WorkerDied, WorkerProcess, reserve_memory
-from vitmae_search.records import PhotoMetadata
+from vitmae_search.records import PhotoMetadata, VideoFrame
 
 R = TypeVar("R")
 
@@ -84,6 +84,14 @@ class PhotoProcesses:
         """
         name, plain = self.call(_load, path, shrink_to, path=path)
         return LoadedPhoto(name, plain.image())
+
+    def read(self, path: str) -> bytes:
+        """Read a photo's file, as `read_photo` does, which decodes a video for a frame.
+
+        Raises:
+            PhotoError: It cannot be read.
+        """
+        return read_photo(path) if VideoFrame.of(path) is None else self.call(read_photo, path, path=path)
 
     def thumbnail(self, path: str, store: ThumbnailStore) -> bytes:
         """Make the thumbnail of a photo's file, and store it under the digest of what was read.

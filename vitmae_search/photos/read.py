@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vitmae_search.errors import MemoryShort, PhotoTooLarge, UnreadablePhoto
+from vitmae_search.photos.video import read_frame
+from vitmae_search.records import VideoFrame
 from vitmae_search.regular_file import open_regular_file
 
 _MAX_BYTES = 1 << 30
 
 
 def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> bytes:
-    """Read a whole file. Only regular files are read.
+    """Read a whole file. Only regular files are read. Of a video's frame it is a JPEG, which is made then.
 
     Args:
         path: The file.
@@ -24,6 +26,9 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
         UnreadablePhoto: It is absent, not permitted or a folder, or the disk has an error.
         PhotoTooLarge: It has more than `max_bytes`.
     """
+    frame = VideoFrame.of(os.fspath(path))
+    if frame is not None:
+        return read_frame(frame.video, frame.seconds)
     try:
         with open_regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
+from vitmae_search.photos.video import is_part_of_live_photo, is_video_name, live_stems
 from vitmae_search.records import ScanProblem, Stamp
 from vitmae_search.regular_file import open_regular_file
 
@@ -62,6 +63,7 @@ def scan(
     on_problem: Callable[[ScanProblem], None],
     on_other: Callable[[str], None] | None = None,
     on_left_out: Callable[[str], None] | None = None,
+    videos: bool = False,
 ) -> Iterator[Stamp]:
     """Yield the stamp of every photo under a folder, in a fixed order, with one `stat` for each file.
 
@@ -80,6 +82,7 @@ def scan(
         on_other: Called with the path of each file that is no photo.
         on_left_out: Called with the path of each folder of a system's or another program's that is skipped;
             see `is_system_folder`.
+        videos: Yield videos, too, but for the moving parts of Live photos.
     """
     root = os.path.abspath(root)
     try:
@@ -88,7 +91,7 @@ def scan(
         on_problem(ScanProblem(root, _reason(error)))
         return
     if stat.S_ISDIR(status.st_mode):
-        yield from _Walk(root, exclude, on_problem, on_other, on_left_out).run()
+        yield from _Walk(root, exclude, on_problem, on_other, on_left_out, videos).run()
     elif stat.S_ISREG(status.st_mode):
         yield _stamp(root, status)
     else:
@@ -105,6 +108,7 @@ class _Walk:
         on_problem: Callable[[ScanProblem], None],
         on_other: Callable[[str], None] | None,
         on_left_out: Callable[[str], None] | None,
+        videos: bool,
     ) -> None:
         # Where a path relative to the root begins.
         self.prefix = len(root) if root.endswith(os.sep) else len(root) + 1
@@ -112,6 +116,7 @@ class _Walk:
         self.on_problem = on_problem
         self.on_other = on_other
         self.on_left_out = on_left_out
+        self.videos = videos
         self.seen: set[tuple[int, int] | str] = set()
         self.links = deque([root])
 
@@ -141,12 +146,19 @@ class _Walk:
 
     def _folder(self, path: str, subfolders: list[str]) -> Iterator[Stamp]:
         """Yield the photos in one folder; append its folders to `subfolders` or, linked ones, to `links`."""
-        for entry in self._entries(path):
+        entries = self._entries(path)
+        live: set[str] | None = None  # few folders have videos
+        for entry in entries:
             try:
                 if entry.is_dir():
                     self._add_folder(path, entry, subfolders)
                 elif entry.name[0] != "." and not self._skipped(entry, False):
-                    if not is_photo_name(entry.name) and not _begins_as_photo(entry):
+                    if self.videos and is_video_name(entry.name):
+                        live = live_stems([one.name for one in entries]) if live is None else live
+                        is_photo = not is_part_of_live_photo(entry.name, live)
+                    else:
+                        is_photo = is_photo_name(entry.name) or _begins_as_photo(entry)
+                    if not is_photo:
                         if self.on_other is not None and entry.is_file():
                             self.on_other(entry.path)
                         continue

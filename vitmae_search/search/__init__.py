@@ -9,6 +9,7 @@ from vitmae_search.search.query import (
     QueryVectors,
     embed_images,
     query_image,
+    query_picture,
     require_file,
 )
 from vitmae_search.search.retrieve import choose_variant, retrieve
@@ -26,6 +27,7 @@ __all__ = [
     "find_whole",
     "neighbour_scores",
     "query_image",
+    "query_picture",
     "require_file",
     "retrieve",
     "weighted",

@@ -14,9 +14,9 @@ from PIL import Image
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
-from vitmae_search.photos import PHOTO_PROCESSES, decode_target, digest, path_on_disk, read_photo, upright_rgb
+from vitmae_search.photos import PHOTO_PROCESSES, decode_target, digest, path_on_disk, upright_rgb
 from vitmae_search.photos.decode_pool import launch_workers
-from vitmae_search.records import QueryVariant, Space
+from vitmae_search.records import QueryVariant, Space, file_of
 from vitmae_search.search.variants import AS_IT_IS, turned_variants, turns, upright_variants
 
 Query = str | os.PathLike[str] | bytes | Image.Image
@@ -170,10 +170,25 @@ def query_image(query: Query, shrink_to: int | None = None) -> Image.Image:
     Raises:
         PhotoError: The file cannot be read or decoded.
     """
+    return query_picture(query, shrink_to)[0]
+
+
+def query_picture(query: Query, shrink_to: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The query as an upright RGB image, which may be scaled down, and its own width and height.
+
+    Args:
+        query: A path, a file's bytes, or an image.
+        shrink_to: As for `photos.decode`.
+
+    Raises:
+        PhotoError: The file cannot be read or decoded.
+    """
     if isinstance(query, Image.Image):
-        return upright_rgb(query)
+        image = upright_rgb(query)
+        return image, image.size
     data, path = _query_bytes(query)
-    return PHOTO_PROCESSES.decode(data, path=path, shrink_to=shrink_to).image
+    decoded = PHOTO_PROCESSES.decode(data, path=path, shrink_to=shrink_to)
+    return decoded.image, (decoded.metadata.width, decoded.metadata.height)
 
 
 def embed_images(
@@ -204,7 +219,7 @@ def require_file(path: str) -> str:
     Raises:
         PhotoError: There is none; it says what to do.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(file_of(path)):
         raise PhotoError(path, "the file is not on disk any more; index its folder again")
     return path
 
@@ -214,4 +229,4 @@ def _query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | No
     if isinstance(query, bytes):
         return query, None
     path = path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(query))))
-    return read_photo(path), path
+    return PHOTO_PROCESSES.read(path), path

@@ -129,6 +129,17 @@ class Engine(Generic[N]):
             self._load_weights()
             return self._rows(rows)
 
+    def run_network(self, network: nn.Module, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """As `run`, with another network on the same device.
+
+        Args:
+            network: What to compute; it may share weights with this one's.
+            rows: (N, ...) uint8.
+        """
+        with self._translate_errors():
+            network.to(self._device)  # it may have been offloaded
+            return self._rows_of(network, rows)
+
     def run_alone(self, work: Callable[[], T]) -> T:
         """Call `work`, which uses the same device, and translate its errors in the same way."""
         with self._translate_errors():
@@ -164,6 +175,11 @@ class Engine(Generic[N]):
 
     def _rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         return self._run_directly(rows)
+
+    def _rows_of(self, network: nn.Module, rows: NDArray[Any]) -> NDArray[np.float32]:
+        with inference_context(self._device, self._precision):
+            found: Tensor = network(torch.tensor(rows, device=self._device))
+        return np.ascontiguousarray(found.cpu().numpy())
 
     def _run_directly(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         found = self._forward(torch.tensor(rows, device=self._device))

@@ -232,6 +232,22 @@ def check_reconstruction(subject: PluginUnderTest) -> None:
     _require(np.array_equal(painted.mask, ~first.mask), "the given mask is not used")
 
 
+def check_patch_tokens(subject: PluginUnderTest) -> None:
+    """A plugin with `patch_tokens` gives one grid for all images, the same for an image alone and later."""
+    if not subject.guarded.has_patch_tokens:
+        return
+    images = [*sample_images(), *odd_images()]
+    together = subject.guarded.patch_tokens(images)
+    for index, image in enumerate(images):
+        alone = subject.guarded.patch_tokens([image])
+        _require(alone.shape[1:] == together.shape[1:], "patch_tokens gives another grid for an image alone")
+        lengths = np.linalg.norm(alone) * np.linalg.norm(together[index])
+        cosine = float((alone[0] * together[index]).sum(dtype=np.float64) / max(lengths, 1e-12))
+        _require(
+            cosine >= BF16_COSINE or not lengths, f"patch_tokens changes for image {index} beside others"
+        )
+
+
 def check_projection(subject: PluginUnderTest) -> None:
     """A projection's file is sound, takes the embedder's vectors, and keeps different images apart."""
     projection = subject.guarded.own_projection()
@@ -339,6 +355,7 @@ CHECKS: tuple[Check, ...] = (
     check_identity_covers_options,
     check_options,
     check_reconstruction,
+    check_patch_tokens,
     check_projection,
     check_source_files,
     check_text,

@@ -51,6 +51,7 @@ const KEYS = [
     ["m", "what the model sees"],
     ["d", "download the original"],
     ["c", "copy the path"],
+    ["v", "play the video, at its frame"],
     ["f", "show in the file manager, at the machine itself"],
   ]],
 ];

@@ -10,6 +10,7 @@ const VIEWER_ICONS = {
   copy: "M16 1H4a2 2 0 0 0-2 2v14h2V3h12zm3 4H8a2 2 0 0 0-2 2v14a2 2 0 0 0 2 2h11a2 2 0 0 0 2-2V7a2 2 0 0 0-2-2zm0 16H8V7h11z",
   folder: "M9.2 6l2 2H20v10H4V6h5.2M10 4H4a2 2 0 0 0-2 2v12a2 2 0 0 0 2 2h16a2 2 0 0 0 2-2V8a2 2 0 0 0-2-2h-8z",
   model: "M3 3v8h8V3zm6 6H5V5h4zm-6 4v8h8v-8zm6 6H5v-4h4zm4-16v8h8V3zm6 6h-4V5h4zm-6 4v8h8v-8zm6 6h-4v-4h4z",
+  play: "M8 5v14l11-7z",
   similar: "M15.5 14h-.8l-.3-.3a6.5 6.5 0 1 0-.7.7l.3.3v.8l5 5 1.5-1.5-5-5zm-6 0a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z",
 };
 const LARGEST_ZOOM = 12;
@@ -59,10 +60,14 @@ class Viewer {
     const { data } = this.grid;
     this.download = element("a", "action");
     this.dress(this.download, "download", "Download the original", "d");
+    this.play = element("a", "action");
+    this.dress(this.play, "play", "Play the video from here", "v");
+    this.play.target = "_blank";
     const actions = element("div", "actions");
     actions.append(
       this.button("similar", "More like this", "s", () => this.grid.act.similar(this.photo)),
       this.button("model", "What the model sees", "m", () => this.grid.act.reconstruct(this.photo)),
+      this.play,
       this.download,
       this.button("copy", "Copy the path", "c", () => this.copyPath()),
       ...(data.local ? [this.button("folder", "Show in the file manager", "f", () => this.reveal())] : []),
@@ -129,6 +134,8 @@ class Viewer {
     this.name.textContent = photo.name;
     this.download.href = this.url(photo) + "&download=1";
     this.download.download = "";
+    this.play.hidden = photo.seconds === undefined;
+    this.play.href = `${this.url(photo)}&video=1#t=${photo.seconds}`;
     this.loadFull(photo);
     this.status.textContent = "";
     if (this.placeAmong(photo) < 0) this.look(photo);
@@ -235,6 +242,7 @@ class Viewer {
       i: () => this.info.click(),
       c: () => this.copyPath(),
       d: () => this.download.click(),
+      v: () => this.play.hidden || this.play.click(),
       s: () => this.grid.act.similar(this.photo),
       m: () => this.grid.act.reconstruct(this.photo),
       f: () => this.grid.data.local && this.reveal(),

@@ -7,6 +7,7 @@ The pictures come from `thumb/{id}`, loaded as they scroll into view. A tap on a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -123,6 +124,7 @@ def hit_grid(
     first: bool = True,
     selected: Collection[int] | None = None,
     on_select: PhotoAction | None = None,
+    both: Collection[int] = (),
 ) -> None:
     """A grid of search results with their scores, and a line where they are no longer alike.
 
@@ -137,9 +139,14 @@ def hit_grid(
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
         on_select: Called with the photo that the visitor taps while photos are selected.
+        both: Contents that are marked, as another space found them, too.
     """
+    tiles = hit_tiles(found, line=line)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        if hit.photo.content_id in both:
+            tile |= {"note": f"{tile['note']} · both", "label": f"{tile['label']}, in both"}
     data: dict[str, object] = {
-        "photos": hit_tiles(found, line=line),
+        "photos": tiles,
         "label": label,
         "small": False,
         "more": more,
@@ -171,6 +178,8 @@ def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:
     for tile, hit in zip(tiles, hits, strict=True):
         note = f"{hit.score:.3f}"
         tile |= {"note": note, "similar": True, "label": _hit_label(hit), "facts": hit_facts(hit)}
+        if hit.box is not None:
+            tile["box"] = astuple(hit.box)
     return tiles
 
 
@@ -199,7 +208,7 @@ def viewer_data() -> dict[str, object]:
 def reveal_photo(photo_id: int) -> None:
     """Show a photo in the file manager, where the visitor is at the machine itself."""
     photo = library().photo(photo_id)
-    if photo is not None and can_reveal() and not reveal(photo.path):
+    if photo is not None and can_reveal() and not reveal(photo.file):
         plain_text.queue_notice("The file manager could not be opened.", "problem")
 
 

@@ -13,13 +13,16 @@ _DATE_SOURCES = {"GPS": "from GPS, in UTC", "file name": "from the file's name",
 def hit_facts(hit: Hit) -> list[tuple[str, str]]:
     """(name, value) of what a search says of a photo: its score, and where copies of it are."""
     copies = [("Also at", display_path(copy)) for copy in hit.copies]
-    return [("Score", f"{hit.score:.4f}  (1 is the same picture)"), *copies]
+    meaning = "(1 is the same picture)" if hit.box is None else "(how well the part fits)"
+    return [("Score", f"{hit.score:.4f}  {meaning}"), *copies]
 
 
 def photo_facts(photo: Photo) -> list[tuple[str, str]]:
     """(name, value) of what is known of a photo, but for its tags."""
     meta = photo.metadata
-    rows = [("File", display_path(photo.path))]
+    rows = [("File", display_path(photo.file))]
+    if photo.frame is not None:
+        rows.append(("Time", f"{photo.frame.time} of the video"))
     if photo.missing:
         rows.append(("State", "not on disk any more"))
     date, source = photo.date

@@ -11,8 +11,9 @@ from vitmae_search.web.components.photo_address import library_in_thumb_urls, th
 
 
 def photo_name(photo: Photo) -> str:
-    """The file's name as one line of text."""
-    return display_path(os.path.basename(photo.path))
+    """The file's name as one line of text; of a video's frame with its time."""
+    name, frame = display_path(os.path.basename(photo.file)), photo.frame
+    return name if frame is None else f"{name} {frame.time}"
 
 
 def photo_tiles(photos: Iterable[Photo]) -> list[dict[str, object]]:
@@ -23,4 +24,10 @@ def photo_tiles(photos: Iterable[Photo]) -> list[dict[str, object]]:
 
 def _tile(photo: Photo, named: str) -> dict[str, object]:
     name = photo_name(photo)
-    return {"id": photo.photo_id, "name": name, "label": name, "src": thumb_url(photo, named)}
+    tile: dict[str, object] = {
+        "id": photo.photo_id,
+        "name": name,
+        "label": name,
+        "src": thumb_url(photo, named),
+    }
+    return tile if photo.frame is None else {**tile, "seconds": photo.frame.seconds}

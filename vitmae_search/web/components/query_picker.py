@@ -32,7 +32,7 @@ from vitmae_search.web.components.photo_address import (
 from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import Upload, library, uploads
 
-KEPT = ("k", "sort", filters.STACKS, *PARAMETERS)
+KEPT = ("k", "sort", "beside", filters.STACKS, *PARAMETERS)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
@@ -235,7 +235,7 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
         title: Plain text before the picture's name.
         detail: Plain text below it.
     """
-    source = _thumbnail_url(query)
+    source = escape(picture_url(query))
     picture = f'<img src="{source}" alt="">' if source else ""
     st.html(
         f'<div class="vs-query">{picture}<div>'
@@ -244,9 +244,10 @@ def query_header(query: QueryState, title: str, detail: str) -> None:
     )
 
 
-def _thumbnail_url(query: QueryState) -> str:
+def picture_url(query: QueryState) -> str:
+    """Where the picture is, small."""
     if query.photo is not None:
-        return escape(thumb_url(query.photo))
+        return thumb_url(query.photo)
     if query.upload is None:
         return ""
     return "data:image/webp;base64," + base64.b64encode(query.upload.preview).decode("ascii")

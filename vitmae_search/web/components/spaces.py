@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
@@ -22,8 +22,13 @@ DERIVED = (
 )
 
 
-def draw(spaces: Sequence[Space]) -> None:
-    """Show each space of features, and below it those that are derived from it; one is current."""
+def draw(spaces: Sequence[Space], *, busy: bool) -> None:
+    """Show each space of features, and below it those that are derived from it; one is current.
+
+    Args:
+        spaces: The library's spaces.
+        busy: Whether a job is running, so that no other can be started.
+    """
     st.subheader("Spaces", anchor=False)
     plain_text.hint(INTRO + (DERIVED if any(space.parent_id for space in spaces) else ""))
     parents = {space.parent_id for space in spaces}
@@ -31,13 +36,67 @@ def draw(spaces: Sequence[Space]) -> None:
         with st.container(
             border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
+            covered = library().coverage(space.space_id)
             plain_text.card(
                 title(space),
-                f"{detail(space)}. {index_text(space)}",
+                " ".join(
+                    [f"{detail(space)}. {index_text(space)}.", *([f"{covered.covered}."] if covered else [])]
+                ),
                 badge="current" if space.current else None,
             )
-            if not space.current:
-                _buttons(space, has_derived=space.space_id in parents)
+            with st.container(horizontal=True, width="content"):
+                if covered is not None and space.parent_id is None:
+                    _fill_button(space, disabled=busy)
+                if not space.current:
+                    _buttons(space, has_derived=space.space_id in parents)
+    _another_model(disabled=busy)
+
+
+def _another_model(*, disabled: bool) -> None:
+    """Choose a model, whose space is filled while searches go on with the current one."""
+    models = _models()
+    with st.expander("Another model"):
+        plain_text.hint(
+            "The photos are read again with it, into a space of its own. Searches go on as they are until "
+            "you press Use there."
+        )
+        chosen = st.selectbox(
+            "Model", list(models), index=None, key="vs_fill_model", placeholder="Choose one"
+        )
+        sent = st.button("Index with it", key="vs_fill", disabled=disabled or chosen is None)
+        if sent and chosen is not None:
+            _fill(*models[chosen])
+
+
+def _models() -> dict[str, tuple[str, dict[str, object]]]:
+    """Plugin and options of each model on this machine, by what it is shown as."""
+    found: dict[str, tuple[str, dict[str, object]]] = {
+        f"{model.plugin} · {model.name}": (model.plugin, {"model": model.name})
+        for model in library().models()
+        if model.source != "hub"
+    }
+    listed = [one for one in library().plugins() if one.error is None and "model" not in one.options]
+    return found | {one.name: (one.name, {}) for one in listed}
+
+
+def _fill_button(space: Space, *, disabled: bool) -> None:
+    if st.button(
+        "Fill",
+        key=f"vs_fill_{space.space_id}",
+        disabled=disabled,
+        help="Index what is missing in this space. Searches go on with the current one.",
+    ):
+        _fill(space.plugin, dict(space.options))
+
+
+def _fill(plugin: str, options: Mapping[str, object]) -> None:
+    """Start the job, and draw the page anew with its progress."""
+    try:
+        with st.spinner("Starting…"):
+            job_status.watch_job(library().fill_space(plugin, options))
+    except VitmaeSearchError as error:
+        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
+    st.rerun(scope="app")
 
 
 def grouped_by_features(spaces: Sequence[Space]) -> list[Space]:

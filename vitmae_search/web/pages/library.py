@@ -7,6 +7,7 @@ import os
 import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.library.previews import can_decode_videos
 from vitmae_search.records import LibraryStatus, Root
 from vitmae_search.web.components import (
     adapt_report,
@@ -48,7 +49,7 @@ def page() -> None:
         _add_folder("Add another folder", busy)
     job_status.show_history()
     st.fragment(skipped.draw, run_every=refresh)()
-    st.fragment(_spaces, run_every=refresh)()
+    st.fragment(_spaces, run_every=refresh)(busy)
     adapt_report.show_latest(library().jobs(job_status.RECENT))
     plain_text.hint(f"This library is kept in {display_path(status.library)}")
 
@@ -164,11 +165,14 @@ def _add_folder(label: str, busy: bool) -> None:
             key="vs_folder",
             help="The full path. Folders inside it are included, hidden ones are not.",
         )
+        videos = can_decode_videos() and st.checkbox(
+            "Videos, too", key="vs_videos", help="Frames of videos are found as photos are."
+        )
         icon = ":material/create_new_folder:"
         sent = st.form_submit_button("Index this folder", icon=icon, type="primary", disabled=busy)
     if sent:
         if typed.strip():
-            start(typed.strip())
+            start(typed.strip(), *(["--videos"] if videos else []))
         else:
             plain_text.notice("Type the folder's path first.", "problem")
 
@@ -190,9 +194,9 @@ def start(folder: str, *options: str, command: str = "index") -> None:
     st.rerun()
 
 
-def _spaces() -> None:
+def _spaces(busy: bool) -> None:
     with plain_text.errors_as_notices():
-        spaces.draw(library().status().spaces)
+        spaces.draw(library().status().spaces, busy=busy)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import streamlit as st
 
-from vitmae_search.records import Hit, MinScore, PhotoOrder, SearchFilter, SearchResult, Space, WholePhoto
+from vitmae_search.records import (
+    Box,
+    Hit,
+    MinScore,
+    PhotoOrder,
+    SearchFilter,
+    SearchResult,
+    Space,
+    WholePhoto,
+)
 from vitmae_search.web.components import (
+    beside,
     examples,
     export_menu,
     filter_bar,
@@ -20,6 +30,7 @@ from vitmae_search.web.components import (
     page_address,
     plain_text,
     query_picker,
+    region_box,
     saved_search,
     selection,
     words,
@@ -28,14 +39,18 @@ from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
 
+Weighted = Sequence[tuple[int, float]]
+
 
 class SearchOptions(TypedDict):
     """What `Library.search` and `Library.similar` are both asked."""
 
     k: int
     where: SearchFilter
+    offset: int
     min_score: MinScore
     stacks: bool
+    space: NotRequired[int]
 
 
 # In which order the hits of a page are shown.
@@ -87,41 +102,53 @@ def show_results(query: query_picker.QueryState) -> None:
             query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
-    export = st.container()
     above = st.container()  # filled last: what takes longer must not keep the results waiting
+    region_box.draw(query)
     examples.draw()
     page = query_picker.page_number("page")
-    offset = (page - 1) * k
-    search, key = _search_of(query, k, active)
-    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        found = search(offset)
+    found = _search(query, k, (page - 1) * k, active)
     with header:
         query_picker.query_header(query, _title(query), _summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
-    if not found.hits:
+    if found.region is not None and not found.region.by_patches:
+        plain_text.notice(found.region.text)
+    if not found.hits and beside.of_address() is None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
     selected = selection.selected()
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
-    if found.hits:
-        with export:
-            export_menu.draw(active.where, found.hits)
     order = read_order(st.query_params.to_dict())
+
+    other = beside.of_address()
     # Another order is one of the hits that are shown, so further ones do not come by themselves.
-    more = hit_batch.address_of_more(key, search, found, size=k, offset=offset) if order is None else None
-    hit_grid(
-        found if order is None else replace(found, hits=tuple(sorted_hits(found.hits, order))),
-        key="vs_hits",
-        line=order is None,
-        more=more,
-        label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
-        on_similar=query_picker.set_query_photo,
-        start=f"{query.key} {st.query_params.get('more')} {st.query_params.get('less')} {page}",
-        first=page == 1,
-        selected=selected,
-        on_select=selection.toggle,
-    )
-    query_picker.page_buttons("page", page, len(found.hits) == k and order is not None, f"Page {page}")
+    scrolls = order is None and other is None and found.region is None
+    more = _address_of_more(query, k, (page - 1) * k, active, found) if scrolls else None
+
+    def grid(result: SearchResult, key: str, both: frozenset[int] = frozenset()) -> None:
+        hit_grid(
+            result if order is None else replace(result, hits=tuple(sorted_hits(result.hits, order))),
+            key=key,
+            line=order is None,
+            more=more,
+            label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
+            on_similar=query_picker.set_query_photo,
+            start=" ".join(
+                [query.key, *(st.query_params.get(name, "") for name in ("more", "less", "part")), f"{page}"]
+            ),
+            first=page == 1,
+            selected=selected,
+            on_select=selection.toggle,
+            both=both,
+        )
+
+    if other is None or found.region is not None:
+        grid(found, "vs_hits")
+    else:
+        with plain_text.errors_as_notices():
+            beside.draw(found, _search(query, k, (page - 1) * k, active, other.space_id), grid)
+    query_picker.page_buttons("page", page, len(found.hits) == k and more is None, f"Page {page}")
+    if found.hits:
+        export_menu.draw(active.where, found.hits)
     with above:
         whole = _whole(query, found.space) if page == 1 else None
         if whole is not None:
@@ -146,7 +173,8 @@ def sorted_hits(hits: Sequence[Hit], order: PhotoOrder) -> list[Hit]:
 
 def _whole(query: query_picker.QueryState, space: Space) -> WholePhoto | None:
     """The photo that an upload is a part of; looked for once for each upload and state of the library."""
-    if query.upload is None or query.words or any(examples.of_address(kind) for kind in examples.PARAMETERS):
+    alone = not query.words and not any(map(examples.of_address, examples.PARAMETERS))
+    if query.upload is None or region_box.is_open() or not alone:
         return None
     key = (query.key, space.fingerprint, space.revision)
     if st.session_state.get("vs_whole_key") != key:
@@ -170,27 +198,75 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
     )
 
 
-def _search_of(query: query_picker.QueryState, k: int, active: Filters) -> tuple[hit_batch.Search, str]:
-    """The search of the page, to be called with an offset, and what names it."""
+def _search(
+    query: query_picker.QueryState, k: int, offset: int, active: Filters, space: int | None = None
+) -> SearchResult:
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
+        "offset": offset,
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
+    if space is not None:
+        asked["space"] = space
+    box = region_box.of_address()
+    if box is not None and query.picture and space is None:
+        return _search_region(query, box, asked)
     more, less = map(examples.weighted, examples.PARAMETERS)
     if more or less or query.words:
         if asked["min_score"] is not None:
             plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
         asked["min_score"] = None
-    upload, wanted = query.upload, [*query.wanted, *more]
+    with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+        return _search_pictures(query, asked, more, less)
 
-    def search(offset: int) -> SearchResult:
-        if upload is None or query.words or more or less:
-            return library().search_examples(wanted, less, offset=offset, **asked)
-        return library().search(upload.data, offset=offset, **asked)
 
-    return search, repr((query.key, more, less, asked, library().identity))
+def _search_pictures(
+    query: query_picker.QueryState, asked: SearchOptions, more: Weighted, less: Weighted
+) -> SearchResult:
+    if query.upload is None or query.words or more or less:
+        return library().search_examples([*query.wanted, *more], less, **asked)
+    return library().search(query.upload.data, **asked)
+
+
+def _address_of_more(
+    query: query_picker.QueryState, k: int, offset: int, active: Filters, found: SearchResult
+) -> str | None:
+    """Where the grid gets the hits after those of the page."""
+    more, less = map(examples.weighted, examples.PARAMETERS)
+    alone = not (more or less or query.words)
+    asked: SearchOptions = {
+        "k": k,
+        "where": active.where,
+        "offset": offset,
+        "min_score": active.min_score if alone else None,
+        "stacks": filters.are_stacked(),
+    }
+
+    def search(after: int) -> SearchResult:
+        return _search_pictures(query, {**asked, "offset": after}, more, less)
+
+    key = repr((query.key, more, less, {**asked, "offset": 0}, library().identity))
+    return hit_batch.address_of_more(key, search, found, size=k, offset=offset)
+
+
+def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOptions) -> SearchResult:
+    if asked["min_score"] is not None or query.words or any(map(examples.of_address, examples.PARAMETERS)):
+        plain_text.notice(
+            "A part is searched for alone: words, other pictures and how alike hits are do not count."
+        )
+    shown = st.empty()
+
+    def show(done: int, total: int) -> None:
+        shown.progress(done / max(1, total), text=f"Looked through {done} of {total} photos…")
+
+    with query_picker.name_upload_in_errors(query):
+        found = library().search_region(
+            query.picture, box, k=asked["k"], where=asked["where"], offset=asked["offset"], on_progress=show
+        )
+    shown.empty()
+    return found
 
 
 def _title(query: query_picker.QueryState) -> str:
@@ -202,6 +278,8 @@ def _title(query: query_picker.QueryState) -> str:
 
 
 def _summary(found: SearchResult) -> str:
+    if found.region is not None and found.region.by_patches:
+        return f"{found.region.text} It took {found.seconds:.1f} s."
     if found.words and not found.examples:
         return f"Compared with {found.space.vectors:,} pictures, in {found.seconds * 1000:.0f} ms."
     how = "its stored fingerprint" if found.known else "a fingerprint made just now"
@@ -216,6 +294,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
         words.draw("And these words" if query.photo or query.upload else "Words", visible=False, width=260)
         with st.popover("More filters", icon=":material/tune:"):
             filters.draw(active)
+            beside.choose()
         page_address.show_in("vs_count", _count())
         st.selectbox(
             "Photos a page",
@@ -227,6 +306,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
             label_visibility="collapsed",
             width=140,
         )
+        region_box.switch(query)
         selection.switch()
         saved_search.draw(query, active)
     filter_bar.draw(active, sort=HIT_SORT, first_sort="best", key="vs_bar")

@@ -160,15 +160,21 @@ _CALIBRATION: Schema = {
         _object(same=_or_null("number"), alike=_or_null("number"), photos=_WHOLE),
     ]
 }
+_FRAME: Mapping[str, Schema] = {
+    "video": {**_or_null("string"), "description": "Of a frame of a video: the video's path."},
+    "seconds": {**_or_null("number"), "description": "Of a frame of a video: its time."},
+}
 _HIT: Mapping[str, Schema] = {
     "score": {"type": "number", "minimum": -1.001, "maximum": 1.001},
     "photo_id": _WHOLE,
     "path": _TEXT,
+    **_FRAME,
     "copies": _list(_TEXT),
 }
 _PHOTO: Mapping[str, Schema] = {
     "photo_id": _WHOLE,
     "path": _TEXT,
+    **_FRAME,
     "missing": _TRUE_FALSE,
     "digest": _TEXT,
     "bytes": _WHOLE,

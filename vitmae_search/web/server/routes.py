@@ -49,6 +49,9 @@ INERT_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+# A video is a document of the browser's own that loads the video again, which a sandbox would forbid.
+_PLAYED = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"
+
 _LONGEST_NAME = 255
 
 _NO_PHOTO = "There is no such photo in this library."
@@ -205,13 +208,19 @@ def _thumb(request: Request, photo: Photo) -> Response:
 
 
 def _photo(request: Request, photo: Photo) -> Response:
-    """The file itself where browsers show it as it is decoded here, else a conversion of it."""
-    if not os.path.isfile(photo.path):
+    """The file itself where browsers show it as it is decoded here, else a conversion of it.
+
+    Of a video's frame that is the frame, but the video where it is to be downloaded or played.
+    """
+    if not os.path.isfile(photo.file):
         return _sentence(_NOT_ON_DISK, 404)
     headers = _cache_headers(request, photo)
     if "download" in request.query_params:
-        name = os.fsencode(os.path.basename(photo.path)).decode("utf-8", "replace")
-        return FileResponse(photo.path, media_type=media_type(photo), headers=headers, filename=name)
+        name = os.fsencode(os.path.basename(photo.file)).decode("utf-8", "replace")
+        return FileResponse(photo.file, media_type=media_type(photo), headers=headers, filename=name)
+    if photo.frame is not None and "video" in request.query_params:
+        headers["Content-Security-Policy"] = _PLAYED
+        return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     if is_shown_by_browsers(photo):
