@@ -100,18 +100,28 @@ function moveTo(list, start, first) {
   else list.scrollIntoView({ block: "start" });
 }
 
+// The tiles of photos, with the line above the first one that is no longer alike.
+function tilesOf(photos, data, act) {
+  const similar = Boolean(data.viewer);
+  return photos.flatMap((photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile({ similar, ...photo }, act)]);
+}
+
 // The next photos, from the address that came with those before; one request at a time.
 function loadMore(grid, list, act) {
   if (!grid.more) return Promise.resolve();
   const { more } = grid;
   const drawn = list.dataset.drawn;
   grid.loading ??= fetch(more)
-    .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(answer.status))))
+    .then((answer) => {
+      if (answer.ok) return answer.json();
+      if (answer.status === 404) return { photos: [], more: null }; // the server does not know the search any more
+      return Promise.reject(new Error(answer.status));
+    })
     .then((batch) => {
       if (list.dataset.drawn !== drawn) return;
       grid.photos = [...grid.photos, ...batch.photos];
       grid.more = batch.more;
-      list.append(...batch.photos.map((photo) => tile({ ...photo, similar: !grid.data.small }, act)));
+      list.append(...tilesOf(batch.photos, grid.data, act));
       markSelected(list, grid.data.selected);
     })
     .catch(() => new Promise((resolve) => setTimeout(resolve, RETRY_MS)))
@@ -236,9 +246,7 @@ export default function (component) {
   grid.act = act;
   // A rerun that changes nothing leaves the pictures alone.
   if (list.dataset.drawn !== drawn) {
-    const similar = Boolean(shown.viewer);
-    const tiles = (photo) => [...(photo.line ? [element("li", "line", photo.line)] : []), tile({ similar, ...photo }, act)];
-    list.replaceChildren(...shown.photos.flatMap(tiles));
+    list.replaceChildren(...tilesOf(shown.photos, shown, act));
     list.setAttribute("aria-label", shown.label);
     list.classList.toggle("small", Boolean(shown.small));
     list.dataset.drawn = drawn;

@@ -17,6 +17,7 @@ const VIEWER_ICONS = {
 const LARGEST_ZOOM = 12;
 const WHEEL_STEP = 1.0015; // zoom for each pixel that the wheel scrolls
 const DOUBLE_TAP_ZOOM = 3;
+const MOST_BATCHES = 20; // that are looked through for a photo
 const SWIPE = 60; // pixels from which a stroke is a swipe
 const TAP_MS = 300; // between the two of a double tap
 
@@ -134,21 +135,36 @@ class Viewer {
     const { image } = this;
     image.alt = photo.name;
     this.name.textContent = photo.name;
-    const photos = this.photos;
-    const place = photos.findIndex(({ id }) => id === photo.id);
-    const total = this.grid.data.total ?? photos.length;
-    this.count.textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
-    this.previous.disabled = place <= 0;
-    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.more);
     this.download.href = this.url(photo) + "&download=1";
     this.download.download = "";
     this.play.hidden = photo.seconds === undefined;
     this.play.href = `${this.url(photo)}&video=1#t=${photo.seconds}`;
     this.loadFull(photo);
     this.status.textContent = "";
+    if (this.placeAmong(photo) < 0) this.look(photo);
+    if (this.withDetails) this.fillDetails();
+  }
+
+  // Say which one of the grid's photos it is, and get the ones beside it. Returns its place, -1 for none.
+  placeAmong(photo) {
+    const photos = this.photos;
+    const place = photos.findIndex(({ id }) => id === photo.id);
+    const total = this.grid.data.total ?? photos.length;
+    this.count.textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
+    this.previous.disabled = place <= 0;
+    this.next.disabled = place < 0 || (place + 1 >= photos.length && !this.grid.more);
     for (const near of [photos[place + 1], photos[place - 1]]) if (place >= 0 && near) new Image().src = this.url(near);
     if (place >= 0 && place + 8 >= photos.length) this.grid.loadMore();
-    if (this.withDetails) this.fillDetails();
+    return place;
+  }
+
+  // A photo that the address names may be among those that the grid has not asked for yet.
+  async look(photo) {
+    for (let batch = 0; batch < MOST_BATCHES && this.grid.more; batch++) {
+      await this.grid.loadMore();
+      if (this.photo?.id !== photo.id) return;
+      if (this.photos.some(({ id }) => id === photo.id)) return this.placeAmong(photo);
+    }
   }
 
   url(photo) {

@@ -119,6 +119,7 @@ def hit_grid(
     label: str,
     on_similar: PhotoAction,
     line: bool = True,
+    more: str | None = None,
     start: str = "",
     first: bool = True,
     selected: Collection[int] | None = None,
@@ -134,6 +135,7 @@ def hit_grid(
         label: What the grid shows, for screen readers.
         on_similar: Called with the photo that the visitor asks for more like.
         line: Draw the line.
+        more: As for `photo_grid`.
         start: Names what is shown. Where it changes, the window is moved to the first photo.
         first: Whether it is the first page: then the window is moved to the top of the page.
         selected: Given while photos are selected: the ids of those that are, which get a frame.
@@ -141,18 +143,15 @@ def hit_grid(
         explained: The viewer offers to say why a photo matched.
         both: Contents that are marked, as another space found them, too.
     """
-    tiles = _hit_tiles(found.hits)
+    tiles = hit_tiles(found, line=line)
     for tile, hit in zip(tiles, found.hits, strict=True):
         if hit.photo.content_id in both:
             tile |= {"note": f"{tile['note']} · both", "label": f"{tile['label']}, in both"}
-    for tile, hit in zip(tiles, found.hits, strict=True):
-        tile["stack"] = _hit_tiles(hit.stacked)
-    if line and found.first_unlike is not None:
-        tiles[found.first_unlike]["line"] = "From here on no longer alike"
     data: dict[str, object] = {
         "photos": tiles,
         "label": label,
         "small": False,
+        "more": more,
         "start": start,
         "first": first,
     }
@@ -160,6 +159,21 @@ def hit_grid(
     data["explained"] = found.space.space_id if explained else None
     select = {} if on_select is None else {"pick": on_select}
     _draw_with_viewer(data, key, similar=on_similar, **select)
+
+
+def hit_tiles(found: SearchResult, *, line: bool) -> list[dict[str, object]]:
+    """What the browser is sent of search results.
+
+    Args:
+        found: The results.
+        line: Whether to draw the line where they are no longer alike.
+    """
+    tiles = _hit_tiles(found.hits)
+    for tile, hit in zip(tiles, found.hits, strict=True):
+        tile["stack"] = _hit_tiles(hit.stacked)
+    if line and found.first_unlike is not None:
+        tiles[found.first_unlike]["line"] = "From here on no longer alike"
+    return tiles
 
 
 def _hit_tiles(hits: Sequence[Hit]) -> list[dict[str, object]]:

@@ -25,6 +25,7 @@ from vitmae_search.web.components import (
     export_menu,
     filter_bar,
     filters,
+    hit_batch,
     job_status,
     page_address,
     plain_text,
@@ -37,6 +38,8 @@ from vitmae_search.web.components import (
 from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
 from vitmae_search.web.server.session import has_only_samples, library
+
+Weighted = Sequence[tuple[int, float]]
 
 
 class SearchOptions(TypedDict):
@@ -116,11 +119,17 @@ def show_results(query: query_picker.QueryState) -> None:
     selection.bar(lambda: [hit.photo.photo_id for hit in found.hits], query=True)
     order = read_order(st.query_params.to_dict())
 
+    other = beside.of_address()
+    # Another order is one of the hits that are shown, so further ones do not come by themselves.
+    scrolls = order is None and other is None and found.region is None
+    more = _address_of_more(query, k, (page - 1) * k, active, found) if scrolls else None
+
     def grid(result: SearchResult, key: str, both: frozenset[int] = frozenset()) -> None:
         hit_grid(
             result if order is None else replace(result, hits=tuple(sorted_hits(result.hits, order))),
             key=key,
             line=order is None,
+            more=more,
             label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
             on_similar=query_picker.set_query_photo,
             start=" ".join(
@@ -133,13 +142,12 @@ def show_results(query: query_picker.QueryState) -> None:
             both=both,
         )
 
-    other = beside.of_address()
     if other is None or found.region is not None:
         grid(found, "vs_hits")
     else:
         with plain_text.errors_as_notices():
             beside.draw(found, _search(query, k, (page - 1) * k, active, other.space_id), grid)
-    query_picker.page_buttons("page", page, len(found.hits) == k, f"Page {page}")
+    query_picker.page_buttons("page", page, len(found.hits) == k and more is None, f"Page {page}")
     if found.hits:
         export_menu.draw(active.where, found.hits)
     with above:
@@ -216,9 +224,36 @@ def _search(
             plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
         asked["min_score"] = None
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        if query.upload is None or query.words or more or less:
-            return library().search_examples([*query.wanted, *more], less, **asked)
-        return library().search(query.upload.data, **asked)
+        return _search_pictures(query, asked, more, less)
+
+
+def _search_pictures(
+    query: query_picker.QueryState, asked: SearchOptions, more: Weighted, less: Weighted
+) -> SearchResult:
+    if query.upload is None or query.words or more or less:
+        return library().search_examples([*query.wanted, *more], less, **asked)
+    return library().search(query.upload.data, **asked)
+
+
+def _address_of_more(
+    query: query_picker.QueryState, k: int, offset: int, active: Filters, found: SearchResult
+) -> str | None:
+    """Where the grid gets the hits after those of the page."""
+    more, less = map(examples.weighted, examples.PARAMETERS)
+    alone = not (more or less or query.words)
+    asked: SearchOptions = {
+        "k": k,
+        "where": active.where,
+        "offset": offset,
+        "min_score": active.min_score if alone else None,
+        "stacks": filters.are_stacked(),
+    }
+
+    def search(after: int) -> SearchResult:
+        return _search_pictures(query, {**asked, "offset": after}, more, less)
+
+    key = repr((query.key, more, less, {**asked, "offset": 0}, library().identity))
+    return hit_batch.address_of_more(key, search, found, size=k, offset=offset)
 
 
 def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOptions) -> SearchResult:

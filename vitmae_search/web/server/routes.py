@@ -4,6 +4,7 @@
 - `/photo/{id}` is the photo as browsers can show it, and with `?download=1` its file.
 - `/details/{id}` is JSON: what is known of it.
 - `/photos` is JSON: the next photos of those that a page shows, by the filters and the order of its address.
+- `/hits/{name}` is JSON: the next hits of a search that a page shows (`components.hit_batch`).
 - `/upload` takes a picture that was pasted or dropped, as the body of a POST, and answers with its token.
 - `/counts/{kind}` is JSON: how many photos that pass these filters are in each folder, of each camera, ….
 - `/places` is JSON: how many were taken at each place, and how many pass the filter of places as well.
@@ -32,6 +33,7 @@ from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_choices import choices, without
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
+from vitmae_search.web.components.hit_batch import next_hits
 from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tiles
 from vitmae_search.web.server.session import library, requested_library, uploads
@@ -64,6 +66,7 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
     yield Route(base_path + "/upload", _upload, methods=["POST"])
     yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
+    yield Route(base_path + "/hits/{name}", list_endpoint(_hits), methods=["GET"])
     yield Route(base_path + "/counts/{kind}", list_endpoint(_counts), methods=["GET"])
     yield Route(base_path + "/places", list_endpoint(_places), methods=["GET"])
     yield Route(base_path + "/land", _land, methods=["GET"])
@@ -140,6 +143,15 @@ def _photos(request: Request) -> object:
         raise NotThere
     photos, more = next_batch(asked.where, order, parameters, after)
     return {"photos": photo_tiles(photos), "more": more}
+
+
+def _hits(request: Request) -> object:
+    offset = number_of(request.query_params.get("offset", ""))
+    lined = request.query_params.get("lined") == "1"
+    found = None if offset is None else next_hits(request.path_params["name"], offset, lined=lined)
+    if found is None:
+        raise NotThere
+    return {"photos": found[0], "more": found[1]}
 
 
 def _counts(request: Request) -> object:
