@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vitmae_search.notebook import Tile, gallery, panels
 
 # Photos and folders
 
@@ -448,6 +450,7 @@ class SearchFilter:
         favourite: Favourites only.
         min_rating: The least rating, 1 to 5; 0 excludes none.
         album: An album that they are in.
+        photo_ids: Only photos with these ids, such as those of an area of the map.
         lens: Part of the lens's name, in upper or lower case.
         box: Where they were taken.
         near: A circle in which they were taken.
@@ -467,6 +470,7 @@ class SearchFilter:
     favourite: bool = False
     min_rating: int = 0
     album: str | None = None
+    photo_ids: frozenset[int] | None = None
     lens: str | None = None
     box: GeoBox | None = None
     near: GeoCircle | None = None
@@ -550,6 +554,14 @@ class Coverage:
         return f"{self.searched} of {self.photos} photos are searched; to bring the rest: {self.command}"
 
 
+Thumbnail = Callable[[str], bytes | None]
+"""Gives the small JPEG of a content by its digest; None where there is none."""
+
+
+def _jpeg(thumbnail: Thumbnail | None, photo: Photo) -> bytes | None:
+    return None if thumbnail is None else thumbnail(photo.digest)
+
+
 @dataclass(frozen=True, slots=True)
 class RegionQuery:
     """How a search by a part of a photo went.
@@ -587,6 +599,7 @@ class SearchResult:
         examples: How many pictures the query consists of; 0 where there is none.
         words: How many texts the query consists of.
         region: How a search by a part of a photo went; None for a search by whole pictures.
+        thumbnail: Gives the small JPEG of a content by its digest, to show the hits in a notebook.
     """
 
     hits: tuple[Hit, ...]
@@ -598,6 +611,19 @@ class SearchResult:
     examples: int = 1
     words: int = 0
     region: RegionQuery | None = None
+    thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        best = f", the best {self.hits[0].score:.3f} {self.hits[0].photo.path!r}" if self.hits else ""
+        return f"<SearchResult: {len(self.hits)} hits in space {self.space.space_id}{best}>"
+
+    def _repr_html_(self) -> str:
+        tiles = (
+            Tile(hit.photo.path, f"{hit.rank} · {hit.score:.3f}", _jpeg(self.thumbnail, hit.photo))
+            for hit in self.hits
+        )
+        heading = f"{len(self.hits):,} hits in space {self.space.space_id}, {1000 * self.seconds:.0f} ms"
+        return gallery(heading, tiles, len(self.hits))
 
     @property
     def calibration(self) -> ScoreCalibration | None:
@@ -741,6 +767,7 @@ class DuplicateReport:
         compared: How many contents were compared.
         preview: How many sets of connected photos there are at this score and at others.
         seconds: Wall-clock time.
+        thumbnail: As for `SearchResult`.
     """
 
     groups: tuple[DuplicateGroup, ...]
@@ -749,12 +776,121 @@ class DuplicateReport:
     compared: int
     preview: Mapping[float, int]
     seconds: float
+    thumbnail: Thumbnail | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<DuplicateReport: {len(self.groups)} groups from {self.score:.4f} on in space {self.space}>"
+
+    def _repr_html_(self) -> str:
+        """The first photo of each group, and how many others there are."""
+        firsts = [(group.photos[0], group.files - 1) for group in self.groups]
+        tiles = (
+            Tile(shown.photo.path, f"and {others:,} more", _jpeg(self.thumbnail, shown.photo))
+            for shown, others in firsts
+        )
+        heading = f"{len(self.groups):,} groups of near-duplicates from {self.score:.4f} on"
+        return gallery(heading, tiles, len(firsts))
+
+
+# The map
+
+MapMethod = Literal["pca", "tsne"]
+"""How a map is laid out: along the axes in which photos differ most, or neighbours beside each other."""
+MapGrouping = Literal["cluster", "folder", "date", "tag"]
+"""By what the photos of a map are coloured."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapCluster:
+    """Photos of a map that look alike.
+
+    Attributes:
+        photo_id: The photo that is nearest to their mean, which names the cluster.
+        path: Its file.
+        size: How many there are.
+        center: Where they are on the map: the median of their coordinates.
+        radius: Four of five lie within this distance of it.
+    """
+
+    photo_id: int
+    path: str
+    size: int
+    center: tuple[float, float]
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoMap:
+    """Where the photos of a library lie on a map: one point for each distinct content.
+
+    Attributes:
+        method: How the map is laid out.
+        space: The space whose vectors it shows.
+        photo_ids: (N,) int64.
+        content_ids: (N,) int64.
+        coordinates: (N, 2) float32. Those of the photos that the map was made with fill 0 to 1; y goes up.
+        cluster_of: (N,) int16, places in `clusters`.
+        moments: (N,) float64, when the photos were taken: seconds since 1970 if local time were UTC.
+        paths: Their files.
+        clusters: The clusters, the largest first.
+        placed: How many were placed on the map after it was made.
+        thumbnail: As for `SearchResult`, by the ids of photos.
+    """
+
+    method: MapMethod
+    space: Space
+    photo_ids: NDArray[np.int64]
+    content_ids: NDArray[np.int64]
+    coordinates: NDArray[np.float32]
+    cluster_of: NDArray[np.int16]
+    moments: NDArray[np.float64]
+    paths: tuple[str, ...]
+    clusters: tuple[MapCluster, ...]
+    placed: int
+    thumbnail: Callable[[int], bytes | None] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<PhotoMap: {len(self)} photos by {self.method} in {len(self.clusters)} clusters>"
+
+    def _repr_html_(self) -> str:
+        """The middle photo of each cluster."""
+        tiles = (
+            Tile(one.path, f"{one.size:,} photos", self.thumbnail(one.photo_id) if self.thumbnail else None)
+            for one in self.clusters
+        )
+        return gallery(f"{len(self):,} photos on the {self.method} map", tiles, len(self.clusters))
+
+    def __len__(self) -> int:
+        return len(self.photo_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapGroups:
+    """The photos of a map in groups, to colour them by.
+
+    Attributes:
+        names: The groups in their order; dates from the oldest on, others from the largest on.
+        group_of: (N,) int16, places in `names`; -1 for photos of no group.
+        ordered: Whether the order means something, as that of dates does.
+    """
+
+    names: tuple[str, ...]
+    group_of: NDArray[np.int16]
+    ordered: bool
 
 
 # Long jobs and their reports
 
 Phase = Literal[
-    "scanning", "indexing", "classifying", "evaluating", "encoding", "training", "finishing", "done"
+    "scanning",
+    "indexing",
+    "classifying",
+    "evaluating",
+    "encoding",
+    "training",
+    "mapping",
+    "finishing",
+    "done",
 ]
 """A step of a job."""
 
@@ -765,7 +901,7 @@ class JobProgress:
 
     Attributes:
         phase: The step that it is at.
-        done: Files that are finished; in "training", passes over the photos.
+        done: Files that are finished; in "training", passes over the photos, in "mapping", steps.
         total: All there are, None while that is not known.
         failed: Files among `done` that failed.
         seconds: Since the job began.
@@ -877,6 +1013,25 @@ class ClassifyReport:
 
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 """The state of a job; "interrupted" means that its process ended without saying how."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapReport:
+    """What making a map came to.
+
+    Attributes:
+        method: How the map is laid out.
+        space: The id of its space.
+        points: How many distinct contents are on it.
+        seconds: Wall-clock time.
+        interrupted: Whether it was cancelled; then there is the map that was there before, or none.
+    """
+
+    method: MapMethod
+    space: int
+    points: int
+    seconds: float
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -1091,3 +1246,11 @@ class Reconstruction:
     mask_ratio: float
     statistics: str
     photo_shape: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
+        return f"<Reconstruction: {self.mask_ratio:.0%} of {self.mask.size} patches hidden{loss}>"
+
+    def _repr_html_(self) -> str:
+        shown = (("original", self.original), ("masked", self.masked), ("completed", self.pasted))
+        return panels(repr(self).strip("<>"), shown)

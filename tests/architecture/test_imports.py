@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
-LEAVES = {"errors", "records", "bundled", "atomic", "regular_file"}
+LEAVES = {"errors", "records", "notebook", "bundled", "atomic", "regular_file"}
 """Every package may import these."""
 
 ARROWS: dict[str, set[str]] = {
@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "settings": set(),
     "errors": set(),
     "records": set(),
+    "notebook": set(),
     "atomic": set(),
     "bundled": set(),
     "regular_file": set(),

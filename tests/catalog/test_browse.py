@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
+from sqlalchemy import event
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
@@ -39,6 +41,25 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
             tags = [(photo.content_id, [("cat", photo.photo_id / 40)]) for photo in writer.photos()[:12]]
             writer.record_tags(classifier, tags)
         yield library
+
+
+@pytest.mark.parametrize("order", get_args(PhotoOrder))
+def test_an_order_is_read_from_an_index_and_not_sorted(library: Library, order: PhotoOrder) -> None:
+    sent: list[tuple[str, tuple[object, ...]]] = []
+    database = library._catalog()._database
+    event.listen(
+        database._engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, values, *rest: sent.append((statement, values)),
+    )
+    first = library.browse(order=order, limit=3)
+    library.browse(order=order, after=first[-1].photo_id, limit=3)
+    listed = [(text, values) for text, values in sent if "ORDER BY" in text and "LIMIT" in text]
+    assert len(listed) == 2
+    with database.read_transaction() as connection:
+        for text, values in listed:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+            assert not any("TEMP B-TREE" in row[3] for row in plan)
 
 
 def moment(photo: Photo) -> datetime:

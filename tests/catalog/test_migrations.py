@@ -20,8 +20,8 @@ from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 10)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 10)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 11)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 11)}}
 TAGS = {
     1: {},
     2: {},
@@ -32,6 +32,7 @@ TAGS = {
     7: {"red": 2},
     8: {"red": 2},
     9: {"red": 2},
+    10: {"red": 2},
 }
 
 

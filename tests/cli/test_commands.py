@@ -54,7 +54,7 @@ def test_search_finds_the_photo_itself(vitmae_search: Callable[..., Any], indexe
     assert done.code == 0
     assert {"hits", "model", "space"} <= set(done.json)
     first = done.json["hits"][0]
-    assert {"rank", "score", "photo_id", "path", "copies"} == set(first)
+    assert {"rank", "score", "photo_id", "path", "copies", "stacked", "video", "seconds"} == set(first)
     assert (first["rank"], first["path"], first["copies"]) == (1, str(indexed / "3.jpg"), [])
     assert first["score"] == pytest.approx(1, abs=1e-5)
     assert [hit["rank"] for hit in done.json["hits"]] == [1, 2, 3]

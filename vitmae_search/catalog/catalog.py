@@ -20,6 +20,7 @@ from vitmae_search.catalog import (
     pair_decisions,
     photos,
     places,
+    points,
     roots,
     runs,
     saved_searches,
@@ -32,6 +33,7 @@ from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
+from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
@@ -293,6 +295,10 @@ class Catalog:
         """Return every tag of photos on disk with its number of photos, most frequent first, then A to Z."""
         return dict(self._database.cached("tags", tags.counts))
 
+    def surest_tags(self) -> dict[int, str]:
+        """Return the surest tag of each content that has one."""
+        return self._database.cached("surest tags", points.surest_tags)
+
     def taggable(
         self, classifier_id: int, under: str | None = None, *, again: bool = False
     ) -> list[Taggable]:
@@ -399,6 +405,17 @@ class Catalog:
                 where, space_id, photos.filter_conditions(connection, where)
             )
             return photos.fetch_ids(connection, statement)
+
+    def points(self, space_id: int, where: SearchFilter = EVERYTHING) -> Points:
+        """Return what a map shows: contents with a vector and a photo on disk that passes the filter.
+
+        Args:
+            space_id: The space.
+            where: The filter.
+        """
+        return self._database.cached(
+            f"points {space_id} {where}", lambda c: points.list_points(c, space_id, where)
+        )
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
         """Return embeddings without a photo on disk: (N,) int64, ascending."""

@@ -257,6 +257,8 @@ _LENSES_AND_PLACES = (
     "CREATE INDEX contents_place ON contents (latitude, longitude) WHERE latitude IS NOT NULL",
 )
 
+_SIZES = ("CREATE INDEX photos_size ON photos (size) WHERE missing = 0",)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -270,6 +272,7 @@ STEPS: Steps = (
     _CAUSES,
     _MARKS,
     _LENSES_AND_PLACES,
+    _SIZES,
 )
 """Step i makes version i + 1."""
 

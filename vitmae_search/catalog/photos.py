@@ -38,6 +38,7 @@ from vitmae_search.catalog.schema import (
     PhotoRow,
     TagRow,
 )
+from vitmae_search.catalog.undo import listed
 from vitmae_search.records import (
     METADATA_REVISION,
     Failure,
@@ -208,6 +209,8 @@ def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
         conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.favourite == true())))
     if where.min_rating:
         conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.rating >= where.min_rating)))
+    if where.photo_ids is not None:
+        conditions.append(PhotoRow.photo_id.in_(listed(sorted(where.photo_ids))))
     if where.album:
         conditions.append(_of_digests(select(AlbumPhotoRow.digest).where(AlbumPhotoRow.album == where.album)))
     return conditions

@@ -93,6 +93,8 @@ def _to_photos(connection: Connection, digests: Sequence[tuple[str, float]]) -> 
 def _filter_json(where: SearchFilter) -> dict[str, Any]:
     """The fields that are not at their default."""
     values = {name: value for name, value in asdict(where).items() if value != getattr(SearchFilter(), name)}
+    if where.photo_ids is not None:
+        values["photo_ids"] = sorted(where.photo_ids)
     return {name: value.isoformat() if name in _DATES else value for name, value in values.items()}
 
 
@@ -101,5 +103,7 @@ def _filter(values: dict[str, Any]) -> SearchFilter:
     names = {field.name for field in fields(SearchFilter)}
     known: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     known |= {name: datetime.fromisoformat(known[name]) for name in _DATES if name in known}
+    if known.get("photo_ids") is not None:
+        known["photo_ids"] = frozenset(known["photo_ids"])
     known |= {name: kind(**known[name]) for name, kind in _PLACES.items() if name in known}
     return SearchFilter(**known)

@@ -153,6 +153,7 @@ class PhotoRow(Table):
         Index("photos_content", "content_id", "missing"),
         Index("photos_inode", "inode"),
         Index("photos_shown", "moment", sqlite_where=text("missing = 0")),
+        Index("photos_size", "size", sqlite_where=text("missing = 0")),
         Index("photos_missing", "missing", "content_id", sqlite_where=text("missing = 1")),
         {"sqlite_autoincrement": True},
     )

@@ -28,6 +28,7 @@ COMMANDS = {
     "searches": ("searches", "List the saved searches; save, run or delete one."),
     "duplicates": ("duplicates", "List near-duplicates over the whole library."),
     "unusual": ("unusual", "List the photos that are least like any other one."),
+    "map": ("map", "Lay out the library's photos on a map."),
     "export": ("export", "Write photos with their vectors to a file, or links to a folder."),
     "undo": ("undo", "Undo the last change to marks, albums or saved searches."),
     "classify": ("classify", "Give the library's photos tags, with a classifier."),

@@ -79,7 +79,7 @@ def _lines() -> Callable[[JobProgress], None]:
 def progress_line(progress: JobProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
     total = "" if progress.total is None else f" of {progress.total}"
-    counted = "passes" if progress.phase == "training" else "photos"
+    counted = {"training": "passes", "mapping": "steps"}.get(progress.phase, "photos")
     line = f"{progress.phase}: {progress.done}{total} {counted}"
     if progress.phase not in ("indexing", "classifying", "evaluating", "encoding"):
         return line

@@ -86,7 +86,9 @@ class DuplicateFinder:
         found = _Groups(catalog, space, thumbnails, score).of(compared, ignored=ignored)
         preview = {other: len(members(labels)) for other, labels in compared.labels.items()}
         seconds = time.perf_counter() - started
-        return DuplicateReport(tuple(found), score, space.space_id, len(ids), preview, seconds)
+        return DuplicateReport(
+            tuple(found), score, space.space_id, len(ids), preview, seconds, thumbnail=thumbnails.get
+        )
 
 
 def space_vectors(catalog: Catalog, space: Space, ids: NDArray[np.int64]) -> NDArray[np.float32]:

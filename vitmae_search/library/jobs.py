@@ -17,13 +17,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vitmae_search.catalog import CatalogWriter, make_library_folder
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.job import JobReport, run_job
-from vitmae_search.records import JobRecord
+from vitmae_search.records import JobProgress, JobRecord
 from vitmae_search.settings import environment_without_password, settings
 
 START_TIMEOUT = 20.0
@@ -37,6 +39,9 @@ _CHILD_CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "from vitmae_search.cli.main import main; main()"
 )
+
+PROGRESS_SECONDS = 3.0
+"""How often a job that does not hold the library's lock writes its progress."""
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +175,40 @@ def recorded_job(
     return run_job(_RowsWithoutLock(library or settings().library), run_key, kind, arguments, run)
 
 
+def recorded_in_background(
+    library: Path,
+    run_key: str | None,
+    kind: str,
+    arguments: Mapping[str, Any],
+    run: Callable[[Callable[[JobProgress], None]], R],
+) -> R:
+    """Call `run`, and record how it goes in a `runs` row, as `recorded_job` does.
+
+    Args:
+        library: The library's folder.
+        run_key: The row's key. None records nothing.
+        kind: What is run, such as "map".
+        arguments: What it was given, as plain JSON.
+        run: The work; it is given a function to call with its progress.
+
+    Returns:
+        What `run` returns.
+
+    Raises:
+        LibraryBusy: Another process writes to the library as the work begins.
+    """
+    rows = _RowsWithoutLock(library)
+    written = 0.0
+
+    def write(progress: JobProgress) -> None:
+        nonlocal written
+        if run_key is not None and time.monotonic() - written >= PROGRESS_SECONDS:
+            written = time.monotonic()
+            rows.update_run(run_key, asdict(progress))
+
+    return run_job(rows, run_key, kind, arguments, lambda: run(write))
+
+
 class _RowsWithoutLock:
     """The `runs` rows of jobs that leave the library to others: opens the catalogue for each change."""
 
@@ -179,6 +218,11 @@ class _RowsWithoutLock:
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> None:
         with CatalogWriter.open_writer(self._folder) as writer:
             writer.start_run(key, kind, arguments)
+
+    def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
+        """Write the progress, unless another process writes just now."""
+        with suppress(LibraryError), CatalogWriter.open_writer(self._folder, wait=0) as writer:
+            writer.update_run(key, progress)
 
     def finish_run(
         self,

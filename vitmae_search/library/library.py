@@ -41,8 +41,10 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
+from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
 from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
+from vitmae_search.notebook import MOST_TILES, Tile, gallery
 from vitmae_search.photos import (
     PHOTO_PROCESSES,
     THUMBNAIL_SIDE,
@@ -66,11 +68,16 @@ from vitmae_search.records import (
     JobProgress,
     JobRecord,
     LibraryStatus,
+    MapGrouping,
+    MapGroups,
+    MapMethod,
+    MapReport,
     Marks,
     MinScore,
     ModelListing,
     Photo,
     PhotoKind,
+    PhotoMap,
     PhotoOrder,
     PlaceCount,
     PluginListing,
@@ -107,6 +114,7 @@ from vitmae_search.search import (
 from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
 from vitmae_search.vectors import VectorCache, VectorIndex
+from vitmae_search.vectors.map_cache import MapCache
 
 if TYPE_CHECKING:
     from vitmae_search.evaluation import Evaluation
@@ -160,6 +168,7 @@ class Library:
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
+        self._maps = MapCache(self._vectors)
         self._query_cache = QueryCache()
         self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
@@ -255,6 +264,24 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return f"<Library {os.fspath(self.folder)!r}: {status.photos} photos, {len(status.spaces)} spaces>"
+
+    def _repr_html_(self) -> str:
+        """The newest photos, for notebooks."""
+        newest = self.photos(limit=MOST_TILES)
+        tiles = (
+            Tile(
+                photo.path,
+                f"{photo.metadata.width} × {photo.metadata.height}",
+                self.thumbnails.get(photo.digest),
+            )
+            for photo in newest
+        )
+        total = self.status().photos
+        return gallery(f"{total:,} photos in {display_path(os.fspath(self.folder))}", tiles, total)
 
     # Index, classify, adapt
 
@@ -594,7 +621,15 @@ class Library:
             stacks=stacks,
         )
         coverage = space_coverage(catalog, searched)
-        return SearchResult(hits, searched, vectors.known, time.perf_counter() - started, variant, coverage)
+        return SearchResult(
+            hits,
+            searched,
+            vectors.known,
+            time.perf_counter() - started,
+            variant,
+            coverage,
+            thumbnail=self.thumbnails.get,
+        )
 
     def fetch_picture(self, address: str) -> bytes:
         """The file of a picture that is named by its address on the web, as a query for `search`.
@@ -889,6 +924,7 @@ class Library:
             space_coverage(catalog, searched),
             len(found) - words,
             words,
+            thumbnail=self.thumbnails.get,
         )
 
     def search_text(
@@ -1346,7 +1382,14 @@ class Library:
             if photos:
                 copies = tuple(photo.path for photo in photos[1:])
                 hits.append(Hit(len(hits) + 1, float(scores[place]), photos[0], copies))
-        return SearchResult(tuple(hits), searched, True, time.perf_counter() - started, examples=0)
+        return SearchResult(
+            tuple(hits),
+            searched,
+            True,
+            time.perf_counter() - started,
+            examples=0,
+            thumbnail=self.thumbnails.get,
+        )
 
     def duplicates(
         self,
@@ -1460,6 +1503,120 @@ class Library:
             self._photo(known)
         with self._writer() as catalog:
             return catalog.decide_pairs(photo_id, others, decision, text)
+
+    # The map
+
+    def map(
+        self, where: SearchFilter = EVERYTHING, *, method: MapMethod = "pca", space: int | None = None
+    ) -> PhotoMap:
+        """A map of the library: two coordinates for each photo, and clusters of photos that look alike.
+
+        It is kept beside the vector indexes. Photos that were indexed after it was made are placed on it
+        without moving the others. "pca" is made at once where there is none, "tsne" by `make_map`.
+
+        Args:
+            where: Which photos are shown; the others lie where they lie.
+            method: How the map is laid out.
+            space: The id of the space. None is the selected one, else the current one.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: The map was not made yet.
+            SpaceError: There is no such space.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "tomato", "blue", "navy"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.map()
+            >>> len(found), found.coordinates.shape, sum(cluster.size for cluster in found.clusters)
+            (4, (4, 2), 4)
+            >>> temporary.cleanup()
+        """
+        mapped = self._space(space)
+        found = photo_map(self._catalog(), self._maps, mapped, method, where)
+        if found is None:
+            raise LibraryError(
+                f"there is no {method} map of space {mapped.space_id} yet; make it with `vitmae-search map "
+                f"--method {method}`"
+            )
+        return replace(found, thumbnail=self.thumbnail)
+
+    def has_map(self, method: MapMethod, *, space: int | None = None) -> bool:
+        """Whether a map was made.
+
+        Args:
+            method: How it is laid out.
+            space: The id of the space. None is the selected one, else the current one.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        return self._maps.exists(self._catalog().vector_source(self._space(space).space_id), method)
+
+    def make_map(
+        self,
+        method: MapMethod = "tsne",
+        *,
+        space: int | None = None,
+        on_progress: Callable[[JobProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        run_key: str | None = None,
+    ) -> MapReport:
+        """Lay out the map anew, with all photos there are. Others may write to the library meanwhile.
+
+        Args:
+            method: How; "tsne" takes minutes for 100,000 photos, and needs the extra `map`.
+            space: The id of the space. None is the selected one, else the current one.
+            on_progress: Called at each step.
+            cancelled: Asked again and again; once it returns True this ends, and the old map stays.
+            run_key: The key of its row among the jobs. None records nothing.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            LibraryError: openTSNE is not installed.
+            LibraryBusy: Another process writes to the library as this begins, and `run_key` is given.
+            SpaceError: There is no such space.
+        """
+        return make_map(
+            self._catalog(),
+            self._maps,
+            self._space(space),
+            method,
+            on_progress=on_progress,
+            cancelled=cancelled,
+            run_key=run_key,
+        )
+
+    def map_groups(self, shown: PhotoMap, by: MapGrouping) -> MapGroups:
+        """The photos of a map in groups, such as those to colour them by.
+
+        Args:
+            shown: The map.
+            by: Clusters; the largest folders or tags; or months or years.
+        """
+        return map_groups(self._catalog(), shown, by)
+
+    def map_area(self, shown: PhotoMap, corners: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
+        """The ids of the photos inside a polygon on a map: `SearchFilter.photo_ids` searches among them.
+
+        Args:
+            shown: The map.
+            corners: The polygon's corners; the last one is joined with the first.
+
+        Raises:
+            LibraryError: There are fewer than three corners.
+        """
+        return inside(shown, corners)
 
     # Export
 
@@ -1727,6 +1884,7 @@ class Library:
             if space.projection is not None and space.projection not in left:
                 self._projections.discard(space.projection)
         self._vectors.discard(space.fingerprint)
+        self._maps.discard(space.fingerprint)
 
     def index_info(self, space: int | None = None) -> IndexListing:
         """Which kind of vector index a space (its id; None is the current one) is searched with, and why.
@@ -1759,7 +1917,22 @@ class Library:
         path = _absolute(folder)
         if not os.path.isdir(path):
             raise LibraryError(f"{display_path(path)} is not a folder on this machine")
-        key, process = jobs.start(self.folder, command, ["--json", *options, "--", path])
+        return self._start(command, "--json", *options, "--", path)
+
+    def start_map_job(self, method: MapMethod = "tsne") -> str:
+        """Run `vitmae-search map` in a child process, as `start_job` runs others.
+
+        Returns:
+            The key of the job, as soon as it is in `jobs`.
+
+        Raises:
+            LibraryError: The child failed at once; the message is the child's.
+            StorageError: The child could not be started.
+        """
+        return self._start("map", "--json", "--again", "--method", method)
+
+    def _start(self, command: str, *words: str) -> str:
+        key, process = jobs.start(self.folder, command, words)
         jobs.wait_until_recorded(self.folder, key, process, lambda: self.job(key) is not None)
         return key
 
@@ -2041,6 +2214,7 @@ class Library:
                 replaced, self._reader = self._reader, None
                 replaced.close()
                 self._vectors = self._vectors.reopened()
+                self._maps = MapCache(self._vectors)
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader

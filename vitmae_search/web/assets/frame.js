@@ -20,12 +20,12 @@ function closeMenu(event) {
 
 // Keys -------------------------------------------------------------------------------------------------------
 
-const PAGES = { s: "", b: "browse", r: "reconstructions", l: "library", t: "training", p: "plugins" };
+const PAGES = { s: "", b: "browse", m: "map", r: "reconstructions", l: "library", t: "training", p: "plugins" };
 const NEXT_KEY_MS = 1_500; // how long the second key of two may take
 const KEYS = [
   ["On every page", [
     ["?", "this list"],
-    ["g s", "go to Search; g b Browse, g r Reconstructions, g l Library"],
+    ["g s", "go to Search; g b Browse, g m Map, g r Reconstructions, g l Library"],
     ["n", "new search"],
     ["p", "to the photos"],
     ["Ctrl + V", "search with a picture from the clipboard; or drop one anywhere"],
@@ -34,6 +34,13 @@ const KEYS = [
     ["← → ↑ ↓", "from photo to photo"],
     ["Enter", "open the photo"],
     ["s", "more like this"],
+  ]],
+  ["On the map", [
+    ["← → ↑ ↓", "move"],
+    ["+ − 0", "nearer, farther, all of it"],
+    ["Enter", "open the photo in the middle"],
+    ["v", "select what is in view"],
+    ["Esc", "select nothing"],
   ]],
   ["An open photo", [
     ["← →", "the photo before, the next one"],

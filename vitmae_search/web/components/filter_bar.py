@@ -42,31 +42,29 @@ _mount = st.components.v2.component(
 )
 
 
-def draw(filters: Filters, *, sort: Mapping[str, str], first_sort: str, key: str) -> None:
+def draw(filters: Filters, *, key: str, sort: Mapping[str, str] | None = None, first_sort: str = "") -> None:
     """The bar of chips.
 
     Args:
         filters: What the address has.
-        sort: The orders to choose from, by their value in the address.
+        sort: The orders to choose from, by their value in the address; None where there is no order.
         first_sort: The order where the address has none.
         key: The component's key in the session.
     """
     facets = [*_facets(filters)]
     facets += [{"title": "Filter", "text": text, "clear": [name]} for name, text in in_words(filters)]
-    order = st.query_params.get("sort", first_sort)
-    order = order if order in sort else first_sort
-    chosen = {
-        "kind": "sort",
-        "title": "Order",
-        "text": sort[order],
-        "value": order,
-        "options": [*sort.items()],
-    }
     on = [
         name for name in PARAMETERS if name in st.query_params and (name != "tag_sure" or filters.where.tag)
     ]
     shown = bool(filters.problem) or any(facet.get("text") for facet in facets)
-    _draw([*facets, chosen], key, clear=on if shown else [], rail=False)
+    orders = [] if sort is None else [_order(sort, first_sort)]
+    _draw([*facets, *orders], key, clear=on if shown else [], rail=False)
+
+
+def _order(sort: Mapping[str, str], first: str) -> dict[str, object]:
+    order = st.query_params.get("sort", first)
+    order = order if order in sort else first
+    return {"kind": "sort", "title": "Order", "text": sort[order], "value": order, "options": [*sort.items()]}
 
 
 def draw_rail(filters: Filters, *, key: str) -> None:

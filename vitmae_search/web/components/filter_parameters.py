@@ -25,7 +25,7 @@ from vitmae_search.filter_values import (
     read_circle,
 )
 from vitmae_search.records import MinScore, Orientation, PhotoOrder, SearchFilter
-from vitmae_search.web.components import plain_text
+from vitmae_search.web.components import map_area, plain_text
 from vitmae_search.web.components.typed_folder import folder_with_photos
 from vitmae_search.web.server.session import library
 
@@ -44,6 +44,7 @@ PARAMETERS = (
     "favourites",
     "rating",
     "album",
+    "area",
     "alike",
 )
 """The parameters that say which photos; "sort" says in which order."""
@@ -88,6 +89,10 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
     tag, min_confidence = read_tag(parameters)
     least, most = _read_size(_text_of(parameters, "size"))
     shape, rating, album = (_text_of(parameters, name) for name in ("shape", "rating", "album"))
+    photo_ids = None
+    if area := _text_of(parameters, "area"):
+        photo_ids = map_area.photo_ids(area)
+        problem = problem or ("" if photo_ids is not None else map_area.PROBLEM)
     where = SearchFilter(
         under=under or None,
         camera=_text_of(parameters, "camera") or None,
@@ -100,6 +105,7 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         favourite=parameters.get("favourites") == "on",
         min_rating=int(rating) if rating in set("12345") else 0,
         album=album if album in library().albums() else None,
+        photo_ids=photo_ids,
         lens=_text_of(parameters, "lens") or None,
         min_bytes=least,
         max_bytes=most,
@@ -202,6 +208,8 @@ def in_words(filters: Filters) -> Iterator[tuple[str, str]]:
     """(parameter, words) of each filter that has no list of its own to choose from."""
     if filters.where.tag is not None and filters.where.min_confidence:
         yield "tag_sure", f"at least {filters.where.min_confidence:.0%} sure"
+    if filters.where.photo_ids is not None:
+        yield "area", f"Area of the map ({len(filters.where.photo_ids):,})"
     if filters.min_score is not None:
         yield "alike", "the same photo" if filters.min_score == "same" else "those that are alike"
 

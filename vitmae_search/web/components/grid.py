@@ -174,20 +174,25 @@ def _hit_label(hit: Hit) -> str:
 
 
 def _draw_with_viewer(data: dict[str, object], key: str, **actions: PhotoAction) -> None:
-    """Draw a grid whose photos open in the viewer. The address may name one that is not in the grid."""
+    """Draw a grid whose photos open in the viewer."""
+    _draw({**data, **viewer_data()}, key, **actions, reveal=reveal_photo)
+
+
+def viewer_data() -> dict[str, object]:
+    """What `viewer.js` is told. The address may name a photo that is not in the grid."""
     foreign = is_foreign()
     opened = None if foreign else named_photo("open")
-    viewer = {
+    return {
         "viewer": True,
         "opened": None if opened is None else photo_tiles([opened])[0],
         "named": None if foreign else st.query_params.get("library"),
         "local": can_reveal(),
         **library_parameter(),
     }
-    _draw({**data, **viewer}, key, **actions, reveal=_reveal)
 
 
-def _reveal(photo_id: int) -> None:
+def reveal_photo(photo_id: int) -> None:
+    """Show a photo in the file manager, where the visitor is at the machine itself."""
     photo = library().photo(photo_id)
     if photo is not None and can_reveal() and not reveal(photo.file):
         plain_text.queue_notice("The file manager could not be opened.", "problem")

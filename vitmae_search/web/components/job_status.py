@@ -17,6 +17,8 @@ RECENT = 10
 """How many of the newest jobs are looked at."""
 TRAININGS = frozenset({"pretrain"})
 """Jobs that do not block the library while they run; the Training page shows them."""
+MAPS = frozenset({"map"})
+"""Such jobs, too; the Map page shows them."""
 
 WATCHES = frozenset({"watch"})
 """Jobs that wait for changes; what they index are jobs of their own."""
@@ -35,6 +37,7 @@ _PHASE_TITLES = {
     "classifying": "Classifying photos",
     "encoding": "Reading photos",
     "training": "Learning",
+    "mapping": "Laying out the map",
     "finishing": "Finishing",
     "done": "Finishing",
 }
@@ -43,13 +46,14 @@ _WHAT_REMAINS = {
     "classify": ", finished photos kept",
     "pretrain": ", what it learned is kept",
     "adapt": ", nothing was changed",
+    "map": ", the map is as it was",
 }
 """What an interrupted job of each kind leaves."""
 
 
 def running_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
     """The jobs that are running and write to the library, newest first; trainings too, if wanted."""
-    left_out = WATCHES if include_trainings else WATCHES | TRAININGS
+    left_out = MAPS | WATCHES if include_trainings else MAPS | WATCHES | TRAININGS
     return [job for job in library().jobs(RECENT) if job.state == "running" and job.kind not in left_out]
 
 
@@ -58,24 +62,35 @@ def running_watches() -> list[JobRecord]:
     return [job for job in library().jobs(MANY) if job.state == "running" and job.kind in WATCHES]
 
 
-def show_running(rerun_if: Callable[[], bool] = lambda: False) -> bool:
+def running_maps() -> list[JobRecord]:
+    """The jobs that lay out a map."""
+    return [job for job in library().jobs(RECENT) if job.state == "running" and job.kind in MAPS]
+
+
+def show_running(
+    rerun_if: Callable[[], bool] = lambda: False, which: Callable[[], list[JobRecord]] = running_jobs
+) -> bool:
     """Show the running jobs with their progress, redrawn by themselves.
 
     The whole page is drawn anew when a job begins or ends, or when `rerun_if` returns True.
 
+    Args:
+        rerun_if: Asked again and again.
+        which: Lists the jobs.
+
     Returns:
         Whether there are any.
     """
-    running = running_jobs()
+    running = which()
     keys = [job.key for job in running]
     refresh = RUNNING_REFRESH_SECONDS if running else IDLE_REFRESH_SECONDS
-    st.fragment(_draw, run_every=refresh)(keys, rerun_if)
+    st.fragment(_draw, run_every=refresh)(keys, rerun_if, which)
     return bool(running)
 
 
-def _draw(expected: list[str], rerun_if: Callable[[], bool]) -> None:
+def _draw(expected: list[str], rerun_if: Callable[[], bool], which: Callable[[], list[JobRecord]]) -> None:
     with plain_text.errors_as_notices():
-        running = running_jobs()
+        running = which()
         if [job.key for job in running] != expected or rerun_if():
             st.rerun(scope="app")
         for job in running:
@@ -92,7 +107,7 @@ def _progress(job: JobRecord) -> None:
         current = progress.get("current")
         if isinstance(current, str) and current:
             plain_text.hint(display_path(current))
-        kept = "Nothing is changed" if job.kind == "adapt" else "Photos that are finished stay in the library"
+        kept = "Nothing is changed" if job.kind in ("adapt", "map") else "Finished photos stay in the library"
         stop_button(job, "Cancel", f"Stopping after this batch. {kept}.")
 
 
@@ -137,9 +152,14 @@ def watch_job(key: str) -> None:
     st.session_state["vs_watched"] = key
 
 
-def show_outcome() -> None:
-    """Say how the newest job ended: a failure to all, a success to those who started or watched it."""
-    newest = next((job for job in library().jobs(RECENT) if job.kind not in TRAININGS), None)
+def show_outcome(*, of_maps: bool = False) -> None:
+    """Say how the newest job ended: a failure to all, a success to those who started or watched it.
+
+    Args:
+        of_maps: The newest one that laid out a map, in place of those that write to the library.
+    """
+    jobs = [job for job in library().jobs(RECENT) if job.kind not in TRAININGS]
+    newest = next((job for job in jobs if (job.kind in MAPS) == of_maps), None)
     if newest is None:
         return
     if newest.state == "running" and newest.kind not in WATCHES:
@@ -191,6 +211,8 @@ def job_title(job: JobRecord) -> str:
         return f"Classifying photos{where} by {display_path(str(job.arguments.get('model')))}"
     if job.kind == "adapt":
         return f"Adapting to {job_folders(job)}"
+    if job.kind in MAPS:
+        return "Laying out the map"
     if job.kind in TRAININGS:
         return training_title(job.kind, job_folders(job))
     return f"{'Watching' if job.kind in WATCHES else 'Indexing'} {job_folders(job)}"

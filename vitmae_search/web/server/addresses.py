@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PAGES = ("browse", "reconstructions", "albums", "duplicates", "library", "training", "plugins")
+PAGES = ("browse", "map", "reconstructions", "albums", "duplicates", "library", "training", "plugins")
 """The addresses that `web.server.main` gives its pages; the first page is at `/`."""
 
 _PATHS = frozenset({"/", *(f"/{page}" for page in PAGES)})

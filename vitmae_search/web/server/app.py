@@ -20,6 +20,7 @@ from vitmae_search.web.server.connections import NoDelay
 from vitmae_search.web.server.frontend import FrontendCache
 from vitmae_search.web.server.host_guard import HostGuard
 from vitmae_search.web.server.lifespan import lifespan
+from vitmae_search.web.server.map_routes import map_routes
 from vitmae_search.web.server.openapi import openapi_route
 from vitmae_search.web.server.routes import photo_routes
 
@@ -43,7 +44,12 @@ def middleware() -> list[Middleware]:
 def routes() -> list[BaseRoute]:
     """The routes beside Streamlit's own."""
     base_path = _base_path()
-    return [*photo_routes(base_path), *api_routes(base_path), openapi_route(base_path)]
+    return [
+        *photo_routes(base_path),
+        *map_routes(base_path),
+        *api_routes(base_path),
+        openapi_route(base_path),
+    ]
 
 
 def _base_path() -> str:

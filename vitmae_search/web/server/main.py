@@ -18,6 +18,7 @@ ASSETS, _PAGES = _WEB / "assets", _WEB / "pages"
 PAGES = [
     st.Page(_PAGES / "search.py", title="Search", icon=":material/image_search:", default=True),
     st.Page(_PAGES / "browse.py", title="Browse", icon=":material/photo_album:", url_path="browse"),
+    st.Page(_PAGES / "map.py", title="Map", icon=":material/scatter_plot:", url_path="map"),
     st.Page(
         _PAGES / "reconstructions.py",
         title="Reconstructions",

@@ -41,7 +41,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _CACHE_FOR_EVER = "private, max-age=31536000, immutable"
 _REVALIDATE = "private, no-cache"
 # Whatever type a file has, nothing in it runs or loads.
-_INERT_HEADERS = {
+INERT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -63,9 +63,9 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
     yield Route(base_path + "/upload", _upload, methods=["POST"])
-    yield Route(base_path + "/photos", _list_endpoint(_photos), methods=["GET"])
-    yield Route(base_path + "/counts/{kind}", _list_endpoint(_counts), methods=["GET"])
-    yield Route(base_path + "/places", _list_endpoint(_places), methods=["GET"])
+    yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
+    yield Route(base_path + "/counts/{kind}", list_endpoint(_counts), methods=["GET"])
+    yield Route(base_path + "/places", list_endpoint(_places), methods=["GET"])
     yield Route(base_path + "/land", _land, methods=["GET"])
 
 
@@ -93,16 +93,17 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
     return endpoint
 
 
-def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
-    """An endpoint that answers with JSON, made in a worker thread; an error becomes a sentence."""
+def list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
+    """An endpoint that answers in a worker thread, with JSON unless it makes a response of its own."""
 
     def find_and_answer(request: Request) -> Response:
         try:
             with requested_library(request.query_params.get("library")):
                 if not _of_this_library(request):
                     return _sentence(_FOREIGN, 404)
-                return _json(answer(request))
-        except _NotThere:
+                found = answer(request)
+                return found if isinstance(found, Response) else json_response(found)
+        except NotThere:
             return _sentence("There is no such list.", 404)
         except VitmaeSearchError as error:
             return _sentence(str(error), 503)
@@ -113,7 +114,7 @@ def _list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
     return endpoint
 
 
-class _NotThere(Exception):
+class NotThere(Exception):
     """The address names no list."""
 
 
@@ -128,15 +129,15 @@ async def _upload(request: Request) -> Response:
     if not data:
         return _sentence("The picture is empty.", 400)
     name = request.query_params.get("name", "")[:_LONGEST_NAME]
-    return _json({"token": uploads.add(name or "picture", bytes(data))})
+    return json_response({"token": uploads.add(name or "picture", bytes(data))})
 
 
 def _photos(request: Request) -> object:
     parameters = dict(request.query_params)
     asked, order = read_filters(parameters), read_order(parameters) or "newest"
-    after = _number(parameters.pop("after_photo", ""))
+    after = number_of(parameters.pop("after_photo", ""))
     if after is None or asked.problem:
-        raise _NotThere
+        raise NotThere
     photos, more = next_batch(asked.where, order, parameters, after)
     return {"photos": photo_tiles(photos), "more": more}
 
@@ -144,7 +145,7 @@ def _photos(request: Request) -> object:
 def _counts(request: Request) -> object:
     kind = request.path_params["kind"]
     if kind not in get_args(PhotoKind):
-        raise _NotThere
+        raise NotThere
     return choices(kind, dict(request.query_params))
 
 
@@ -154,7 +155,7 @@ def _places(request: Request) -> object:
     try:
         view = read_box(parameters["view"]) if "view" in parameters else None
     except LibraryError:
-        raise _NotThere from None
+        raise NotThere from None
     found = library().count_places(without("place", asked.where), view=view)
     return {
         "count": library().count_photos(asked.where),
@@ -163,16 +164,17 @@ def _places(request: Request) -> object:
 
 
 async def _land(request: Request) -> Response:
-    headers = {**_INERT_HEADERS, "Cache-Control": _CACHE_FOR_EVER}
+    headers = {**INERT_HEADERS, "Cache-Control": _CACHE_FOR_EVER}
     return Response(asset("land.json"), media_type="application/json", headers=headers)
 
 
 def _photo_id(request: Request) -> int | None:
     """The number in the address; None for anything else, and for more than SQLite's 63 bits."""
-    return _number(request.path_params["photo_id"])
+    return number_of(request.path_params["photo_id"])
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
+    """The number that a text is; None for any other, and for one of more than SQLite's 63 bits."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
@@ -219,12 +221,13 @@ def _details(_request: Request, photo: Photo) -> Response:
     facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
     meta = photo.metadata
     place = None if meta.latitude is None or meta.longitude is None else [meta.latitude, meta.longitude]
-    return _json({"path": photo.path, "facts": facts, "place": place})
+    return json_response({"path": photo.path, "facts": facts, "place": place})
 
 
-def _json(value: object) -> Response:
+def json_response(value: object) -> Response:
+    """An answer of JSON, never cached."""
     body = json.dumps(value)  # ASCII: names may hold bytes that are no UTF-8
-    headers = {**_INERT_HEADERS, "Cache-Control": "no-store"}
+    headers = {**INERT_HEADERS, "Cache-Control": "no-store"}
     return Response(body, media_type="application/json", headers=headers)
 
 
@@ -233,7 +236,7 @@ def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:
     version = request.query_params.get("v", "")
     lasting = len(version) >= 8 and photo.digest.startswith(version)
     return {
-        **_INERT_HEADERS,
+        **INERT_HEADERS,
         "ETag": f'"{photo.digest[:32]}"',
         "Cache-Control": _CACHE_FOR_EVER if lasting else _REVALIDATE,
     }
@@ -246,5 +249,5 @@ def _unchanged(request: Request, headers: dict[str, str]) -> bool:
 
 def _sentence(message: str, status: int) -> Response:
     return PlainTextResponse(
-        message, status_code=status, headers={**_INERT_HEADERS, "Cache-Control": "no-store"}
+        message, status_code=status, headers={**INERT_HEADERS, "Cache-Control": "no-store"}
     )

@@ -1,0 +1,184 @@
+"""The Map page: its routes, what it says and offers, and in a real Chromium."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from io import StringIO
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
+
+from tests.helpers.app_pages import open_page
+from vitmae_search.library import Library
+from vitmae_search.records import SearchFilter
+from vitmae_search.web.server.map_routes import map_routes
+
+ALL = "-50000.-50000_150000.-50000_150000.150000_-50000.150000"
+
+
+@pytest.fixture
+def client(opened: Library) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=[*map_routes()])) as client:
+        yield client
+
+
+def said(at: AppTest) -> str:
+    return unescape(" ".join(str(block.proto.body) for block in at.get("html")))
+
+
+def links(at: AppTest) -> dict[str, str]:
+    found = re.findall(r'<a class="vs-action" href="([^"]*)"[^>]*>([^<]*)</a>', said(at))
+    return {text: href for href, text in found}
+
+
+def test_points_are_those_of_the_library(opened: Library, client: TestClient) -> None:
+    body = client.get("/map/points?map=pca&color=folder").content
+    length = int(np.frombuffer(body[:4], "<u4")[0])
+    header = json.loads(body[4 : 4 + length])
+    count, at = header["count"], 4 + length
+    shown = opened.map()
+    assert (count, len(body)) == (len(shown), at + 9 * count)
+    np.testing.assert_array_equal(np.frombuffer(body, "<u4", count, at), shown.photo_ids)
+    places = np.frombuffer(body, "<u2", 2 * count, at + 4 * count).reshape(-1, 2) / 65535 * 2 - 0.5
+    np.testing.assert_allclose(places, shown.coordinates, atol=2e-5)
+    groups = np.frombuffer(body, np.uint8, count, at + 8 * count)
+    assert groups.tolist() == opened.map_groups(shown, "folder").group_of.tolist()
+    assert [entry["count"] for entry in header["legend"]] == np.bincount(groups).tolist()
+    assert sum(cluster["count"] for cluster in header["clusters"]) == count
+    tiles = client.get(f"/map/photos?ids={shown.photo_ids[0]},999999").json()["photos"]
+    assert [tile["id"] for tile in tiles] == [shown.photo_ids[0]]
+
+
+def test_an_area_is_exported_with_coordinates(opened: Library, client: TestClient) -> None:
+    answer = client.get(f"/map/area.csv?area=pca_{ALL}")
+    assert "attachment" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(StringIO(answer.content.decode("utf-8"))))
+    assert [int(row["photo_id"]) for row in rows] == opened.map().photo_ids.tolist()
+    for wrong in ("", "pca_1.2", "umap_1.2_3.4_5.6", "pca_1.2_3.4_x", "tsne_1.2_3.4_5.6"):
+        assert client.get(f"/map/area.csv?area={wrong}").status_code == 404
+
+
+def test_the_selection_goes_on_to_browse_and_search(opened: Library) -> None:
+    at = open_page("../pages/map.py", area=f"pca_{ALL}")
+    assert f"{opened.count_photos()} selected" in said(at)
+    found = links(at)
+    query = parse_qs(urlsplit(found["Search among these"]).query)
+    assert query["area"] == [f"pca_{ALL}"]
+    assert opened.photo(int(query["photo"][0])) is not None
+    assert found["Browse these"].startswith("./browse?")
+    at = open_page("../pages/browse.py", area="pca_0.0_1.0_1.1")
+    assert "Area of the map (0)" in str([one.proto.json for one in at.get("bidi_component")])
+    assert "No photo passes" in said(at)
+
+
+def test_a_selection_becomes_an_album(opened_copy: Library) -> None:
+    at = open_page("../pages/map.py", area=f"pca_{ALL}")
+    at.text_input(key="vs_map_album_new").set_value("from the map").run()
+    at.button(key="vs_map_album_add").click().run()
+    assert opened_copy.count_photos(SearchFilter(album="from the map")) == opened_copy.count_photos()
+
+
+def test_an_area_of_a_map_that_is_not_there_says_so(opened: Library) -> None:
+    area = f"tsne_{ALL}"
+    assert "not there any more" in said(open_page("../pages/map.py", area=area))
+    assert "not there any more" in said(open_page("../pages/browse.py", area=area))
+
+
+def test_the_tsne_map_is_offered_until_it_was_made(opened_copy: Library) -> None:
+    at = open_page("../pages/map.py", map="tsne")
+    assert "was not made yet" in said(at)
+    assert at.button(key="vs_map_make").label == "Make this map"
+    if importlib.util.find_spec("openTSNE") is None:
+        return
+    opened_copy.make_map("tsne")
+    at = open_page("../pages/map.py", map="tsne")
+    assert "was not made yet" not in said(at)
+    assert "those that are most like it" in said(at)
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    opened = chromium.new_page(viewport={"width": 1200, "height": 900})
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("webgl", [True, False])
+def test_moving_selecting_and_opening(
+    webgl: bool, small: Any, start_server: Callable[..., Any], page: Any
+) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    if not webgl:
+        page.add_init_script(
+            "const get = HTMLCanvasElement.prototype.getContext;"
+            "HTMLCanvasElement.prototype.getContext = function (kind, ...more) {"
+            "  return kind === 'webgl' ? null : get.call(this, kind, ...more); };"
+        )
+    with Library.open(small.folder) as library:
+        count = len(library.map())
+    server = start_server(small.folder)
+    page.goto(f"{server.url}/map?color=folder")
+    expect(page.locator(".map")).to_have_attribute("data-drawn", str(count))
+    note = page.get_by_text("this browser has no WebGL")
+    expect(note).to_be_hidden() if webgl else expect(note).to_be_visible()
+
+    # Keys move and zoom; the address keeps the view, also after a reload.
+    stage = page.get_by_role("application", name=f"Map of {count} photos")
+    stage.press("+")
+    stage.press("ArrowRight")
+    page.wait_for_url(re.compile(r"at=0\.\d+_0\.5_1\.6"))
+    page.reload()
+    expect(page.locator(".map")).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    assert re.search(r"at=0\.\d+_0\.5_1\.6", page.url)
+    stage.press("0")
+
+    # A point is shown under the pointer, and opens.
+    thumb = page.locator(".thumb").first
+    expect(thumb).to_be_visible()
+    box = thumb.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    expect(page.locator(".card img")).to_be_visible()
+    page.mouse.click(*middle)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(re.compile(r"^1 of "))).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_text(re.compile(r"^2 of "))).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+    # A stroke around everything selects everything; Back takes it back.
+    page.get_by_role("button", name="Draw around photos to select them").click()
+    frame = page.locator(".plot").bounding_box()
+    left, top = frame["x"] + 4, frame["y"] + 4
+    right, bottom = left + frame["width"] - 8, top + frame["height"] - 8
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 9)):
+        page.mouse.move(x, y, steps=5)
+    page.mouse.up()
+    expect(page.get_by_text(f"{count} selected")).to_be_visible()
+    page.get_by_role("link", name="Browse these").click()
+    expect(page.get_by_role("button", name="Remove the filter Area of the map")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(f"{count} selected")).to_be_visible()
+    page.get_by_role("button", name="None").click()
+    expect(page.get_by_text(f"{count} selected")).to_be_hidden()
+
+    # Clusters are reached by Tab.
+    cluster = page.get_by_role("button", name=re.compile("^Cluster of")).first
+    cluster.press("Enter")
+    page.wait_for_url(re.compile("at="))
