@@ -36,6 +36,8 @@ _MORE_FILES = (
 """What image processors and tokenizers are read from, beside preprocessor_config.json."""
 
 _transformers: Any = transformers  # it is typed in part only
+_NO_CODE = {"trust_remote_code": False}
+"""None, the default, would ask on the terminal whether to run the code of the model's repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,11 @@ def open_checkpoint(model: str) -> HubCheckpoint:
         )
     state, _ = read_weights(files.weights)
     with _errors_of(name), _quiet():
-        config = _transformers.AutoConfig.from_pretrained(files.config.parent, local_files_only=True)
+        config = _transformers.AutoConfig.from_pretrained(
+            files.config.parent, local_files_only=True, **_NO_CODE
+        )
         with torch.device("meta"):
-            kind = type(_transformers.AutoModel.from_config(config))
+            kind = type(_transformers.AutoModel.from_config(config, **_NO_CODE))
         network, loaded = kind.from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True, dtype=torch.float32
         )
@@ -109,7 +113,7 @@ def open_image_processor(checkpoint: HubCheckpoint) -> Any:
         raise ModelNotFound(f"{display_path(checkpoint.folder)} has no {names[0]}{_whole(checkpoint)}")
     with _errors_of(checkpoint.name), _quiet():
         return _transformers.AutoImageProcessor.from_pretrained(
-            checkpoint.folder, backend="pil", local_files_only=True
+            checkpoint.folder, backend="pil", local_files_only=True, **_NO_CODE
         )
 
 
@@ -124,7 +128,9 @@ def open_tokenizer(checkpoint: HubCheckpoint) -> Any:
         raise ModelNotFound(f"{display_path(checkpoint.folder)} has no tokenizer{_whole(checkpoint)}")
     try:
         with _errors_of(checkpoint.name), _quiet():
-            return _transformers.AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+            return _transformers.AutoTokenizer.from_pretrained(
+                checkpoint.folder, local_files_only=True, **_NO_CODE
+            )
     except CheckpointError as error:
         if isinstance(error.__cause__, ImportError):
             raise ModelError(f"the tokenizer of {checkpoint.name} needs more packages: {EXTRA}") from error

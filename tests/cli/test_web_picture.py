@@ -26,7 +26,7 @@ def test_a_picture_by_its_address(
         monkeypatch.setattr(web_picture, "is_public", lambda address: True)
         found = vitmae_search("search", f"{url}/1.jpg", "--json").json
         assert (found["known"], found["hits"][0]["path"]) == (True, str(indexed / "1.jpg"))
-        mixed = vitmae_search("search", f"2:{url}/1.jpg", "id:3", "--json").json
+        mixed = vitmae_search("search", f"2:HTTP{url.removeprefix('http')}/1.jpg", "id:3", "--json").json
         assert mixed["examples"] == 2
         page = vitmae_search("search", f"{url}/")
         assert (page.code, "no picture, but text/html" in page.err) == (1, True)

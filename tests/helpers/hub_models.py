@@ -82,6 +82,30 @@ def save_dinov2(folder: Path) -> Any:
     return _save(folder, lambda: Dinov2Model(config), processor)
 
 
+def save_dinov2_with_registers(folder: Path) -> Any:
+    """A DINOv2 with register tokens. Returns the model."""
+    from transformers import BitImageProcessorPil, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    config = Dinov2WithRegistersConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=SIDE, patch_size=8
+    )
+    processor = BitImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": SIDE, "width": SIDE})
+    return _save(folder, lambda: Dinov2WithRegistersModel(config), processor)
+
+
+def save_altclip(folder: Path) -> Any:
+    """An AltCLIP without a tokenizer. Returns the model."""
+    from transformers import AltCLIPConfig, AltCLIPModel, CLIPImageProcessorPil
+
+    config = AltCLIPConfig(
+        text_config={**_LAYERS, "vocab_size": 400, "max_position_embeddings": 24, "project_dim": 16},
+        vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8, "projection_dim": 16},
+        projection_dim=16,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return _save(folder, lambda: AltCLIPModel(config), processor)
+
+
 def save_vit_classifier(folder: Path) -> Any:
     """A ViT that was fine-tuned, so that it has a classifier and no pooler. Returns the model."""
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil

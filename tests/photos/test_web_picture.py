@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vitmae_search.errors import PhotoError, PhotoTooLarge, UnreadablePhoto, UnsupportedPhoto
-from vitmae_search.photos.web_picture import IpAddress, fetch_picture, is_public, is_web_address
+from vitmae_search.photos.web_picture import IpAddress, fetch_picture, is_public
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 40
 
@@ -246,9 +246,3 @@ def test_what_servers_send_instead(at: Serve, path: str, error: type[PhotoError]
 def test_a_server_that_drips_is_given_up(at: Serve) -> None:
     with pytest.raises(UnreadablePhoto, match=r"longer than 0\.3 s"):
         fetch_picture(at("/drip"), is_allowed=this_server, max_seconds=0.3)
-
-
-def test_what_is_an_address() -> None:
-    assert is_web_address("HTTPS://example.org")
-    assert not is_web_address("/http://x")
-    assert not is_web_address("2:photo.jpg")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
@@ -20,6 +21,7 @@ from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.library import Library
 from vitmae_search.settings import environment_for, named_library, settings
 from vitmae_search.web.server import session
+from vitmae_search.web.server.app import MAIN_SCRIPT
 from vitmae_search.web.server.routes import photo_routes
 
 WritePhoto = Callable[[Path, int], Path]
@@ -80,6 +82,22 @@ def test_pictures_name_their_library_where_there_are_several(two: list[Path], tm
     assert {tile["src"].split("&")[1] for tile in grid["photos"]} == {
         f"library={session.open_library(two[1]).identity}"
     }
+
+
+def test_a_browser_keeps_a_library_for_each_port(two: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    home, work = [session.open_library(folder).identity or "" for folder in two]
+    cookies = {"vs_library_8502": work, "vs_library_8501": home, "vs_library": work}
+    monkeypatch.setattr(type(st.context), "cookies", cookies)  # the test runner has no way to send any
+    for url, chosen in {
+        "http://localhost:8502/": two[1],
+        "http://[::1]:8502/browse": two[1],
+        "http://localhost:8501/": two[0],
+        "http://localhost:850/": two[0],  # nothing is kept for it, and the first is home
+        "https://photos.example/": two[1],
+    }.items():
+        at = AppTest.from_file(str(MAIN_SCRIPT), default_timeout=60)
+        at.context["url"] = url
+        assert at.run().selectbox(key="vs_library").value == chosen, url
 
 
 def test_a_single_library_is_not_chosen(opened: Library) -> None:

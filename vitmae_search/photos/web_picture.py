@@ -39,11 +39,6 @@ _NO_PICTURES = re.compile(
 )
 
 
-def is_web_address(text: str) -> bool:
-    """Return whether a text is the address of something on the web, and not a path."""
-    return re.match(r"https?://", text, re.IGNORECASE) is not None
-
-
 def is_public(address: IpAddress) -> bool:
     """Return whether an address is of the public internet: not of this machine or its networks."""
     if isinstance(address, ipaddress.IPv6Address):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,7 +202,60 @@ def damaged(models: Any, tmp_path: Path, **config: Any) -> Path:
 
 def test_a_kind_of_model_that_transformers_does_not_know(models, open_hub: Open, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="transformers cannot open damaged"):
-        open_hub(damaged(models, tmp_path, model_type="clip-9", auto_map={"AutoModel": "code.Model"}))
+        open_hub(damaged(models, tmp_path, model_type="clip-9"))
+
+
+def add_code(folder: Path, file: str, auto_map: dict[str, Any]) -> Path:
+    """Let a model's file name classes of code in its folder. Returns the file that the code would write."""
+    marker = folder / "ran"
+    (folder / "code.py").write_text(f"open({os.fspath(marker)!r}, 'w').close()")
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), "auto_map": auto_map}))
+    return marker
+
+
+def drop_fields(file: Path, *fields: str) -> None:
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in found.items() if name not in fields}))
+
+
+def with_config_code(models: Any, tmp_path: Path) -> Path:
+    folder = damaged(models, tmp_path, model_type="clip-9")
+    return add_code(folder, "config.json", {"AutoConfig": "code.Config"})
+
+
+def with_model_code(models: Any, tmp_path: Path) -> Path:
+    """Of a kind that `transformers` has a configuration for, but no model."""
+    folder = damaged(models, tmp_path, model_type="clipseg_vision_model")
+    return add_code(folder, "config.json", {"AutoModel": "code.Model"})
+
+
+def with_processor_code(models: Any, tmp_path: Path) -> Path:
+    """Of a kind that `transformers` has no image processor for."""
+    folder = tmp_path / "registers"
+    hub_models.save_dinov2_with_registers(folder)
+    drop_fields(folder / "preprocessor_config.json", "image_processor_type")
+    return add_code(folder, "preprocessor_config.json", {"AutoImageProcessor": "code.Processor"})
+
+
+def with_tokenizer_code(models: Any, tmp_path: Path) -> Path:
+    """Of a kind that `transformers` has no tokenizer for."""
+    folder = shutil.copytree(models["clip"][0], tmp_path / "altclip")
+    hub_models.save_altclip(folder)
+    drop_fields(folder / "tokenizer_config.json", "tokenizer_class")
+    return add_code(folder, "tokenizer_config.json", {"AutoTokenizer": ["code.Tokenizer", None]})
+
+
+@pytest.mark.parametrize(
+    "with_code", [with_config_code, with_model_code, with_processor_code, with_tokenizer_code]
+)
+def test_code_of_a_model_does_not_run_even_for_who_would_answer_yes(
+    models, open_hub: Open, tmp_path: Path, monkeypatch, with_code: Callable[[Any, Path], Path]
+) -> None:
+    marker = with_code(models, tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(ModelError, match="contains custom code"):
+        open_hub(marker.parent).embed_text("a red bicycle")
+    assert not marker.exists()
 
 
 def test_weights_of_another_shape(models, open_hub: Open, tmp_path: Path) -> None:

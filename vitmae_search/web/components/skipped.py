@@ -16,7 +16,7 @@ SHOWN = 200
 
 
 def draw() -> None:
-    """The tray; nothing where nothing was skipped."""
+    """The tables; nothing where nothing was skipped."""
     with plain_text.errors_as_notices():
         failed = [(display_path(failure.path), failure.reason) for failure in library().failures()]
         reports = _latest_reports()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import threading
 from collections import Counter, OrderedDict
@@ -33,7 +34,9 @@ CHOSEN = "vs_chosen_library"
 """Where a visitor's session keeps the folder of the chosen library."""
 
 COOKIE = "vs_library"
-"""Begins the name of the cookie in which a browser keeps the identity of the chosen library."""
+"""The cookie in which a browser keeps the chosen library's identity; `_` and the port may follow."""
+
+_PORT = re.compile(r"https?://[^/?#]*:(\d+)(?:[/?#]|$)")
 
 _requested: ContextVar[Path | None] = ContextVar("requested library", default=None)
 _lock = threading.Lock()
@@ -82,7 +85,7 @@ def chosen_folder() -> Path:
         if found is not None:
             state[CHOSEN] = found
     if CHOSEN not in state:
-        state[CHOSEN] = _folder_in_cookies(st.context.cookies) or folders[0]
+        state[CHOSEN] = _folder_in_cookies(st.context.cookies, st.context.url or "") or folders[0]
     kept: Path = state[CHOSEN]
     return kept if kept in folders else folders[0]
 
@@ -129,9 +132,10 @@ def folder_named(name: str) -> Path | None:
     return named.get(name) or _folder_of(name)
 
 
-def _folder_in_cookies(cookies: Mapping[str, str]) -> Path | None:
-    kept = (value for name, value in cookies.items() if name.startswith(COOKIE))
-    return next(filter(None, map(_folder_of, kept)), None)
+def _folder_in_cookies(cookies: Mapping[str, str], url: str) -> Path | None:
+    """The library that this browser keeps (`frame.js`) for the app at an address; others have other ports."""
+    port = _PORT.match(url)
+    return _folder_of(cookies.get(f"{COOKIE}_{port[1]}" if port else COOKIE, ""))
 
 
 def _folder_of(identity: str) -> Path | None:
