@@ -97,8 +97,28 @@ function moveTo(list, start, first) {
   list.dataset.start = start;
   const main = mainOf(list);
   if (first) main?.scrollTo(0, 0);
-  else list.scrollIntoView({ block: "start" });
+  else holdAtTop(list, main);
 }
+
+const SETTLED_MS = 2_000;
+
+// Scroll to the list, and stay there while what is above it is still being drawn, unless the visitor does something.
+function holdAtTop(list, main) {
+  const hold = () => list.scrollIntoView({ block: "start" });
+  hold();
+  if (!main) return;
+  const observer = new ResizeObserver(hold);
+  for (const part of main.children) observer.observe(part);
+  const end = () => {
+    observer.disconnect();
+    for (const kind of ENDS_HOLD) removeEventListener(kind, end, true);
+  };
+  for (const kind of ENDS_HOLD) addEventListener(kind, end, true);
+  list.endHold = end;
+  setTimeout(end, SETTLED_MS);
+}
+
+const ENDS_HOLD = ["wheel", "pointerdown", "keydown", "touchstart"];
 
 // The tiles of photos, with the line above the first one that is no longer alike.
 function tilesOf(photos, data, act) {
@@ -180,6 +200,7 @@ async function restorePlace(grid, list, act) {
     await loadMore(grid, list, act);
   }
   grid.restoring = false;
+  list.endHold?.();
   if (list.dataset.drawn === drawn) mainOf(list)?.scrollTo(0, place.top);
 }
 
