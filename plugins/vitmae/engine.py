@@ -217,14 +217,14 @@ class CudaEngine(Engine[Network]):
     def _compile(self, rows: Rows, expected: NDArray[np.float32]) -> None:
         """Compile for parts of this size, if that gives the same vectors."""
         self._may_compile = False
-        compiled: Any = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
-
-        def forward(batch: Tensor) -> Tensor:
-            with inference_context(self._device, self._precision):
-                rows: Tensor = compiled(batch)
-            return rows.clone()  # its memory belongs to the graph, whose next call overwrites it
-
         try:
+            compiled: Any = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
+
+            def forward(batch: Tensor) -> Tensor:
+                with inference_context(self._device, self._precision):
+                    rows: Tensor = compiled(batch)
+                return rows.clone()  # its memory belongs to the graph, whose next call overwrites it
+
             self._compiled = forward
             _require_same(self._in_parts(rows), expected, self._precision)
         except Exception as error:  # whatever a compiler may raise: the uncompiled network goes on

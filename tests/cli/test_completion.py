@@ -47,7 +47,7 @@ def completions(shell: str, *words: str) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_commands_are_completed(shell: str) -> None:
-    offered = completions(shell, "in")
+    offered = completions(shell, "ind")
     text = COMMANDS["index"][1]
     assert (
         offered
@@ -93,7 +93,7 @@ def test_bash_itself_completes_with_it(tmp_path: Path) -> None:
     command.write_text(f"#!{sys.executable}\n{SCRIPT}")
     command.chmod(0o755)
     typed = (
-        'eval "$(_VITMAE_SEARCH_COMPLETE=bash_source vitmae-search)"; COMP_WORDS=(vitmae-search in); '
+        'eval "$(_VITMAE_SEARCH_COMPLETE=bash_source vitmae-search)"; COMP_WORDS=(vitmae-search ind); '
         'COMP_CWORD=1; _vitmae_search_completion vitmae-search; echo "${COMPREPLY[@]}"'
     )
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

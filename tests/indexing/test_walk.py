@@ -82,10 +82,10 @@ def test_is_under(path, folder, under):
 def test_is_gone(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("nowhere")
-    assert not is_gone(tmp_path / "file")
-    assert not is_gone(tmp_path / "link")
-    assert is_gone(tmp_path / "nothing")
-    assert is_gone(tmp_path / "file" / "inside")
+    assert not is_gone(str(tmp_path / "file"))
+    assert not is_gone(str(tmp_path / "link"))
+    assert is_gone(str(tmp_path / "nothing"))
+    assert is_gone(str(tmp_path / "file" / "inside"))
     assert not is_gone("/" + "x" * 300), "a name too long cannot be told"
 
 

@@ -15,6 +15,7 @@ from vitmae_search.errors import LibraryError
 from vitmae_search.library import Library
 from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import list_training_runs, read_training_run
+from vitmae_search.training_runs.run import RUN_FILE
 
 WAIT = 120.0
 QUICK = (
@@ -56,7 +57,9 @@ def test_a_pretraining_is_recorded_leaves_the_library_unlocked_and_can_be_stoppe
 ) -> None:
     output = tmp_path / "trained here"
     key = library.start_job("pretrain", photos, "-o", str(output), *QUICK)
-    begun = wait_until(library, key, lambda run: bool(output.exists() and read_training_run(output).lines))
+    begun = wait_until(
+        library, key, lambda run: bool((output / RUN_FILE).exists() and read_training_run(output).lines)
+    )
     assert (begun.kind, begun.state) == ("pretrain", "running")
     assert begun.arguments == {"folder": str(photos), "output": str(output)}
     assert list_training_runs() == [output]

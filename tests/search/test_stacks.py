@@ -134,6 +134,14 @@ def test_json_lists_what_is_stacked_and_a_switch_turns_it_off(
 
     said = json.loads(printed("--json"))["hits"]
     assert sum(1 + len(hit.get("stacked", ())) for hit in said) == FRAMES + SMALL + 6
-    assert set(said[0]["stacked"][0]) == {"score", "photo_id", "path", "copies", "stacked"}
+    assert set(said[0]["stacked"][0]) == {
+        "score",
+        "photo_id",
+        "path",
+        "copies",
+        "stacked",
+        "video",
+        "seconds",
+    }
     assert f"(and {len(said[0]['stacked'])} near-identical)" in printed()
     assert len(json.loads(printed("--json", "--no-stacks"))["hits"]) == FRAMES + SMALL + 6

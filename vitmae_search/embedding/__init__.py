@@ -52,7 +52,7 @@ from vitmae_search.errors import (
     NoText,
     PluginOptionError,
 )
-from vitmae_search.records import ModelListing, Reconstruction
+from vitmae_search.records import Inspection, ModelListing, Reconstruction
 
 __all__ = [
     "API_VERSION",
@@ -67,6 +67,7 @@ __all__ = [
     "GuardedClassifier",
     "GuardedEmbedder",
     "GuardedPrepare",
+    "Inspection",
     "ModelListing",
     "ModelNotFound",
     "NoDecoder",

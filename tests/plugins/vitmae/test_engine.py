@@ -337,3 +337,17 @@ def test_all_of_a_classifier_happens_on_the_device(
         if precision == "bf16":
             convert_to_bf16(network.encoder)
         check_on_the_device(network, (32, 32, 3))
+
+
+def test_a_compiler_that_cannot_be_imported_is_said_and_not_used(
+    engines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(network: nn.Module, **options: Any) -> nn.Module:
+        raise ImportError("no inductor here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    engine = make(engines, "parts", Sums())
+    first = engine.run(ROWS)
+    engine.compile_after = 0.0
+    assert np.array_equal(engine.run(ROWS), first)
+    assert "no inductor here" in caplog.text

@@ -49,6 +49,7 @@ def open_default(place: str, precision: str, **options: Any) -> GuardedEmbedder:
         engines = sys.modules[f"{type(embedder).__module__.rpartition('.')[0]}.engine"]
         network = embedder._engine._network
         embedder._engine = engines.CudaEngine(network, torch.device("cpu"), precision, 4)
+        embedder._engine.compile_after = float("inf")  # a slow CPU would compile in a long test
         opened.batch_size = embedder._engine.batch_size
     if place == "cuda":
         embedder._engine.compile_after = 0.0  # as in a long run
