@@ -245,7 +245,6 @@ class ViTMAEEmbedder(Embedder):
         if self._inspected is None:
             self._inspected = self._load_encoder()
         model, features = self._inspected, self._features
-        prepared = self.prepare(image)
         whole = self._whole(image)
         grid = (whole.shape[0] // self._config.patch_shape[0], whole.shape[1] // self._config.patch_shape[1])
         pixels = pixel_values(torch.tensor(whole[None]), normalization_table(self._processor)).contiguous()
@@ -262,7 +261,7 @@ class ViTMAEEmbedder(Embedder):
             vector = functional.normalize(pooled, dim=1)[0].numpy()
             shares = pool_shares(states, features.pooling, power=power, grid_size=grid)
         else:
-            vector, shares = self.embed(prepared[None])[0], None
+            vector, shares = self.embed(self.prepare(image)[None])[0], None
         return Inspection(
             picture=whole,
             grid=grid,

@@ -14,6 +14,7 @@ from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import inspections, plain_text, query_picker, reconstruction_panels
 from vitmae_search.web.components import reconstruction_series as series
+from vitmae_search.web.components.session_cache import cached
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -114,13 +115,12 @@ def _reconstruct(
 ) -> Reconstruction:
     """The reconstruction, from the session where it has it."""
     key = (query.key, ratio, seed, None if mask is None else mask.tobytes())
-    kept: dict[object, Reconstruction] = st.session_state.setdefault("vs_reconstructions", {})
-    if key not in kept:
+
+    def compute() -> Reconstruction:
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            kept[key] = library().reconstruct(query.picture, mask_ratio=ratio, seed=seed, mask=mask)
-        while len(kept) > KEPT_RECONSTRUCTIONS:
-            kept.pop(next(iter(kept)))
-    return kept[key]
+            return library().reconstruct(query.picture, mask_ratio=ratio, seed=seed, mask=mask)
+
+    return cached("vs_reconstructions", key, compute, lambda _: 1, KEPT_RECONSTRUCTIONS)
 
 
 def _detail(made: Reconstruction) -> str:
