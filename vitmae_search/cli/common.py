@@ -97,6 +97,23 @@ def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
         yield library
 
 
+def figure_option(default: str) -> Callable[[F], F]:
+    """The option `-o` of a command that draws a figure.
+
+    Args:
+        default: The file's name where none is given.
+    """
+    return click.option(
+        "-o",
+        "output",
+        type=click.Path(dir_okay=False),
+        metavar="OUT",
+        default=default,
+        show_default=True,
+        help="A .png, .pdf or .svg file.",
+    )
+
+
 def print_json(value: Mapping[str, object]) -> None:
     """Print one JSON object on stdout. Bytes of a path that are not UTF-8 become escaped surrogates."""
     click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_to_json))

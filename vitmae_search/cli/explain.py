@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import device_options, json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    device_options,
+    figure_option,
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+)
 from vitmae_search.errors import display_path
 
 
@@ -15,15 +22,7 @@ from vitmae_search.errors import display_path
 @click.argument("query", type=click.Path())
 @click.argument("hit", type=click.Path())
 @click.option("--layer", type=click.IntRange(0), help="Whose patches are compared.  [default: the last]")
-@click.option(
-    "-o",
-    "output",
-    type=click.Path(dir_okay=False),
-    metavar="OUT",
-    default="explanation.png",
-    show_default=True,
-    help="A .png, .pdf or .svg file.",
-)
+@figure_option("explanation.png")
 @click.option(
     "--space",
     type=click.IntRange(1),

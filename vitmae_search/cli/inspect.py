@@ -10,6 +10,7 @@ import click
 
 from vitmae_search.cli.common import (
     device_options,
+    figure_option,
     json_option,
     library_option,
     model_option,
@@ -57,15 +58,7 @@ def read_patch(context: click.Context, option: click.Parameter, value: str | Non
     callback=read_patch,
     help="Whose attention, counted from 0.  [default: the CLS token's]",
 )
-@click.option(
-    "-o",
-    "output",
-    type=click.Path(dir_okay=False),
-    metavar="OUT",
-    default="inspection.png",
-    show_default=True,
-    help="A .png, .pdf or .svg file.",
-)
+@figure_option("inspection.png")
 @model_option
 @device_options
 @library_option
