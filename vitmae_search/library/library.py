@@ -2023,6 +2023,7 @@ class Library:
         mask_ratio: float = 0.75,
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
+        model: str | None = None,
     ) -> Reconstruction:
         """Hide patches of a picture and let the model fill them in.
 
@@ -2033,6 +2034,7 @@ class Library:
             mask_ratio: The share of patches to hide, 0 ≤ r < 1.
             seed: Which ones are hidden; equal seeds hide the same.
             mask: (gh, gw) bool, True where a patch is hidden, in place of `mask_ratio` and `seed`.
+            model: Another model for this call, as `open` takes it: to see two side by side.
 
         Returns:
             The original, masked and reconstructed pictures, (H, W, 3) uint8 at the model's size, with the
@@ -2054,7 +2056,7 @@ class Library:
             ((64, 64, 3), (8, 8), 32)
         """
         image = query_image(self._picture(query))
-        embedder = self._with_capability("reconstruct")
+        embedder = self._with_capability("reconstruct") if model is None else self._named(model)
         return embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
     def inspect(self, query: Query | int) -> Inspection:
@@ -2341,6 +2343,11 @@ class Library:
     def _picture(self, query: Query | int) -> Query:
         """A picture to decode; an id is that of a photo of the library."""
         return require_file(self._photo(query).path) if isinstance(query, int) else query
+
+    def _named(self, model: str) -> GuardedEmbedder:
+        """The embedder with a model that `--model` could name."""
+        selection = EmbedderSelection(*split_model(None, model))
+        return self._embedders.with_capability("reconstruct", selection, None)
 
     def _with_capability(self, capability: str) -> GuardedEmbedder:
         current = self._current_space_or_none()
