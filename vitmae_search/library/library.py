@@ -2159,8 +2159,8 @@ class Library:
             >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
             ...     report = library.index(photos)
             ...     found = library.space_statistics(k=1)
-            >>> found.photos, found.occurrences.sum(), found.distances.shape
-            (4, 4.0, (1, 5))
+            >>> found.photos, int(found.occurrences.sum()), found.distances.shape
+            (4, 4, (1, 5))
             >>> temporary.cleanup()
         """
         compared = self._compared(space, k, on_progress)
