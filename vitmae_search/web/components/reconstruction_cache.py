@@ -71,7 +71,12 @@ class PreparedPicture:
         return replace(made, photo_shape=self.photo_shape)
 
     def reconstruct_image(self, image: Image.Image, **options: Any) -> Reconstruction:
-        """As `Library.reconstruct`, of any picture, by the same model."""
+        """As `Library.reconstruct`, of any picture, by the same model.
+
+        Args:
+            image: The picture.
+            options: Which patches are hidden.
+        """
         return library().reconstruct(image, model=self.model, **options)
 
 
