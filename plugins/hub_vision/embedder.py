@@ -82,9 +82,10 @@ class HubEmbedder(Embedder):
         """
         self.model, self._checkpoint = checkpoint.name, checkpoint
         numbers = _preprocessing(open_image_processor(checkpoint))
-        self.prepare, normalization = _prepare_and_normalization(numbers)
+        prepare, normalization = _prepare_and_normalization(numbers)
         levels = normalization_table(normalization)
-        _require_same_pixels(checkpoint, self.prepare, levels)
+        _require_same_pixels(checkpoint, prepare, levels)
+        self.prepare, self._resample = prepare, prepare.resample
         sides = numbers["size"] or numbers["crop"]
         self.input_size = max(sides) if isinstance(sides, list) else sides
         self.identity = _identity(checkpoint, pooling, numbers)
@@ -120,7 +121,7 @@ class HubEmbedder(Embedder):
         if self._patches is None:
             height, width, _ = self.prepare(Image.new("RGB", (64, 64))).shape
             self._patches = PatchStates(self._checkpoint.model, self._levels, (height, width))
-        resize = ResizeAndCrop(self._patches.shape, None, self.prepare.resample)
+        resize = ResizeAndCrop(self._patches.shape, None, self._resample)
         return self._engine.run_network(self._patches, np.stack([resize(image) for image in images]))
 
     def offload(self) -> None:

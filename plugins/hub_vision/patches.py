@@ -57,7 +57,7 @@ class PatchStates(nn.Module):
             return states.permute(0, 2, 3, 1)  # of a convolutional model, (N, C, rows, columns)
         count = states.shape[1]
         rows, columns = self._rows_and_columns(count)
-        return states[:, count - rows * columns :].unflatten(1, (rows, columns))
+        return states[:, count - rows * columns :].reshape(len(states), rows, columns, -1)
 
     def _rows_and_columns(self, count: int) -> tuple[int, int]:
         if self._patch is not None:
