@@ -14,7 +14,7 @@ from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, d
 from vitmae_search.library.previews import preview
 from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
-from vitmae_search.web.components import job_status, loss_chart, plain_text
+from vitmae_search.web.components import film_strip, job_status, loss_chart, plain_text
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import library
 
@@ -62,6 +62,7 @@ def _draw(folder: str, expected: State) -> None:
             return
         run = read_training_run(folder)
         _progress(run, job)
+        film_strip.show(run.folder)
         loss_chart.draw(run.lines)
         pictures = [name for name in _PICTURE_CAPTIONS if (run.folder / name).is_file()]
         left, right = st.columns([5, 4], gap="medium") if pictures else (None, st.container())
