@@ -248,7 +248,7 @@ def blank_figure(columns: int) -> tuple[Figure, list[Axes]]:
     Args:
         columns: How many.
     """
-    return _panels(columns, side=1.6 * _SIDE)
+    return picture_panels(columns, side=1.6 * _SIDE)
 
 
 def _write(figure: Figure, stream: IO[bytes], kind: str, dpi: int) -> None:
