@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.app_pages import open_page
+from tests.library.test_named_models import make_model
 from vitmae_search.library import Library
 from vitmae_search.web.server import session
 
@@ -99,6 +100,26 @@ def test_a_plugin_that_shows_nothing_says_so(opened: Library) -> None:
 def test_an_address_with_another_layer_explains_with_the_last(ids: dict[str, str], strange: str) -> None:
     at = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], layer=strange)
     assert component(at, "vs_match")["unit"] == "cosine"
+
+
+def test_another_model_is_named_by_the_address(ids: dict[str, str], tmp_path: Path) -> None:
+    model = str(make_model(tmp_path / "mine"))
+    at = open_page(INSIDE, photo=ids["coffee"], model=model)
+    assert "3 × 3 squares, 2 layers of 2 heads" in html(at)
+    at.selectbox(key="vs_model").set_value("The library's model").run()
+    assert "8 × 8 squares" in html(at)
+    shown = component(open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], model=model), "vs_match")
+    assert len(shown["sides"]) == 2
+    assert shown["sides"][0]["rows"] == 3
+    at = open_page("../pages/reconstructions.py", photo=ids["coffee"], model=model)
+    assert "48 × 48 pixels, in 3 × 3 patches" in html(at)
+
+
+@pytest.mark.parametrize("strange", ["facebook/vit-mae-base", "../x", "/no/such/folder", "hub:a/b"])
+def test_an_address_fetches_no_model(ids: dict[str, str], strange: str) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], model=strange)
+    assert "is no folder or file on this machine" in html(at)
+    assert "8 × 8 squares" in html(at)
 
 
 @pytest.mark.browser
