@@ -46,11 +46,6 @@ def read_film_strip(run_folder: str | os.PathLike[str]) -> FilmStrip:
 
     Raises:
         TrainingError: There is none.
-
-    Examples:
-        >>> read_film_strip("no-such-run")
-        Traceback (most recent call last):
-        vitmae_search.errors.TrainingError: no-such-run has no film strip: `pretrain` keeps one ...
     """
     photos = read_film_photos(run_folder)
     if photos is None:

@@ -143,7 +143,7 @@ def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., An
     expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
     page.get_by_text("What counts").click()
     expect(page.get_by_text("added to the score")).to_be_visible()
-    assert page.locator("line").count() == 0
+    assert page.locator(".lines line").count() == 0
     page.close()
 
 

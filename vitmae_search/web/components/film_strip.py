@@ -87,9 +87,7 @@ def _column(title: str, text: str, alt: str, pictures: NDArray[np.uint8]) -> str
 
 
 def _png(run_folder: Path) -> bytes:
-    stream = BytesIO()
-    figures.write_png(film_figure(read_film_strip(run_folder)), stream)
-    return stream.getvalue()
+    return figures.figure_png(film_figure(read_film_strip(run_folder)))
 
 
 def _gif(run_folder: Path) -> bytes:
