@@ -107,7 +107,7 @@ def names_picture() -> bool:
 
 def parameters() -> dict[str, str]:
     """The parameters of the address that name the picture, for the address of another page."""
-    named = ("photo", "upload", "library")
+    named = ("photo", "upload", "library", "model")
     return {name: value for name, value in st.query_params.to_dict().items() if name in named}
 
 
@@ -121,7 +121,7 @@ def _kept(names: Collection[str]) -> dict[str, str]:
 
 
 def clear_query() -> None:
-    """Go back to picking a query; what is hidden of it, on the Reconstructions page, stays."""
+    """Go back to picking a query; a model that was chosen stays, and what is hidden on Reconstructions."""
     st.query_params.from_dict(_kept(KEPT_WITH_PICTURE))
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from vitmae_search.inspection import series
 from vitmae_search.inspection.masks import PATTERNS, Mask, fit_mask, pattern_mask
 from vitmae_search.records import Reconstruction
-from vitmae_search.web.components.inspections import model_key
+from vitmae_search.web.components.inspections import key_of_model
 from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.server.session import library
 
@@ -92,7 +92,7 @@ def prepared_picture(key: str, picture: int | bytes, model: str | None = None) -
         picture: A photo's id, or a file's bytes.
         model: Another model than the library's.
     """
-    whole = (key, *model_key(), model)
+    whole = (key, *key_of_model(model))
     return _pictures.get(whole, lambda: _prepare(whole, picture, model))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from vitmae_search.records import Reconstruction
-from vitmae_search.web.components import inspections, plain_text, query_picker, studio
+from vitmae_search.web.components import inspections, model_choice, plain_text, query_picker, studio
 from vitmae_search.web.components import reconstruction_series as series
 from vitmae_search.web.components.mask_parameters import read_mask_parameters
 from vitmae_search.web.components.reconstruction_cache import prepared_picture, reconstruct
@@ -28,12 +28,15 @@ def page() -> None:
             plain_text.empty_library()
         return
     asked = read_mask_parameters(st.query_params.to_dict())
+    header = st.container()
+    view, model = _controls()
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        picture = prepared_picture(query.key, query.picture)
+        picture = prepared_picture(query.key, query.picture, model)
         made = reconstruct(picture, asked)
-    query_picker.query_header(query, "What the model sees in", _detail(made))
-    view = _controls()
-    shown = studio.ShownModel("The model", made, query_picker.parameters())
+    with header:
+        query_picker.query_header(query, "What the model sees in", _detail(made))
+    named = {} if model is None else {model_choice.PARAMETER: model}
+    shown = studio.ShownModel("The model", made, {**query_picker.parameters(), **named})
     studio.draw([shown], picture=query.key, key="vs_studio", live=view == series.ONE)
     if view != series.ONE:
         with query_picker.name_upload_in_errors(query):
@@ -41,10 +44,11 @@ def page() -> None:
     _links()
 
 
-def _controls() -> str:
-    """The view that is shown."""
+def _controls() -> tuple[str, str | None]:
+    """The view that is shown, and the model if it is not the library's."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         view = inspections.choice("view", "View", series.VIEWS, series.ONE)
+        model = model_choice.draw(decoder=True)
         st.button(
             "Another picture",
             icon=":material/arrow_back:",
@@ -52,7 +56,7 @@ def _controls() -> str:
             key="vs_new",
             help="What is hidden stays hidden in the next picture.",
         )
-    return view
+    return view, model
 
 
 def _links() -> None:

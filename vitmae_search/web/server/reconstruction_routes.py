@@ -22,7 +22,7 @@ from vitmae_search.inspection.masks import mask_text
 from vitmae_search.library.json_forms import reconstruction_json
 from vitmae_search.library.previews import PANELS, reconstruction_png
 from vitmae_search.records import Reconstruction
-from vitmae_search.web.components import reconstruction_panels
+from vitmae_search.web.components import model_choice, reconstruction_panels
 from vitmae_search.web.components.mask_parameters import MaskParameters, read_mask_parameters
 from vitmae_search.web.components.query_picker import QueryState
 from vitmae_search.web.components.reconstruction_cache import (
@@ -98,8 +98,11 @@ def _softened(request: Request) -> bool:
 
 def _asked(parameters: Mapping[str, str]) -> tuple[PreparedPicture, MaskParameters]:
     """The picture and the mask that an address names."""
-    query = _query(parameters)
-    return prepared_picture(query.key, query.picture), read_mask_parameters(parameters)
+    query, named = _query(parameters), parameters.get(model_choice.PARAMETER, model_choice.OWN)
+    model = model_choice.usable_model(named)
+    if named and model is None:
+        raise NotThere
+    return prepared_picture(query.key, query.picture, model), read_mask_parameters(parameters)
 
 
 def _query(parameters: Mapping[str, str]) -> QueryState:
