@@ -1216,9 +1216,6 @@ class IndexListing:
 
 # Reconstructions
 
-MaskPattern = Literal["random", "block", "grid"]
-"""How hidden patches lie: scattered, as one rectangle, or so that the visible ones are spread evenly."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from vitmae_search.inspection import series
-from vitmae_search.inspection.masks import PATTERNS, Mask, fit_mask, pattern_mask
+from vitmae_search.inspection.masks import Mask, fit_mask, pattern_mask
+from vitmae_search.mask_patterns import PATTERNS
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components.inspections import key_of_model
 from vitmae_search.web.components.mask_parameters import MaskParameters

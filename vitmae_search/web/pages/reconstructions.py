@@ -29,26 +29,42 @@ def page() -> None:
         return
     asked = read_mask_parameters(st.query_params.to_dict())
     header = st.container()
-    view, model = _controls()
+    view, model, second = _controls()
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         picture = prepared_picture(query.key, query.picture, model)
         made = reconstruct(picture, asked)
     with header:
         query_picker.query_header(query, "What the model sees in", _detail(made))
-    named = {} if model is None else {model_choice.PARAMETER: model}
-    shown = studio.ShownModel("The model", made, {**query_picker.parameters(), **named})
-    studio.draw([shown], picture=query.key, key="vs_studio", live=view == series.ONE)
+    shown = [_shown(query, model, made)]
+    if second is not None:
+        with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+            other = reconstruct(prepared_picture(query.key, query.picture, second), asked)
+        shown.append(_shown(query, second, other))
+    studio.draw(shown, picture=query.key, key="vs_studio", live=view == series.ONE)
     if view != series.ONE:
         with query_picker.name_upload_in_errors(query):
             series.draw(view, picture, made, asked)
     _links()
 
 
-def _controls() -> tuple[str, str | None]:
-    """The view that is shown, and the model if it is not the library's."""
+def _shown(query: query_picker.QueryState, model: str | None, made: Reconstruction) -> studio.ShownModel:
+    picture = {
+        name: value for name, value in query_picker.parameters().items() if name != model_choice.PARAMETER
+    }
+    named = {} if model is None else {model_choice.PARAMETER: model}
+    return studio.ShownModel(model_choice.model_title(model), made, {**picture, **named})
+
+
+def _controls() -> tuple[str, str | None, str | None]:
+    """The view that is shown, the model if it is not the library's, and one that is shown beside it."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
         view = inspections.choice("view", "View", series.VIEWS, series.ONE)
         model = model_choice.draw(decoder=True)
+        second = None
+        if view == series.ONE:
+            second = model_choice.draw(
+                model_choice.SECOND, label="Beside it", own="No other model", decoder=True
+            )
         st.button(
             "Another picture",
             icon=":material/arrow_back:",
@@ -56,7 +72,7 @@ def _controls() -> tuple[str, str | None]:
             key="vs_new",
             help="What is hidden stays hidden in the next picture.",
         )
-    return view, model
+    return view, model, second
 
 
 def _links() -> None:
