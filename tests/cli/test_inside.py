@@ -60,3 +60,20 @@ def test_views_of_many_reconstructions(
         assert len(done.json["losses"]) == 19
     else:
         assert done.json["deviation"] > 0
+
+
+def test_neighbours_of_a_photo_and_of_all(vitmae_search: Command, pictures: Path, tmp_path: Path) -> None:
+    one = pictures / "coffee.jpg"
+    assert vitmae_search("index", pictures).code == 0
+    whole = vitmae_search("neighbours", "-k", 1, "-o", tmp_path / "w.svg", "--json")
+    assert (whole.json["photos"], len(whole.json["spectrum"])) == (2, whole.json["dimension"])
+    found = vitmae_search("neighbours", one, "-o", tmp_path / "n.png", "--json").json
+    assert [Path(each["path"]).stem for each in found["neighbours"]] == ["chelsea"]
+    assert found["occurrences"] == 1
+    said = vitmae_search("neighbours", one, "--before", "features", "-o", tmp_path / "c.pdf")
+    assert "1 of 1 neighbours stay" in said.out
+    assert "of 19 before" in said.out
+    with Image.open(tmp_path / "n.png") as figure:
+        assert figure.width > 500
+    assert vitmae_search("neighbours", "--before", "features").code == 2
+    assert "neither the id" in vitmae_search("neighbours", "--space", "x").err

@@ -36,6 +36,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "Hide patches of a picture and let the model fill them in."),
     "inspect": ("inspect", "Show what the model sees: attention, or features as colors."),
     "explain": ("explain", "Show why two pictures match, patch by patch."),
+    "neighbours": ("neighbours", "Show how a photo, or all of them, lie among their neighbours."),
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
     "status": ("status", "Say what the library holds."),
     "check": ("check", "Look for damage in the library, and mend it."),

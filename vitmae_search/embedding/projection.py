@@ -87,14 +87,25 @@ class Projection:
         Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
         another dimension.
         """
+        vectors = self._apply(features)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
+        return np.ascontiguousarray(vectors / norms, np.float32)
+
+    def norms(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N,) float64: how long the vectors of features are before they are brought to norm 1.
+
+        Raises `ModelError` for features of another dimension.
+        """
+        return np.asarray(np.linalg.norm(self._apply(features), axis=1))
+
+    def _apply(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         self.check_fits(features.shape[1])
         # In float64, because whitening amplifies small differences, rounding errors included.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             vectors = (np.maximum(vectors, 0) if i else vectors) @ weight.T.astype(np.float64) + bias
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
-        return np.ascontiguousarray(vectors / norms, np.float32)
+        return vectors
 
     def check_fits(self, dimension: int) -> None:
         """Raise `ModelError` unless it takes features of this dimension."""

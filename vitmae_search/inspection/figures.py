@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -226,6 +227,26 @@ def write_png(figure: Figure, stream: IO[bytes]) -> None:
         stream: A binary file.
     """
     _write(figure, stream, "png", 110)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A figure as a PNG file for a screen or a notebook.
+
+    Args:
+        figure: The figure.
+    """
+    stream = BytesIO()
+    write_png(figure, stream)
+    return stream.getvalue()
+
+
+def blank_figure(columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure with places for charts beside each other.
+
+    Args:
+        columns: How many.
+    """
+    return _panels(columns, side=1.6 * _SIDE)
 
 
 def _write(figure: Figure, stream: IO[bytes], kind: str, dpi: int) -> None:

@@ -1,9 +1,16 @@
-"""Photos and hits as JSON values: one form for `--json` and the HTTP API."""
+"""Photos, hits and neighbours as JSON values: one form for `--json`, downloads and the HTTP API."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
+from vitmae_search.inspection.space import (
+    QUANTILES,
+    Neighbour,
+    NeighbourChange,
+    Neighbourhood,
+    SpaceStatistics,
+)
 from vitmae_search.records import Hit, Marks, Photo, Reconstruction, SearchResult
 
 
@@ -80,4 +87,69 @@ def reconstruction_json(made: Reconstruction) -> dict[str, object]:
         "statistics": made.statistics,
         "mask": made.mask.tolist(),
         "error": [[float(value) for value in row] for row in made.error],
+    }
+
+
+def space_statistics_json(found: SpaceStatistics) -> dict[str, object]:
+    """A space as a whole."""
+    return {
+        "space": found.space_id,
+        "title": found.title,
+        "photos": found.photos,
+        "sampled": found.sampled,
+        "k": found.k,
+        "quantiles": list(QUANTILES),
+        "distances": found.distances.tolist(),
+        "mean_cosine": found.mean_cosine,
+        "skewness": found.skewness,
+        "never": found.never,
+        "most": found.most,
+        "dimension": found.dimension,
+        "effective_dimension": found.effective_dimension,
+        "spectrum": found.spectrum.tolist(),
+        "norms": None if found.norms is None else found.norms.tolist(),
+        "hubs": [_neighbour_json(each) for each in found.hubs],
+    }
+
+
+def neighbourhood_json(found: Neighbourhood) -> dict[str, object]:
+    """A photo among its neighbours."""
+    return {
+        "photo": None if found.photo is None else found.photo.path,
+        "space": found.space_id,
+        "title": found.title,
+        "photos": found.photos,
+        "sampled": found.sampled,
+        "k": found.k,
+        "quantiles": list(QUANTILES),
+        "neighbours": [_neighbour_json(each) for each in found.neighbours],
+        "usual_distances": found.usual.tolist(),
+        "percentiles": found.percentiles.tolist(),
+        "occurrences": found.occurrences,
+        "usual_occurrences": found.usual_occurrences.tolist(),
+        "occurrence_percentile": found.occurrence_percentile,
+        "neighbour_of": [_neighbour_json(each) for each in found.reverse],
+    }
+
+
+def neighbour_change_json(found: NeighbourChange) -> dict[str, object]:
+    """The neighbours of a photo in two spaces."""
+    return {
+        "before": neighbourhood_json(found.before),
+        "after": neighbourhood_json(found.after),
+        "shared": found.shared,
+        "changed_copies": {
+            name: {"before": before, "after": after} for name, (before, after) in found.views.items()
+        },
+    }
+
+
+def _neighbour_json(each: Neighbour) -> dict[str, object]:
+    rank = {} if each.other_rank is None else {"other_rank": each.other_rank}
+    return {
+        "photo_id": each.photo.photo_id,
+        "path": each.photo.path,
+        "distance": each.distance,
+        "occurrences": each.occurrences,
+        **rank,
     }

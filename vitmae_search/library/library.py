@@ -28,6 +28,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
 from vitmae_search.inspection import explain_match
+from vitmae_search.inspection.space import NeighbourChange, Neighbourhood, SpaceStatistics
 from vitmae_search.library import jobs
 from vitmae_search.library.coverage import space_coverage
 from vitmae_search.library.duplicates import DuplicateFinder, space_vectors
@@ -44,6 +45,16 @@ from vitmae_search.library.export import Embeddings, photo_columns, place_column
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
 from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
+from vitmae_search.library.space_inspection import (
+    ComparedSpace,
+    SpaceChoice,
+    SpaceInspector,
+    Vector,
+    neighbour_change,
+    neighbourhood,
+    space_statistics,
+    view_ranks,
+)
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.notebook import MOST_TILES, Tile, gallery
 from vitmae_search.photos import (
@@ -175,6 +186,7 @@ class Library:
         self._query_cache = QueryCache()
         self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
+        self._space_inspector = SpaceInspector()
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._reader: Catalog | None = None
@@ -2113,6 +2125,100 @@ class Library:
         one, two = (embedder.inspect(query_image(self._picture(each), shrink_to)) for each in (query, hit))
         return explain_match(one, two, maps, layer)
 
+    def space_statistics(
+        self,
+        space: SpaceChoice = None,
+        *,
+        k: int = 10,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> SpaceStatistics:
+        """A space as a whole: distances of neighbours, hubs, and in how many directions vectors differ.
+
+        Of more than 10,000 photos the neighbours of 5,000 drawn at random are looked for, among all.
+
+        Args:
+            space: The id of the space. None is the selected one, else the current one; "features" are the
+                current space's features, "whitened" these whitened, as `adapt` with whitening does it.
+            k: How many neighbours of each photo count, 1 or more.
+            on_progress: Called with how many photos are done, and of how many.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space, or its features cannot be whitened.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from PIL import Image
+            >>> from vitmae_search import Library
+            >>> temporary = tempfile.TemporaryDirectory()
+            >>> photos = Path(temporary.name) / "photos"
+            >>> photos.mkdir()
+            >>> for color in ("red", "tomato", "blue", "navy"):
+            ...     Image.new("RGB", (64, 48), color).save(photos / f"{color}.png")
+            >>> with Library.open(Path(temporary.name) / "library", embedder="color_layout") as library:
+            ...     report = library.index(photos)
+            ...     found = library.space_statistics(k=1)
+            >>> found.photos, int(found.occurrences.sum()), found.distances.shape
+            (4, 4, (1, 5))
+            >>> temporary.cleanup()
+        """
+        compared = self._compared(space, k, on_progress)
+        return space_statistics(self._catalog(), compared, self._norms(compared))
+
+    def neighbourhood(
+        self,
+        query: Query | int,
+        *,
+        space: SpaceChoice = None,
+        k: int = 10,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Neighbourhood:
+        """A photo among its neighbours: how far they are beside what is usual, and who has it as a neighbour.
+
+        Args:
+            query: A file's path, a file's bytes, a PIL image, or the id of a photo of the library.
+            space: As for `space_statistics`.
+            k: How many neighbours count, 1 or more.
+            on_progress: As for `space_statistics`; only the first question about a space takes long.
+
+        Raises:
+            VitmaeSearchError: As for `space_statistics` and `search`.
+        """
+        compared = self._compared(space, k, on_progress)
+        photo = self._own_photo(query)
+        return neighbourhood(self._catalog(), compared, photo, self._vector_among(query, photo, compared))
+
+    def compare_neighbours(
+        self,
+        query: Query | int,
+        before: SpaceChoice = "features",
+        after: SpaceChoice = None,
+        *,
+        k: int = 10,
+        views: bool = False,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> NeighbourChange:
+        """The neighbours of a photo in two spaces, such as before and after `adapt`.
+
+        Args:
+            query: As for `neighbourhood`.
+            before: The one space, as for `space_statistics`.
+            after: The other one.
+            k: How many neighbours count, 1 or more.
+            views: Search for changed copies of the photo, too (crops, turns, a screenshot): does it come
+                first? For photos of the library, in two spaces of the same features.
+            on_progress: As for `space_statistics`.
+
+        Raises:
+            VitmaeSearchError: As for `space_statistics` and `search`.
+        """
+        spaces = [self._compared(each, k, on_progress) for each in (before, after)]
+        photo = self._own_photo(query)
+        vectors = [self._vector_among(query, photo, each) for each in spaces]
+        tried = self._view_ranks(photo, spaces) if views and photo is not None else []
+        return neighbour_change(self._catalog(), spaces, photo, vectors, tried)
+
     # Evaluate
 
     def evaluate(
@@ -2396,6 +2502,67 @@ class Library:
         return QueryVectors(
             query, catalog, space, lambda: self._spaces.embedder(catalog, space), self._query_cache
         )
+
+    def _compared(
+        self, choice: SpaceChoice, k: int, on_progress: Callable[[int, int], None]
+    ) -> ComparedSpace:
+        """All vectors of the chosen space, with neighbours."""
+        catalog, space = self._catalog(), self._space(None if isinstance(choice, str) else choice)
+        if isinstance(choice, str):
+            space = catalog.space(space.features_id)
+        return self._space_inspector.compare(
+            catalog, space, k, whitened=choice == "whitened", on_progress=on_progress
+        )
+
+    def _own_photo(self, query: Query | int) -> Photo | None:
+        """The photo of the library that a query is; None for another picture."""
+        if isinstance(query, str | os.PathLike):
+            query = self._catalog().photo_ids_at([path := _absolute(query)]).get(path, query)
+        return self._photo(query) if isinstance(query, int) else None
+
+    def _vector_among(self, query: Query | int, photo: Photo | None, compared: ComparedSpace) -> Vector:
+        """The vector of a picture in a space, whitened if that is."""
+        if photo is not None or isinstance(query, int):
+            wanted = query if photo is None else photo.photo_id
+            vector = self._example(
+                wanted, compared.space, self._vector_index(compared.space), EVERYTHING, False
+            ).vector
+        else:
+            vector = self._query_vectors(query, compared.space).as_it_is()
+        return vector if compared.projection is None else compared.projection(vector[None])[0]
+
+    def _projection_of(self, compared: ComparedSpace) -> Projection | None:
+        """What makes a space's vectors of its features."""
+        if compared.projection is not None:
+            return compared.projection
+        derived = compared.space.projection is not None
+        return self._spaces.read_projection(compared.space) if derived else None
+
+    def _norms(self, compared: ComparedSpace) -> NDArray[np.float64] | None:
+        """The lengths of a space's vectors before they were brought to length 1, where that is known."""
+        projection = self._projection_of(compared)
+        if projection is None:
+            return None
+        catalog, features_id = self._catalog(), compared.space.features_id
+        features = catalog.space(features_id)
+        return projection.norms(space_vectors(catalog, features, catalog.searchable_ids(features_id)))
+
+    def _view_ranks(self, photo: Photo, spaces: Sequence[ComparedSpace]) -> list[dict[str, int]]:
+        """The ranks of a photo for changed copies of it; none where spaces are of different features."""
+        catalog = self._catalog()
+        rows = [each.row_of(catalog, photo) for each in spaces]
+        if len({each.space.features_id for each in spaces}) > 1 or None in rows:
+            return []
+        embedder = self._embedders.for_space(catalog.space(spaces[0].space.features_id))
+        image = query_image(
+            require_file(photo.path), decode_target(spaces[0].space.decode, embedder.input_size)
+        )
+        chosen = [
+            (self._projection_of(each), each, row)
+            for each, row in zip(spaces, rows, strict=True)
+            if row is not None
+        ]
+        return view_ranks(image, embedder, chosen)
 
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))

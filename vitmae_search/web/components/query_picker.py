@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 
@@ -237,8 +237,8 @@ def _go_to_page(name: str, target: int) -> None:
 def query_header(query: QueryState, title: str) -> DeltaGenerator:
     """The query, small, with what the page does with it.
 
-    It is drawn before anything is computed, with room for the result's summary, so that what is below it does not move
-    under the visitor's pointer.
+    It is drawn before anything is computed, with room for the summary of the result, so that what is below it
+    does not move under the pointer.
 
     Args:
         query: The picture.
@@ -247,7 +247,9 @@ def query_header(query: QueryState, title: str) -> DeltaGenerator:
     Returns:
         Where the summary goes, once it is known.
     """
-    source = picture_url(query)
+    source = ""
+    with suppress(PhotoError):  # what is computed of it says so
+        source = picture_url(query)
     with st.container(horizontal=True, vertical_alignment="center", key="vs_query"):
         if source:
             st.html(f'<div class="vs-query"><img src="{escape(source)}" alt=""></div>', width="content")
