@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,6 @@ BUTTON_COMES_LATER = """() => {
   classList.remove("st-key-vs_new");
   setTimeout(() => classList.add("st-key-vs_new"), 300);
 }"""
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    opened = chromium.new_page(viewport={"width": 1200, "height": 800})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
 
 
 def test_from_page_to_page_to_a_photo_and_more_like_it(
