@@ -28,13 +28,13 @@ def page() -> None:
             plain_text.empty_library()
         return
     asked = read_mask_parameters(st.query_params.to_dict())
-    header = st.container()
+    summary = query_picker.query_header(query, "What the model sees in")
     view, model = _controls()
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         picture = prepared_picture(query.key, query.picture, model)
         made = reconstruct(picture, asked)
-    with header:
-        query_picker.query_header(query, "What the model sees in", _detail(made))
+    with summary:
+        plain_text.hint(_detail(made))
     named = {} if model is None else {model_choice.PARAMETER: model}
     shown = studio.ShownModel("The model", made, {**query_picker.parameters(), **named})
     studio.draw([shown], picture=query.key, key="vs_studio", live=view == series.ONE)
