@@ -87,8 +87,8 @@ def _box(
 @click.option(
     "--mask",
     metavar="MASK",
-    help="Hide these patches, in place of a pattern: 8x8-…, as --json and the page's address have it. Another "
-    "photo's, or another model's, will do.",
+    help="Hide these patches, in place of a pattern: 8x8-…, as --json and the page's address have it. "
+    "Another photo's, or another model's, will do.",
 )
 @click.option(
     "--only",
@@ -108,9 +108,10 @@ def _box(
     default="sheet",
     show_default=True,
     help="sheet: one reconstruction. sweep: an animation with ever more patches hidden (.gif), or the loss "
-    "as a curve. seeds: the mean and the deviation over 16 seeds. importance: which visible patches matter. "
-    "again: what was made of the picture is given to the model again, 8 times (.gif or .png). All of them take "
-    "--mask and --only.",
+    "as a curve. seeds: the mean and the deviation over 16 seeds. importance: which visible patches "
+    "matter. "
+    "again: what was made of the picture is given to the model again, 8 times (.gif or .png). All of them "
+    "take --mask and --only.",
 )
 @model_option
 @device_options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from vitmae_search.records import Reconstruction
@@ -28,17 +30,18 @@ def page() -> None:
             plain_text.empty_library()
         return
     asked = read_mask_parameters(st.query_params.to_dict())
-    header = st.container()
+    summary = query_picker.query_header(query, "What the model sees in")
     view, model, second = _controls()
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         picture = prepared_picture(query.key, query.picture, model)
         made = reconstruct(picture, asked)
-    with header:
-        query_picker.query_header(query, "What the model sees in", _detail(made))
+    with summary:
+        plain_text.hint(_detail(made))
     shown = [_shown(query, model, made)]
     if second is not None:
+        same = replace(asked, painted=made.mask)
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            other = reconstruct(prepared_picture(query.key, query.picture, second), asked)
+            other = reconstruct(prepared_picture(query.key, query.picture, second), same)
         shown.append(_shown(query, second, other))
     studio.draw(shown, picture=query.key, key="vs_studio", live=view == series.ONE)
     if view != series.ONE:

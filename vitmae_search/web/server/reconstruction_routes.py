@@ -98,9 +98,8 @@ def _softened(request: Request) -> bool:
 
 def _asked(parameters: Mapping[str, str]) -> tuple[PreparedPicture, MaskParameters]:
     """The picture and the mask that an address names."""
-    query, named = _query(parameters), parameters.get(model_choice.PARAMETER, model_choice.OWN)
-    model = model_choice.usable_model(named)
-    if named and model is None:
+    query, model = _query(parameters), model_choice.named_model(parameters)
+    if model is None and parameters.get(model_choice.PARAMETER):
         raise NotThere
     return prepared_picture(query.key, query.picture, model), read_mask_parameters(parameters)
 
