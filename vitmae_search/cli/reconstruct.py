@@ -149,13 +149,15 @@ def command(
         elif pattern != PATTERNS[0]:
             patterned = _in_pattern(partial(opened.reconstruct, image), pattern, made)
             made = patterned(mask_ratio=mask_ratio, seed=seed)
+        many: dict[str, object] = {}
+        both = {model or "the library's model": made}
         if show != "sheet":
             many = _save_many(opened, image, made, (show, pattern, seed, mask_ratio, output), chosen)
-            _report({**many, "output": os.path.abspath(output)}, [f"{show}: {display_path(output)}"], as_json)
-            return
-        both = {model or "the library's model": made}
-        if beside is not None:
+        elif beside is not None:
             both[beside] = _by_another(opened, image, made, beside)
+    if many:
+        _report({**many, "output": os.path.abspath(output)}, [f"{show}: {display_path(output)}"], as_json)
+        return
     _save_sheet(both, output, soften)
     numbers = {**_numbers(made), "seams_softened": soften, "output": os.path.abspath(output)}
     if beside is not None:

@@ -236,6 +236,7 @@ class Studio {
     const seed = element("label", "share");
     seed.append(element("span", "", "Seed"), this.seed);
     const next = () => this.choose({ seed: (this.state.seed + 1) % (2 ** 31 - 1) });
+    this.chosen = [share, seed];
     row.append(group, share, seed, button("Shuffle", ICONS.shuffle, "Hide other squares", next));
     return row;
   }
@@ -352,6 +353,7 @@ class Studio {
     this.undoButton.disabled = !this.done.length;
     this.redoButton.disabled = !this.undone.length;
     this.byHand.hidden = !painted;
+    for (const each of this.chosen) each.classList.toggle("unused", painted);
     this.byHand.setAttribute("aria-pressed", "true");
     const { mask } = this.editor;
     const hidden = mask.reduce((sum, bit) => sum + bit, 0);
