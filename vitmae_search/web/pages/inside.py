@@ -18,7 +18,7 @@ from vitmae_search.inspection import (
     rollout,
 )
 from vitmae_search.records import Inspection
-from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker
+from vitmae_search.web.components import inspections, model_choice, patch_maps, plain_text, query_picker
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -54,6 +54,7 @@ def page() -> None:
         if not library().count_photos():
             plain_text.empty_library()
         return
+    model_choice.draw()
     made = inspections.inspect(query)
     rows, columns = made.grid
     heads = made.attention.shape[1]
