@@ -54,12 +54,13 @@ def page() -> None:
         if not library().count_photos():
             plain_text.empty_library()
         return
+    summary = query_picker.query_header(query, "How the model looks at")
     model_choice.draw()
     made = inspections.inspect(query)
     rows, columns = made.grid
     heads = made.attention.shape[1]
-    detail = f"{columns} × {rows} squares, {len(made.attention)} layers of {heads} heads."
-    query_picker.query_header(query, "How the model looks at", detail)
+    with summary:
+        plain_text.hint(f"{columns} × {rows} squares, {len(made.attention)} layers of {heads} heads.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button(
             "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
