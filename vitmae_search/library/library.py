@@ -65,6 +65,7 @@ from vitmae_search.photos import (
     THUMBNAIL_SIDE,
     ThumbnailStore,
     decode_target,
+    find_moving_part,
     path_on_disk,
 )
 from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
@@ -92,6 +93,7 @@ from vitmae_search.records import (
     MatchExplanation,
     MinScore,
     ModelListing,
+    MovingPart,
     Photo,
     PhotoKind,
     PhotoMap,
@@ -1052,6 +1054,17 @@ class Library:
             return PHOTO_PROCESSES.thumbnail(photo.path, self.thumbnails)
         except PhotoError:
             return None
+
+    def moving_part(self, photo_id: int) -> MovingPart | None:
+        """The video of a Live photo, which lies beside it, or of a motion photo, which is in its file.
+
+        Returns:
+            Where it is; None where the photo has none, or cannot be read.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        return find_moving_part(self._photo(photo_id).path)
 
     def tags(self, photo_id: int) -> list[Tag]:
         """A photo's tags, classifier by classifier, each with its surest first.
