@@ -48,27 +48,12 @@ def command(
     The patches' shares and what the projection adds by itself sum up to the score exactly.
     """
     from vitmae_search.inspection.figures import match_figure, save_figure
+    from vitmae_search.library.json_forms import explanation_json
 
     with open_library(library, device=device, precision=precision) as opened:
         found = opened.explain(query, hit, space=space, layer=layer)
     save_figure(match_figure(found), output)
     if as_json:
-        print_json(
-            {
-                "score": found.score,
-                "layer": found.layer,
-                "query_grid": list(found.query.grid),
-                "hit_grid": list(found.hit.grid),
-                "pairs": [
-                    {"query": own, "hit": other, "similarity": float(found.similarity[own, other])}
-                    for own, other in found.pairs.tolist()
-                ],
-                "query_shares": None if found.query_shares is None else found.query_shares.tolist(),
-                "hit_shares": None if found.hit_shares is None else found.hit_shares.tolist(),
-                "query_rest": found.query_rest,
-                "hit_rest": found.hit_rest,
-                "output": os.path.abspath(output),
-            }
-        )
+        print_json({**explanation_json(found), "output": os.path.abspath(output)})
         return
     click.echo(f"score {found.score:.4f}, {len(found.pairs)} corresponding patches: {display_path(output)}")

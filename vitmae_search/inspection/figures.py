@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import InspectionError, StorageError, display_path
-from vitmae_search.inspection.attention import Source, attention_map, mean_attention, rollout
-from vitmae_search.inspection.features import feature_colors, layer_changes
+from vitmae_search.inspection.attention import (
+    Source,
+    attention_map,
+    mean_attention,
+    patch_number,
+    rollout,
+)
+from vitmae_search.inspection.features import feature_colors, layer_changes, patch_similarity
 from vitmae_search.inspection.series import SeedStatistics
 from vitmae_search.records import Inspection, MatchExplanation, Reconstruction
 
@@ -88,6 +94,27 @@ def features_figure(pictures: Sequence[Inspection], layers: Sequence[int]) -> Fi
         _show(places[0], made.picture, "the picture")
         for place, layer, found in zip(places[1:], layers, colors, strict=False):
             _show(place, found[row], f"layer {layer}")
+    return figure
+
+
+def similarity_figure(made: Inspection, layer: int, patch: tuple[int, int]) -> Figure:
+    """The picture, and over it how alike each patch is to one of them.
+
+    Args:
+        made: Of a picture.
+        layer: After which, 0 to the model's depth.
+        patch: Row and column of the patch, from 0.
+
+    Raises:
+        InspectionError: There is no such layer or patch.
+    """
+    values = patch_similarity(made, made, layer)[patch_number(made, patch)].reshape(made.grid)
+    figure, axes = _panels(2, side=2 * _SIDE)
+    _show(axes[0], made.picture, "the picture")
+    _frame(axes[0], made, patch)
+    _show(axes[1], made.picture, f"alike after layer {layer}", grey=True)
+    drawn = axes[1].imshow(values, cmap=AMOUNTS, extent=_WHOLE, interpolation="nearest", alpha=0.8)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="cosine")
     return figure
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from vitmae_search.errors import InspectionError
+from vitmae_search.inspection.figures import match_figure
+from vitmae_search.library.json_forms import explanation_json
 from vitmae_search.records import MatchExplanation
-from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker
+from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker, view_downloads
 from vitmae_search.web.components.patch_maps import PatchedPicture
 from vitmae_search.web.components.photo_address import named_photo
 from vitmae_search.web.components.photo_tile import photo_name
@@ -54,6 +56,7 @@ def page() -> None:
     plain_text.facts(_facts(found))
     with st.expander("How this is computed"):
         st.markdown(FORMULAS[view])
+    view_downloads.draw("match", lambda: explanation_json(found), lambda: match_figure(found))
 
 
 def _number(name: str) -> int | None:
