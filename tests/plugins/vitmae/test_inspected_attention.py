@@ -1,4 +1,4 @@
-"""What `Library.inspect` gives is what the reference computes: attention of each head, tokens of each layer."""
+"""`Library.inspect` gives what the reference computes: attention of each head, and tokens of each layer."""
 
 from __future__ import annotations
 
