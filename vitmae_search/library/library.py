@@ -97,6 +97,7 @@ from vitmae_search.records import (
     PluginListing,
     QueryVariant,
     Reconstruction,
+    RegionExplanation,
     RemovalReport,
     SavedSearch,
     SearchFilter,
@@ -756,19 +757,8 @@ class Library:
         """
         started = time.perf_counter()
         catalog, searched = self._catalog(), self._space(space)
-        source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
-        vectors = self._query_vectors(source, searched)
+        source, vectors, own, search = self._region_search(picture, searched)
         image, size = query_picture(source, QUERY_SIDE)
-        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
-        search = RegionSearch(
-            catalog,
-            self._vector_index(searched),
-            searched,
-            lambda: self._spaces.embedder(catalog, searched),
-            lambda: self._embedders.for_space(catalog.space(searched.features_id)),
-            self.thumbnail,
-            self._token_cache,
-        )
         hits, region = search.run(
             image,
             read_box(box, size),
@@ -2125,6 +2115,43 @@ class Library:
         one, two = (embedder.inspect(query_image(self._picture(each), shrink_to)) for each in (query, hit))
         return explain_match(one, two, maps, layer)
 
+    def explain_region(
+        self,
+        query: Query | int,
+        box: Box | Sequence[float],
+        hit: Query | int,
+        *,
+        space: int | None = None,
+        among: int = 200,
+    ) -> RegionExplanation:
+        """Why a photo is found for a part of a picture: what each patch adds to the score of `search_region`.
+
+        Args:
+            query: The picture, as for `search_region`.
+            box: The part, as for `search_region`.
+            hit: The photo of the library, by its path or id.
+            space: As for `search_region`.
+            among: As for `search_region`: the score depends on which photos it is compared with.
+
+        Raises:
+            LibraryError: The box is no part of the picture, or the library has no such photo.
+            InspectionError: The model's plugin does not compare patches.
+            VitmaeSearchError: As for `search`.
+        """
+        photo = self._own_photo(hit)
+        if photo is None:
+            raise LibraryError("a part is explained for a photo of the library; name one by its path or id")
+        source, vectors, own, search = self._region_search(query, self._space(space))
+        image, size = query_picture(source, QUERY_SIDE)
+        return search.explain(
+            image,
+            read_box(box, size),
+            vectors.as_it_is,
+            photo,
+            without=set() if own is None else {own},
+            among=among,
+        )
+
     def space_statistics(
         self,
         space: SpaceChoice = None,
@@ -2563,6 +2590,25 @@ class Library:
             if row is not None
         ]
         return view_ranks(image, embedder, chosen)
+
+    def _region_search(
+        self, picture: Query | int, space: Space
+    ) -> tuple[Query, QueryVectors, int | None, RegionSearch]:
+        """A picture, its vectors, its own content if the library has it, and what searches by a part of it."""
+        catalog = self._catalog()
+        source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
+        vectors = self._query_vectors(source, space)
+        search = RegionSearch(
+            catalog,
+            self._vector_index(space),
+            space,
+            lambda: self._spaces.embedder(catalog, space),
+            lambda: self._embedders.for_space(catalog.space(space.features_id)),
+            self.thumbnail,
+            self._token_cache,
+        )
+        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
+        return source, vectors, own, search
 
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))
