@@ -1256,6 +1256,71 @@ class Reconstruction:
         return panels(repr(self).strip("<>"), shown)
 
 
+@dataclass(frozen=True, slots=True)
+class FilmMoment:
+    """When a training run reconstructed the photos of its film strip.
+
+    Attributes:
+        step: Training steps done.
+        epoch: Passes over the photos.
+        losses: Of each photo the mean squared error of the hidden patches, in the units of the loss.
+    """
+
+    step: int
+    epoch: float
+    losses: tuple[float, ...]
+
+    @property
+    def loss(self) -> float:
+        """The mean over the photos."""
+        return sum(self.losses) / len(self.losses)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilmStrip:
+    """The reconstructions of the same N photos, with the same patches hidden, at T moments of a training run.
+
+    Attributes:
+        names: What each photo is called; "" for one of those that the run learns from.
+        originals: (N, H, W, 3) uint8, the photos at the model's size.
+        masks: (N, gh, gw) bool, True where a patch is hidden.
+        moments: The T moments, the first one first.
+        guesses: (T, N, H, W, 3) uint8, all patches as the decoder predicts them.
+    """
+
+    names: tuple[str, ...]
+    originals: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    moments: tuple[FilmMoment, ...]
+    guesses: NDArray[np.uint8]
+
+    @property
+    def hidden(self) -> NDArray[np.bool_]:
+        """(N, H, W, 1), True where a pixel is hidden."""
+        (height, width), (rows, columns) = self.originals.shape[1:3], self.masks.shape[1:]
+        tall = self.masks.repeat(height // rows, axis=1)
+        return tall.repeat(width // columns, axis=2)[..., None]
+
+    @property
+    def masked(self) -> NDArray[np.uint8]:
+        """(N, H, W, 3) uint8, the photos with the hidden patches grey."""
+        return np.where(self.hidden, np.uint8(128), self.originals)
+
+    @property
+    def completed(self) -> NDArray[np.uint8]:
+        """(T, N, H, W, 3) uint8, the photos with the guesses in the hidden patches."""
+        return np.where(self.hidden, self.guesses, self.originals)
+
+    def __repr__(self) -> str:
+        return f"<FilmStrip: {len(self.names)} photos at {len(self.moments)} moments>"
+
+    def _repr_html_(self) -> str:
+        stacked = [("the photos", np.concatenate(self.originals))]
+        for moment, pictures in zip(self.moments, self.completed, strict=True):
+            stacked.append((f"epoch {moment.epoch:.2f}, loss {moment.loss:.3f}", np.concatenate(pictures)))
+        return panels(repr(self).strip("<>"), stacked)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
     """What a model computes for one whole picture: no patch is hidden.

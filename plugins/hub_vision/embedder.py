@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from vitmae_search.vitmae.normalization import normalization_table, pixel_values
 from .checkpoint import HubCheckpoint, open_checkpoint, open_image_processor, open_tokenizer
 from .model_list import NAME
 from .network import OWN_POOLING, POOLINGS, HubNetwork, has_text_tower, is_vision_model
+from .patches import PatchStates
 from .preprocess import ResizeAndCrop
 
 _CPU_BATCH, _GPU_BATCH = 16, 128
@@ -81,9 +82,10 @@ class HubEmbedder(Embedder):
         """
         self.model, self._checkpoint = checkpoint.name, checkpoint
         numbers = _preprocessing(open_image_processor(checkpoint))
-        self.prepare, normalization = _prepare_and_normalization(numbers)
+        prepare, normalization = _prepare_and_normalization(numbers)
         levels = normalization_table(normalization)
-        _require_same_pixels(checkpoint, self.prepare, levels)
+        _require_same_pixels(checkpoint, prepare, levels)
+        self.prepare, self._resample = prepare, prepare.resample
         sides = numbers["size"] or numbers["crop"]
         self.input_size = max(sides) if isinstance(sides, list) else sides
         self.identity = _identity(checkpoint, pooling, numbers)
@@ -95,13 +97,32 @@ class HubEmbedder(Embedder):
         }
         self.source_files = source_files(checkpoint.files, *_more_files(checkpoint))
         self.batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
-        self._device = device
+        self._device, self._levels = device, levels
         self._engine = Engine(HubNetwork(checkpoint.model, levels, pooling), device, "fp32")
+        self._patches: PatchStates | None = None
         self.dimension = int(self.embed(self.prepare(Image.new("RGB", (64, 64)))[None]).shape[1])
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W, 3) uint8 to (N, dimension) unit rows."""
         return self._engine.run(batch)
+
+    def patch_tokens(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """The last states of the vision tower for each patch, (N, rows, columns, C).
+
+        Images are resized whole, without the crop of `prepare`; to `MIN_PATCHES` patches a side where the
+        model has fewer and takes more.
+
+        Args:
+            images: RGB.
+
+        Raises:
+            ModelError: The model's states are no grid over the photo.
+        """
+        if self._patches is None:
+            height, width, _ = self.prepare(Image.new("RGB", (64, 64))).shape
+            self._patches = PatchStates(self._checkpoint.model, self._levels, (height, width))
+        resize = ResizeAndCrop(self._patches.shape, None, self._resample)
+        return self._engine.run_network(self._patches, np.stack([resize(image) for image in images]))
 
     def offload(self) -> None:
         """Move the weights to the host's memory until the next call."""
@@ -109,6 +130,7 @@ class HubEmbedder(Embedder):
 
     def close(self) -> None:
         """Release the weights."""
+        self._patches = None
         self._engine.close()
 
 

@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
         *("photos", "catalog", "vectors", "embedding", "settings", "measurement_cache"),
     },
     "web": {"library", "inspection", "settings", "training_runs", "filter_values"},
-    "cli": {"library", "inspection", "settings", "web", "training", "filter_values"},
+    "cli": {"library", "inspection", "settings", "web", "training", "training_runs", "filter_values"},
     "filter_values": set(),
     "training_runs": {"settings"},
     "measurement_cache": {"settings"},

@@ -79,7 +79,23 @@ def test_the_command_lists_both(library: Library, folder: Path) -> None:
     assert "8 of 12 photos are in this space" in CliRunner().invoke(cli, spaces).stdout
     listed = json.loads(CliRunner().invoke(cli, [*spaces, "--json"]).stdout)["spaces"]
     assert [one["coverage"] and one["coverage"]["photos"] for one in listed] == [None, 12]
-    assert CliRunner().invoke(cli, [*words, "--min-score", "0.5"]).exit_code == 2
+
+
+def test_a_part_and_the_least_score_in_both(library: Library, folder: Path) -> None:
+    words = ["search", str(folder / "old" / "3.jpg"), "--beside", "2", "-k", "5"]
+    words += ["--library", str(library.folder)]
+    part = [*words, "--part", "0.1,0.1,0.5,0.5", "--json"]
+    found = json.loads(CliRunner().invoke(cli, part, catch_exceptions=False).stdout)
+    for answer, space in ((found, 1), (found["beside"], 2)):
+        expected = library.search_region(folder / "old" / "3.jpg", (0.1, 0.1, 0.5, 0.5), k=5, space=space)
+        assert [hit["photo_id"] for hit in answer["hits"]] == [hit.photo.photo_id for hit in expected.hits]
+        assert answer["region"]["box"]["left"] == 0.1
+    number = CliRunner().invoke(cli, [*words, "--min-score", "0.5"])
+    assert (number.exit_code, "same or alike" in number.output) == (2, True)
+    word = CliRunner().invoke(cli, [*words, "--min-score", "alike"])
+    assert "not measured which score means 'alike' in space 1" in str(word.exception)
+    both = CliRunner().invoke(cli, [*words, "--part", "0,0,1,1", "--min-score", "alike"])
+    assert (both.exit_code, "means nothing with --part" in both.output) == (2, True)
 
 
 def test_spaces_are_named_by_their_model(library: Library) -> None:

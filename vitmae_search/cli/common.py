@@ -97,11 +97,12 @@ def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
         yield library
 
 
-def figure_option(default: str) -> Callable[[F], F]:
+def figure_option(default: str, text: str = "A .png, .pdf or .svg file.") -> Callable[[F], F]:
     """The option `-o` of a command that draws a figure.
 
     Args:
         default: The file's name where none is given.
+        text: For `--help`.
     """
     return click.option(
         "-o",
@@ -110,7 +111,7 @@ def figure_option(default: str) -> Callable[[F], F]:
         metavar="OUT",
         default=default,
         show_default=True,
-        help="A .png, .pdf or .svg file.",
+        help=text,
     )
 
 

@@ -12,6 +12,7 @@ from vitmae_search.cli.common import (
     figure_option,
     json_option,
     library_option,
+    model_option,
     open_library,
     print_json,
 )
@@ -29,6 +30,7 @@ from vitmae_search.errors import display_path
     metavar="ID",
     help="Whose score it is.  [default: the current space's]",
 )
+@model_option
 @device_options
 @library_option
 @json_option
@@ -38,6 +40,7 @@ def command(
     layer: int | None,
     output: str,
     space: int | None,
+    model: str | None,
     device: str | None,
     precision: str,
     library: Path | None,
@@ -45,13 +48,16 @@ def command(
 ) -> None:
     """Show why HIT is found for QUERY: patches that correspond, and what each adds to the score.
 
-    The patches' shares and what the projection adds by itself sum up to the score exactly.
+    With --model the score is that of another model, with which nothing need be indexed. The patches'
+    shares and what the projection adds by itself sum up to the score exactly.
     """
     from vitmae_search.inspection.figures import match_figure, save_figure
     from vitmae_search.library.json_forms import explanation_json
 
+    if space is not None and model is not None:
+        raise click.UsageError("--space has its own model: leave --model out.")
     with open_library(library, device=device, precision=precision) as opened:
-        found = opened.explain(query, hit, space=space, layer=layer)
+        found = opened.explain(query, hit, space=space, layer=layer, model=model)
     save_figure(match_figure(found), output)
     if as_json:
         print_json({**explanation_json(found), "output": os.path.abspath(output)})

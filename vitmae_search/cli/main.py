@@ -48,6 +48,7 @@ COMMANDS = {
     "app": ("app", "Open the library in the browser."),
     "demo": ("demo", "Index a folder of sample photos and open the app on it."),
     "pretrain": ("pretrain", "Pretrain a masked autoencoder on a folder of images."),
+    "film": ("film", "Write the film strip of a pretraining: what it learned to see."),
     "adapt": ("adapt", "Learn from your photos to find photos better."),
     "finetune": ("finetune", "Train a classifier on labelled photos."),
 }

@@ -208,6 +208,22 @@ _DECODER_SIZES = ("decoder_layers", "decoder_width")
 @click.option(
     "--log-every", metavar="STEPS", type=click.IntRange(1), default=20, show_default=True, help="In the log."
 )
+@click.option(
+    "--film",
+    type=click.Choice(["log", "even", "none"]),
+    default="log",
+    show_default=True,
+    help="Keep a film strip: what the model makes of the same four photos after 1, 2, 4, 8, … steps (log), "
+    "or after each sixteenth of the training (even). `vitmae-search film` writes it.",
+)
+@click.option(
+    "--film-photo",
+    "film_photos",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    multiple=True,
+    help="A photo of yours for the film strip; up to four.",
+)
 @run_options
 @json_option
 @click.pass_context

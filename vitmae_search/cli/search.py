@@ -87,7 +87,8 @@ def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--beside",
     metavar="ID|MODEL",
-    help="Search this space as well, and list its hits after those of the other one.",
+    help="Search this space as well, and list its hits after those of the other one. Each has its own scores "
+    "for --min-score same|alike.",
 )
 @projection_option
 @filter_options
@@ -160,17 +161,19 @@ def command(
     with open_library(library, model=model, **chosen) as opened:
         where = read_filter(opened, filters)
         asked: dict[str, Any] = {"k": k, "min_score": min_score, "stacks": not no_stacks}
-        asked |= {"space": space, "where": where, "variants": not no_variants}
+        asked |= {"where": where, "variants": not no_variants}
         more, unwanted = _fetched(opened, images), _fetched(opened, less)
-        if part is not None:
-            result = _search_part(opened, more[0][0], part, {"k": k, "space": space, "where": where})
-        else:
-            result = _search(opened, more, unwanted, asked)
-            if beside is not None:
-                asked["space"] = opened.space_named(beside).space_id
-                other = _search(opened, more, unwanted, asked)
-            elif not no_variants:
-                whole = _whole(opened, more, unwanted, {"space": space, "where": where})
+
+        def find(searched: int | None) -> SearchResult:
+            if part is not None:
+                return _search_part(opened, more[0][0], part, {"k": k, "space": searched, "where": where})
+            return _search(opened, more, unwanted, {**asked, "space": searched})
+
+        result = find(space)
+        if beside is not None:
+            other = find(opened.space_named(beside).space_id)
+        elif part is None and not no_variants:
+            whole = _whole(opened, more, unwanted, {"space": space, "where": where})
     if other is not None:
         _print_both(result, other, as_json, filtered=not where.empty)
     elif as_json:
@@ -196,10 +199,16 @@ def _check_usage(alone: bool, projection: bool, given: Mapping[str, object]) -> 
         raise click.UsageError("--space and --projection both choose a space; give one of them")
     if {"space", "model"} <= names:
         raise click.UsageError("--space and --model both choose a space; give one of them")
-    if "part" in names and (not alone or "min_score" in names):
-        raise click.UsageError("--part takes one IMAGE, and neither --less nor --min-score")
-    if "beside" in names and names & {"part", "min_score"}:
-        raise click.UsageError("--beside goes with neither --part nor --min-score")
+    if "part" in names and not alone:
+        raise click.UsageError("--part takes one IMAGE, and no --less")
+    if {"part", "min_score"} <= names:
+        raise click.UsageError(
+            "--min-score means nothing with --part: its scores compare photos with each other, patch by patch"
+        )
+    if "beside" in names and isinstance(given["min_score"], float):
+        raise click.UsageError(
+            "a number means another thing in each space; with --beside, --min-score is same or alike"
+        )
 
 
 def _search(library: Library, more: _Fetched, less: _Fetched, asked: dict[str, Any]) -> SearchResult:

@@ -63,13 +63,13 @@ def attention_figure(made: Inspection, layer: int | None = None, source: Source 
             (f"head {head}", attention_map(made, mean_attention(made, layer, head), source))
             for head in range(1, heads + 1)
         ]
-    figure, axes = _panels(1 + len(maps))
-    _show(axes[0], made.picture, "the picture")
+    figure, axes = picture_panels(1 + len(maps))
+    show_picture(axes[0], made.picture, "the picture")
     if not isinstance(source, str):
         _frame(axes[0], made, source)
     top = max(float(values.max()) for _, values in maps)
     for place, (title, values) in zip(axes[1:], maps, strict=True):
-        _show(place, made.picture, title, grey=True)
+        show_picture(place, made.picture, title, grey=True)
         drawn = place.imshow(
             values, cmap=AMOUNTS, vmin=0, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
         )
@@ -88,12 +88,12 @@ def features_figure(pictures: Sequence[Inspection], layers: Sequence[int]) -> Fi
         InspectionError: There is no such layer.
     """
     colors = [feature_colors(pictures, layer) for layer in layers]
-    figure, axes = _panels(1 + len(layers), len(pictures))
+    figure, axes = picture_panels(1 + len(layers), len(pictures))
     for row, made in enumerate(pictures):
         places = axes[row * (1 + len(layers)) :]
-        _show(places[0], made.picture, "the picture")
+        show_picture(places[0], made.picture, "the picture")
         for place, layer, found in zip(places[1:], layers, colors, strict=False):
-            _show(place, found[row], f"layer {layer}")
+            show_picture(place, found[row], f"layer {layer}")
     return figure
 
 
@@ -109,10 +109,10 @@ def similarity_figure(made: Inspection, layer: int, patch: tuple[int, int]) -> F
         InspectionError: There is no such layer or patch.
     """
     values = patch_similarity(made, made, layer)[patch_number(made, patch)].reshape(made.grid)
-    figure, axes = _panels(2, side=2 * _SIDE)
-    _show(axes[0], made.picture, "the picture")
+    figure, axes = picture_panels(2, side=2 * _SIDE)
+    show_picture(axes[0], made.picture, "the picture")
     _frame(axes[0], made, patch)
-    _show(axes[1], made.picture, f"alike after layer {layer}", grey=True)
+    show_picture(axes[1], made.picture, f"alike after layer {layer}", grey=True)
     drawn = axes[1].imshow(values, cmap=AMOUNTS, extent=_WHOLE, interpolation="nearest", alpha=0.8)
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="cosine")
     return figure
@@ -124,7 +124,7 @@ def layers_figure(made: Inspection) -> Figure:
     Args:
         made: Of a picture.
     """
-    figure, (place,) = _panels(1, side=2 * _SIDE)
+    figure, (place,) = picture_panels(1, side=2 * _SIDE)
     changes = layer_changes(made)
     place.plot(range(1, len(changes) + 1), changes, "o-")
     place.set(xlabel="layer", ylabel="1 - cosine of a patch before and after", ylim=(0, None))
@@ -137,7 +137,7 @@ def sweep_figure(made: Sequence[Reconstruction]) -> Figure:
     Args:
         made: Of `ratio_sweep`.
     """
-    figure, (place,) = _panels(1, side=2 * _SIDE)
+    figure, (place,) = picture_panels(1, side=2 * _SIDE)
     points = [(each.mask_ratio, each.loss) for each in made if each.loss is not None]
     place.plot([ratio for ratio, _ in points], [loss for _, loss in points], "o-")
     place.set(xlabel="share of hidden patches", ylabel="mean squared error of hidden patches", ylim=(0, None))
@@ -150,9 +150,9 @@ def seeds_figure(found: SeedStatistics) -> Figure:
     Args:
         found: Of `seed_statistics`.
     """
-    figure, axes = _panels(2, side=2 * _SIDE)
-    _show(axes[0], found.mean, "mean guess")
-    _show(axes[1], found.mean, "where the model is unsure", grey=True)
+    figure, axes = picture_panels(2, side=2 * _SIDE)
+    show_picture(axes[0], found.mean, "mean guess")
+    show_picture(axes[1], found.mean, "where the model is unsure", grey=True)
     drawn = axes[1].imshow(found.deviation, cmap=AMOUNTS, vmin=0, extent=_WHOLE, interpolation="nearest")
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="deviation, of 255 levels")
     return figure
@@ -165,9 +165,9 @@ def importance_figure(made: Reconstruction, importance: NDArray[np.float32]) -> 
         made: The reconstruction.
         importance: (gh, gw), of `patch_importance`.
     """
-    figure, axes = _panels(2, side=2 * _SIDE)
-    _show(axes[0], made.masked, "what the model saw")
-    _show(axes[1], made.masked, "what matters", grey=True)
+    figure, axes = picture_panels(2, side=2 * _SIDE)
+    show_picture(axes[0], made.masked, "what the model saw")
+    show_picture(axes[1], made.masked, "what matters", grey=True)
     top = float(np.nanmax(np.abs(importance))) or 1.0
     drawn = axes[1].imshow(
         importance, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
@@ -185,10 +185,10 @@ def match_figure(found: MatchExplanation) -> Figure:
     from matplotlib.patches import ConnectionPatch
 
     with_shares = found.query_shares is not None and found.hit_shares is not None
-    figure, axes = _panels(2, 2 if with_shares else 1, side=2 * _SIDE)
+    figure, axes = picture_panels(2, 2 if with_shares else 1, side=2 * _SIDE)
     figure.suptitle(f"score {found.score:.3f}")
-    _show(axes[0], found.query.picture, "query")
-    _show(axes[1], found.hit.picture, "hit")
+    show_picture(axes[0], found.query.picture, "query")
+    show_picture(axes[1], found.hit.picture, "hit")
     for own, other in found.pairs[:_PAIRS]:
         strength = float(max(found.similarity[own, other], 0))
         ends = _center(found.query, int(own)), _center(found.hit, int(other))
@@ -203,7 +203,9 @@ def match_figure(found: MatchExplanation) -> Figure:
             (found.hit, found.hit_shares, found.hit_rest),
         )
         for place, (made, shares, rest) in zip(axes[2:], sides, strict=True):
-            _show(place, made.picture, f"patches {shares.sum():+.3f}, projection {rest:+.3f}", grey=True)
+            show_picture(
+                place, made.picture, f"patches {shares.sum():+.3f}, projection {rest:+.3f}", grey=True
+            )
             drawn = place.imshow(
                 shares, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
             )
@@ -273,7 +275,7 @@ def blank_figure(columns: int) -> tuple[Figure, list[Axes]]:
     Args:
         columns: How many.
     """
-    return _panels(columns, side=1.6 * _SIDE)
+    return picture_panels(columns, side=1.6 * _SIDE)
 
 
 def _write(figure: Figure, stream: IO[bytes], kind: str, dpi: int) -> None:
@@ -283,7 +285,17 @@ def _write(figure: Figure, stream: IO[bytes], kind: str, dpi: int) -> None:
     figure.savefig(stream, format=kind, dpi=dpi)
 
 
-def _panels(columns: int, rows: int = 1, side: float = _SIDE) -> tuple[Figure, list[Axes]]:
+def picture_panels(columns: int, rows: int = 1, side: float = _SIDE) -> tuple[Figure, list[Axes]]:
+    """A figure with square panels.
+
+    Args:
+        columns: Panels beside each other.
+        rows: Panels below each other.
+        side: Inches of a panel.
+
+    Returns:
+        The figure, and its panels row by row.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(side * columns + 1, side * rows + 0.4), layout="constrained")
@@ -291,7 +303,15 @@ def _panels(columns: int, rows: int = 1, side: float = _SIDE) -> tuple[Figure, l
     return figure, list(places.ravel())
 
 
-def _show(place: Axes, picture: NDArray[np.uint8], title: str, *, grey: bool = False) -> None:
+def show_picture(place: Axes, picture: NDArray[np.uint8], title: str, *, grey: bool = False) -> None:
+    """Fill a panel with a picture, whose pixels keep their edges.
+
+    Args:
+        place: The panel.
+        picture: (H, W, 3) uint8.
+        title: Above it.
+        grey: Without its colors.
+    """
     shown = picture.mean(axis=2) if grey else picture  # colors over colors could not be read
     place.imshow(
         shown, "gray", interpolation="nearest", extent=_WHOLE, aspect=len(picture) / picture.shape[1]

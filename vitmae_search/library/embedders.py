@@ -396,7 +396,7 @@ def _load_cached_description(key: _DescriptionKey) -> EmbedderDescription | None
         return None
     try:
         cached = json.loads(key.path.read_bytes())
-        if cached["code"] != key.code or _file_stamps(list(cached["files"])) != cached["files"]:
+        if cached["code"] != key.code or file_stamps(list(cached["files"])) != cached["files"]:
             return None
         return EmbedderDescription(info=key.info, **cached["embedder"])
     except FileNotFoundError:
@@ -415,7 +415,7 @@ def _store_description(key: _DescriptionKey, embedder: GuardedEmbedder, opened_a
     if embedder.source_files is None or key.code is None:
         return
     try:
-        files = _file_stamps(embedder.source_files)
+        files = file_stamps(embedder.source_files)
         if not _unchanged_since(files, opened_at):
             return
         _write_description(key, files, embedder.description)
@@ -435,8 +435,8 @@ def _write_description(
         stream.write(json.dumps({"code": key.code, "files": files, "embedder": values}).encode())
 
 
-def _file_stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
-    """The files' stamps with lists for tuples, so that they equal what comes back from JSON."""
+def file_stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
+    """The files' stamps by path, as JSON has them; None for a file that is not there."""
     stamps = {path: file_stamp(path) for path in paths}
     return {path: None if one is None else list(one) for path, one in stamps.items()}
 

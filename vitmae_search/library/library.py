@@ -7,7 +7,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ from vitmae_search.library.embedders import (
 )
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
 from vitmae_search.library.model_speeds import measure_models, with_speeds
+from vitmae_search.library.named_models import NamedModels
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
 from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
 from vitmae_search.library.space_inspection import (
@@ -180,6 +182,7 @@ class Library:
         self.thumbnails = ThumbnailStore(folder / "thumbnails")
         self._selection = selection
         self._embedders = embedders
+        self._named_models = NamedModels(embedders)
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
         self._vectors = VectorCache(folder / "vectors", background=background)
@@ -266,6 +269,7 @@ class Library:
         """Free the models' memory, stop the background thread, and close the catalogue."""
         try:
             self._vectors.close()
+            self._named_models.close()
             self._embedders.close()
         finally:
             with self._lock:
@@ -2025,6 +2029,7 @@ class Library:
         mask_ratio: float = 0.75,
         seed: int = 0,
         mask: NDArray[np.bool_] | None = None,
+        model: str | None = None,
     ) -> Reconstruction:
         """Hide patches of a picture and let the model fill them in.
 
@@ -2035,6 +2040,8 @@ class Library:
             mask_ratio: The share of patches to hide, 0 ≤ r < 1.
             seed: Which ones are hidden; equal seeds hide the same.
             mask: (gh, gw) bool, True where a patch is hidden, in place of `mask_ratio` and `seed`.
+            model: Another model for this call, as `open` takes it: any ViTMAE, such as a training's folder,
+                whose newest checkpoint is used.
 
         Returns:
             The original, masked and reconstructed pictures, (H, W, 3) uint8 at the model's size, with the
@@ -2056,16 +2063,17 @@ class Library:
             ((64, 64, 3), (8, 8), 32)
         """
         image = query_image(self._picture(query))
-        embedder = self._with_capability("reconstruct")
-        return embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
+        with self._looking_with(model, "reconstruct") as embedder:
+            return embedder.reconstruct(image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
-    def inspect(self, query: Query | int) -> Inspection:
+    def inspect(self, query: Query | int, *, model: str | None = None) -> Inspection:
         """What the model computes for a whole picture: tokens after each layer, attention, shares of patches.
 
         `vitmae_search.inspection` makes maps and colors of it. The model is chosen as for `reconstruct`.
 
         Args:
             query: As for `reconstruct`.
+            model: As for `reconstruct`.
 
         Raises:
             PhotoError: The picture cannot be read or decoded.
@@ -2083,13 +2091,18 @@ class Library:
             >>> made.tokens.shape, attention_map(made, mean_attention(made, layer=12)).shape
             ((13, 65, 192), (8, 8))
         """
-        embedder, current = self._with_capability("inspect"), self._current_space_or_none()
-        decode = "scaled" if current is None else current.decode
-        shrink_to = decode_target(decode, embedder.input_size)
-        return embedder.inspect(query_image(self._picture(query), shrink_to))
+        current = self._current_space_or_none()
+        with self._looking_with(model, "inspect") as embedder:
+            return self._inspect(query, embedder, DEFAULT_DECODE if current is None else current.decode)
 
     def explain(
-        self, query: Query | int, hit: Query | int, *, space: int | None = None, layer: int | None = None
+        self,
+        query: Query | int,
+        hit: Query | int,
+        *,
+        space: int | None = None,
+        layer: int | None = None,
+        model: str | None = None,
     ) -> MatchExplanation:
         """Why two pictures match: what each patch adds to the score, and which patches correspond.
 
@@ -2098,6 +2111,8 @@ class Library:
             hit: The other one.
             space: The id of the space whose score it is. None is the selected one, else the current one.
             layer: Whose patches are compared, 0 to the model's depth; None for the last.
+            model: As for `reconstruct`; the score is then that of its vectors, with its own projection if it
+                has one. Nothing need be indexed with it.
 
         Raises:
             LibraryEmpty: Nothing is indexed yet.
@@ -2108,11 +2123,15 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
+        if model is not None:
+            with self._looking_with(model, "inspect") as named:
+                projection = named.own_projection()
+                one, two = (self._inspect(each, named, DEFAULT_DECODE) for each in (query, hit))
+            return explain_match(one, two, () if projection is None else projection.maps, layer)
         catalog, searched = self._catalog(), self._space(space)
         embedder = self._embedders.for_space(catalog.space(searched.features_id))
         maps = () if searched.projection is None else self._spaces.read_projection(searched).maps
-        shrink_to = decode_target(searched.decode, embedder.input_size)
-        one, two = (embedder.inspect(query_image(self._picture(each), shrink_to)) for each in (query, hit))
+        one, two = (self._inspect(each, embedder, searched.decode) for each in (query, hit))
         return explain_match(one, two, maps, layer)
 
     def explain_region(
@@ -2475,9 +2494,19 @@ class Library:
         """A picture to decode; an id is that of a photo of the library."""
         return require_file(self._photo(query).path) if isinstance(query, int) else query
 
-    def _with_capability(self, capability: str) -> GuardedEmbedder:
+    @contextmanager
+    def _looking_with(self, model: str | None, capability: str) -> Iterator[GuardedEmbedder]:
+        """The embedder to reconstruct with, or to inspect; None is the library's."""
+        if model is not None:
+            with self._named_models.opened(model) as named:
+                yield named
+            return
         current = self._current_space_or_none()
-        return self._embedders.with_capability(capability, self._selection, current)
+        yield self._embedders.with_capability(capability, self._selection, current)
+
+    def _inspect(self, query: Query | int, embedder: GuardedEmbedder, decode: str) -> Inspection:
+        shrink_to = decode_target(decode, embedder.input_size)
+        return embedder.inspect(query_image(self._picture(query), shrink_to))
 
     def _space(self, space_id: int | None) -> Space:
         """The space with this id; None is the selected one, else the current one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mimetypes
 import os
 
+from PIL import Image
+
 from vitmae_search.photos import MEDIA_TYPES, PHOTO_PROCESSES, readable_suffixes
 from vitmae_search.photos.browsers import encode_webp
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
@@ -32,10 +34,12 @@ __all__ = [
     "panel_png",
     "preview",
     "sheet_png",
+    "small_picture",
 ]
 
 PREVIEW_SIDE = 2560
 COMPLETED_HEIGHT = 640
+_NARROW = 96
 UPLOAD_SUFFIXES = [suffix.removeprefix(".") for suffix in readable_suffixes()]
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
 
@@ -72,6 +76,19 @@ def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -
 def panel_png(panel: Panel) -> bytes:
     """A reconstruction's panel, (H, W, 3) uint8, enlarged by a whole factor, as the bytes of a PNG file."""
     return encode_png(enlarge(panel))
+
+
+def small_picture(panel: Panel) -> tuple[str, bytes]:
+    """A picture as it is, for a page that has many: its media type, and the bytes of its file.
+
+    A narrow one, whose pixels a page enlarges, keeps each of them.
+
+    Args:
+        panel: (H, W, 3) uint8.
+    """
+    if panel.shape[1] <= _NARROW:
+        return "image/png", encode_png(panel)
+    return "image/webp", encode_webp(Image.fromarray(panel))
 
 
 def completed_webp(made: Reconstruction, *, soften: bool) -> bytes:

@@ -12,6 +12,7 @@ RUNTIME_OPTIONS = frozenset(
     {
         *("device", "compiled", "threads", "workers", "replicas"),
         *("accumulate", "checkpoint_activations", "max_minutes", "save_minutes", "log_every"),
+        "film",
     }
 )
 """Options that a resume may change. Changing any other would make it another training."""

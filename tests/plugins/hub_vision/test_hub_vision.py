@@ -24,6 +24,7 @@ from vitmae_search.embedding import GuardedEmbedder, load_drop_in, open_embedder
 from vitmae_search.embedding.testing import CHECKS, PluginUnderTest
 from vitmae_search.embedding.testing.images import odd_images, sample_images
 from vitmae_search.errors import CheckpointError, DeviceError, ModelError, NoText, PluginOptionError
+from vitmae_search.library import Library
 
 PLUGIN = bundled("plugins") / "hub_vision"
 SAVE = {
@@ -125,6 +126,46 @@ def test_a_very_long_photo_needs_little_memory(models, open_hub: Open) -> None:
     prepared = open_hub(models["clip"][0]).prepare(Image.new("RGB", (60_000, 2), "red"))
     assert prepared.shape == (32, 32, 3)
     assert (prepared == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_patches_are_the_states_of_transformers_over_the_whole_photo(
+    models, open_hub: Open, name: str
+) -> None:
+    folder, model = models[name]
+    side = hub_models.SIDE if name == "dinov2" else 12 * 8  # DINOv2 has no switch for larger photos
+    processor = image_processor(folder)
+    values = processor(
+        images=[image.resize((side, side), Image.Resampling(processor.resample)) for image in IMAGES],
+        do_resize=False,
+        do_center_crop=False,
+        return_tensors="pt",
+    )["pixel_values"]
+    tower = getattr(model, "vision_model", getattr(model, "vit", model))
+    more = {} if name == "dinov2" else {"interpolate_pos_encoding": True}
+    with torch.inference_mode():
+        states = tower(pixel_values=values, **more).last_hidden_state
+    patches = states[:, -((side // 8) ** 2) :]
+    found = open_hub(folder).patch_tokens(IMAGES)
+    assert found.shape == (len(IMAGES), side // 8, side // 8, 32)
+    assert np.abs(found.reshape(patches.shape) - patches.numpy()).max() < 1e-4
+
+
+def test_registers_are_no_patches(open_hub: Open, tmp_path: Path) -> None:
+    hub_models.save_dinov2_with_registers(tmp_path)
+    assert open_hub(tmp_path).patch_tokens(IMAGES[:1]).shape == (1, 4, 4, 32)
+
+
+def test_a_part_of_a_photo_is_searched_for_by_patches(models, tmp_path: Path) -> None:
+    for number, image in enumerate(IMAGES):
+        image.save(tmp_path / f"{number}.png")
+    with Library.open(tmp_path / "library", model=f"hub:{models['clip'][0]}", device="cpu") as library:
+        library.index(tmp_path)
+        found = library.search_region(tmp_path / "0.png", (0.25, 0.25, 0.5, 0.5))
+    assert found.region is not None
+    assert found.region.by_patches
+    assert found.hits
+    assert all(hit.box is not None for hit in found.hits)
 
 
 def test_the_contract(models) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.helpers.app_pages import open_app, open_page
 from vitmae_search.library import Library
+from vitmae_search.records import ScoreCalibration
+from vitmae_search.web.components import beside
 from vitmae_search.web.server import session
 
 
@@ -53,6 +56,22 @@ def test_two_spaces_answer_side_by_side(two: Library) -> None:
     at.selectbox(key="vs_beside").set_value("").run()
     assert "beside" not in at.query_params
     assert not tiles(at, "vs_beside_hits")
+
+
+def test_a_part_is_searched_for_in_both_spaces(two: Library) -> None:
+    photo = next(photo for photo in two.photos() if photo.path.endswith("3.jpg"))
+    at = open_app(photo=str(photo.photo_id), beside="2", part="0.1,0.1,0.5,0.5")
+    for key, space in (("vs_hits", 1), ("vs_beside_hits", 2)):
+        found = two.search_region(photo.photo_id, (0.1, 0.1, 0.5, 0.5), k=24, space=space)
+        assert [tile["id"] for tile in tiles(at, key)] == [hit.photo.photo_id for hit in found.hits]
+
+
+def test_how_alike_hits_are_counts_where_it_was_measured(two: Library) -> None:
+    space = two.spaces()[0]
+    assert not beside.knows(space, "alike")
+    measured = {"calibration": asdict(ScoreCalibration(same=None, alike=0.9, photos=12))}
+    assert beside.knows(replace(space, provenance=measured), "alike")
+    assert not beside.knows(replace(space, provenance=measured), "same")
 
 
 def test_the_library_page_fills_a_space(two: Library) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ StartServer = Callable[..., Any]
 
 
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    opened = chromium.new_page(viewport={"width": 800, "height": 500})
-    opened.set_default_timeout(60_000)
-    yield opened
-    opened.close()
+def page(page: Any) -> Any:
+    """A window that shows a part of the photos alone."""
+    page.set_viewport_size({"width": 800, "height": 500})
+    page.set_default_timeout(60_000)
+    return page
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,6 @@ HAND_OVER = """([kind, name, data]) => {
     : new DragEvent(kind, { ...how, dataTransfer: transfer });
   document.querySelector("h1").dispatchEvent(event);
 }"""
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    opened = chromium.new_page(viewport={"width": 1200, "height": 800})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
 
 
 def test_from_page_to_page_to_a_photo_and_more_like_it(

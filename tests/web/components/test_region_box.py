@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.app_pages import open_app
+from tests.helpers.touch import stroke
 from vitmae_search.library import Library
 
 
@@ -75,3 +78,54 @@ def test_a_box_is_drawn_and_moved(small: Any, start_server: Callable[..., Any], 
     page.get_by_role("button", name="Whole picture").click()
     expect(picture).to_be_hidden()
     page.close()
+
+
+@pytest.mark.browser
+def test_a_finger_draws_moves_and_resizes_and_a_hit_opens_with_its_part(
+    small: Any, tmp_path: Path, start_server: Callable[..., Any], phone: Any
+) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    with Library.open(tmp_path / "parts") as library:
+        for name in ("astronaut", "chelsea", "coffee"):
+            (tmp_path / f"{name}.jpg").write_bytes((small.photos / f"{name}.jpg").read_bytes())
+        library.index(tmp_path)
+        cat = next(p.photo_id for p in library.photos() if p.path.endswith("chelsea.jpg"))
+        found = library.search_region(cat, (0.1, 0.1, 0.5, 0.6)).hits[0]
+    phone.goto(f"{start_server(tmp_path / 'parts').url}/?photo={cat}&part=choose")
+    picture = phone.get_by_role("img", name="The picture that is searched with")
+    picture.evaluate("image => image.decode()")
+    phone.wait_for_timeout(500)  # until the page has settled below it
+    area = picture.bounding_box()
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (area["x"] + x * area["width"], area["y"] + y * area["height"])
+
+    def part() -> list[float]:
+        return [float(value) for value in parse_qs(urlsplit(phone.url).query)["part"][0].split(",")]
+
+    stroke(phone, [at(0.3, 0.3), at(0.1, 0.3)], [at(0.6, 0.6), at(0.9, 0.6)])  # a pinch draws nothing
+    stroke(phone, [at(0.1, 0.1), at(0.6, 0.7)])
+    phone.wait_for_url(re.compile("part=0"))
+    assert part() == pytest.approx([0.1, 0.1, 0.5, 0.6], abs=0.02)
+    hit = phone.get_by_role("button", name=re.compile("rank 1,"))
+    expect(hit.locator("svg.part rect").first).to_have_attribute("width", re.compile(r"\d"))
+    hit.tap()
+    shown = phone.get_by_role("dialog").locator("svg.part")
+    expect(shown).to_be_visible()
+    assert found.box is not None
+    width = float(shown.get_attribute("viewBox").split()[2])
+    left = float(shown.locator("rect").first.get_attribute("x"))
+    assert left / width == pytest.approx(found.box.left, abs=0.05)
+    phone.go_back()
+    expect(shown).to_be_hidden()
+
+    area = picture.bounding_box()
+    for path, expected in (
+        ([at(0.3, 0.3), at(0.5, 0.5)], [0.3, 0.3, 0.5, 0.6]),  # by what is inside it
+        ([at(0.8, 0.9), at(0.6, 0.6)], [0.3, 0.3, 0.3, 0.3]),  # by its corner
+    ):
+        before = phone.url
+        stroke(phone, path)
+        phone.wait_for_url(lambda url, before=before: url != before)
+        assert part() == pytest.approx(expected, abs=0.03)

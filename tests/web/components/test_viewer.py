@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.touch import stroke
 from vitmae_search.library import Library
 
 pytestmark = pytest.mark.browser
@@ -17,14 +18,6 @@ expect = sync_api.expect
 expect.set_options(timeout=30_000)
 
 StartServer = Callable[..., Any]
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    opened = chromium.new_page(viewport={"width": 1200, "height": 700})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
 
 
 def ranked(page: Any, rank: int) -> Any:
@@ -106,36 +99,21 @@ def test_keys_go_on_zoom_copy_the_path_and_download(small: Any, start_server: St
     expect(dialog).to_be_hidden()  # going on was no step of the history
 
 
-def test_a_finger_goes_on_zooms_and_closes(small: Any, start_server: StartServer, chromium: Any) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark"
-    )
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.goto(f"{start_server(small.folder).url}/?photo=1")
-    ranked(page, 1).tap()
-    dialog = page.get_by_role("dialog")
+def test_a_finger_goes_on_zooms_and_closes(small: Any, start_server: StartServer, phone: Any) -> None:
+    phone.goto(f"{start_server(small.folder).url}/?photo=1")
+    ranked(phone, 1).tap()
+    dialog = phone.get_by_role("dialog")
     picture = dialog.get_by_role("img")
-    second = ranked(page, 2).get_attribute("title")
+    second = ranked(phone, 2).get_attribute("title")
     expect(dialog).to_be_visible()
-    touches = context.new_cdp_session(page)
-
-    def stroke(*paths: list[tuple[int, int]]) -> None:
-        """Move a finger along each path, all at once."""
-        for kind, step in (("touchStart", 0), ("touchMove", 1), ("touchMove", 2)):
-            points = [{"x": path[step][0], "y": path[step][1], "id": i} for i, path in enumerate(paths)]
-            touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        touches.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-    stroke([(300, 400), (200, 400), (80, 400)])
+    stroke(phone, [(300, 400), (200, 400), (80, 400)])
     expect(picture).to_have_attribute("alt", second)
-    stroke([(180, 400), (150, 400), (100, 400)], [(210, 400), (240, 400), (290, 400)])
+    stroke(phone, [(180, 400), (100, 400)], [(210, 400), (290, 400)])
     expect(picture).to_have_css("transform", re.compile(r"^matrix\((4|5|6|7)"))
-    page.keyboard.press("0")
-    stroke([(200, 300), (200, 420), (200, 560)])
+    phone.keyboard.press("0")
+    stroke(phone, [(200, 300), (200, 560)])
     expect(dialog).to_be_hidden()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("width", [1200, 390])

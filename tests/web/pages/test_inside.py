@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.app_pages import open_page
+from tests.library.test_named_models import make_model
 from vitmae_search.library import Library
 from vitmae_search.web.server import session
 
@@ -101,6 +102,26 @@ def test_an_address_with_another_layer_explains_with_the_last(ids: dict[str, str
     assert component(at, "vs_match")["unit"] == "cosine"
 
 
+def test_another_model_is_named_by_the_address(ids: dict[str, str], tmp_path: Path) -> None:
+    model = str(make_model(tmp_path / "mine"))
+    at = open_page(INSIDE, photo=ids["coffee"], model=model)
+    assert "3 × 3 squares, 2 layers of 2 heads" in html(at)
+    at.selectbox(key="vs_model").set_value("The library's model").run()
+    assert "8 × 8 squares" in html(at)
+    shown = component(open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], model=model), "vs_match")
+    assert len(shown["sides"]) == 2
+    assert shown["sides"][0]["rows"] == 3
+    at = open_page("../pages/reconstructions.py", photo=ids["coffee"], model=model)
+    assert "48 × 48 pixels, in 3 × 3 patches" in html(at)
+
+
+@pytest.mark.parametrize("strange", ["facebook/vit-mae-base", "../x", "/no/such/folder", "hub:a/b"])
+def test_an_address_fetches_no_model(ids: dict[str, str], strange: str) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], model=strange)
+    assert "is no folder or file on this machine" in html(at)
+    assert "8 × 8 squares" in html(at)
+
+
 @pytest.mark.browser
 def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
@@ -122,7 +143,7 @@ def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., An
     expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
     page.get_by_text("What counts").click()
     expect(page.get_by_text("added to the score")).to_be_visible()
-    assert page.locator("line").count() == 0
+    assert page.locator(".lines line").count() == 0
     page.close()
 
 
@@ -189,6 +210,8 @@ def test_by_touch_and_by_keyboard(seen: Path, start_server: Callable[..., Any], 
     page.locator(".cell").nth(26).tap()
     page.wait_for_url(lambda url: "patch=0-26" in url)
     expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.get_by_text("How this is computed").scroll_into_view_if_needed()
     # A finger that is drawn over the picture shows one square after the other.
     boxes = [page.locator(".cell").nth(number).bounding_box() for number in (9, 54)]
     places = [{"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2} for box in boxes]
@@ -198,13 +221,12 @@ def test_by_touch_and_by_keyboard(seen: Path, start_server: Callable[..., Any], 
     expect(page.get_by_text("Square in row 7, column 7")).to_be_visible()
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     page.wait_for_timeout(600)  # a tap sooner after another touch would be a double tap
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Numbers (JSON)").tap()
+        page.get_by_role("button", name="Numbers (JSON)").click()
     assert len(json.loads(Path(saved.value.path()).read_text())["attention"]) == 64
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Figure (PNG)").tap()
+        page.get_by_role("button", name="Figure (PNG)").click()
     assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
     page.get_by_text("Neighbours", exact=True).tap()
     page.get_by_role("button", name=re.compile("mirrored.png, rank")).first.tap()

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.app_pages import open_page
+from tests.helpers.touch import stroke
 from vitmae_search.library import Library
 from vitmae_search.records import SearchFilter
 from vitmae_search.web.server.map_routes import map_routes
@@ -106,14 +107,6 @@ def test_the_tsne_map_is_offered_until_it_was_made(opened_copy: Library) -> None
     assert "those that are most like it" in said(at)
 
 
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    opened = chromium.new_page(viewport={"width": 1200, "height": 900})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("webgl", [True, False])
 def test_moving_selecting_and_opening(
@@ -182,3 +175,49 @@ def test_moving_selecting_and_opening(
     cluster = page.get_by_role("button", name=re.compile("^Cluster of")).first
     cluster.press("Enter")
     page.wait_for_url(re.compile("at="))
+
+
+@pytest.mark.browser
+def test_fingers_move_zoom_select_and_open(small: Any, start_server: Callable[..., Any], phone: Any) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    phone.goto(f"{start_server(small.folder).url}/map")
+    expect(phone.locator(".thumb").first).to_be_visible()
+    plot = phone.locator(".plot")
+    plot.scroll_into_view_if_needed()
+    area = plot.bounding_box()
+    x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
+
+    def view() -> list[float]:
+        return [float(value) for value in parse_qs(urlsplit(phone.url).query)["at"][0].split("_")]
+
+    stroke(phone, [(x, y), (x - 60, y + 30)])
+    phone.wait_for_url(re.compile("at="))
+    left, top, zoom = view()
+    assert (left > 0.55, top > 0.52, zoom) == (True, True, 1)
+    stroke(phone, [(x - 30, y), (x - 90, y)], [(x + 30, y), (x + 90, y)])
+    phone.wait_for_url(lambda url: f"_{zoom:g}" not in url[-3:])
+    assert 2.5 < view()[2] < 3.5
+    assert abs(view()[0] - left) < 0.05  # what is between the fingers stays there
+    phone.get_by_role("button", name="All of it (0)").tap()
+    phone.wait_for_url(lambda url: "at=" not in url)
+
+    thumb = phone.locator(".thumb").first.bounding_box()
+    phone.touchscreen.tap(thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2)
+    dialog = phone.get_by_role("dialog")
+    expect(dialog.get_by_text(re.compile(r"^1 of "))).to_be_visible()
+    dialog.get_by_role("button", name="More like this").tap()
+    phone.wait_for_url(re.compile(r"/\?photo=\d+"))
+    phone.go_back()
+    phone.go_back()
+
+    lasso = phone.get_by_role("button", name="Draw around photos to select them")
+    lasso.tap()
+    expect(lasso).to_have_attribute("aria-pressed", "true")
+    plot.scroll_into_view_if_needed()
+    area = plot.bounding_box()
+    left, top = area["x"] + 2, area["y"] + 2
+    right, bottom = left + area["width"] - 4, min(top + area["height"] - 4, 840)
+    stroke(phone, [(left, top), (right, top), (right, bottom), (left, bottom), (left, top + 9)])
+    expect(phone.get_by_text(re.compile(r"^\d+ selected"))).to_be_visible()
+    expect(lasso).to_have_attribute("aria-pressed", "false")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from vitmae_search.catalog import CatalogWriter
@@ -127,6 +128,32 @@ def test_a_finished_run_shows_its_figures_curves_options_and_commands(
         f"vitmae-search index {root} --library {opened_copy.folder} --model '{run}'"
     ]
     assert not {"Stop", "Go on"} & labels(at)
+
+
+def write_film(run: Path) -> None:
+    """A strip of two grey photos of 8 × 8 pixels at two moments."""
+    film = run / "film"
+    film.mkdir()
+    masks = [[[0, 1], [1, 1]], [[1, 1], [1, 0]]]
+    (film / "photos.json").write_text(json.dumps({"names": [HOSTILE, ""], "masks": masks}))
+    for name in ("photos", "000000000", "000000004"):
+        Image.new("RGB", (8, 16), "grey").save(film / f"{name}.png")
+    lines = [{"step": 0, "epoch": 0.0, "losses": [1.5, 1.7]}, {"step": 4, "epoch": 4.0, "losses": [0.5, 0.7]}]
+    (film / "moments.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_film_strip_has_a_column_for_each_moment(opened_copy: Library, make_run: MakeRun) -> None:
+    run = make_run()
+    write_film(run)
+    at = visit()
+    html = " ".join(str(block.proto.body) for block in at.get("html"))
+    assert HOSTILE not in html
+    assert 'alt="The photos completed after 4 epochs: the loss is 0.600, of each photo 0.500, 0.700"' in html
+    assert html.count("<figure>") == 4
+    (run / "film" / "000000004.png").write_bytes(b"half")
+    (run / "film" / "moments.jsonl").open("a").close()
+    os.utime(run / "film" / "moments.jsonl")
+    assert "completed after 4 epochs" not in words(visit())
 
 
 def test_a_running_training_shows_its_progress_and_remaining_time(

@@ -66,12 +66,15 @@ def test_a_stopped_training_resumes_survives_a_reload_and_is_stopped(
     expect(card).to_contain_text(f"in {stopped}")
     expect(card.get_by_text("stopped", exact=True)).to_be_visible()
     expect(page.get_by_role("img", name="Photos that it learns from")).to_be_visible()
+    strip = page.get_by_role("group", name="Film strip")
+    expect(strip.get_by_role("img", name="completed after 0 epochs")).to_be_visible()
 
     page.get_by_role("button", name="Go on").click()
     expect(card.get_by_text("running", exact=True)).to_be_visible()
     # It draws itself anew: nobody reloads the page until the curve is there.
     curve = page.get_by_label("Loss by epoch").locator("canvas, svg").first
     expect(curve).to_be_visible()
+    expect(strip.get_by_role("img", name="completed after").nth(3)).to_be_attached()  # by itself, too
     logged = len((stopped / LOG_FILE).read_text().splitlines())
     page.reload()
     expect(card.get_by_text("running", exact=True)).to_be_visible()

@@ -101,8 +101,19 @@ def test_photos_in_pages_and_filtered(client: TestClient, opened: Library, small
 def test_every_filter_of_the_library_is_one_of_the_api() -> None:
     names = {field.name for field in fields(SearchFilter)}
     listed = next(operation for _, _, operation in OPERATIONS if operation["operationId"] == "photos")
-    selected_on_the_map = {"photo_ids"}  # who has the ids need not ask for them
-    assert names - selected_on_the_map <= {parameter["name"] for parameter in listed["parameters"]}
+    assert names <= {parameter["name"] for parameter in listed["parameters"]}
+
+
+def test_photos_that_are_selected(client: TestClient, opened: Library) -> None:
+    first, second, *_ = (photo.photo_id for photo in opened.photos())
+    chosen = f"{first},{second}"
+    found = ask(client, "photos", photo_ids=chosen)
+    assert (found["total"], {photo["photo_id"] for photo in found["photos"]}) == (2, {first, second})
+    hits = ask(client, "similar", photo_id=first, photo_ids=chosen, stacks="false")["hits"]
+    assert [hit["photo_id"] for hit in hits] == [second]
+    many = ",".join(map(str, range(1, api.MOST_SELECTED + 2)))
+    for wrong in (many, "", "1,x"):
+        assert f"at most {api.MOST_SELECTED}" in ask(client, "photos", 400, photo_ids=wrong)["error"]
 
 
 def test_searches_find_what_the_library_finds(client: TestClient, opened: Library, small: Any) -> None:
@@ -121,6 +132,38 @@ def test_searches_find_what_the_library_finds(client: TestClient, opened: Librar
         hit.photo.photo_id for hit in opened.search_examples([one, two], [three]).hits
     ]
     assert ask(client, "photo", photo_id=one)["path"] == found["hits"][0]["path"]
+
+
+def test_a_part_of_a_photo_or_an_upload_is_searched_for(
+    opened: Library, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("astronaut", "chelsea", "coffee")
+    for name in names:
+        (tmp_path / f"{name}.jpg").write_bytes((small.photos / f"{name}.jpg").read_bytes())
+    with Library.open(tmp_path / "parts") as made:
+        made.index(tmp_path)
+        ids = {Path(photo.path).stem: photo.photo_id for photo in made.photos()}
+        expected = made.search_region(ids["chelsea"], (0.25, 0.25, 0.5, 0.5))
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARIES", f"{small.folder}{os.pathsep}{tmp_path}/parts")
+    with TestClient(Starlette(routes=list(api_routes()))) as client:
+        asked = {"part": "0.25,0.25,0.5,0.5", "library": "parts"}
+        found = ask(client, "similar_region", photo_id=ids["chelsea"], **asked)
+        box = {"left": 0.25, "top": 0.25, "width": 0.5, "height": 0.5}
+        assert found["region"] == {"box": box, "compared": 2, "by_patches": True}
+        assert [hit["photo_id"] for hit in found["hits"]] == [hit.photo.photo_id for hit in expected.hits]
+        for hit, other in zip(found["hits"], expected.hits, strict=True):
+            assert other.box is not None
+            assert hit["box"]["left"] == pytest.approx(other.box.left)
+        crop = (small.photos / "chelsea-crop.jpg").read_bytes()
+        (first, *_) = ask(client, "search_region", body=crop, k=1, **asked)["hits"]
+        assert first["photo_id"] == ids["chelsea"]
+        assert "box" in first
+        beside = ask(client, "similar_region", photo_id=1, part="0,0,0.5,0.5")  # its plugin has no patches
+        assert not beside["region"]["by_patches"]
+        for wrong in ("0.1,0.2,0.3", "0,0,2,1", "0,0,0,1", "a,b,c,d"):
+            assert "error" in ask(client, "similar_region", 400, photo_id=1, part=wrong)
+        assert "'part' is missing" in ask(client, "search_region", 400, body=crop)["error"]
+        assert "send a picture" in ask(client, "search_region", 400, part="0,0,1,1")["error"]
 
 
 def test_reconstructions_of_photos_and_uploads(client: TestClient, small: Any) -> None:

@@ -19,6 +19,7 @@ from vitmae_search.training.log import LogLine, PretrainLog
 from vitmae_search.training.optim import training_progress, warmup_cosine
 from vitmae_search.training.plots import draw_panels, draw_sheet
 from vitmae_search.training.pretraining.batches import BatchLoader
+from vitmae_search.training.pretraining.film_strip import FilmStripWriter
 from vitmae_search.training.pretraining.grad_cache import PendingStep, StepResult, mean_result
 from vitmae_search.training.pretraining.options import PretrainOptions
 from vitmae_search.training.pretraining.photo_source import Photos
@@ -119,7 +120,12 @@ class PretrainLoop:
         self._in_flight: list[PendingStep] = []  # results still on the device
         self._unlogged: list[StepResult] = []  # results since the last line of the log
         self._last_loss: float | None = None
+        self._film: FilmStripWriter | None = None
+        if distributed.is_main and options.film != "none":
+            self._film = FilmStripWriter(output, photos, processor, model.config.image_shape[0], options)
         self._restore()
+        if self._film is not None:
+            self._film.go_on(self._step, self.progress)
 
     @property
     def total_steps(self) -> int:
@@ -180,10 +186,12 @@ class PretrainLoop:
         saved_at, logged_at = self._seconds, self._seconds
         interrupted = False
         with self._forked_rng():
+            self._film_moment()
             while self.progress < 1 and not interrupted:
                 started = time.perf_counter()
                 self._train_step()
                 self._seconds += self._mean_over_processes(time.perf_counter() - started)
+                self._film_moment()
                 if self._step % self._options.log_every == 0:
                     self._fetch_results()
                     self._write_line(logged_at, on_progress)
@@ -226,14 +234,24 @@ class PretrainLoop:
     def _draw_reconstructions(self, path: Path) -> None:
         """Original, masked, prediction, and prediction with the visible patches pasted in; a row a photo."""
         rows = np.unique(np.linspace(0, len(self._photos) - 1, _SHEET_PHOTOS).astype(int))
-        # A batch of one would otherwise be compiled for.
-        eager = torch.compiler.set_stance("force_eager") if self._trainer.compiled else nullcontext()
         model = self._trainer.checkpoint_model
-        with eager:
+        with self._eager():
             results = [
                 reconstruct(model, self._processor, self._photos.image(row), seed=int(row)) for row in rows
             ]
         draw_sheet([(r.original, r.masked, r.reconstruction, r.pasted) for r in results], path, zoom=2)
+
+    def _eager(self) -> AbstractContextManager[None]:
+        """Inside, nothing is compiled: a batch of one would otherwise be compiled for."""
+        return torch.compiler.set_stance("force_eager") if self._trainer.compiled else nullcontext()
+
+    def _film_moment(self) -> None:
+        """Reconstruct the photos of the film strip, where it is time for it. The clock does not run."""
+        if self._film is None or not self._film.is_due(self._step, self.progress):
+            return
+        self._fetch_results()  # a model that has just been spoiled is noticed here
+        with self._eager():
+            self._film.add(self._trainer.checkpoint_model, self._step, self._epochs)
 
     def _train_step(self) -> None:
         """Run one step; on CUDA it may only be queued when this returns."""

@@ -45,6 +45,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 CACHES = ("auto", "device", "host", "none")
 """Where packed photos are kept: in the device's memory or the host's. "none" decodes files at every use."""
 
+FILM_MOMENTS = ("log", "even", "none")
+FILM_PHOTOS = 4
+"""Photos of a film strip."""
+
 _DECODER_HEAD_WIDTH = 32
 """Of the decoders in `PRESETS`, which also widen to four times their width within each layer."""
 
@@ -127,6 +131,11 @@ class PretrainOptions:
             further, so that the cosine always ends. Such a run resumes without loss but not bit for bit.
         save_minutes: Between checkpoints.
         log_every: Steps between lines of the log.
+        film: When the photos of the film strip are reconstructed, one of `FILM_MOMENTS`: before the first
+            step and after 1, 2, 4, 8, … ("log"), or after every sixteenth of the training ("even"); both also
+            at its end. "none" keeps no strip.
+        film_photos: Files of photos for the film strip, at most four; the others are of those that the run
+            learns from.
     """
 
     epochs: float = 100.0
@@ -161,6 +170,8 @@ class PretrainOptions:
     max_minutes: float | None = None
     save_minutes: float = 5.0
     log_every: int = 20
+    film: str = "log"
+    film_photos: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -182,6 +193,9 @@ class PretrainOptions:
         parts = self.replicas * self.accumulate
         require(parts <= self.batch_size, "batch_size", self.batch_size, f"is cut into {parts} parts")
         require(self.cache in CACHES, "cache", self.cache, f"is one of {', '.join(CACHES)}")
+        require(self.film in FILM_MOMENTS, "film", self.film, f"is one of {', '.join(FILM_MOMENTS)}")
+        named = len(self.film_photos)
+        require(named <= FILM_PHOTOS, "film_photos", named, f"are {FILM_PHOTOS} at most")
         check_shared_options(self)
         if self.max_minutes is not None:
             require(self.max_minutes > 0, "max_minutes", self.max_minutes, "must be greater than 0")

@@ -24,7 +24,12 @@ function tile(photo, act) {
   });
   image.src = photo.src;
   open.append(image, state);
-  if (photo.box) outlinePart(open, image, photo.box);
+  if (photo.box) {
+    const part = partOutline(image);
+    part.outline(photo.box);
+    open.classList.add("whole");
+    open.append(part);
+  }
   item.append(open);
   if (photo.similar) {
     const similar = element("button", "similar");
@@ -41,25 +46,6 @@ function tile(photo, act) {
   if (photo.note) foot.append(element("span", "note", photo.note));
   item.append(foot);
   return item;
-}
-
-// The part of a photo that was found, [left, top, width, height] as shares of its sides. The whole photo is shown.
-function outlinePart(open, image, [left, top, width, height]) {
-  const part = element("span", "part");
-  open.classList.add("whole");
-  open.append(part);
-  image.addEventListener("load", () => {
-    const [wide, high] = [image.naturalWidth, image.naturalHeight];
-    const longer = Math.max(wide, high);
-    const percent = (share, side) => `${(100 * ((longer - side) / 2 + share * side)) / longer}%`;
-    Object.assign(part.style, {
-      left: percent(left, wide),
-      top: percent(top, high),
-      width: `${(100 * width * wide) / longer}%`,
-      height: `${(100 * height * high) / longer}%`,
-    });
-    part.classList.add("placed");
-  });
 }
 
 // The near-identical photos of a stack, shown behind its first one while the button is pressed.

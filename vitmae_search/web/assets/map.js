@@ -521,8 +521,8 @@ export default function (component) {
     data,
     send: (name, value) => setTriggerValue(name, value),
     act: {
-      similar: (photo) => goTo("./", photo, data.library),
-      reconstruct: (photo) => goTo("reconstructions", photo, data.library),
+      similar: ({ id }) => goTo("./", { photo: id }, data.library),
+      reconstruct: ({ id }) => goTo("reconstructions", { photo: id }, data.library),
     },
   });
   allGrids.add(grid);

@@ -65,8 +65,13 @@ function board(parentElement, data, send) {
     const area = root.getBoundingClientRect();
     return [within((event.clientX - area.left) / area.width, 0, 1), within((event.clientY - area.top) / area.height, 0, 1)];
   };
+  const cancel = () => {
+    if (stroke) place(made, stroke.before);
+    stroke = null;
+  };
   root.onpointerdown = (event) => {
-    if (event.button !== 0 || stroke) return;
+    if (stroke) return cancel(); // a second finger: the first one did not mean to draw
+    if (event.button !== 0) return;
     event.preventDefault();
     const corner = event.target.dataset?.corner;
     const kind = corner ?? (event.target === box ? "move" : "draw");
@@ -86,10 +91,7 @@ function board(parentElement, data, send) {
     stroke = null;
     if (moved) finish();
   };
-  root.onpointercancel = () => {
-    if (stroke) place(made, stroke.before);
-    stroke = null;
-  };
+  root.onpointercancel = cancel;
   box.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const by = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];

@@ -50,8 +50,9 @@ class Viewer {
     this.image = element("img", "shown");
     this.image.decoding = "async";
     this.image.draggable = false;
+    this.part = partOutline(this.image);
     this.state = element("span", "state");
-    this.stage.append(this.image, this.state);
+    this.stage.append(this.image, this.part, this.state);
     this.name = element("span", "name");
     this.count = element("span", "count");
     this.status = element("span", "said");
@@ -131,6 +132,7 @@ class Viewer {
     if (this.photo?.id === photo.id) return;
     this.photo = photo;
     this.setZoom(1, 0, 0);
+    this.part.outline(photo.box);
     this.why.hidden = !(queryInAddress() && this.grid.data.explained);
     const { image } = this;
     image.alt = photo.name;
@@ -326,7 +328,10 @@ class Viewer {
     const edge = (size) => ((this.zoom - 1) * size) / 2; // no farther than the stage's edge
     this.x = Math.min(edge(width), Math.max(-edge(width), this.zoom === 1 ? 0 : x));
     this.y = Math.min(edge(height), Math.max(-edge(height), this.zoom === 1 ? 0 : y));
-    this.image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.zoom})`;
+    this.stage.style.setProperty("--zoom", this.zoom);
+    for (const shown of [this.image, this.part]) {
+      shown.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.zoom})`;
+    }
     this.stage.classList.toggle("zoomed", this.zoom > 1);
   }
 

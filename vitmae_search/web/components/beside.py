@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import streamlit as st
 
-from vitmae_search.records import SearchResult, Space
+from vitmae_search.records import MinScore, SearchResult, Space
 from vitmae_search.web.components import page_address, plain_text, spaces
 from vitmae_search.web.server.session import library
 
@@ -17,6 +18,17 @@ def of_address() -> Space | None:
     """The space that the address names; None where it names none, or one that is searched anyway."""
     text = st.query_params.get(PARAMETER, "")
     return next((one for one in library().spaces() if str(one.space_id) == text and not one.current), None)
+
+
+def knows(space: Space, min_score: MinScore) -> bool:
+    """Whether it was measured which score of a space "same" or "alike" means.
+
+    Args:
+        space: The space.
+        min_score: The word; a number is one in any space.
+    """
+    measured = {} if space.calibration is None else asdict(space.calibration)
+    return not isinstance(min_score, str) or measured.get(min_score) is not None
 
 
 def choose() -> None:
@@ -57,6 +69,8 @@ def draw(first: SearchResult, second: SearchResult, grid: DrawGrid) -> None:
             plain_text.heading(spaces.title(found.space))
             if found.coverage is not None:
                 plain_text.hint(f"{found.coverage.covered}.")
+            if found.region is not None and not found.region.by_patches:
+                plain_text.hint(found.region.text)
             if not found.hits:
                 plain_text.notice("No other photo fits.")
             grid(found, key, both)

@@ -29,8 +29,8 @@ from vitmae_search.web.server.session import library
 _mount = st.components.v2.component(
     "vitmae_search_grid",
     html='<ul class="grid"></ul>',
-    css=asset("grid.css", "viewer.css"),
-    js=asset("elements.js", "fetch_picture.js", "viewer.js", "grid.js"),
+    css=asset("grid.css", "part_outline.css", "viewer.css"),
+    js=asset("elements.js", "fetch_picture.js", "part_outline.js", "viewer.js", "grid.js"),
 )
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from vitmae_search.records import Inspection, MatchExplanation
 from vitmae_search.web.components import query_picker
+from vitmae_search.web.components.model_choice import chosen_model, last_written
 from vitmae_search.web.components.session_cache import cached
 from vitmae_search.web.server.session import library
 
@@ -24,7 +25,7 @@ def inspect(query: query_picker.QueryState) -> Inspection:
 
     def compute() -> Inspection:
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            return library().inspect(query.picture)
+            return library().inspect(query.picture, model=chosen_model())
 
     return cached("vs_inspections", (query.key, *model_key()), compute, _bytes, KEPT_BYTES)
 
@@ -43,7 +44,8 @@ def explain(
 
     def compute() -> MatchExplanation:
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            return library().explain(query.picture, hit.picture, space=space, layer=layer)
+            model = chosen_model()
+            return library().explain(query.picture, hit.picture, space=space, layer=layer, model=model)
 
     def size(found: MatchExplanation) -> int:
         return _bytes(found.query) + _bytes(found.hit)
@@ -53,7 +55,12 @@ def explain(
 
 
 def model_key() -> tuple[str, str]:
-    """The library and its current space: what decides an inspection or reconstruction besides the picture."""
+    """What decides an inspection or reconstruction besides the picture.
+
+    It is the library and its current space, or another model and when its files were written.
+    """
+    if (model := chosen_model()) is not None:
+        return model, last_written(model)
     current = next((space for space in library().spaces() if space.current), None)
     return str(library().folder), "" if current is None else current.fingerprint
 

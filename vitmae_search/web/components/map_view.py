@@ -21,8 +21,8 @@ _LONGEST = 2000  # characters of an area
 _mount = st.components.v2.component(
     "vitmae_search_map",
     html='<div class="map"></div>',
-    css=asset("map.css", "viewer.css"),
-    js=asset("elements.js", "fetch_picture.js", "viewer.js", "map_points.js", "map.js"),
+    css=asset("map.css", "part_outline.css", "viewer.css"),
+    js=asset("elements.js", "fetch_picture.js", "part_outline.js", "viewer.js", "map_points.js", "map.js"),
 )
 
 

@@ -32,7 +32,7 @@ from vitmae_search.web.components.photo_address import (
 from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import Upload, library, uploads
 
-KEPT = ("k", "sort", "beside", filters.STACKS, *PARAMETERS)
+KEPT = ("k", "sort", "beside", "model", filters.STACKS, *PARAMETERS)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
@@ -106,7 +106,7 @@ def names_picture() -> bool:
 
 def parameters() -> dict[str, str]:
     """The parameters of the address that name the picture, for the address of another page."""
-    named = ("photo", "upload", "library")
+    named = ("photo", "upload", "library", "model")
     return {name: value for name, value in st.query_params.to_dict().items() if name in named}
 
 
@@ -117,8 +117,13 @@ def set_query_photo(photo_id: int) -> None:
 
 
 def clear_query() -> None:
-    """Go back to picking a query."""
-    st.query_params.clear()
+    """Go back to picking a query; a model that was chosen stays."""
+    st.query_params.from_dict(_model())
+
+
+def _model() -> dict[str, str]:
+    """The parameter of the address that names a model (see `model_choice`)."""
+    return {name: value for name, value in st.query_params.to_dict().items() if name == "model"}
 
 
 @contextmanager
@@ -145,7 +150,7 @@ def _store_upload() -> None:
     """A callback, since a page's address is best changed before the page is drawn."""
     file = st.session_state.get("vs_upload")
     if file is not None:
-        st.query_params.from_dict({"upload": uploads.add(file.name, file.getvalue())})
+        st.query_params.from_dict({**_model(), "upload": uploads.add(file.name, file.getvalue())})
 
 
 def _pick_address() -> None:
@@ -171,7 +176,7 @@ def _store_fetched() -> None:
         plain_text.queue_notice(plain_text.as_sentence(error), "problem")
         return
     name = address.partition("?")[0].rstrip("/").rpartition("/")[2] or "picture"
-    st.query_params.from_dict({"upload": uploads.add(name[:200], data)})
+    st.query_params.from_dict({**_model(), "upload": uploads.add(name[:200], data)})
 
 
 def _browse() -> None:

@@ -14,7 +14,8 @@ from vitmae_search.errors import PhotoError, TrainingError, VitmaeSearchError, d
 from vitmae_search.library.previews import preview
 from vitmae_search.records import JobRecord
 from vitmae_search.training_runs import TrainingRun, TrainingState, read_training_run
-from vitmae_search.web.components import job_status, loss_chart, plain_text
+from vitmae_search.web.components import film_strip, job_status, loss_chart, plain_text
+from vitmae_search.web.components.model_choice import PARAMETER
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import library
 
@@ -34,6 +35,10 @@ _PICTURE_CAPTIONS = {
     "confusion.png": "Which class (row) was taken for which (column), on photos held out.",
 }
 _PICTURE_SIDE = 1400
+_LOOK_PAGES = (
+    ("reconstructions", "Reconstruct a photo", ":material/grid_view:"),
+    ("inside", "Look inside", ":material/visibility:"),
+)
 
 
 def show_run(folder: str) -> None:
@@ -62,6 +67,7 @@ def _draw(folder: str, expected: State) -> None:
             return
         run = read_training_run(folder)
         _progress(run, job)
+        film_strip.show(run.folder)
         loss_chart.draw(run.lines)
         pictures = [name for name in _PICTURE_CAPTIONS if (run.folder / name).is_file()]
         left, right = st.columns([5, 4], gap="medium") if pictures else (None, st.container())
@@ -174,7 +180,12 @@ def _usage(run: TrainingRun) -> None:
     """The commands that use the checkpoint, ready to copy."""
     if run.checkpoint is None:
         return
-    plain_text.card("Use it", f"The checkpoint is {display_path(run.checkpoint)}. To search with it:")
+    plain_text.card("Use it", f"The checkpoint is {display_path(run.checkpoint)}. Look at a photo with it:")
+    with st.container(horizontal=True):
+        parameters = {PARAMETER: os.fspath(run.checkpoint)}
+        for page, label, icon in _LOOK_PAGES:
+            st.page_link(f"../pages/{page}.py", label=label, icon=icon, query_params=parameters)
+    plain_text.hint("To search with it:")
     for line in commands(run, [root.path for root in library().status().roots]):
         st.code(line, language=None, wrap_lines=True)
 

@@ -21,6 +21,7 @@ from vitmae_search.inspection import (
 from vitmae_search.records import Inspection
 from vitmae_search.web.components import (
     inspections,
+    model_choice,
     patch_maps,
     plain_text,
     query_picker,
@@ -76,6 +77,7 @@ def page() -> None:
             query_picker.query_header(query, "Neighbours of", "How it lies among the photos of the library.")
         space_view.draw_photo(query)
         return
+    model_choice.draw()
     made = inspections.inspect(query)
     rows, columns = made.grid
     heads = made.attention.shape[1]

@@ -8,7 +8,14 @@ from vitmae_search.errors import InspectionError
 from vitmae_search.inspection.figures import match_figure
 from vitmae_search.library.json_forms import explanation_json
 from vitmae_search.records import MatchExplanation
-from vitmae_search.web.components import inspections, patch_maps, plain_text, query_picker, view_downloads
+from vitmae_search.web.components import (
+    inspections,
+    model_choice,
+    patch_maps,
+    plain_text,
+    query_picker,
+    view_downloads,
+)
 from vitmae_search.web.components.patch_maps import PatchedPicture
 from vitmae_search.web.components.photo_address import named_photo
 from vitmae_search.web.components.photo_tile import photo_name
@@ -37,6 +44,7 @@ def page() -> None:
         plain_text.hint(INTRO)
         return
     other = query_picker.QueryState(photo=hit)
+    model_choice.draw()
     space, layer = _number("space"), _number("layer")
     try:
         found = inspections.explain(query, other, space, layer)

@@ -12,7 +12,13 @@ from vitmae_search.inspection.masks import PATTERNS, pattern_mask
 from vitmae_search.inspection.series import in_pattern
 from vitmae_search.library.previews import sheet_png
 from vitmae_search.records import Reconstruction
-from vitmae_search.web.components import inspections, plain_text, query_picker, reconstruction_panels
+from vitmae_search.web.components import (
+    inspections,
+    model_choice,
+    plain_text,
+    query_picker,
+    reconstruction_panels,
+)
 from vitmae_search.web.components import reconstruction_series as series
 from vitmae_search.web.components.session_cache import cached
 from vitmae_search.web.server.session import library
@@ -36,6 +42,7 @@ def page() -> None:
             plain_text.empty_library()
         return
     header = st.container()
+    model = model_choice.draw(decoder=True)
     view = inspections.choice("view", "View", series.VIEWS, series.ONE)
     ratio, seed, pattern, soften = _controls()
     made = _reconstruct(query, ratio, seed)
@@ -44,7 +51,8 @@ def page() -> None:
     if view != series.ONE:
         with header:
             query_picker.query_header(query, "What the model sees in", _detail(made))
-        many = in_pattern(partial(library().reconstruct, query.picture), pattern, made.mask.shape)
+        reconstruct = partial(library().reconstruct, query.picture, model=model)
+        many = in_pattern(reconstruct, pattern, made.mask.shape)
         with query_picker.name_upload_in_errors(query):
             series.draw(view, many, made, seed, key=(query.key, *inspections.model_key(), pattern))
         return
@@ -114,11 +122,12 @@ def _reconstruct(
     query: query_picker.QueryState, ratio: float, seed: int, mask: NDArray[np.bool_] | None = None
 ) -> Reconstruction:
     """The reconstruction, from the session where it has it."""
-    key = (query.key, ratio, seed, None if mask is None else mask.tobytes())
+    key = (query.key, *inspections.model_key(), ratio, seed, None if mask is None else mask.tobytes())
+    model = model_choice.chosen_model()
 
     def compute() -> Reconstruction:
         with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-            return library().reconstruct(query.picture, mask_ratio=ratio, seed=seed, mask=mask)
+            return library().reconstruct(query.picture, mask_ratio=ratio, seed=seed, mask=mask, model=model)
 
     return cached("vs_reconstructions", key, compute, lambda _: 1, KEPT_RECONSTRUCTIONS)
 

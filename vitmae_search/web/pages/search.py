@@ -33,6 +33,7 @@ from vitmae_search.web.components import (
     region_box,
     saved_search,
     selection,
+    spaces,
     words,
 )
 from vitmae_search.web.components.filter_parameters import Filters, read_order
@@ -111,7 +112,7 @@ def show_results(query: query_picker.QueryState) -> None:
         query_picker.query_header(query, _title(query), _summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
-    if found.region is not None and not found.region.by_patches:
+    if found.region is not None and not found.region.by_patches and beside.of_address() is None:
         plain_text.notice(found.region.text)
     if not found.hits and beside.of_address() is None:
         plain_text.notice("No other photo fits. Widen the filters, or go back a page.")
@@ -142,11 +143,14 @@ def show_results(query: query_picker.QueryState) -> None:
             both=both,
         )
 
-    if other is None or found.region is not None:
+    second: SearchResult | None = None
+    if other is not None:
+        with plain_text.errors_as_notices():
+            second = _search(query, k, (page - 1) * k, active, other)
+    if second is None:
         grid(found, "vs_hits")
     else:
-        with plain_text.errors_as_notices():
-            beside.draw(found, _search(query, k, (page - 1) * k, active, other.space_id), grid)
+        beside.draw(found, second, grid)
     query_picker.page_buttons("page", page, len(found.hits) == k and more is None, f"Page {page}")
     if found.hits:
         export_menu.draw(active.where, found.hits)
@@ -204,8 +208,9 @@ def _show_whole(whole: WholePhoto, found: SearchResult) -> None:
 
 
 def _search(
-    query: query_picker.QueryState, k: int, offset: int, active: Filters, space: int | None = None
+    query: query_picker.QueryState, k: int, offset: int, active: Filters, other: Space | None = None
 ) -> SearchResult:
+    """What is found in the current space, or in the one beside it."""
     asked: SearchOptions = {
         "k": k,
         "where": active.where,
@@ -213,16 +218,25 @@ def _search(
         "min_score": active.min_score,
         "stacks": filters.are_stacked(),
     }
-    if space is not None:
-        asked["space"] = space
+    if other is not None:
+        asked["space"] = other.space_id
     box = region_box.of_address()
-    if box is not None and query.picture and space is None:
+    if box is not None and query.picture:
         return _search_region(query, box, asked)
     more, less = map(examples.weighted, examples.PARAMETERS)
-    if more or less or query.words:
-        if asked["min_score"] is not None:
-            plain_text.notice("How alike photos are is known for one picture alone, so all hits are shown.")
-        asked["min_score"] = None
+    if asked["min_score"] is not None:
+        if more or less or query.words:
+            asked["min_score"] = None
+            if other is None:
+                plain_text.notice(
+                    "How alike photos are is known for one picture alone, so all hits are shown."
+                )
+        elif other is not None and not beside.knows(other, active.min_score):
+            asked["min_score"] = None
+            title = spaces.title(other)
+            plain_text.notice(
+                f"How alike photos are was not measured for {title}, so all its hits are shown."
+            )
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         return _search_pictures(query, asked, more, less)
 
@@ -257,7 +271,8 @@ def _address_of_more(
 
 
 def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOptions) -> SearchResult:
-    if asked["min_score"] is not None or query.words or any(map(examples.of_address, examples.PARAMETERS)):
+    alone = _is_one_picture(query) and asked["min_score"] is None
+    if not alone and "space" not in asked:  # it is said once
         plain_text.notice(
             "A part is searched for alone: words, other pictures and how alike hits are do not count."
         )
@@ -268,7 +283,13 @@ def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOption
 
     with query_picker.name_upload_in_errors(query):
         found = library().search_region(
-            query.picture, box, k=asked["k"], where=asked["where"], offset=asked["offset"], on_progress=show
+            query.picture,
+            box,
+            k=asked["k"],
+            space=asked.get("space"),
+            where=asked["where"],
+            offset=asked["offset"],
+            on_progress=show,
         )
     shown.empty()
     return found

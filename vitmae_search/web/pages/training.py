@@ -90,15 +90,21 @@ def _form() -> None:
                 width=160,
                 help="Passes over all photos. Minutes or epochs, whichever comes first.",
             )
+        watched = st.text_input(
+            "A photo to watch",
+            placeholder="Four of these photos, unless you name one",
+            key="vs_train_film_photo",
+            help="The full path of a photo. The film strip shows how the model learns to complete it.",
+        )
         icon = ":material/model_training:"
         sent = st.form_submit_button("Start training", icon=icon, type="primary", disabled=bool(busy))
     if busy:
         plain_text.hint(f"{job_status.job_title(busy[0])}. One thing at a time: start when that is done.")
     if sent:
-        _submit(folder, start_from, int(minutes), int(epochs))
+        _submit(folder, start_from, int(minutes), int(epochs), watched)
 
 
-def _submit(folder: str, start_from: str, minutes: int, epochs: int) -> None:
+def _submit(folder: str, start_from: str, minutes: int, epochs: int, watched: str) -> None:
     if not folder.strip():
         plain_text.notice("Type the folder's path first.", "problem")
         return
@@ -106,6 +112,8 @@ def _submit(folder: str, start_from: str, minutes: int, epochs: int) -> None:
     options += ["--log-every", LOG_EVERY]
     if start_from != SCRATCH:
         options += ["--init", start_from]
+    if watched.strip():
+        options += ["--film-photo", os.path.expanduser(watched.strip())]
     training_run.start_pretraining(folder.strip(), new_output(), *options)
 
 

@@ -31,8 +31,10 @@ from vitmae_search.errors import (
 from vitmae_search.filter_values import read_box, read_circle
 from vitmae_search.library.json_forms import photo_json, reconstruction_json, result_json
 from vitmae_search.library.previews import sheet_png
+from vitmae_search.library.region_search import read_box as read_part
 from vitmae_search.records import (
     LONGEST_TEXT,
+    Box,
     Marks,
     Orientation,
     Photo,
@@ -52,9 +54,13 @@ from vitmae_search.web.server.session import (
 PREFIX = "/api/v1"
 UPLOAD_BYTES = 64 * 2**20
 """The largest picture that may be sent."""
+MOST_SELECTED = 500
+"""How many photos an address may select: with the longest ids they still fit into a server's longest line."""
+MOST_COMPARED = 200
+"""How many photos are looked through for a part, so the most hits there are."""
 
 Kind = Literal[
-    "integer", "number", "boolean", "string", "date-time", "ids", "score", "choice", "box", "circle"
+    "integer", "number", "boolean", "string", "date-time", "ids", "score", "choice", "box", "circle", "part"
 ]
 
 
@@ -106,6 +112,13 @@ _FILTERS = (
     Parameter("has_place", "boolean", "Whether it is known where they were taken."),
     Parameter("min_bytes", "integer", "The least size of the file."),
     Parameter("max_bytes", "integer", "The greatest size of the file."),
+    Parameter(
+        "photo_ids",
+        "ids",
+        f"Only these photos, {MOST_SELECTED} at most: their numbers, with commas between them.",
+        least=1,
+        most=MOST_SELECTED,
+    ),
 )
 _OFFSET = Parameter("offset", "integer", "How many are passed over.", 0)
 _HITS = (
@@ -114,6 +127,18 @@ _HITS = (
     _SPACE,
     Parameter("min_score", "score", "The least score of a hit: a number, `same` or `alike`."),
     Parameter("stacks", "boolean", "Return near-identical photos as one hit.", True),
+    *_FILTERS,
+)
+_REGION = (
+    Parameter(
+        "part",
+        "part",
+        "The part of the picture: `left,top,width,height`, as shares of its sides, 0 to 1.",
+        required=True,
+    ),
+    Parameter("k", "integer", "How many hits.", 10, least=1, most=MOST_COMPARED),
+    _OFFSET,
+    _SPACE,
     *_FILTERS,
 )
 
@@ -253,6 +278,10 @@ def _similar(values: Mapping[str, Any], body: bytes) -> object:
     return result_json(library().similar(values["photo_id"], **_asked(values)))
 
 
+def _similar_region(values: Mapping[str, Any], body: bytes) -> object:
+    return _searched_region(_known_photo(values["photo_id"]).photo_id, values)
+
+
 def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
     for photo_id in (*values["more"], *values["less"]):
         _known_photo(photo_id)
@@ -261,9 +290,25 @@ def _search_examples(values: Mapping[str, Any], body: bytes) -> object:
 
 
 def _search(values: Mapping[str, Any], body: bytes) -> object:
+    return result_json(library().search(_sent(body), **_asked(values)))
+
+
+def _search_region(values: Mapping[str, Any], body: bytes) -> object:
+    return _searched_region(_sent(body), values)
+
+
+def _searched_region(picture: int | bytes, values: Mapping[str, Any]) -> object:
+    asked = {name: values[name] for name in ("k", "offset", "space")}
+    found = library().search_region(
+        picture, values["part"], **asked, where=_where(values), among=MOST_COMPARED
+    )
+    return result_json(found)
+
+
+def _sent(body: bytes) -> bytes:
     if not body:
         raise _Refused(400, "send a picture's file as the body")
-    return result_json(library().search(body, **_asked(values)))
+    return body
 
 
 def _reconstruct_photo(values: Mapping[str, Any], body: bytes) -> Reconstruction:
@@ -271,9 +316,7 @@ def _reconstruct_photo(values: Mapping[str, Any], body: bytes) -> Reconstruction
 
 
 def _reconstruct_upload(values: Mapping[str, Any], body: bytes) -> Reconstruction:
-    if not body:
-        raise _Refused(400, "send a picture's file as the body")
-    return _reconstructed(body, values)
+    return _reconstructed(_sent(body), values)
 
 
 def _reconstructed(picture: int | bytes, values: Mapping[str, Any]) -> Reconstruction:
@@ -294,6 +337,10 @@ _PNG_TEXT = "as one picture: the completed photo, what was hidden, each guess, a
 
 _IDS_TEXT = "Numbers of photos, with commas between them"
 _MORE_TEXT = f"{_IDS_TEXT}, that hits should be like."
+_REGION_TEXT = (
+    "and where: `box` of a hit. Its score says how much better patches agree than in other photos; it is no "
+    "cosine. Where the model does not look at patches (`by_patches`), the part is compared with whole photos."
+)
 _LESS_TEXT = f"{_IDS_TEXT}, that they should be less like."
 OPERATIONS = (
     Operation("GET", "/libraries", "libraries", "The libraries of this app.", _libraries, "Libraries"),
@@ -318,6 +365,16 @@ OPERATIONS = (
         _similar,
         "Hits",
         (_ID, *_HITS),
+    ),
+    Operation(
+        "GET",
+        "/photos/{photo_id}/similar/region",
+        "similar_region",
+        f"Photos that have something like a part of one of the library's, {_REGION_TEXT}",
+        _similar_region,
+        "RegionHits",
+        (_ID, *_REGION),
+        reads_picture=True,
     ),
     Operation(
         "GET",
@@ -354,6 +411,16 @@ OPERATIONS = (
         _search,
         "Hits",
         _HITS,
+        reads_picture=True,
+    ),
+    Operation(
+        "POST",
+        "/search/region",
+        "search_region",
+        f"Photos that have something like a part of the picture in the body, {_REGION_TEXT}",
+        _search_region,
+        "RegionHits",
+        _REGION,
         reads_picture=True,
     ),
     Operation(
@@ -475,6 +542,7 @@ def _read(one: Parameter, text: str) -> Any:
         "ids": _ids,
         "box": lambda _, text: read_box(text),
         "circle": lambda _, text: read_circle(text),
+        "part": _part,
         "score": lambda one, text: text if text in ("same", "alike") else _number(one, text, -1, 1),
     }
     try:
@@ -515,6 +583,11 @@ def _ids(one: Parameter, text: str) -> list[int]:
     return found
 
 
+def _part(one: Parameter, text: str) -> Box:
+    numbers = [_number(one, share, 0, 1) for share in text.split(",")]
+    return read_part(numbers, (1, 1))
+
+
 def _expected(one: Parameter) -> str:
     bounds = f"{one.least} or more" if one.most == 2**63 - 1 else f"{one.least} to {one.most}"
     return {
@@ -528,6 +601,7 @@ def _expected(one: Parameter) -> str:
         "score": "a number from -1 to 1, same or alike",
         "box": "south,west,north,east in degrees",
         "circle": "latitude,longitude,km",
+        "part": "left,top,width,height, each from 0 to 1",
     }[one.kind]
 
 
@@ -541,7 +615,9 @@ async def _body(request: Request) -> bytes:
 
 
 def _where(values: Mapping[str, Any]) -> SearchFilter:
-    return SearchFilter(**{one.name: values[one.name] for one in _FILTERS})
+    given = {one.name: values[one.name] for one in _FILTERS}
+    selected = given.pop("photo_ids")
+    return SearchFilter(**given, photo_ids=None if selected is None else frozenset(selected))
 
 
 def _asked(values: Mapping[str, Any]) -> dict[str, Any]:

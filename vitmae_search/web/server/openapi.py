@@ -17,6 +17,8 @@ Schema = dict[str, Any]
 
 _LATITUDE = r"-?(90|[1-8]?[0-9](\.[0-9]{1,6})?)"
 _LONGITUDE = r"-?(180|(1[0-7][0-9]|[1-9]?[0-9])(\.[0-9]{1,6})?)"
+_BELOW_1 = r"0(\.[0-9]{1,6})?"
+_ABOVE_0 = r"(0\.[0-9]{0,5}[1-9]|1)"
 _KM = r"[1-9][0-9]{0,3}(\.[0-9]{1,6})?"
 
 
@@ -120,6 +122,7 @@ def _parameter_schema(one: Parameter) -> Schema:
         "string": {"type": "string", "minLength": 1, "maxLength": one.most, "pattern": r"^[^\x00]+$"},
         "box": {"type": "string", "pattern": f"^{','.join([_LATITUDE, _LONGITUDE] * 2)}$"},
         "circle": {"type": "string", "pattern": f"^{_LATITUDE},{_LONGITUDE},{_KM}$"},
+        "part": {"type": "string", "pattern": f"^{_BELOW_1},{_BELOW_1},{_ABOVE_0},{_ABOVE_0}$"},
         "date-time": {"type": "string", "format": "date-time"},
         "ids": {
             "type": "array",
@@ -132,11 +135,11 @@ def _parameter_schema(one: Parameter) -> Schema:
     return dict(schemas[one.kind])
 
 
-def _object(**properties: Schema) -> Schema:
-    """An object that has all of these properties and no others."""
+def _object(*, optional: Mapping[str, Schema] | None = None, **properties: Schema) -> Schema:
+    """An object that has all of these properties, perhaps the optional ones, and no others."""
     return {
         "type": "object",
-        "properties": properties,
+        "properties": {**properties, **(optional or {})},
         "required": list(properties),
         "additionalProperties": False,
     }
@@ -193,6 +196,19 @@ _PHOTO: Mapping[str, Schema] = {
     "thumbnail": {"type": "string", "description": "The address of a small JPEG, from the app's first page."},
     "file": {"type": "string", "description": "The address of the photo, from the app's first page."},
 }
+_RESULT: Mapping[str, Schema] = {
+    "space": _WHOLE,
+    "model": _TEXT,
+    "known": _TRUE_FALSE,
+    "variant": _object(trimmed=_TRUE_FALSE, turned=_WHOLE),
+    "calibration": _CALIBRATION,
+    "coverage": {"anyOf": [{"type": "null"}, _object(searched=_WHOLE, photos=_WHOLE, command=_TEXT)]},
+    "examples": _WHOLE,
+    "words": _WHOLE,
+    "seconds": _NUMBER,
+}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_BOX = _object(left=_SHARE, top=_SHARE, width=_SHARE, height=_SHARE)
 
 SCHEMAS: dict[str, Schema] = {
     "Error": _object(error={"type": "string", "description": "A sentence for people."}),
@@ -247,16 +263,17 @@ SCHEMAS: dict[str, Schema] = {
     "Photos": _object(total=_WHOLE, photos=_list({"$ref": "#/components/schemas/Photo"})),
     "StackedHit": _object(**_HIT, stacked=_list({"$ref": "#/components/schemas/StackedHit"})),
     "Hit": _object(rank=_WHOLE, **_HIT, stacked=_list({"$ref": "#/components/schemas/StackedHit"})),
-    "Hits": _object(
-        hits=_list({"$ref": "#/components/schemas/Hit"}),
-        space=_WHOLE,
-        model=_TEXT,
-        known=_TRUE_FALSE,
-        variant=_object(trimmed=_TRUE_FALSE, turned=_WHOLE),
-        calibration=_CALIBRATION,
-        coverage={"anyOf": [{"type": "null"}, _object(searched=_WHOLE, photos=_WHOLE, command=_TEXT)]},
-        examples=_WHOLE,
-        words=_WHOLE,
-        seconds=_NUMBER,
+    "Hits": _object(hits=_list({"$ref": "#/components/schemas/Hit"}), **_RESULT),
+    "Box": _BOX,
+    "RegionHit": _object(
+        rank=_WHOLE,
+        **{**_HIT, "score": _NUMBER},
+        stacked=_list({"$ref": "#/components/schemas/StackedHit"}),
+        optional={"box": {"$ref": "#/components/schemas/Box"}},
+    ),
+    "RegionHits": _object(
+        hits=_list({"$ref": "#/components/schemas/RegionHit"}),
+        **_RESULT,
+        region=_object(box={"$ref": "#/components/schemas/Box"}, compared=_WHOLE, by_patches=_TRUE_FALSE),
     ),
 }
