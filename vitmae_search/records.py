@@ -1366,8 +1366,8 @@ class RegionExplanation:
     Attributes:
         query: The part, cut out.
         hit: The photo.
-        score: Of `Library.search_region`: how much better a window of the photo agrees with the part than such
-            windows of the other photos that were looked through.
+        score: Of `Library.search_region`: how much better a window of the photo agrees with the part than
+            such windows of the other photos that were looked through.
         similarity: (Pq, Ph) float32, the cosine of each patch of the part with each of the photo, whitened.
         pairs: As for `MatchExplanation`.
         query_shares: (gh, gw) float32, what each patch of the part adds to the score.

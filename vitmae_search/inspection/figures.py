@@ -27,7 +27,13 @@ from vitmae_search.inspection.attention import (
 )
 from vitmae_search.inspection.features import feature_colors, layer_changes, patch_similarity
 from vitmae_search.inspection.series import SeedStatistics
-from vitmae_search.records import Inspection, MatchExplanation, Reconstruction
+from vitmae_search.records import (
+    Inspection,
+    MatchExplanation,
+    PatchedPicture,
+    Reconstruction,
+    RegionExplanation,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,7 +182,7 @@ def importance_figure(made: Reconstruction, importance: NDArray[np.float32]) -> 
     return figure
 
 
-def match_figure(found: MatchExplanation) -> Figure:
+def match_figure(found: MatchExplanation | RegionExplanation) -> Figure:
     """Query and hit with the strongest correspondences, and what each of their patches adds to the score.
 
     Args:
@@ -328,6 +334,6 @@ def _frame(place: Axes, made: Inspection, patch: tuple[int, int]) -> None:
     place.add_patch(Rectangle(corner, 1 / columns, 1 / rows, fill=False, color="#e66100", lw=2))
 
 
-def _center(made: Inspection, patch: int) -> tuple[float, float]:
+def _center(made: Inspection | PatchedPicture, patch: int) -> tuple[float, float]:
     row, column = divmod(patch, made.grid[1])
     return (column + 0.5) / made.grid[1], (row + 0.5) / made.grid[0]

@@ -2623,7 +2623,7 @@ class Library:
     def _region_search(
         self, picture: Query | int, space: Space
     ) -> tuple[Query, QueryVectors, int | None, RegionSearch]:
-        """A picture, its vectors, its own content if the library has it, and what searches by a part of it."""
+        """A picture, its vectors, its own content if it is in the library, and what searches by a part."""
         catalog = self._catalog()
         source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
         vectors = self._query_vectors(source, space)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.catalog.catalog import EVERYTHING
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder
 from vitmae_search.errors import InspectionError, LibraryError, display_path
 from vitmae_search.inspection.match import mutual_pairs
 from vitmae_search.records import (
-    EVERYTHING,
     Box,
     Hit,
     PatchedPicture,
@@ -181,7 +181,7 @@ class RegionSearch:
         features = self.open_features()
         if not features.has_patch_tokens:
             raise InspectionError(
-                f"plugin {self.space.plugin!r} does not compare a part patch by patch, so there are none to show"
+                f"plugin {self.space.plugin!r} does not compare parts patch by patch, so it has none to show"
             )
         found = self._candidates(part, whole, EVERYTHING, without - {photo.content_id}, among)
         if photo.content_id not in {hit.photo.content_id for hit in found}:

@@ -197,8 +197,9 @@ def explain_fit(
 ) -> FitExplanation:
     """Say what each patch adds to the score of `fit_region`.
 
-    A fit is a mean of cosines of cells of the part and patches of the window, and a cell is a mean of patches: so
-    the score is a sum over the patches of either, and of what is taken from all photos alike. It is exact.
+    A fit is a mean of cosines of cells of the part and patches of the window, and a cell is a mean of
+    patches: so the score is a sum over the patches of either, and of what is taken from all photos alike. It
+    is exact.
 
     Args:
         part: As for `fit_region`.
@@ -230,7 +231,7 @@ def explain_fit(
 
 
 def _whitened(part: Tokens, photos: Iterable[NDArray[np.floating]]) -> tuple[Tokens, Tokens]:
-    """The unit tokens of a part, (rows, columns, d), and of photos, (N, rows, columns, d), whitened by these."""
+    """Unit tokens of a part, (rows, columns, d), and of photos, (N, rows, columns, d), whitened by these."""
     tokens = np.stack([np.asarray(one, np.float32) for one in photos])
     mean, directions = _whitening(tokens.reshape(-1, tokens.shape[-1]))
     own, others = (_unit(np.asarray(each - mean, np.float32) @ directions) for each in (part, tokens))
@@ -258,7 +259,7 @@ def _cell_means(tokens: Tokens) -> tuple[NDArray[np.float32], NDArray[np.float32
 
     The weights of the tokens, (cells², rows, columns), sum the tokens up to the unit means.
     """
-    rows, columns, width = tokens.shape
+    rows, columns, _ = tokens.shape
     down, across = (_cells(np.zeros(1), 1.0, side)[0] for side in (rows, columns))
     weights = np.einsum("ir,jc->ijrc", down, across).reshape(_CELLS**2, rows, columns)
     means = np.einsum("krc,rcd->kd", weights, tokens, optimize=True)
