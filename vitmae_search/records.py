@@ -1347,7 +1347,7 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PatchedPicture:
+class PatchGrid:
     """A picture in patches.
 
     Attributes:
@@ -1379,8 +1379,8 @@ class RegionExplanation:
         compared: How many photos were looked through.
     """
 
-    query: PatchedPicture
-    hit: PatchedPicture
+    query: PatchGrid
+    hit: PatchGrid
     score: float
     similarity: NDArray[np.float32]
     pairs: NDArray[np.int64]

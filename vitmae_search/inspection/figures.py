@@ -28,9 +28,10 @@ from vitmae_search.inspection.attention import (
 from vitmae_search.inspection.features import feature_colors, layer_changes, patch_similarity
 from vitmae_search.inspection.series import SeedStatistics
 from vitmae_search.records import (
+    Box,
     Inspection,
     MatchExplanation,
-    PatchedPicture,
+    PatchGrid,
     Reconstruction,
     RegionExplanation,
 )
@@ -195,6 +196,8 @@ def match_figure(found: MatchExplanation | RegionExplanation) -> Figure:
     figure.suptitle(f"score {found.score:.3f}")
     show_picture(axes[0], found.query.picture, "query")
     show_picture(axes[1], found.hit.picture, "hit")
+    if isinstance(found, RegionExplanation):
+        _outline(axes[1], found.hit_box)
     for own, other in found.pairs[:_PAIRS]:
         strength = float(max(found.similarity[own, other], 0))
         ends = _center(found.query, int(own)), _center(found.hit, int(other))
@@ -208,10 +211,9 @@ def match_figure(found: MatchExplanation | RegionExplanation) -> Figure:
             (found.query, found.query_shares, found.query_rest),
             (found.hit, found.hit_shares, found.hit_rest),
         )
+        named = "others" if isinstance(found, RegionExplanation) else "projection"
         for place, (made, shares, rest) in zip(axes[2:], sides, strict=True):
-            show_picture(
-                place, made.picture, f"patches {shares.sum():+.3f}, projection {rest:+.3f}", grey=True
-            )
+            show_picture(place, made.picture, f"patches {shares.sum():+.3f}, {named} {rest:+.3f}", grey=True)
             drawn = place.imshow(
                 shares, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
             )
@@ -334,6 +336,12 @@ def _frame(place: Axes, made: Inspection, patch: tuple[int, int]) -> None:
     place.add_patch(Rectangle(corner, 1 / columns, 1 / rows, fill=False, color="#e66100", lw=2))
 
 
-def _center(made: Inspection | PatchedPicture, patch: int) -> tuple[float, float]:
+def _outline(place: Axes, box: Box) -> None:
+    from matplotlib.patches import Rectangle
+
+    place.add_patch(Rectangle((box.left, box.top), box.width, box.height, fill=False, color="#e66100", lw=2))
+
+
+def _center(made: Inspection | PatchGrid, patch: int) -> tuple[float, float]:
     row, column = divmod(patch, made.grid[1])
     return (column + 0.5) / made.grid[1], (row + 0.5) / made.grid[0]

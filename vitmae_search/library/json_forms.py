@@ -11,7 +11,15 @@ from vitmae_search.inspection.space import (
     Neighbourhood,
     SpaceStatistics,
 )
-from vitmae_search.records import Hit, Marks, MatchExplanation, Photo, Reconstruction, SearchResult
+from vitmae_search.records import (
+    Hit,
+    Marks,
+    MatchExplanation,
+    Photo,
+    Reconstruction,
+    RegionExplanation,
+    SearchResult,
+)
 
 
 def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
@@ -90,11 +98,19 @@ def reconstruction_json(made: Reconstruction) -> dict[str, object]:
     }
 
 
-def explanation_json(found: MatchExplanation) -> dict[str, object]:
-    """Why two pictures match."""
+def explanation_json(found: MatchExplanation | RegionExplanation) -> dict[str, object]:
+    """Why two pictures match, or a photo and a part of a picture."""
+    if isinstance(found, RegionExplanation):
+        of: dict[str, object] = {
+            "part": asdict(found.box),
+            "box": asdict(found.hit_box),
+            "compared": found.compared,
+        }
+    else:
+        of = {"layer": found.layer}
     return {
         "score": found.score,
-        "layer": found.layer,
+        **of,
         "query_grid": list(found.query.grid),
         "hit_grid": list(found.hit.grid),
         "pairs": [

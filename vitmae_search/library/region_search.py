@@ -19,7 +19,7 @@ from vitmae_search.inspection.match import mutual_pairs
 from vitmae_search.records import (
     Box,
     Hit,
-    PatchedPicture,
+    PatchGrid,
     Photo,
     RegionExplanation,
     RegionQuery,
@@ -201,8 +201,8 @@ class RegionSearch:
         )
         part.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         return RegionExplanation(
-            query=PatchedPicture(np.asarray(part), (own.shape[0], own.shape[1])),
-            hit=PatchedPicture(np.asarray(small), (why.photo_shares.shape[0], why.photo_shares.shape[1])),
+            query=PatchGrid(np.asarray(part), (own.shape[0], own.shape[1])),
+            hit=PatchGrid(np.asarray(small), (why.photo_shares.shape[0], why.photo_shares.shape[1])),
             score=why.fit.score,
             similarity=why.similarity,
             pairs=mutual_pairs(why.similarity),

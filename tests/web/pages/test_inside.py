@@ -240,3 +240,23 @@ def test_by_touch_and_by_keyboard(seen: Path, start_server: Callable[..., Any], 
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: "patch=0-8" in url)
     phone.close()
+
+
+def test_a_part_is_explained_as_it_was_searched_for(ids: dict[str, str], seen: Path) -> None:
+    at = open_page(
+        MATCH, photo=ids["coffee"], hit=ids["mirrored"], part="0.5,0.25,0.4,0.5", view="What counts"
+    )
+    sides = component(at, "vs_match")["sides"]
+    with Library.open(seen) as library:
+        found = library.search_region(int(ids["coffee"]), (0.5, 0.25, 0.4, 0.5))
+    score = next(hit.score for hit in found.hits if str(hit.photo.photo_id) == ids["mirrored"])
+    assert [sum(side["map"]) for side in sides] == pytest.approx([score, score], abs=1e-3)
+    assert f"{score:.3f}: " in html(at)
+    corresponding = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], part="0.5,0.25,0.4,0.5")
+    assert component(corresponding, "vs_match")["pairs"]
+    assert not corresponding.slider
+
+
+def test_hits_of_a_part_lead_to_why_they_match(ids: dict[str, str]) -> None:
+    at = open_page("../pages/search.py", photo=ids["coffee"], part="0.5,0.25,0.4,0.5")
+    assert component(at, "vs_hits")["explained"] == 2

@@ -7,8 +7,10 @@ machine fetch anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import ModelListing
@@ -22,8 +24,19 @@ _KEY = "vs_model"
 
 
 def chosen_model() -> str | None:
-    """The model that the address names, a path; None is the library's."""
-    named = st.query_params.get(PARAMETER, OWN)
+    """The model that the page's address names, a path; None is the library's, and that of a mere request."""
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return None
+    return named_model(st.query_params.to_dict())
+
+
+def named_model(parameters: Mapping[str, str]) -> str | None:
+    """The model that an address names, a path; None is the library's.
+
+    Args:
+        parameters: Of the address.
+    """
+    named = parameters.get(PARAMETER, OWN)
     return named if named and os.path.isabs(named) and os.path.exists(named) else None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from vitmae_search.errors import PhotoError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
@@ -238,21 +239,31 @@ def _go_to_page(name: str, target: int) -> None:
     st.query_params[name] = str(target)
 
 
-def query_header(query: QueryState, title: str, detail: str) -> None:
+def query_header(query: QueryState, title: str) -> DeltaGenerator:
     """The query, small, with what the page does with it.
+
+    It is drawn before anything is computed, with room for the summary of the result, so that what is below it
+    does not move under the pointer.
 
     Args:
         query: The picture.
         title: Plain text before the picture's name.
-        detail: Plain text below it.
+
+    Returns:
+        Where the summary goes, once it is known.
     """
-    source = escape(picture_url(query))
-    picture = f'<img src="{source}" alt="">' if source else ""
-    st.html(
-        f'<div class="vs-query">{picture}<div>'
-        f'<p class="vs-lead">{escape(title)}</p><p class="vs-name">{escape(query.name)}</p>'
-        f'<p class="vs-hint">{escape(detail)}</p></div></div>'
-    )
+    source = ""
+    with suppress(PhotoError):  # what is computed of it says so
+        source = picture_url(query)
+    with st.container(horizontal=True, vertical_alignment="center", key="vs_query"):
+        if source:
+            st.html(f'<div class="vs-query"><img src="{escape(source)}" alt=""></div>', width="content")
+        with st.container(gap=None):
+            st.html(
+                f'<div class="vs-query-name"><p class="vs-lead">{escape(title)}</p>'
+                f'<p class="vs-name">{escape(query.name)}</p></div>'
+            )
+            return st.container(key="vs_query_summary")
 
 
 def picture_url(query: QueryState) -> str:

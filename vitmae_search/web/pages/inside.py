@@ -73,17 +73,18 @@ def page() -> None:
         if view == NEIGHBOURS:
             _all_photos_button("All photos at once")
     if view == NEIGHBOURS:
-        with header:
-            query_picker.query_header(query, "Neighbours of", "How it lies among the photos of the library.")
+        with header, query_picker.query_header(query, "Neighbours of"):
+            plain_text.hint("How it lies among the photos of the library.")
         space_view.draw_photo(query)
         return
+    with header:
+        summary = query_picker.query_header(query, "How the model looks at")
     model_choice.draw()
     made = inspections.inspect(query)
     rows, columns = made.grid
     heads = made.attention.shape[1]
-    with header:
-        detail = f"{columns} × {rows} squares, {len(made.attention)} layers of {heads} heads."
-        query_picker.query_header(query, "How the model looks at", detail)
+    with summary:
+        plain_text.hint(f"{columns} × {rows} squares, {len(made.attention)} layers of {heads} heads.")
     if view == ATTENTION:
         _attention(query, made)
         return

@@ -41,7 +41,7 @@ def page() -> None:
         if not library().count_photos():
             plain_text.empty_library()
         return
-    header = st.container()
+    summary = query_picker.query_header(query, "What the model sees in")
     model = model_choice.draw(decoder=True)
     view = inspections.choice("view", "View", series.VIEWS, series.ONE)
     ratio, seed, pattern, soften = _controls()
@@ -49,8 +49,8 @@ def page() -> None:
     if pattern != PATTERNS[0]:
         made = _reconstruct(query, ratio, seed, pattern_mask(pattern, made.mask.shape, ratio, seed))
     if view != series.ONE:
-        with header:
-            query_picker.query_header(query, "What the model sees in", _detail(made))
+        with summary:
+            plain_text.hint(_detail(made))
         reconstruct = partial(library().reconstruct, query.picture, model=model)
         many = in_pattern(reconstruct, pattern, made.mask.shape)
         with query_picker.name_upload_in_errors(query):
@@ -61,8 +61,8 @@ def page() -> None:
     painted = _painted(canvas)
     if painted is not None:
         made = _reconstruct(query, ratio, seed, reconstruction_panels.painted_mask(painted, *made.mask.shape))
-    with header:
-        query_picker.query_header(query, "What the model sees in", _detail(made))
+    with summary:
+        plain_text.hint(_detail(made))
     name = f"{round(ratio * 100)}-{seed}" + ("" if pattern == PATTERNS[0] else f"-{pattern}")
     _show(made, soften, canvas, PAINTED_NAME if painted is not None else name)
 
