@@ -1216,6 +1216,9 @@ class IndexListing:
 
 # Reconstructions
 
+MaskPattern = Literal["random", "block", "grid"]
+"""How hidden patches lie: scattered, as one rectangle, or so that the visible ones are spread evenly."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
@@ -1246,6 +1249,29 @@ class Reconstruction:
     mask_ratio: float
     statistics: str
     photo_shape: tuple[int, int] | None = None
+
+    @property
+    def level_error(self) -> float | None:
+        """How far guesses are off, in levels of 0 to 255: the mean over the hidden pixels; None without any.
+
+        Unlike the loss, it can be compared between models.
+        """
+        if not self.mask.any():
+            return None
+        height, width = self.original.shape[0] // len(self.mask), self.original.shape[1] // len(self.mask[0])
+        hidden = self.mask.repeat(height, axis=0).repeat(width, axis=1)
+        off = self.reconstruction[hidden].astype(np.int16) - self.original[hidden]
+        return float(np.abs(off).mean())
+
+    @property
+    def statistics_text(self) -> str:
+        """Whose brightness and contrast the guesses have, as a sentence."""
+        if self.statistics == "visible":
+            return (
+                "This model guesses each patch up to its brightness and contrast; both are borrowed from "
+                "visible patches nearby, not from the answer."
+            )
+        return "This model guesses pixels as they are; no brightness or contrast is borrowed."
 
     def __repr__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.4f}"

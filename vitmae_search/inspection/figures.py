@@ -183,6 +183,23 @@ def importance_figure(made: Reconstruction, importance: NDArray[np.float32]) -> 
     return figure
 
 
+def iterations_figure(made: Sequence[Reconstruction]) -> Figure:
+    """What comes of a picture that is reconstructed again and again, four in a row.
+
+    Args:
+        made: Of `iterate`.
+    """
+    columns = min(4, 1 + len(made))
+    rows = -(-(1 + len(made)) // columns)
+    figure, axes = picture_panels(columns, rows)
+    show_picture(axes[0], made[0].original, "the picture")
+    for number, (place, each) in enumerate(zip(axes[1:], made, strict=False), 1):
+        show_picture(place, each.pasted, f"{number} time{'s' if number > 1 else ''}")
+    for place in axes[1 + len(made) :]:
+        place.set_axis_off()
+    return figure
+
+
 def match_figure(found: MatchExplanation | RegionExplanation) -> Figure:
     """Query and hit with the strongest correspondences, and what each of their patches adds to the score.
 

@@ -91,6 +91,7 @@ def reconstruction_json(made: Reconstruction) -> dict[str, object]:
     """How well a reconstruction fits, patch by patch, row by row from the top."""
     return {
         "loss": made.loss,
+        "level_error": made.level_error,
         "mask_ratio": made.mask_ratio,
         "statistics": made.statistics,
         "mask": made.mask.tolist(),

@@ -148,8 +148,11 @@ async function searchWith(file) {
     const answer = await fetch("upload?" + new URLSearchParams({ name: file.name || "pasted picture" }), { method: "POST", body: file });
     if (!answer.ok) throw new Error(await answer.text());
     const { token } = await answer.json();
-    const here = /\/reconstructions\/?$/.test(location.pathname) ? location.pathname : new URL(".", document.baseURI).pathname;
-    history.pushState({}, "", `${here}?upload=${token}`);
+    const stays = /\/reconstructions\/?$/.test(location.pathname); // and what is hidden stays hidden
+    const parameters = new URLSearchParams(stays ? location.search : "");
+    for (const name of ["photo", "library", "open"]) parameters.delete(name);
+    parameters.set("upload", token);
+    history.pushState({}, "", `${stays ? location.pathname : new URL(".", document.baseURI).pathname}?${parameters}`);
     window.dispatchEvent(new PopStateEvent("popstate", { state: {} })); // Streamlit then runs the page of this address
     say("");
   } catch (error) {

@@ -85,7 +85,16 @@ def model_key() -> tuple[str, str]:
 
     It is the library and its current space, or another model and when its files were written.
     """
-    if (model := chosen_model()) is not None:
+    return key_of_model(chosen_model())
+
+
+def key_of_model(model: str | None) -> tuple[str, str]:
+    """What decides an inspection or reconstruction besides the picture, for a model.
+
+    Args:
+        model: As `chosen_model` gives it; None is the library's.
+    """
+    if model is not None:
         return model, last_written(model)
     current = next((space for space in library().spaces() if space.current), None)
     return str(library().folder), "" if current is None else current.fingerprint

@@ -23,20 +23,25 @@ OWN = ""
 _KEY = "vs_model"
 
 
-def chosen_model() -> str | None:
-    """The model that the page's address names, a path; None is the library's, and that of a mere request."""
+def chosen_model(parameter: str = PARAMETER) -> str | None:
+    """The model that the page's address names, a path; None is the library's, and that of a mere request.
+
+    Args:
+        parameter: The address's parameter.
+    """
     if get_script_run_ctx(suppress_warning=True) is None:
         return None
-    return named_model(st.query_params.to_dict())
+    return named_model(st.query_params.to_dict(), parameter)
 
 
-def named_model(parameters: Mapping[str, str]) -> str | None:
+def named_model(parameters: Mapping[str, str], parameter: str = PARAMETER) -> str | None:
     """The model that an address names, a path; None is the library's.
 
     Args:
         parameters: Of the address.
+        parameter: The one that names it.
     """
-    named = parameters.get(PARAMETER, OWN)
+    named = parameters.get(parameter, OWN)
     return named if named and os.path.isabs(named) and os.path.exists(named) else None
 
 
