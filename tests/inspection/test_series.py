@@ -15,7 +15,6 @@ from PIL import Image
 from vitmae_search.errors import InspectionError, StorageError
 from vitmae_search.inspection.figures import iterations_figure, save_figure, sweep_figure
 from vitmae_search.inspection.masks import (
-    PATTERNS,
     all_but_box,
     fit_mask,
     mask_text,
@@ -33,6 +32,7 @@ from vitmae_search.inspection.series import (
     with_the_same_mask,
 )
 from vitmae_search.library import Library
+from vitmae_search.mask_patterns import PATTERNS
 from vitmae_search.records import Reconstruction
 
 GRID = (4, 4)

@@ -194,7 +194,7 @@ def iterations_figure(made: Sequence[Reconstruction]) -> Figure:
     figure, axes = picture_panels(columns, rows)
     show_picture(axes[0], made[0].original, "the picture")
     for number, (place, each) in enumerate(zip(axes[1:], made, strict=False), 1):
-        show_picture(place, each.pasted, f"{number} time{'s' if number > 1 else ''}")
+        show_picture(place, each.pasted, "once" if number == 1 else f"{number} times")
     for place in axes[1 + len(made) :]:
         place.set_axis_off()
     return figure

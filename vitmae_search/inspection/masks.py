@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import InspectionError
-from vitmae_search.records import MaskPattern
+from vitmae_search.mask_patterns import PATTERNS
 
 Mask = NDArray[np.bool_]
-PATTERNS: tuple[MaskPattern, ...] = get_args(MaskPattern)
 
 _MOST_PATCHES = 1 << 16
 _TEXT = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})-([0-9a-f]+)")

@@ -17,7 +17,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.helpers.app_pages import open_page
-from vitmae_search.inspection.masks import mask_text, pattern_mask, read_mask
+from tests.library.test_named_models import make_model
+from vitmae_search.inspection.masks import fit_mask, mask_text, pattern_mask, read_mask
 from vitmae_search.library import Library
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.server import session
@@ -54,11 +55,11 @@ def client() -> Iterator[TestClient]:
         yield opened
 
 
-def decode(data: bytes) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+def decode(data: bytes, side: int = 64) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
     """The header, and the completed picture and the guess one above the other."""
     (length,) = struct.unpack_from("<I", data)
     return json.loads(data[4 : 4 + length]), np.frombuffer(data, np.uint8, offset=4 + length).reshape(
-        2, 64, 64, 3
+        2, side, side, 3
     )
 
 
@@ -95,6 +96,21 @@ def test_an_upload_is_guessed_too_and_what_is_not_there_is_not(
     assert same(found, session.library().reconstruct(data))
     for asked in ("", "photo=999", "upload=x", "photo=x", f"photo={ids['coffee']}&library=other"):
         assert client.get(f"/reconstruction/guess?{asked}").status_code == 404
+
+
+def test_two_models_are_given_the_same_squares(
+    ids: dict[str, int], client: TestClient, tmp_path: Path
+) -> None:
+    model = str(make_model(tmp_path / "mine"))
+    shown = studio(open_page(PAGE, photo=str(ids["coffee"]), mask="2x2-a", second=model))
+    assert [each["name"] for each in shown["models"]] == ["the library's model", "mine"]
+    assert [each["rows"] for each in shown["models"]] == [8, 3]
+    parameters = shown["models"][1]["parameters"]
+    found, _ = decode(client.get(f"/reconstruction/guess?{parameters}&mask=2x2-a").content, 48)
+    mask = fit_mask(read_mask("2x2-a"), (3, 3))
+    made = session.library().reconstruct(ids["coffee"], mask=mask, model=model)
+    assert same(found, made)
+    assert client.get(f"/reconstruction/guess?photo={ids['coffee']}&model=facebook/x").status_code == 404
 
 
 def test_what_is_downloaded_is_what_is_shown(ids: dict[str, int], client: TestClient) -> None:

@@ -236,6 +236,7 @@ class Studio {
     const seed = element("label", "share");
     seed.append(element("span", "", "Seed"), this.seed);
     const next = () => this.choose({ seed: (this.state.seed + 1) % (2 ** 31 - 1) });
+    this.chosen = [share, seed];
     row.append(group, share, seed, button("Shuffle", ICONS.shuffle, "Hide other squares", next));
     return row;
   }
@@ -352,13 +353,15 @@ class Studio {
     this.undoButton.disabled = !this.done.length;
     this.redoButton.disabled = !this.undone.length;
     this.byHand.hidden = !painted;
+    for (const each of this.chosen) each.classList.toggle("unused", painted);
     this.byHand.setAttribute("aria-pressed", "true");
     const { mask } = this.editor;
     const hidden = mask.reduce((sum, bit) => sum + bit, 0);
     const seen = `${mask.length - hidden} of ${mask.length} squares`;
     this.seen.text.textContent = `${seen}. Drag over them to hide or show; arrow keys and space do, too.`;
-    const parameters = this.parameters().toString();
-    for (const { link, file, model } of this.links) link.href = `reconstruction/${file}?${model.parameters}&${parameters}`;
+    for (const { link, file, model } of this.links) {
+      link.href = `reconstruction/${file}?${model.parameters}&${this.parametersFor(model, maskText(this.data.models[0], mask))}`;
+    }
     this.seenImage.alt = `What the model sees: ${seen} of the photo, the others grey`;
   }
 
@@ -372,6 +375,13 @@ class Studio {
     }
     if (!soften) parameters.set("soften", "0");
     return parameters;
+  }
+
+  // For a request of a model's guess: the second one gets the mask that the first one had, whatever made it.
+  parametersFor(model, mask) {
+    const parameters = this.parameters();
+    if (model !== this.data.models[0]) parameters.set("mask", mask);
+    return parameters.toString();
   }
 
   readAddress() {
@@ -450,17 +460,19 @@ class Studio {
   }
 
   async fetchGuesses() {
-    const parameters = this.parameters().toString();
     const painted = this.state.painted;
     const { models } = this.data;
+    const get = async (parameters) => {
+      const answer = await fetch(`reconstruction/guess?${parameters}`);
+      if (!answer.ok) throw new Error(await answer.text());
+      return answer.arrayBuffer();
+    };
     try {
-      const answers = await Promise.all(
-        (this.guesses.length ? models : models.slice(0, 1)).map(async (model) => {
-          const answer = await fetch(`reconstruction/guess?${model.parameters}&${parameters}`);
-          if (!answer.ok) throw new Error(await answer.text());
-          return answer.arrayBuffer();
-        }),
-      );
+      const answers = [await get(`${models[0].parameters}&${this.parameters()}`)];
+      if (models.length > 1 && this.guesses.length) {
+        const { mask } = headerOf(answers[0]);
+        answers.push(await get(`${models[1].parameters}&${this.parametersFor(models[1], mask)}`));
+      }
       if (!this.root.isConnected) return;
       const found = answers.map((bytes, i) => (this.guesses.length ? this.guesses[i].draw(bytes) : headerOf(bytes)));
       this.status.textContent = "";

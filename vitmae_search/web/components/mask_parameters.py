@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitmae_search.errors import InspectionError
-from vitmae_search.inspection.masks import PATTERNS, Mask, read_mask
-from vitmae_search.records import MaskPattern
+from vitmae_search.inspection.masks import Mask, read_mask
+from vitmae_search.mask_patterns import PATTERNS, MaskPattern
 
 LARGEST_SEED = 2**31 - 1
 LARGEST_PERCENT = 95
-KEPT_WITH_PICTURE = ("mask", "pattern", "ratio", "seed", "soften", "view", "model")
+KEPT_WITH_PICTURE = ("mask", "pattern", "ratio", "seed", "soften", "view", "model", "second")
 """The parameters that stay when one goes on to another picture."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from vitmae_search.records import Reconstruction
@@ -29,26 +31,39 @@ def page() -> None:
         return
     asked = read_mask_parameters(st.query_params.to_dict())
     summary = query_picker.query_header(query, "What the model sees in")
-    view, model = _controls()
+    view = _controls()
+    shown, below = st.container(), st.container()
+    with below:
+        model, second = _models(view)
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
         picture = prepared_picture(query.key, query.picture, model)
         made = reconstruct(picture, asked)
+        models = [_shown(query, model, made)]
+        if second is not None:
+            other = prepared_picture(query.key, query.picture, second)
+            models.append(_shown(query, second, reconstruct(other, replace(asked, painted=made.mask))))
     with summary:
         plain_text.hint(_detail(made))
+    with shown:
+        studio.draw(models, picture=query.key, key="vs_studio", live=view == series.ONE)
+        if view != series.ONE:
+            with query_picker.name_upload_in_errors(query):
+                series.draw(view, picture, made, asked)
+    with below:
+        _links()
+
+
+def _shown(query: query_picker.QueryState, model: str | None, made: Reconstruction) -> studio.ShownModel:
+    picture = query_picker.parameters()
+    picture.pop(model_choice.PARAMETER, None)
     named = {} if model is None else {model_choice.PARAMETER: model}
-    shown = studio.ShownModel("The model", made, {**query_picker.parameters(), **named})
-    studio.draw([shown], picture=query.key, key="vs_studio", live=view == series.ONE)
-    if view != series.ONE:
-        with query_picker.name_upload_in_errors(query):
-            series.draw(view, picture, made, asked)
-    _links()
+    return studio.ShownModel(model_choice.model_title(model), made, {**picture, **named})
 
 
-def _controls() -> tuple[str, str | None]:
-    """The view that is shown, and the model if it is not the library's."""
-    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_controls"):
+def _controls() -> str:
+    """The view that is shown."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="vs_studio_controls"):
         view = inspections.choice("view", "View", series.VIEWS, series.ONE)
-        model = model_choice.draw(decoder=True)
         st.button(
             "Another picture",
             icon=":material/arrow_back:",
@@ -56,7 +71,18 @@ def _controls() -> tuple[str, str | None]:
             key="vs_new",
             help="What is hidden stays hidden in the next picture.",
         )
-    return view, model
+    return view
+
+
+def _models(view: str) -> tuple[str | None, str | None]:
+    """The model, if it is not the library's, and one that is shown beside it."""
+    with st.container(horizontal=True):
+        model = model_choice.draw(decoder=True)
+        if view != series.ONE:
+            return model, None
+        return model, model_choice.draw(
+            model_choice.SECOND, label="Another one beside it", own="None", decoder=True
+        )
 
 
 def _links() -> None:
