@@ -1273,6 +1273,29 @@ class Reconstruction:
     statistics: str
     photo_shape: tuple[int, int] | None = None
 
+    @property
+    def level_error(self) -> float | None:
+        """How far guesses are off, in levels of 0 to 255: the mean over the hidden pixels; None without any.
+
+        Unlike the loss, it can be compared between models.
+        """
+        if not self.mask.any():
+            return None
+        height, width = self.original.shape[0] // len(self.mask), self.original.shape[1] // len(self.mask[0])
+        hidden = self.mask.repeat(height, axis=0).repeat(width, axis=1)
+        off = self.reconstruction[hidden].astype(np.int16) - self.original[hidden]
+        return float(np.abs(off).mean())
+
+    @property
+    def statistics_text(self) -> str:
+        """Whose brightness and contrast the guesses have, as a sentence."""
+        if self.statistics == "visible":
+            return (
+                "This model guesses each patch up to its brightness and contrast; both are borrowed from "
+                "visible patches nearby, not from the answer."
+            )
+        return "This model guesses pixels as they are; no brightness or contrast is borrowed."
+
     def __repr__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.4f}"
         return f"<Reconstruction: {self.mask_ratio:.0%} of {self.mask.size} patches hidden{loss}>"
@@ -1370,6 +1393,53 @@ class Inspection:
     attention: NDArray[np.float32]
     features: NDArray[np.float32]
     shares: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchGrid:
+    """A picture in patches.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        grid: Rows and columns of patches (gh, gw), which tile it.
+    """
+
+    picture: NDArray[np.uint8]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionExplanation:
+    """Why a photo was found for a part of a picture.
+
+    Attributes:
+        query: The part, cut out.
+        hit: The photo.
+        score: Of `Library.search_region`: how much better a window of the photo agrees with the part than
+            such windows of the other photos that were looked through.
+        similarity: (Pq, Ph) float32, the cosine of each patch of the part with each of the photo, whitened.
+        pairs: As for `MatchExplanation`.
+        query_shares: (gh, gw) float32, what each patch of the part adds to the score.
+        hit_shares: The same of the photo's patches; nothing outside the window.
+        query_rest: What is added to the sum over the part's patches: minus the mean of the other photos.
+        hit_rest: The same beside the photo's patches.
+        box: The part of the picture.
+        hit_box: The window of the photo.
+        compared: How many photos were looked through.
+    """
+
+    query: PatchGrid
+    hit: PatchGrid
+    score: float
+    similarity: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    query_shares: NDArray[np.float32]
+    hit_shares: NDArray[np.float32]
+    query_rest: float
+    hit_rest: float
+    box: Box
+    hit_box: Box
+    compared: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

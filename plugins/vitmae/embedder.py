@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,9 @@ from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_o
 from .preprocess import Resize
 from .quantization import Quantization
 
+SMALL_MODEL = 20_000_000
+"""Numbers in the weights. A model of fewer reconstructs in one thread: several would wait for each other at
+each of its many short products, for milliseconds where the machine has other work."""
 MIN_PATCHES = 12
 """Patches on a side of the images of `patch_tokens`, at least: then a ninth of a photo has 4 × 4."""
 
@@ -223,10 +227,11 @@ class ViTMAEEmbedder(Embedder):
             CheckpointError: Where the file has changed since it was opened.
         """
         model = self._with_decoder()
+        small = self._device.type == "cpu" and model.num_parameters() < SMALL_MODEL
 
         def compute() -> Reconstruction:
             model.to(self._device)  # it may have been offloaded
-            with inference_context(self._device, "fp32"):
+            with one_thread() if small else nullcontext(), inference_context(self._device, "fp32"):
                 return reconstruct(model, self._processor, image, mask_ratio=mask_ratio, seed=seed, mask=mask)
 
         return self._engine.run_alone(compute)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
-LEAVES = {"errors", "records", "notebook", "bundled", "atomic", "regular_file"}
+LEAVES = {"errors", "records", "notebook", "bundled", "atomic", "regular_file", "mask_patterns"}
 """Every package may import these."""
 
 ARROWS: dict[str, set[str]] = {
@@ -46,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "notebook": set(),
+    "mask_patterns": set(),
     "atomic": set(),
     "bundled": set(),
     "regular_file": set(),

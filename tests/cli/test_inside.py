@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
+from tests.library.test_named_models import make_model
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,50 @@ def test_explain_adds_up(vitmae_search: Command, pictures: Path, tmp_path: Path)
         assert figure.width > 500
 
 
-@pytest.mark.parametrize(("show", "suffix"), [("sweep", "gif"), ("sweep", "png"), ("seeds", "png")])
+def test_a_mask_goes_from_one_photo_to_another_and_to_another_model(
+    vitmae_search: Command, pictures: Path, tmp_path: Path
+) -> None:
+    one, two, output = pictures / "coffee.jpg", pictures / "chelsea.jpg", tmp_path / "out.png"
+    first = vitmae_search("reconstruct", one, "--only", "2,3,4,6", "-o", output, "--json").json
+    assert (first["mask"], first["masked_patches"]) == ("8x8-ffffe1e1e1ffffff", 52)
+    again = vitmae_search("reconstruct", two, "--mask", first["mask"], "-o", output, "--json").json
+    assert again["mask"] == first["mask"]
+    assert again["loss"] != first["loss"]
+    with Image.open(output) as sheet:
+        alone = sheet.height
+    model = make_model(tmp_path / "mine")
+    asked = ("--mask", "2x2-8", "--beside", model, "-o", output, "--json")
+    both = vitmae_search("reconstruct", one, *asked).json
+    assert (both["mask"], both["statistics"]) == ("8x8-f0f0f0f000000000", "none")
+    assert (both["beside"]["patches"], both["beside"]["masked_patches"]) == (9, 1)
+    with Image.open(output) as sheet:
+        assert sheet.height > 1.8 * alone
+    text = vitmae_search("reconstruct", one, *asked[:-1]).out
+    assert text.count("no brightness or contrast is borrowed") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--mask", "8x8"), "is no mask"),
+        (("--only", "3,3"), "first row and column"),
+        (("--only", "3,3,2,4"), "ends before it begins"),
+        (("--only", "1,1,2,2", "--mask", "2x2-8"), "give one of them"),
+        (("--show", "seeds", "--beside", "x"), "goes with --show sheet"),
+    ],
+)
+def test_masks_that_make_no_sense(
+    vitmae_search: Command, pictures: Path, options: tuple[str, ...], said: str
+) -> None:
+    failed = vitmae_search("reconstruct", pictures / "coffee.jpg", *options)
+    assert failed.code in (1, 2)
+    assert said in failed.err
+
+
+@pytest.mark.parametrize(
+    ("show", "suffix"),
+    [("sweep", "gif"), ("sweep", "png"), ("seeds", "png"), ("again", "gif"), ("again", "png")],
+)
 def test_views_of_many_reconstructions(
     vitmae_search: Command, pictures: Path, tmp_path: Path, show: str, suffix: str
 ) -> None:
@@ -58,6 +102,8 @@ def test_views_of_many_reconstructions(
         assert written.format == suffix.upper()
     if show == "sweep":
         assert len(done.json["losses"]) == 19
+    elif show == "again":
+        assert len(done.json["losses"]) == 8
     else:
         assert done.json["deviation"] > 0
 
@@ -77,3 +123,15 @@ def test_neighbours_of_a_photo_and_of_all(vitmae_search: Command, pictures: Path
         assert figure.width > 500
     assert vitmae_search("neighbours", "--before", "features").code == 2
     assert "neither the id" in vitmae_search("neighbours", "--space", "x").err
+
+
+def test_a_search_by_a_part_is_explained(vitmae_search: Command, pictures: Path, tmp_path: Path) -> None:
+    one, two = pictures / "coffee.jpg", pictures / "chelsea.jpg"
+    assert vitmae_search("index", pictures).code == 0
+    part = ("--part", "0.1,0.2,0.5,0.5")
+    found = vitmae_search("explain", one, two, *part, "-o", tmp_path / "e.png", "--json").json
+    hit = vitmae_search("search", one, *part, "--json").json["hits"][0]
+    assert found["score"] == pytest.approx(hit["score"], abs=1e-4)
+    assert sum(map(sum, found["query_shares"])) + found["query_rest"] == pytest.approx(hit["score"], abs=1e-4)
+    assert found["box"] == hit["box"]
+    assert vitmae_search("explain", one, two, *part, "--layer", 3).code == 2

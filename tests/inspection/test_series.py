@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +13,14 @@ import pytest
 from PIL import Image
 
 from vitmae_search.errors import InspectionError, StorageError
-from vitmae_search.inspection.figures import save_figure, sweep_figure
-from vitmae_search.inspection.masks import PATTERNS, all_but_box, pattern_mask
+from vitmae_search.inspection.figures import iterations_figure, save_figure, sweep_figure
+from vitmae_search.inspection.masks import (
+    all_but_box,
+    fit_mask,
+    mask_text,
+    pattern_mask,
+    read_mask,
+)
 from vitmae_search.inspection.series import (
     animation,
     in_pattern,
@@ -22,8 +29,10 @@ from vitmae_search.inspection.series import (
     ratio_sweep,
     save_animation,
     seed_statistics,
+    with_the_same_mask,
 )
 from vitmae_search.library import Library
+from vitmae_search.mask_patterns import PATTERNS
 from vitmae_search.records import Reconstruction
 
 GRID = (4, 4)
@@ -96,6 +105,61 @@ def test_a_block_is_one_rectangle() -> None:
 def test_all_but_a_box() -> None:
     hidden = all_but_box(GRID, (1, 1, 3, 4))
     assert np.argwhere(~hidden).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3]]
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (14, 14), (3, 7), (1, 1)])
+def test_a_mask_is_a_text_and_comes_back(grid: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).random(grid) < 0.4
+    assert np.array_equal(read_mask(mask_text(mask)), mask)
+    assert mask_text(all_but_box((2, 3), (0, 0, 1, 2))) == "2x3-3c"
+    assert read_mask("2x3-3c").tolist() == [[False, False, True], [True, True, True]]
+
+
+@pytest.mark.parametrize("text", ["", "8x8", "8x8-ff", "0x4-", "8x8-" + "g" * 16, "99999x99999-0", "2x3-3cc"])
+def test_what_is_no_mask_is_refused(text: str) -> None:
+    with pytest.raises(InspectionError, match="is no mask"):
+        read_mask(text)
+
+
+def test_a_mask_is_fitted_to_other_patches() -> None:
+    quarter = all_but_box((2, 2), (0, 0, 1, 1))
+    assert np.array_equal(fit_mask(quarter, (8, 8)), all_but_box((8, 8), (0, 0, 4, 4)))
+    assert np.array_equal(fit_mask(fit_mask(quarter, (14, 14)), (2, 2)), quarter)
+
+
+def test_a_painted_mask_grows_and_is_the_first_that_is_hidden() -> None:
+    painted = ~all_but_box(GRID, (1, 1, 3, 3))
+    made = ratio_sweep(known, (0.0, 0.125, 0.25, 0.5, 0.99), seed=1, mask=painted)
+    counts = [int(each.mask.sum()) for each in made]
+    assert counts == [0, 2, 4, 8, 15]
+    assert (made[1].mask <= painted).all()
+    assert np.array_equal(made[2].mask, painted)
+    assert all((after.mask >= before.mask).all() for before, after in pairwise(made))
+
+
+def test_a_painted_mask_is_hidden_with_every_seed() -> None:
+    painted = ~all_but_box(GRID, (1, 1, 3, 3))
+    found = seed_statistics(known, 0.5, range(8), painted)
+    assert (found.hidden[painted] == 8).all()
+    assert found.hidden[~painted].sum() == 8 * 6
+    assert found.hidden[~painted].max() < 8
+
+
+def test_another_model_gets_the_same_mask() -> None:
+    def other(*, mask: Any = None) -> Reconstruction:
+        return replace(known(), mask=np.zeros((8, 8), bool) if mask is None else mask)
+
+    made = known(mask=all_but_box(GRID, (0, 0, 2, 2)))
+    assert np.array_equal(with_the_same_mask(other, made).mask, all_but_box((8, 8), (0, 0, 4, 4)))
+
+
+def test_the_first_of_many_iterations_has_the_painted_mask() -> None:
+    painted = ~all_but_box(GRID, (1, 1, 3, 3))
+    image = Image.new("RGB", (8, 8))
+    made = iterate(lambda _, **options: known(**options), image, 3, ratio=0.5, seed=4, mask=painted)
+    assert np.array_equal(made[0].mask, painted)
+    assert np.array_equal(made[1].mask, known(mask_ratio=0.5, seed=5).mask)
+    assert len(iterations_figure(made).axes) == 4
 
 
 def test_strange_patterns_are_refused() -> None:

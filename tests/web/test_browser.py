@@ -107,17 +107,23 @@ def test_upload_results_more_like_this_reconstruction(
     dialog.get_by_role("button", name="What the model sees").click()
     completed = page.get_by_role("img", name="The photo as the model completed it")
     expect(completed).to_be_visible()
-    softened = completed.get_attribute("src")
-    page.get_by_text("Soften seams").click()
-    expect(completed).not_to_have_attribute("src", softened)
-    expect(page.get_by_text("The mean squared error over the hidden patches")).to_be_visible()
+    drawn = page.locator(".studio[data-guess]")
+    expect(drawn).to_have_count(1)
+    pixels = "canvas => canvas.toDataURL()"
+    softened = completed.evaluate(pixels)
+    with page.expect_response(lambda answer: "soften=0" in answer.url):
+        page.get_by_label("Soften seams").click()
+    page.wait_for_function(
+        f"([canvas, before]) => ({pixels})(canvas) !== before", arg=[completed.element_handle(), softened]
+    )
+    expect(page.get_by_text("no brightness or contrast is borrowed")).to_be_visible()
     hidden = page.locator('.cell[aria-pressed="true"]')
     before = hidden.count()
     hidden.first.click()  # tap a square to show it
-    expect(page.get_by_role("button", name="Back to the pattern")).to_be_visible()
+    expect(page.get_by_role("button", name="Painted")).to_be_visible()
     expect(hidden).to_have_count(before - 1)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download as PNG").click()
+        page.get_by_role("link", name="All panels in one").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
     assert window.foreign == []
     assert window.dialogs == []

@@ -126,7 +126,8 @@ def pretrain_text(progress: PretrainProgress) -> str:
     line = progress.line
     left = timedelta(seconds=round(progress.remaining))
     terms = "" if line.contrastive is None else f" (contrastive {line.contrastive:.4f})"
-    speed = f"{line.images_per_second:.0f} images/s"
+    digits = 0 if line.images_per_second >= 10 else 1
+    speed = f"{line.images_per_second:.{digits}f} images/s"
     return f"epoch {line.epoch:.2f}, loss {line.loss:.4f}{terms}, {speed}, {left} left"
 
 

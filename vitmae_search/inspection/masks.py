@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.errors import InspectionError
+from vitmae_search.mask_patterns import PATTERNS
 
 Mask = NDArray[np.bool_]
-PATTERNS = ("random", "block", "grid")
+
+_MOST_PATCHES = 1 << 16
+_TEXT = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})-([0-9a-f]+)")
 
 
 def pattern_mask(pattern: str, grid: tuple[int, int], ratio: float, seed: int = 0) -> Mask:
@@ -67,3 +72,85 @@ def all_but_box(grid: tuple[int, int], box: tuple[int, int, int, int]) -> Mask:
     top, left, bottom, right = box
     hidden[top:bottom, left:right] = False
     return hidden
+
+
+def growing_masks(mask: Mask, ratios: Sequence[float], seed: int = 0) -> list[Mask]:
+    """Masks that hide ever more: first the patches of a mask, one after the other, then all others.
+
+    Args:
+        mask: (gh, gw), what is hidden first.
+        ratios: Mask ratios, 0 ≤ r < 1; at least one patch stays visible.
+        seed: Of the order, within the mask and outside of it.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(mask.size)
+    order = np.concatenate([order[mask.ravel()[order]], order[~mask.ravel()[order]]])
+    made = []
+    for ratio in ratios:
+        hidden = np.zeros(mask.size, dtype=bool)
+        hidden[order[: min(mask.size - 1, mask.size - int(mask.size * (1 - ratio)))]] = True
+        made.append(hidden.reshape(mask.shape))
+    return made
+
+
+def hide_more(mask: Mask, share: float, seed: int = 0) -> Mask:
+    """Hide a share of the visible patches besides; one stays visible at least.
+
+    Args:
+        mask: (gh, gw).
+        share: Of the patches that are visible, 0 to 1.
+        seed: Which ones.
+    """
+    visible = np.flatnonzero(~mask)
+    chosen = np.random.default_rng(seed).permutation(visible)[
+        : min(len(visible) - 1, round(len(visible) * share))
+    ]
+    hidden = mask.copy()
+    hidden.flat[chosen] = True
+    return hidden
+
+
+def mask_text(mask: Mask) -> str:
+    """A mask as a short text, for addresses, command lines and files: `read_mask` reads it.
+
+    "8x8-" (rows and columns) and a bit for each patch, row by row, as hexadecimal digits; 1 is hidden.
+
+    Args:
+        mask: (gh, gw).
+    """
+    rows, columns = mask.shape
+    digits = np.packbits(mask.ravel()).tobytes().hex()
+    return f"{rows}x{columns}-{digits[: -(-mask.size // 4)]}"
+
+
+def read_mask(text: str) -> Mask:
+    """The mask that a text says, as `mask_text` makes it.
+
+    Raises:
+        InspectionError: It is no such text.
+    """
+    found = _TEXT.fullmatch(text)
+    rows, columns = (int(found[1]), int(found[2])) if found else (0, 0)
+    size = rows * columns
+    if found is None or size > _MOST_PATCHES or len(found[3]) != -(-size // 4):
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
+        raise InspectionError(
+            f"{shown!r} is no mask; one is 4x4-c000: rows, columns, and a bit for each patch."
+        )
+    digits = found[3] + "0" * (len(found[3]) % 2)
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[:size]
+    return bits.astype(bool).reshape(rows, columns)
+
+
+def fit_mask(mask: Mask, grid: tuple[int, int]) -> Mask:
+    """The mask in another model's patches: one is hidden where its middle was.
+
+    Args:
+        mask: (gh, gw).
+        grid: Rows and columns of the other model's patches.
+    """
+    rows, columns = (
+        ((np.arange(count) + 0.5) * before / count).astype(int)
+        for count, before in zip(grid, mask.shape, strict=True)
+    )
+    return np.ascontiguousarray(mask[np.ix_(rows, columns)])

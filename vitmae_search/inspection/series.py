@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import InspectionError
-from vitmae_search.inspection.masks import Mask, pattern_mask
+from vitmae_search.inspection.masks import Mask, fit_mask, growing_masks, hide_more, pattern_mask
 from vitmae_search.records import Reconstruction
 
 Reconstruct = Callable[..., Reconstruction]
@@ -19,6 +20,10 @@ Reconstruct = Callable[..., Reconstruction]
 
 SEEDS = 16
 """How many `seed_statistics` is asked for where nobody says."""
+STEPS = 8
+"""How often a picture is reconstructed again where nobody says."""
+MORE_HIDDEN = 0.5
+"""The share of the visible patches that `seed_statistics` hides beside a mask where nobody says."""
 RATIOS = tuple(percent / 100 for percent in range(5, 100, 5))
 
 
@@ -57,8 +62,37 @@ def in_pattern(reconstruct: Reconstruct, pattern: str, grid: tuple[int, int]) ->
     return call
 
 
+def images_in_pattern(
+    reconstruct_image: Callable[..., Reconstruction], pattern: str, grid: tuple[int, int]
+) -> Callable[..., Reconstruction]:
+    """As `in_pattern`, for what takes the picture as well, as `iterate` needs it.
+
+    Args:
+        reconstruct_image: As `Library.reconstruct`.
+        pattern: As for `pattern_mask`.
+        grid: Rows and columns of patches.
+    """
+
+    def call(image: Image.Image, **options: Any) -> Reconstruction:
+        return in_pattern(partial(reconstruct_image, image), pattern, grid)(**options)
+
+    return call
+
+
+def with_the_same_mask(reconstruct: Reconstruct, made: Reconstruction) -> Reconstruction:
+    """What another model makes of the picture with the same patches hidden, to see two side by side.
+
+    Where its patches have another size, one is hidden where its middle was.
+
+    Args:
+        reconstruct: Of the picture, by the other model.
+        made: By the first one.
+    """
+    return reconstruct(mask=fit_mask(made.mask, reconstruct().mask.shape))
+
+
 def ratio_sweep(
-    reconstruct: Reconstruct, ratios: Sequence[float] = RATIOS, seed: int = 0
+    reconstruct: Reconstruct, ratios: Sequence[float] = RATIOS, seed: int = 0, mask: Mask | None = None
 ) -> list[Reconstruction]:
     """Reconstructions with ever more patches hidden. A patch that is hidden once stays hidden.
 
@@ -66,24 +100,33 @@ def ratio_sweep(
         reconstruct: Of the picture.
         ratios: Mask ratios, 0 ≤ r < 1.
         seed: Of the patches' order.
+        mask: (gh, gw), patches that are hidden before all others; None for none.
     """
+    if mask is not None:
+        return [reconstruct(mask=grown) for grown in growing_masks(mask, ratios, seed)]
     return [reconstruct(mask_ratio=ratio, seed=seed) for ratio in ratios]
 
 
-def seed_statistics(reconstruct: Reconstruct, ratio: float, seeds: Sequence[int]) -> SeedStatistics:
+def seed_statistics(
+    reconstruct: Reconstruct, ratio: float, seeds: Sequence[int], mask: Mask | None = None
+) -> SeedStatistics:
     """How the guesses of a pixel differ with what is hidden beside it.
 
     Args:
         reconstruct: Of the picture.
-        ratio: The mask ratio.
+        ratio: The mask ratio; with a mask, the share of the other patches that each seed hides besides.
         seeds: Two or more.
+        mask: (gh, gw), patches that are hidden each time; None for none.
 
     Raises:
         InspectionError: There are fewer than two seeds.
     """
     if len(seeds) < 2:
         raise InspectionError("A deviation needs two seeds or more.")
-    made = [reconstruct(mask_ratio=ratio, seed=seed) for seed in seeds]
+    if mask is None:
+        made = [reconstruct(mask_ratio=ratio, seed=seed) for seed in seeds]
+    else:
+        made = [reconstruct(mask=hide_more(mask, ratio, seed)) for seed in seeds]
     guesses = np.stack([each.reconstruction for each in made]).astype(np.float64)
     masks = np.stack([each.mask for each in made])
     height, width = made[0].original.shape[:2]
@@ -131,6 +174,7 @@ def iterate(
     *,
     ratio: float,
     seed: int = 0,
+    mask: Mask | None = None,
 ) -> list[Reconstruction]:
     """Reconstruct a picture, then what came of it with other patches hidden, and so on.
 
@@ -140,10 +184,12 @@ def iterate(
         times: How often, 1 or more.
         ratio: The mask ratio.
         seed: Of the first; each further one has the next number.
+        mask: (gh, gw), what is hidden first, in place of the first seed's patches.
     """
     made: list[Reconstruction] = []
     for number in range(times):
-        made.append(reconstruct_image(image, mask_ratio=ratio, seed=seed + number))
+        first = {"mask": mask} if mask is not None and not number else {}
+        made.append(reconstruct_image(image, mask_ratio=ratio, seed=seed + number, **first))
         image = Image.fromarray(made[-1].pasted)
     return made
 

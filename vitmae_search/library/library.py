@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -46,6 +46,7 @@ from vitmae_search.library.export import Embeddings, photo_columns, place_column
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.named_models import NamedModels
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
+from vitmae_search.library.picture_search import PictureSearch, WantedHits, least_score, require_photo
 from vitmae_search.library.region_search import QUERY_SIDE, RegionSearch, read_box
 from vitmae_search.library.space_inspection import (
     ComparedSpace,
@@ -99,8 +100,8 @@ from vitmae_search.records import (
     PhotoOrder,
     PlaceCount,
     PluginListing,
-    QueryVariant,
     Reconstruction,
+    RegionExplanation,
     RemovalReport,
     SavedSearch,
     SearchFilter,
@@ -113,21 +114,16 @@ from vitmae_search.records import (
 )
 from vitmae_search.search import (
     Example,
-    Picture,
     Query,
     QueryCache,
     QueryVectors,
-    choose_variant,
-    combine,
     embed_images,
     find_whole,
     neighbour_scores,
     query_image,
     query_picture,
     require_file,
-    retrieve,
     weighted,
-    words_vector,
 )
 from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
@@ -620,37 +616,8 @@ class Library:
             (1, 'red.png')
             >>> temporary.cleanup()
         """
-        started = time.perf_counter()
-        catalog, searched = self._catalog(), self._space(space)
-        least = _least_score(min_score, searched)
-        vectors = self._query_vectors(query, searched)
-        index, own = self._vector_index(searched), vectors.content_id
-        if variants:
-            variant, vector = choose_variant(vectors, catalog, index, searched, where)
-        else:
-            variant, vector = QueryVariant(), vectors.as_it_is()
-        hits = retrieve(
-            catalog,
-            index,
-            searched,
-            vector,
-            k=k,
-            where=where,
-            offset=offset,
-            own=own,
-            min_score=least,
-            stacks=stacks,
-        )
-        coverage = space_coverage(catalog, searched)
-        return SearchResult(
-            hits,
-            searched,
-            vectors.known,
-            time.perf_counter() - started,
-            variant,
-            coverage,
-            thumbnail=self.thumbnails.get,
-        )
+        wanted = WantedHits(k, where, offset, min_score, stacks)
+        return self._search(space).by_picture(query, wanted, variants=variants)
 
     def fetch_picture(self, address: str) -> bytes:
         """The file of a picture that is named by its address on the web, as a query for `search`.
@@ -760,21 +727,9 @@ class Library:
             ('blue.png', False)
             >>> temporary.cleanup()
         """
-        started = time.perf_counter()
-        catalog, searched = self._catalog(), self._space(space)
-        source: Query = require_file(self._photo(picture).path) if isinstance(picture, int) else picture
-        vectors = self._query_vectors(source, searched)
+        asked = self._search(space)
+        source, vectors, own, search = self._region_search(picture, asked)
         image, size = query_picture(source, QUERY_SIDE)
-        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
-        search = RegionSearch(
-            catalog,
-            self._vector_index(searched),
-            searched,
-            lambda: self._spaces.embedder(catalog, searched),
-            lambda: self._embedders.for_space(catalog.space(searched.features_id)),
-            self.thumbnail,
-            self._token_cache,
-        )
         hits, region = search.run(
             image,
             read_box(box, size),
@@ -787,9 +742,7 @@ class Library:
             on_progress=on_progress,
             cancelled=cancelled,
         )
-        seconds = time.perf_counter() - started
-        coverage = space_coverage(catalog, searched)
-        return SearchResult(hits, searched, vectors.known, seconds, coverage=coverage, region=region)
+        return asked.result(hits, vectors.known, region=region)
 
     def similar(
         self,
@@ -904,49 +857,8 @@ class Library:
             'green'
             >>> temporary.cleanup()
         """
-        started = time.perf_counter()
-        if not more:
-            raise LibraryError("name at least one picture that photos should be like")
-        catalog, searched = self._catalog(), self._space(space)
-        wanted, unwanted = [weighted(one) for one in more], [weighted(one) for one in less]
-        words = sum(isinstance(picture, Words) for picture, _ in (*wanted, *unwanted))
-        if words:
-            searched = self._spaces.text_space(catalog, searched)
-        least = _least_score(min_score, searched, len(wanted) + len(unwanted) + words)
-        index = self._vector_index(searched)
-        found = [
-            self._example(picture, searched, index, where, variants) for picture, _ in (*wanted, *unwanted)
-        ]
-        vectors = [one.vector for one in found]
-        vector = combine(
-            vectors[: len(wanted)],
-            vectors[len(wanted) :],
-            [weight for _, weight in wanted],
-            [weight for _, weight in unwanted],
-        )
-        hits = retrieve(
-            catalog,
-            index,
-            searched,
-            vector,
-            k=k,
-            where=where,
-            offset=offset,
-            without={one.content_id for one in found if one.content_id is not None},
-            min_score=least,
-            stacks=stacks,
-        )
-        return SearchResult(
-            hits,
-            searched,
-            all(one.known for one in found),
-            time.perf_counter() - started,
-            found[0].variant if len(found) == 1 else QueryVariant(),
-            space_coverage(catalog, searched),
-            len(found) - words,
-            words,
-            thumbnail=self.thumbnails.get,
-        )
+        wanted = WantedHits(k, where, offset, min_score, stacks)
+        return self._search(space).by_examples(more, less, wanted, variants=variants)
 
     def search_text(
         self,
@@ -1527,7 +1439,7 @@ class Library:
         searched = self._space(space)
         if min_score is None:
             raise SpaceError("near-duplicates need a least score")
-        score = _least_score(min_score, searched)
+        score = least_score(min_score, searched)
         catalog = self._catalog()
         return self._duplicates.find(
             catalog, searched, self.thumbnails, where, score, ignored=ignored, cancelled=cancelled
@@ -2146,16 +2058,53 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
-        if model is not None:
+        searched = None if model is not None else self._space_or_model(space)
+        if searched is None:
             with self._looking_with(model, "inspect") as named:
                 projection = named.own_projection()
                 one, two = (self._inspect(each, named, DEFAULT_DECODE) for each in (query, hit))
             return explain_match(one, two, () if projection is None else projection.maps, layer)
-        catalog, searched = self._catalog(), self._space(space)
-        embedder = self._embedders.for_space(catalog.space(searched.features_id))
+        embedder = self._embedders.for_space(self._catalog().space(searched.features_id))
         maps = () if searched.projection is None else self._spaces.read_projection(searched).maps
         one, two = (self._inspect(each, embedder, searched.decode) for each in (query, hit))
         return explain_match(one, two, maps, layer)
+
+    def explain_region(
+        self,
+        query: Query | int,
+        box: Box | Sequence[float],
+        hit: Query | int,
+        *,
+        space: int | None = None,
+        among: int = 200,
+    ) -> RegionExplanation:
+        """Why a photo is found for a part of a picture: what each patch adds to the score of `search_region`.
+
+        Args:
+            query: The picture, as for `search_region`.
+            box: The part, as for `search_region`.
+            hit: The photo of the library, by its path or id.
+            space: As for `search_region`.
+            among: As for `search_region`: the score depends on which photos it is compared with.
+
+        Raises:
+            LibraryError: The box is no part of the picture, or the library has no such photo.
+            InspectionError: The model's plugin does not compare patches.
+            VitmaeSearchError: As for `search`.
+        """
+        photo = self._own_photo(hit)
+        if photo is None:
+            raise LibraryError("a part is explained for a photo of the library; name one by its path or id")
+        source, vectors, own, search = self._region_search(query, self._search(space))
+        image, size = query_picture(source, QUERY_SIDE)
+        return search.explain(
+            image,
+            read_box(box, size),
+            vectors.as_it_is,
+            photo,
+            without=set() if own is None else {own},
+            among=among,
+        )
 
     def space_statistics(
         self,
@@ -2504,45 +2453,28 @@ class Library:
             raise LibraryEmpty("nothing is indexed yet; begin with `vitmae-search index FOLDER`")
         return selected
 
+    def _space_or_model(self, space_id: int | None) -> Space | None:
+        """As `_space`; None where a model was selected with which nothing is indexed."""
+        try:
+            return self._space(space_id)
+        except (LibraryEmpty, SpaceError):
+            if space_id is None and self._selection.explicit and self._selection.projection is None:
+                return None
+            raise
+
     def _current_space_or_none(self) -> Space | None:
         catalog = self._catalog_or_none()
         return catalog.current_space() if catalog else None
 
     def _photo(self, photo_id: int) -> Photo:
-        photo = self._catalog().photo(photo_id)
-        if photo is None:
-            raise LibraryError(f"the library has no photo with id {photo_id}")
-        return photo
+        return require_photo(self._catalog(), photo_id)
 
-    def _example(
-        self, picture: Picture, space: Space, index: VectorIndex, where: SearchFilter, variants: bool
-    ) -> _ExampleVector:
-        """One picture, or one text, of a query of several."""
-        catalog = self._catalog()
-        if isinstance(picture, Words):
-            text_vector = words_vector(
-                picture, space, lambda: self._spaces.features_embedder(space), self._query_cache
-            )
-            return _ExampleVector(text_vector, False, QueryVariant(), None)
-        if isinstance(picture, int):
-            photo = self._photo(picture)
-            vector = catalog.vector(space.space_id, photo.content_id)
-            if vector is None:
-                raise SpaceError(
-                    f"{display_path(photo.path)} has no vector in space {space.space_id} yet; "
-                    "index its folder again"
-                )
-            return _ExampleVector(vector, True, QueryVariant(), photo.content_id)
-        query = self._query_vectors(picture, space)
-        if not variants:
-            return _ExampleVector(query.as_it_is(), query.known, QueryVariant(), None)
-        variant, vector = choose_variant(query, catalog, index, space, where)
-        return _ExampleVector(vector, query.known, variant, None)
-
-    def _query_vectors(self, query: Query, space: Space) -> QueryVectors:
-        catalog = self._catalog()
-        return QueryVectors(
-            query, catalog, space, lambda: self._spaces.embedder(catalog, space), self._query_cache
+    def _search(self, space: Space | int | None) -> PictureSearch:
+        """A search that begins now, in a space or in the one with this id, as for `_space`."""
+        started = time.perf_counter()
+        catalog, searched = self._catalog(), space if isinstance(space, Space) else self._space(space)
+        return PictureSearch(
+            catalog, searched, self._spaces, self._vector_index, self._query_cache, self.thumbnails, started
         )
 
     def _compared(
@@ -2564,13 +2496,12 @@ class Library:
 
     def _vector_among(self, query: Query | int, photo: Photo | None, compared: ComparedSpace) -> Vector:
         """The vector of a picture in a space, whitened if that is."""
-        if photo is not None or isinstance(query, int):
-            wanted = query if photo is None else photo.photo_id
-            vector = self._example(
-                wanted, compared.space, self._vector_index(compared.space), EVERYTHING, False
-            ).vector
+        search = self._search(compared.space)
+        if photo is not None:
+            vector = search.stored_vector(photo)
         else:
-            vector = self._query_vectors(query, compared.space).as_it_is()
+            assert not isinstance(query, int)  # `_own_photo` knows it
+            vector = search.query_vectors(query).as_it_is()
         return vector if compared.projection is None else compared.projection(vector[None])[0]
 
     def _projection_of(self, compared: ComparedSpace) -> Projection | None:
@@ -2606,39 +2537,26 @@ class Library:
         ]
         return view_ranks(image, embedder, chosen)
 
+    def _region_search(
+        self, picture: Query | int, asked: PictureSearch
+    ) -> tuple[Query, QueryVectors, int | None, RegionSearch]:
+        """A picture, its vectors, its own content if it is in the library, and what searches by a part."""
+        catalog, space, source = asked.catalog, asked.space, self._picture(picture)
+        vectors = asked.query_vectors(source)
+        search = RegionSearch(
+            catalog,
+            self._vector_index(space),
+            space,
+            lambda: self._spaces.embedder(catalog, space),
+            lambda: self._embedders.for_space(catalog.space(space.features_id)),
+            self.thumbnail,
+            self._token_cache,
+        )
+        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
+        return source, vectors, own, search
+
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ExampleVector:
-    """A picture of a query of several: its (D,) vector, and the content that is left out of the hits."""
-
-    vector: NDArray[np.float32]
-    known: bool
-    variant: QueryVariant
-    content_id: int | None
-
-
-def _least_score(min_score: MinScore, space: Space, examples: int = 1) -> float:
-    """The score that `min_score` means in a space. Raises `SpaceError` for a word without a score."""
-    if min_score is None:
-        return -1.0
-    if not isinstance(min_score, str):
-        return float(min_score)
-    if examples > 1:
-        raise SpaceError(
-            f"what {min_score!r} means was measured for one picture, not for several, nor for words; "
-            "give a number"
-        )
-    calibration = space.calibration
-    score = None if calibration is None else {"same": calibration.same, "alike": calibration.alike}[min_score]
-    if score is None:
-        raise SpaceError(
-            f"it was not measured which score means {min_score!r} in space {space.space_id}; give a number, "
-            "or measure it with `vitmae-search adapt FOLDER`"
-        )
-    return score
 
 
 def _valid_name(name: str) -> str:

@@ -17,28 +17,30 @@ from vitmae_search.photos.reconstruction_sheet import (
     enlarge,
     reconstruction_sheet,
 )
+from vitmae_search.photos.seams import soften_seams
 from vitmae_search.photos.video import can_be_decoded as can_decode_videos
 from vitmae_search.records import Photo, Reconstruction
 
 __all__ = [
     "COMPLETED_HEIGHT",
     "HEAT_COLORS",
+    "PANELS",
     "PREVIEW_SIDE",
     "UPLOAD_SUFFIXES",
     "can_decode_videos",
-    "completed_webp",
+    "completed_pixels",
     "error_map",
     "is_shown_by_browsers",
     "largest_error",
     "media_type",
     "panel_png",
     "preview",
+    "reconstruction_png",
     "sheet_png",
     "small_picture",
 ]
 
 PREVIEW_SIDE = 2560
-COMPLETED_HEIGHT = 640
 _NARROW = 96
 UPLOAD_SUFFIXES = [suffix.removeprefix(".") for suffix in readable_suffixes()]
 """Those of the files that a person can search with, without their dot, as the app asks for them."""
@@ -91,14 +93,36 @@ def small_picture(panel: Panel) -> tuple[str, bytes]:
     return "image/webp", encode_webp(Image.fromarray(panel))
 
 
-def completed_webp(made: Reconstruction, *, soften: bool) -> bytes:
-    """The photo with the guessed patches in place, `COMPLETED_HEIGHT` pixels high at most, as WebP.
+PANELS = ("completed", "seen", "original", "guessed", "errors", "sheet")
+"""What `reconstruction_png` draws; the last is all of them in one."""
+COMPLETED_HEIGHT = 1024
+
+
+def reconstruction_png(made: Reconstruction, panel: str, *, soften: bool) -> bytes:
+    """A panel of a reconstruction as the bytes of a PNG file.
+
+    Args:
+        made: The reconstruction.
+        panel: One of `PANELS`.
+        soften: Smooth the steps between neighbouring guesses in the completed photo.
+    """
+    if panel == "sheet":
+        return sheet_png(made, soften=soften)
+    if panel == "completed":
+        return encode_png(completed_photo(made, height=COMPLETED_HEIGHT, soften=soften))
+    if panel == "errors":
+        return panel_png(error_map(made))
+    return panel_png({"seen": made.masked, "original": made.original, "guessed": made.reconstruction}[panel])
+
+
+def completed_pixels(made: Reconstruction, *, soften: bool) -> Panel:
+    """The photo with the guessed patches in place, (H, W, 3) uint8 at the model's size.
 
     Args:
         made: The reconstruction.
         soften: Smooth the steps between neighbouring guesses.
     """
-    return encode_webp(completed_photo(made, height=COMPLETED_HEIGHT, soften=soften))
+    return soften_seams(made) if soften else made.pasted
 
 
 def sheet_png(made: Reconstruction, *, soften: bool) -> bytes:

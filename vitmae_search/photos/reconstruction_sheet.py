@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,25 @@ def reconstruction_sheet(made: Reconstruction, *, soften: bool = True) -> Image.
     return sheet
 
 
+def reconstruction_sheets(made: Mapping[str, Reconstruction], *, soften: bool = True) -> Image.Image:
+    """Several models' reconstructions of one picture, a sheet each, one below the other, with their names.
+
+    Args:
+        made: By each model, under its name.
+        soften: As of `reconstruction_sheet`.
+    """
+    sheets = {name: reconstruction_sheet(each, soften=soften) for name, each in made.items()}
+    width = max(sheet.width for sheet in sheets.values())
+    height = sum(TITLE_HEIGHT + sheet.height for sheet in sheets.values())
+    whole, y = Image.new("RGB", (width, height + GAP), "white"), GAP
+    for name, sheet in sheets.items():
+        off = made[name].level_error
+        title = display_path(name) + ("" if off is None else f": off by {off:.1f} of 255 levels")
+        _place(whole, title, sheet, (GAP, y))
+        y += TITLE_HEIGHT + sheet.height
+    return whole
+
+
 def completed_title(made: Reconstruction, *, soften: bool) -> str:
     """What the completed photo shows.
 
@@ -96,7 +115,7 @@ def _place(sheet: Image.Image, title: str, picture: Image.Image, corner: tuple[i
     """Put a picture on a sheet, with its title above it."""
     x, y = corner
     ImageDraw.Draw(sheet).text((x, y + 3), title, fill="black", font=ImageFont.load_default(16))
-    sheet.paste(picture, (x, y + TITLE_HEIGHT))
+    sheet.paste(picture, (x if picture.width + x <= sheet.width else 0, y + TITLE_HEIGHT))
 
 
 def compose_sheet(rows: Sequence[Sequence[Panel]], *, gap: int, margin: int = 0) -> Image.Image:
@@ -152,20 +171,30 @@ def encode_png(image: Image.Image | Panel) -> bytes:
     return buffer.getvalue()
 
 
-def save_reconstruction(made: Reconstruction, output: str | os.PathLike[str], *, soften: bool = True) -> None:
+def save_reconstruction(
+    made: Reconstruction | Mapping[str, Reconstruction],
+    output: str | os.PathLike[str],
+    *,
+    soften: bool = True,
+) -> None:
     """Write `reconstruction_sheet` as a PNG file.
 
     Args:
-        made: What `Library.reconstruct` returned.
+        made: What `Library.reconstruct` returned; or that of several models, under their names, for
+            `reconstruction_sheets`.
         output: The file; one that is there is replaced.
         soften: As of `reconstruction_sheet`.
 
     Raises:
         StorageError: It cannot be written.
     """
+    if isinstance(made, Reconstruction):
+        data = encode_png(reconstruction_sheet(made, soften=soften))
+    else:
+        data = encode_png(reconstruction_sheets(made, soften=soften))
     try:
         with open(output, "wb") as file:
-            file.write(encode_png(reconstruction_sheet(made, soften=soften)))
+            file.write(data)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(f"cannot write {display_path(output)}: {reason}") from error

@@ -46,6 +46,17 @@ def test_what_is_no_box_is_the_whole_picture(opened: Library, text: str) -> None
     assert [p["id"] for p in grid["photos"]] == [h.photo.photo_id for h in opened.similar(first, k=24).hits]
 
 
+# Keeps each place at which the button was on the screen, from the first time that it was drawn.
+WATCH_BUTTON = """
+window.places = [];
+(function look() {
+  const top = document.querySelector(".st-key-vs_region_on")?.getBoundingClientRect().top;
+  if (top && places.at(-1) !== Math.round(top)) places.push(Math.round(top));
+  requestAnimationFrame(look);
+})();
+"""
+
+
 @pytest.mark.browser
 def test_a_box_is_drawn_and_moved(small: Any, start_server: Callable[..., Any], chromium: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
@@ -53,7 +64,11 @@ def test_a_box_is_drawn_and_moved(small: Any, start_server: Callable[..., Any], 
         coffee = next(p.photo_id for p in library.photos() if p.path.endswith("coffee.jpg"))
     page = chromium.new_page(viewport={"width": 1200, "height": 900})
     page.set_default_timeout(30_000)
+    page.add_init_script(WATCH_BUTTON)
     page.goto(f"{start_server(small.folder).url}/?photo={coffee}")
+    expect(page.get_by_role("list", name="Search results")).to_be_visible()
+    places = page.evaluate("places")
+    assert len(places) == 1, f"the controls moved while the results came: {places}"
     page.get_by_role("button", name="Part of it").click()
     picture = page.get_by_role("img", name="The picture that is searched with")
     expect(picture).to_be_visible()

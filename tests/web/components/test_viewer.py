@@ -135,4 +135,4 @@ def test_further_hits_come_by_scrolling_and_other_results_begin_at_the_top(
     last.hover()
     last.locator("xpath=..").get_by_role("button", name=re.compile("^More like ")).click()
     expect(ranked(page, 1)).to_be_in_viewport(ratio=1)
-    expect(page.locator(".vs-query")).to_be_in_viewport(ratio=1)
+    expect(page.locator(".st-key-vs_query")).to_be_in_viewport(ratio=1)

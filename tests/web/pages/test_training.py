@@ -216,6 +216,24 @@ def test_the_latest_run_comes_first_and_another_can_be_chosen(
     assert "Pretraining on /one" in words(at)
 
 
+def test_the_address_names_the_run(opened_copy: Library, make_run: MakeRun) -> None:
+    first, second = make_run("first", photos="/one"), make_run("second", photos="/two")
+    at = visit()
+    assert "run" not in at.query_params
+    at.selectbox(key="vs_run").set_value(str(first)).run()
+    assert at.query_params["run"] in (str(first), [str(first)])
+    again = visit()
+    again.query_params["run"] = str(first)
+    again.run()
+    assert "Pretraining on /one" in words(again)
+    again.selectbox(key="vs_run").set_value(str(second)).run()
+    assert "Pretraining on /two" in words(again)
+    assert "run" not in again.query_params
+    again.query_params["run"] = "no/such run"
+    again.run()
+    assert "is not a full path" in words(again)
+
+
 def test_a_missing_or_invalid_run_is_one_sentence(opened_copy: Library, make_run: MakeRun) -> None:
     run, other = make_run(), make_run("other")
     at = visit()

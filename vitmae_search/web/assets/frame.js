@@ -72,6 +72,15 @@ function follow(page) {
   links.find((link) => new URL(link.href).pathname.replace(/\/$/, "") === wanted.replace(/\/$/, ""))?.click();
 }
 
+// Of a page that is opened for the first time, the buttons come a moment after the photos.
+const BUTTON_MS = 1_500;
+
+function clickOnceThere(selector, until = performance.now() + BUTTON_MS) {
+  const button = document.querySelector(selector);
+  if (button) button.click();
+  else if (performance.now() < until) requestAnimationFrame(() => clickOnceThere(selector, until));
+}
+
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event)) return;
   const second = event.timeStamp - goes < NEXT_KEY_MS;
@@ -80,7 +89,7 @@ function pressed(event) {
   else if (second && event.key in PAGES) follow(PAGES[event.key]);
   else if (document.querySelector('[role="dialog"]')) return;
   else if (event.key === "g") goes = event.timeStamp;
-  else if (event.key === "n") document.querySelector(".st-key-vs_new button")?.click();
+  else if (event.key === "n") clickOnceThere(".st-key-vs_new button");
   else if (event.key === "p") document.dispatchEvent(new CustomEvent("vs-photos"));
   else return;
   event.preventDefault();
@@ -139,8 +148,11 @@ async function searchWith(file) {
     const answer = await fetch("upload?" + new URLSearchParams({ name: file.name || "pasted picture" }), { method: "POST", body: file });
     if (!answer.ok) throw new Error(await answer.text());
     const { token } = await answer.json();
-    const here = /\/reconstructions\/?$/.test(location.pathname) ? location.pathname : new URL(".", document.baseURI).pathname;
-    history.pushState({}, "", `${here}?upload=${token}`);
+    const stays = /\/reconstructions\/?$/.test(location.pathname); // and what is hidden stays hidden
+    const parameters = new URLSearchParams(stays ? location.search : "");
+    for (const name of ["photo", "library", "open"]) parameters.delete(name);
+    parameters.set("upload", token);
+    history.pushState({}, "", `${stays ? location.pathname : new URL(".", document.baseURI).pathname}?${parameters}`);
     window.dispatchEvent(new PopStateEvent("popstate", { state: {} })); // Streamlit then runs the page of this address
     say("");
   } catch (error) {

@@ -7,10 +7,13 @@ machine fetch anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from vitmae_search.errors import display_path
+from vitmae_search.library.embedders import DEFAULT_PLUGIN
 from vitmae_search.records import ModelListing
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.session import library
@@ -18,12 +21,29 @@ from vitmae_search.web.server.session import library
 PARAMETER = "model"
 OWN = ""
 """The library's model."""
-_KEY = "vs_model"
+SECOND = "second"
+"""The parameter of a model that is shown beside the first."""
 
 
-def chosen_model() -> str | None:
-    """The model that the address names, a path; None is the library's."""
-    named = st.query_params.get(PARAMETER, OWN)
+def chosen_model(parameter: str = PARAMETER) -> str | None:
+    """The model that the page's address names, a path; None is the library's, and that of a mere request.
+
+    Args:
+        parameter: The address's parameter.
+    """
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return None
+    return named_model(st.query_params.to_dict(), parameter)
+
+
+def named_model(parameters: Mapping[str, str], parameter: str = PARAMETER) -> str | None:
+    """The model that an address names, a path; None is the library's.
+
+    Args:
+        parameters: Of the address.
+        parameter: The one that names it.
+    """
+    named = parameters.get(parameter, OWN)
     return named if named and os.path.isabs(named) and os.path.exists(named) else None
 
 
@@ -37,40 +57,59 @@ def last_written(model: str) -> str:
     return str(max((os.stat(file).st_mtime_ns for file in files), default=0))
 
 
-def draw(*, decoder: bool = False) -> str | None:
+def draw(
+    parameter: str = PARAMETER,
+    *,
+    label: str = "Model",
+    own: str = "The library's model",
+    decoder: bool = False,
+) -> str | None:
     """A box to choose the model, or to type the path of its folder or weights.
 
     Args:
+        parameter: The address's parameter that names it.
+        label: Plain text.
+        own: What it says where the address names none.
         decoder: Offer only those that can reconstruct.
 
     Returns:
         As `chosen_model`.
     """
-    named = st.query_params.get(PARAMETER, OWN)
-    model = chosen_model()
+    named, key = st.query_params.get(parameter, OWN), f"vs_{parameter}"
+    model = chosen_model(parameter)
     if named and model is None:
-        text = f"{display_path(named)} is no folder or file on this machine. This is the library's model."
+        text = f"{display_path(named)} is no folder or file on this machine. {label}: {own}."
         plain_text.notice(text, "problem")
-    titles = {OWN: "The library's model"}
+    titles = {OWN: own}
     for listing in library().models():
-        if listing.path is not None and not (decoder and listing.decoder is False):
+        usable = listing.plugin == DEFAULT_PLUGIN and not (decoder and listing.decoder is False)
+        if listing.path is not None and usable:
             titles[listing.path] = _title(listing)
     if model is not None and model not in titles:
         titles[model] = display_path(model)
-    st.session_state[_KEY] = model or OWN
+    st.session_state[key] = model or OWN
     st.selectbox(
-        "Model",
+        label,
         list(titles),
         format_func=lambda one: titles.get(one, display_path(one)),
-        key=_KEY,
+        key=key,
         accept_new_options=True,
         on_change=_store,
-        args=({title: path for path, title in titles.items()},),
+        args=(parameter, key, {title: path for path, title in titles.items()}),
         width=280,
         help="One of this machine's: bundled, trained here, or downloaded before. Of another one, type the "
         "path of its folder or weights.",
     )
     return model
+
+
+def model_title(model: str | None) -> str:
+    """A model's name, as plain text.
+
+    Args:
+        model: As `chosen_model` gives it.
+    """
+    return "the library's model" if model is None else display_path(os.path.basename(model))
 
 
 def _title(listing: ModelListing) -> str:
@@ -80,10 +119,10 @@ def _title(listing: ModelListing) -> str:
     return display_path(f"{name} · {parent}")
 
 
-def _store(paths: dict[str, str]) -> None:
-    value = str(st.session_state[_KEY] or OWN)
+def _store(parameter: str, key: str, paths: dict[str, str]) -> None:
+    value = str(st.session_state[key] or OWN)
     path = paths.get(value, value)  # the browser sends a title back
     if path == OWN:
-        st.query_params.pop(PARAMETER, None)
+        st.query_params.pop(parameter, None)
     else:
-        st.query_params[PARAMETER] = os.path.normpath(os.path.expanduser(path.strip()))
+        st.query_params[parameter] = os.path.normpath(os.path.expanduser(path.strip()))

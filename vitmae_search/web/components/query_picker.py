@@ -8,12 +8,13 @@ words in its place or beside it (see `words`).
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from vitmae_search.errors import PhotoError, VitmaeSearchError, display_path
 from vitmae_search.library.previews import UPLOAD_SUFFIXES
@@ -23,6 +24,7 @@ from vitmae_search.web.components import filters, plain_text, tags
 from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_parameters import PARAMETERS
 from vitmae_search.web.components.grid import photo_grid
+from vitmae_search.web.components.mask_parameters import KEPT_WITH_PICTURE
 from vitmae_search.web.components.photo_address import (
     is_foreign,
     named_photo,
@@ -32,7 +34,7 @@ from vitmae_search.web.components.photo_address import (
 from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server.session import Upload, library, uploads
 
-KEPT = ("k", "sort", "beside", "model", filters.STACKS, *PARAMETERS)
+KEPT = ("k", "sort", "beside", filters.STACKS, *PARAMETERS, *KEPT_WITH_PICTURE)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
 
@@ -112,18 +114,16 @@ def parameters() -> dict[str, str]:
 
 def set_query_photo(photo_id: int) -> None:
     """Make a photo of the library the query; filters and the number of photos a page stay."""
-    kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
-    st.query_params.from_dict({**kept, **photo_parameters(photo_id)})
+    st.query_params.from_dict({**_kept(KEPT), **photo_parameters(photo_id)})
+
+
+def _kept(names: Collection[str]) -> dict[str, str]:
+    return {name: value for name, value in st.query_params.to_dict().items() if name in names}
 
 
 def clear_query() -> None:
-    """Go back to picking a query; a model that was chosen stays."""
-    st.query_params.from_dict(_model())
-
-
-def _model() -> dict[str, str]:
-    """The parameter of the address that names a model (see `model_choice`)."""
-    return {name: value for name, value in st.query_params.to_dict().items() if name == "model"}
+    """Go back to picking a query; a model that was chosen stays, and what is hidden on Reconstructions."""
+    st.query_params.from_dict(_kept(KEPT_WITH_PICTURE))
 
 
 @contextmanager
@@ -150,7 +150,11 @@ def _store_upload() -> None:
     """A callback, since a page's address is best changed before the page is drawn."""
     file = st.session_state.get("vs_upload")
     if file is not None:
-        st.query_params.from_dict({**_model(), "upload": uploads.add(file.name, file.getvalue())})
+        _set_upload(uploads.add(file.name, file.getvalue()))
+
+
+def _set_upload(token: str) -> None:
+    st.query_params.from_dict({**_kept(KEPT_WITH_PICTURE), "upload": token})
 
 
 def _pick_address() -> None:
@@ -176,7 +180,7 @@ def _store_fetched() -> None:
         plain_text.queue_notice(plain_text.as_sentence(error), "problem")
         return
     name = address.partition("?")[0].rstrip("/").rpartition("/")[2] or "picture"
-    st.query_params.from_dict({**_model(), "upload": uploads.add(name[:200], data)})
+    _set_upload(uploads.add(name[:200], data))
 
 
 def _browse() -> None:
@@ -238,21 +242,31 @@ def _go_to_page(name: str, target: int) -> None:
     st.query_params[name] = str(target)
 
 
-def query_header(query: QueryState, title: str, detail: str) -> None:
+def query_header(query: QueryState, title: str) -> DeltaGenerator:
     """The query, small, with what the page does with it.
+
+    It is drawn before anything is computed, with room for the summary of the result, so that what is below it
+    does not move under the pointer.
 
     Args:
         query: The picture.
         title: Plain text before the picture's name.
-        detail: Plain text below it.
+
+    Returns:
+        Where the summary goes, once it is known.
     """
-    source = escape(picture_url(query))
-    picture = f'<img src="{source}" alt="">' if source else ""
-    st.html(
-        f'<div class="vs-query">{picture}<div>'
-        f'<p class="vs-lead">{escape(title)}</p><p class="vs-name">{escape(query.name)}</p>'
-        f'<p class="vs-hint">{escape(detail)}</p></div></div>'
-    )
+    source = ""
+    with suppress(PhotoError):  # what is computed of it says so
+        source = picture_url(query)
+    with st.container(horizontal=True, vertical_alignment="center", key="vs_query"):
+        if source:
+            st.html(f'<div class="vs-query"><img src="{escape(source)}" alt=""></div>', width="content")
+        with st.container(gap=None):
+            st.html(
+                f'<div class="vs-query-name"><p class="vs-lead">{escape(title)}</p>'
+                f'<p class="vs-name">{escape(query.name)}</p></div>'
+            )
+            return st.container(key="vs_query_summary")
 
 
 def picture_url(query: QueryState) -> str:

@@ -119,7 +119,8 @@ def metrics(run: TrainingRun) -> list[tuple[str, str]]:
     if "accuracy" in last:
         rows.append(("Accuracy", f"{last['accuracy']:.1%}"))
     if "images_per_second" in last:
-        rows.append(("Images a second", f"{last['images_per_second']:,.0f}"))
+        digits = 0 if last["images_per_second"] >= 10 else 1
+        rows.append(("Images a second", f"{last['images_per_second']:,.{digits}f}"))
     if "seconds" in last:
         rows.append(("Time trained", job_status.duration(last["seconds"])))
     if run.remaining is not None:

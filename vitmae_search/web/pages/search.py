@@ -95,12 +95,10 @@ def _nothing_yet() -> None:
 
 def show_results(query: query_picker.QueryState) -> None:
     """The grid of hits, with filters and pages."""
-    header = st.container()
+    summary = query_picker.query_header(query, _title(query))
     active = filters.of_address()
     k = _controls(query, active)
     if active.problem:
-        with header:
-            query_picker.query_header(query, _title(query), "")
         plain_text.notice(active.problem, "problem")
         return
     above = st.container()  # filled last: what takes longer must not keep the results waiting
@@ -108,8 +106,8 @@ def show_results(query: query_picker.QueryState) -> None:
     examples.draw()
     page = query_picker.page_number("page")
     found = _search(query, k, (page - 1) * k, active)
-    with header:
-        query_picker.query_header(query, _title(query), _summary(found))
+    with summary:
+        plain_text.hint(_summary(found))
     if found.coverage is not None:
         plain_text.notice(found.coverage.text)
     if found.region is not None and not found.region.by_patches and beside.of_address() is None:
@@ -139,7 +137,7 @@ def show_results(query: query_picker.QueryState) -> None:
             first=page == 1,
             selected=selected,
             on_select=selection.toggle,
-            explained=_is_one_picture(query) and result.region is None,
+            explained=_is_one_picture(query) and (result.region is None or result.region.by_patches),
             both=both,
         )
 

@@ -23,6 +23,7 @@ INTRO = (
 )
 SCRATCH = "A new, small model"
 LOG_EVERY = "5"  # steps: often, for the curves on the page
+PARAMETER = "run"  # of the address: the run that is shown, unless it is the latest
 OUTPUTS = "trained"  # the folder in the library for models that are trained from this page
 
 
@@ -43,9 +44,12 @@ def page() -> None:
 
 
 def _select_run(runs: list[str]) -> str | None:
+    named = st.query_params.get(PARAMETER)
+    if named is not None and named != st.session_state.get("vs_run_named"):
+        st.session_state["vs_run"] = named
     if (started := st.session_state.pop("vs_run_next", None)) is not None:
         st.session_state["vs_run"] = started  # Streamlit allows this only before the field is drawn
-    return select_or_type(
+    selected = select_or_type(
         "Run",
         runs,
         key="vs_run",
@@ -53,6 +57,12 @@ def _select_run(runs: list[str]) -> str | None:
         placeholder="Choose a run, or type its folder",
         help="The runs of this machine, the latest first. Of another one, type the folder.",
     )
+    if selected and selected != next(iter(runs), None):
+        st.query_params[PARAMETER] = selected
+    else:
+        st.query_params.pop(PARAMETER, None)
+    st.session_state["vs_run_named"] = st.query_params.get(PARAMETER)
+    return selected
 
 
 def run_label(folder: str) -> str:

@@ -22,6 +22,7 @@ from vitmae_search.web.server.host_guard import HostGuard
 from vitmae_search.web.server.lifespan import lifespan
 from vitmae_search.web.server.map_routes import map_routes
 from vitmae_search.web.server.openapi import openapi_route
+from vitmae_search.web.server.reconstruction_routes import reconstruction_routes
 from vitmae_search.web.server.routes import photo_routes
 
 __all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
@@ -47,6 +48,7 @@ def routes() -> list[BaseRoute]:
     return [
         *photo_routes(base_path),
         *map_routes(base_path),
+        *reconstruction_routes(base_path),
         *api_routes(base_path),
         openapi_route(base_path),
     ]

@@ -41,10 +41,13 @@ PAGES = [
 st.set_page_config(page_title="vitmae-search", page_icon=ASSETS / "icon.png", layout="wide")
 st.logo(ASSETS / "icon.png", size="medium")
 st.html(ASSETS / "page.css")
+# The frame is drawn before the page and lies after it, so that the page does not move when its style arrives.
+shown = st.container()
 frame.draw()
 page = st.navigation(PAGES, position="top")
-if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
-    st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
-library_chooser.draw()
-page.run()
+with shown:
+    if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
+        st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
+    library_chooser.draw()
+    page.run()
 lifespan.page_shown()

@@ -217,6 +217,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Reconstruction": _object(
         loss=_or_null("number"),
+        level_error=_or_null("number"),
         mask_ratio=_NUMBER,
         statistics=_TEXT,
         mask=_list(_list(_TRUE_FALSE)),
