@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.notebook import Tile, gallery, panels
+from vitmae_search.regular_file import open_regular_file
 
 # Photos and folders
 
@@ -432,6 +433,31 @@ class PlaceCount:
     latitude: float
     longitude: float
     photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovingPart:
+    """The video of a Live or motion photo.
+
+    Attributes:
+        file: The file that it is in: a video, or the photo itself.
+        offset: Where it begins in the file, in bytes.
+        length: How many bytes it has.
+    """
+
+    file: str
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """The video's bytes.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        with open_regular_file(self.file) as file:
+            file.seek(self.offset)
+            return file.read(self.length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield library
 
 
+@pytest.mark.parametrize("where", [SearchFilter(), SearchFilter(camera="pixel")])
 @pytest.mark.parametrize("order", get_args(PhotoOrder))
-def test_an_order_is_read_from_an_index_and_not_sorted(library: Library, order: PhotoOrder) -> None:
+def test_an_order_is_read_from_an_index_and_not_sorted(
+    library: Library, order: PhotoOrder, where: SearchFilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitmae_search.catalog.photos._MANY", 5)
     sent: list[tuple[str, tuple[object, ...]]] = []
     database = library._catalog()._database
     event.listen(
@@ -52,8 +56,8 @@ def test_an_order_is_read_from_an_index_and_not_sorted(library: Library, order: 
         "before_cursor_execute",
         lambda conn, cursor, statement, values, *rest: sent.append((statement, values)),
     )
-    first = library.browse(order=order, limit=3)
-    library.browse(order=order, after=first[-1].photo_id, limit=3)
+    first = library.browse(where, order=order, limit=3)
+    library.browse(where, order=order, after=first[-1].photo_id, limit=3)
     listed = [(text, values) for text, values in sent if "ORDER BY" in text and "LIMIT" in text]
     assert len(listed) == 2
     with database.read_transaction() as connection:

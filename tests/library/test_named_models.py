@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vitmae_search import Library
-from vitmae_search.errors import ModelNotFound, NoDecoder
+from vitmae_search.errors import LibraryEmpty, ModelNotFound, NoDecoder
 from vitmae_search.library import named_models
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
@@ -66,6 +66,15 @@ def test_every_view_works_with_nothing_indexed(
         assert found.query_shares is not None
         assert float(found.query_shares.sum()) + found.query_rest == pytest.approx(found.score, abs=1e-5)
     assert not (tmp_path / "library").exists()
+
+
+def test_a_library_that_is_opened_with_a_model_explains_with_it(tmp_path: Path, picture: Image.Image) -> None:
+    model = str(make_model(tmp_path / "mine"))
+    with Library.open(tmp_path / "library", model=model, device="cpu") as opened:
+        found = opened.explain(picture, picture.rotate(180))
+        assert found.score == opened.explain(picture, picture.rotate(180), model=model).score
+        with pytest.raises(LibraryEmpty):
+            opened.explain(picture, picture, space=1)
 
 
 def test_a_checkpoint_that_is_written_anew_is_read_anew(

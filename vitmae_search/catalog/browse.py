@@ -74,7 +74,8 @@ def list_batch(
     """
     key, descending = _KEYS[order], order in _DESCENDING
     chosen = photos.joined(select(PhotoRow.photo_id), where)
-    chosen = chosen.where(PhotoRow.missing == false(), *photos.filter_conditions(connection, where))
+    conditions = photos.filter_conditions(connection, where, in_order=True)
+    chosen = chosen.where(PhotoRow.missing == false(), *conditions)
     if after is not None:
         last = connection.execute(select(key).where(PhotoRow.photo_id == after)).scalar_one_or_none()
         if last is None:

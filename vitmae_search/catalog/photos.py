@@ -123,6 +123,10 @@ class KnownFile:
     embedded: bool
 
 
+_MANY = 2000
+"""Contents that are looked up and sorted in a few milliseconds."""
+
+
 def chunks(items: Iterable[T], size: int = MAX_IDS_PER_QUERY) -> Iterator[list[T]]:
     """Yield `items` in lists of at most `size`: SQLite limits the variables of one statement.
 
@@ -155,12 +159,16 @@ def in_folder(folder: str) -> ColumnElement[bool]:
     return and_(PhotoRow.path >= low, PhotoRow.path < high)
 
 
-def filter_conditions(connection: Connection, where: SearchFilter) -> list[ColumnElement[bool]]:
+def filter_conditions(
+    connection: Connection, where: SearchFilter, *, in_order: bool = False
+) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter, for photos joined with contents. Empty texts do not filter.
 
     Args:
         connection: A connection in a transaction.
         where: The filter.
+        in_order: Whether the first photos of an order are asked for. Where many photos pass, walking in that
+            order meets them sooner than all of them are found and sorted.
     """
     conditions: list[ColumnElement[bool]] = []
     if where.under:
@@ -173,7 +181,7 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
         conditions.append(PhotoRow.moment <= seconds_of(where.before))
     for column, part in ((ContentRow.camera, where.camera), (ContentRow.lens, where.lens)):
         if part:
-            conditions.append(_holds(connection, column, part))
+            conditions.append(_holds(connection, column, part, in_order))
     conditions += places.conditions(connection, where)
     if where.tag:
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
@@ -182,16 +190,30 @@ def filter_conditions(connection: Connection, where: SearchFilter) -> list[Colum
     return conditions + _other_conditions(where)
 
 
-def _holds(connection: Connection, column: Any, part: str) -> ColumnElement[bool]:
+def _holds(connection: Connection, column: Any, part: str, in_order: bool) -> ColumnElement[bool]:
     """Return the condition that a name holds a text.
 
     SQLite ignores case in ASCII only. The distinct names are few, so Python compares them.
     """
-    names = connection.execute(select(column).distinct()).scalars()
-    found: ColumnElement[bool] = column.in_(
-        [name for name in names if name and part.casefold() in name.casefold()]
-    )
-    return found
+    found = [name for name in _names(connection, column) if part.casefold() in name.casefold()]
+    if in_order and _are_many(connection, column.in_(found)):
+        column = func.coalesce(column, "")  # an expression, so that its index does not decide the order
+    condition: ColumnElement[bool] = column.in_(found)
+    return condition
+
+
+def _names(connection: Connection, column: Any) -> list[str]:
+    """Return the distinct names of an indexed column, by one look-up each: DISTINCT reads the index."""
+    names = select(func.min(column).label("name")).cte("names", recursive=True)
+    following = select(func.min(column)).where(column > names.c.name).correlate(names).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.name.is_not(None)))
+    return [name for name in connection.execute(select(names.c.name)).scalars() if name]
+
+
+def _are_many(connection: Connection, condition: ColumnElement[bool]) -> bool:
+    """Whether so many contents pass that a walk through all photos soon meets some."""
+    some = select(ContentRow.content_id).where(condition).limit(_MANY).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one() == _MANY
 
 
 def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
@@ -277,7 +299,7 @@ def list_photos(
     """
     newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
     chosen = joined(select(PhotoRow.photo_id), where).correlate(None)
-    chosen = _filtered(chosen, connection, where, missing).order_by(*newest_first)
+    chosen = _filtered(chosen, connection, where, missing, in_order=limit is not None).order_by(*newest_first)
     # Skipped rows are counted in the index only, without reading them.
     page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
     return [_as_photo(row) for row in connection.execute(_PHOTO.where(page).order_by(*newest_first))]
@@ -526,10 +548,17 @@ def joined(statement: Select[Any], where: SearchFilter) -> Select[Any]:
     return statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
 
 
-def _filtered(statement: Any, connection: Connection, where: SearchFilter, missing: bool | None) -> Any:
+def _filtered(
+    statement: Any,
+    connection: Connection,
+    where: SearchFilter,
+    missing: bool | None,
+    *,
+    in_order: bool = False,
+) -> Any:
     if missing is not None:
         statement = statement.where(PhotoRow.missing == missing)
-    return statement.where(*filter_conditions(connection, where))
+    return statement.where(*filter_conditions(connection, where, in_order=in_order))
 
 
 def _as_photo(row: Any) -> Photo:

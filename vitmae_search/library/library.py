@@ -65,6 +65,7 @@ from vitmae_search.photos import (
     THUMBNAIL_SIDE,
     ThumbnailStore,
     decode_target,
+    find_moving_part,
     path_on_disk,
 )
 from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
@@ -92,6 +93,7 @@ from vitmae_search.records import (
     MatchExplanation,
     MinScore,
     ModelListing,
+    MovingPart,
     Photo,
     PhotoKind,
     PhotoMap,
@@ -1052,6 +1054,17 @@ class Library:
             return PHOTO_PROCESSES.thumbnail(photo.path, self.thumbnails)
         except PhotoError:
             return None
+
+    def moving_part(self, photo_id: int) -> MovingPart | None:
+        """The video of a Live photo, which lies beside it, or of a motion photo, which is in its file.
+
+        Returns:
+            Where it is; None where the photo has none, or cannot be read.
+
+        Raises:
+            LibraryError: The library has no photo with this id.
+        """
+        return find_moving_part(self._photo(photo_id).path)
 
     def tags(self, photo_id: int) -> list[Tag]:
         """A photo's tags, classifier by classifier, each with its surest first.
@@ -2054,13 +2067,13 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
-        if model is not None:
+        searched = None if model is not None else self._space_or_model(space)
+        if searched is None:
             with self._looking_with(model, "inspect") as named:
                 projection = named.own_projection()
                 one, two = (self._inspect(each, named, DEFAULT_DECODE) for each in (query, hit))
             return explain_match(one, two, () if projection is None else projection.maps, layer)
-        catalog, searched = self._catalog(), self._space(space)
-        embedder = self._embedders.for_space(catalog.space(searched.features_id))
+        embedder = self._embedders.for_space(self._catalog().space(searched.features_id))
         maps = () if searched.projection is None else self._spaces.read_projection(searched).maps
         one, two = (self._inspect(each, embedder, searched.decode) for each in (query, hit))
         return explain_match(one, two, maps, layer)
@@ -2411,6 +2424,15 @@ class Library:
         if selected is None:
             raise LibraryEmpty("nothing is indexed yet; begin with `vitmae-search index FOLDER`")
         return selected
+
+    def _space_or_model(self, space_id: int | None) -> Space | None:
+        """As `_space`; None where a model was selected with which nothing is indexed."""
+        try:
+            return self._space(space_id)
+        except (LibraryEmpty, SpaceError):
+            if space_id is None and self._selection.explicit and self._selection.projection is None:
+                return None
+            raise
 
     def _current_space_or_none(self) -> Space | None:
         catalog = self._catalog_or_none()

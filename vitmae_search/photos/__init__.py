@@ -21,6 +21,7 @@ from vitmae_search.photos.formats import (
     readable_suffixes,
 )
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
+from vitmae_search.photos.live import find_moving_part
 from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.photo_processes import PHOTO_PROCESSES, PhotoProcesses
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
@@ -46,6 +47,7 @@ __all__ = [
     "decoder_versions",
     "digest",
     "encode_thumbnail",
+    "find_moving_part",
     "folder_label",
     "is_under",
     "labels_of_csv",

@@ -31,8 +31,6 @@ from vitmae_search.regular_file import open_regular_file
 
 NEEDS_AV = "videos need the package av: pip install 'vitmae-search[video]'"
 
-_LIVE_SUFFIXES = (".mov", ".mp4")
-_LIVE_STILLS = (".heic", ".heif", ".jpg", ".jpeg")
 _LEAST_SECONDS = 2.0
 _MOST_FRAMES = 100
 _SIDE = 1920
@@ -58,23 +56,6 @@ def can_be_decoded() -> bool:
 def is_video_name(name: str) -> bool:
     """Say whether a file of this name is taken for a video: by its suffix, in any letter case."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
-
-
-def live_stems(names: list[str]) -> set[str]:
-    """The names without suffix of a folder's photos beside which a video is a part of a Live photo."""
-    parts = (os.path.splitext(name.lower()) for name in names)
-    return {stem for stem, suffix in parts if suffix in _LIVE_STILLS}
-
-
-def is_part_of_live_photo(name: str, stems: set[str]) -> bool:
-    """Say whether a video is the moving part of a photo beside it.
-
-    Args:
-        name: The video's name.
-        stems: The `live_stems` of its folder.
-    """
-    stem, suffix = os.path.splitext(name.lower())
-    return suffix in _LIVE_SUFFIXES and stem in stems
 
 
 def find_frames(path: str) -> list[float]:

@@ -16,7 +16,7 @@ from tests.helpers.videos import write_video
 from tests.web.conftest import StartServer
 from vitmae_search.library import Library
 from vitmae_search.records import Photo
-from vitmae_search.web.components.photo_facts import photo_facts
+from vitmae_search.web.components.photo_facts import file_size, photo_facts
 from vitmae_search.web.components.photo_tile import photo_name
 from vitmae_search.web.server import session
 from vitmae_search.web.server.routes import photo_routes
@@ -29,6 +29,8 @@ def folder(tmp_path: Path) -> Path:
     """The folder of a library with a video and a photo."""
     write_video(tmp_path / "films" / "beach.mp4", ["red", "lime", "blue"])
     Image.new("RGB", (90, 60), "yellow").save(tmp_path / "films" / "photo.png")
+    Image.new("RGB", (96, 64), "blue").save(tmp_path / "films" / "live.jpg")
+    write_video(tmp_path / "films" / "live.mov", ["blue", "red"], codec="libx264")
     with Library.open(tmp_path / "library", embedder="color_layout") as library:
         library.index(tmp_path / "films", videos=True)
     return tmp_path / "library"
@@ -59,6 +61,31 @@ def test_the_frame_is_shown_and_the_video_downloaded_and_played(second: Photo) -
         assert client.get(f"/photo/{second.photo_id}").status_code == 404
 
 
+def test_the_moving_part_of_a_photo_is_played(second: Photo) -> None:
+    live = next(photo for photo in session.library().photos() if photo.path.endswith("live.jpg"))
+    video = Path(live.path).with_suffix(".mov")
+    with TestClient(Starlette(routes=list(photo_routes()))) as client:
+        details = client.get(f"/details/{live.photo_id}").json()
+        assert details["live"]
+        assert ["Live", f"with a video of {file_size(video.stat().st_size)}"] in details["facts"]
+        shown = client.get(f"/photo/{live.photo_id}?video=1")
+        assert (shown.content, shown.headers["content-type"]) == (video.read_bytes(), "video/mp4")
+        Path(live.path).write_bytes(motion_photo(video.read_bytes()))
+        video.unlink()
+        assert client.get(f"/photo/{live.photo_id}?video=1").content == shown.content
+        Image.new("RGB", (96, 64), "blue").save(live.path)
+        assert client.get(f"/photo/{live.photo_id}?video=1").status_code == 404
+        assert not client.get(f"/details/{live.photo_id}").json()["live"]
+
+
+def motion_photo(video: bytes) -> bytes:
+    """A JPEG with a video behind its end, and XMP that says so."""
+    still = io.BytesIO()
+    xmp = f'<rdf:Description GCamera:MicroVideoOffset="{len(video)}"/>'
+    Image.new("RGB", (96, 64), "blue").save(still, "JPEG", xmp=xmp.encode())
+    return still.getvalue() + video
+
+
 def test_its_name_has_the_time(second: Photo) -> None:
     assert second.frame is not None
     assert photo_name(second) == f"beach.mp4 0:0{int(second.frame.seconds)}"
@@ -81,3 +108,11 @@ def test_the_viewer_plays_the_video_from_the_frame(
     page.get_by_role("button", name="photo.png", exact=True).click()
     page.get_by_role("dialog").get_by_text("photo.png").wait_for()
     assert not play.is_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="live.jpg", exact=True).click()
+    live = page.get_by_role("dialog").get_by_role("button", name="Play the Live photo")
+    live.click()
+    moving = page.locator("video.moving")
+    page.wait_for_function("video => video.currentTime > 0", arg=moving.element_handle())
+    live.click()
+    assert moving.count() == 0

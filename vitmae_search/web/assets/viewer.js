@@ -65,12 +65,14 @@ class Viewer {
     this.play = element("a", "action");
     this.dress(this.play, "play", "Play the video from here", "v");
     this.play.target = "_blank";
+    this.live = this.button("play", "Play the Live photo", "v", () => this.playLive());
     const actions = element("div", "actions");
     actions.append(
       this.button("similar", "More like this", "s", () => this.grid.act.similar(this.photo)),
       this.button("model", "What the model sees", "m", () => this.grid.act.reconstruct(this.photo)),
       (this.why = this.button("why", "Why did this match?", "w", () => this.grid.act.explain(this.photo))),
       this.play,
+      this.live,
       this.download,
       this.button("copy", "Copy the path", "c", () => this.copyPath()),
       ...(data.local ? [this.button("folder", "Show in the file manager", "f", () => this.reveal())] : []),
@@ -143,6 +145,8 @@ class Viewer {
     this.play.href = `${this.url(photo)}&video=1#t=${photo.seconds}`;
     this.loadFull(photo);
     this.status.textContent = "";
+    this.stopLive();
+    this.offerLive(photo);
     if (this.placeAmong(photo) < 0) this.look(photo);
     if (this.withDetails) this.fillDetails();
   }
@@ -222,6 +226,7 @@ class Viewer {
   hide() {
     const last = this.photo;
     this.photo = null;
+    this.stopLive();
     this.image.removeAttribute("src");
     if (!this.dialog.open) return;
     this.dialog.close();
@@ -247,7 +252,7 @@ class Viewer {
       i: () => this.info.click(),
       c: () => this.copyPath(),
       d: () => this.download.click(),
-      v: () => this.play.hidden || this.play.click(),
+      v: () => [this.play, this.live].find((one) => !one.hidden)?.click(),
       s: () => this.grid.act.similar(this.photo),
       m: () => this.grid.act.reconstruct(this.photo),
       w: () => this.why.hidden || this.why.click(),
@@ -257,6 +262,35 @@ class Viewer {
     if (!action) return;
     event.preventDefault();
     action();
+  }
+
+  // Live and motion photos ---------------------------------------------------------------------------------
+
+  async offerLive(photo) {
+    this.live.hidden = true;
+    if (photo.seconds !== undefined) return;
+    const found = await this.read(photo);
+    if (this.photo === photo) this.live.hidden = !found?.live;
+  }
+
+  // The moving part in place of the still, once; again or another photo ends it.
+  playLive() {
+    if (this.moving) return this.stopLive();
+    const video = (this.moving = element("video", "shown moving"));
+    Object.assign(video, { src: this.url(this.photo) + "&video=1", muted: true, playsInline: true, autoplay: true });
+    video.onended = () => this.stopLive();
+    video.onerror = () => {
+      this.stopLive();
+      this.say("This browser does not play this kind of video.");
+    };
+    this.live.setAttribute("aria-pressed", "true");
+    this.stage.append(video);
+  }
+
+  stopLive() {
+    this.moving?.remove();
+    this.moving = null;
+    this.live.removeAttribute("aria-pressed");
   }
 
   // Details ------------------------------------------------------------------------------------------------

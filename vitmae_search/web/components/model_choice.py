@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from vitmae_search.errors import display_path
+from vitmae_search.library.embedders import DEFAULT_PLUGIN
 from vitmae_search.records import ModelListing
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.session import library
@@ -81,7 +82,8 @@ def draw(
         plain_text.notice(text, "problem")
     titles = {OWN: own}
     for listing in library().models():
-        if listing.path is not None and not (decoder and listing.decoder is False):
+        usable = listing.plugin == DEFAULT_PLUGIN and not (decoder and listing.decoder is False)
+        if listing.path is not None and usable:
             titles[listing.path] = _title(listing)
     if model is not None and model not in titles:
         titles[model] = display_path(model)

@@ -57,6 +57,7 @@ class PreparedPicture:
         original: (H, W, 3) uint8, the picture at the model's size.
         grid: Rows and columns of the model's patches.
         model: Another model than the library's; None is the library's.
+        on_made: Called after each reconstruction.
     """
 
     key: tuple[Hashable, ...]
@@ -65,11 +66,11 @@ class PreparedPicture:
     original: np.ndarray[Any, np.dtype[np.uint8]]
     grid: tuple[int, int]
     model: str | None = None
+    on_made: Callable[[], None] = lambda: None
 
     def reconstruct(self, **options: Any) -> Reconstruction:
         """As `Library.reconstruct`, of this picture."""
-        made = library().reconstruct(self.source, model=self.model, **options)
-        return replace(made, photo_shape=self.photo_shape)
+        return replace(self._made(self.source, options), photo_shape=self.photo_shape)
 
     def reconstruct_image(self, image: Image.Image, **options: Any) -> Reconstruction:
         """As `Library.reconstruct`, of any picture, by the same model.
@@ -78,7 +79,12 @@ class PreparedPicture:
             image: The picture.
             options: Which patches are hidden.
         """
-        return library().reconstruct(image, model=self.model, **options)
+        return self._made(image, options)
+
+    def _made(self, picture: int | bytes | Image.Image, options: dict[str, Any]) -> Reconstruction:
+        made = library().reconstruct(picture, model=self.model, **options)
+        self.on_made()
+        return made
 
 
 _pictures: _Latest[PreparedPicture] = _Latest(KEPT_PICTURES)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.components.reconstruction_cache import PreparedPicture, painted_mask, sweep
+from vitmae_search.web.components.series_progress import series_progress
 from vitmae_search.web.components.session_cache import cached
 
 if TYPE_CHECKING:
@@ -59,8 +61,8 @@ def draw(view: str, picture: PreparedPicture, made: Reconstruction, asked: MaskP
     plain_text.hint(SENTENCES[view] + (PAINTED[view] if asked.painted is not None else ""))
 
     def compute() -> list[Drawing]:
-        with st.spinner("Looking…"):
-            return _MAKERS[view](picture, made, asked)
+        with st.spinner("Looking…"), series_progress(_count(view, made)) as on_made:
+            return _MAKERS[view](replace(picture, on_made=on_made), made, asked)
 
     def size(drawings: list[Drawing]) -> int:
         return sum(len(data) for data, *_ in drawings)
@@ -82,6 +84,13 @@ def draw(view: str, picture: PreparedPicture, made: Reconstruction, asked: MaskP
     with st.container(horizontal=True):
         for data, kind, _, name in drawings:
             _download(data, kind, name)
+
+
+def _count(view: str, made: Reconstruction) -> int:
+    """How many reconstructions a view takes."""
+    if view == MATTERS:
+        return 1 + int((~made.mask).sum())
+    return {SWEEP: len(series.RATIOS), SEEDS: series.SEEDS, AGAIN: series.STEPS}[view]
 
 
 def _seeds(picture: PreparedPicture, made: Reconstruction, asked: MaskParameters) -> list[Drawing]:

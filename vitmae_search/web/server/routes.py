@@ -34,7 +34,7 @@ from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_choices import choices, without
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.hit_batch import next_hits
-from vitmae_search.web.components.photo_facts import photo_facts, tag_facts
+from vitmae_search.web.components.photo_facts import file_size, photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tiles
 from vitmae_search.web.server.session import library, requested_library, uploads
 
@@ -218,9 +218,8 @@ def _photo(request: Request, photo: Photo) -> Response:
     if "download" in request.query_params:
         name = os.fsencode(os.path.basename(photo.file)).decode("utf-8", "replace")
         return FileResponse(photo.file, media_type=media_type(photo), headers=headers, filename=name)
-    if photo.frame is not None and "video" in request.query_params:
-        headers["Content-Security-Policy"] = _PLAYED
-        return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
+    if "video" in request.query_params:
+        return _video(photo, {**headers, "Content-Security-Policy": _PLAYED})
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     if is_shown_by_browsers(photo):
@@ -228,12 +227,29 @@ def _photo(request: Request, photo: Photo) -> Response:
     return Response(preview(photo.path), media_type="image/webp", headers=headers)
 
 
+def _video(photo: Photo, headers: dict[str, str]) -> Response:
+    """The video of a frame, or the moving part of a photo."""
+    if photo.frame is not None:
+        return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
+    part = library().moving_part(photo.photo_id)
+    if part is None:
+        return _sentence("This photo has no moving part.", 404)
+    # Browsers play QuickTime files whose codec they know, but not under their own media type.
+    headers = {**headers, "ETag": f'"{photo.digest[:32]}-moving"', "Cache-Control": _REVALIDATE}
+    if part.offset:
+        return Response(part.read(), media_type="video/mp4", headers=headers)
+    return FileResponse(part.file, media_type="video/mp4", headers=headers)
+
+
 def _details(_request: Request, photo: Photo) -> Response:
     """The photo's path, and its facts as [name, value]; never cached, since photos move."""
     facts = photo_facts(photo) + tag_facts(library().tags(photo.photo_id))
     meta = photo.metadata
     place = None if meta.latitude is None or meta.longitude is None else [meta.latitude, meta.longitude]
-    return json_response({"path": photo.path, "facts": facts, "place": place})
+    part = library().moving_part(photo.photo_id)
+    if part is not None:
+        facts.append(("Live", f"with a video of {file_size(part.length)}"))
+    return json_response({"path": photo.path, "facts": facts, "place": place, "live": part is not None})
 
 
 def json_response(value: object) -> Response:
