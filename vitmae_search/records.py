@@ -1396,6 +1396,53 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PatchGrid:
+    """A picture in patches.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        grid: Rows and columns of patches (gh, gw), which tile it.
+    """
+
+    picture: NDArray[np.uint8]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionExplanation:
+    """Why a photo was found for a part of a picture.
+
+    Attributes:
+        query: The part, cut out.
+        hit: The photo.
+        score: Of `Library.search_region`: how much better a window of the photo agrees with the part than
+            such windows of the other photos that were looked through.
+        similarity: (Pq, Ph) float32, the cosine of each patch of the part with each of the photo, whitened.
+        pairs: As for `MatchExplanation`.
+        query_shares: (gh, gw) float32, what each patch of the part adds to the score.
+        hit_shares: The same of the photo's patches; nothing outside the window.
+        query_rest: What is added to the sum over the part's patches: minus the mean of the other photos.
+        hit_rest: The same beside the photo's patches.
+        box: The part of the picture.
+        hit_box: The window of the photo.
+        compared: How many photos were looked through.
+    """
+
+    query: PatchGrid
+    hit: PatchGrid
+    score: float
+    similarity: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    query_shares: NDArray[np.float32]
+    hit_shares: NDArray[np.float32]
+    query_rest: float
+    hit_rest: float
+    box: Box
+    hit_box: Box
+    compared: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MatchExplanation:
     """Why two pictures are alike, or are not, for a model.
 

@@ -123,3 +123,15 @@ def test_neighbours_of_a_photo_and_of_all(vitmae_search: Command, pictures: Path
         assert figure.width > 500
     assert vitmae_search("neighbours", "--before", "features").code == 2
     assert "neither the id" in vitmae_search("neighbours", "--space", "x").err
+
+
+def test_a_search_by_a_part_is_explained(vitmae_search: Command, pictures: Path, tmp_path: Path) -> None:
+    one, two = pictures / "coffee.jpg", pictures / "chelsea.jpg"
+    assert vitmae_search("index", pictures).code == 0
+    part = ("--part", "0.1,0.2,0.5,0.5")
+    found = vitmae_search("explain", one, two, *part, "-o", tmp_path / "e.png", "--json").json
+    hit = vitmae_search("search", one, *part, "--json").json["hits"][0]
+    assert found["score"] == pytest.approx(hit["score"], abs=1e-4)
+    assert sum(map(sum, found["query_shares"])) + found["query_rest"] == pytest.approx(hit["score"], abs=1e-4)
+    assert found["box"] == hit["box"]
+    assert vitmae_search("explain", one, two, *part, "--layer", 3).code == 2

@@ -97,6 +97,25 @@ def open_library(folder: Path | None, **options: Any) -> Iterator[Library]:
         yield library
 
 
+def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """A callback of click: four numbers with commas between them.
+
+    Args:
+        ctx: click's context.
+        parameter: The option.
+        value: What was given.
+    """
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(text) for text in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise click.BadParameter(f"{value!r} is not four numbers, such as 0.25,0.1,0.5,0.4", ctx, parameter)
+    return numbers
+
+
 def figure_option(default: str, text: str = "A .png, .pdf or .svg file.") -> Callable[[F], F]:
     """The option `-o` of a command that draws a figure.
 

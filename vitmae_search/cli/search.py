@@ -19,6 +19,7 @@ from vitmae_search.cli.common import (
     photo_text,
     print_json,
     projection_option,
+    read_part,
 )
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Asked, read_asked
@@ -48,25 +49,6 @@ def read_min_score(ctx: click.Context, parameter: click.Parameter, value: str | 
         return float(value or "")
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither same, alike nor a number", ctx, parameter) from None
-
-
-def read_part(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """A callback of click: four numbers with commas between them.
-
-    Args:
-        ctx: click's context.
-        parameter: The option.
-        value: What was given.
-    """
-    if value is None:
-        return None
-    try:
-        numbers = tuple(float(text) for text in value.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 4:
-        raise click.BadParameter(f"{value!r} is not four numbers, such as 0.25,0.1,0.5,0.4", ctx, parameter)
-    return numbers
 
 
 @click.command("search")

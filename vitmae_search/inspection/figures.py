@@ -18,10 +18,23 @@ from numpy.typing import NDArray
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import InspectionError, StorageError, display_path
-from vitmae_search.inspection.attention import Source, attention_map, mean_attention, rollout
-from vitmae_search.inspection.features import feature_colors, layer_changes
+from vitmae_search.inspection.attention import (
+    Source,
+    attention_map,
+    mean_attention,
+    patch_number,
+    rollout,
+)
+from vitmae_search.inspection.features import feature_colors, layer_changes, patch_similarity
 from vitmae_search.inspection.series import SeedStatistics
-from vitmae_search.records import Inspection, MatchExplanation, Reconstruction
+from vitmae_search.records import (
+    Box,
+    Inspection,
+    MatchExplanation,
+    PatchGrid,
+    Reconstruction,
+    RegionExplanation,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +101,27 @@ def features_figure(pictures: Sequence[Inspection], layers: Sequence[int]) -> Fi
         show_picture(places[0], made.picture, "the picture")
         for place, layer, found in zip(places[1:], layers, colors, strict=False):
             show_picture(place, found[row], f"layer {layer}")
+    return figure
+
+
+def similarity_figure(made: Inspection, layer: int, patch: tuple[int, int]) -> Figure:
+    """The picture, and over it how alike each patch is to one of them.
+
+    Args:
+        made: Of a picture.
+        layer: After which, 0 to the model's depth.
+        patch: Row and column of the patch, from 0.
+
+    Raises:
+        InspectionError: There is no such layer or patch.
+    """
+    values = patch_similarity(made, made, layer)[patch_number(made, patch)].reshape(made.grid)
+    figure, axes = picture_panels(2, side=2 * _SIDE)
+    show_picture(axes[0], made.picture, "the picture")
+    _frame(axes[0], made, patch)
+    show_picture(axes[1], made.picture, f"alike after layer {layer}", grey=True)
+    drawn = axes[1].imshow(values, cmap=AMOUNTS, extent=_WHOLE, interpolation="nearest", alpha=0.8)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="cosine")
     return figure
 
 
@@ -166,7 +200,7 @@ def iterations_figure(made: Sequence[Reconstruction]) -> Figure:
     return figure
 
 
-def match_figure(found: MatchExplanation) -> Figure:
+def match_figure(found: MatchExplanation | RegionExplanation) -> Figure:
     """Query and hit with the strongest correspondences, and what each of their patches adds to the score.
 
     Args:
@@ -179,6 +213,8 @@ def match_figure(found: MatchExplanation) -> Figure:
     figure.suptitle(f"score {found.score:.3f}")
     show_picture(axes[0], found.query.picture, "query")
     show_picture(axes[1], found.hit.picture, "hit")
+    if isinstance(found, RegionExplanation):
+        _outline(axes[1], found.hit_box)
     for own, other in found.pairs[:_PAIRS]:
         strength = float(max(found.similarity[own, other], 0))
         ends = _center(found.query, int(own)), _center(found.hit, int(other))
@@ -192,10 +228,9 @@ def match_figure(found: MatchExplanation) -> Figure:
             (found.query, found.query_shares, found.query_rest),
             (found.hit, found.hit_shares, found.hit_rest),
         )
+        named = "others" if isinstance(found, RegionExplanation) else "projection"
         for place, (made, shares, rest) in zip(axes[2:], sides, strict=True):
-            show_picture(
-                place, made.picture, f"patches {shares.sum():+.3f}, projection {rest:+.3f}", grey=True
-            )
+            show_picture(place, made.picture, f"patches {shares.sum():+.3f}, {named} {rest:+.3f}", grey=True)
             drawn = place.imshow(
                 shares, cmap=SIGNED, vmin=-top, vmax=top, extent=_WHOLE, interpolation="nearest", alpha=0.8
             )
@@ -318,6 +353,12 @@ def _frame(place: Axes, made: Inspection, patch: tuple[int, int]) -> None:
     place.add_patch(Rectangle(corner, 1 / columns, 1 / rows, fill=False, color="#e66100", lw=2))
 
 
-def _center(made: Inspection, patch: int) -> tuple[float, float]:
+def _outline(place: Axes, box: Box) -> None:
+    from matplotlib.patches import Rectangle
+
+    place.add_patch(Rectangle((box.left, box.top), box.width, box.height, fill=False, color="#e66100", lw=2))
+
+
+def _center(made: Inspection | PatchGrid, patch: int) -> tuple[float, float]:
     row, column = divmod(patch, made.grid[1])
     return (column + 0.5) / made.grid[1], (row + 0.5) / made.grid[0]

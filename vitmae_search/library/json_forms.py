@@ -11,7 +11,15 @@ from vitmae_search.inspection.space import (
     Neighbourhood,
     SpaceStatistics,
 )
-from vitmae_search.records import Hit, Marks, Photo, Reconstruction, SearchResult
+from vitmae_search.records import (
+    Hit,
+    Marks,
+    MatchExplanation,
+    Photo,
+    Reconstruction,
+    RegionExplanation,
+    SearchResult,
+)
 
 
 def photo_json(photo: Photo, marks: Marks) -> dict[str, object]:
@@ -88,6 +96,32 @@ def reconstruction_json(made: Reconstruction) -> dict[str, object]:
         "statistics": made.statistics,
         "mask": made.mask.tolist(),
         "error": [[float(value) for value in row] for row in made.error],
+    }
+
+
+def explanation_json(found: MatchExplanation | RegionExplanation) -> dict[str, object]:
+    """Why two pictures match, or a photo and a part of a picture."""
+    if isinstance(found, RegionExplanation):
+        of: dict[str, object] = {
+            "part": asdict(found.box),
+            "box": asdict(found.hit_box),
+            "compared": found.compared,
+        }
+    else:
+        of = {"layer": found.layer}
+    return {
+        "score": found.score,
+        **of,
+        "query_grid": list(found.query.grid),
+        "hit_grid": list(found.hit.grid),
+        "pairs": [
+            {"query": own, "hit": other, "similarity": float(found.similarity[own, other])}
+            for own, other in found.pairs.tolist()
+        ],
+        "query_shares": None if found.query_shares is None else found.query_shares.tolist(),
+        "hit_shares": None if found.hit_shares is None else found.hit_shares.tolist(),
+        "query_rest": found.query_rest,
+        "hit_rest": found.hit_rest,
     }
 
 

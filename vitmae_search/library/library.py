@@ -101,6 +101,7 @@ from vitmae_search.records import (
     PlaceCount,
     PluginListing,
     Reconstruction,
+    RegionExplanation,
     RemovalReport,
     SavedSearch,
     SearchFilter,
@@ -115,6 +116,7 @@ from vitmae_search.search import (
     Example,
     Query,
     QueryCache,
+    QueryVectors,
     embed_images,
     find_whole,
     neighbour_scores,
@@ -726,19 +728,8 @@ class Library:
             >>> temporary.cleanup()
         """
         asked = self._search(space)
-        catalog, searched, source = asked.catalog, asked.space, self._picture(picture)
-        vectors = asked.query_vectors(source)
+        source, vectors, own, search = self._region_search(picture, asked)
         image, size = query_picture(source, QUERY_SIDE)
-        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
-        search = RegionSearch(
-            catalog,
-            self._vector_index(searched),
-            searched,
-            lambda: self._spaces.embedder(catalog, searched),
-            lambda: self._embedders.for_space(catalog.space(searched.features_id)),
-            self.thumbnail,
-            self._token_cache,
-        )
         hits, region = search.run(
             image,
             read_box(box, size),
@@ -2078,6 +2069,43 @@ class Library:
         one, two = (self._inspect(each, embedder, searched.decode) for each in (query, hit))
         return explain_match(one, two, maps, layer)
 
+    def explain_region(
+        self,
+        query: Query | int,
+        box: Box | Sequence[float],
+        hit: Query | int,
+        *,
+        space: int | None = None,
+        among: int = 200,
+    ) -> RegionExplanation:
+        """Why a photo is found for a part of a picture: what each patch adds to the score of `search_region`.
+
+        Args:
+            query: The picture, as for `search_region`.
+            box: The part, as for `search_region`.
+            hit: The photo of the library, by its path or id.
+            space: As for `search_region`.
+            among: As for `search_region`: the score depends on which photos it is compared with.
+
+        Raises:
+            LibraryError: The box is no part of the picture, or the library has no such photo.
+            InspectionError: The model's plugin does not compare patches.
+            VitmaeSearchError: As for `search`.
+        """
+        photo = self._own_photo(hit)
+        if photo is None:
+            raise LibraryError("a part is explained for a photo of the library; name one by its path or id")
+        source, vectors, own, search = self._region_search(query, self._search(space))
+        image, size = query_picture(source, QUERY_SIDE)
+        return search.explain(
+            image,
+            read_box(box, size),
+            vectors.as_it_is,
+            photo,
+            without=set() if own is None else {own},
+            among=among,
+        )
+
     def space_statistics(
         self,
         space: SpaceChoice = None,
@@ -2508,6 +2536,24 @@ class Library:
             if row is not None
         ]
         return view_ranks(image, embedder, chosen)
+
+    def _region_search(
+        self, picture: Query | int, asked: PictureSearch
+    ) -> tuple[Query, QueryVectors, int | None, RegionSearch]:
+        """A picture, its vectors, its own content if it is in the library, and what searches by a part."""
+        catalog, space, source = asked.catalog, asked.space, self._picture(picture)
+        vectors = asked.query_vectors(source)
+        search = RegionSearch(
+            catalog,
+            self._vector_index(space),
+            space,
+            lambda: self._spaces.embedder(catalog, space),
+            lambda: self._embedders.for_space(catalog.space(space.features_id)),
+            self.thumbnail,
+            self._token_cache,
+        )
+        own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
+        return source, vectors, own, search
 
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))

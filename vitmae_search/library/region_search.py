@@ -12,11 +12,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.catalog.catalog import EVERYTHING
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder
-from vitmae_search.errors import LibraryError
-from vitmae_search.records import Box, Hit, RegionQuery, SearchFilter, Space
+from vitmae_search.errors import InspectionError, LibraryError, display_path
+from vitmae_search.inspection.match import mutual_pairs
+from vitmae_search.records import (
+    Box,
+    Hit,
+    PatchGrid,
+    Photo,
+    RegionExplanation,
+    RegionQuery,
+    SearchFilter,
+    Space,
+)
 from vitmae_search.search import embed_images, retrieve
-from vitmae_search.search.regions import TokenCache, fit_region, tokens_of
+from vitmae_search.search.regions import TokenCache, explain_fit, fit_region, tokens_of
 from vitmae_search.vectors import VectorIndex
 
 QUERY_SIDE = 2048
@@ -65,6 +76,10 @@ def cut_out(image: Image.Image, box: Box) -> Image.Image:
     right = max(round((box.left + box.width) * width), left + LEAST_SIDE)
     bottom = max(round((box.top + box.height) * height), top + LEAST_SIDE)
     return image.crop((left, top, min(right, width), min(bottom, height)))
+
+
+_SHOWN_SIDE = 480
+"""Pixels of a part that is shown, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,33 +133,12 @@ class RegionSearch:
             cancelled: As for `tokens_of`.
         """
         part = cut_out(image, box)
-        vector = embed_images([part], self.open_embedder())[0]
         features = self.open_features()
-
-        def nearest(to: NDArray[np.float32], count: int, skipped: int = 0) -> tuple[Hit, ...]:
-            return retrieve(
-                self.catalog,
-                self.index,
-                self.space,
-                to,
-                k=count,
-                offset=skipped,
-                where=where,
-                without=without,
-            )
-
         if not features.has_patch_tokens:
-            return nearest(vector, k, offset), RegionQuery(box, 0, by_patches=False)
-        found = merge_candidates(nearest(vector, among), nearest(whole(), among), among)
-        tokens = tokens_of(
-            [hit.photo.digest for hit in found],
-            lambda i: self._small_copy(found[i].photo.photo_id),
-            features.patch_tokens,
-            fingerprint=self.catalog.space(self.space.features_id).fingerprint,
-            cache=self.cache,
-            on_progress=on_progress,
-            cancelled=cancelled,
-        )
+            hits = self._nearest(self._vector(part), k, where, without, offset)
+            return hits, RegionQuery(box, 0, by_patches=False)
+        found = self._candidates(part, whole, where, without, among)
+        tokens = self._tokens(found, features, on_progress, cancelled)
         if not tokens:
             return (), RegionQuery(box, 0)
         fits = fit_region(
@@ -159,6 +153,122 @@ class RegionSearch:
             for rank, (i, fit) in enumerate(ordered[offset : offset + k], start=offset + 1)
         )
         return hits, RegionQuery(box, len(tokens))
+
+    def explain(
+        self,
+        image: Image.Image,
+        box: Box,
+        whole: Callable[[], NDArray[np.float32]],
+        photo: Photo,
+        *,
+        without: set[int],
+        among: int,
+    ) -> RegionExplanation:
+        """Say why `run` finds a photo; it is compared with the same other photos.
+
+        Args:
+            image: The whole picture, RGB.
+            box: The part of it.
+            whole: Gives the vector of the whole picture.
+            photo: The photo, which need not be among the candidates.
+            without: Contents that are left out.
+            among: How many candidates are looked through.
+
+        Raises:
+            InspectionError: The plugin compares no patches, or the photo cannot be read.
+        """
+        part = cut_out(image, box)
+        features = self.open_features()
+        if not features.has_patch_tokens:
+            raise InspectionError(
+                f"plugin {self.space.plugin!r} does not compare parts patch by patch, so it has none to show"
+            )
+        found = self._candidates(part, whole, EVERYTHING, without - {photo.content_id}, among)
+        if photo.content_id not in {hit.photo.content_id for hit in found}:
+            found.append(Hit(len(found) + 1, 0.0, photo))
+        tokens = self._tokens(found, features)
+        places = {found[i].photo.content_id: place for place, i in enumerate(tokens)}
+        small = self._small_copy(photo.photo_id)
+        if photo.content_id not in places or small is None:
+            raise InspectionError(f"{display_path(photo.path)} cannot be read, so it cannot be compared")
+        own = features.patch_tokens([part])[0]
+        why = explain_fit(
+            own,
+            part.width / part.height,
+            list(tokens.values()),
+            [_shape(found[i]) for i in tokens],
+            places[photo.content_id],
+        )
+        part.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        return RegionExplanation(
+            query=PatchGrid(np.asarray(part), (own.shape[0], own.shape[1])),
+            hit=PatchGrid(np.asarray(small), (why.photo_shares.shape[0], why.photo_shares.shape[1])),
+            score=why.fit.score,
+            similarity=why.similarity,
+            pairs=mutual_pairs(why.similarity),
+            query_shares=why.part_shares,
+            hit_shares=why.photo_shares,
+            query_rest=why.rest,
+            hit_rest=why.rest,
+            box=box,
+            hit_box=why.fit.box,
+            compared=len(tokens),
+        )
+
+    def _vector(self, part: Image.Image) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = embed_images([part], self.open_embedder())[0]
+        return vector
+
+    def _nearest(
+        self,
+        vector: NDArray[np.float32],
+        count: int,
+        where: SearchFilter,
+        without: set[int],
+        skipped: int = 0,
+    ) -> tuple[Hit, ...]:
+        return retrieve(
+            self.catalog,
+            self.index,
+            self.space,
+            vector,
+            k=count,
+            offset=skipped,
+            where=where,
+            without=without,
+        )
+
+    def _candidates(
+        self,
+        part: Image.Image,
+        whole: Callable[[], NDArray[np.float32]],
+        where: SearchFilter,
+        without: set[int],
+        among: int,
+    ) -> list[Hit]:
+        """The photos that are looked through patch by patch."""
+        by_part, by_whole = (
+            self._nearest(vector, among, where, without) for vector in (self._vector(part), whole())
+        )
+        return merge_candidates(by_part, by_whole, among)
+
+    def _tokens(
+        self,
+        found: Sequence[Hit],
+        features: GuardedEmbedder,
+        on_progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[int, NDArray[np.float16]]:
+        """The patch tokens of candidates, by their numbers."""
+        return tokens_of(
+            [hit.photo.digest for hit in found],
+            lambda i: self._small_copy(found[i].photo.photo_id),
+            features.patch_tokens,
+            fingerprint=self.catalog.space(self.space.features_id).fingerprint,
+            cache=self.cache,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
 
     def _small_copy(self, photo_id: int) -> Image.Image | None:
         data = self.thumbnail(photo_id)

@@ -49,6 +49,24 @@ class Fit(NamedTuple):
     box: Box
 
 
+class FitExplanation(NamedTuple):
+    """How a photo's best window fits a part of another one, patch by patch.
+
+    Attributes:
+        fit: The score and the window.
+        similarity: (Pp, Ph), the cosine of each of the part's whitened tokens with each of the photo's.
+        part_shares: (rows, columns), what each patch of the part adds to the score.
+        photo_shares: The same of the photo's patches.
+        rest: What the score has beside either sum: the mean of the other photos, taken away.
+    """
+
+    fit: Fit
+    similarity: NDArray[np.float32]
+    part_shares: NDArray[np.float32]
+    photo_shares: NDArray[np.float32]
+    rest: float
+
+
 class TokenCache:
     """Patch tokens of photos, in half precision, the latest used of them. Safe for threads."""
 
@@ -144,13 +162,9 @@ def fit_region(
     Returns:
         One for each photo.
     """
-    tokens = np.stack([np.asarray(one, np.float32) for one in photos])
-    count, rows, columns, width = tokens.shape
-    mean, directions = _whitening(tokens.reshape(-1, width))
-    cells = _cell_means(_unit(np.asarray(part - mean, np.float32) @ directions))
-    agreement = (
-        _unit(np.asarray(tokens - mean, np.float32) @ directions).reshape(count, rows * columns, -1) @ cells.T
-    )
+    own, tokens = _whitened(part, photos)
+    count, rows, columns, _ = tokens.shape
+    agreement = tokens.reshape(count, rows * columns, -1) @ _cell_means(own)[0].T
     # (N, rows, cells down, columns, cells across), so that a window of any size is two products.
     agreement = agreement.reshape(count, rows, columns, _CELLS, _CELLS).transpose(0, 1, 3, 2, 4)
     agreement = np.ascontiguousarray(agreement).reshape(count, rows * _CELLS, columns * _CELLS)
@@ -174,6 +188,56 @@ def fit_region(
     return [Fit(float(scores[i, j]), Box(*boxes[i, j].tolist())) for i, j in enumerate(best.tolist())]
 
 
+def explain_fit(
+    part: Tokens,
+    shape: float,
+    photos: Sequence[NDArray[np.floating]],
+    shapes: Sequence[float],
+    number: int,
+) -> FitExplanation:
+    """Say what each patch adds to the score of `fit_region`.
+
+    A fit is a mean of cosines of cells of the part and patches of the window, and a cell is a mean of
+    patches: so the score is a sum over the patches of either, and of what is taken from all photos alike. It
+    is exact.
+
+    Args:
+        part: As for `fit_region`.
+        shape: As for `fit_region`.
+        photos: As for `fit_region`, as the score depends on all of them.
+        shapes: As for `fit_region`.
+        number: The photo that is explained.
+    """
+    fit = fit_region(part, shape, photos, shapes)[number]
+    own, tokens = _whitened(part, photos)
+    photo = tokens[number]
+    rows, columns, _ = photo.shape
+    cells, weights = _cell_means(own)
+    left, top, width, height = fit.box.left, fit.box.top, fit.box.width, fit.box.height
+    down = _cells(np.array([top * rows]), height, rows)[0]  # (cells down, rows)
+    across = _cells(np.array([left * columns]), width, columns)[0]
+    window = np.einsum("ir,jc->ijrc", down, across).reshape(_CELLS**2, rows, columns) / _CELLS**2
+    photo_shares = np.einsum("krc,rcd,kd->rc", window, photo, cells, optimize=True)
+    seen = np.einsum("krc,rcd->kd", window, photo, optimize=True)  # what each cell is compared with
+    part_shares = np.einsum("kpq,pqd,kd->pq", weights, own, seen, optimize=True)
+    flat = own.reshape(-1, own.shape[-1])
+    return FitExplanation(
+        fit,
+        np.asarray(flat @ photo.reshape(-1, photo.shape[-1]).T, np.float32),
+        np.asarray(part_shares, np.float32),
+        np.asarray(photo_shares, np.float32),
+        fit.score - float(photo_shares.sum()),
+    )
+
+
+def _whitened(part: Tokens, photos: Iterable[NDArray[np.floating]]) -> tuple[Tokens, Tokens]:
+    """Unit tokens of a part, (rows, columns, d), and of photos, (N, rows, columns, d), whitened by these."""
+    tokens = np.stack([np.asarray(one, np.float32) for one in photos])
+    mean, directions = _whitening(tokens.reshape(-1, tokens.shape[-1]))
+    own, others = (_unit(np.asarray(each - mean, np.float32) @ directions) for each in (part, tokens))
+    return own, others
+
+
 def _whitening(tokens: Tokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean (C,) of tokens (n, C), and directions (C, d) in which they have unit variance."""
     sample = tokens[:: max(1, len(tokens) // _SAMPLE)]
@@ -190,12 +254,17 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-def _cell_means(tokens: Tokens) -> NDArray[np.float32]:
-    """Tokens (rows, columns, d) as the unit means of cells, row by row, (cells², d)."""
+def _cell_means(tokens: Tokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Tokens (rows, columns, d) as the unit means of cells, row by row, (cells², d), and their weights.
+
+    The weights of the tokens, (cells², rows, columns), sum the tokens up to the unit means.
+    """
     rows, columns, _ = tokens.shape
     down, across = (_cells(np.zeros(1), 1.0, side)[0] for side in (rows, columns))
-    means = np.einsum("ir,rcd,jc->ijd", down, tokens, across, optimize=True)
-    return _unit(means).reshape(_CELLS**2, -1)
+    weights = np.einsum("ir,jc->ijrc", down, across).reshape(_CELLS**2, rows, columns)
+    means = np.einsum("krc,rcd->kd", weights, tokens, optimize=True)
+    lengths = np.maximum(np.linalg.norm(means, axis=1), 1e-12)
+    return np.asarray(means / lengths[:, None], np.float32), weights / lengths[:, None, None]
 
 
 def _windows(share: float, side: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

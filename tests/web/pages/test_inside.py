@@ -158,3 +158,105 @@ def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., An
 def test_what_many_reconstructions_say(ids: dict[str, str], view: str, said: str) -> None:
     at = open_page("../pages/reconstructions.py", photo=ids["coffee"], view=view, pattern="grid")
     assert f'alt="{said}' in html(at)
+
+
+def test_a_photo_among_its_neighbours(ids: dict[str, str], seen: Path) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], view="Neighbours", k="5")
+    with Library.open(seen) as library:
+        found = library.neighbourhood(int(ids["coffee"]), k=5)
+    shown = component(at, "vs_neighbours")["photos"]
+    assert [tile["name"] for tile in shown] == [Path(each.photo.path).name for each in found.neighbours]
+    assert shown[0]["note"] == f"{1 - found.distances[0]:.3f}"
+    having = [tile["name"] for tile in component(at, "vs_reverse")["photos"]]
+    assert having == [Path(each.photo.path).name for each in found.reverse]
+    assert f"{found.occurrences} photos; usual are" in html(at)
+    changed = open_page(INSIDE, photo=ids["coffee"], view="Neighbours", before="features")
+    assert "Neighbours that stay" in html(changed)
+    assert "Changed copies that find it" in html(changed)
+    assert component(changed, "vs_before")["photos"][0]["note"].endswith("both")
+
+
+def test_all_photos_at_once_lead_to_a_hub(ids: dict[str, str]) -> None:
+    at = open_page(INSIDE, view="All photos", before="whitened")
+    assert "Effective dimension" in html(at)
+    assert "space 1, whitened" in html(at)
+    notes = {tile["note"] for tile in component(at, "vs_hubs")["photos"]}
+    assert notes == {"of 3 photos"}  # of four, each is a neighbour of all others
+
+
+def test_neighbours_need_no_model_that_shows_its_inside(opened: Library) -> None:
+    photo = opened.photos()[0]
+    at = open_page(INSIDE, photo=str(photo.photo_id), view="Neighbours")
+    assert len(component(at, "vs_neighbours")["photos"]) == 10
+
+
+@pytest.mark.parametrize("strange", ["99", "x", "9" * 30])
+def test_an_address_of_a_space_that_is_gone_shows_the_current_one(ids: dict[str, str], strange: str) -> None:
+    at = open_page(INSIDE, photo=ids["coffee"], view="Neighbours", space=strange, before=strange, k=strange)
+    assert component(at, "vs_neighbours")["explained"] == 2
+
+
+@pytest.mark.browser
+def test_by_touch_and_by_keyboard(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    with Library.open(seen) as library:
+        ids = {Path(photo.path).stem: photo.photo_id for photo in library.photos()}
+    phone = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = phone.new_page()
+    page.set_default_timeout(30_000)
+    url = start_server(seen).url
+    page.goto(f"{url}/inside?photo={ids['coffee']}")
+    page.locator(".cell").nth(26).tap()
+    page.wait_for_url(lambda url: "patch=0-26" in url)
+    expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.get_by_text("How this is computed").scroll_into_view_if_needed()
+    # A finger that is drawn over the picture shows one square after the other.
+    boxes = [page.locator(".cell").nth(number).bounding_box() for number in (9, 54)]
+    places = [{"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2} for box in boxes]
+    touch = phone.new_cdp_session(page)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": places[:1]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": places[1:]})
+    expect(page.get_by_text("Square in row 7, column 7")).to_be_visible()
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.get_by_text("Square in row 4, column 3")).to_be_visible()
+    page.wait_for_timeout(600)  # a tap sooner after another touch would be a double tap
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Numbers (JSON)").click()
+    assert len(json.loads(Path(saved.value.path()).read_text())["attention"]) == 64
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Figure (PNG)").click()
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    page.get_by_text("Neighbours", exact=True).tap()
+    page.get_by_role("button", name=re.compile("mirrored.png, rank")).first.tap()
+    page.get_by_role("dialog").get_by_role("button", name="Why did this match?").tap()
+    page.wait_for_url(lambda url: "/match?" in url)
+    page.locator("figure").nth(1).locator(".cell").nth(10).tap()
+    page.wait_for_url(lambda url: "patch=1-10" in url)
+    cell = page.locator("figure").nth(0).locator(".cell").first
+    cell.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "patch=0-8" in url)
+    phone.close()
+
+
+def test_a_part_is_explained_as_it_was_searched_for(ids: dict[str, str], seen: Path) -> None:
+    at = open_page(
+        MATCH, photo=ids["coffee"], hit=ids["mirrored"], part="0.5,0.25,0.4,0.5", view="What counts"
+    )
+    sides = component(at, "vs_match")["sides"]
+    with Library.open(seen) as library:
+        found = library.search_region(int(ids["coffee"]), (0.5, 0.25, 0.4, 0.5))
+    score = next(hit.score for hit in found.hits if str(hit.photo.photo_id) == ids["mirrored"])
+    assert [sum(side["map"]) for side in sides] == pytest.approx([score, score], abs=1e-3)
+    assert f"{score:.3f}: " in html(at)
+    corresponding = open_page(MATCH, photo=ids["coffee"], hit=ids["mirrored"], part="0.5,0.25,0.4,0.5")
+    assert component(corresponding, "vs_match")["pairs"]
+    assert not corresponding.slider
+
+
+def test_hits_of_a_part_lead_to_why_they_match(ids: dict[str, str]) -> None:
+    at = open_page("../pages/search.py", photo=ids["coffee"], part="0.5,0.25,0.4,0.5")
+    assert component(at, "vs_hits")["explained"] == 2

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,16 @@ def test_two_models_are_given_the_same_squares(
     made = session.library().reconstruct(ids["coffee"], mask=mask, model=model)
     assert same(found, made)
     assert client.get(f"/reconstruction/guess?photo={ids['coffee']}&model=facebook/x").status_code == 404
+
+
+def test_it_is_said_whose_contrast_guesses_have(ids: dict[str, int]) -> None:
+    made = session.library().reconstruct(ids["coffee"], mask=read_mask(PAINTED))
+    assert "no brightness or contrast is borrowed" in made.statistics_text
+    assert "visible patches nearby" in replace(made, statistics="visible").statistics_text
+    hidden = made.mask.repeat(8, axis=0).repeat(8, axis=1)
+    off = np.abs(made.reconstruction[hidden].astype(int) - made.original[hidden]).mean()
+    assert made.level_error == pytest.approx(off)
+    assert session.library().reconstruct(ids["coffee"], mask_ratio=0).level_error is None
 
 
 def test_what_is_downloaded_is_what_is_shown(ids: dict[str, int], client: TestClient) -> None:

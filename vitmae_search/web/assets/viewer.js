@@ -448,7 +448,8 @@ let viewer = null;
 function queryInAddress() {
   const parameters = new URLSearchParams(location.search);
   const name = ["photo", "upload"].find((each) => parameters.has(each));
-  return name && { [name]: parameters.get(name) };
+  const part = parameters.get("part") ?? "";
+  return name && { [name]: parameters.get(name), ...(/^[\d.,]+$/.test(part) && { part }) };
 }
 
 function goTo(page, query, library) {

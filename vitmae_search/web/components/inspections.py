@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import streamlit as st
 
-from vitmae_search.records import Inspection, MatchExplanation
+from vitmae_search.records import Box, Inspection, MatchExplanation, RegionExplanation
 from vitmae_search.web.components import query_picker
 from vitmae_search.web.components.model_choice import chosen_model, last_written
 from vitmae_search.web.components.session_cache import cached
@@ -52,6 +53,31 @@ def explain(
 
     key = (query.key, hit.key, *model_key(), space, layer)
     return cached("vs_explanations", key, compute, size, KEPT_BYTES)
+
+
+def explain_region(
+    query: query_picker.QueryState, box: Box, hit: query_picker.QueryState, space: int | None
+) -> RegionExplanation:
+    """Why a photo was found for a part of a picture, from the session where it has it.
+
+    Args:
+        query: The picture.
+        box: The part.
+        hit: The photo that was found.
+        space: As for `Library.explain_region`.
+    """
+    assert hit.photo is not None
+    photo_id = hit.photo.photo_id
+
+    def compute() -> RegionExplanation:
+        with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
+            return library().explain_region(query.picture, box, photo_id, space=space)
+
+    def size(found: RegionExplanation) -> int:
+        return found.similarity.nbytes + found.query.picture.nbytes + found.hit.picture.nbytes
+
+    key = (query.key, astuple(box), hit.key, str(library().folder), space)
+    return cached("vs_region_explanations", key, compute, size, KEPT_BYTES)
 
 
 def model_key() -> tuple[str, str]:

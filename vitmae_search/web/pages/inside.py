@@ -1,4 +1,4 @@
-"""The Inside page: what each patch of a picture attends to, and which patches the model sees alike."""
+"""The Inside page: what each patch of a picture attends to, which look alike, and how photos lie."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ from vitmae_search.errors import PhotoError
 from vitmae_search.inspection import (
     attention_map,
     feature_colors,
+    figures,
     layer_changes,
     mean_attention,
     patch_similarity,
     rollout,
 )
 from vitmae_search.records import Inspection
-from vitmae_search.web.components import inspections, model_choice, patch_maps, plain_text, query_picker
+from vitmae_search.web.components import (
+    inspections,
+    model_choice,
+    patch_maps,
+    plain_text,
+    query_picker,
+    space_view,
+    view_downloads,
+)
 from vitmae_search.web.server.session import library
 
 INTRO = (
     "The model cuts a picture into squares, and compares each with all others, layer after layer. Here you "
     "see which squares it looks at, and which it takes for the same kind of thing."
 )
-ATTENTION, COLORS, ALIKE = "Attention", "Colors", "Alike"
+ATTENTION, COLORS, ALIKE, NEIGHBOURS = "Attention", "Colors", "Alike", "Neighbours"
+ALL = "All photos"
 SENTENCES = {
     ATTENTION: "Point at a square: the bright ones are those that the model looks at to understand it.",
     COLORS: "Squares with like colors look alike to the model, in all of these photos.",
@@ -46,30 +56,39 @@ OTHERS = 4  # alike photos that get colors beside the picture
 
 
 def page() -> None:
-    """Choose a picture, or look inside the model."""
+    """Choose a picture, look inside the model, or at how all photos lie."""
     query = query_picker.current_query()
     if query is None:
-        plain_text.hint(INTRO)
-        query_picker.pick_query("Look at this picture as the model does")
-        if not library().count_photos():
-            plain_text.empty_library()
+        if st.query_params.get("view") == ALL:
+            _all_photos()
+        else:
+            _pick()
         return
-    summary = query_picker.query_header(query, "How the model looks at")
+    header = st.container()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button(
+            "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
+        )
+        view = inspections.choice("view", "View", (ATTENTION, COLORS, ALIKE, NEIGHBOURS), ATTENTION)
+        if view == NEIGHBOURS:
+            _all_photos_button("All photos at once")
+    if view == NEIGHBOURS:
+        with header, query_picker.query_header(query, "Neighbours of"):
+            plain_text.hint("How it lies among the photos of the library.")
+        space_view.draw_photo(query)
+        return
+    with header:
+        summary = query_picker.query_header(query, "How the model looks at")
     model_choice.draw()
     made = inspections.inspect(query)
     rows, columns = made.grid
     heads = made.attention.shape[1]
     with summary:
         plain_text.hint(f"{columns} × {rows} squares, {len(made.attention)} layers of {heads} heads.")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.button(
-            "Another picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new"
-        )
-        view = inspections.choice("view", "View", (ATTENTION, COLORS, ALIKE), ATTENTION)
-        if view == ATTENTION:
-            _attention(query, made)
-            return
-        layer = inspections.layer_slider("layer", 0, len(made.attention))
+    if view == ATTENTION:
+        _attention(query, made)
+        return
+    layer = inspections.layer_slider("layer", 0, len(made.attention))
     plain_text.hint(SENTENCES[view])
     if view == COLORS:
         _colors(query, made, layer)
@@ -78,13 +97,39 @@ def page() -> None:
     _explain(view)
 
 
+def _pick() -> None:
+    plain_text.hint(INTRO)
+    if library().count_photos():
+        _all_photos_button("How all photos lie among each other")
+    query_picker.pick_query("Look at this picture as the model does")
+    if not library().count_photos():
+        plain_text.empty_library()
+
+
+def _all_photos() -> None:
+    plain_text.heading("How all photos lie among each other")
+    st.button("One picture", icon=":material/arrow_back:", on_click=query_picker.clear_query, key="vs_new")
+    space_view.draw_space()
+
+
+def _all_photos_button(label: str) -> None:
+    st.button(label, icon=":material/scatter_plot:", on_click=_show_all, key="vs_all")
+
+
+def _show_all() -> None:
+    """A callback: all photos, in the space that is shown."""
+    kept = {name: st.query_params[name] for name in ("space", "before", "k") if name in st.query_params}
+    st.query_params.from_dict({"view": ALL, **kept})
+
+
 def _attention(query: query_picker.QueryState, made: Inspection) -> None:
     heads = [str(head) for head in range(1, made.attention.shape[1] + 1)]
-    head = inspections.choice("head", "Head", (ROLLOUT, MEAN, *heads), ROLLOUT)
-    if head == ROLLOUT:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        head = inspections.choice("head", "Head", (ROLLOUT, MEAN, *heads), ROLLOUT)
+        layer = None if head == ROLLOUT else inspections.layer_slider("layer", 1, len(made.attention))
+    if layer is None:
         flow = rollout(made)
     else:
-        layer = inspections.layer_slider("layer", 1, len(made.attention))
         flow = mean_attention(made, layer, None if head == MEAN else int(head))
     plain_text.hint(SENTENCES[ATTENTION])
     _draw(
@@ -96,11 +141,42 @@ def _attention(query: query_picker.QueryState, made: Inspection) -> None:
         "of the whole picture",
     )
     _explain(ATTENTION)
+    numbers = {"grid": list(made.grid), "head": head, "layer": layer}
+    source = _kept_patch(made)
+    view_downloads.draw(
+        "attention",
+        lambda: {
+            **numbers,
+            "whole": attention_map(made, flow).tolist(),
+            "attention": flow[1:, 1:].tolist(),
+        },
+        lambda: figures.attention_figure(made, layer, source or "cls"),
+    )
 
 
 def _alike(query: query_picker.QueryState, made: Inspection, layer: int) -> None:
     _draw(query, made, patch_similarity(made, made, layer), None, "cosine", "", rows=False)
     plain_text.facts([("This layer changes", _changes(made, layer))])
+    patch = _kept_patch(made) or (made.grid[0] // 2, made.grid[1] // 2)
+    view_downloads.draw(
+        "alike",
+        lambda: {
+            "grid": list(made.grid),
+            "layer": layer,
+            "cosines": patch_similarity(made, made, layer).tolist(),
+            "changes": layer_changes(made).tolist(),
+        },
+        lambda: figures.similarity_figure(made, layer, patch),
+    )
+
+
+def _kept_patch(made: Inspection) -> tuple[int, int] | None:
+    """Row and column of the square that the address names."""
+    number = st.query_params.get("patch", "").removeprefix("0-")
+    if not number.isdecimal() or len(number) > 6 or int(number) >= made.grid[0] * made.grid[1]:
+        return None
+    row, column = divmod(int(number), made.grid[1])
+    return row, column
 
 
 def _changes(made: Inspection, layer: int) -> str:
@@ -151,6 +227,17 @@ def _colors(query: query_picker.QueryState, made: Inspection, layer: int) -> Non
     colors = feature_colors([each for _, each in shown], layer)
     patch_maps.draw_colors(
         [(name, each.picture, found) for (name, each), found in zip(shown, colors, strict=True)]
+    )
+    view_downloads.draw(
+        "colors",
+        lambda: {
+            "layer": layer,
+            "pictures": [
+                {"name": name, "colors": found.tolist()}
+                for (name, _), found in zip(shown, colors, strict=True)
+            ],
+        },
+        lambda: figures.features_figure([each for _, each in shown], [layer]),
     )
 
 

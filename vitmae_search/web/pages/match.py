@@ -5,8 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from vitmae_search.errors import InspectionError
-from vitmae_search.records import MatchExplanation
-from vitmae_search.web.components import inspections, model_choice, patch_maps, plain_text, query_picker
+from vitmae_search.inspection.figures import match_figure
+from vitmae_search.library.json_forms import explanation_json
+from vitmae_search.records import MatchExplanation, RegionExplanation
+from vitmae_search.web.components import (
+    inspections,
+    model_choice,
+    patch_maps,
+    plain_text,
+    query_picker,
+    region_box,
+    view_downloads,
+)
 from vitmae_search.web.components.patch_maps import PatchedPicture
 from vitmae_search.web.components.photo_address import named_photo
 from vitmae_search.web.components.photo_tile import photo_name
@@ -25,6 +35,15 @@ FORMULAS = {
     "from. So the squares and the projection's own shift sum up to the score, without approximation. "
     "`vitmae_search/inspection/match.py`",
 }
+PART_FORMULAS = {
+    CORRESPONDING: "Cosines of patches' features after the last layer, whitened over all photos that were "
+    "looked through. Lines connect patches that are each other's best. `vitmae_search/search/regions.py`",
+    ADDED: "The part is cut into 4 × 4 cells, each the mean of its squares, and laid over a window of the "
+    "photo: the score is the mean of the cosines of the cells and the squares below them, less the mean of "
+    "such windows of all photos that were looked through. Means are sums over squares: so the squares of "
+    "either picture, and that mean, sum up to the score without approximation. "
+    "`vitmae_search/search/regions.py`",
+}
 LINES = 10  # correspondences that get one
 
 
@@ -35,17 +54,16 @@ def page() -> None:
         plain_text.hint(INTRO)
         return
     other = query_picker.QueryState(photo=hit)
-    model_choice.draw()
-    space, layer = _number("space"), _number("layer")
-    try:
-        found = inspections.explain(query, other, space, layer)
-    except InspectionError:
-        if layer is None:
-            raise
-        found = inspections.explain(query, other, space, None)  # an address of a deeper model
+    space, box = _number("space"), region_box.of_address()
+    found: MatchExplanation | RegionExplanation
+    if box is None:
+        model_choice.draw()
+        found = _whole(query, other, space)
+    else:
+        found = inspections.explain_region(query, box, other, space)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = inspections.choice("view", "View", (CORRESPONDING, ADDED), CORRESPONDING)
-        if view == CORRESPONDING:
+        if view == CORRESPONDING and isinstance(found, MatchExplanation):
             inspections.layer_slider("layer", 0, len(found.query.attention))
     plain_text.hint(SENTENCES[view])
     if view == ADDED and found.query_shares is None:
@@ -54,7 +72,21 @@ def page() -> None:
     _draw(query, other, found, added=view == ADDED)
     plain_text.facts(_facts(found))
     with st.expander("How this is computed"):
-        st.markdown(FORMULAS[view])
+        st.markdown((FORMULAS if box is None else PART_FORMULAS)[view])
+    view_downloads.draw("match", lambda: explanation_json(found), lambda: match_figure(found))
+
+
+def _whole(
+    query: query_picker.QueryState, hit: query_picker.QueryState, space: int | None
+) -> MatchExplanation:
+    """Two whole pictures; of a layer that the model has not, the last in its place."""
+    layer = _number("layer")
+    try:
+        return inspections.explain(query, hit, space, layer)
+    except InspectionError:
+        if layer is None:
+            raise
+        return inspections.explain(query, hit, space, None)  # an address of a deeper model
 
 
 def _number(name: str) -> int | None:
@@ -63,20 +95,31 @@ def _number(name: str) -> int | None:
 
 
 def _draw(
-    query: query_picker.QueryState, hit: query_picker.QueryState, found: MatchExplanation, *, added: bool
+    query: query_picker.QueryState,
+    hit: query_picker.QueryState,
+    found: MatchExplanation | RegionExplanation,
+    *,
+    added: bool,
 ) -> None:
     assert hit.photo is not None
+    whole = isinstance(found, MatchExplanation)
+    how = "at the model's size" if whole else "small"
     sides = [
         PatchedPicture(
             made.picture,
             made.grid,
             title,
             name,
-            f"{name} at the model's size, in {made.grid[0]} rows and {made.grid[1]} columns of squares",
+            f"{name} {how}, in {made.grid[0]} rows and {made.grid[1]} columns of squares",
             shares if added else None,
         )
         for made, title, name, shares in (
-            (found.query, "Searched for", query.name, found.query_shares),
+            (
+                found.query,
+                "Searched for" if whole else "The part that was searched for",
+                query.name,
+                found.query_shares,
+            ),
             (found.hit, "Found", photo_name(hit.photo), found.hit_shares),
         )
     ]
@@ -93,8 +136,18 @@ def _draw(
     )
 
 
-def _facts(found: MatchExplanation) -> list[tuple[str, str]]:
+def _facts(found: MatchExplanation | RegionExplanation) -> list[tuple[str, str]]:
     lines = min(LINES, len(found.pairs))
+    if isinstance(found, RegionExplanation):
+        total = float(found.query_shares.sum())
+        return [
+            (
+                "Score",
+                f"{found.score:.3f}: {total:+.3f} of the squares, {found.query_rest:+.3f} of the others",
+            ),
+            ("The others", f"the mean of {found.compared} photos that were looked through, taken away"),
+            ("Corresponding squares", f"{len(found.pairs)}, of which the best {lines} have lines"),
+        ]
     rows = [
         ("Score", f"{found.score:.3f}, of both pictures as they are: neither turned nor trimmed"),
         ("Corresponding squares", f"{len(found.pairs)}, of which the best {lines} have lines"),

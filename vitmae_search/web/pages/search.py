@@ -137,7 +137,7 @@ def show_results(query: query_picker.QueryState) -> None:
             first=page == 1,
             selected=selected,
             on_select=selection.toggle,
-            explained=_is_one_picture(query) and result.region is None,
+            explained=_is_one_picture(query) and (result.region is None or result.region.by_patches),
             both=both,
         )
 
