@@ -335,3 +335,50 @@ def test_a_mask_is_painted_by_mouse_keyboard_and_touch(
     shows(8 * "80")
     assert phone.locator(".board").bounding_box() == box, "a finger that paints does not scroll"
     phone.close()
+
+
+@pytest.mark.browser
+def test_what_is_begun_or_waited_for_is_not_lost(
+    folder: Path, start_server: Callable[..., Any], chromium: Any, tmp_path: Path
+) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    model = make_model(tmp_path / "mine")
+    with Library.open(folder) as library:
+        photo = library.photos()[0].photo_id
+        shuffled = library.reconstruct(photo, mask_ratio=0.5, seed=1).mask
+    address = f"{start_server(folder).url}/reconstructions?photo={photo}"
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(f"{address}&pattern=toString&ratio=50")
+    studio = page.locator(".studio[data-guess]")
+    expect(page.get_by_role("button", name="Random", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(studio).to_have_count(1)
+
+    click = "(root, names) => names.forEach((name) => root.querySelector(`[aria-label='${name}']`).click())"
+    studio.evaluate(click, ["Shuffle", "Invert"])  # before the server can say what is hidden
+    expect(studio).to_have_attribute("data-guess", mask_text(~shuffled))
+
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="Box", exact=True).click()
+    page.get_by_role("button", name="Hide square 1, 1", exact=True).focus()
+    for key in ("Space", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    studio.evaluate(click, ["Brush", "Undo", "Redo"])  # the box is open until then
+    page.keyboard.press("Escape")
+    painted = "8x8-c0c0000000000000"
+    expect(studio).to_have_attribute("data-guess", painted)
+    page.wait_for_url(lambda now: painted in now)
+
+    page.evaluate(
+        "address => { history.pushState({}, '', address); "
+        "dispatchEvent(new PopStateEvent('popstate', { state: {} })); }",
+        f"{address}&mask={painted}&model={model}",
+    )
+    expect(page.locator(".studio[data-guess^='3x3-']")).to_have_count(1)
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+
+    page.evaluate("window.ImageData = undefined")
+    page.get_by_role("button", name="Invert").click()
+    expect(page.get_by_text("This guess could not be drawn")).to_be_visible()
+    page.close()
