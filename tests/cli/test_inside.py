@@ -77,6 +77,10 @@ def test_a_mask_goes_from_one_photo_to_another_and_to_another_model(
         (("--only", "3,3"), "first row and column"),
         (("--only", "3,3,2,4"), "ends before it begins"),
         (("--only", "1,1,2,2", "--mask", "2x2-8"), "give one of them"),
+        (("--only", "20,20,30,30"), "not within this model's 8 × 8 patches"),
+        (("--only", "1,1,2,2", "--pattern", "random"), "give one of them"),
+        (("--pattern", "grid", "--mask", "2x2-8"), "give one of them"),
+        (("--model", "x", "--beside", "x"), "the same model as --model"),
         (("--show", "seeds", "--beside", "x"), "goes with --show sheet"),
     ],
 )
@@ -119,6 +123,12 @@ def test_neighbours_of_a_photo_and_of_all(vitmae_search: Command, pictures: Path
     said = vitmae_search("neighbours", one, "--before", "features", "-o", tmp_path / "c.pdf")
     assert "1 of 1 neighbours stay" in said.out
     assert "of 19 before" in said.out
+    kept = one.read_bytes()
+    one.unlink()
+    said = vitmae_search("neighbours", one, "--before", "features", "-o", tmp_path / "c.pdf")
+    one.write_bytes(kept)
+    assert "1 of 1 neighbours stay" in said.out
+    assert f"without changed copies: {one}: the file is not on disk any more" in said.out
     with Image.open(tmp_path / "n.png") as figure:
         assert figure.width > 500
     assert vitmae_search("neighbours", "--before", "features").code == 2
