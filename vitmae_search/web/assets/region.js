@@ -34,7 +34,7 @@ function stroked(stroke, [x, y]) {
   return [Math.min(x, fixed[0]), Math.min(y, fixed[1]), Math.abs(x - fixed[0]), Math.abs(y - fixed[1])];
 }
 
-function board(parentElement, data, send) {
+function board(data, send) {
   const root = element("div", "board");
   const image = element("img", "");
   image.alt = `The picture that is searched with: ${data.name}`;
@@ -51,15 +51,21 @@ function board(parentElement, data, send) {
     return handle;
   }));
   root.append(image, box);
-  const made = { root, box, drawn: data.box, sent: data.searched ? data.box : null };
-  place(made, data.box);
+  const made = { root, box, send };
   let stroke = null;
+
+  // The page's box. It does not end a stroke: what is being drawn comes after it.
+  made.show = ({ box: wanted, searched }) => {
+    made.sent = searched ? wanted : null;
+    if (!stroke) place(made, wanted);
+  };
+  made.show(data);
 
   const finish = () => {
     place(made, settled(made.drawn));
     if (made.sent && same(made.sent, made.drawn)) return;
     made.sent = made.drawn;
-    send(made.drawn.map((value) => Math.round(value * 1e4) / 1e4));
+    made.send(made.drawn.map((value) => Math.round(value * 1e4) / 1e4));
   };
   const at = (event) => {
     const area = root.getBoundingClientRect();
@@ -108,14 +114,22 @@ function board(parentElement, data, send) {
   return made;
 }
 
+const boards = new WeakMap();
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".region");
   const drawn = JSON.stringify(data);
   if (root.dataset.drawn === drawn) return;
   root.dataset.drawn = drawn;
-  const focused = Boolean(root.getRootNode().activeElement?.closest?.(".box"));
-  const made = board(parentElement, data, (box) => setTriggerValue("box", box));
+  const send = (box) => setTriggerValue("box", box);
+  const kept = boards.get(root);
+  if (kept && kept.picture === data.src) {
+    kept.send = send;
+    kept.show(data);
+    return;
+  }
+  const made = Object.assign(board(data, send), { picture: data.src });
+  boards.set(root, made);
   root.replaceChildren(made.root);
-  if (focused) made.box.focus({ preventScroll: true });
 }

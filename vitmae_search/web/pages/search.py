@@ -132,7 +132,7 @@ def show_results(query: query_picker.QueryState) -> None:
             label=f"Search results, {HIT_SORT[order or 'best'].lower()}",
             on_similar=query_picker.set_query_photo,
             start=" ".join(
-                [query.key, *(st.query_params.get(name, "") for name in ("more", "less", "part")), f"{page}"]
+                [query.key, *(st.query_params.get(name, "") for name in ("more", "less")), f"{page}"]
             ),
             first=page == 1,
             selected=selected,
