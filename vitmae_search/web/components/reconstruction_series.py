@@ -164,9 +164,7 @@ _MAKERS = {SWEEP: _sweep, SEEDS: _seeds, MATTERS: _importance, AGAIN: _again}
 
 
 def _animation(made: Sequence[Reconstruction], alt: str, name: str) -> Drawing:
-    stream = BytesIO()
-    series.save_animation(series.animation(made), stream)
-    return stream.getvalue(), "gif", alt, name
+    return series.animation_gif(made), "gif", alt, name
 
 
 def _patch_tables(values: dict[str, np.ndarray], name: str) -> list[Drawing]:
