@@ -17,20 +17,35 @@ Rows = NDArray[Any]
 Work = Callable[[Rows], NDArray[np.float32]]
 """(n, ...) to (n, D) for any n; called by several threads at a time."""
 
+_setting = threading.Lock()
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute in the calling thread alone, such as while hundreds of small tensors are converted.
 
     With all threads each of them takes milliseconds on a busy machine, in which the threads wait for each
-    other. A thread whose first use of torch falls into this time keeps one.
+    other. Other threads keep their number, and any of them may do the same meanwhile.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    _set_own_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _set_own_threads(before)
+
+
+def _set_own_threads(threads: int) -> None:
+    """Set with how many threads torch computes for the calling thread, and for no other.
+
+    Each thread has its own number. Torch lets threads that first use it later begin with the number that any
+    thread set last, so another thread sets that again.
+    """
+    torch.get_num_threads()  # the calling thread takes its first number now: later it would replace this one
+    with _setting, ThreadPoolExecutor(1) as new_thread:
+        begin_with = new_thread.submit(torch.get_num_threads).result()
+        torch.set_num_threads(threads)
+        new_thread.submit(torch.set_num_threads, begin_with).result()
 
 
 class WorkerPool:
@@ -86,22 +101,15 @@ class WorkerPool:
 
 
 def _start_threads(workers: int) -> ThreadPoolExecutor:
-    """Start threads of one torch thread each.
-
-    With OpenMP each thread has its own number, and new threads start with the number that any thread set
-    last; MKL has one number for all. So the caller's number is set again after each worker has set its own.
-    """
-    before = torch.get_num_threads()
+    """Start threads of one torch thread each."""
     started = threading.Barrier(workers + 1)
 
     def start() -> None:
-        torch.get_num_threads()  # sets this thread's default now: at its first operation would be too late
-        torch.set_num_threads(1)
+        _set_own_threads(1)
         started.wait()
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encoder", initializer=start)
     for _ in range(workers):
         pool.submit(int)
     started.wait()
-    torch.set_num_threads(before)
     return pool

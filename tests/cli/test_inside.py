@@ -77,6 +77,10 @@ def test_a_mask_goes_from_one_photo_to_another_and_to_another_model(
         (("--only", "3,3"), "first row and column"),
         (("--only", "3,3,2,4"), "ends before it begins"),
         (("--only", "1,1,2,2", "--mask", "2x2-8"), "give one of them"),
+        (("--only", "20,20,30,30"), "not within this model's 8 × 8 patches"),
+        (("--only", "1,1,2,2", "--pattern", "random"), "give one of them"),
+        (("--pattern", "grid", "--mask", "2x2-8"), "give one of them"),
+        (("--model", "x", "--beside", "x"), "the same model as --model"),
         (("--show", "seeds", "--beside", "x"), "goes with --show sheet"),
     ],
 )

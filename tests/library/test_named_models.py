@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from PIL import Image
 
 from vitmae_search import Library
-from vitmae_search.errors import LibraryEmpty, ModelNotFound, NoDecoder
-from vitmae_search.library import named_models
+from vitmae_search.errors import CheckpointError, LibraryEmpty, ModelNotFound, NoDecoder
+from vitmae_search.library import embedders, named_models
+from vitmae_search.library.named_models import NamedModels
 from vitmae_search.vitmae import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
 
@@ -90,14 +93,82 @@ def test_a_checkpoint_that_is_written_anew_is_read_anew(
         assert library.reconstruct(picture, model=str(run)).loss == after.loss
 
 
-def test_only_the_last_models_stay_open(
-    library: Library, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[NamedModels]:
+    """One stays open. Files may be as young as those of a test are."""
     monkeypatch.setattr(named_models, "KEPT", 1)
+    monkeypatch.setattr(embedders, "MIN_FILE_AGE_SECONDS", 0.0)
+    opened = NamedModels(embedders.Embedders([], "cpu", "fp32"))
+    yield opened
+    opened.close()
+
+
+def test_only_the_last_models_stay_open(models: NamedModels, tmp_path: Path, picture: Image.Image) -> None:
     one, two = make_model(tmp_path / "one"), make_model(tmp_path / "two", seed=1)
+    with models.opened(str(one)) as first:
+        loss = first.reconstruct(picture).loss
+    with models.opened(str(one)) as again:
+        assert again is first
+    with models.opened(str(two)) as second:
+        assert second.reconstruct(picture).loss != loss
+    with pytest.raises(ValueError, match="is closed"):
+        first.reconstruct(picture)
+    with models.opened(str(one)) as anew:
+        assert anew.reconstruct(picture).loss == loss
+
+
+def test_a_model_in_use_keeps_no_one_waiting_and_stays_open(
+    models: NamedModels, tmp_path: Path, picture: Image.Image
+) -> None:
+    one, two = make_model(tmp_path / "one"), make_model(tmp_path / "two", seed=1)
+
+    def look_with_two() -> float:
+        with models.opened(str(two)) as second:
+            return float(second.reconstruct(picture).loss)
+
+    with ThreadPoolExecutor(1) as other:
+        with models.opened(str(one)) as first:
+            assert other.submit(look_with_two).result(timeout=60) != first.reconstruct(picture).loss
+        with pytest.raises(ValueError, match="is closed"):
+            first.reconstruct(picture)
+
+
+def test_a_model_that_cannot_be_read_closes_no_other(models: NamedModels, tmp_path: Path) -> None:
+    one, broken = make_model(tmp_path / "one"), make_model(tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"half")
+    with models.opened(str(one)) as first:
+        pass
+    with pytest.raises(CheckpointError), models.opened(str(broken)):
+        pass
+    with models.opened(str(one)) as again:
+        assert again is first
+
+
+def test_a_checkpoint_that_is_written_while_it_is_read_is_read_again(
+    models: NamedModels, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, load = make_model(tmp_path / "run"), embedders.Embedders.load
+
+    def load_and_train(self: embedders.Embedders, plugin: str, options: Mapping[str, object]) -> object:
+        opened = load(self, plugin, options)
+        make_model(run, seed=1)
+        return opened
+
+    with monkeypatch.context() as training:
+        training.setattr(embedders.Embedders, "load", load_and_train)
+        with models.opened(str(run)) as before:
+            pass
+    with models.opened(str(run)) as after:
+        assert after.identity != before.identity
+
+
+def test_named_models_are_offloaded_as_well(library: Library, tmp_path: Path, picture: Image.Image) -> None:
+    model = str(make_model(tmp_path / "mine"))
     with library:
-        losses = [library.reconstruct(picture, model=str(each)).loss for each in (one, two, one)]
-    assert losses[0] == losses[2] != losses[1]
+        loss = library.reconstruct(picture, model=model).loss
+        assert library.offload() == 1
+        assert library.offload() == 0
+        assert library.reconstruct(picture, model=model).loss == loss
 
 
 def test_what_a_model_cannot_do_is_said(library: Library, tmp_path: Path, picture: Image.Image) -> None:

@@ -120,7 +120,7 @@ def test_upload_results_more_like_this_reconstruction(
     hidden = page.locator('.cell[aria-pressed="true"]')
     before = hidden.count()
     hidden.first.click()  # tap a square to show it
-    expect(page.get_by_role("button", name="Painted")).to_be_visible()
+    expect(page.get_by_text("Painted", exact=True)).to_be_visible()
     expect(hidden).to_have_count(before - 1)
     with page.expect_download() as download:
         page.get_by_role("link", name="All panels in one").click()

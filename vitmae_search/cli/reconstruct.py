@@ -18,6 +18,7 @@ from vitmae_search.cli.common import (
     open_library,
     print_json,
 )
+from vitmae_search.cli.training_options import given_options
 from vitmae_search.errors import display_path
 from vitmae_search.mask_patterns import PATTERNS
 
@@ -140,6 +141,8 @@ def command(
     the original, its guess of every patch, and the error of each.
     """
     _check_together(mask, only, beside, show)
+    if beside is not None and beside == model:
+        raise click.UsageError(f"--beside names the same model as --model, {beside}: name another one.")
     output = output or _output_name(image, ".gif" if show == "sweep" else ".png")
     with open_library(library, model=model, device=device, precision=precision) as opened:
         made = opened.reconstruct(image, mask_ratio=mask_ratio, seed=seed)
@@ -170,6 +173,10 @@ def _check_together(
 ) -> None:
     if mask is not None and only is not None:
         raise click.UsageError("--mask and --only both say what is hidden: give one of them.")
+    if (mask is not None or only is not None) and "pattern" in given_options(click.get_current_context()):
+        raise click.UsageError(
+            "--pattern says what is hidden, and so do --mask and --only: give one of them."
+        )
     if beside is not None and show != "sheet":
         raise click.UsageError(f"--beside goes with --show sheet, not with {show}.")
 
@@ -224,6 +231,13 @@ def _chosen_mask(
     if only is None:
         return None
     top, left, bottom, right = only
+    rows, columns = made.mask.shape
+    if bottom >= rows or right >= columns:
+        raise click.BadParameter(
+            f"The box {top},{left},{bottom},{right} is not within this model's {rows} × {columns} patches, "
+            f"whose last one is {rows - 1},{columns - 1}.",
+            param_hint="--only",
+        )
     return all_but_box(made.mask.shape, (top, left, bottom + 1, right + 1))
 
 

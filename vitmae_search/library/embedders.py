@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -287,13 +287,7 @@ class Embedders:
         """Move open models out of their device's memory, if unused for `after` seconds. Returns how many."""
         with self._lock:
             embedders = (*self._open.values(), *self._outdated)
-        offloaded = 0
-        for embedder in embedders:
-            try:
-                offloaded += embedder.offload(idle_seconds=after)
-            except VitmaeSearchError as error:
-                log.warning("a model keeps its device's memory: %s", error)
-        return offloaded
+        return offload_idle(embedders, after)
 
     def close(self) -> None:
         """Close every open embedder. Raises `PluginBroken` at the end, where one cannot be closed."""
@@ -349,6 +343,25 @@ class Embedders:
             self._outdated.append(self._open[key])
         self._open[key] = embedder
         return embedder
+
+
+def offload_idle(embedders: Iterable[GuardedEmbedder], after: float) -> int:
+    """Move embedders out of their device's memory; failure is a warning in the log.
+
+    Args:
+        embedders: The embedders.
+        after: Only those that were not used for so many seconds.
+
+    Returns:
+        How many were offloaded.
+    """
+    offloaded = 0
+    for embedder in embedders:
+        try:
+            offloaded += embedder.offload(idle_seconds=after)
+        except VitmaeSearchError as error:
+            log.warning("a model keeps its device's memory: %s", error)
+    return offloaded
 
 
 def space_fingerprint(embedder: GuardedEmbedder | EmbedderDescription, decode: str) -> str:
@@ -416,7 +429,7 @@ def _store_description(key: _DescriptionKey, embedder: GuardedEmbedder, opened_a
         return
     try:
         files = file_stamps(embedder.source_files)
-        if not _unchanged_since(files, opened_at):
+        if not unchanged_since(files, opened_at):
             return
         _write_description(key, files, embedder.description)
         if embedder.options != key.options:
@@ -441,7 +454,12 @@ def file_stamps(paths: Sequence[str]) -> dict[str, list[int] | None]:
     return {path: None if one is None else list(one) for path, one in stamps.items()}
 
 
-def _unchanged_since(files: Mapping[str, list[int] | None], opened_at: float) -> bool:
-    """Whether every file was last changed safely before the embedder was opened."""
+def unchanged_since(files: Mapping[str, list[int] | None], opened_at: float) -> bool:
+    """Whether every file was last changed safely before an embedder was opened.
+
+    Args:
+        files: `file_stamps` of what it read, taken after it was opened.
+        opened_at: `time.time()` before it was opened.
+    """
     limit = (min(opened_at, time.time()) - MIN_FILE_AGE_SECONDS) * 1e9
     return all(one is None or max(one[1], one[2]) < limit for one in files.values())

@@ -2398,7 +2398,7 @@ class Library:
         Returns:
             How many were offloaded. A model at work, or whose plugin cannot offload, stays.
         """
-        return self._embedders.offload(after=after)
+        return self._embedders.offload(after=after) + self._named_models.offload(after=after)
 
     # Helpers
 

@@ -10,6 +10,7 @@ from PIL import Image
 from vitmae_search.photos import MEDIA_TYPES, PHOTO_PROCESSES, readable_suffixes
 from vitmae_search.photos.browsers import encode_webp
 from vitmae_search.photos.error_map import HEAT_COLORS, error_map, largest_error
+from vitmae_search.photos.raw import can_be_decoded as can_decode_raw
 from vitmae_search.photos.reconstruction_sheet import (
     Panel,
     completed_photo,
@@ -27,6 +28,7 @@ __all__ = [
     "PANELS",
     "PREVIEW_SIDE",
     "UPLOAD_SUFFIXES",
+    "can_decode_raw",
     "can_decode_videos",
     "completed_pixels",
     "error_map",

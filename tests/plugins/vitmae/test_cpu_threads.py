@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,12 @@ def two_cores() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)
+
+
+def in_new_thread(work: Callable[[], int]) -> int:
+    """What a function returns in a thread that has not used torch."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 def doubled(part: np.ndarray) -> np.ndarray:
@@ -80,13 +87,42 @@ def test_workers_have_their_threads_and_the_caller_keeps_its_own(cpu_threads, tw
     assert {threads for _, threads in seen} == {1}
     assert all(name.startswith("encoder") for name, _ in seen)
     assert torch.get_num_threads() == 2
-    found: list[int] = []
-    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert found == [2], "a thread that begins later has all of them"
+    assert in_new_thread(torch.get_num_threads) == 2, "a thread that begins later has all of them"
     workers.close()
     assert not any(thread.name.startswith("encoder") for thread in threading.enumerate())
+
+
+def test_two_that_compute_alone_at_a_time_change_no_other_thread(cpu_threads, two_cores) -> None:
+    first, second = cpu_threads.one_thread(), cpu_threads.one_thread()
+    with ThreadPoolExecutor(1) as other:
+        with first:
+            assert torch.get_num_threads() == 1
+            assert in_new_thread(torch.get_num_threads) == 2
+            other.submit(second.__enter__).result()
+            assert other.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == 2
+        other.submit(second.__exit__, None, None, None).result()
+        assert other.submit(torch.get_num_threads).result() == 2
+    assert in_new_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(10**9, 1), (1, 2)])
+def test_only_a_small_model_reconstructs_in_one_thread(
+    two_cores, monkeypatch, limit: int, threads: int
+) -> None:
+    embedder = module("embedder")
+    monkeypatch.setattr(embedder, "SMALL_MODEL", limit)
+    seen: list[int] = []
+    original = embedder.reconstruct
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(embedder, "reconstruct", noting)
+    with open_default("fp32") as opened:
+        opened.reconstruct(Image.new("RGB", (32, 32)))
+    assert seen == [threads]
 
 
 def test_errors_of_a_part_are_raised_and_the_workers_stay_usable(cpu_threads) -> None:

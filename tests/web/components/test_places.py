@@ -26,7 +26,7 @@ from vitmae_search.web.server.routes import photo_routes
 @pytest.fixture
 def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     """Twelve photos from Vienna to the east and across the date line, each 20° on; and one of nowhere."""
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "near").mkdir(parents=True)
     for number in range(13):
         exif = Image.Exif()
         exif.get_ifd(IFD.Exif)[Base.LensModel] = "Wide" if number % 3 else "Tele <b>"
@@ -37,7 +37,8 @@ def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]
             gps |= {GPS.GPSLongitudeRef: side, GPS.GPSLongitude: (float(abs(longitude)), 0.0, 0.0)}
             exif.get_ifd(IFD.GPSInfo).update(gps)
         image = Image.new("RGB", (30, 20), (20 * number, 255 - 9 * number, 90))
-        image.save(tmp_path / "photos" / f"{number:02}.jpg", exif=exif)
+        folder = tmp_path / "photos" / ("near" if number in (10, 11) else "")
+        image.save(folder / f"{number:02}.jpg", exif=exif)
     with Library.open(tmp_path / "library", embedder="color_layout") as library:
         library.index([tmp_path / "photos"])
     monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
@@ -105,9 +106,16 @@ def test_a_box_is_drawn_typed_and_removed_in_a_browser(
 
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(30_000)
-    page.goto(f"{start_server(placed.folder).url}/browse")
+    server = start_server(placed.folder)
+    near = placed.folder.parent / "photos" / "near"
+    page.goto(f"{server.url}/browse?under={near}")
     page.get_by_role("button", name="Place", exact=True).click()
     menu = page.get_by_role("dialog", name="Place")
+    # The map begins where the photos are: two, at 144° and 124° west.
+    expect(menu.get_by_role("application")).to_have_attribute("viewBox", "300 338 320 160")
+    expect(menu.locator(".dot")).to_have_count(2)
+    page.goto(f"{server.url}/browse")
+    page.get_by_role("button", name="Place", exact=True).click()
     expect(menu.get_by_role("button", name="Without a place 1")).to_be_visible()
     surface = menu.get_by_role("application")
     expect(menu.locator(".dot")).to_have_count(12)

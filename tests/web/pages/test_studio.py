@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import streamlit as st
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -21,7 +23,10 @@ from tests.helpers.app_pages import open_page
 from tests.library.test_named_models import make_model
 from vitmae_search.inspection.masks import fit_mask, mask_text, pattern_mask, read_mask
 from vitmae_search.library import Library
+from vitmae_search.library.previews import can_decode_raw
 from vitmae_search.records import Reconstruction
+from vitmae_search.web.components.model_choice import last_written
+from vitmae_search.web.components.reconstruction_cache import _Latest
 from vitmae_search.web.server import session
 from vitmae_search.web.server.reconstruction_routes import reconstruction_routes
 
@@ -194,6 +199,62 @@ def test_the_next_picture_has_the_same_mask(ids: dict[str, int]) -> None:
     assert dict(at.query_params) == {"mask": PAINTED, "view": "What matters"}
 
 
+def test_addresses_of_guesses_name_the_library_of_an_upload_too(
+    ids: dict[str, int], real_photos: dict[str, Path]
+) -> None:
+    token = session.uploads.add("cat.png", real_photos["chelsea"].read_bytes())
+    (model,) = studio(open_page(PAGE, upload=token))["models"]
+    assert f"library={session.library().identity}" in model["parameters"]
+
+
+def test_what_cannot_be_guessed_is_told_with_what_to_do(ids: dict[str, int], client: TestClient) -> None:
+    photo = f"photo={ids['coffee']}"
+    for asked, status, said in (
+        ("upload=x", 404, "Choose it again"),
+        ("photo=999", 404, "Choose another one"),
+        (f"{photo}&model=/nowhere", 404, "Choose another one"),
+        (f"{photo}&model=/dev/null", 503, "/dev/null cannot be read: not a file."),
+    ):
+        answer = client.get(f"/reconstruction/guess?{asked}")
+        assert (answer.status_code, said in answer.text) == (status, True), answer.text
+
+
+def test_a_page_of_a_model_that_is_no_file_says_so(ids: dict[str, int]) -> None:
+    at = open_page(PAGE, photo=str(ids["coffee"]), model="/dev/null")
+    assert "/dev/null cannot be read" in " ".join(str(block.proto.body) for block in at.get("html"))
+
+
+def test_a_line_in_the_log_of_a_training_makes_no_other_model(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "mine")
+    before = last_written(str(model))
+    for name in ("log.jsonl", "run.json", "loss.png"):
+        (model / name).write_text("{}")
+        os.utime(model / name, ns=(2**62, 2**62))
+    (model / "gone.safetensors").symlink_to(tmp_path / "gone")  # as one that was renamed meanwhile
+    assert last_written(str(model)) == before
+    os.utime(model / "config.json", ns=(2**62, 2**62))
+    assert last_written(str(model)) == str(2**62)
+
+
+def test_what_is_kept_is_bound_by_its_bytes() -> None:
+    kept = _Latest[bytes](len, 100)
+    made = [kept.get(key, lambda: bytes(40)) for key in ("one", "two", "three")]
+    assert kept.get("three", lambda: b"") is made[2]
+    assert kept.get("two", lambda: b"") is made[1]
+    assert kept.get("one", lambda: bytes(200)) == bytes(200), "the oldest was dropped"
+    assert kept.get("two", lambda: b"") == b"", "all others were, for a large one"
+
+
+def test_it_is_said_what_may_be_uploaded(ids: dict[str, int]) -> None:
+    before = st.get_option("server.maxUploadSize")
+    st.config.set_option("server.maxUploadSize", 7)
+    try:
+        text = " ".join(str(block.proto.body) for block in open_page(PAGE).get("html"))
+    finally:
+        st.config.set_option("server.maxUploadSize", before)
+    assert f"Any photo{', RAW included' if can_decode_raw() else ''}, up to 7 MB" in text
+
+
 @pytest.mark.browser
 def test_a_mask_is_painted_by_mouse_keyboard_and_touch(
     folder: Path, start_server: Callable[..., Any], chromium: Any
@@ -274,3 +335,50 @@ def test_a_mask_is_painted_by_mouse_keyboard_and_touch(
     shows(8 * "80")
     assert phone.locator(".board").bounding_box() == box, "a finger that paints does not scroll"
     phone.close()
+
+
+@pytest.mark.browser
+def test_what_is_begun_or_waited_for_is_not_lost(
+    folder: Path, start_server: Callable[..., Any], chromium: Any, tmp_path: Path
+) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    model = make_model(tmp_path / "mine")
+    with Library.open(folder) as library:
+        photo = library.photos()[0].photo_id
+        shuffled = library.reconstruct(photo, mask_ratio=0.5, seed=1).mask
+    address = f"{start_server(folder).url}/reconstructions?photo={photo}"
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(f"{address}&pattern=toString&ratio=50")
+    studio = page.locator(".studio[data-guess]")
+    expect(page.get_by_role("button", name="Random", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(studio).to_have_count(1)
+
+    click = "(root, names) => names.forEach((name) => root.querySelector(`[aria-label='${name}']`).click())"
+    studio.evaluate(click, ["Shuffle", "Invert"])  # before the server can say what is hidden
+    expect(studio).to_have_attribute("data-guess", mask_text(~shuffled))
+
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="Box", exact=True).click()
+    page.get_by_role("button", name="Hide square 1, 1", exact=True).focus()
+    for key in ("Space", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    studio.evaluate(click, ["Brush", "Undo", "Redo"])  # the box is open until then
+    page.keyboard.press("Escape")
+    painted = "8x8-c0c0000000000000"
+    expect(studio).to_have_attribute("data-guess", painted)
+    page.wait_for_url(lambda now: painted in now)
+
+    page.evaluate(
+        "address => { history.pushState({}, '', address); "
+        "dispatchEvent(new PopStateEvent('popstate', { state: {} })); }",
+        f"{address}&mask={painted}&model={model}",
+    )
+    expect(page.locator(".studio[data-guess^='3x3-']")).to_have_count(1)
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+
+    page.evaluate("window.ImageData = undefined")
+    page.get_by_role("button", name="Invert").click()
+    expect(page.get_by_text("This guess could not be drawn")).to_be_visible()
+    page.close()

@@ -233,11 +233,15 @@ def _check_kind(weights: Path, use_safetensors: bool | None) -> None:
 def _weights_in(folder: Path, use_safetensors: bool | None) -> Path:
     """The weights file of a folder: by the hub's names, or else the only one there is."""
     names = _weights_names(use_safetensors)
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    try:
+        files = sorted(folder.iterdir())
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    except OSError as error:
+        raise ModelNotFound(f"{display_path(folder)} cannot be read: {error.strerror or error}.") from error
     suffixes = _weights_suffixes(use_safetensors)
-    others = sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.name != PROJECTION_NAME)
+    others = [p for p in files if p.suffix in suffixes and p.name != PROJECTION_NAME]
     if len(others) != 1:
         what = f"{len(others)} weights files" if others else "no weights file"
         raise ModelNotFound(f"{display_path(folder)} has {what}; {names[0]} is what is looked for.")

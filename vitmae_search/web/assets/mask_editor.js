@@ -57,6 +57,9 @@ class MaskEditor {
     this.board.onpointercancel = () => this.cancel();
     this.board.oncontextmenu = (event) => event.preventDefault();
     this.board.onkeydown = (event) => this.key(event);
+    this.board.onfocusout = (event) => {
+      if (this.pointer === undefined && !this.board.contains(event.relatedTarget)) this.end();
+    };
   }
 
   show(mask) {
@@ -120,6 +123,11 @@ class MaskEditor {
     this.before = null;
     this.frame.hidden = true;
     this.changed("end");
+  }
+
+  // A stroke, or a box that was begun by keyboard, is ended as it is.
+  end() {
+    if (this.before) this.finish();
   }
 
   paint(place) {

@@ -11,7 +11,18 @@ function shape(tag, attributes) {
 }
 
 const wrapped = (degrees) => (((degrees + 180) % 360) + 360) % 360 - 180;
+const breadth = ({ west, east }) => 10 * (west <= east ? east - west : east + 360 - west);
 const rounded = (degrees) => Number(degrees.toFixed(4));
+
+// The smallest box that has all places [latitude, longitude, ...]: what lies outside it is the widest gap between two.
+function boxAround(places) {
+  const latitudes = places.map(([latitude]) => latitude);
+  const longitudes = places.map(([, longitude]) => longitude).sort((a, b) => a - b);
+  const gaps = longitudes.map((longitude, i) => (i ? longitude - longitudes[i - 1] : longitude + 360 - longitudes.at(-1)));
+  const first = gaps.indexOf(Math.max(...gaps));
+  const [west, east] = [longitudes[first], longitudes.at(first - 1)];
+  return { south: Math.min(...latitudes), north: Math.max(...latitudes), west, east };
+}
 
 class PlaceMap {
   constructor(data, onBox, onPoint) {
@@ -19,6 +30,7 @@ class PlaceMap {
     this.onBox = onBox;
     this.onPoint = onPoint;
     this.view = { ...WORLD };
+    this.seeking = true; // the view begins where the photos are
     this.pointers = new Map();
     this.root = element("div", "map");
     this.svg = shape("svg", { tabindex: "0", role: "application" });
@@ -82,6 +94,11 @@ class PlaceMap {
     const answer = await fetch(`places?${asked}`).catch(() => null);
     if (!answer?.ok) return;
     const { places } = await answer.json();
+    if (this.seeking && places.length) {
+      this.seeking = false;
+      const box = boxAround(places);
+      if (breadth(box) < 0.4 * WORLD.width) return this.lookAt(box);
+    }
     const unit = width / 640;
     const most = Math.max(...places.map(([, , count]) => count), 1);
     const drawn = [];
@@ -109,8 +126,7 @@ class PlaceMap {
 
   drawBox(box) {
     if (!box) return this.box.replaceChildren();
-    const [y, height] = [(90 - box.north) * 10, (box.north - box.south) * 10];
-    const width = (box.west <= box.east ? box.east - box.west : box.east + 360 - box.west) * 10;
+    const [y, width, height] = [(90 - box.north) * 10, breadth(box), (box.north - box.south) * 10];
     this.box.replaceChildren(
       ...[-3600, 0, 3600].map((turn) => shape("rect", { class: "box", x: (box.west + 180) * 10 + turn, y, width, height })),
     );
@@ -118,7 +134,7 @@ class PlaceMap {
 
   // Zoom on a box, with some space around it.
   lookAt(box) {
-    const width = (box.west <= box.east ? box.east - box.west : box.east + 360 - box.west) * 10;
+    const width = breadth(box);
     const wide = Math.min(3600, Math.max(20, 1.6 * Math.max(width, 2 * (box.north - box.south) * 10)));
     this.setView((box.west + 180) * 10 + width / 2, (90 - (box.south + box.north) / 2) * 10, wide);
   }
@@ -126,6 +142,7 @@ class PlaceMap {
   // Moving ---------------------------------------------------------------------------------------------------
 
   setView(middleX, middleY, width) {
+    this.seeking = false;
     const wide = Math.min(3600, Math.max(2, width));
     const high = wide / 2;
     const x = ((((middleX - wide / 2 + 1800) % 3600) + 3600) % 3600) - 1800;

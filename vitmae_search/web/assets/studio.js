@@ -138,7 +138,7 @@ class Guess {
 
 class Studio {
   constructor(root, data, tell) {
-    Object.assign(this, { root, data, tell, undone: [], done: [], links: [] });
+    Object.assign(this, { root, data, tell, undone: [], done: [], links: [], waiting: [] });
     const [first] = data.models;
     const alone = data.models.length === 1;
     this.editor = new MaskEditor(first, (kind) => this.painted(kind));
@@ -216,12 +216,14 @@ class Studio {
     const group = element("div", "group");
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", "Pattern");
-    this.byHand = button("Painted", null, "What you hid yourself; Undo, or a pattern, goes back", () => {});
+    this.byHand = element("span", "tool", "Painted");
+    this.byHand.title = "What you hid yourself; Undo, or a pattern, goes back";
     group.append(...this.patterns, this.byHand);
     this.ratio = element("input", "");
     Object.assign(this.ratio, { type: "range", min: 0, max: 95, step: 5 });
     this.ratio.setAttribute("aria-label", "Mask ratio");
     this.ratio.oninput = () => {
+      this.editor.end();
       if (!this.sliding) this.remember();
       this.sliding = true;
       this.choose({ ratio: Number(this.ratio.value) }, false);
@@ -279,6 +281,7 @@ class Studio {
   }
 
   take(name) {
+    this.editor.end();
     this.editor.tool = name;
     for (const each of this.kinds) each.setAttribute("aria-pressed", String(each.dataset.tool === name));
   }
@@ -305,7 +308,9 @@ class Studio {
   }
 
   step(from, to) {
-    if (!from.length || this.editor.before) return;
+    this.editor.end();
+    if (!from.length) return;
+    this.waiting.length = 0;
     to.push(this.snapshot());
     const { mask, ...state } = from.pop();
     this.state = { ...state, soften: this.state.soften };
@@ -314,7 +319,10 @@ class Studio {
   }
 
   painted(kind) {
-    if (kind === "start") return this.remember();
+    if (kind === "start") {
+      this.waiting.length = 0;
+      return this.remember();
+    }
     this.state.painted = true;
     const last = this.done[this.done.length - 1];
     if (kind === "end" && last && maskText(this.data.models[0], last.mask) === maskText(this.data.models[0], this.editor.mask)) {
@@ -324,7 +332,13 @@ class Studio {
     this.changed(kind === "move");
   }
 
+  // All squares at once. Where the server has yet to say which ones a pattern hides, that is waited for.
   edit(change) {
+    this.editor.end();
+    if (this.stale) {
+      this.waiting.push(change);
+      return;
+    }
     this.remember();
     this.state.painted = true;
     this.editor.show(this.editor.mask.map(change));
@@ -332,12 +346,15 @@ class Studio {
   }
 
   choose(change, remember = true) {
+    this.editor.end();
+    this.waiting.length = 0;
     if (remember) this.remember();
     Object.assign(this.state, change, { painted: false });
     this.changed();
   }
 
   changed(moving = false) {
+    this.stale = !this.state.painted;
     this.showState();
     if (!moving) this.writeAddress();
     this.ask();
@@ -354,7 +371,6 @@ class Studio {
     this.redoButton.disabled = !this.undone.length;
     this.byHand.hidden = !painted;
     for (const each of this.chosen) each.classList.toggle("unused", painted);
-    this.byHand.setAttribute("aria-pressed", "true");
     const { mask } = this.editor;
     const hidden = mask.reduce((sum, bit) => sum + bit, 0);
     const seen = `${mask.length - hidden} of ${mask.length} squares`;
@@ -391,7 +407,7 @@ class Studio {
       return /^\d{1,10}$/.test(text) ? Math.min(Number(text), most) : DEFAULTS[name];
     };
     const mask = readMask(this.data.models[0], found.get("mask"));
-    const pattern = found.get("pattern") in PATTERNS ? found.get("pattern") : DEFAULTS.pattern;
+    const pattern = Object.hasOwn(PATTERNS, found.get("pattern")) ? found.get("pattern") : DEFAULTS.pattern;
     this.state = {
       painted: Boolean(mask),
       pattern,
@@ -400,6 +416,8 @@ class Studio {
       soften: found.get("soften") !== "0",
     };
     this.editor.show(mask ?? this.data.mask);
+    this.stale = !mask;
+    this.waiting.length = 0;
     this.showState();
     this.ask();
   }
@@ -459,13 +477,24 @@ class Studio {
     });
   }
 
+  // What is shown is what was asked for.
+  editWaiting() {
+    this.stale = false;
+    for (const change of this.waiting.splice(0)) this.edit(change);
+  }
+
   async fetchGuesses() {
     const painted = this.state.painted;
     const { models } = this.data;
     const get = async (parameters) => {
-      const answer = await fetch(`reconstruction/guess?${parameters}`);
-      if (!answer.ok) throw new Error(await answer.text());
-      return answer.arrayBuffer();
+      try {
+        const answer = await fetch(`reconstruction/guess?${parameters}`);
+        const body = await (answer.ok ? answer.arrayBuffer() : answer.text());
+        if (answer.ok) return body;
+        throw new Refused(body);
+      } catch (error) {
+        throw error instanceof TypeError ? new Away() : error;
+      }
     };
     try {
       const answers = [await get(`${models[0].parameters}&${this.parameters()}`)];
@@ -481,16 +510,34 @@ class Studio {
         this.showState();
       }
       this.root.dataset.guess = found[0].mask;
+      if (!this.again) this.editWaiting();
     } catch (error) {
-      const away = error instanceof TypeError;
-      this.status.textContent = away ? "The app does not answer. Trying again…" : error.message;
+      const away = error instanceof Away;
+      this.status.textContent = sentenceOf(error);
+      if (!away && !this.again) this.editWaiting();
       if (away) setTimeout(() => this.root.isConnected && this.ask(), RETRY_MS);
     }
   }
 }
 
+// The server was not reached, or was lost while it answered.
+class Away extends Error {}
+// The server says in words why there is no guess.
+class Refused extends Error {}
+
+function sentenceOf(error) {
+  if (error instanceof Away) return "The app does not answer. Trying again…";
+  if (error instanceof Refused) return error.message;
+  console.error(error);
+  return `This guess could not be drawn (${error.message}). Reload the page.`;
+}
+
 function headerOf(bytes) {
   return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, new DataView(bytes).getUint32(0, true))));
+}
+
+function sameGrid(one, other) {
+  return one.rows === other.rows && one.columns === other.columns;
 }
 
 let studio = null;
@@ -507,6 +554,8 @@ export default function (component) {
   root.dataset.drawn = drawn;
   const kept = studio?.root === root && studio.data.picture === data.picture ? studio : null;
   studio = new Studio(root, data, (state) => setStateValue("state", state));
-  if (kept) Object.assign(studio, { done: kept.done, undone: kept.undone });
+  if (kept && sameGrid(kept.data.models[0], data.models[0])) {
+    Object.assign(studio, { done: kept.done, undone: kept.undone });
+  }
   studio.showState();
 }

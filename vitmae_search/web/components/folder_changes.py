@@ -1,4 +1,4 @@
-"""Changes of what the library knows of folders, each confirmed: another path, and photos that are gone."""
+"""Changes of what the library knows of folders, each confirmed: forgotten, moved, rid of what is gone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from vitmae_search.records import Root
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.components.typed_folder import full_path
 from vitmae_search.web.server.session import library
+
+
+def draw_forget(root: Root, *, disabled: bool) -> None:
+    """A button that removes a folder from the library.
+
+    Args:
+        root: The folder.
+        disabled: Whether it cannot be pressed now.
+    """
+    if st.button(
+        "Forget",
+        icon=":material/delete:",
+        key=f"vs_forget_{root.root_id}",
+        disabled=disabled,
+        help="Remove the folder from the library. Its photos stay on disk.",
+    ):
+        _confirm_forget(root)
 
 
 def draw_relocate(root: Root, *, disabled: bool) -> None:
@@ -46,6 +63,17 @@ def draw_prune(missing: int, *, disabled: bool) -> None:
         _confirm_prune(missing)
 
 
+@st.dialog("Forget this folder?")
+def _confirm_forget(root: Root) -> None:
+    plain_text.card(display_path(root.path), "")
+    plain_text.hint(
+        f"{_photos(root.photos)} and what is known of them (fingerprints, tags, thumbnails) leave the "
+        "library. No photo file is touched. To bring them back, index the folder again."
+    )
+    if st.button("Forget it", type="primary", key="vs_forget_yes", on_click=_forget, args=(root,)):
+        st.rerun()
+
+
 @st.dialog("Where is this folder now?")
 def _ask_path(root: Root) -> None:
     plain_text.card(display_path(root.path), "")
@@ -64,6 +92,14 @@ def _confirm_prune(missing: int) -> None:
     )
     if st.button("Remove them", type="primary", key="vs_prune_yes", on_click=_prune):
         st.rerun()
+
+
+def _forget(root: Root) -> None:
+    def forget() -> str:
+        photos = library().forget(root.path).photos
+        return f"{display_path(root.path)} is forgotten, with {_photos(photos)}."
+
+    _do(forget)
 
 
 def _relocate(root: Root) -> None:

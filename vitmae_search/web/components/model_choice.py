@@ -23,6 +23,8 @@ OWN = ""
 """The library's model."""
 SECOND = "second"
 """The parameter of a model that is shown beside the first."""
+_WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
+_CONFIG_NAMES = {"config.json", "preprocessor_config.json"}
 
 
 def chosen_model(parameter: str = PARAMETER) -> str | None:
@@ -48,13 +50,35 @@ def named_model(parameters: Mapping[str, str], parameter: str = PARAMETER) -> st
 
 
 def last_written(model: str) -> str:
-    """When the newest file of a model was written: a training writes its own anew.
+    """When the newest of a model's own files was written: a training writes its own anew.
+
+    Its log and pictures do not count. Of what cannot be read nothing is known; whoever loads the model says
+    why.
 
     Args:
         model: A folder or file.
     """
-    files = [model] if os.path.isfile(model) else [file.path for file in os.scandir(model) if file.is_file()]
-    return str(max((os.stat(file).st_mtime_ns for file in files), default=0))
+    try:
+        files = [model] if os.path.isfile(model) else _model_files(model)
+    except OSError:
+        return ""
+    return str(max(map(_written, files), default=0))
+
+
+def _model_files(folder: str) -> list[str]:
+    with os.scandir(folder) as found:
+        return [file.path for file in found if _is_model_file(file.name)]
+
+
+def _is_model_file(name: str) -> bool:
+    return name in _CONFIG_NAMES or os.path.splitext(name)[1] in _WEIGHTS_SUFFIXES
+
+
+def _written(file: str) -> int:
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:  # it was replaced meanwhile
+        return 0
 
 
 def draw(

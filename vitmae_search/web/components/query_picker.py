@@ -17,7 +17,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from vitmae_search.errors import PhotoError, VitmaeSearchError, display_path
-from vitmae_search.library.previews import UPLOAD_SUFFIXES
+from vitmae_search.library.previews import UPLOAD_SUFFIXES, can_decode_raw
 from vitmae_search.records import Photo, SearchFilter, Words
 from vitmae_search.settings import settings
 from vitmae_search.web.components import filters, plain_text, tags
@@ -139,11 +139,17 @@ def name_upload_in_errors(query: QueryState) -> Iterator[None]:
 
 def pick_query(label: str) -> None:
     """Let the visitor upload a picture, under this label, or pick a photo of the library."""
+    st.html(f'<style>.st-key-vs_upload {{ --vs-upload: "{_what_may_be_uploaded()}"; }}</style>')
     st.file_uploader(label, type=UPLOAD_SUFFIXES, key="vs_upload", on_change=_store_upload)
     if settings().web_pictures:
         _pick_address()
     if library().status().photos:
         _browse()
+
+
+def _what_may_be_uploaded() -> str:
+    raw = ", RAW included" if can_decode_raw() else ""
+    return f"Any photo{raw}, up to {int(st.get_option('server.maxUploadSize'))} MB"
 
 
 def _store_upload() -> None:

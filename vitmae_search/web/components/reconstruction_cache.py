@@ -23,14 +23,18 @@ from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.server.session import library
 
 T = TypeVar("T")
-KEPT_PICTURES, KEPT_RECONSTRUCTIONS = 64, 64
+KEPT_BYTES = 64 << 20
+"""What all pictures, and all reconstructions, may take: 1,300 of the bundled model's, 100 of a ViT-B/16's."""
 
 
 class _Latest(Generic[T]):
-    """The values that were asked for last. Thread-safe; two threads may compute one value at once."""
+    """The values that were asked for last. Thread-safe; two threads may compute one value at once.
 
-    def __init__(self, kept: int) -> None:
-        self._kept, self._lock = kept, threading.Lock()
+    The newest one is kept, whatever it takes.
+    """
+
+    def __init__(self, size: Callable[[T], int], limit: int = KEPT_BYTES) -> None:
+        self._size, self._limit, self._lock = size, limit, threading.Lock()
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -41,7 +45,8 @@ class _Latest(Generic[T]):
         value = compute()
         with self._lock:
             self._values[key] = value
-            while len(self._values) > self._kept:
+            self._values.move_to_end(key)
+            while len(self._values) > 1 and sum(map(self._size, self._values.values())) > self._limit:
                 self._values.popitem(last=False)
         return value
 
@@ -87,8 +92,20 @@ class PreparedPicture:
         return made
 
 
-_pictures: _Latest[PreparedPicture] = _Latest(KEPT_PICTURES)
-_reconstructions: _Latest[Reconstruction] = _Latest(KEPT_RECONSTRUCTIONS)
+def _picture_bytes(picture: PreparedPicture) -> int:
+    source = picture.source
+    if isinstance(source, Image.Image):
+        return picture.original.nbytes + source.width * source.height * len(source.getbands())
+    return picture.original.nbytes + (len(source) if isinstance(source, bytes) else 0)
+
+
+def _reconstruction_bytes(made: Reconstruction) -> int:
+    pictures = (made.original, made.masked, made.reconstruction, made.pasted)
+    return sum(each.nbytes for each in (*pictures, made.mask, made.error))
+
+
+_pictures: _Latest[PreparedPicture] = _Latest(_picture_bytes)
+_reconstructions: _Latest[Reconstruction] = _Latest(_reconstruction_bytes)
 
 
 def prepared_picture(key: str, picture: int | bytes, model: str | None = None) -> PreparedPicture:

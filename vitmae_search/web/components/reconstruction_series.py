@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -23,9 +22,6 @@ from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.components.reconstruction_cache import PreparedPicture, painted_mask, sweep
 from vitmae_search.web.components.series_progress import series_progress
 from vitmae_search.web.components.session_cache import cached
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ONE, SWEEP, SEEDS, MATTERS = "One pattern", "Ever more hidden", "Where it is unsure", "What matters"
 AGAIN = "Again and again"
@@ -103,7 +99,7 @@ def _seeds(picture: PreparedPicture, made: Reconstruction, asked: MaskParameters
     alt = f"The mean of {series.SEEDS} guesses, and their deviation: {mean:.1f} of 255 levels in the mean"
     rows, columns = picture.grid
     patches = found.deviation.reshape(rows, len(found.deviation) // rows, columns, -1).mean(axis=(1, 3))
-    figure = _png(figures.seeds_figure(found))
+    figure = figures.figure_png(figures.seeds_figure(found))
     return [
         (figure, "png", alt, "unsure"),
         *_patch_tables({"deviation": patches, "hidden": found.hidden}, "unsure"),
@@ -117,7 +113,7 @@ def _importance(picture: PreparedPicture, made: Reconstruction, _: MaskParameter
         f"How much each visible square matters: most the one in row {row + 1}, column {column + 1}, "
         f"without which the error rises by {np.nanmax(importance):.4f}"
     )
-    figure = _png(figures.importance_figure(made, importance))
+    figure = figures.figure_png(figures.importance_figure(made, importance))
     return [(figure, "png", alt, "matters"), *_patch_tables({"importance": importance}, "matters")]
 
 
@@ -127,7 +123,7 @@ def _sweep(picture: PreparedPicture, _: Reconstruction, asked: MaskParameters) -
     first, last = made[0].mask_ratio, made[-1].mask_ratio
     loss = f"the loss goes from {losses[0]:.3f} to {losses[-1]:.3f}"
     alt = f"An animation from {first:.0%} to {last:.0%} hidden; {loss}"
-    curve = _png(figures.sweep_figure(made))
+    curve = figures.figure_png(figures.sweep_figure(made))
     rows = [
         {"mask_ratio": each.mask_ratio, "loss": each.loss, "level_error": each.level_error} for each in made
     ]
@@ -152,7 +148,7 @@ def _again(picture: PreparedPicture, _: Reconstruction, asked: MaskParameters) -
         f"The picture after 1 to {len(made)} times: off by {off[0]:.1f} of 255 levels, then by {off[-1]:.1f}"
     )
     rows = [{"times": number, "level_error": error} for number, error in enumerate(off, 1)]
-    figure = _png(figures.iterations_figure(made))
+    figure = figures.figure_png(figures.iterations_figure(made))
     return [
         (figure, "png", alt, "again"),
         _animation(made, f"An animation. {alt}", "again"),
@@ -190,12 +186,6 @@ def _tables(rows: Sequence[Mapping[str, float | None]], name: str) -> list[Drawi
     writer.writeheader()
     writer.writerows(rows)
     return [(json.dumps(rows).encode(), "json", "", name), (stream.getvalue().encode(), "csv", "", name)]
-
-
-def _png(figure: Figure) -> bytes:
-    stream = BytesIO()
-    figures.write_png(figure, stream)
-    return stream.getvalue()
 
 
 def _download(data: bytes, kind: str, name: str) -> None:

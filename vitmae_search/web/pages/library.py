@@ -12,7 +12,6 @@ from vitmae_search.records import LibraryStatus, Root
 from vitmae_search.web.components import (
     adapt_report,
     folder_changes,
-    forget_folder,
     job_status,
     plain_text,
     skipped,
@@ -120,7 +119,7 @@ def _folder_buttons(root: Root, failed: bool, busy: bool) -> None:
             "photos held out are found better.",
         ):
             start(root.path, command="adapt")
-        forget_folder.draw(root, disabled=busy)
+        folder_changes.draw_forget(root, disabled=busy)
         with st.popover("More", key=f"vs_more_{root.root_id}"):
             _more(root, busy)
 

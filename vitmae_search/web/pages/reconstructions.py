@@ -10,6 +10,7 @@ from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import inspections, model_choice, plain_text, query_picker, studio
 from vitmae_search.web.components import reconstruction_series as series
 from vitmae_search.web.components.mask_parameters import read_mask_parameters
+from vitmae_search.web.components.photo_address import library_parameter
 from vitmae_search.web.components.reconstruction_cache import prepared_picture, reconstruct
 from vitmae_search.web.server.session import library
 
@@ -57,7 +58,8 @@ def _shown(query: query_picker.QueryState, model: str | None, made: Reconstructi
     picture = query_picker.parameters()
     picture.pop(model_choice.PARAMETER, None)
     named = {} if model is None else {model_choice.PARAMETER: model}
-    return studio.ShownModel(model_choice.model_title(model), made, {**picture, **named})
+    of_library = library_parameter()  # the address of an upload does not name it
+    return studio.ShownModel(model_choice.model_title(model), made, {**picture, **of_library, **named})
 
 
 def _controls() -> str:

@@ -35,6 +35,8 @@ from vitmae_search.web.server.routes import INERT_HEADERS, NotThere, list_endpoi
 from vitmae_search.web.server.session import library, uploads
 
 PREFIX = "/reconstruction"
+_NO_UPLOAD = "This picture was not kept: the app was started anew, or others came. Choose it again."
+_NO_PHOTO = "This photo is not in the library any more. Choose another one."
 
 
 def reconstruction_routes(base_path: str = "") -> Iterator[Route]:
@@ -99,7 +101,7 @@ def _asked(parameters: Mapping[str, str]) -> tuple[PreparedPicture, MaskParamete
     """The picture and the mask that an address names."""
     query, model = _query(parameters), model_choice.named_model(parameters)
     if model is None and parameters.get(model_choice.PARAMETER):
-        raise NotThere
+        raise NotThere("This model is not on this machine any more. Choose another one.")
     return prepared_picture(query.key, query.picture, model), read_mask_parameters(parameters)
 
 
@@ -108,7 +110,7 @@ def _query(parameters: Mapping[str, str]) -> QueryState:
     photo = None if number is None else library().photo(number)
     upload = None if photo is not None else uploads.get(parameters.get("upload", ""))
     if photo is None and upload is None:
-        raise NotThere
+        raise NotThere(_NO_UPLOAD if "upload" in parameters else _NO_PHOTO)
     return QueryState(photo=photo, upload=upload)
 
 

@@ -106,8 +106,8 @@ def list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
                     return _sentence(_FOREIGN, 404)
                 found = answer(request)
                 return found if isinstance(found, Response) else json_response(found)
-        except NotThere:
-            return _sentence("There is no such list.", 404)
+        except NotThere as error:
+            return _sentence(str(error) or "There is no such list.", 404)
         except VitmaeSearchError as error:
             return _sentence(str(error), 503)
 
@@ -118,7 +118,7 @@ def list_endpoint(answer: Callable[[Request], object]) -> Endpoint:
 
 
 class NotThere(Exception):
-    """The address names no list."""
+    """What the address names is not there. Its message, if it has one, says what, and what to do."""
 
 
 async def _upload(request: Request) -> Response:
