@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import streamlit as st
