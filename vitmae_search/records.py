@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.notebook import Tile, gallery, panels
-from vitmae_search.regular_file import open_regular_file
 
 # Photos and folders
 
@@ -448,16 +447,6 @@ class MovingPart:
     file: str
     offset: int
     length: int
-
-    def read(self) -> bytes:
-        """The video's bytes.
-
-        Raises:
-            OSError: The file cannot be read.
-        """
-        with open_regular_file(self.file) as file:
-            file.seek(self.offset)
-            return file.read(self.length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,12 @@ def test_neighbours_of_a_photo_and_of_all(vitmae_search: Command, pictures: Path
     said = vitmae_search("neighbours", one, "--before", "features", "-o", tmp_path / "c.pdf")
     assert "1 of 1 neighbours stay" in said.out
     assert "of 19 before" in said.out
+    kept = one.read_bytes()
+    one.unlink()
+    said = vitmae_search("neighbours", one, "--before", "features", "-o", tmp_path / "c.pdf")
+    one.write_bytes(kept)
+    assert "1 of 1 neighbours stay" in said.out
+    assert f"without changed copies: {one}: the file is not on disk any more" in said.out
     with Image.open(tmp_path / "n.png") as figure:
         assert figure.width > 500
     assert vitmae_search("neighbours", "--before", "features").code == 2

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,18 @@ def test_it_is_affine_maps_with_relu_between_them_then_unit_length() -> None:
         wanted = w1.astype("f8") @ np.clip(w0.astype("f8") @ row + b0, 0, None) + b1
         np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-6)
     assert (projection.input_dimension, projection.dimension) == (6, 4)
+
+
+def test_many_rows_are_projected_in_pieces() -> None:
+    projection, rows = head(), features(80_000)
+    tracemalloc.start()
+    found, norms = projection(rows), projection.norms(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - found.nbytes - norms.nbytes < 80_000 * 9 * 8 / 2  # half of what the first map gives
+    for piece in (slice(0, 5), slice(8190, 8194), slice(79_995, None)):
+        np.testing.assert_allclose(found[piece], projection(rows[piece]), atol=1e-6)
+        np.testing.assert_allclose(norms[piece], projection.norms(rows[piece]), atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)

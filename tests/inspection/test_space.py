@@ -68,7 +68,7 @@ def test_reverse_neighbours_are_all_there_are(
 
 
 def test_a_vector_in_the_middle_of_all_is_a_hub() -> None:
-    around = np.eye(40)[:, :39] * 0.8 + np.eye(40)[:, :39] * 0
+    around = np.eye(40)[:, :39] * 0.8
     ring = unit(np.concatenate([around[:39], np.full((1, 39), 1.0)]))
     found = neighbour_graph(ring, 1)
     assert found.occurrences()[39] == 39

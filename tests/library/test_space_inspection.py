@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError
 from vitmae_search.library import Library, space_inspection
 
@@ -56,11 +57,70 @@ def test_a_photo_among_its_neighbours(library: Library) -> None:
     assert found._repr_png_().startswith(b"\x89PNG")
 
 
-def test_a_picture_from_elsewhere(library: Library) -> None:
+def test_an_upload_that_the_library_has_is_not_its_own_neighbour(library: Library) -> None:
     first = library.photos()[0]
-    found = library.neighbourhood(Path(first.path).read_bytes(), k=K)
-    assert (found.photo, found.neighbours[0].photo.digest) == (None, first.digest)
-    assert found.neighbours[0].distance == pytest.approx(0, abs=1e-3)
+    data = Path(first.path).read_bytes()
+    found, stored = library.neighbourhood(data, k=K), library.neighbourhood(first.photo_id, k=K)
+    assert found.photo == first
+    ids = [each.photo.photo_id for each in found.neighbours]
+    hits = [hit.photo.photo_id for hit in library.search(data, k=K + 1).hits]
+    assert ids == [each for each in hits if each != first.photo_id]
+    assert found.distances.tolist() == stored.distances.tolist()
+    assert found.occurrences == stored.occurrences
+
+
+def test_a_picture_from_elsewhere(library: Library, real_photos: Mapping[str, Path]) -> None:
+    with Image.open(real_photos["coins"]) as picture:
+        picture = picture.convert("RGB")
+    found = library.neighbourhood(picture, k=K)
+    assert found.photo is None
+    hits = library.search(picture, k=K, variants=False).hits
+    assert [each.photo.photo_id for each in found.neighbours] == [hit.photo.photo_id for hit in hits]
+    assert found.distances == pytest.approx([1 - hit.score for hit in hits], abs=1e-4)
+    change = library.compare_neighbours(picture, k=K, views=True)
+    assert (change.views, change.without_views) == ({}, "the picture is not in the library")
+
+
+def test_photos_that_go_and_come_back(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    paths = [folder / Path(photo.path).name for photo in library.photos()[:5]]
+    pictures = [Path(photo.path).read_bytes() for photo in library.photos()[:5]]
+    for path, picture in zip(paths, pictures, strict=True):
+        path.write_bytes(picture)
+
+    def near(opened: Library, path: Path) -> set[str]:
+        found = opened.neighbourhood(path, k=5)
+        return {Path(each.photo.path).name for each in (*found.neighbours, *found.reverse)}
+
+    with Library.open(tmp_path / "library") as opened:
+        opened.index(folder)
+        paths[0].unlink()
+        gone = opened.compare_neighbours(paths[0], k=2, views=True)
+        assert "is not on disk any more" in gone.without_views
+        assert len(gone.after.neighbours) == 2
+        opened.index(folder)
+        assert near(opened, paths[2]) == {paths[number].name for number in (1, 3, 4)}
+        assert len(opened.neighbourhood(paths[0], k=2).neighbours) == 2
+        assert "not among the photos" in opened.compare_neighbours(paths[0], k=2, views=True).without_views
+        paths[0].write_bytes(pictures[0])
+        paths[1].unlink()
+        opened.index(folder)  # as many as before, and others
+        assert near(opened, paths[2]) == {paths[number].name for number in (0, 3, 4)}
+        for path in (paths[0], *paths[2:]):
+            path.unlink()
+        opened.index(folder)
+        nothing = opened.space_statistics(k=K)
+        assert (nothing.photos, nothing.norms, nothing.hubs) == (0, None, ())
+        assert nothing._repr_png_().startswith(b"\x89PNG")
+        assert opened.neighbourhood(paths[0], k=K)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_lengths_are_computed_once(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Library.open(library.folder) as other:
+        first = other.space_statistics(k=K).norms
+        monkeypatch.setattr(Projection, "norms", None)
+        assert np.array_equal(other.space_statistics(k=K).norms, first)
 
 
 def test_a_space_as_a_whole(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

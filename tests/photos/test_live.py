@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_a_video_of_the_same_name_is_the_moving_part(tmp_path: Path, video: str)
     (tmp_path / video).write_bytes(VIDEO)
     part = find_moving_part(str(still))
     assert part is not None
-    assert (part.file, part.offset, part.read()) == (str(tmp_path / video), 0, VIDEO)
+    assert (part.file, part.offset, part.length) == (str(tmp_path / video), 0, len(VIDEO))
     assert find_moving_part(str(tmp_path / video)) is None
 
 
@@ -42,7 +43,14 @@ def test_the_video_behind_the_end_of_a_jpeg_is_the_moving_part(tmp_path: Path, x
     still.write_bytes(still.read_bytes() + VIDEO)
     part = find_moving_part(str(still))
     assert part is not None
-    assert (part.offset, part.read()) == (size, VIDEO)
+    assert (part.file, part.offset, part.length) == (str(still), size, len(VIDEO))
+
+
+def test_a_video_that_goes_while_it_is_looked_at_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "isfile", lambda path: True)
+    assert find_moving_part(str(tmp_path / "a.jpg")) is None
 
 
 @pytest.mark.parametrize("name", ["a.png", "gone.jpg"])

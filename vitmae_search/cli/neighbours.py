@@ -143,4 +143,6 @@ def _change_text(found: NeighbourChange) -> str:
             f"changed copies that find it among the first {found.after.k}: {before_count} of "
             f"{len(found.views)} before, {after_count} after"
         )
+    if found.without_views:
+        lines.append(f"without changed copies: {found.without_views}")
     return "\n".join(lines)

@@ -32,6 +32,9 @@ _MAX_HEADER_BYTES = 1 << 20
 _MAX_NORM = 1e150
 """The bound on the norm of unit features after any map, so that not even its square overflows float64."""
 
+_ROWS = 8192
+"""Features that are projected at once, as they are float64 meanwhile: twice the memory."""
+
 PathLike = str | os.PathLike[str]
 
 
@@ -87,20 +90,28 @@ class Projection:
         Row i depends on features[i] alone, but for rounding (1e-7). Raises `ModelError` for features of
         another dimension.
         """
-        vectors = self._apply(features)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
-        return np.ascontiguousarray(vectors / norms, np.float32)
+        self.check_fits(features.shape[1])
+        made = np.empty((len(features), self.dimension), np.float32)
+        for start in range(0, len(features), _ROWS):
+            vectors = self._apply(features[start : start + _ROWS])
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors[norms[:, 0] == 0, 0] = norms[norms == 0] = 1
+            made[start : start + _ROWS] = vectors / norms
+        return made
 
     def norms(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N,) float64: how long the vectors of features are before they are brought to norm 1.
 
         Raises `ModelError` for features of another dimension.
         """
-        return np.asarray(np.linalg.norm(self._apply(features), axis=1))
+        self.check_fits(features.shape[1])
+        found = np.empty(len(features))
+        for start in range(0, len(features), _ROWS):
+            vectors = self._apply(features[start : start + _ROWS])
+            found[start : start + _ROWS] = np.linalg.norm(vectors, axis=1)
+        return found
 
     def _apply(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        self.check_fits(features.shape[1])
         # In float64, because whitening amplifies small differences, rounding errors included.
         vectors = features.astype(np.float64)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

@@ -64,7 +64,7 @@ class SpaceStatistics:
         spectrum: (D,) float64, the variances along the principal directions as shares, the largest first.
         effective_dimension: The participation ratio of the spectrum.
         norms: (5,) float64, quantiles of the lengths of vectors before they were brought to length 1; None
-            where these are not known, as a model's own features are stored with length 1.
+            where these are not known, as a model's own features are stored with length 1, and of no photos.
         hubs: The photos that are neighbours most often; their occurrences are exact.
     """
 
@@ -122,7 +122,7 @@ class Neighbourhood:
     Attributes:
         space_id: The space's number; of features that were whitened for this, that of the features.
         title: What the space is, for people.
-        photo: The photo; None for a picture that is not in the library.
+        photo: The photo, or one with the same content; None for a picture that is not in the library.
         k: How many neighbours count.
         photos: How many different photos the space has.
         sampled: As for `SpaceStatistics`.
@@ -186,11 +186,13 @@ class NeighbourChange:
         after: In the other one.
         views: What became of the photo's changed copies: for each kind of change the rank of the photo, from
             1, when the changed copy is searched for before and after. Empty where they were not tried.
+        without_views: Why they could not be tried though they were asked for; empty where nothing is amiss.
     """
 
     before: Neighbourhood
     after: Neighbourhood
     views: dict[str, tuple[int, int]]
+    without_views: str = ""
 
     @property
     def shared(self) -> int:
@@ -296,7 +298,9 @@ def draw_occurrences(place: Axes, occurrences: NDArray[np.int64], k: int) -> Non
     bins = np.arange(top + 2) - 0.5 if top < _MOST_BARS else np.linspace(0, top, _MOST_BARS + 1)
     place.hist(occurrences, bins=bins.tolist(), color=_BLUE)
     place.axvline(k, color=_ORANGE)
-    place.set(xlabel=f"among the {k} nearest of how many", ylabel="photos", yscale="log")
+    place.set(xlabel=f"among the {k} nearest of how many", ylabel="photos")
+    if len(occurrences):  # of none, a logarithm has no limits
+        place.set_yscale("log")
 
 
 def draw_views(place: Axes, views: dict[str, tuple[int, int]]) -> None:

@@ -176,6 +176,7 @@ def neighbour_change_json(found: NeighbourChange) -> dict[str, object]:
         "changed_copies": {
             name: {"before": before, "after": after} for name, (before, after) in found.views.items()
         },
+        "without_changed_copies": found.without_views or None,
     }
 
 

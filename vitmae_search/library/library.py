@@ -2145,7 +2145,8 @@ class Library:
             >>> temporary.cleanup()
         """
         compared = self._compared(space, k, on_progress)
-        return space_statistics(self._catalog(), compared, self._norms(compared))
+        norms = self._space_inspector.norms(self._catalog(), compared, self._projection_of(compared))
+        return space_statistics(self._catalog(), compared, norms)
 
     def neighbourhood(
         self,
@@ -2158,7 +2159,8 @@ class Library:
         """A photo among its neighbours: how far they are beside what is usual, and who has it as a neighbour.
 
         Args:
-            query: A file's path, a file's bytes, a PIL image, or the id of a photo of the library.
+            query: A file's path, a file's bytes, a PIL image, or the id of a photo of the library. One whose
+                content the library has is that photo, and not a neighbour of itself.
             space: As for `space_statistics`.
             k: How many neighbours count, 1 or more.
             on_progress: As for `space_statistics`; only the first question about a space takes long.
@@ -2167,8 +2169,8 @@ class Library:
             VitmaeSearchError: As for `space_statistics` and `search`.
         """
         compared = self._compared(space, k, on_progress)
-        photo = self._own_photo(query)
-        return neighbourhood(self._catalog(), compared, photo, self._vector_among(query, photo, compared))
+        photo, vector = self._place_among(query, compared)
+        return neighbourhood(self._catalog(), compared, photo, vector)
 
     def compare_neighbours(
         self,
@@ -2188,17 +2190,19 @@ class Library:
             after: The other one.
             k: How many neighbours count, 1 or more.
             views: Search for changed copies of the photo, too (crops, turns, a screenshot): does it come
-                first? For photos of the library, in two spaces of the same features.
+                first? For photos of the library, in two spaces of the same features; where they cannot be
+                tried, `without_views` says why.
             on_progress: As for `space_statistics`.
 
         Raises:
             VitmaeSearchError: As for `space_statistics` and `search`.
         """
         spaces = [self._compared(each, k, on_progress) for each in (before, after)]
-        photo = self._own_photo(query)
-        vectors = [self._vector_among(query, photo, each) for each in spaces]
-        tried = self._view_ranks(photo, spaces) if views and photo is not None else []
-        return neighbour_change(self._catalog(), spaces, photo, vectors, tried)
+        places = [self._place_among(query, each) for each in spaces]
+        photo = next((found for found, _ in places if found is not None), None)
+        vectors = [vector for _, vector in places]
+        tried, amiss = self._view_ranks(photo, spaces) if views else ([], "")
+        return neighbour_change(self._catalog(), spaces, photo, vectors, tried, amiss)
 
     # Evaluate
 
@@ -2494,15 +2498,17 @@ class Library:
             query = self._catalog().photo_ids_at([path := _absolute(query)]).get(path, query)
         return self._photo(query) if isinstance(query, int) else None
 
-    def _vector_among(self, query: Query | int, photo: Photo | None, compared: ComparedSpace) -> Vector:
-        """The vector of a picture in a space, whitened if that is."""
-        search = self._search(compared.space)
+    def _place_among(self, query: Query | int, compared: ComparedSpace) -> tuple[Photo | None, Vector]:
+        """The photo with a picture's content, if there is one, and its vector, whitened if those are."""
+        search, photo = self._search(compared.space), self._own_photo(query)
         if photo is not None:
             vector = search.stored_vector(photo)
         else:
             assert not isinstance(query, int)  # `_own_photo` knows it
-            vector = search.query_vectors(query).as_it_is()
-        return vector if compared.projection is None else compared.projection(vector[None])[0]
+            vectors = search.query_vectors(query)
+            known = [] if vectors.content_id is None else self._catalog().copies(vectors.content_id)
+            photo, vector = next(iter(known), None), vectors.as_it_is()
+        return photo, vector if compared.projection is None else compared.projection(vector[None])[0]
 
     def _projection_of(self, compared: ComparedSpace) -> Projection | None:
         """What makes a space's vectors of its features."""
@@ -2511,31 +2517,30 @@ class Library:
         derived = compared.space.projection is not None
         return self._spaces.read_projection(compared.space) if derived else None
 
-    def _norms(self, compared: ComparedSpace) -> NDArray[np.float64] | None:
-        """The lengths of a space's vectors before they were brought to length 1, where that is known."""
-        projection = self._projection_of(compared)
-        if projection is None:
-            return None
-        catalog, features_id = self._catalog(), compared.space.features_id
-        features = catalog.space(features_id)
-        return projection.norms(space_vectors(catalog, features, catalog.searchable_ids(features_id)))
-
-    def _view_ranks(self, photo: Photo, spaces: Sequence[ComparedSpace]) -> list[dict[str, int]]:
-        """The ranks of a photo for changed copies of it; none where spaces are of different features."""
+    def _view_ranks(
+        self, photo: Photo | None, spaces: Sequence[ComparedSpace]
+    ) -> tuple[list[dict[str, int]], str]:
+        """The ranks of a photo for changed copies of it, in each space; or none, and why."""
         catalog = self._catalog()
+        if photo is None:
+            return [], "the picture is not in the library"
+        if len({each.space.features_id for each in spaces}) > 1:
+            return [], "the spaces are of different features"
         rows = [each.row_of(catalog, photo) for each in spaces]
-        if len({each.space.features_id for each in spaces}) > 1 or None in rows:
-            return []
+        if None in rows:
+            return [], f"{display_path(photo.path)} is not among the photos that are searched"
         embedder = self._embedders.for_space(catalog.space(spaces[0].space.features_id))
-        image = query_image(
-            require_file(photo.path), decode_target(spaces[0].space.decode, embedder.input_size)
-        )
+        shrink_to = decode_target(spaces[0].space.decode, embedder.input_size)
+        try:
+            image = query_image(require_file(photo.path), shrink_to)
+        except PhotoError as error:
+            return [], str(error)
         chosen = [
             (self._projection_of(each), each, row)
             for each, row in zip(spaces, rows, strict=True)
             if row is not None
         ]
-        return view_ranks(image, embedder, chosen)
+        return view_ranks(image, embedder, chosen), ""
 
     def _region_search(
         self, picture: Query | int, asked: PictureSearch

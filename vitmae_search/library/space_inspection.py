@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ MOST_REVERSE = 48
 HUBS = 12
 _WHITENED_DIMENSION = 256
 _KEPT_BYTES = 512 << 20
+_CHUNK = 8192
 _SEED = 0
 _TIE = 1e-6
 """Smaller differences of cosines are rounding errors."""
@@ -65,6 +67,7 @@ class ComparedSpace:
         vectors: (N, D) float32.
         graph: The neighbours.
         projection: What was applied to the space's stored vectors here; None for none.
+        key: Of all that these depend on.
     """
 
     space: Space
@@ -73,17 +76,17 @@ class ComparedSpace:
     vectors: NDArray[np.float32]
     graph: NeighbourGraph
     projection: Projection | None
+    key: object
 
     def row_of(self, catalog: Catalog, photo: Photo) -> int | None:
-        """The row of a photo; None where it is not searched.
+        """The row of a photo's content; None where no file that has it is searched.
 
         Args:
             catalog: Has it.
             photo: The photo.
         """
-        found = catalog.searchable_ids(
-            self.space.space_id, SearchFilter(photo_ids=frozenset([photo.photo_id]))
-        )
+        same = frozenset(each.photo_id for each in catalog.copies(photo.content_id))
+        found = catalog.searchable_ids(self.space.space_id, SearchFilter(photo_ids=same))
         return int(np.searchsorted(self.ids, found[0])) if len(found) and found[0] in self.ids else None
 
     def photos(self, catalog: Catalog, rows: NDArray[np.int64]) -> list[Photo | None]:
@@ -107,6 +110,7 @@ class SpaceInspector:
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _kept: OrderedDict[object, ComparedSpace] = field(default_factory=OrderedDict)
+    _norms: dict[object, NDArray[np.float64] | None] = field(default_factory=dict)
 
     def compare(
         self,
@@ -130,7 +134,8 @@ class SpaceInspector:
             SpaceError: They cannot be whitened.
         """
         ids = catalog.searchable_ids(space.space_id)
-        key = (space.fingerprint, space.revision, k, whitened, len(ids))
+        which = hashlib.sha256(ids.tobytes()).digest()
+        key = (space.fingerprint, space.revision, k, whitened, which)
         with self._lock:
             if key not in self._kept:
                 vectors = space_vectors(catalog, space, ids)
@@ -142,14 +147,39 @@ class SpaceInspector:
                 graph = neighbour_graph(
                     vectors, k, sample=None if len(ids) <= COMPLETE else SAMPLE, on_progress=on_progress
                 )
-                self._kept[key] = ComparedSpace(space, title, ids, vectors, graph, projection)
+                self._kept[key] = ComparedSpace(space, title, ids, vectors, graph, projection, key)
                 while len(self._kept) > 1 and self._bytes() > _KEPT_BYTES:
-                    self._kept.popitem(last=False)
+                    self._norms.pop(self._kept.popitem(last=False)[0], None)
             self._kept.move_to_end(key)
             return self._kept[key]
 
+    def norms(
+        self, catalog: Catalog, compared: ComparedSpace, projection: Projection | None
+    ) -> NDArray[np.float64] | None:
+        """Quantiles of the lengths that vectors had before they were brought to length 1; None where unknown.
+
+        Args:
+            catalog: Has the features.
+            compared: The space.
+            projection: What made its vectors of features; None where they are features.
+        """
+        if projection is None:
+            return None
+        with self._lock:
+            if compared.key not in self._norms:
+                self._norms[compared.key] = _norm_quantiles(catalog, compared.space.features_id, projection)
+            return self._norms[compared.key]
+
     def _bytes(self) -> int:
         return sum(each.vectors.nbytes + each.graph.neighbours.nbytes for each in self._kept.values())
+
+
+def _norm_quantiles(catalog: Catalog, features_id: int, projection: Projection) -> NDArray[np.float64] | None:
+    """Quantiles of the lengths of all projected features, read in pieces; None of none."""
+    ids = catalog.searchable_ids(features_id)
+    pieces = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+    norms = [projection.norms(catalog.vectors(features_id, some)) for some in pieces]
+    return np.quantile(np.concatenate(norms), QUANTILES) if norms else None
 
 
 def _whitening(features: NDArray[np.float32]) -> Projection:
@@ -172,7 +202,7 @@ def space_statistics(
     Args:
         catalog: Has the photos.
         compared: The space.
-        norms: (N,), the lengths of its vectors before they were brought to length 1; None where unknown.
+        norms: As of `SpaceInspector.norms`.
     """
     graph = compared.graph
     occurrences = graph.occurrences()
@@ -196,7 +226,7 @@ def space_statistics(
         mean_cosine=mean_cosine,
         spectrum=spectrum,
         effective_dimension=participation_ratio(spectrum),
-        norms=None if norms is None else np.quantile(norms, QUANTILES),
+        norms=norms,
         hubs=_neighbours(catalog, compared, rows, np.ones(len(rows)), occurrences),
     )
 
@@ -251,6 +281,7 @@ def neighbour_change(
     photo: Photo | None,
     vectors: Sequence[Vector],
     views: Sequence[dict[str, int]] = (),
+    without_views: str = "",
 ) -> NeighbourChange:
     """What another space changes for a photo.
 
@@ -260,6 +291,7 @@ def neighbour_change(
         photo: The photo; None for a picture that is not in the library.
         vectors: Its vector in each.
         views: Of `view_ranks`, of both spaces; empty where they were not tried.
+        without_views: Why they could not be tried.
     """
     before, after = (
         neighbourhood(catalog, space, photo, vector) for space, vector in zip(spaces, vectors, strict=True)
@@ -267,7 +299,7 @@ def neighbour_change(
     before = _with_other_ranks(before, catalog, spaces[1], vectors[1])
     after = _with_other_ranks(after, catalog, spaces[0], vectors[0])
     both = {name: (views[0][name], views[1][name]) for name in views[0]} if views else {}
-    return NeighbourChange(before, after, both)
+    return NeighbourChange(before, after, both, without_views)
 
 
 def view_ranks(

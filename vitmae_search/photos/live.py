@@ -49,7 +49,12 @@ def find_moving_part(path: str) -> MovingPart | None:
         return None
     beside = (stem + form for video in _VIDEOS for form in (video, video.upper()))
     file = next(filter(os.path.isfile, beside), None)
-    return _in_jpeg(path) if file is None else MovingPart(file, 0, os.path.getsize(file))
+    if file is None:
+        return _in_jpeg(path)
+    try:
+        return MovingPart(file, 0, os.path.getsize(file))
+    except OSError:  # it has just gone
+        return None
 
 
 def _in_jpeg(path: str) -> MovingPart | None:

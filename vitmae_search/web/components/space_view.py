@@ -289,6 +289,8 @@ def _change_facts(found: NeighbourChange) -> list[tuple[str, str]]:
             f"{found.before.occurrences:,} photos before, {found.after.occurrences:,} after",
         ),
     ]
+    if found.without_views:
+        rows.append(("Changed copies", f"not tried: {found.without_views}"))
     if found.views:
         one, two = found.found_by_copies
         better = "more" if two > one else "fewer" if two < one else "as many"

@@ -36,6 +36,7 @@ from vitmae_search.web.components.filter_parameters import read_filters, read_or
 from vitmae_search.web.components.hit_batch import next_hits
 from vitmae_search.web.components.photo_facts import file_size, photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tiles
+from vitmae_search.web.server.file_part import file_part
 from vitmae_search.web.server.session import library, requested_library, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -219,7 +220,7 @@ def _photo(request: Request, photo: Photo) -> Response:
         name = os.fsencode(os.path.basename(photo.file)).decode("utf-8", "replace")
         return FileResponse(photo.file, media_type=media_type(photo), headers=headers, filename=name)
     if "video" in request.query_params:
-        return _video(photo, {**headers, "Content-Security-Policy": _PLAYED})
+        return _video(request, photo, {**headers, "Content-Security-Policy": _PLAYED})
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     if is_shown_by_browsers(photo):
@@ -227,7 +228,7 @@ def _photo(request: Request, photo: Photo) -> Response:
     return Response(preview(photo.path), media_type="image/webp", headers=headers)
 
 
-def _video(photo: Photo, headers: dict[str, str]) -> Response:
+def _video(request: Request, photo: Photo, headers: dict[str, str]) -> Response:
     """The video of a frame, or the moving part of a photo."""
     if photo.frame is not None:
         return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
@@ -236,9 +237,12 @@ def _video(photo: Photo, headers: dict[str, str]) -> Response:
         return _sentence("This photo has no moving part.", 404)
     # Browsers play QuickTime files whose codec they know, but not under their own media type.
     headers = {**headers, "ETag": f'"{photo.digest[:32]}-moving"', "Cache-Control": _REVALIDATE}
-    if part.offset:
-        return Response(part.read(), media_type="video/mp4", headers=headers)
-    return FileResponse(part.file, media_type="video/mp4", headers=headers)
+    try:
+        return file_part(
+            request, part.file, part.offset, part.length, media_type="video/mp4", headers=headers
+        )
+    except OSError:
+        return _sentence(_NOT_ON_DISK, 404)
 
 
 def _details(_request: Request, photo: Photo) -> Response:
