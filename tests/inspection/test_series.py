@@ -22,12 +22,11 @@ from vitmae_search.inspection.masks import (
     read_mask,
 )
 from vitmae_search.inspection.series import (
-    animation,
+    animation_gif,
     in_pattern,
     iterate,
     patch_importance,
     ratio_sweep,
-    save_animation,
     seed_statistics,
     with_the_same_mask,
 )
@@ -211,7 +210,5 @@ def test_a_sweep_of_a_photo_hides_ever_more_and_becomes_an_animation(
         again[1].original[~again[0].mask.repeat(8, 0).repeat(8, 1)],
         again[0].original[~again[0].mask.repeat(8, 0).repeat(8, 1)],
     )
-    stream = BytesIO()
-    save_animation(animation(made), stream)
-    with Image.open(stream) as read:
+    with Image.open(BytesIO(animation_gif(made))) as read:
         assert (read.n_frames, read.size, read.info["loop"]) == (4, (512, 256), 0)

@@ -16,6 +16,7 @@ from vitmae_search.errors import ConfigError, DeviceError
 from vitmae_search.training import pretrain
 from vitmae_search.training.distributed import DistributedContext, init_distributed
 from vitmae_search.training.log import PretrainLog
+from vitmae_search.training_runs import read_film_strip
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, Any] = {
@@ -35,6 +36,21 @@ def curve(output: Path) -> list[tuple[float, ...]]:
     return [(x.step, x.loss, x.contrastive or 0.0, x.rate, x.gradient_norm) for x in lines]
 
 
+def finished_by_two(photo_folder: Path, output: Path) -> dict[str, Any]:
+    """What two processes report that go on with a run to its end."""
+    command = ["pretrain", str(photo_folder), "-o", str(output), "--device", "cpu", "--json"]
+    done = subprocess.run(
+        [sys.executable, *LAUNCH, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,  # processes that wait for different things wait for a day
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
 def test_two_processes_continue_the_loss_curve_of_one(
     photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -44,20 +60,23 @@ def test_two_processes_continue_the_loss_curve_of_one(
     left = iter((False, False, True))
     pretrain(photo_folder, together, model=tiny_model, options=OPTIONS, stop=lambda: next(left))
 
-    command = ["pretrain", str(photo_folder), "-o", str(together), "--device", "cpu", "--json"]
-    done = subprocess.run(
-        [sys.executable, *LAUNCH, *command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["steps"] == 8  # one of the two tells
+    assert finished_by_two(photo_folder, together)["steps"] == 8  # one of the two tells
     assert [line[0] for line in curve(together)] == list(range(1, 9))
     for ours, theirs in zip(curve(together), curve(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
     assert curve(together) != curve(tmp_path / "one")  # rounded otherwise: two have really summed
     assert (together / "model.safetensors").exists()
+
+
+def test_two_processes_keep_a_film_strip_between_the_lines_of_the_log(
+    photo_folder: Path, tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """The main process writes it; the numbers of the steps before are summed over both."""
+    options = {**OPTIONS, "log_every": 20, "contrastive": 0.0}
+    pretrain(photo_folder, tmp_path, model=tiny_model, options=options, stop=lambda: True)
+    report = finished_by_two(photo_folder, tmp_path)
+    assert (report["steps"], report["interrupted"]) == (8, False)
+    assert [moment.step for moment in read_film_strip(tmp_path).moments] == [0, 1, 2, 4, 8]
 
 
 def test_processes_split_a_batch_without_remainder() -> None:

@@ -27,14 +27,14 @@ def command(run: str, output: str, guesses: bool, as_json: bool) -> None:
     vitmae-search film runs/pretrain -o film.gif
     """
     from vitmae_search.inspection import figures
-    from vitmae_search.inspection.film_strip import film_animation, film_figure, save_film
+    from vitmae_search.inspection.film_strip import film_figure, film_gif
     from vitmae_search.training_runs import read_film_strip
 
     strip = read_film_strip(run)
     if output.lower().endswith(".gif"):
-        frames = film_animation(strip, guesses=guesses)
+        animation = film_gif(strip, guesses=guesses)
         with figures.saved(output) as stream:
-            save_film(frames, stream)
+            stream.write(animation)
     else:
         figures.save_figure(film_figure(strip, guesses=guesses), output)
     first, last = strip.moments[0], strip.moments[-1]

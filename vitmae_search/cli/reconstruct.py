@@ -297,8 +297,9 @@ def _save_series(
     from vitmae_search.inspection import figures, series
 
     if output.lower().endswith(".gif"):
+        animation = series.animation_gif(made)
         with figures.saved(output) as stream:
-            series.save_animation(series.animation(made), stream)
+            stream.write(animation)
     else:
         figures.save_figure(draw(made), output)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitmae_search.errors import InspectionError
 from vitmae_search.inspection.figures import picture_panels, show_picture
+from vitmae_search.inspection.gif import encode_gif
 from vitmae_search.records import FilmMoment, FilmStrip
 
 if TYPE_CHECKING:
@@ -82,23 +83,18 @@ def film_animation(strip: FilmStrip, *, guesses: bool = False) -> list[Image.Ima
     return frames
 
 
-def save_film(frames: list[Image.Image], stream: IO[bytes]) -> None:
-    """Write frames as a GIF that begins again after its last frame, which stays for longer.
+def film_gif(strip: FilmStrip, *, guesses: bool = False) -> bytes:
+    """The frames of `film_animation` as a GIF, whose last frame stays for longer.
 
     Args:
-        frames: Of `film_animation`.
-        stream: A binary file.
+        strip: With one moment or more.
+        guesses: As of `film_figure`.
+
+    Raises:
+        InspectionError: There is no moment yet.
     """
-    durations = [_MILLISECONDS] * (len(frames) - 1) + [_LAST_MILLISECONDS]
-    frames[0].save(
-        stream,
-        format="GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=durations,
-        loop=0,
-        optimize=False,
-    )
+    frames = film_animation(strip, guesses=guesses)
+    return encode_gif(frames, [_MILLISECONDS] * (len(frames) - 1) + [_LAST_MILLISECONDS])
 
 
 def _shown(strip: FilmStrip, guesses: bool) -> list[tuple[FilmMoment, NDArray[np.uint8]]]:

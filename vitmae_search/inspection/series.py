@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.errors import InspectionError
+from vitmae_search.inspection.gif import encode_gif
 from vitmae_search.inspection.masks import Mask, fit_mask, growing_masks, hide_more, pattern_mask
 from vitmae_search.records import Reconstruction
 
@@ -25,6 +26,7 @@ STEPS = 8
 MORE_HIDDEN = 0.5
 """The share of the visible patches that `seed_statistics` hides beside a mask where nobody says."""
 RATIOS = tuple(percent / 100 for percent in range(5, 100, 5))
+_MILLISECONDS = 350
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,21 +214,11 @@ def animation(made: Sequence[Reconstruction], *, side: int = 256) -> list[Image.
     return frames
 
 
-def save_animation(frames: Sequence[Image.Image], stream: Any, milliseconds: int = 350) -> None:
-    """Write frames as a GIF that goes forth and back for ever.
+def animation_gif(made: Sequence[Reconstruction]) -> bytes:
+    """The frames of `animation` as a GIF that goes forth and back.
 
     Args:
-        frames: RGB, of one size.
-        stream: A binary file.
-        milliseconds: Between two frames.
+        made: Of `ratio_sweep`.
     """
-    both = [*frames, *reversed(frames[1:-1])]
-    both[0].save(
-        stream,
-        format="GIF",
-        save_all=True,
-        append_images=both[1:],
-        duration=milliseconds,
-        loop=0,
-        optimize=False,
-    )
+    frames = animation(made)
+    return encode_gif([*frames, *reversed(frames[1:-1])], _MILLISECONDS)

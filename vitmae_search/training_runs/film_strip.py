@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ MOMENTS_FILE: Final = "moments.jsonl"
 
 _MAX_PHOTOS, _MAX_SIDE, _MAX_MOMENTS = 16, 2048, 256
 """Of what is read: a run's folder may come from anywhere."""
+_MAX_PIXELS = 1 << 26
+"""Of all moments together: 334 of four photos of 224 × 224."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +57,9 @@ def read_film_strip(run_folder: str | os.PathLike[str]) -> FilmStrip:
             "or goes on with, unless --film none"
         )
     shape = photos.originals.shape
+    most = max(_MAX_PIXELS // math.prod(shape[:3]), 1)
     moments, guesses = [], []
-    for moment in _read_moments(Path(run_folder) / FILM_FOLDER / MOMENTS_FILE, len(photos.names)):
+    for moment in _read_moments(Path(run_folder) / FILM_FOLDER / MOMENTS_FILE, len(photos.names), most):
         picture = _read_picture(Path(run_folder) / FILM_FOLDER / picture_name(moment.step), shape[0])
         if picture is not None and picture.shape == shape:
             moments.append(moment)
@@ -88,7 +92,8 @@ def read_film_photos(run_folder: str | os.PathLike[str]) -> FilmPhotos | None:
     return FilmPhotos(names, originals, masks)
 
 
-def _read_moments(path: Path, photos: int) -> list[FilmMoment]:
+def _read_moments(path: Path, photos: int, most: int) -> list[FilmMoment]:
+    """The moments in a file; where there are too many, as many as may be, from the first to the last."""
     try:
         lines = path.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -103,7 +108,9 @@ def _read_moments(path: Path, photos: int) -> list[FilmMoment]:
             continue
         if len(losses) == photos and moment.step >= 0 and np.isfinite([moment.epoch, *losses]).all():
             moments[moment.step] = moment
-    return [moments[step] for step in sorted(moments)]
+    steps = sorted(moments)
+    kept = np.unique(np.linspace(len(steps) - 1, 0, min(most, len(steps))).astype(int))
+    return [moments[steps[number]] for number in kept]
 
 
 def _read_picture(path: Path, photos: int) -> NDArray[np.uint8] | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.training.pretraining.test_pretrain import STEPS, StopAfter, run
 from vitmae_search.errors import ConfigError, TrainingError
 from vitmae_search.training import PretrainReport
-from vitmae_search.training_runs import read_film_strip
+from vitmae_search.training_runs import film_strip, read_film_strip
 
 __all__ = ["run"]  # the fixture
 
@@ -89,17 +89,36 @@ def test_a_run_without_a_strip_says_so_and_may_get_one_later(run: Run, tmp_path:
     assert [moment.step for moment in read_film_strip(tmp_path / "without").moments] == [8, STEPS]
 
 
-@pytest.mark.parametrize("damaged", ["photos.json", "photos.png", "moments.jsonl", "000000002.png"])
-def test_a_damaged_strip_costs_what_is_damaged(run: Run, tmp_path: Path, damaged: str) -> None:
+@pytest.mark.parametrize(("pixels", "steps"), [(4 * 16 * 16 * 3, [0, 2, STEPS]), (1, [STEPS])])
+def test_of_a_strip_that_is_too_large_only_some_moments_are_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, steps: list[int]
+) -> None:
+    run(tmp_path)
+    monkeypatch.setattr(film_strip, "_MAX_PIXELS", pixels)
+    strip = read_film_strip(tmp_path)
+    assert [moment.step for moment in strip.moments] == steps
+    assert len(strip.guesses) == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [
+        ("photos.json", []),
+        ("photos.png", []),
+        ("moments.jsonl", [0, 1, 2]),
+        ("000000002.png", [0, 1, 4]),
+    ],
+)
+def test_a_damaged_strip_costs_what_is_damaged(
+    run: Run, tmp_path: Path, damaged: str, left: list[int]
+) -> None:
     run(tmp_path, StopAfter(5))
     path = tmp_path / "film" / damaged
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 5 // 6])  # of four moments, half the last
     if damaged.startswith("photos"):
         with pytest.raises(TrainingError, match="has no film strip"):
             read_film_strip(tmp_path)
     else:
-        assert 2 not in [moment.step for moment in read_film_strip(tmp_path).moments][1:] or (
-            damaged == "moments.jsonl"
-        )
+        assert [moment.step for moment in read_film_strip(tmp_path).moments] == left
     run(tmp_path)  # it goes on, with a new strip where the photos are lost
     assert [moment.step for moment in read_film_strip(tmp_path).moments][-1] == STEPS

@@ -19,6 +19,17 @@ def half_of_a_series() -> None:
         st.stop()  # as where the visitor chooses something else
 
 
+def a_series_that_fails() -> None:
+    from vitmae_search.web.components.series_progress import series_progress
+
+    try:
+        with series_progress(4) as step:
+            step()
+            raise ValueError
+    except ValueError:  # as where the page says so in a sentence, and goes on
+        pass
+
+
 def a_whole_series() -> None:
     from vitmae_search.web.components.series_progress import series_progress
 
@@ -34,4 +45,7 @@ def test_a_series_says_how_far_it_is_if_it_takes_long(
     at = AppTest.from_function(half_of_a_series).run()
     assert not at.exception
     assert [bar.proto.text for bar in at.get("progress")] == said
-    assert not AppTest.from_function(a_whole_series).run().get("progress")
+    for ended in (a_whole_series, a_series_that_fails):
+        at = AppTest.from_function(ended).run()
+        assert not at.exception
+        assert not at.get("progress")

@@ -246,12 +246,19 @@ class PretrainLoop:
         return torch.compiler.set_stance("force_eager") if self._trainer.compiled else nullcontext()
 
     def _film_moment(self) -> None:
-        """Reconstruct the photos of the film strip, where it is time for it. The clock does not run."""
-        if self._film is None or not self._film.is_due(self._step, self.progress):
+        """Reconstruct the photos of the film strip, where it is time for it. The clock does not run.
+
+        The main process decides and writes, but all fetch: fetching has collectives.
+        """
+        if self._options.film == "none":
+            return
+        due = self._film is not None and self._film.is_due(self._step, self.progress)
+        if not self._mean_over_processes(due):
             return
         self._fetch_results()  # a model that has just been spoiled is noticed here
-        with self._eager():
-            self._film.add(self._trainer.checkpoint_model, self._step, self._epochs)
+        if self._film is not None:
+            with self._eager():
+                self._film.add(self._trainer.checkpoint_model, self._step, self._epochs)
 
     def _train_step(self) -> None:
         """Run one step; on CUDA it may only be queued when this returns."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from functools import partial
 from html import escape
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from vitmae_search.errors import TrainingError
 from vitmae_search.inspection import figures
-from vitmae_search.inspection.film_strip import film_animation, film_figure, loss_of_moment, save_film
+from vitmae_search.inspection.film_strip import film_figure, film_gif, loss_of_moment
 from vitmae_search.library.previews import small_picture
 from vitmae_search.records import FilmStrip
 from vitmae_search.training_runs import read_film_strip
@@ -91,6 +90,4 @@ def _png(run_folder: Path) -> bytes:
 
 
 def _gif(run_folder: Path) -> bytes:
-    stream = BytesIO()
-    save_film(film_animation(read_film_strip(run_folder)), stream)
-    return stream.getvalue()
+    return film_gif(read_film_strip(run_folder))

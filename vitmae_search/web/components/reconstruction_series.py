@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import streamlit as st
@@ -160,9 +159,7 @@ _MAKERS = {SWEEP: _sweep, SEEDS: _seeds, MATTERS: _importance, AGAIN: _again}
 
 
 def _animation(made: Sequence[Reconstruction], alt: str, name: str) -> Drawing:
-    stream = BytesIO()
-    series.save_animation(series.animation(made), stream)
-    return stream.getvalue(), "gif", alt, name
+    return series.animation_gif(made), "gif", alt, name
 
 
 def _patch_tables(values: dict[str, np.ndarray], name: str) -> list[Drawing]:

@@ -35,5 +35,9 @@ def series_progress(total: int) -> Iterator[Callable[[], None]]:
             left = duration(passed / done * max(total - done, 0))
             place.progress(min(done / total, 1.0), text=f"{done} of {total} guesses, {left} left")
 
-    yield step
+    try:
+        yield step
+    except Exception:  # an error's; a run of the page that ends is none, and the next one draws anew
+        place.empty()
+        raise
     place.empty()

@@ -23,7 +23,7 @@ INTRO = (
 )
 SCRATCH = "A new, small model"
 LOG_EVERY = "5"  # steps: often, for the curves on the page
-PARAMETER = "run"  # of the address: the run that is shown, unless it is the latest
+PARAMETER = "run"  # of the address: the run that is shown
 OUTPUTS = "trained"  # the folder in the library for models that are trained from this page
 
 
@@ -57,7 +57,7 @@ def _select_run(runs: list[str]) -> str | None:
         placeholder="Choose a run, or type its folder",
         help="The runs of this machine, the latest first. Of another one, type the folder.",
     )
-    if selected and selected != next(iter(runs), None):
+    if selected:  # the latest too, which will be another one after the next training
         st.query_params[PARAMETER] = selected
     else:
         st.query_params.pop(PARAMETER, None)

@@ -65,9 +65,8 @@ def _panel(request: Request) -> Response:
 
 def _sweep(request: Request) -> Response:
     picture, asked = _asked(request.query_params)
-    stream = io.BytesIO()
-    series.save_animation(series.animation(sweep(picture, asked)), stream)
-    return _answer(stream.getvalue(), "image/gif", f"reconstruction-{asked.name}-sweep.gif")
+    data = series.animation_gif(sweep(picture, asked))
+    return _answer(data, "image/gif", f"reconstruction-{asked.name}-sweep.gif")
 
 
 def _json(request: Request) -> Response:
