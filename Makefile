@@ -36,7 +36,7 @@ torture: setup
 	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 browser: setup
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 gpu:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu

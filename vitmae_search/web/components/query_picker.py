@@ -266,7 +266,8 @@ def query_header(query: QueryState, title: str) -> DeltaGenerator:
         source = picture_url(query)
     with st.container(horizontal=True, vertical_alignment="center", key="vs_query"):
         if source:
-            st.html(f'<div class="vs-query"><img src="{escape(source)}" alt=""></div>', width="content")
+            image = f'<img src="{escape(source)}" width="112" height="112" alt="">'
+            st.html(f'<div class="vs-query">{image}</div>', width="content")
         with st.container(gap=None):
             st.html(
                 f'<div class="vs-query-name"><p class="vs-lead">{escape(title)}</p>'
