@@ -18,7 +18,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
-LEAVES = {"errors", "records", "notebook", "bundled", "atomic", "regular_file", "mask_patterns"}
+LEAVES = {
+    "errors",
+    "records",
+    "notebook",
+    "bundled",
+    "atomic",
+    "regular_file",
+    "mask_patterns",
+    "latest_values",
+}
 """Every package may import these."""
 
 ARROWS: dict[str, set[str]] = {
@@ -50,6 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "atomic": set(),
     "bundled": set(),
     "regular_file": set(),
+    "latest_values": set(),
     "__main__": {"cli"},
     "__init__": {"library"},
     "plugins": {"embedding", "vitmae", "hub", "training_runs", "settings"},

@@ -9,8 +9,6 @@ fit by chance more often, so the mean over all photos is taken from the fits of 
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.latest_values import LatestValues
 from vitmae_search.records import Box
 
 _CELLS = 4
@@ -71,9 +70,8 @@ class TokenCache:
     """Patch tokens of photos, in half precision, the latest used of them. Safe for threads."""
 
     def __init__(self, most_bytes: int = _CACHE_BYTES) -> None:
-        self._most_bytes, self._bytes = most_bytes, 0
-        self._lock = threading.Lock()
-        self._items: OrderedDict[tuple[str, str], NDArray[np.float16]] = OrderedDict()
+        self._tokens: LatestValues[tuple[str, str], NDArray[np.float16]]
+        self._tokens = LatestValues(lambda tokens: tokens.nbytes, most_bytes)
 
     def get(self, fingerprint: str, digest: str) -> NDArray[np.float16] | None:
         """A photo's tokens, (rows, columns, C), or None.
@@ -82,11 +80,7 @@ class TokenCache:
             fingerprint: Of the space of features whose model made them.
             digest: Of the photo.
         """
-        with self._lock:
-            found = self._items.get((fingerprint, digest))
-            if found is not None:
-                self._items.move_to_end((fingerprint, digest))
-            return found
+        return self._tokens.get((fingerprint, digest))
 
     def put(self, fingerprint: str, digest: str, tokens: NDArray[np.float16]) -> None:
         """Keep a photo's tokens, in place of those used longest ago.
@@ -96,12 +90,7 @@ class TokenCache:
             digest: As for `get`.
             tokens: (rows, columns, C).
         """
-        with self._lock:
-            old = self._items.pop((fingerprint, digest), None)
-            self._bytes += tokens.nbytes - (0 if old is None else old.nbytes)
-            self._items[fingerprint, digest] = tokens
-            while self._bytes > self._most_bytes and self._items:
-                self._bytes -= self._items.popitem(last=False)[1].nbytes
+        self._tokens.put((fingerprint, digest), tokens)
 
 
 def tokens_of(

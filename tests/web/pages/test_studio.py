@@ -26,7 +26,6 @@ from vitmae_search.library import Library
 from vitmae_search.library.previews import can_decode_raw
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components.model_choice import last_written
-from vitmae_search.web.components.reconstruction_cache import _Latest
 from vitmae_search.web.server import session
 from vitmae_search.web.server.reconstruction_routes import reconstruction_routes
 
@@ -234,15 +233,6 @@ def test_a_line_in_the_log_of_a_training_makes_no_other_model(tmp_path: Path) ->
     assert last_written(str(model)) == before
     os.utime(model / "config.json", ns=(2**62, 2**62))
     assert last_written(str(model)) == str(2**62)
-
-
-def test_what_is_kept_is_bound_by_its_bytes() -> None:
-    kept = _Latest[bytes](len, 100)
-    made = [kept.get(key, lambda: bytes(40)) for key in ("one", "two", "three")]
-    assert kept.get("three", lambda: b"") is made[2]
-    assert kept.get("two", lambda: b"") is made[1]
-    assert kept.get("one", lambda: bytes(200)) == bytes(200), "the oldest was dropped"
-    assert kept.get("two", lambda: b"") == b"", "all others were, for a large one"
 
 
 def test_it_is_said_what_may_be_uploaded(ids: dict[str, int]) -> None:

@@ -5,50 +5,24 @@ A picture is decoded once: what the model made of it at its own size is what it 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vitmae_search.inspection import series
 from vitmae_search.inspection.masks import Mask, fit_mask, pattern_mask
+from vitmae_search.latest_values import LatestValues
 from vitmae_search.mask_patterns import PATTERNS
 from vitmae_search.records import Reconstruction
 from vitmae_search.web.components.inspections import key_of_model
 from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.server.session import library
 
-T = TypeVar("T")
 KEPT_BYTES = 64 << 20
 """What all pictures, and all reconstructions, may take: 1,300 of the bundled model's, 100 of a ViT-B/16's."""
-
-
-class _Latest(Generic[T]):
-    """The values that were asked for last. Thread-safe; two threads may compute one value at once.
-
-    The newest one is kept, whatever it takes.
-    """
-
-    def __init__(self, size: Callable[[T], int], limit: int = KEPT_BYTES) -> None:
-        self._size, self._limit, self._lock = size, limit, threading.Lock()
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = compute()
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > 1 and sum(map(self._size, self._values.values())) > self._limit:
-                self._values.popitem(last=False)
-        return value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,8 +78,8 @@ def _reconstruction_bytes(made: Reconstruction) -> int:
     return sum(each.nbytes for each in (*pictures, made.mask, made.error))
 
 
-_pictures: _Latest[PreparedPicture] = _Latest(_picture_bytes)
-_reconstructions: _Latest[Reconstruction] = _Latest(_reconstruction_bytes)
+_pictures: LatestValues[Hashable, PreparedPicture] = LatestValues(_picture_bytes, KEPT_BYTES)
+_reconstructions: LatestValues[Hashable, Reconstruction] = LatestValues(_reconstruction_bytes, KEPT_BYTES)
 
 
 def prepared_picture(key: str, picture: int | bytes, model: str | None = None) -> PreparedPicture:
@@ -117,7 +91,7 @@ def prepared_picture(key: str, picture: int | bytes, model: str | None = None) -
         model: Another model than the library's.
     """
     whole = (key, *key_of_model(model))
-    return _pictures.get(whole, lambda: _prepare(whole, picture, model))
+    return _pictures.get_or_compute(whole, lambda: _prepare(whole, picture, model))
 
 
 def _prepare(key: tuple[Hashable, ...], picture: int | bytes, model: str | None) -> PreparedPicture:
@@ -145,7 +119,7 @@ def reconstruct(picture: PreparedPicture, asked: MaskParameters) -> Reconstructi
         {"mask_ratio": asked.ratio, "seed": asked.seed} if mask is None else {"mask": mask}
     )
     which = (asked.ratio, asked.seed) if mask is None else mask.tobytes()
-    return _reconstructions.get((*picture.key, which), lambda: picture.reconstruct(**options))
+    return _reconstructions.get_or_compute((*picture.key, which), lambda: picture.reconstruct(**options))
 
 
 def painted_mask(picture: PreparedPicture, asked: MaskParameters) -> Mask | None:

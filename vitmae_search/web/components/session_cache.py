@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import streamlit as st
 
+from vitmae_search.latest_values import LatestValues
+
 T = TypeVar("T")
 
 
@@ -20,9 +22,5 @@ def cached(name: str, key: Hashable, compute: Callable[[], T], size: Callable[[T
         size: What a value takes.
         limit: What all values may take together, in the units of `size`; the newest one is always kept.
     """
-    values: dict[Hashable, T] = st.session_state.setdefault(name, {})
-    if key not in values:
-        values[key] = compute()
-        while len(values) > 1 and sum(map(size, values.values())) > limit:
-            values.pop(next(iter(values)))
-    return values[key]
+    values: LatestValues[Hashable, T] = st.session_state.setdefault(name, LatestValues(size, limit))
+    return values.get_or_compute(key, compute)
