@@ -56,7 +56,7 @@ from vitmae_search.library.space_inspection import (
     neighbour_change,
     neighbourhood,
     space_statistics,
-    view_ranks,
+    try_views,
 )
 from vitmae_search.library.spaces import ProjectionFiles, Spaces
 from vitmae_search.notebook import MOST_TILES, Tile, gallery
@@ -2201,8 +2201,11 @@ class Library:
         places = [self._place_among(query, each) for each in spaces]
         photo = next((found for found, _ in places if found is not None), None)
         vectors = [vector for _, vector in places]
-        tried, amiss = self._view_ranks(photo, spaces) if views else ([], "")
-        return neighbour_change(self._catalog(), spaces, photo, vectors, tried, amiss)
+        catalog, open_embedder = self._catalog(), self._embedders.for_space
+        tried, amiss = (
+            try_views(catalog, spaces, photo, open_embedder, self._projection_of) if views else ([], "")
+        )
+        return neighbour_change(catalog, spaces, photo, vectors, tried, amiss)
 
     # Evaluate
 
@@ -2516,31 +2519,6 @@ class Library:
             return compared.projection
         derived = compared.space.projection is not None
         return self._spaces.read_projection(compared.space) if derived else None
-
-    def _view_ranks(
-        self, photo: Photo | None, spaces: Sequence[ComparedSpace]
-    ) -> tuple[list[dict[str, int]], str]:
-        """The ranks of a photo for changed copies of it, in each space; or none, and why."""
-        catalog = self._catalog()
-        if photo is None:
-            return [], "the picture is not in the library"
-        if len({each.space.features_id for each in spaces}) > 1:
-            return [], "the spaces are of different features"
-        rows = [each.row_of(catalog, photo) for each in spaces]
-        if None in rows:
-            return [], f"{display_path(photo.path)} is not among the photos that are searched"
-        embedder = self._embedders.for_space(catalog.space(spaces[0].space.features_id))
-        shrink_to = decode_target(spaces[0].space.decode, embedder.input_size)
-        try:
-            image = query_image(require_file(photo.path), shrink_to)
-        except PhotoError as error:
-            return [], str(error)
-        chosen = [
-            (self._projection_of(each), each, row)
-            for each, row in zip(spaces, rows, strict=True)
-            if row is not None
-        ]
-        return view_ranks(image, embedder, chosen), ""
 
     def _region_search(
         self, picture: Query | int, asked: PictureSearch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, Projection
-from vitmae_search.errors import SpaceError
+from vitmae_search.errors import PhotoError, SpaceError, display_path
 from vitmae_search.inspection.neighbour_graph import (
     NeighbourGraph,
     Progress,
@@ -34,8 +34,9 @@ from vitmae_search.inspection.space import (
     usual_distances,
 )
 from vitmae_search.library.duplicates import space_vectors
+from vitmae_search.photos import decode_target
 from vitmae_search.records import Photo, SearchFilter, Space
-from vitmae_search.search import embed_images
+from vitmae_search.search import embed_images, query_image, require_file
 
 SpaceChoice = int | Literal["features", "whitened"] | None
 """A space by its id; the current one's features, as they are or whitened as by `adapt --method whitening`; or
@@ -290,7 +291,7 @@ def neighbour_change(
         spaces: Before and after.
         photo: The photo; None for a picture that is not in the library.
         vectors: Its vector in each.
-        views: Of `view_ranks`, of both spaces; empty where they were not tried.
+        views: Of `try_views`, of both spaces; empty where they were not tried.
         without_views: Why they could not be tried.
     """
     before, after = (
@@ -302,34 +303,63 @@ def neighbour_change(
     return NeighbourChange(before, after, both, without_views)
 
 
-def view_ranks(
-    image: Image.Image,
-    embedder: GuardedEmbedder,
-    spaces: Sequence[tuple[Projection | None, ComparedSpace, int]],
-) -> list[dict[str, int]]:
-    """The rank of a photo for changed copies of it, in each of some spaces of the same features.
+def try_views(
+    catalog: Catalog,
+    spaces: Sequence[ComparedSpace],
+    photo: Photo | None,
+    open_embedder: Callable[[Space], GuardedEmbedder],
+    projection_of: Callable[[ComparedSpace], Projection | None],
+) -> tuple[list[dict[str, int]], str]:
+    """Search for changed copies of a photo in each of some spaces, which must be of the same features.
 
     Copies are embedded as they are: a search would try turned ones, too.
 
     Args:
-        image: The photo, RGB.
-        embedder: Of the features.
-        spaces: What makes vectors of features, None where they are the vectors; the space; the photo's row.
+        catalog: Has the photo.
+        spaces: One or more.
+        photo: The photo; None for a picture that is not in the library.
+        open_embedder: Opens the embedder of a space of features.
+        projection_of: What makes a space's vectors of its features; None where they are features.
 
     Returns:
-        For each space the rank, from 1, by the kind of change.
+        For each space the photo's rank, from 1, by the kind of change; or none, and why.
     """
+    if photo is None:
+        return [], "the picture is not in the library"
+    if len({each.space.features_id for each in spaces}) > 1:
+        return [], "the spaces are of different features"
+    rows = [row for each in spaces if (row := each.row_of(catalog, photo)) is not None]
+    if len(rows) < len(spaces):
+        return [], f"{display_path(photo.path)} is not among the photos that are searched"
+    embedder = open_embedder(catalog.space(spaces[0].space.features_id))
+    shrink_to = decode_target(spaces[0].space.decode, embedder.input_size)
+    try:
+        image = query_image(require_file(photo.path), shrink_to)
+    except PhotoError as error:
+        return [], str(error)
+    features = _view_features(image, embedder)
+    return [
+        _ranks(features, projection_of(each), each, row) for each, row in zip(spaces, rows, strict=True)
+    ], ""
+
+
+def _view_features(image: Image.Image, embedder: GuardedEmbedder) -> dict[str, Vector]:
+    """The features of changed copies of a photo, by the kind of change."""
     from vitmae_search.evaluation.instances import INSTANCE_VIEWS
 
     changed = [view(image, np.random.default_rng(_SEED)) for _, view in INSTANCE_VIEWS]
-    features = embed_images(changed, embedder)
-    found = []
-    for projection, compared, row in spaces:
-        queries = features if projection is None else projection(features)
-        scores = compared.vectors @ queries.T
-        ranks = 1 + (scores > scores[row] + _TIE).sum(axis=0)
-        found.append({name: int(rank) for (name, _), rank in zip(INSTANCE_VIEWS, ranks, strict=True)})
-    return found
+    names = (name for name, _ in INSTANCE_VIEWS)
+    return dict(zip(names, embed_images(changed, embedder), strict=True))
+
+
+def _ranks(
+    features: dict[str, Vector], projection: Projection | None, compared: ComparedSpace, row: int
+) -> dict[str, int]:
+    """The rank of a row for each of some pictures, given by their features."""
+    queries = np.stack(list(features.values()))
+    scores = compared.vectors @ (queries if projection is None else projection(queries)).T
+    ranks = 1 + (scores > scores[row] + _TIE).sum(axis=0)
+    return dict(zip(features, ranks.tolist(), strict=True))
 
 
 def _neighbours(

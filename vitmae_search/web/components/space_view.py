@@ -122,8 +122,9 @@ def _statistics(choice: SpaceChoice, k: int) -> SpaceStatistics:
 
 def _controls() -> tuple[SpaceChoice, SpaceChoice, int]:
     """The space, the one that it is compared with, and k, as the address names them."""
-    titles = {str(space.space_id): spaces.title(space) for space in library().spaces()}
-    current = next((space for space in library().spaces() if space.current), None)
+    known = library().spaces()
+    titles = {str(space.space_id): spaces.title(space) for space in known}
+    current = next((space for space in known if space.current), None)
     titles[WHITENED] = "The current features, whitened"
     default = "" if current is None else str(current.space_id)
     with st.container(horizontal=True, vertical_alignment="bottom"):
