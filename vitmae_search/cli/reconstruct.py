@@ -208,12 +208,10 @@ def _save_sheet(both: dict[str, Reconstruction], output: str, soften: bool) -> N
 
 def _numbers(made: Reconstruction) -> dict[str, object]:
     from vitmae_search.inspection.masks import mask_text
+    from vitmae_search.library.json_forms import reconstruction_summary
 
     return {
-        "loss": made.loss,
-        "level_error": made.level_error,
-        "statistics": made.statistics,
-        "mask_ratio": made.mask_ratio,
+        **reconstruction_summary(made),
         "masked_patches": int(made.mask.sum()),
         "patches": int(made.mask.size),
         "mask": mask_text(made.mask),

@@ -87,13 +87,20 @@ def result_json(result: SearchResult) -> dict[str, object]:
     }
 
 
-def reconstruction_json(made: Reconstruction) -> dict[str, object]:
-    """How well a reconstruction fits, patch by patch, row by row from the top."""
+def reconstruction_summary(made: Reconstruction) -> dict[str, object]:
+    """How well a reconstruction fits as a whole."""
     return {
         "loss": made.loss,
         "level_error": made.level_error,
         "mask_ratio": made.mask_ratio,
         "statistics": made.statistics,
+    }
+
+
+def reconstruction_json(made: Reconstruction) -> dict[str, object]:
+    """How well a reconstruction fits, patch by patch, row by row from the top."""
+    return {
+        **reconstruction_summary(made),
         "mask": made.mask.tolist(),
         "error": [[float(value) for value in row] for row in made.error],
     }
