@@ -9,21 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.tiny_model import TINY_MODEL
 from vitmae_search.cli import main
 from vitmae_search.training import pretrain
-
-MODEL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 16,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 32,
-    "image_size": 16,
-    "patch_size": 4,
-}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
     options = {"epochs": 3, "batch_size": 2, "precision": "fp32", "threads": 1, "device": "cpu"}
-    pretrain(folder / "photos", folder / "run", model=MODEL, options=options)
+    pretrain(folder / "photos", folder / "run", model=TINY_MODEL, options=options)
     return folder / "run"
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.tiny_model import TINY_MODEL
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -42,19 +44,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -
 
 @pytest.fixture
 def tiny_model() -> dict[str, object]:
-    return {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "decoder_hidden_size": 16,
-        "decoder_num_hidden_layers": 1,
-        "decoder_num_attention_heads": 2,
-        "decoder_intermediate_size": 32,
-        "image_size": 16,
-        "patch_size": 4,
-        "norm_pix_loss": True,
-    }
+    return {**TINY_MODEL, "num_hidden_layers": 2, "norm_pix_loss": True}
 
 
 @pytest.fixture(scope="session")

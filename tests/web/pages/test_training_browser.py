@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.tiny_model import TINY_MODEL
 from vitmae_search.library import Library
 from vitmae_search.settings import DATA, settings
 from vitmae_search.training_runs import LOG_FILE, read_training_run
@@ -20,19 +21,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 expect.set_options(timeout=60_000)
 
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 16,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 32,
-    "image_size": 16,
-    "patch_size": 4,
-    "norm_pix_loss": True,
-}
+SMALL = {**TINY_MODEL, "norm_pix_loss": True}
 QUICK = {"epochs": 1e6, "batch_size": 2, "precision": "fp32", "threads": 1, "device": "cpu"}
 HOSTILE = "![x](http:/127.0.0.1:9/p.png)<img src=x onerror=alert(1)>"
 
