@@ -81,11 +81,10 @@ class Guess {
   }
 
   draw(bytes) {
-    const { width, height, rows, columns } = this.model;
-    const length = new DataView(bytes).getUint32(0, true);
-    const found = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
+    const { width, height } = this.model;
+    const found = headerOf(bytes);
     const size = width * height * 3;
-    const at = 4 + length;
+    const at = 4 + headerLength(bytes);
     this.small.getContext("2d").putImageData(pixelsOf(new Uint8Array(bytes, at, size), width, height), 0, 0);
     const large = this.completed.getContext("2d");
     large.imageSmoothingQuality = "high";
@@ -532,8 +531,12 @@ function sentenceOf(error) {
   return `This guess could not be drawn (${error.message}). Reload the page.`;
 }
 
+function headerLength(bytes) {
+  return new DataView(bytes).getUint32(0, true);
+}
+
 function headerOf(bytes) {
-  return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, new DataView(bytes).getUint32(0, true))));
+  return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, headerLength(bytes))));
 }
 
 function sameGrid(one, other) {

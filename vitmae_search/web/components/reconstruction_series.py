@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 
@@ -21,6 +19,7 @@ from vitmae_search.web.components.mask_parameters import MaskParameters
 from vitmae_search.web.components.reconstruction_cache import PreparedPicture, painted_mask, sweep
 from vitmae_search.web.components.series_progress import series_progress
 from vitmae_search.web.components.session_cache import cached
+from vitmae_search.web.components.tables import Row, csv_table, patch_rows
 
 ONE, SWEEP, SEEDS, MATTERS = "One pattern", "Ever more hidden", "Where it is unsure", "What matters"
 AGAIN = "Again and again"
@@ -163,28 +162,11 @@ def _animation(made: Sequence[Reconstruction], alt: str, name: str) -> Drawing:
 
 
 def _patch_tables(values: dict[str, np.ndarray], name: str) -> list[Drawing]:
-    """A row for each patch; rows and columns count from 0."""
-    rows, columns = next(iter(values.values())).shape
-    return _tables(
-        [
-            {"row": row, "column": column}
-            | {
-                key: None if np.isnan(each[row, column]) else each[row, column].item()
-                for key, each in values.items()
-            }
-            for row in range(rows)
-            for column in range(columns)
-        ],
-        name,
-    )
+    return _tables(patch_rows(values), name)
 
 
-def _tables(rows: Sequence[Mapping[str, float | None]], name: str) -> list[Drawing]:
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return [(json.dumps(rows).encode(), "json", "", name), (stream.getvalue().encode(), "csv", "", name)]
+def _tables(rows: Sequence[Row], name: str) -> list[Drawing]:
+    return [(json.dumps(rows).encode(), "json", "", name), (csv_table(rows), "csv", "", name)]
 
 
 def _download(data: bytes, kind: str, name: str) -> None:

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 
@@ -21,7 +19,6 @@ from vitmae_search.inspection import series
 from vitmae_search.inspection.masks import mask_text
 from vitmae_search.library.json_forms import reconstruction_json
 from vitmae_search.library.previews import PANELS, reconstruction_png
-from vitmae_search.records import Reconstruction
 from vitmae_search.web.components import model_choice, reconstruction_panels
 from vitmae_search.web.components.mask_parameters import MaskParameters, read_mask_parameters
 from vitmae_search.web.components.query_picker import QueryState
@@ -31,6 +28,7 @@ from vitmae_search.web.components.reconstruction_cache import (
     reconstruct,
     sweep,
 )
+from vitmae_search.web.components.tables import csv_table, patch_rows
 from vitmae_search.web.server.routes import INERT_HEADERS, NotThere, list_endpoint, number_of
 from vitmae_search.web.server.session import library, uploads
 
@@ -78,19 +76,9 @@ def _json(request: Request) -> Response:
 
 def _csv(request: Request) -> Response:
     picture, asked = _asked(request.query_params)
-    data = _table(reconstruct(picture, asked)).encode()
+    made = reconstruct(picture, asked)
+    data = csv_table(patch_rows({"hidden": made.mask.astype(int), "error": made.error}))
     return _answer(data, "text/csv", f"reconstruction-{asked.name}.csv")
-
-
-def _table(made: Reconstruction) -> str:
-    """A line for each patch: where it is, from 0, whether it was hidden, and its error."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(["row", "column", "hidden", "error"])
-    for row, errors in enumerate(made.error.tolist()):
-        for column, error in enumerate(errors):
-            writer.writerow([row, column, int(made.mask[row, column]), error])
-    return stream.getvalue()
 
 
 def _softened(request: Request) -> bool:
