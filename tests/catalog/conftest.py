@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, Indexed, database
+from tests.helpers.postgresql_server import PostgresqlServer
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, Indexed, sqlite
 from vitmae_search.records import Failure, Photo, PhotoMetadata, Space, Stamp
 
 DIMENSION = 8
@@ -95,9 +96,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "library"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a catalogue on both databases, save for tests of the file itself."""
+    if "address" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("sqlite_only"):
+        metafunc.parametrize("address", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def writer(folder: Path) -> Iterator[CatalogWriter]:
-    with CatalogWriter.open_writer(folder) as catalog:
+def address(request: pytest.FixtureRequest) -> str | None:
+    """Where the catalogue is: None is the file in the library's folder, else a database of the test's own."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return None
+    server, template = request.getfixturevalue("catalogue_template")
+    return server.address(server.create(template))
+
+
+@pytest.fixture(scope="session")
+def catalogue_template(tmp_path_factory) -> Iterator[tuple[PostgresqlServer, str]]:
+    """A server, and the name of a database with an empty catalogue, of which tests get copies."""
+    server = PostgresqlServer()
+    try:
+        template = server.create()
+        folder = tmp_path_factory.mktemp("template") / "library"
+        CatalogWriter.open_writer(folder, server.address(template)).close()
+        yield server, template
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def writer(folder: Path, address: str | None) -> Iterator[CatalogWriter]:
+    with CatalogWriter.open_writer(folder, address) as catalog:
         yield catalog
 
 
@@ -141,7 +170,7 @@ def other_user(tmp_path, shared_folder, make):
                 os.setuid(65534)
             os.read(go_out, 1)
             with Catalog.open(shared_folder) as reader:
-                options = database.reader_options(shared_folder / "catalogue.sqlite3")
+                options = sqlite.reader_options(shared_folder / "catalogue.sqlite3")
                 answer = f"{options}: {answer_of(reader)}"
         except BaseException as error:
             answer = repr(error)

@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.catalog.database import catalogue_file
 from vitmae_search.catalog.migrations import NEWEST
 from vitmae_search.catalog.schema import APPLICATION_ID
+from vitmae_search.catalog.sqlite import catalogue_file
 
 HERE = Path(__file__).parent
 

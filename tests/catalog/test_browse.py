@@ -143,4 +143,4 @@ def test_counts_of_many_filters_do_not_pile_up(library: Library) -> None:
     for number in range(100):
         library.count_by("month", SearchFilter(camera=str(number)))
     assert library.count_by("month", SearchFilter(camera="8"))
-    assert len(library._catalog()._database._cache) <= 64
+    assert len(library._catalog()._database._cache.entries) <= 64

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitmae_search.catalog import Catalog, CatalogWriter, writable_database
-from vitmae_search.catalog.database import autocommit_connection
+from vitmae_search.catalog import Catalog, CatalogWriter, writable_sqlite
+from vitmae_search.catalog.sqlite import autocommit_connection
 from vitmae_search.errors import LibraryDamaged, LibraryEmpty, StorageError, VitmaeSearchError
+
+pytestmark = pytest.mark.sqlite_only("damages SQLite's file")
 
 OPENERS = pytest.mark.parametrize(
     "open_catalog", [Catalog.open, CatalogWriter.open_writer], ids=["reader", "writer"]
@@ -124,8 +126,8 @@ def test_a_full_disk_at_the_very_start(folder, monkeypatch):
             connection.exec_driver_sql("PRAGMA max_page_count = 3")
         return migrate(connection, version)
 
-    migrate = writable_database.migrate
-    monkeypatch.setattr(writable_database, "migrate", no_room)
+    migrate = writable_sqlite.migrate
+    monkeypatch.setattr(writable_sqlite, "migrate", no_room)
     with pytest.raises(StorageError, match="disk is full"):
         CatalogWriter.open_writer(folder)
     monkeypatch.undo()

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import NullPool, QueuePool, create_engine
 
-from vitmae_search.catalog import Catalog, CatalogWriter, database, writable_database
+from vitmae_search.catalog import Catalog, CatalogWriter, sqlite, writable_sqlite
 from vitmae_search.errors import LibraryBusy, StorageError
+
+pytestmark = pytest.mark.sqlite_only("is about the connections to SQLite's file")
 
 READ = """
 import sys
@@ -31,7 +33,7 @@ def file_hash(folder: Path) -> str:
 
 
 def journal(writer: CatalogWriter) -> str:
-    with database.autocommit_connection(writer._database._write_engine) as raw:
+    with sqlite.autocommit_connection(writer._database._write_engine) as raw:
         return raw.exec_driver_sql("PRAGMA journal_mode").scalar_one()
 
 
@@ -173,16 +175,16 @@ def test_a_file_system_without_shared_memory_gets_a_rollback_journal(tmp_path):
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(
-            database.sqlite_uri(file, "mode=rwc&vfs=unix-dotfile"), uri=True, isolation_level=None
+            sqlite.sqlite_uri(file, "mode=rwc&vfs=unix-dotfile"), uri=True, isolation_level=None
         ),
         poolclass=NullPool,
     )
     with engine.connect() as raw:
-        assert database.set_journal(raw, network=False) == "delete"
+        assert sqlite.set_journal(raw, network=False) == "delete"
 
 
 def test_a_network_drive_gets_a_rollback_journal(folder, make, monkeypatch):
-    monkeypatch.setattr(writable_database, "on_network_drive", lambda folder: True)
+    monkeypatch.setattr(writable_sqlite, "on_network_drive", lambda folder: True)
     with CatalogWriter.open_writer(folder) as writer:
         assert journal(writer) == "delete"
         space = make.space(writer).space_id
@@ -199,7 +201,7 @@ def test_a_network_drive_gets_a_rollback_journal(folder, make, monkeypatch):
 def test_a_library_that_was_carried_to_a_network_drive_changes_its_journal(folder, make, monkeypatch):
     with CatalogWriter.open_writer(folder) as writer:
         assert journal(writer) == "wal"
-    monkeypatch.setattr(writable_database, "on_network_drive", lambda folder: True)
+    monkeypatch.setattr(writable_sqlite, "on_network_drive", lambda folder: True)
     with CatalogWriter.open_writer(folder) as writer:
         assert journal(writer) == "delete"
     monkeypatch.undo()
@@ -209,16 +211,16 @@ def test_a_library_that_was_carried_to_a_network_drive_changes_its_journal(folde
 
 def test_the_innermost_mount_decides():
     mounts = [("/", "ext4"), ("/mnt/nas", "nfs4"), ("/mnt/nas/local", "ext4"), ("/mnt", "tmpfs")]
-    assert database.file_system("/mnt/nas/photos", mounts) == "nfs4"
-    assert database.file_system("/mnt/nas", mounts) == "nfs4"
-    assert database.file_system("/mnt/nassau", mounts) == "tmpfs"
-    assert database.file_system("/mnt/nas/local/x", mounts) == "ext4"
-    assert database.file_system("/home", mounts) == "ext4"
-    assert database.file_system("/home", []) == ""
+    assert sqlite.file_system("/mnt/nas/photos", mounts) == "nfs4"
+    assert sqlite.file_system("/mnt/nas", mounts) == "nfs4"
+    assert sqlite.file_system("/mnt/nassau", mounts) == "tmpfs"
+    assert sqlite.file_system("/mnt/nas/local/x", mounts) == "ext4"
+    assert sqlite.file_system("/home", mounts) == "ext4"
+    assert sqlite.file_system("/home", []) == ""
 
 
 def test_the_local_disk_is_no_network_drive(tmp_path):
-    assert not database.on_network_drive(tmp_path)
+    assert not sqlite.on_network_drive(tmp_path)
 
 
 # Folders that cannot be written --------------------------------------------------------------------------
@@ -238,20 +240,20 @@ def test_immutable_only_where_nothing_is_pending(tmp_path, monkeypatch, beside, 
     file = tmp_path / "catalogue.sqlite3"
     for suffix, content in beside.items():
         (tmp_path / (file.name + suffix)).write_bytes(content)
-    assert database.reader_options(file) == "mode=ro"
+    assert sqlite.reader_options(file) == "mode=ro"
     with monkeypatch.context() as patch:
-        patch.setattr(database.os, "access", lambda path, mode: False)
-        assert database.reader_options(file) == expected
+        patch.setattr(sqlite.os, "access", lambda path, mode: False)
+        assert sqlite.reader_options(file) == expected
     full = shutil.disk_usage(tmp_path)._replace(free=4096)
-    monkeypatch.setattr(database.shutil, "disk_usage", lambda folder: full)
-    assert database.reader_options(file) == expected
+    monkeypatch.setattr(sqlite.shutil, "disk_usage", lambda folder: full)
+    assert sqlite.reader_options(file) == expected
 
 
 def test_immutable_reads_without_a_trace(folder, make, monkeypatch):
     with CatalogWriter.open_writer(folder) as writer:
         writer.record_batch(make.space(writer).space_id, [make.item("/p/a.jpg", "cat")])
     files = sorted(os.listdir(folder))
-    monkeypatch.setattr(database.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(sqlite.os, "access", lambda path, mode: False)
     with Catalog.open(folder) as reader:
         assert isinstance(reader._database._engine.pool, NullPool)
         assert reader.count_photos() == 1
@@ -286,10 +288,10 @@ def test_another_users_changes_are_seen_while_he_writes(shared_folder, other_use
 
 
 def test_a_reader_does_not_wait_for_ever(folder, writer, make, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     with (
         Catalog.open(folder) as reader,
-        database.autocommit_connection(writer._database._write_engine) as raw,
+        sqlite.autocommit_connection(writer._database._write_engine) as raw,
     ):
         raw.exec_driver_sql("PRAGMA locking_mode = EXCLUSIVE")
         raw.exec_driver_sql("PRAGMA journal_mode = DELETE").all()

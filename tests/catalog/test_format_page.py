@@ -15,6 +15,8 @@ from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.library import Library
 from vitmae_search.vectors import file as index_files
 
+pytestmark = pytest.mark.sqlite_only("reads the file as the documentation does")
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs/library-format.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 TYPES = {

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, database, writable_database
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, sqlite, writable_sqlite
 from vitmae_search.catalog.deferred_signals import DeferredSignals
+
+pytestmark = pytest.mark.sqlite_only("is about locks on SQLite's file")
 
 POINTS = 50
 
@@ -72,13 +74,13 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
 
 
 @pytest.fixture
 def rollback_journal(monkeypatch) -> None:
     """With a rollback journal a reader that keeps its lock keeps the writer from committing."""
-    monkeypatch.setattr(writable_database, "on_network_drive", lambda folder: True)
+    monkeypatch.setattr(writable_sqlite, "on_network_drive", lambda folder: True)
 
 
 def test_a_batch_is_recorded_wholly_or_not_at_all(writer, space, make):

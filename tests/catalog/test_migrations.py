@@ -14,11 +14,13 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from vitmae_search.catalog import Catalog, CatalogWriter
-from vitmae_search.catalog.database import writing_engine
 from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
+from vitmae_search.catalog.sqlite import writing_engine
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, LibraryTooNew
+
+pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
 OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 11)}
 RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 11)}}

@@ -13,6 +13,8 @@ from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.records import SearchFilter
 
+pytestmark = pytest.mark.sqlite_only("PostgreSQL stores values of the column's type alone")
+
 ODD = {
     "a word for options": ("spaces", "options", "'x'"),
     "a list for options": ("spaces", "options", "'[1'"),

@@ -9,6 +9,8 @@ from sqlalchemy import event
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.records import SearchFilter
 
+pytestmark = pytest.mark.sqlite_only("fills SQLite's file with its own statements")
+
 PHOTOS = 200_000
 
 _NUMBERS = f"""

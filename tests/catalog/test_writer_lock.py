@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from vitmae_search.catalog import CatalogWriter
 
+pytestmark = pytest.mark.sqlite_only("PostgreSQL has many writers")
+
 with CatalogWriter.open_writer(Path(sys.argv[1])):
     print("open", flush=True)
     sys.stdin.read()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 def rollback_journal() -> None:
     """Use the journal of network drives."""
-    from vitmae_search.catalog import writable_database
+    from vitmae_search.catalog import writable_sqlite
 
-    writable_database.on_network_drive = lambda folder: True
+    writable_sqlite.on_network_drive = lambda folder: True
 
 
 def commit_before_the_vectors() -> None:
@@ -44,9 +44,9 @@ def no_identity() -> None:
 
 def reader_heals_nothing() -> None:
     """Leave it to writers to undo an unfinished change."""
-    from vitmae_search.catalog import database
+    from vitmae_search.catalog import sqlite
 
-    database.undo_unfinished_change = lambda file: None
+    sqlite.undo_unfinished_change = lambda file: None
 
 
 def approximate_search() -> None:

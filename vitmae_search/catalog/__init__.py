@@ -1,4 +1,4 @@
-"""The catalogue: photos, contents, vectors, spaces, failures, tags and runs in one SQLite file.
+"""The catalogue: photos, contents, vectors, spaces, failures, tags and runs, in one file or on a server.
 
 `Catalog` reads, from any thread and process; `CatalogWriter` is the one that changes it. What goes in and
 comes out are the records of `vitmae_search.records`; nothing here knows photos' pixels, plugins or FAISS.
@@ -10,7 +10,7 @@ from vitmae_search.catalog.marks import HIGHEST_RATING
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.tags import Taggable
-from vitmae_search.catalog.writable_database import make_library_folder
+from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.catalog.writer import CatalogWriter
 
 __all__ = [

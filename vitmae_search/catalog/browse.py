@@ -13,13 +13,14 @@ from typing import Any
 from sqlalchemy import Connection, case, false, func, select, tuple_
 
 from vitmae_search.catalog import photos
+from vitmae_search.catalog.dialects import MonthOf, PathKey
 from vitmae_search.catalog.schema import AlbumPhotoRow, ContentRow, MarkRow, PhotoRow, TagRow
 from vitmae_search.records import Photo, PhotoKind, PhotoOrder, SearchFilter
 
 _KEYS: dict[PhotoOrder, Any] = {
     "newest": PhotoRow.moment,
     "oldest": PhotoRow.moment,
-    "name": PhotoRow.path,
+    "name": PathKey(PhotoRow.path),
     "largest": PhotoRow.size,
 }
 _DESCENDING: frozenset[PhotoOrder] = frozenset({"newest", "largest"})
@@ -38,7 +39,7 @@ _SIZE = case(
 )
 _MARKS = ((MarkRow, MarkRow.digest == ContentRow.digest),)
 _KINDS: dict[str, tuple[Any, tuple[tuple[Any, Any], ...], bool]] = {
-    "month": (func.strftime("%Y-%m", PhotoRow.moment, "unixepoch"), (), False),
+    "month": (MonthOf(PhotoRow.moment), (), False),
     "camera": (ContentRow.camera, (), True),
     "lens": (ContentRow.lens, (), True),
     "place": (case((ContentRow.latitude.is_not(None), "on"), else_="off"), (), True),

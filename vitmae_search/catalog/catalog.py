@@ -28,16 +28,14 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
-from vitmae_search.catalog.database import Database, catalogue_file
+from vitmae_search.catalog.database import Database
+from vitmae_search.catalog.databases import open_for_reading
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
-from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
 from vitmae_search.catalog.tags import Taggable
-from vitmae_search.catalog.writable_database import WritableDatabase
-from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 from vitmae_search.records import (
     Failure,
     GeoBox,
@@ -65,58 +63,41 @@ class Catalog:
 
     Each call is one short transaction on a connection of its own, so it sees whole batches only and any
     number of threads may call at once. Errors: `LibraryDamaged` where the file is not readable SQLite,
-    `StorageError` where the disk refuses, `SpaceError` for a space that is not there.
+    `StorageError` where the disk or the server refuses, `SpaceError` for a space that is not there.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
-    def open(cls, folder: Path) -> Catalog:
-        """Open `<folder>/catalogue.sqlite3` read-only; nothing is created.
+    def open(cls, folder: Path, address: str | None = None) -> Catalog:
+        """Open a catalogue for reading; nothing is created.
 
-        A file of an older version is migrated first, under the writer's lock.
+        One of an older version is migrated first: a file under the writer's lock.
+
+        Args:
+            folder: The library's folder.
+            address: Of a PostgreSQL database; None is `<folder>/catalogue.sqlite3`.
 
         Raises:
-            LibraryEmpty: There is no file.
-            LibraryDamaged: The file is another program's, or cannot be read.
+            LibraryEmpty: There is no catalogue.
+            LibraryDamaged: The file or database is another program's, or cannot be read.
             LibraryTooNew: A newer version wrote it.
             LibraryBusy: It cannot be migrated while another process writes.
-            StorageError: It cannot be migrated on this disk.
+            StorageError: It cannot be migrated on this disk, or the server does not answer.
+            LibraryError: The address is none, or psycopg is not installed.
         """
-        folder = Path(folder)
-        if cls._needs_migration(folder):
-            try:
-                # Only the holder of the lock may change the file, its form included.
-                WritableDatabase(folder).close()
-            except LibraryBusy:
-                # A writer does so before all else; then it may keep the lock for hours.
-                if cls._needs_migration(folder):
-                    raise
-        return cls(Database(folder))
-
-    @staticmethod
-    def _needs_migration(folder: Path) -> bool:
-        try:
-            catalogue_file(folder).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise LibraryEmpty(_nothing_in(folder)) from None
-        except OSError as error:
-            raise StorageError(f"{display_path(folder)} cannot be read: {error.strerror}.") from error
-        database = Database(folder)
-        try:
-            with database.read_transaction() as connection:
-                version = version_of(connection, database.name)
-        finally:
-            database.close()
-        if version == 0:  # its first writer has not got that far
-            raise LibraryEmpty(_nothing_in(folder))
-        return version < NEWEST
+        return cls(open_for_reading(Path(folder), address))
 
     @property
     def folder(self) -> Path:
         """The library's folder."""
         return self._database.folder
+
+    @property
+    def address(self) -> str | None:
+        """Where the database is, credentials included; None is the file in the folder."""
+        return self._database.address
 
     @property
     def replaced(self) -> bool:
@@ -247,7 +228,7 @@ class Catalog:
             root: The folder.
             space_id: The space that `embedded` is about; None makes it false.
         """
-        if self._database.uses_wal():
+        if not self._database.readers_block_writers():
             with self._database.streaming_transaction() as connection:
                 yield from map(photos.to_known_file, photos.known_rows(connection, root, space_id))
             return
@@ -525,10 +506,3 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _nothing_in(folder: Path) -> str:
-    return (
-        f"{display_path(folder)} has no photos yet. Index a folder first: vitmae-search index FOLDER, or "
-        "choose another library with --library."
-    )

@@ -18,6 +18,7 @@ from sqlalchemy.types import NullType
 
 from vitmae_search.catalog import derived_spaces, spaces
 from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.dialects import STREAMED, is_postgresql
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.photos import chunks
@@ -68,12 +69,16 @@ def _run_checks(connection: Connection, *checks: Callable[[Connection], Iterator
 
 
 def _pages(connection: Connection) -> Iterator[str]:
+    if is_postgresql(connection):
+        return  # its server checks pages, references and types as it reads and writes
     for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars():
         if line != "ok":
             yield f"SQLite's integrity check says: {line}."
 
 
 def _references(connection: Connection) -> Iterator[str]:
+    if is_postgresql(connection):
+        return
     for table, row, target, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         which = f"Row {row}" if row is not None else "A row"  # tables without row ids have no number
         yield f"{which} of {table} points to a row of {target} that is not there."
@@ -163,7 +168,7 @@ def invalid_vectors(connection: Connection, space: Space) -> Iterator[tuple[str,
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
     statement = statement.where(EmbeddingRow.space_id == space.space_id)
     length = space.dimension * STORED_DTYPE.itemsize
-    for rows in connection.execute(statement).partitions(CHUNK_VECTORS):
+    for rows in connection.execute(statement, execution_options=STREAMED).partitions(CHUNK_VECTORS):
         yield f"whose dimension is not {space.dimension}", [row[0] for row in rows if len(row[1]) != length]
         fit = [row for row in rows if len(row[1]) == length]
         ids = np.array([row[0] for row in fit], dtype=np.int64)
@@ -206,7 +211,11 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
     before = problems(connection, projects)
     if not before:
         return []
-    connection.exec_driver_sql("REINDEX")
+    if not is_postgresql(connection):
+        connection.exec_driver_sql("REINDEX")
+        connection.exec_driver_sql(
+            "PRAGMA defer_foreign_keys = ON"
+        )  # what points to odd rows is deleted next
     _delete_odd_rows(connection)
     _delete_dangling_rows(connection)
     for space in spaces_without_parent(connection):
@@ -226,7 +235,6 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
 
 def _delete_odd_rows(connection: Connection) -> None:
     """Delete rows with values that cannot be, but for spaces, which are not made again by indexing."""
-    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # what points to them is deleted next
     for value in set(odd_values(connection)):
         table = Table.metadata.tables[value.table]
         columns = zip(table.primary_key.columns, value.key, strict=True)

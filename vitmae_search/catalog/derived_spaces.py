@@ -16,6 +16,7 @@ from sqlalchemy import Connection, exists, insert, select
 from sqlalchemy.orm import aliased
 
 from vitmae_search.catalog import embeddings, spaces
+from vitmae_search.catalog.dialects import STREAMED
 from vitmae_search.catalog.embeddings import STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import EmbeddingRow, SpaceRow
@@ -62,6 +63,7 @@ def derive_space(connection: Connection, parent_id: int, derivation: Derivation)
         parent_id: The space of features.
         derivation: What the new space is.
     """
+    spaces.lock(connection, parent_id)
     parent = spaces.get_features_space(connection, parent_id)
     shared = {name: getattr(parent, name) for name in ("plugin", "model", "decode", "options")}
     own = {
@@ -163,7 +165,8 @@ def mismatched_vectors(connection: Connection, space: Space, project: Project) -
     statement = statement.where(projected.space_id == space.space_id, features.space_id == space.parent_id)
     dimension = _dimension(connection, space)
     fit = (space.dimension * STORED_DTYPE.itemsize, dimension * STORED_DTYPE.itemsize)
-    for rows in connection.execute(statement).partitions(embeddings.CHUNK_VECTORS):
+    found = connection.execute(statement, execution_options=STREAMED)
+    for rows in found.partitions(embeddings.CHUNK_VECTORS):
         rows = [row for row in rows if (len(row[1]), len(row[2])) == fit]
         if rows:
             stored = embeddings.decode([row[1] for row in rows], space.dimension)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, false, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, false, func, or_, select, update
 
 from vitmae_search.catalog import undo
+from vitmae_search.catalog.dialects import listed, upsert
 from vitmae_search.catalog.schema import (
     AlbumPhotoRow,
     AlbumRow,
@@ -36,7 +36,7 @@ def digests_of(connection: Connection, photo_ids: Iterable[int]) -> list[str]:
         photo_ids: The photos.
     """
     statement = select(ContentRow.digest).join(PhotoRow, PhotoRow.content_id == ContentRow.content_id)
-    statement = statement.where(PhotoRow.photo_id.in_(undo.listed(photo_ids))).distinct()
+    statement = statement.where(PhotoRow.photo_id.in_(listed(photo_ids, integers=True))).distinct()
     return list(connection.execute(statement.order_by(ContentRow.digest)).scalars())
 
 
@@ -47,7 +47,7 @@ def of_digests(connection: Connection, digests: Iterable[str]) -> dict[str, Mark
         connection: A connection in a transaction.
         digests: The contents' digests.
     """
-    wanted = undo.listed(digests)
+    wanted = listed(digests)
     albums: dict[str, list[str]] = {}
     statement = select(AlbumPhotoRow.digest, AlbumPhotoRow.album).where(AlbumPhotoRow.digest.in_(wanted))
     for digest, album in connection.execute(statement.order_by(AlbumPhotoRow.album)):
@@ -75,7 +75,9 @@ def mark(connection: Connection, photo_ids: Iterable[int], values: Mapping[str, 
     digests = digests_of(connection, photo_ids)
     if digests and values:
         undo.record(connection, text, [undo.snapshot(connection, MarkRow, digest=digests)])
-        statement = upsert(MarkRow).on_conflict_do_update(index_elements=["digest"], set_=dict(values))
+        statement = upsert(connection, MarkRow).on_conflict_do_update(
+            index_elements=["digest"], set_=dict(values)
+        )
         connection.execute(statement, [{"digest": digest, **_NOTHING, **values} for digest in digests])
         empty = and_(MarkRow.favourite == false(), MarkRow.rating == 0, MarkRow.keep == false())
         connection.execute(delete(MarkRow).where(empty))
@@ -106,10 +108,10 @@ def add_to_album(connection: Connection, name: str, photo_ids: Iterable[int]) ->
     before = [] if name in albums(connection) else [undo.snapshot(connection, AlbumRow, name=[name])]
     before.append(undo.snapshot(connection, AlbumPhotoRow, album=[name], digest=digests))
     undo.record(connection, f"{len(digests)} photos into the album {display_path(name)}", before)
-    connection.execute(upsert(AlbumRow).values(name=name).on_conflict_do_nothing())
+    connection.execute(upsert(connection, AlbumRow).values(name=name).on_conflict_do_nothing())
     rows = [{"album": name, "digest": digest} for digest in digests]
     if rows:
-        connection.execute(upsert(AlbumPhotoRow).on_conflict_do_nothing(), rows)
+        connection.execute(upsert(connection, AlbumPhotoRow).on_conflict_do_nothing(), rows)
     return len(digests)
 
 
@@ -125,7 +127,7 @@ def remove_from_album(connection: Connection, name: str, photo_ids: Iterable[int
     digests = digests_of(connection, photo_ids)
     before = [undo.snapshot(connection, AlbumPhotoRow, album=[name], digest=digests)]
     undo.record(connection, f"{len(digests)} photos out of the album {display_path(name)}", before)
-    inside = AlbumPhotoRow.digest.in_(undo.listed(digests))
+    inside = AlbumPhotoRow.digest.in_(listed(digests))
     connection.execute(delete(AlbumPhotoRow).where(AlbumPhotoRow.album == name, inside))
     return len(digests)
 
@@ -186,10 +188,12 @@ def carry_over(connection: Connection, changed: Sequence[tuple[str, str]]) -> No
         columns = (MarkRow.favourite, MarkRow.rating, MarkRow.keep)
         for row in connection.execute(select(*columns).where(MarkRow.digest == old)).all():
             values = {"digest": new, **row._mapping}
-            connection.execute(upsert(MarkRow).values(values).on_conflict_do_nothing())
+            connection.execute(upsert(connection, MarkRow).values(values).on_conflict_do_nothing())
         names = select(AlbumPhotoRow.album).where(AlbumPhotoRow.digest == old)
         for name in connection.execute(names).scalars().all():
-            connection.execute(upsert(AlbumPhotoRow).values(album=name, digest=new).on_conflict_do_nothing())
+            connection.execute(
+                upsert(connection, AlbumPhotoRow).values(album=name, digest=new).on_conflict_do_nothing()
+            )
         _carry_over_pairs(connection, old, new)
 
 
@@ -201,7 +205,7 @@ def _carry_over_pairs(connection: Connection, old: str, new: str) -> None:
         if partner != new:
             first, second = sorted((new, partner))
             values = {"digest": first, "other": second, "decision": decision}
-            connection.execute(upsert(PairDecisionRow).values(values).on_conflict_do_nothing())
+            connection.execute(upsert(connection, PairDecisionRow).values(values).on_conflict_do_nothing())
 
 
 def forget(connection: Connection, digests: Iterable[str]) -> None:
@@ -212,11 +216,14 @@ def forget(connection: Connection, digests: Iterable[str]) -> None:
         digests: Contents that may be gone.
     """
     wanted = list(digests)
-    known = select(ContentRow.digest)
     for row, columns in (
         (MarkRow, (MarkRow.digest,)),
         (AlbumPhotoRow, (AlbumPhotoRow.digest,)),
         (PairDecisionRow, (PairDecisionRow.digest, PairDecisionRow.other)),
     ):
-        gone = or_(*(and_(column.in_(undo.listed(wanted)), column.not_in(known)) for column in columns))
+        gone = or_(*(and_(column.in_(listed(wanted)), ~_known(column)) for column in columns))
         connection.execute(delete(row).where(gone))
+
+
+def _known(digest: Any) -> ColumnElement[bool]:
+    return exists().where(ContentRow.digest == digest)

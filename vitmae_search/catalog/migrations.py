@@ -1,4 +1,4 @@
-"""The steps that bring a catalogue's file from one schema version to the next.
+"""The steps that bring a catalogue's SQLite file from one schema version to the next.
 
 A released step is never edited: a change of the schema is a new step at the end. Each step runs in one
 transaction together with its number (`PRAGMA user_version`), so a crash leaves the file at the step before.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from vitmae_search.catalog import undo
+from vitmae_search.catalog.dialects import listed, upsert
 from vitmae_search.catalog.marks import digests_of
 from vitmae_search.catalog.schema import PairDecisionRow
 
@@ -32,7 +32,7 @@ def decide(connection: Connection, photo_id: int, others: Sequence[int], decisio
         undo.record(
             connection, text, [undo.snapshot(connection, PairDecisionRow, digest=firsts, other=seconds)]
         )
-        statement = upsert(PairDecisionRow)
+        statement = upsert(connection, PairDecisionRow)
         rows = [{"digest": one, "other": other, "decision": decision} for one, other in pairs]
         renewed = {"decision": statement.excluded.decision}
         statement = statement.on_conflict_do_update(index_elements=["digest", "other"], set_=renewed)
@@ -47,7 +47,7 @@ def among(connection: Connection, digests: Sequence[str]) -> dict[tuple[str, str
         connection: A connection in a transaction.
         digests: The contents.
     """
-    wanted = undo.listed(digests)
+    wanted = listed(digests)
     columns = (PairDecisionRow.digest, PairDecisionRow.other, PairDecisionRow.decision)
     statement = select(*columns).where(PairDecisionRow.digest.in_(wanted), PairDecisionRow.other.in_(wanted))
     return {(one, other): decision for one, other, decision in connection.execute(statement)}

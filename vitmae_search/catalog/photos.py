@@ -29,6 +29,14 @@ from sqlalchemy import (
 )
 
 from vitmae_search.catalog import places
+from vitmae_search.catalog.dialects import (
+    KEY_BYTES,
+    PathIdentity,
+    PathKey,
+    PositionOf,
+    is_postgresql,
+    listed,
+)
 from vitmae_search.catalog.schema import (
     AlbumPhotoRow,
     ContentRow,
@@ -38,7 +46,6 @@ from vitmae_search.catalog.schema import (
     PhotoRow,
     TagRow,
 )
-from vitmae_search.catalog.undo import listed
 from vitmae_search.records import (
     METADATA_REVISION,
     Failure,
@@ -155,8 +162,20 @@ def seconds_of(local: datetime) -> float:
 
 def in_folder(folder: str) -> ColumnElement[bool]:
     """Return the condition that a photo is inside a folder, at any depth."""
-    low, high = folder_range(folder)
-    return and_(PhotoRow.path >= low, PhotoRow.path < high)
+    return between(PhotoRow.path, *folder_range(folder))
+
+
+def between(path: Any, low: bytes, high: bytes) -> ColumnElement[bool]:
+    """Return the condition that a path is in a half-open range.
+
+    Args:
+        path: A column of paths.
+        low: The first path of the range.
+        high: The first path after the range.
+    """
+    # Within the length of keys they compare as paths do.
+    key = PathKey(path) if max(len(low), len(high)) <= KEY_BYTES else path
+    return and_(key >= low, key < high)
 
 
 def filter_conditions(
@@ -232,7 +251,7 @@ def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
     if where.min_rating:
         conditions.append(_of_digests(select(MarkRow.digest).where(MarkRow.rating >= where.min_rating)))
     if where.photo_ids is not None:
-        conditions.append(PhotoRow.photo_id.in_(listed(sorted(where.photo_ids))))
+        conditions.append(PhotoRow.photo_id.in_(listed(sorted(where.photo_ids), integers=True)))
     if where.album:
         conditions.append(_of_digests(select(AlbumPhotoRow.digest).where(AlbumPhotoRow.album == where.album)))
     return conditions
@@ -280,7 +299,7 @@ def ids_at(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
         os.fsdecode(path): photo_id
         for some in chunks(map(os.fsencode, paths))
         for path, photo_id in connection.execute(
-            select(PhotoRow.path, PhotoRow.photo_id).where(PhotoRow.path.in_(some))
+            select(PhotoRow.path, PhotoRow.photo_id).where(PathIdentity(PhotoRow.path).in_(some))
         )
     }
 
@@ -470,7 +489,10 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
         PhotoRow.missing,
         embedded.label("embedded"),
     )
-    return connection.execute(statement.where(in_folder(root)).order_by(PhotoRow.path))
+    order = [PathKey(PhotoRow.path)]
+    if is_postgresql(connection):  # keys are the first bytes of paths there
+        order.append(PhotoRow.path)
+    return connection.execute(statement.where(in_folder(root)).order_by(*order))
 
 
 def to_known_file(row: Any) -> KnownFile:
@@ -503,9 +525,8 @@ def frame_paths(connection: Connection, root: str) -> list[str]:
         connection: A connection in a transaction.
         root: Only those inside this folder.
     """
-    low, high = folder_range(root)
-    statement = select(PhotoRow.path).where(PhotoRow.path >= low, PhotoRow.path < high, ~PhotoRow.missing)
-    statement = statement.where(func.instr(PhotoRow.path, b"#t=") > 0).order_by(PhotoRow.path)
+    statement = select(PhotoRow.path).where(in_folder(root), ~PhotoRow.missing)
+    statement = statement.where(PositionOf(PhotoRow.path, b"#t=") > 0).order_by(PhotoRow.path)
     paths = map(os.fsdecode, connection.scalars(statement))
     return [path for path in paths if VideoFrame.of(path) is not None]
 
@@ -522,8 +543,7 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
     if space_id is not None:
         statement = statement.where(FailureRow.space_id == space_id)
     if under:
-        low, high = folder_range(under)
-        statement = statement.where(FailureRow.path >= low, FailureRow.path < high)
+        statement = statement.where(between(FailureRow.path, *folder_range(under)))
     latest = {row.path: row for row in connection.execute(statement)}
     return [
         Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns, row.ctime_ns, row.tried_with)

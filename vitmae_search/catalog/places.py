@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, false, func, literal_column, or_, select
 
+from vitmae_search.catalog.dialects import Rounded, listed
 from vitmae_search.catalog.schema import ContentRow, PhotoRow
-from vitmae_search.catalog.undo import listed
 from vitmae_search.records import GeoBox, GeoCircle, PlaceCount, SearchFilter
 
 EARTH_RADIUS_KM = 6371.0088
@@ -87,7 +87,7 @@ def _in_circle(connection: Connection, circle: GeoCircle) -> ColumnElement[bool]
     )
     km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(chord, 0, 1)))
     near = [row.content_id for row, distance in zip(rows, km, strict=True) if distance <= circle.km]
-    return ContentRow.content_id.in_(listed(near))
+    return ContentRow.content_id.in_(listed(near, integers=True))
 
 
 def count_places(
@@ -105,7 +105,7 @@ def count_places(
     rows: Sequence[Any] = ()
     for degrees, digits in _CELLS:
         cell = [
-            func.round(func.round(column / degrees) * degrees, digits)
+            Rounded(Rounded(column / degrees) * degrees, literal_column(str(digits)))
             for column in (ContentRow.latitude, ContentRow.longitude)
         ]
         statement = select(*cell, func.count()).select_from(PhotoRow)

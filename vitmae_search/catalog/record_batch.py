@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, text, update
 
 from vitmae_search.catalog import derived_spaces, embeddings, marks, spaces
 from vitmae_search.catalog.derived_spaces import Projects
+from vitmae_search.catalog.dialects import PATH_DIGEST_SQL, PathIdentity, is_postgresql, upsert
 from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
 from vitmae_search.catalog.photos import chunks, seconds_of
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, FailureRow, PhotoRow
@@ -142,12 +142,12 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
             "lens": _valid_unicode(item.metadata.lens),
             "metadata_revision": item.metadata.revision,
         }
-        for item in items
+        for item in _in_lock_order(connection, items)
         if item.metadata is not None
     ]
     if rows:
         # A content that was read again may say more than it did to an earlier version.
-        statement = upsert(ContentRow)
+        statement = upsert(connection, ContentRow)
         renewed = {name: statement.excluded[name] for name in rows[0] if name != "digest"}
         connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=renewed), rows)
     columns = select(ContentRow.digest, ContentRow.content_id, ContentRow.taken_at)
@@ -156,6 +156,11 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
         for digest, content_id, taken_at in connection.execute(columns.where(ContentRow.digest.in_(some))):
             contents[digest] = Content(content_id, taken_at)
     return contents
+
+
+def _in_lock_order(connection: Connection, items: Sequence[Indexed]) -> Sequence[Indexed]:
+    """By digest where there are several writers: two that have contents in common then lock them alike."""
+    return sorted(items, key=lambda item: item.digest) if is_postgresql(connection) else items
 
 
 @dataclass(slots=True)
@@ -251,7 +256,7 @@ def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int
     for some in chunks(items):
         paths = [os.fsencode(item.stamp.path) for item in some]
         named = [item.photo_id for item in some if item.photo_id is not None]
-        which = or_(PhotoRow.path.in_(paths), PhotoRow.photo_id.in_(named))
+        which = or_(PathIdentity(PhotoRow.path).in_(paths), PhotoRow.photo_id.in_(named))
         existing.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
     return existing
 
@@ -319,7 +324,7 @@ def _clear_failures(connection: Connection, space_id: int, items: Sequence[Index
     for some in chunks(items):
         stamps = {os.fsencode(i.stamp.path): (i.stamp.size, i.stamp.mtime_ns) for i in some}
         columns = (FailureRow.failure_id, FailureRow.path, FailureRow.space_id, FailureRow.size)
-        statement = select(*columns, FailureRow.mtime_ns).where(FailureRow.path.in_(stamps))
+        statement = select(*columns, FailureRow.mtime_ns).where(PathIdentity(FailureRow.path).in_(stamps))
         over = [
             row.failure_id
             for row in connection.execute(statement)
@@ -348,9 +353,10 @@ def _record_failures(connection: Connection, space_id: int, failures: Sequence[F
         }
         for failure in failures
     ]
-    statement = upsert(FailureRow)
+    statement = upsert(connection, FailureRow)
     renewed = {name: statement.excluded[name] for name in _RENEWED}
-    statement = statement.on_conflict_do_update(index_elements=["path", "space_id"], set_=renewed)
+    path: Any = text(PATH_DIGEST_SQL) if is_postgresql(connection) else "path"
+    statement = statement.on_conflict_do_update(index_elements=[path, "space_id"], set_=renewed)
     connection.execute(statement, rows)
     return _remove_failed_photos(connection, space_id, failures)
 
@@ -372,7 +378,8 @@ def _remove_failed_photos(connection: Connection, space_id: int, failures: Seque
     )
     gone: dict[int, int] = {}
     for some in chunks(list(failed)):
-        statement = select(*columns, elsewhere.label("elsewhere")).where(PhotoRow.path.in_(some))
+        statement = select(*columns, elsewhere.label("elsewhere"))
+        statement = statement.where(PathIdentity(PhotoRow.path).in_(some))
         for row in connection.execute(statement):
             failure = failed[row.path]
             unchanged = (failure.size, failure.mtime_ns) == (row.size, row.mtime_ns)
@@ -386,7 +393,7 @@ def _remove_failed_photos(connection: Connection, space_id: int, failures: Seque
 
 
 def _valid_unicode(text: str | None) -> str | None:
-    """Replace what is not valid Unicode, which SQLite refuses and a camera may have written."""
+    """Replace what is not valid Unicode, which databases refuse and a camera may have written."""
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 

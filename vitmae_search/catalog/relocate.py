@@ -59,7 +59,7 @@ def _inside(connection: Connection, folder: str) -> Iterator[tuple[_Row, int, by
 
 def _at_or_in(row: _Row, folder: str) -> ColumnElement[bool]:
     low, high = photos.folder_range(folder)
-    return (row.path == low[:-1]) | ((row.path >= low) & (row.path < high))
+    return (row.path == low[:-1]) | photos.between(row.path, low, high)
 
 
 def _relocate_searches(connection: Connection, first: bytes, second: bytes) -> None:

@@ -57,8 +57,8 @@ def forget(connection: Connection, folder: str) -> bool:
         folder: Absolute path.
     """
     low, high = photos.folder_range(folder)
-    here = (RootRow.path == os.fsencode(folder)) | ((RootRow.path >= low) & (RootRow.path < high))
-    failed = (FailureRow.path >= low) & (FailureRow.path < high)
+    here = (RootRow.path == os.fsencode(folder)) | photos.between(RootRow.path, low, high)
+    failed = photos.between(FailureRow.path, low, high)
     statements = (delete(RootRow).where(here), delete(FailureRow).where(failed))
     return sum(connection.execute(statement).rowcount for statement in statements) > 0
 

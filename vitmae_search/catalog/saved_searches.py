@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from vitmae_search.catalog import undo
+from vitmae_search.catalog.dialects import listed, upsert
 from vitmae_search.catalog.schema import ContentRow, PhotoRow, SavedSearchRow
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.records import GeoBox, GeoCircle, SavedSearch, SearchFilter
@@ -38,7 +38,7 @@ def save(connection: Connection, search: SavedSearch) -> None:
     }
     before = undo.snapshot(connection, SavedSearchRow, name=[search.name])
     undo.record(connection, f"the search {display_path(search.name)} saved", [before])
-    statement = upsert(SavedSearchRow).values(name=search.name, query=query)
+    statement = upsert(connection, SavedSearchRow).values(name=search.name, query=query)
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"query": query}))
 
 
@@ -76,7 +76,7 @@ def _to_digests(connection: Connection, photos: Iterable[tuple[int, float]]) -> 
     weights = dict(photos)
     statement = select(PhotoRow.photo_id, ContentRow.digest)
     statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
-    rows = connection.execute(statement.where(PhotoRow.photo_id.in_(undo.listed(weights))))
+    rows = connection.execute(statement.where(PhotoRow.photo_id.in_(listed(weights, integers=True))))
     return [(digest, weights[photo_id]) for photo_id, digest in rows]
 
 
@@ -84,7 +84,7 @@ def _to_photos(connection: Connection, digests: Sequence[tuple[str, float]]) -> 
     """One photo of each content that still has one, preferably one on disk."""
     statement = select(ContentRow.digest, PhotoRow.photo_id)
     statement = statement.join(PhotoRow, PhotoRow.content_id == ContentRow.content_id)
-    statement = statement.where(ContentRow.digest.in_(undo.listed(digest for digest, _ in digests)))
+    statement = statement.where(ContentRow.digest.in_(listed(digest for digest, _ in digests)))
     last_on_disk = statement.order_by(PhotoRow.missing.desc(), PhotoRow.path.desc())
     found = {row.digest: row.photo_id for row in connection.execute(last_on_disk)}
     return tuple((found[digest], weight) for digest, weight in digests if digest in found)

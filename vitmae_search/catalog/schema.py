@@ -17,15 +17,22 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     DateTime,
+    Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
+    Numeric,
+    String,
+    Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from vitmae_search.catalog.dialects import PATH_DIGEST_SQL, PATH_KEY_SQL, POSTGRESQL
 
 APPLICATION_ID = 0x56694D53
 """SQLite's `application_id` of a catalogue ("ViMS"); files of other programs are refused."""
@@ -36,7 +43,7 @@ _JSON = JSON(none_as_null=True)
 
 
 class WideInteger(TypeDecorator[int]):
-    """An integer of any size; one that does not fit into 64 bits is stored as text.
+    """An integer of any size; SQLite stores one that does not fit into 64 bits as text.
 
     A file may have a date after the year 2262, whose nanoseconds overflow, and `st_dev` is unsigned.
     """
@@ -44,22 +51,34 @@ class WideInteger(TypeDecorator[int]):
     impl = BigInteger
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type of the column.
+
+        Args:
+            dialect: SQLAlchemy's dialect.
+        """
+        return dialect.type_descriptor(Numeric() if dialect.name == POSTGRESQL else BigInteger())
+
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
-        """Convert an integer for SQLite.
+        """Convert an integer for the database.
 
         Args:
             value: The value.
             dialect: SQLAlchemy's dialect.
         """
+        if dialect.name == POSTGRESQL:
+            return value
         return value if value is None or -_INT64 <= value < _INT64 else f"n{value}"
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
-        """Convert a value from SQLite.
+        """Convert a value from the database.
 
         Args:
             value: The value.
             dialect: SQLAlchemy's dialect.
         """
+        if dialect.name == POSTGRESQL:
+            return None if value is None else int(value)
         return int(value[1:]) if isinstance(value, str) else value
 
 
@@ -93,18 +112,46 @@ class Table(DeclarativeBase):
 
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
         bytes: LargeBinary,
-        float: REAL,
+        # PostgreSQL's REAL has four bytes, and its INTEGER too; SQLite's texts are in the order of their bytes.
+        float: REAL().with_variant(Double(), POSTGRESQL),
+        int: Integer().with_variant(BigInteger(), POSTGRESQL),
+        str: String().with_variant(Text(collation="C"), POSTGRESQL),
     }
+
+
+def _where(condition: str, on_postgresql: str | None = None) -> dict[str, Any]:
+    """The condition of a partial index.
+
+    Args:
+        condition: As SQLite writes it.
+        on_postgresql: As PostgreSQL does, where that is different.
+    """
+    return {"sqlite_where": text(condition), "postgresql_where": text(on_postgresql or condition)}
+
+
+def _unique_path(table: str, *others: str) -> tuple[UniqueConstraint | Index, ...]:
+    """What makes the paths of a table unique, with others of its columns, and puts them in order.
+
+    Args:
+        table: The table.
+        *others: The columns.
+    """
+    digest = [text(PATH_DIGEST_SQL), *others]
+    return (
+        UniqueConstraint("path", *others).ddl_if(dialect="sqlite"),
+        Index(f"{table}_path", *digest, unique=True).ddl_if(dialect=POSTGRESQL),
+        Index(f"{table}_path_order", text(PATH_KEY_SQL)).ddl_if(dialect=POSTGRESQL),
+    )
 
 
 class RootRow(Table):
     """A folder that was indexed."""
 
     __tablename__ = "roots"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (*_unique_path("roots"), {"sqlite_autoincrement": True})
 
     root_id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[bytes] = mapped_column(unique=True)
+    path: Mapped[bytes]
     device: Mapped[int | None] = mapped_column(WideInteger)
     offline: Mapped[bool]
 
@@ -121,7 +168,7 @@ class ContentRow(Table):
     __table_args__ = (
         Index("contents_camera", "camera"),
         Index("contents_lens", "lens"),
-        Index("contents_place", "latitude", "longitude", sqlite_where=text("latitude IS NOT NULL")),
+        Index("contents_place", "latitude", "longitude", **_where("latitude IS NOT NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -150,16 +197,17 @@ class PhotoRow(Table):
 
     __tablename__ = "photos"
     __table_args__ = (
+        *_unique_path("photos"),
         Index("photos_content", "content_id", "missing"),
         Index("photos_inode", "inode"),
-        Index("photos_shown", "moment", sqlite_where=text("missing = 0")),
-        Index("photos_size", "size", sqlite_where=text("missing = 0")),
-        Index("photos_missing", "missing", "content_id", sqlite_where=text("missing = 1")),
+        Index("photos_shown", "moment", **_where("missing = 0", "NOT missing")),
+        Index("photos_size", "size", **_where("missing = 0", "NOT missing")),
+        Index("photos_missing", "missing", "content_id", **_where("missing = 1", "missing")),
         {"sqlite_autoincrement": True},
     )
 
     photo_id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[bytes] = mapped_column(unique=True)
+    path: Mapped[bytes]
     size: Mapped[int] = mapped_column(WideInteger)
     mtime_ns: Mapped[int] = mapped_column(WideInteger)
     device: Mapped[int] = mapped_column(WideInteger)
@@ -182,7 +230,7 @@ class SpaceRow(Table):
 
     __tablename__ = "spaces"
     __table_args__ = (
-        Index("spaces_current", "current", unique=True, sqlite_where=text("current")),
+        Index("spaces_current", "current", unique=True, **_where("current")),
         {"sqlite_autoincrement": True},
     )
 
@@ -250,7 +298,7 @@ class FailureRow(Table):
     """A file that has no vector in one space, and why."""
 
     __tablename__ = "failures"
-    __table_args__ = (UniqueConstraint("path", "space_id"),)
+    __table_args__ = _unique_path("failures", "space_id")
 
     failure_id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[bytes]

@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from vitmae_search.catalog.dialects import is_postgresql, upsert
 from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
@@ -88,20 +89,36 @@ def get_features_space(connection: Connection, space_id: int) -> Space:
     return found
 
 
-def features_summary(connection: Connection, space_id: int) -> SpaceSummary:
+def features_summary(connection: Connection, space_id: int, *, locked: bool = False) -> SpaceSummary:
     """Return the summary of a space that holds features.
 
     Args:
         connection: A connection in a transaction.
         space_id: The space.
+        locked: Let no other writer of PostgreSQL change its vectors until the end of this transaction.
 
     Raises:
         SpaceError: The space is derived, or does not exist.
     """
+    if locked:
+        lock(connection, space_id)
     found = _summaries(connection, SpaceRow.space_id == space_id)
     if not found or found[0].parent_id is not None:
         get_features_space(connection, space_id)  # says why not
     return found[0]
+
+
+def lock(connection: Connection, space_id: int) -> None:
+    """Let no other writer of PostgreSQL change a space's vectors until the end of this transaction.
+
+    What a transaction reads afterwards, another one has written wholly or will begin to write later.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    if is_postgresql(connection):
+        connection.execute(select(SpaceRow.space_id).where(SpaceRow.space_id == space_id).with_for_update())
 
 
 def child_summaries(connection: Connection, space_id: int) -> list[SpaceSummary]:
@@ -270,8 +287,14 @@ def identify_revision(connection: Connection, space_id: int, revision: int) -> N
         space_id: The space.
         revision: The revision, which may have an identity.
     """
-    statement = insert(RevisionRow).prefix_with("OR REPLACE")
-    connection.execute(statement.values(space_id=space_id, revision=revision, identity=secrets.token_hex(8)))
+    identity = secrets.token_hex(8)
+    statement = upsert(connection, RevisionRow).values(
+        space_id=space_id, revision=revision, identity=identity
+    )
+    again = statement.on_conflict_do_update(
+        index_elements=["space_id", "revision"], set_={"identity": identity}
+    )
+    connection.execute(again)
 
 
 def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool], revision: int) -> None:

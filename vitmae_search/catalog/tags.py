@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, false, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
+from vitmae_search.catalog.dialects import upsert
 from vitmae_search.catalog.photos import chunks, in_folder
 from vitmae_search.catalog.schema import ClassifiedRow, ClassifierRow, ContentRow, PhotoRow, TagRow
 from vitmae_search.records import Stamp, Tag
@@ -38,7 +38,7 @@ def ensure_classifier(connection: Connection, fingerprint: str, source: str, mod
     """
     # SQLite stores valid text only, and a folder's name may be anything.
     values = {"source": source.encode("utf-8", "backslashreplace").decode("utf-8"), "model": model}
-    statement = upsert(ClassifierRow).values(fingerprint=fingerprint, **values)
+    statement = upsert(connection, ClassifierRow).values(fingerprint=fingerprint, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["fingerprint"], set_=values))
     made = select(ClassifierRow.classifier_id).where(ClassifierRow.fingerprint == fingerprint)
     return int(connection.execute(made).scalar_one())

@@ -5,12 +5,12 @@ Each function takes a connection that is in a transaction.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
+from vitmae_search.catalog.dialects import listed
 from vitmae_search.catalog.schema import (
     AlbumPhotoRow,
     AlbumRow,
@@ -30,12 +30,6 @@ _TABLES: dict[str, type[Table]] = {
 
 Snapshot = Mapping[str, Any]
 """The rows of one table that have certain values, as JSON."""
-
-
-def listed(values: Iterable[Any]) -> Select[Any]:
-    """Return a query that gives these values; unlike parameters, there may be any number of them."""
-    table = func.json_each(json.dumps(list(values))).table_valued("value")
-    return select(table.c.value)
 
 
 def snapshot(connection: Connection, row: type[Table], **match: Iterable[Any]) -> Snapshot:

@@ -1,4 +1,4 @@
-"""`CatalogWriter`: the one process that may change the catalogue."""
+"""`CatalogWriter`: changes of the catalogue. Its file has one writer at a time, PostgreSQL has many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, delete, select, true, update
+from sqlalchemy import Connection, bindparam, delete, select, true, update
 
 from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import (
@@ -27,12 +27,15 @@ from vitmae_search.catalog import (
 )
 from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog.catalog import Catalog
+from vitmae_search.catalog.database import WritableDatabase
+from vitmae_search.catalog.databases import open_for_writing
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
+from vitmae_search.catalog.dialects import PathIdentity
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
-from vitmae_search.catalog.writable_database import WAIT_SECONDS, WritableDatabase
+from vitmae_search.catalog.writable_sqlite import WAIT_SECONDS
 from vitmae_search.errors import LibraryDamaged
 from vitmae_search.records import Failure, JobRecord, Root, SavedSearch, Space, Stamp
 
@@ -40,29 +43,36 @@ from vitmae_search.records import Failure, JobRecord, Root, SavedSearch, Space, 
 class CatalogWriter(Catalog):
     """The catalogue, opened for writing. It can be read as any `Catalog`, also while it writes.
 
-    One process at a time holds it. Each method that changes something is one transaction: done wholly or,
+    One process at a time holds a file. Each method that changes something is one transaction: done wholly or,
     after an error or a crash, not at all. Methods may be called from several threads; they take turns.
     """
 
     def __init__(self, database: WritableDatabase) -> None:
         super().__init__(database)
         self._transaction = database.write_transaction
+        self._change = database.change
 
     @classmethod
-    def open_writer(cls, folder: Path, *, wait: float = WAIT_SECONDS) -> CatalogWriter:
-        """Take the writer's lock and open the catalogue; it is made or migrated if need be.
+    def open_writer(
+        cls, folder: Path, address: str | None = None, *, wait: float = WAIT_SECONDS
+    ) -> CatalogWriter:
+        """Open the catalogue for writing; it is made or migrated if need be.
+
+        A file has one writer at a time, who takes its lock. A PostgreSQL database has any number.
 
         Args:
             folder: The library's folder; it is made if it does not exist.
-            wait: Seconds to wait for another writer.
+            address: Of a PostgreSQL database; None is the file in the folder.
+            wait: Seconds to wait for another writer of the file.
 
         Raises:
             LibraryBusy: Another process holds the lock; the message names it.
-            LibraryDamaged: The file is another program's, or cannot be read.
+            LibraryDamaged: The file or database is another program's, or cannot be read.
             LibraryTooNew: A newer version wrote it.
-            StorageError: The folder cannot be written.
+            StorageError: The folder cannot be written, or the server does not answer.
+            LibraryError: The address is none, or psycopg is not installed.
         """
-        return cls(WritableDatabase(Path(folder), wait))
+        return cls(open_for_writing(Path(folder), address, wait))
 
     def add_root(self, path: str, device: int | None) -> Root:
         """Record a folder that the person asked to index; a known one is returned unchanged.
@@ -71,8 +81,7 @@ class CatalogWriter(Catalog):
             path: Absolute path.
             device: The file system's device number (`st_dev`).
         """
-        with self._transaction() as connection:
-            return roots.add_root(connection, path, device)
+        return self._change(lambda connection: roots.add_root(connection, path, device))
 
     def set_root(self, root_id: int, *, offline: bool, device: int | None = None) -> None:
         """Record whether a root could be reached.
@@ -82,8 +91,7 @@ class CatalogWriter(Catalog):
             offline: Whether the root is not reachable now.
             device: The root's device number; None keeps it.
         """
-        with self._transaction() as connection:
-            roots.update_root(connection, root_id, offline, device)
+        self._change(lambda connection: roots.update_root(connection, root_id, offline, device))
 
     def ensure_space(
         self,
@@ -125,13 +133,14 @@ class CatalogWriter(Catalog):
             "identity": dict(identity),
             "provenance": dict(provenance),
         }
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> Space:
             features = spaces.ensure(connection, fingerprint, values, current_if_first=derivation is None)
-            return (
-                features
-                if derivation is None
-                else derived_spaces.derive_space(connection, features.space_id, derivation)
-            )
+            if derivation is None:
+                return features
+            return derived_spaces.derive_space(connection, features.space_id, derivation)
+
+        return self._change(change)
 
     def derive_space(self, parent_id: int, derivation: Derivation, *, use: bool = False) -> Space:
         """Return the space of projections of the vectors of `parent_id`, and make it if there is none.
@@ -146,11 +155,14 @@ class CatalogWriter(Catalog):
         Raises:
             SpaceError: The parent is derived itself, or does not exist.
         """
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> Space:
             made = derived_spaces.derive_space(connection, parent_id, derivation)
             if use:
                 spaces.use(connection, made.space_id)
             return spaces.get(connection, made.space_id)
+
+        return self._change(change)
 
     def record_batch(
         self,
@@ -182,9 +194,12 @@ class CatalogWriter(Catalog):
             ValueError: Two items name one photo_id.
             StorageError: The disk is full.
         """
-        with self._transaction() as connection:
-            space = spaces.features_summary(connection, space_id)
+
+        def change(connection: Connection) -> tuple[Indexed, ...]:
+            space = spaces.features_summary(connection, space_id, locked=True)
             return batches.record(connection, space, batch, failures, projects)
+
+        return self._change(change)
 
     def mark_missing(self, photo_ids: Sequence[int]) -> None:
         """Mark photos that are not on disk: they keep row and vector, and searches leave them out."""
@@ -208,14 +223,12 @@ class CatalogWriter(Catalog):
         ]
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("device", "ctime_ns", "inode")}
         if rows:
-            with self._transaction() as connection:
-                statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row")).values(values)
-                connection.execute(statement, rows)
+            statement = update(PhotoRow).where(PhotoRow.photo_id == bindparam("row")).values(values)
+            self._change(lambda connection: connection.execute(statement, rows))
 
     def remove_photos(self, photo_ids: Sequence[int]) -> None:
         """Delete photos, and contents (with their vectors) that no other photo has."""
-        with self._transaction() as connection:
-            batches.remove_photos(connection, photo_ids)
+        self._change(lambda connection: batches.remove_photos(connection, photo_ids))
 
     def remove_vectors(self, space_id: int, embedding_ids: Sequence[int]) -> None:
         """Delete vectors, but not their photos: the next index run makes them again.
@@ -224,16 +237,18 @@ class CatalogWriter(Catalog):
             space_id: The space that they are in.
             embedding_ids: Their ids.
         """
-        with self._transaction() as connection:
-            checks.delete_with_tombstones(connection, space_id, embedding_ids)
+        self._change(lambda connection: checks.delete_with_tombstones(connection, space_id, embedding_ids))
 
     def remove_missing(self) -> int:
         """Delete the photos that are missing, as `remove_photos` does, and return how many there were."""
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> int:
             missing = select(PhotoRow.photo_id).where(PhotoRow.missing == true())
             photo_ids = connection.execute(missing).scalars().all()
             batches.remove_photos(connection, photo_ids)
             return len(photo_ids)
+
+        return self._change(change)
 
     def forget(self, folder: str) -> int | None:
         """Delete all that is known in a folder: photos and what is said of them, failures, and roots in it.
@@ -244,7 +259,8 @@ class CatalogWriter(Catalog):
         Returns:
             How many photos were deleted, missing ones included; None: nothing in the folder was known.
         """
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> int | None:
             inside = select(PhotoRow.photo_id).where(photos.in_folder(folder))
             photo_ids = connection.execute(inside).scalars().all()
             digests = marks.digests_of(connection, photo_ids)
@@ -252,6 +268,8 @@ class CatalogWriter(Catalog):
             marks.forget(connection, digests)
             known = roots.forget(connection, folder)
             return len(photo_ids) if photo_ids or known else None
+
+        return self._change(change)
 
     def relocate(self, old: str, new: str) -> int | None:
         """Record all that is known in a folder under another path.
@@ -266,19 +284,20 @@ class CatalogWriter(Catalog):
         Raises:
             LibraryError: Something is known in the new folder, or one folder is inside the other.
         """
-        with self._transaction() as connection:
-            return relocate.relocate(connection, old, new)
+        return self._change(lambda connection: relocate.relocate(connection, old, new))
 
     def clear_failures(self, paths: Sequence[str]) -> None:
         """Delete the failures of these files in all spaces: the files are gone from disk."""
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> None:
             for some in chunks(os.fsencode(path) for path in paths):
-                connection.execute(delete(FailureRow).where(FailureRow.path.in_(some)))
+                connection.execute(delete(FailureRow).where(PathIdentity(FailureRow.path).in_(some)))
+
+        self._change(change)
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one; raise `SpaceError` if it does not exist."""
-        with self._transaction() as connection:
-            spaces.use(connection, space_id)
+        self._change(lambda connection: spaces.use(connection, space_id))
 
     def drop_space(self, space_id: int) -> None:
         """Delete a space with its vectors and failures.
@@ -288,8 +307,7 @@ class CatalogWriter(Catalog):
         Raises:
             SpaceError: It does not exist, or other spaces are derived from it.
         """
-        with self._transaction() as connection:
-            spaces.drop(connection, space_id)
+        self._change(lambda connection: spaces.drop(connection, space_id))
 
     def ensure_classifier(self, *, fingerprint: str, source: str, model: str) -> int:
         """Return the id of the classifier with this fingerprint, and make it if there is none.
@@ -302,8 +320,7 @@ class CatalogWriter(Catalog):
             source: Where the classifier came from: a path or a name.
             model: The model's name for people.
         """
-        with self._transaction() as connection:
-            return tags.ensure_classifier(connection, fingerprint, source, model)
+        return self._change(lambda connection: tags.ensure_classifier(connection, fingerprint, source, model))
 
     def record_tags(self, classifier_id: int, batch: Sequence[Tagged]) -> None:
         """Record a classifier's tags of some contents, in one transaction.
@@ -318,8 +335,7 @@ class CatalogWriter(Catalog):
         Raises:
             ValueError: A confidence is outside 0 to 1, or a tag is empty or comes twice.
         """
-        with self._transaction() as connection:
-            tags.record(connection, classifier_id, batch)
+        self._change(lambda connection: tags.record(connection, classifier_id, batch))
 
     def mark(self, photo_ids: Sequence[int], values: Mapping[str, Any], text: str) -> int:
         """Say something of photos, and of their copies.
@@ -332,8 +348,7 @@ class CatalogWriter(Catalog):
         Returns:
             How many contents they are.
         """
-        with self._transaction() as connection:
-            return marks.mark(connection, photo_ids, values, text)
+        return self._change(lambda connection: marks.mark(connection, photo_ids, values, text))
 
     def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Put photos into an album, which is made if there is none, and return how many contents they are.
@@ -342,8 +357,7 @@ class CatalogWriter(Catalog):
             name: The album.
             photo_ids: The photos.
         """
-        with self._transaction() as connection:
-            return marks.add_to_album(connection, name, photo_ids)
+        return self._change(lambda connection: marks.add_to_album(connection, name, photo_ids))
 
     def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Take photos out of an album, and return how many contents they are.
@@ -355,8 +369,7 @@ class CatalogWriter(Catalog):
         Raises:
             LibraryError: There is no such album.
         """
-        with self._transaction() as connection:
-            return marks.remove_from_album(connection, name, photo_ids)
+        return self._change(lambda connection: marks.remove_from_album(connection, name, photo_ids))
 
     def rename_album(self, name: str, new_name: str) -> None:
         """Give an album another name.
@@ -368,13 +381,11 @@ class CatalogWriter(Catalog):
         Raises:
             LibraryError: There is no such album, or one of the new name.
         """
-        with self._transaction() as connection:
-            marks.rename_album(connection, name, new_name)
+        self._change(lambda connection: marks.rename_album(connection, name, new_name))
 
     def delete_album(self, name: str) -> None:
         """Delete an album; raise `LibraryError` if there is none. Its photos stay."""
-        with self._transaction() as connection:
-            marks.delete_album(connection, name)
+        self._change(lambda connection: marks.delete_album(connection, name))
 
     def decide_pairs(
         self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
@@ -390,23 +401,21 @@ class CatalogWriter(Catalog):
         Returns:
             How many pairs of contents they are.
         """
-        with self._transaction() as connection:
-            return pair_decisions.decide(connection, photo_id, others, decision, text)
+        return self._change(
+            lambda connection: pair_decisions.decide(connection, photo_id, others, decision, text)
+        )
 
     def save_search(self, search: SavedSearch) -> None:
         """Save a search, in place of another one of its name."""
-        with self._transaction() as connection:
-            saved_searches.save(connection, search)
+        self._change(lambda connection: saved_searches.save(connection, search))
 
     def delete_search(self, name: str) -> None:
         """Delete a saved search; raise `LibraryError` if there is none."""
-        with self._transaction() as connection:
-            saved_searches.remove(connection, name)
+        self._change(lambda connection: saved_searches.remove(connection, name))
 
     def undo(self) -> str | None:
         """Undo the last of these changes, and return what it did, in words; None where there is none."""
-        with self._transaction() as connection:
-            return undo.undo(connection)
+        return self._change(lambda connection: undo.undo(connection))
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
         """Record that this process began a job; raise `LibraryError` if the key is taken.
@@ -416,8 +425,7 @@ class CatalogWriter(Catalog):
             kind: The job's kind, such as "index".
             arguments: What the job was started with; JSON.
         """
-        with self._transaction() as connection:
-            return runs.start_run(connection, key, kind, arguments)
+        return self._change(lambda connection: runs.start_run(connection, key, kind, arguments))
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
         """Record a job's progress, and that it is alive.
@@ -426,8 +434,7 @@ class CatalogWriter(Catalog):
             key: The job's key.
             progress: How far it is; JSON.
         """
-        with self._transaction() as connection:
-            runs.update_run(connection, key, progress=dict(progress))
+        self._change(lambda connection: runs.update_run(connection, key, progress=dict(progress)))
 
     def finish_run(
         self,
@@ -450,8 +457,7 @@ class CatalogWriter(Catalog):
             "error": error,
             "ended_at": datetime.now(UTC),
         }
-        with self._transaction() as connection:
-            runs.update_run(connection, key, **values)
+        self._change(lambda connection: runs.update_run(connection, key, **values))
 
     def repair(self, projects: Projects = MappingProxyType({})) -> list[str]:
         """Mend what `check` finds, and return a sentence for each problem.
@@ -461,12 +467,13 @@ class CatalogWriter(Catalog):
         nothing is changed and nothing returned.
         """
         try:
-            with self._transaction() as connection:
-                return checks.repair(connection, projects)
+            return self._change(lambda connection: checks.repair(connection, projects))
         except LibraryDamaged:
             return []
 
     def _update_photos(self, photo_ids: Sequence[int], **values: Any) -> None:
-        with self._transaction() as connection:
+        def change(connection: Connection) -> None:
             for ids in chunks(photo_ids):
                 connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(values))
+
+        self._change(change)

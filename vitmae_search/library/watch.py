@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vitmae_search.catalog.database import on_network_drive
+from vitmae_search.catalog.sqlite import on_network_drive
 from vitmae_search.errors import LibraryBusy, LibraryError
 from vitmae_search.photos.scan import is_under
 from vitmae_search.records import IndexReport, WatchReport

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from vitmae_search.catalog.database import (
-    Database,
+from vitmae_search.catalog.database import connect
+from vitmae_search.catalog.deferred_signals import DeferredSignals
+from vitmae_search.catalog.migrations import migrate, version_of
+from vitmae_search.catalog.sqlite import (
+    SqliteDatabase,
     autocommit_connection,
     catalogue_file,
     checkpoint,
-    connect,
     on_network_drive,
     set_journal,
     writing_engine,
 )
-from vitmae_search.catalog.deferred_signals import DeferredSignals
-from vitmae_search.catalog.migrations import migrate, version_of
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryError, StorageError, display_path
+
+T = TypeVar("T")
 
 WAIT_SECONDS = 2.0
 """How long to wait for another writer before giving up."""
 
 
-def make_library_folder(folder: Path) -> None:
+def make_library_folder(folder: Path, *, with_catalogue: bool = True) -> None:
     """Make a library's folder, which nobody else can look into; one that is there stays as it is.
+
+    Args:
+        folder: The folder.
+        with_catalogue: Make an empty file for the catalogue in it.
 
     Raises:
         StorageError: It cannot be made.
@@ -38,7 +45,8 @@ def make_library_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
-        os.close(os.open(catalogue_file(folder), os.O_CREAT | os.O_WRONLY, 0o600))
+        if with_catalogue:
+            os.close(os.open(catalogue_file(folder), os.O_CREAT | os.O_WRONLY, 0o600))
     except FileExistsError:
         if not folder.is_dir():
             raise StorageError(f"{display_path(folder)} cannot be made: it is a file.") from None
@@ -46,7 +54,7 @@ def make_library_folder(folder: Path) -> None:
         raise StorageError(f"{display_path(folder)} cannot be made: {error.strerror}.") from error
 
 
-class WritableDatabase(Database):
+class WritableSqliteDatabase(SqliteDatabase):
     """A catalogue file that only this process may change, until `close`."""
 
     def __init__(self, folder: Path, wait: float = WAIT_SECONDS) -> None:
@@ -78,6 +86,11 @@ class WritableDatabase(Database):
                 self.odd_values_named(connection),
             ):
                 yield connection
+
+    def change(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, in a write transaction."""
+        with self.write_transaction() as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Copy the log into the file, close all connections and free the lock."""
