@@ -103,12 +103,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def address(request: pytest.FixtureRequest) -> str | None:
+def address(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """Where the catalogue is: None is the file in the library's folder, else a database of the test's own."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return None
+        yield None
+        return
     server, template = request.getfixturevalue("catalogue_template")
-    return server.address(server.create(template))
+    name = server.create(template)
+    yield server.address(name)
+    server.drop(name)
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,7 @@ def test_many_threads_at_once(reader):
     assert len({result.photos for result in results}) == 1
 
 
+@pytest.mark.sqlite_only("reads SQLite's plans")
 def test_a_far_page_reads_only_its_own_rows(reader):
     """The rows that are passed over are counted in an index that holds nothing else."""
     sent = record_statements(reader)
@@ -92,6 +93,7 @@ def test_a_far_page_reads_only_its_own_rows(reader):
     assert not any("contents" in step and "SCAN" in step for step in plan)
 
 
+@pytest.mark.sqlite_only("reads SQLite's plans")
 def test_hidden_ids_reads_only_missing_photos(reader):
     sent = record_statements(reader)
     reader.hidden_ids(1)

@@ -9,7 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from vitmae_search.catalog import Catalog, CatalogWriter
+
+pytestmark = pytest.mark.sqlite_only("kills processes that write SQLite's file")
 
 CHILD = """
 import sys

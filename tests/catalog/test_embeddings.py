@@ -178,6 +178,7 @@ def test_vectors_are_stored_little_endian(writer, space, make):
     assert blob == make.vector("cat").astype("<f4").tobytes()
 
 
+@pytest.mark.sqlite_only("writes with a literal of SQLite")
 def test_a_blob_of_another_length_is_damage(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     with writer._transaction() as connection:

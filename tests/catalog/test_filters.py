@@ -208,6 +208,7 @@ def test_newest_first_and_page_by_page(writer, space, make):
     assert writer.photos(offset=9) == []
 
 
+@pytest.mark.sqlite_only("reads SQLite's plans")
 @pytest.mark.parametrize(
     ("where", "selects"),
     [(SearchFilter(under="/p"), "path>"), (SearchFilter(camera="can"), "camera="),
@@ -235,7 +236,7 @@ def test_filters_never_walk_a_whole_table(writer, space, make, where, selects):
     assert not [step for step in steps if "(missing=" in step], steps
 
 
-def test_reading_from_a_reader_gives_the_same(filled, folder, space):
-    with Catalog.open(folder) as reader:
+def test_reading_from_a_reader_gives_the_same(address, filled, folder, space):
+    with Catalog.open(folder, address) as reader:
         assert reader.photos() == filled.photos()
         assert list(reader.known_files("/a", space)) == list(filled.known_files("/a", space))

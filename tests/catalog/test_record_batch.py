@@ -45,6 +45,7 @@ def test_a_photo_comes_back_as_it_was_recorded(writer, space, make):
     assert known.stamp.device == 7
 
 
+@pytest.mark.sqlite_only("refuses with a trigger of SQLite")
 @pytest.mark.parametrize("table", ["contents", "photos", "embeddings", "failures", "tombstones", "spaces"])
 def test_an_error_in_mid_batch_leaves_nothing_of_it(writer, space, make, table):
     """A trigger makes SQLite itself refuse one of the statements, wherever in the transaction it is."""
@@ -91,8 +92,8 @@ def test_an_interrupt_in_mid_batch_leaves_nothing_and_a_writer_that_goes_on(writ
     assert writer.check() == []
 
 
-def test_a_batch_shows_to_others_wholly_or_not_at_all(writer, space, make, folder):
-    with Catalog.open(folder) as reader:
+def test_a_batch_shows_to_others_wholly_or_not_at_all(address, writer, space, make, folder):
+    with Catalog.open(folder, address) as reader:
         with writer._transaction() as connection:
             connection.exec_driver_sql("UPDATE spaces SET revision = revision + 1")
             assert reader.space(space).revision == 0
@@ -117,6 +118,7 @@ def test_a_vector_that_is_there_stays_and_counts_as_no_change(writer, space, mak
     assert writer.space(space).revision == 1
 
 
+@pytest.mark.sqlite_only("inserts with SQLite's own statements")
 def test_rows_that_would_point_to_nothing_are_refused(writer, space, make):
     writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
     for statement in ("DELETE FROM contents", "DELETE FROM spaces", "UPDATE photos SET content_id = 99"):

@@ -25,13 +25,13 @@ with CatalogWriter.open_writer(Path(sys.argv[1])) as writer:
 """
 
 
-def test_a_run_from_start_to_end(writer, folder):
+def test_a_run_from_start_to_end(address, writer, folder):
     odd = os.fsdecode(b"/caf\xe9")
     started = writer.start_run("k1", "index", {"folders": ["/p", odd], "batch_size": 32})
     assert (started.state, started.pid, started.progress) == ("running", os.getpid(), {})
     assert started.arguments == {"folders": ["/p", odd], "batch_size": 32}
     writer.update_run("k1", {"phase": "indexing", "done": 3, "total": None})
-    with Catalog.open(folder) as reader:
+    with Catalog.open(folder, address) as reader:
         assert reader.run("k1").progress == {"phase": "indexing", "done": 3, "total": None}
         assert reader.run("k1").state == "running"
         writer.finish_run("k1", "done", report={"added": 3})
@@ -95,7 +95,7 @@ def test_on_another_machine_the_heartbeat_counts(writer):
     assert writer.run("k1").state == "running"
     silent = (datetime.now(UTC) - timedelta(hours=1)).replace(tzinfo=None)
     with writer._transaction() as connection:
-        connection.exec_driver_sql("UPDATE runs SET heartbeat_at = ?", (silent.isoformat(" "),))
+        connection.exec_driver_sql(f"UPDATE runs SET heartbeat_at = '{silent.isoformat(' ')}'")
     assert writer.run("k1").state == "interrupted"
     writer.update_run("k1", {})
     assert writer.run("k1").state == "running"

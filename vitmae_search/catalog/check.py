@@ -213,9 +213,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         return []
     if not is_postgresql(connection):
         connection.exec_driver_sql("REINDEX")
-        connection.exec_driver_sql(
-            "PRAGMA defer_foreign_keys = ON"
-        )  # what points to odd rows is deleted next
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # what points to odd rows goes next
     _delete_odd_rows(connection)
     _delete_dangling_rows(connection)
     for space in spaces_without_parent(connection):

@@ -1,4 +1,4 @@
-"""What a catalogue needs of its database: SQLite's file (`sqlite.py`) or a PostgreSQL server (`postgresql.py`).
+"""What a catalogue needs of its database: a file (`sqlite.py`) or a PostgreSQL server (`postgresql.py`).
 
 Statements are SQLAlchemy's; what the two say differently is in `dialects.py`.
 """

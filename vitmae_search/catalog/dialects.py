@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 POSTGRESQL = "postgresql"
 
 KEY_BYTES = 2000
-"""Bytes of a path that PostgreSQL's index has: its pages take keys of 2,704 bytes, and paths may be longer."""
+"""Bytes of a path that PostgreSQL's index has: it takes keys of 2,704 bytes, and paths may be longer."""
 
 PATH_KEY_SQL = f"substr(path, 1, {KEY_BYTES})"
 PATH_DIGEST_SQL = "sha256(path)"

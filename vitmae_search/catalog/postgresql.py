@@ -238,8 +238,13 @@ def _store_no_nul(connection: Any, record: object) -> None:
 
 def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
-    if getattr(type(error), "__module__", "").startswith("psycopg"):
-        translated = error_for_state(getattr(error, "sqlstate", None), name, _reason(error))
+    if type(error).__module__.startswith("psycopg"):
+        translated = error_for_state(
+            getattr(error, "sqlstate", None),
+            name,
+            _reason(error),
+            of_connection=type(error).__name__ in ("OperationalError", "ConnectionTimeout"),
+        )
         if translated is not None:
             raise translated from error
 
@@ -263,16 +268,21 @@ _STATES_BY_MESSAGE = {
 """libpq tells no SQLSTATE of a connection that was refused. Servers may speak another language."""
 
 
-def error_for_state(state: str | None, name: str, reason: str) -> LibraryError | None:
-    """Return the error that tells a person what PostgreSQL reports; None where a bug in this code is the cause.
+def error_for_state(
+    state: str | None, name: str, reason: str, *, of_connection: bool = True
+) -> LibraryError | None:
+    """Return the error that tells a person what PostgreSQL reports; None where the cause is a bug in this code.
 
     Args:
         state: The SQLSTATE; None for an error of the connection.
         name: The database, as it is shown to people.
         reason: The server's message.
+        of_connection: Whether an error without a state is one of the connection.
     """
     if state in _CONCURRENT:
         return ConcurrentChange(f"{name} is changed by others again and again ({reason}). Try it once more.")
+    if state is None and not of_connection:
+        return None
     if state is None:
         told = (code for message, code in _STATES_BY_MESSAGE.items() if message.search(reason))
         state = next(told, "08000")

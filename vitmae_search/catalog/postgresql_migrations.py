@@ -271,7 +271,8 @@ def version_of(connection: Connection, name: str) -> int:
         others = [table for table in Table.metadata.tables if _is_there(connection, table)]
         if others:
             raise LibraryDamaged(
-                f"{name} has a table {others[0]} of another program, which is left alone. Name an empty database."
+                f"{name} has a table {others[0]} of another program, which is left alone. Name an empty "
+                "database."
             )
         return 0
     version = int(connection.exec_driver_sql("SELECT version FROM catalogue_format").scalar_one())

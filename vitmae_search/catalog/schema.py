@@ -112,7 +112,7 @@ class Table(DeclarativeBase):
 
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
         bytes: LargeBinary,
-        # PostgreSQL's REAL has four bytes, and its INTEGER too; SQLite's texts are in the order of their bytes.
+        # PostgreSQL's REAL and INTEGER have four bytes. SQLite's texts are in the order of their bytes.
         float: REAL().with_variant(Double(), POSTGRESQL),
         int: Integer().with_variant(BigInteger(), POSTGRESQL),
         str: String().with_variant(Text(collation="C"), POSTGRESQL),
@@ -136,7 +136,7 @@ def _unique_path(table: str, *others: str) -> tuple[UniqueConstraint | Index, ..
         table: The table.
         *others: The columns.
     """
-    digest = [text(PATH_DIGEST_SQL), *others]
+    digest: list[Any] = [text(PATH_DIGEST_SQL), *others]
     return (
         UniqueConstraint("path", *others).ddl_if(dialect="sqlite"),
         Index(f"{table}_path", *digest, unique=True).ddl_if(dialect=POSTGRESQL),
