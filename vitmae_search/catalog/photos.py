@@ -392,7 +392,7 @@ def count_uncovered(connection: Connection, space_id: int, features_id: int) -> 
         space_id: The space.
         features_id: The space that has its features.
     """
-    # Usually nothing is left out. Two counts that read indexes alone say so: a content has one vector at most.
+    # Usually nothing is left out, as two counts say, which read indexes alone: a content has one vector.
     contents = connection.execute(select(func.count()).select_from(ContentRow)).scalar_one()
     embedded = select(func.count()).select_from(EmbeddingRow).where(EmbeddingRow.space_id == space_id)
     if connection.execute(embedded).scalar_one() == contents:
