@@ -109,7 +109,12 @@ class VectorDatabase(Protocol):
         ...
 
     def writing(self, name: str, *, wait: bool) -> AbstractContextManager[Writing | None]:
-        """Change a collection. None is given where another process does, unless `wait`."""
+        """Change a collection.
+
+        Args:
+            name: The collection.
+            wait: Whether to wait while another process changes it; else None is given then.
+        """
         ...
 
     def nearest(self, name: str, query: Vectors, count: int, where: AttributeFilter) -> Ids:
@@ -124,7 +129,12 @@ class VectorDatabase(Protocol):
         ...
 
     def vectors(self, name: str, ids: Ids) -> tuple[Ids, Vectors]:
-        """Return those of some ids that are stored, and their (n, D) vectors."""
+        """Return those of some ids that are stored, and their (n, D) vectors.
+
+        Args:
+            name: The collection.
+            ids: (N,) int64.
+        """
         ...
 
     def digests(self, name: str) -> Iterator[tuple[Ids, Ids]]:
