@@ -17,6 +17,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from tests.helpers.object_store import ObjectStore
+    from tests.helpers.postgresql_server import PostgresqlServer
 
 # Nothing fails because a machine is slow.
 settings.register_profile("any-machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -101,6 +102,7 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITMAE_SEARCH_DEVICE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_IDLE_MINUTES", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_WEB_PICTURES", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_VECTORS", raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +232,19 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     store = ObjectStore(tmp_path_factory.mktemp("object_store"))
     yield store
     store.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running server with pgvector, for all tests of vector databases."""
+    from tests.helpers.postgresql_server import PostgresqlServer
+
+    server = PostgresqlServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pgvector_address(postgresql: PostgresqlServer) -> str:
+    """The address of an empty database with pgvector."""
+    return postgresql.address(postgresql.create())
