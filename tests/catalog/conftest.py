@@ -115,16 +115,12 @@ def address(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="session")
-def catalogue_template(tmp_path_factory) -> Iterator[tuple[PostgresqlServer, str]]:
+def catalogue_template(tmp_path_factory, postgresql: PostgresqlServer) -> tuple[PostgresqlServer, str]:
     """A server, and the name of a database with an empty catalogue, of which tests get copies."""
-    server = PostgresqlServer()
-    try:
-        template = server.create()
-        folder = tmp_path_factory.mktemp("template") / "library"
-        CatalogWriter.open_writer(folder, server.address(template)).close()
-        yield server, template
-    finally:
-        server.close()
+    template = postgresql.create()
+    folder = tmp_path_factory.mktemp("template") / "library"
+    CatalogWriter.open_writer(folder, postgresql.address(template)).close()
+    return postgresql, template
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ import importlib.util
 import re
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect
 
-from vitmae_search.catalog import Catalog, CatalogWriter
+from vitmae_search.catalog import Catalog, CatalogWriter, postgresql_migrations
 from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
 from vitmae_search.catalog.schema import APPLICATION_ID, Table
 from vitmae_search.catalog.sqlite import writing_engine
@@ -236,3 +237,44 @@ def test_a_reader_that_comes_while_a_writer_migrates_need_not_wait_for_its_end(o
                 assert catalog.count_photos() > 0
     finally:
         lock.release()
+
+
+def test_both_databases_have_the_same_newest_version():
+    assert postgresql_migrations.NEWEST == NEWEST
+
+
+@pytest.fixture
+def server_tables(postgresql) -> Iterator[tuple[Engine, Engine]]:
+    """Databases that the steps made, and that the typed tables say."""
+    migrated, declared = postgresql.create(), postgresql.create()
+    engines = [
+        create_engine(postgresql.address(name).replace(":", "+psycopg:", 1)) for name in (migrated, declared)
+    ]
+    with engines[0].begin() as connection:
+        postgresql_migrations.migrate(connection, migrated)
+    Table.metadata.create_all(engines[1])
+    yield engines[0], engines[1]
+    for engine, name in zip(engines, (migrated, declared), strict=True):
+        engine.dispose()
+        postgresql.drop(name)
+
+
+def test_the_typed_tables_are_those_of_the_server(server_tables):
+    columns = """
+        SELECT table_name, column_name, data_type, collation_name, is_nullable FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name <> 'catalogue_format' ORDER BY 1, 2
+    """
+    indexes = (
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
+    )
+    keys = """
+        SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE contype IN ('f', 'u', 'p') AND connamespace = 'public'::regnamespace ORDER BY 1, 2
+    """
+    for question in (columns, indexes, keys):
+        answers = []
+        for engine in server_tables:
+            with engine.connect() as connection:
+                answers.append(connection.exec_driver_sql(question).all())
+        assert answers[0] == answers[1]
+        assert len(answers[0]) > 10

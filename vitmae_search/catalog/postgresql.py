@@ -271,7 +271,7 @@ _STATES_BY_MESSAGE = {
 def error_for_state(
     state: str | None, name: str, reason: str, *, of_connection: bool = True
 ) -> LibraryError | None:
-    """Return the error that tells a person what PostgreSQL reports; None where the cause is a bug in this code.
+    """Return the error that tells a person what PostgreSQL reports; None where the cause is a bug here.
 
     Args:
         state: The SQLSTATE; None for an error of the connection.

@@ -238,7 +238,7 @@ class UnfinishedChange(StorageError):
 class SqliteDatabase:
     """A catalogue file, opened for reading."""
 
-    address = None
+    address: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.settings import named_library, settings
+from vitmae_search.cli.common import catalog_option
+from vitmae_search.errors import VitmaeSearchError
+from vitmae_search.settings import catalog_address, named_library, settings
 
 port_option = click.option(
     "--port", type=click.IntRange(1, 65535), help="[default: 8501, or the next free one]"
@@ -26,6 +28,7 @@ browser_option = click.option(
     help="The library's folder, or its name in VITMAE_SEARCH_LIBRARIES. Several are offered to choose from.  "
     "[default: VITMAE_SEARCH_LIBRARY, or your user-data folder]",
 )
+@catalog_option
 @port_option
 @browser_option
 @click.option("--address", metavar="IP", help="Listen on this address of the machine.  [default: 127.0.0.1]")
@@ -57,4 +60,6 @@ def command(
     environment = settings()  # read here, so that an error in it is the command's and not the server's
     access = Access(address or LOOPBACK, base_path or "", host_names, password_file, token, trust_proxy)
     first, *others = map(named_library, libraries or (environment.library,))
+    if others and catalog_address() is not None:
+        raise VitmaeSearchError("a catalogue in a database is of one library: name one with --library")
     return launch(first, port, browser, access, others)

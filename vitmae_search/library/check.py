@@ -9,7 +9,7 @@ from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, VectorCacheDamaged
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import CheckReport
-from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors import VectorStore
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class _Findings:
     repaired: list[str] = field(default_factory=list)
 
 
-def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, repair: bool) -> CheckReport:
+def check_library(catalog: Catalog, vectors: VectorStore, spaces: Spaces, *, repair: bool) -> CheckReport:
     """Check projections, the catalogue and each space's index file.
 
     Args:
@@ -37,7 +37,7 @@ def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, rep
     problems = catalog.check(projections)
     found.problems += problems
     if problems and repair:
-        with CatalogWriter.open_writer(catalog.folder) as writer:
+        with CatalogWriter.open_writer(catalog.folder, catalog.address) as writer:
             found.repaired += writer.repair(projections)
     _check_index_files(catalog, vectors, found, repair=repair)
     return CheckReport(tuple(found.checked), tuple(found.problems), tuple(found.repaired))
@@ -66,7 +66,7 @@ def _check_projections(
 
 
 def _delete_contradicted_vectors(
-    catalog: Catalog, vectors: VectorCache, found: _Findings, projections: dict[str, Projection]
+    catalog: Catalog, vectors: VectorStore, found: _Findings, projections: dict[str, Projection]
 ) -> None:
     """Delete the vectors that an intact index file contradicts, before others are derived from them.
 
@@ -77,14 +77,14 @@ def _delete_contradicted_vectors(
             continue
         wrong = vectors.contradicted(catalog.vector_source(space.space_id)).tolist()
         if wrong:
-            with CatalogWriter.open_writer(catalog.folder) as writer:
+            with CatalogWriter.open_writer(catalog.folder, catalog.address) as writer:
                 writer.remove_vectors(space.space_id, wrong)
             changed = f"{len(wrong)} vectors of space {space.space_id}"
             found.problems.append(f"{changed} are not those that were indexed.")
             found.repaired.append(f"deleted {changed}; the next `index` makes them again")
 
 
-def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:
+def _check_index_files(catalog: Catalog, vectors: VectorStore, found: _Findings, *, repair: bool) -> None:
     for space in catalog.spaces():
         source = catalog.vector_source(space.space_id)
         found.checked.append(f"the index file of space {space.space_id}")
@@ -93,7 +93,7 @@ def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings,
         except VectorCacheDamaged as error:
             found.problems.append(str(error))
             if repair:
-                vectors.discard(source.key)
+                vectors.discard(source)
                 if vectors.save(source):
                     found.repaired.append(
                         f"rebuilt the index file of space {space.space_id} from the catalogue"

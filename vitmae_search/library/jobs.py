@@ -26,7 +26,7 @@ from vitmae_search.catalog import CatalogWriter, make_library_folder
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.job import JobReport, run_job
 from vitmae_search.records import JobProgress, JobRecord
-from vitmae_search.settings import environment_without_password, settings
+from vitmae_search.settings import CATALOG, catalog_address, environment_without_password, settings
 
 START_TIMEOUT = 20.0
 """Seconds until a child's row should be in the catalogue: the child imports, and waits for the lock."""
@@ -48,7 +48,9 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=JobReport)
 
 
-def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, subprocess.Popen[bytes]]:
+def start(
+    library: Path, command: str, arguments: Sequence[str], *, catalog: str | None = None
+) -> tuple[str, subprocess.Popen[bytes]]:
     """Start `vitmae-search COMMAND` in a child process, and return at once.
 
     The child has a session of its own, so closing the terminal or the app does not end it.
@@ -57,6 +59,8 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
         library: The folder of the library that it works on.
         command: The command's name, such as "index".
         arguments: The further words of its command line.
+        catalog: The address of its catalogue; None is the file in the folder. The child is told in its
+            environment, as others may read its command line.
 
     Returns:
         The key of its run, and its process.
@@ -67,7 +71,7 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
     key = uuid.uuid4().hex
     log_file = log_path(library, key)
     try:
-        make_library_folder(library)
+        make_library_folder(library, with_catalogue=catalog is None)
         log_file.parent.mkdir(exist_ok=True)
         with log_file.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  our own command, arguments as a list
@@ -76,7 +80,7 @@ def start(library: Path, command: str, arguments: Sequence[str]) -> tuple[str, s
                     *(command, "--library", os.fspath(library), "--run-key", key),
                     *arguments,
                 ],
-                env=environment_without_password(),
+                env={**environment_without_password(), **({CATALOG: catalog} if catalog else {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=output,
@@ -153,7 +157,13 @@ def cancel(job: JobRecord) -> None:
 
 
 def recorded_job(
-    library: Path | None, run_key: str | None, kind: str, arguments: Mapping[str, Any], run: Callable[[], R]
+    library: Path | None,
+    run_key: str | None,
+    kind: str,
+    arguments: Mapping[str, Any],
+    run: Callable[[], R],
+    *,
+    catalog: str | None = None,
 ) -> R:
     """Call `run`, and record how it went in a `runs` row of the library.
 
@@ -165,6 +175,7 @@ def recorded_job(
         kind: What is run, such as "pretrain".
         arguments: What it was given, as plain JSON.
         run: The job.
+        catalog: The address of the library's catalogue; None is the environment's, else its file.
 
     Returns:
         What `run` returns.
@@ -172,7 +183,7 @@ def recorded_job(
     Raises:
         LibraryBusy: Another process writes to the library as the job begins.
     """
-    return run_job(_RowsWithoutLock(library or settings().library), run_key, kind, arguments, run)
+    return run_job(_RowsWithoutLock(library or settings().library, catalog), run_key, kind, arguments, run)
 
 
 def recorded_in_background(
@@ -181,6 +192,8 @@ def recorded_in_background(
     kind: str,
     arguments: Mapping[str, Any],
     run: Callable[[Callable[[JobProgress], None]], R],
+    *,
+    catalog: str | None = None,
 ) -> R:
     """Call `run`, and record how it goes in a `runs` row, as `recorded_job` does.
 
@@ -190,6 +203,7 @@ def recorded_in_background(
         kind: What is run, such as "map".
         arguments: What it was given, as plain JSON.
         run: The work; it is given a function to call with its progress.
+        catalog: The address of the library's catalogue; None is the environment's, else its file.
 
     Returns:
         What `run` returns.
@@ -197,7 +211,7 @@ def recorded_in_background(
     Raises:
         LibraryBusy: Another process writes to the library as the work begins.
     """
-    rows = _RowsWithoutLock(library)
+    rows = _RowsWithoutLock(library, catalog)
     written = 0.0
 
     def write(progress: JobProgress) -> None:
@@ -212,16 +226,17 @@ def recorded_in_background(
 class _RowsWithoutLock:
     """The `runs` rows of jobs that leave the library to others: opens the catalogue for each change."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, catalog: str | None) -> None:
         self._folder = folder
+        self._address = catalog or catalog_address()
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> None:
-        with CatalogWriter.open_writer(self._folder) as writer:
+        with CatalogWriter.open_writer(self._folder, self._address) as writer:
             writer.start_run(key, kind, arguments)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
         """Write the progress, unless another process writes just now."""
-        with suppress(LibraryError), CatalogWriter.open_writer(self._folder, wait=0) as writer:
+        with suppress(LibraryError), CatalogWriter.open_writer(self._folder, self._address, wait=0) as writer:
             writer.update_run(key, progress)
 
     def finish_run(
@@ -232,7 +247,7 @@ class _RowsWithoutLock:
         error: str | None = None,
     ) -> None:
         try:
-            with CatalogWriter.open_writer(self._folder, wait=FINISH_TIMEOUT) as writer:
+            with CatalogWriter.open_writer(self._folder, self._address, wait=FINISH_TIMEOUT) as writer:
                 writer.finish_run(key, state, report, error)
         except LibraryError as failed:  # the job itself is done
             log.warning("the library does not know how the job ended: %s", failed)

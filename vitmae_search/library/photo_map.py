@@ -118,7 +118,7 @@ def make_map(
         return MapReport(method, space.space_id, points, time.perf_counter() - started, interrupted)
 
     arguments = {"method": method, "space": space.space_id}
-    return recorded_in_background(catalog.folder, run_key, "map", arguments, run)
+    return recorded_in_background(catalog.folder, run_key, "map", arguments, run, catalog=catalog.address)
 
 
 def _rows_of(layout: Layout, points: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
