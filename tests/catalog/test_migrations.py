@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, text
 
 from vitmae_search.catalog import Catalog, CatalogWriter, postgresql_migrations
 from vitmae_search.catalog.migrations import NEWEST, STEPS, migrate
@@ -252,6 +252,10 @@ def server_tables(postgresql) -> Iterator[tuple[Engine, Engine]]:
     ]
     with engines[0].begin() as connection:
         postgresql_migrations.migrate(connection, migrated)
+    for table in Table.metadata.tables.values():
+        for index in table.indexes:
+            if "postgresql_where" in index.info:
+                index.dialect_options["postgresql"]["where"] = text(index.info["postgresql_where"])
     Table.metadata.create_all(engines[1])
     yield engines[0], engines[1]
     for engine, name in zip(engines, (migrated, declared), strict=True):

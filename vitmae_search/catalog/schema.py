@@ -126,7 +126,8 @@ def _where(condition: str, on_postgresql: str | None = None) -> dict[str, Any]:
         condition: As SQLite writes it.
         on_postgresql: As PostgreSQL does, where that is different.
     """
-    return {"sqlite_where": text(condition), "postgresql_where": text(on_postgresql or condition)}
+    # As the argument `postgresql_where` it would load that dialect, which a file does not need.
+    return {"sqlite_where": text(condition), "info": {"postgresql_where": on_postgresql or condition}}
 
 
 def _unique_path(table: str, *others: str) -> tuple[UniqueConstraint | Index, ...]:
