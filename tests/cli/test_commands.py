@@ -357,6 +357,18 @@ def test_help_loads_nothing_that_takes_time() -> None:
     assert done.stderr.split() == []
 
 
+def test_a_known_photo_is_found_without_what_takes_time(indexed: Path, photos: Path, tmp_path: Path) -> None:
+    heavy = {"torch", "faiss", "streamlit", "matplotlib", "huggingface_hub", "numpy.ma"}
+    words = ["search", os.fspath(next(photos.rglob("*.jpg"))), "--library", os.fspath(tmp_path / "library")]
+    code = (
+        f"import sys; from vitmae_search.cli.main import run; run({words!r}); "
+        f"sys.exit(' '.join({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.split() == []
+    assert done.stdout.split()[:2] == ["1", "1.0000"]
+
+
 def test_a_mistyped_plugin_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
     options = ["--embedder", "color_layuot", "--library", str(tmp_path / "library")]

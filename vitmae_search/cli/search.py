@@ -154,7 +154,7 @@ def command(
         result = find(space)
         if beside is not None:
             other = find(opened.space_named(beside).space_id)
-        elif part is None and not no_variants:
+        elif part is None and not no_variants and not result.known:
             whole = _whole(opened, more, unwanted, {"space": space, "where": where})
     if other is not None:
         _print_both(result, other, as_json, filtered=not where.empty)

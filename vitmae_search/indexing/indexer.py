@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import DamagedPhoto, PhotoError, VitmaeSearchError
+from vitmae_search.errors import DamagedPhoto, PhotoError, StorageUnreachable, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batcher, batch_size_for, vector_batcher
 from vitmae_search.indexing.cluster.job import ClusterOptions
 from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
@@ -32,7 +32,7 @@ from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, su
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexReport, JobProgress, Space
-from vitmae_search.vectors import VectorCache, never_cancel
+from vitmae_search.vectors import VectorStore, never_cancel
 
 _SAVE_INTERVAL = 300.0
 """Seconds between two saves of the vector index within a run."""
@@ -45,7 +45,7 @@ def index_folders(
     folders: Sequence[str],
     *,
     open_target: Callable[[], IndexTarget],
-    vectors: VectorCache | None = None,
+    vectors: VectorStore | None = None,
     thumbnails: ThumbnailStore | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -115,7 +115,7 @@ class _IndexJob:
         self,
         catalog: CatalogWriter,
         options: _Options,
-        vectors: VectorCache | None,
+        vectors: VectorStore | None,
         thumbnails: ThumbnailStore | None,
         reporter: ProgressReporter,
         cancelled: Callable[[], bool],
@@ -243,6 +243,9 @@ class _IndexJob:
                 self._index_suspects(suspects, recorder, decoder, journal)
             except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
+                raise
+            except StorageUnreachable:
+                recorder.flush()
                 raise
 
     def _index_on_cluster(

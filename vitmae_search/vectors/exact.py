@@ -268,7 +268,10 @@ def validated_ids(ids: Ids) -> Ids:
 def sorted_ids(ids: Ids) -> Ids:
     """Return (N,) int64, sorted and unique. Ids usually are, so that is checked first."""
     ids = validated_ids(ids)
-    return ids if (np.diff(ids) > 0).all() else np.unique(ids)
+    if (np.diff(ids) > 0).all():
+        return ids
+    ids = np.sort(ids)  # not np.unique, which first imports numpy.ma
+    return ids[np.diff(ids, prepend=-1) > 0]
 
 
 def isin_sorted(ids: Ids, others: Ids) -> NDArray[np.bool_]:

@@ -86,6 +86,6 @@ class SpaceIndex:
         """Score matches by the source's vectors, which are read once for all queries."""
         if self._source is None or not found:
             return found
-        ids, vectors = self._source.stored(np.unique(np.concatenate([matches.ids for matches in found])))
+        ids, vectors = self._source.stored(sorted_ids(np.concatenate([matches.ids for matches in found])))
         rows = [np.flatnonzero(isin_sorted(ids, np.sort(matches.ids))) for matches in found]
         return [top_k(ids[own], vectors[own], query, k) for own, query in zip(rows, queries, strict=True)]
