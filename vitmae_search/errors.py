@@ -5,6 +5,7 @@
     VitmaeSearchError
     ├── PhotoError              one file could not be used; work on the others goes on
     │   ├── UnreadablePhoto       the disk or the permissions refuse it
+    │   │   └── UnreachablePhoto    its storage cannot be reached now, so none of its photos can
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
@@ -21,6 +22,7 @@
     │   ├── PluginNotFound        no plugin has this name
     │   ├── PluginBroken          it does not load, or breaks the contract
     │   └── PluginOptionError     no such option, or a bad value
+    ├── StorageUnreachable      an object storage cannot be reached, or lets nobody in
     ├── LibraryError            a library could not be opened or written
     │   ├── LibraryBusy           another process is writing
     │   ├── LibraryDamaged        the catalogue cannot be read
@@ -29,7 +31,8 @@
     │   └── StorageError          a full disk, a read-only folder
     ├── SpaceError              no such embedding space, or spaces that would mix
     ├── VectorIndexError        a vector index cannot do what it was called for
-    │   └── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
+    │   ├── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
+    │   └── VectorStoreUnavailable  a vector database cannot be reached, or refuses its work
     ├── TrainingError           training cannot start or go on
     └── EvaluationError         there is nothing that could be measured
 
@@ -133,6 +136,10 @@ class UnreadablePhoto(PhotoError):
     """The file could not be read from disk."""
 
 
+class UnreachablePhoto(UnreadablePhoto):
+    """The photo's storage cannot be reached now, or lets nobody in: no photo of it can be read."""
+
+
 class UnsupportedPhoto(PhotoError):
     """The file is not in a format that is decoded here."""
 
@@ -143,6 +150,17 @@ class DamagedPhoto(PhotoError):
 
 class PhotoTooLarge(PhotoError):
     """The file has more pixels or bytes than the limit."""
+
+    @classmethod
+    def of_bytes(cls, path: str | os.PathLike[str], size: int, limit: int) -> PhotoTooLarge:
+        """The error of a file with too many bytes.
+
+        Args:
+            path: The file.
+            size: Its bytes.
+            limit: Most bytes that are read.
+        """
+        return cls(path, f"{size / 1e6:,.1f} MB, more than the limit of {limit / 1e6:,.1f} MB")
 
 
 class MemoryShort(PhotoTooLarge):
@@ -228,6 +246,10 @@ class PluginOptionError(PluginError):
     """The plugin has no such option, or the value does not fit it."""
 
 
+class StorageUnreachable(VitmaeSearchError):
+    """An object storage cannot be reached now, or lets nobody in, so that a job on its photos ends."""
+
+
 class LibraryError(VitmaeSearchError):
     """The library could not be opened or written."""
 
@@ -262,6 +284,10 @@ class VectorIndexError(VitmaeSearchError):
 
 class VectorCacheDamaged(VectorIndexError):
     """The index file fails its checks. As a cache, it can be rebuilt from the catalogue."""
+
+
+class VectorStoreUnavailable(VectorIndexError):
+    """A vector database cannot be reached, or refuses its work. It follows the catalogue later."""
 
 
 class TrainingError(VitmaeSearchError):

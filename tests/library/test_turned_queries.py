@@ -20,15 +20,13 @@ LEFT_OUT = ("coffee", "rocket")
 
 
 @pytest.fixture(scope="module")
-def folder(real_photos: dict[str, Path], pieces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library of real photos, and of pieces of other ones, with the default model."""
+def folder(real_photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of real photos, with the default model."""
     folder = tmp_path_factory.mktemp("turned")
     (folder / "photos").mkdir()
     for name, path in real_photos.items():
         if name not in LEFT_OUT:
             opened(path).save(folder / "photos" / f"{name}.jpg", quality=95)
-    for path in sorted(pieces.glob("flower-*.png")):
-        opened(path).save(folder / "photos" / f"{path.stem}.jpg", quality=95)
     with Library.open(folder / "library", device="cpu") as library:
         library.index(folder / "photos")
     return folder

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import (
@@ -65,6 +66,7 @@ from vitmae_search.photos import (
     THUMBNAIL_SIDE,
     ThumbnailStore,
     decode_target,
+    file_system,
     find_moving_part,
     path_on_disk,
 )
@@ -127,7 +129,7 @@ from vitmae_search.search import (
 )
 from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
-from vitmae_search.vectors import VectorCache, VectorIndex
+from vitmae_search.vectors import VectorCache, VectorIndex, VectorStore, open_store
 from vitmae_search.vectors.map_cache import MapCache
 
 if TYPE_CHECKING:
@@ -173,6 +175,7 @@ class Library:
         batch_size: int | None = None,
         *,
         background: bool = False,
+        vectors: str | None = None,
     ) -> None:
         """Put the parts together; `Library.open` is the way to make one."""
         self.folder = folder
@@ -182,8 +185,8 @@ class Library:
         self._named_models = NamedModels(embedders)
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
-        self._vectors = VectorCache(folder / "vectors", background=background)
-        self._maps = MapCache(self._vectors)
+        self._vectors: VectorStore = open_store(vectors, folder / "vectors", background=background)
+        self._maps = self._map_files()
         self._query_cache = QueryCache()
         self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
@@ -209,6 +212,7 @@ class Library:
         batch_size: int | None = None,
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
         background: bool = False,
+        vectors: str | None = None,
     ) -> Self:
         """Open the library in a folder, which need not exist yet.
 
@@ -235,12 +239,15 @@ class Library:
             plugin_folders: Folders with plugins of your own.
             background: Let a thread check vector indexes and build faster ones until `close`, as the app
                 does; without it, `index` does this.
+            vectors: The address of a vector database that searches, such as `postgresql://host/database`.
+                None is the environment's (`VITMAE_SEARCH_VECTORS`), else files in the library's folder.
 
         Returns:
             The open library; it is a context manager that closes itself.
 
         Raises:
             ModelError: `projection` is a file that is none.
+            VectorIndexError: `vectors` is no such address.
 
         Examples:
             >>> from vitmae_search import Library
@@ -248,9 +255,9 @@ class Library:
             ...     library.status().photos
             0
         """
-        if path is None:
-            from vitmae_search.settings import settings
+        from vitmae_search.settings import settings, vectors_address
 
+        if path is None:
             path = settings().library
         if _ADDRESS.match(os.fspath(path)):
             raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
@@ -260,7 +267,14 @@ class Library:
         embedder, model = split_model(embedder, model)
         selection = EmbedderSelection(embedder, model, chosen, decode, read_projection_option(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
-        return cls(Path(_absolute(path)), selection, embedders, batch_size, background=background)
+        return cls(
+            Path(_absolute(path)),
+            selection,
+            embedders,
+            batch_size,
+            background=background,
+            vectors=vectors or vectors_address(),
+        )
 
     def close(self) -> None:
         """Free the models' memory, stop the background thread, and close the catalogue."""
@@ -363,7 +377,11 @@ class Library:
         if videos and not can_be_decoded():
             raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
-        if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
+        if (
+            run_key is None
+            and self._catalog_or_none() is None
+            and any(file_system(path).is_folder(path) for path in paths)
+        ):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
             self._spaces.resolve(self._selection, None).lazy.open()
         with CatalogWriter.open_writer(self.folder) as catalog:
@@ -420,6 +438,12 @@ class Library:
 
         paths = [_absolute(folder) for folder in _listed(folders)]
         absent = next((path for path in paths if not os.path.isdir(path)), None)
+        stored = next(filter(is_address, paths), None)
+        if stored is not None:
+            raise LibraryError(
+                f"{display_path(stored)} cannot be watched, as a storage reports no changes; run `index` "
+                "again now and then"
+            )
         if absent is not None:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
 
@@ -1703,8 +1727,8 @@ class Library:
 
         Args:
             folder: The folder.
-            photos: The photos, such as those of hits. No file is copied or touched.
-                Frames of one video are one link.
+            photos: The photos, such as those of hits. No file is copied or touched, but one on an object
+                storage is copied. Frames of one video are one link.
 
         Returns:
             How many links there are.
@@ -1812,7 +1836,11 @@ class Library:
             LibraryError: None of the folders is there, or the child failed at once.
             StorageError: The child could not be started.
         """
-        paths = [root.path for root in self._catalog().status().roots if os.path.isdir(root.path)]
+        paths = [
+            root.path
+            for root in self._catalog().status().roots
+            if file_system(root.path).is_folder(root.path)
+        ]
         if not paths:
             raise LibraryError("none of the library's folders is there; is a drive away?")
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -1875,13 +1903,13 @@ class Library:
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
-        space = self._catalog().space(space_id)
+        space, source = self._catalog().space(space_id), self._catalog().vector_source(space_id)
         with CatalogWriter.open_writer(self.folder) as catalog:
             catalog.drop_space(space_id)
             left = {other.projection for other in catalog.spaces()}
             if space.projection is not None and space.projection not in left:
                 self._projections.discard(space.projection)
-        self._vectors.discard(space.fingerprint)
+        self._vectors.discard(source)
         self._maps.discard(space.fingerprint)
 
     def index_info(self, space: int | None = None) -> IndexListing:
@@ -1913,8 +1941,7 @@ class Library:
             StorageError: The child could not be started.
         """
         path = _absolute(folder)
-        if not os.path.isdir(path):
-            raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+        _require_folder(path)
         return self._start(command, "--json", *options, "--", path)
 
     def start_map_job(self, method: MapMethod = "tsne") -> str:
@@ -2372,9 +2399,8 @@ class Library:
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
-        before, now = os.path.abspath(os.path.expanduser(os.fspath(old))), _absolute(new)
-        if not os.path.isdir(now):
-            raise LibraryError(f"{display_path(now)} is not a folder on this machine")
+        before, now = absolute_path(old), _absolute(new)
+        _require_folder(now)
         with self._writer() as catalog:
             relocated = catalog.relocate(before, now)
         if relocated is None:
@@ -2421,7 +2447,7 @@ class Library:
                 replaced, self._reader = self._reader, None
                 replaced.close()
                 self._vectors = self._vectors.reopened()
-                self._maps = MapCache(self._vectors)
+                self._maps = self._map_files()
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader
@@ -2538,6 +2564,11 @@ class Library:
         own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
         return source, vectors, own, search
 
+    def _map_files(self) -> MapCache:
+        """The maps, which are laid out from files of vectors on this machine."""
+        store = self._vectors
+        return MapCache(store if isinstance(store, VectorCache) else VectorCache(self.folder / "vectors"))
+
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))
 
@@ -2556,5 +2587,14 @@ def _listed(
     return [folders] if isinstance(folders, str | os.PathLike) else folders
 
 
+def _require_folder(path: str) -> None:
+    """Raise `LibraryError` where there is no such folder, or none that can be looked into."""
+    if is_address(path):
+        if not file_system(path).is_folder(path):
+            raise LibraryError(f"{display_path(path)} {file_system(path).why_no_folder(path)}")
+    elif not os.path.isdir(path):
+        raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+
+
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    return path_on_disk(absolute_path(path))
