@@ -30,6 +30,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing import (
     DEFAULT_BATCH_SIZE,
+    RAY_VARIABLES,
     ClusterOptions,
     TagOptions,
     classify_photos,
@@ -400,7 +401,10 @@ class Library:
         with ExitStack() as stack:
             spaces, cluster = self._spaces, None
             if ray is not None:
+                from vitmae_search.settings import set_defaults
+
                 require_ray()
+                set_defaults(RAY_VARIABLES)
                 cluster = ClusterOptions(ray, self._embedders.device, self._embedders.elsewhere())
                 described = stack.enter_context(closing(self._embedders.on_cpu()))
                 spaces = Spaces(described, self._projections)

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, with errors that say what to do, and without its noise."""
+"""Joining a Ray cluster, where Ray is installed, with errors that say what to do, and without its noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitmae_search.errors import LibraryError, StorageError, display_path
-from vitmae_search.indexing.cluster.job import require_ray
 from vitmae_search.photos.prefetch import default_workers
 
 LOCAL, RUNNING = "local", "auto"
@@ -27,13 +26,6 @@ _OBJECT_STORE_BYTES = 256 << 20
 """Memory of a local cluster for blocks under way; a block of results is some hundred kilobytes."""
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _SETTINGS_FRAME = 4
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how Ray will behave, and what it warns about until then
-}
-"""Ray reads these as it is imported, and its processes as they start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +52,8 @@ def joined(address: str) -> Iterator[ClusterSize]:
             one that runs here; else HOST:PORT of a cluster that this machine is a node of.
 
     Raises:
-        LibraryError: Ray is not installed, or there is no such cluster, or it does not fit.
+        LibraryError: There is no such cluster, or it does not fit.
     """
-    require_ray()
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 NEEDS_RAY = "--ray needs the package ray, which is not installed: pip install 'vitmae-search[ray]'"
 
+RAY_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how Ray will behave, and what it warns about until then
+}
+"""Variables that Ray reads as it is imported, and its processes as they start: it is to say little."""
+
 
 def require_ray() -> None:
     """Raise `LibraryError` where Ray is not installed."""

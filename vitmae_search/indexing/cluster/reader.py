@@ -18,10 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import vitmae_search
 from vitmae_search.errors import DamagedPhoto, DeviceError, LibraryError, VitmaeSearchError
 from vitmae_search.indexing.cluster.connection import ClusterSize
-from vitmae_search.indexing.cluster.worker import WHOLE_RUN, EmbeddedFile, EmbeddingTask, PhotoWorker
+from vitmae_search.indexing.cluster.worker import (
+    WHOLE_RUN,
+    EmbeddedFile,
+    EmbeddingTask,
+    PhotoWorker,
+    installed_version,
+)
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import UNKNOWN_CONTENT, FetchedFile, KnownContent, Lookup, group_files
 
@@ -186,7 +191,7 @@ class ClusterReader:
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             return ray.data.from_arrow(blocks).map_batches(
                 PhotoWorker,
-                fn_constructor_args=(vitmae_search.__version__, task),
+                fn_constructor_args=(installed_version(), task),
                 compute=pool,
                 batch_size=None,
                 batch_format="pyarrow",
@@ -215,16 +220,11 @@ class ClusterReader:
             found = ray.get(answer)
         except Exception as error:  # whatever a node without our package raises
             raise _explained(error) from error
-        if found != vitmae_search.__version__:
+        if found != installed_version():
             raise LibraryError(
-                f"the cluster has vitmae-search {found}, and this machine {vitmae_search.__version__}; "
+                f"the cluster has vitmae-search {found}, and this machine {installed_version()}; "
                 "install the same version on all nodes"
             )
-
-
-def installed_version() -> str:
-    """The version of vitmae-search where this is called."""
-    return vitmae_search.__version__
 
 
 def _fetched(file: PendingFile, result: EmbeddedFile, known: KnownContent, seen: set[str]) -> FetchedFile:

@@ -10,12 +10,12 @@ import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import vitmae_search
 from vitmae_search.embedding import GuardedEmbedder
 from vitmae_search.errors import LibraryError, PhotoError, VitmaeSearchError, display_path
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
@@ -84,9 +84,9 @@ class PhotoWorker:
         """
         self._error: VitmaeSearchError | None = None
         try:
-            if version != vitmae_search.__version__:
+            if version != installed_version():
                 raise LibraryError(
-                    f"node {socket.gethostname()} has vitmae-search {vitmae_search.__version__}, and this "
+                    f"node {socket.gethostname()} has vitmae-search {installed_version()}, and this "
                     f"machine {version}; install the same version on all nodes"
                 )
             self._open(pickle.loads(task))  # noqa: S301 - from the process that runs this one
@@ -166,6 +166,14 @@ def _result(fetched: FetchedFile, outcome: Outcome | None) -> EmbeddedFile:
     error: Any = outcome if failed else fetched.error
     vector = None if failed or outcome is None else np.array(outcome)
     return EmbeddedFile(fetched.digest, fetched.metadata, vector, error)
+
+
+def installed_version() -> str:
+    """The version of vitmae-search where this is called; "0" for a checkout that was not installed."""
+    try:
+        return metadata.version("vitmae-search")
+    except metadata.PackageNotFoundError:
+        return "0"
 
 
 def result_table(results: Sequence[tuple[int, EmbeddedFile | VitmaeSearchError]]) -> Any:
