@@ -29,9 +29,9 @@ FILTERS = (
 )
 
 
-@pytest.fixture(params=["pgvector"])
+@pytest.fixture
 def address(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(f"{request.param}_address")
+    found: str = request.getfixturevalue(f"{getattr(request, 'param', 'pgvector')}_address")
     return found
 
 
@@ -55,6 +55,7 @@ def test_hits_are_the_same(library: Library, remote: Library, photos: Path, wher
     assert shown(found.hits) == shown(expected.hits)
 
 
+@pytest.mark.parametrize("address", ["pgvector", "milvus"], indirect=True)
 def test_photos_that_moved_or_went_are_filtered_as_they_are_now(
     library: Library, remote: Library, photos: Path
 ) -> None:
