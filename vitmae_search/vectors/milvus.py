@@ -101,10 +101,15 @@ class MilvusDatabase:
         self._loaded: set[str] = set()
         self._collections: dict[str, str] = {}
 
-    def watermark(self, name: str) -> Watermark | None:
-        """Return what a collection has; None where there is none."""
+    def watermark(self, name: str, *, newest: bool = False) -> Watermark | None:
+        """Return what a collection has; None where there is none.
+
+        Args:
+            name: The collection.
+            newest: Whether to wait for what others wrote just now.
+        """
         with self._connected() as client:
-            return _as_watermark(self._row(client, name, _OWN_WRITES))
+            return _as_watermark(self._row(client, name, _STRONG if newest else _OWN_WRITES))
 
     @contextmanager
     def writing(self, name: str, *, wait: bool) -> Iterator[_CollectionWriting | None]:

@@ -85,8 +85,13 @@ class PgVectorDatabase:
                 "vectors in PostgreSQL need psycopg; run: pip install 'vitmae-search[postgresql]'"
             ) from error
 
-    def watermark(self, name: str) -> Watermark | None:
-        """Return what a collection has; None where there is none."""
+    def watermark(self, name: str, *, newest: bool = False) -> Watermark | None:
+        """Return what a collection has; None where there is none.
+
+        Args:
+            name: The collection.
+            newest: Has no meaning here: it always is.
+        """
         with self._transaction() as connection:
             return _watermark(connection, name)
 
