@@ -69,6 +69,15 @@ def test_photos_that_moved_or_went_are_filtered_as_they_are_now(
         assert shown(found.hits) == shown(expected.hits)
 
 
+def test_a_folder_that_has_another_path_is_filtered_by_it(remote: Library, photos: Path) -> None:
+    query = (photos / "odd" / "3.jpg").read_bytes()
+    assert len(remote.search(query, k=12, where=SearchFilter(under=str(photos))).hits) == 12
+    moved = photos.rename(photos.parent / "moved")
+    remote.relocate(photos, moved)
+    assert len(remote.search(query, k=12, where=SearchFilter(under=str(moved))).hits) == 12
+    assert not remote.search(query, k=12, where=SearchFilter(under=str(photos))).hits
+
+
 def test_check_drop_and_status_know_the_database(remote: Library, photos: Path) -> None:
     remote.index(photos)
     assert "up to date with the catalogue" in str(remote.index_info())
