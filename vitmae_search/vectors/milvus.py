@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
-from vitmae_search.vectors.protocols import Ids, Vectors
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
 from vitmae_search.vectors.remote import (
     StoredVectors,
     Watermark,
@@ -47,6 +48,10 @@ _MOST = 16_384
 
 _MOST_WORDS = 4096
 _AT_ONCE = 1000
+_MOST_COMPARED = 1024
+"""Milvus builds no index for fewer vectors, and compares them one by one."""
+
+_STUCK_SECONDS = 600.0
 _SECONDS = 60.0
 _FIRST_SECONDS = 10.0
 _STRONG, _BOUNDED, _OWN_WRITES = "Strong", "Bounded", "Session"
@@ -151,6 +156,10 @@ class MilvusDatabase:
                 consistency_level=_BOUNDED,
                 timeout=_SECONDS,
             )
+            if condition and len(found[0]) < count:
+                # Few pass, or it has passed over some: the catalogue's vectors decide among all that do.
+                passing = _query(client, collection, condition, ["id"], _BOUNDED, limit=_MOST)
+                return np.array([one["id"] for one in passing], np.int64)
         return np.array([hit["id"] for hit in found[0]], np.int64)
 
     def vectors(self, name: str, ids: Ids) -> tuple[Ids, Vectors]:
@@ -189,15 +198,34 @@ class MilvusDatabase:
                 yield np.array(ids, np.int64), np.array(digests, np.int64)
             iterator.close()
 
-    def build(self, name: str) -> None:
-        """Let Milvus close what is open, and so build its index."""
+    def build(self, name: str, cancelled: IsCancelled) -> None:
+        """Let Milvus close what is open, and wait until it has built the index.
+
+        Args:
+            name: The collection.
+            cancelled: Ends the waiting; the server goes on.
+        """
         with self._connected() as client:
             row = self._row(client, name)
-            if row is not None:
-                client.flush(row["collection"], timeout=10 * _SECONDS)
+            if row is None:
+                return
+            client.flush(row["collection"], timeout=10 * _SECONDS)
+            waiting, since = -1, time.monotonic()
+            while not cancelled() and time.monotonic() - since < _STUCK_SECONDS:
+                left = _without_index(client, row["collection"])
+                if left < _MOST_COMPARED:
+                    return
+                if left != waiting:
+                    waiting, since = left, time.monotonic()
+                time.sleep(0.5)
 
     def index_text(self, name: str) -> str:
         """Say which index there is, in a phrase."""
+        with self._connected() as client:
+            row = self._row(client, name)
+            left = 0 if row is None else _without_index(client, row["collection"])
+        if left >= _MOST_COMPARED:
+            return f"an HNSW index is built: of {left:,} vectors it lacks, many are not found until then"
         return "an HNSW index finds candidates, and the catalogue's vectors score them"
 
     def drop(self, name: str) -> None:
@@ -363,7 +391,12 @@ def _rows(chunk: StoredVectors, some: slice) -> list[dict[str, Any]]:
 
 
 def _query(
-    client: MilvusClient, collection: str, condition: str, fields: list[str], consistency: str = _STRONG
+    client: MilvusClient,
+    collection: str,
+    condition: str,
+    fields: list[str],
+    consistency: str = _STRONG,
+    **more: Any,
 ) -> list[dict[str, Any]]:
     return list(
         client.query(
@@ -371,6 +404,7 @@ def _query(
             filter=condition,
             output_fields=fields,
             consistency_level=consistency,
+            **more,
             timeout=_SECONDS,
         )
     )
@@ -381,6 +415,11 @@ def _condition(where: AttributeFilter) -> str:
     parts += [f"{name} >= {float(value)!r}" for name, value in where.at_least]
     parts += [f"{name} <= {float(value)!r}" for name, value in where.at_most]
     return " and ".join(parts)
+
+
+def _without_index(client: MilvusClient, collection: str) -> int:
+    """How many vectors the index of a collection lacks yet."""
+    return int(client.describe_index(collection, "vector", timeout=_SECONDS).get("pending_index_rows") or 0)
 
 
 def _as_watermark(row: dict[str, Any] | None) -> Watermark | None:

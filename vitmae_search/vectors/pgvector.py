@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
-from vitmae_search.vectors.protocols import Ids, Vectors
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
 from vitmae_search.vectors.remote import StoredVectors, Watermark, attributes_digest, unusable, without_secret
 
 SCHEMA = "vitmae_search_vectors"
@@ -180,10 +180,14 @@ class PgVectorDatabase:
             last = rows[-1][0]
             yield np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64)
 
-    def build(self, name: str) -> None:
+    def build(self, name: str, cancelled: IsCancelled) -> None:
         """Build the HNSW index and those for filters, where the collection is large enough.
 
         Searches go on meanwhile; who adds vectors waits.
+
+        Args:
+            name: The collection.
+            cancelled: Has no meaning here: the server builds at a stretch.
         """
         with self._transaction() as connection:
             held = _watermark(connection, name)

@@ -146,8 +146,13 @@ class VectorDatabase(Protocol):
         """Yield all ids, with the digests of their attributes, in chunks."""
         ...
 
-    def build(self, name: str) -> None:
-        """Build the indexes that are worth it and are not there."""
+    def build(self, name: str, cancelled: IsCancelled) -> None:
+        """Build the indexes that are worth it and are not there.
+
+        Args:
+            name: The collection.
+            cancelled: Ends the work, or the waiting for it, early.
+        """
         ...
 
     def index_text(self, name: str) -> str:
@@ -311,7 +316,7 @@ class RemoteStore:
         try:
             self._refresh_attributes(name, source, cancelled)
             if not cancelled():
-                self._database.build(name)
+                self._database.build(name, cancelled)
         except VectorStoreUnavailable as error:
             log.warning("Searches are slower until the vectors' index is built: %s", error)
 
