@@ -512,7 +512,7 @@ class Library:
             batch_size=self._batch_size,
         )
         with CatalogWriter.open_writer(self.folder) as catalog:
-            return classify_photos(
+            report = classify_photos(
                 catalog,
                 options,
                 open_classifier=lambda: self._embedders.open_classifier(plugin, source),
@@ -520,6 +520,8 @@ class Library:
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
             )
+        self._refresh_filters()
+        return report
 
     def adapt(
         self,
@@ -2408,6 +2410,7 @@ class Library:
                 f"nothing in {display_path(before)} is in the library; `vitmae-search status` lists its "
                 "folders"
             )
+        self._refresh_filters()
         return relocated
 
     def preload(self, *, model: bool = False) -> None:
@@ -2563,6 +2566,12 @@ class Library:
         )
         own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
         return source, vectors, own, search
+
+    def _refresh_filters(self) -> None:
+        """Let a vector database filter by what changed without a new vector; files have no such thing."""
+        space = None if isinstance(self._vectors, VectorCache) else self._current_space_or_none()
+        if space is not None:
+            self._vectors.speed_up(self._catalog().vector_source(space.space_id))
 
     def _map_files(self) -> MapCache:
         """The maps, which are laid out from files of vectors on this machine."""
