@@ -22,8 +22,8 @@ def filled(writer, space, make):
 
 
 @pytest.fixture
-def reader(filled, folder):
-    with Catalog.open(folder) as catalog:
+def reader(filled, folder, address):
+    with Catalog.open(folder, address) as catalog:
         yield catalog
 
 

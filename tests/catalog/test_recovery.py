@@ -18,11 +18,11 @@ from vitmae_search.catalog.sqlite import UnfinishedChange
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.errors import LibraryEmpty
 
+pytestmark = pytest.mark.sqlite_only("is about SQLite's rollback journal")
+
 # A cache of few pages is written to the file before the commit, so the journal is hot when the kill comes.
 KILLED_WRITER = """
 import os, signal, sqlite3, sys
-
-pytestmark = pytest.mark.sqlite_only("is about SQLite's rollback journal")
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
 connection.execute("PRAGMA cache_size = 1")

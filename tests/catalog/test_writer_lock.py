@@ -12,12 +12,12 @@ import pytest
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryBusy, StorageError
 
+pytestmark = pytest.mark.sqlite_only("PostgreSQL has many writers")
+
 CHILD = """
 import sys
 from pathlib import Path
 from vitmae_search.catalog import CatalogWriter
-
-pytestmark = pytest.mark.sqlite_only("PostgreSQL has many writers")
 
 with CatalogWriter.open_writer(Path(sys.argv[1])):
     print("open", flush=True)
