@@ -267,15 +267,17 @@ def version_of(connection: Connection, name: str) -> int:
         LibraryDamaged: The tables are another program's.
         LibraryTooNew: A newer version of vitmae-search wrote them.
     """
+    # In this order, as another process may commit all of them in between, which is seen at once.
+    others = [table for table in Table.metadata.tables if _is_there(connection, table)]
     if not _is_there(connection, "catalogue_format"):
-        others = [table for table in Table.metadata.tables if _is_there(connection, table)]
         if others:
             raise LibraryDamaged(
                 f"{name} has a table {others[0]} of another program, which is left alone. Name an empty "
                 "database."
             )
         return 0
-    version = int(connection.exec_driver_sql("SELECT version FROM catalogue_format").scalar_one())
+    # This transaction may have begun before the row was committed.
+    version = int(connection.exec_driver_sql("SELECT version FROM catalogue_format").scalar() or 0)
     if version > NEWEST:
         raise LibraryTooNew(
             f"{name} was written by a newer version of vitmae-search (its format is {version}, and this "
