@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.timing import available_cores
 from benchmarks.vector_data import Ids, K, Vectors
+from vitmae_search.records import VectorAttributes
 from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.approximate import ApproximateIndex
 
@@ -310,6 +311,10 @@ class ArraySource:
     def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
         """Ids and their (n, D) vectors."""
         return ids, np.stack([self._vectors[row] for row in ids])
+
+    def attributes(self, ids: Ids) -> list[VectorAttributes]:
+        """None are filtered by."""
+        return [VectorAttributes()] * len(ids)
 
 
 def index_kinds(count: int, slow: bool) -> list[IndexKind]:

@@ -8,11 +8,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.helpers.postgresql_server import PostgresqlServer
 
 # Nothing fails because a machine is slow.
 settings.register_profile("any-machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -97,6 +101,7 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITMAE_SEARCH_DEVICE", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_IDLE_MINUTES", raising=False)
     monkeypatch.delenv("VITMAE_SEARCH_WEB_PICTURES", raising=False)
+    monkeypatch.delenv("VITMAE_SEARCH_VECTORS", raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -213,3 +218,19 @@ def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path(__file__).with_name("helpers") / "mean_dominated_plugin.py", folder / "mean_dominated.py"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running server with pgvector, for all tests of vector databases."""
+    from tests.helpers.postgresql_server import PostgresqlServer
+
+    server = PostgresqlServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pgvector_address(postgresql: PostgresqlServer) -> str:
+    """The address of an empty database with pgvector."""
+    return postgresql.address(postgresql.create())

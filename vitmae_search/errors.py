@@ -29,7 +29,8 @@
     │   └── StorageError          a full disk, a read-only folder
     ├── SpaceError              no such embedding space, or spaces that would mix
     ├── VectorIndexError        a vector index cannot do what it was called for
-    │   └── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
+    │   ├── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
+    │   └── VectorStoreUnavailable  a vector database cannot be reached, or refuses its work
     ├── TrainingError           training cannot start or go on
     └── EvaluationError         there is nothing that could be measured
 
@@ -262,6 +263,10 @@ class VectorIndexError(VitmaeSearchError):
 
 class VectorCacheDamaged(VectorIndexError):
     """The index file fails its checks. As a cache, it can be rebuilt from the catalogue."""
+
+
+class VectorStoreUnavailable(VectorIndexError):
+    """A vector database cannot be reached, or refuses its work. It follows the catalogue later."""
 
 
 class TrainingError(VitmaeSearchError):

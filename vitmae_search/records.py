@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -497,6 +497,44 @@ class SearchFilter:
     def empty(self) -> bool:
         """Whether it excludes nothing."""
         return self == SearchFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class VectorAttributes:
+    """What a filter may ask of a vector's photos on disk, as a vector database keeps it beside the vector.
+
+    A vector whose content has several photos has the words of all of them, and ranges over all of them, so
+    that a filter on attributes lets all pass that should, and perhaps more.
+
+    Attributes:
+        words: 64-bit digests of folders, cameras, tags and whatever else is equal or not, ascending.
+        numbers: One for each of `NUMBERS`.
+    """
+
+    NUMBERS: ClassVar[tuple[str, ...]] = (
+        *("first_moment", "last_moment", "least_bytes", "most_bytes"),
+        *("latitude", "longitude"),
+    )
+    NONE: ClassVar[tuple[float, ...]] = (1e15, -1e15, 1e15, -1e15, 1e15, 1e15)
+    """The numbers of a vector without a photo on disk: they pass no condition."""
+
+    words: tuple[int, ...] = ()
+    numbers: tuple[float, ...] = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeFilter:
+    """Conditions on `VectorAttributes`, which must all hold.
+
+    Attributes:
+        any_of: Of each of these groups, one word at least.
+        at_least: Names of `VectorAttributes.NUMBERS`, and what they are at least.
+        at_most: Names of `VectorAttributes.NUMBERS`, and what they are at most.
+    """
+
+    any_of: tuple[tuple[int, ...], ...] = ()
+    at_least: tuple[tuple[str, float], ...] = ()
+    at_most: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

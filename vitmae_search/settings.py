@@ -13,6 +13,8 @@
 - `VITMAE_SEARCH_DEVICE`: auto, cpu, cuda, cuda:N or mps (default: auto).
 - `VITMAE_SEARCH_WEB_PICTURES`: "on" lets a search begin with a picture that is named by its address on the
   web (default: off).
+- `VITMAE_SEARCH_VECTORS`: the address of a vector database, where one searches in place of the library's
+  files.
 - `VITMAE_SEARCH_IDLE_MINUTES`: minutes without use after which the app's model leaves the GPU's memory
   (default: 10; 0 is never).
 """
@@ -22,7 +24,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +43,7 @@ PASSWORD_FILE = "VITMAE_SEARCH_PASSWORD_FILE"  # noqa: S105
 DEVICE = "VITMAE_SEARCH_DEVICE"
 WEB_PICTURES = "VITMAE_SEARCH_WEB_PICTURES"
 IDLE_MINUTES = "VITMAE_SEARCH_IDLE_MINUTES"
+VECTORS = "VITMAE_SEARCH_VECTORS"
 
 PASSWORD_LENGTH = 8
 """The least number of characters of the app's password."""
@@ -155,6 +159,25 @@ def password(environ: Mapping[str, str] = os.environ) -> str | None:
     if len(found) < PASSWORD_LENGTH:
         raise VitmaeSearchError(f"the app's password must have at least {PASSWORD_LENGTH} characters")
     return found
+
+
+def vectors_address(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The address of the vector database, which may hold a password; None for the library's files."""
+    return environ.get(VECTORS) or None
+
+
+@contextmanager
+def vectors_at(address: str) -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, use the vector database at an address."""
+    before = os.environ.get(VECTORS)
+    os.environ[VECTORS] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VECTORS]
+        else:
+            os.environ[VECTORS] = before
 
 
 def _password_in(file: Path) -> str:

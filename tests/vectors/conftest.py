@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vitmae_search.records import VectorAttributes
+
 
 def unit_vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
     rows = np.random.default_rng(seed).standard_normal((count, dimension))
@@ -32,6 +34,7 @@ class MemorySource:
         self.last = 0
         self.next_id = 1
         self.reads: list[int] = []
+        self.given: dict[int, VectorAttributes] = {}
 
     def add(self, vectors: NDArray[np.float32]) -> list[int]:
         ids = list(range(self.next_id, self.next_id + len(vectors)))
@@ -74,6 +77,9 @@ class MemorySource:
         here = [i for i in ids.tolist() if i in self.rows]
         vectors = np.array([self.rows[i][1] for i in here], np.float32).reshape(-1, self.dimension)
         return np.array(here, np.int64), vectors
+
+    def attributes(self, ids: NDArray[np.int64]) -> list[VectorAttributes]:
+        return [self.given.get(i, VectorAttributes()) for i in ids.tolist()]
 
 
 @pytest.fixture

@@ -374,8 +374,8 @@ def test_discard_deletes_the_file(tmp_path, source):
     cache = VectorCache(tmp_path)
     cache.save(source)
     assert cache.keys() == [source.key]
-    cache.discard(source.key)
-    cache.discard(source.key)
+    cache.discard(source)
+    cache.discard(source)
     assert cache.keys() == []
     assert os.listdir(tmp_path) == []
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from vitmae_search.catalog import (
+    attributes,
     browse,
     check,
     embeddings,
@@ -39,6 +40,7 @@ from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_database import WritableDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 from vitmae_search.records import (
+    AttributeFilter,
     Failure,
     GeoBox,
     JobRecord,
@@ -405,6 +407,32 @@ class Catalog:
                 where, space_id, photos.filter_conditions(connection, where)
             )
             return photos.fetch_ids(connection, statement)
+
+    def searchable_among(
+        self, space_id: int, where: SearchFilter, embedding_ids: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return those of some embeddings that `searchable_ids` has, ascending.
+
+        Args:
+            space_id: The space.
+            where: The filter.
+            embedding_ids: (N,) int64.
+        """
+        with self._database.read_transaction() as connection:
+            conditions = photos.filter_conditions(connection, where)
+            found = [
+                photos.fetch_ids(connection, photos.among(some, where, space_id, conditions))
+                for some in photos.chunks(embedding_ids.tolist())
+            ]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+
+    def attribute_filter(self, where: SearchFilter) -> AttributeFilter | None:
+        """Return a filter for vector databases that lets all vectors pass which `where` does, and few others.
+
+        None where only the catalogue knows: for marks, albums, and lists of photos.
+        """
+        with self._database.read_transaction() as connection:
+            return attributes.filter_of(connection, where)
 
     def points(self, space_id: int, where: SearchFilter = EVERYTHING) -> Points:
         """Return what a map shows: contents with a vector and a photo on disk that passes the filter.

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from sqlalchemy import select, tuple_
 from sqlalchemy.engine import Connection
 
+from vitmae_search.catalog import attributes
 from vitmae_search.catalog.database import Database
 from vitmae_search.catalog.photos import chunks
 from vitmae_search.catalog.schema import EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
+from vitmae_search.records import VectorAttributes
 
 STORED_DTYPE = np.dtype("<f4")
 """Little-endian float32 on every machine, so that a library can be carried to another."""
@@ -161,3 +163,8 @@ class SpaceVectors:
             found = _blobs(connection, self._space_id, ids.tolist())
         here = np.array([i for i in ids.tolist() if i in found], dtype=np.int64)
         return here, decode([found[i] for i in here.tolist()], self.dimension)
+
+    def attributes(self, ids: NDArray[np.int64]) -> list[VectorAttributes]:
+        """Return what filters may ask of vectors, one by one."""
+        with self._database.read_transaction() as connection:
+            return attributes.of_vectors(connection, self._space_id, ids.tolist())

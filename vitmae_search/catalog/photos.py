@@ -191,15 +191,25 @@ def filter_conditions(
 
 
 def _holds(connection: Connection, column: Any, part: str, in_order: bool) -> ColumnElement[bool]:
-    """Return the condition that a name holds a text.
-
-    SQLite ignores case in ASCII only. The distinct names are few, so Python compares them.
-    """
-    found = [name for name in _names(connection, column) if part.casefold() in name.casefold()]
+    """Return the condition that a name holds a text."""
+    found = names_with(connection, column, part)
     if in_order and _are_many(connection, column.in_(found)):
         column = func.coalesce(column, "")  # an expression, so that its index does not decide the order
     condition: ColumnElement[bool] = column.in_(found)
     return condition
+
+
+def names_with(connection: Connection, column: Any, part: str) -> list[str]:
+    """Return the distinct names that hold a text, in upper or lower case.
+
+    SQLite ignores case in ASCII only. The distinct names are few, so Python compares them.
+
+    Args:
+        connection: A connection in a transaction.
+        column: The column of the names, which must be indexed.
+        part: The text.
+    """
+    return [name for name in _names(connection, column) if part.casefold() in name.casefold()]
 
 
 def _names(connection: Connection, column: Any) -> list[str]:
@@ -361,6 +371,27 @@ def with_photo_on_disk(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
     )
     return statement.order_by(EmbeddingRow.embedding_id)
+
+
+def among(
+    embedding_ids: Sequence[int], where: SearchFilter, space_id: int, conditions: list[ColumnElement[bool]]
+) -> Select[Any]:
+    """Return a query for those of a few embeddings that have a photo on disk which passes the filter.
+
+    Args:
+        embedding_ids: At most `MAX_IDS_PER_QUERY`.
+        where: The filter.
+        space_id: The space.
+        conditions: The conditions of `filter_conditions`.
+    """
+    statement = select(EmbeddingRow.embedding_id).distinct()
+    statement = statement.join(PhotoRow, PhotoRow.content_id == EmbeddingRow.content_id)
+    return joined(statement, where).where(
+        EmbeddingRow.space_id == space_id,
+        EmbeddingRow.embedding_id.in_(embedding_ids),
+        PhotoRow.missing == false(),
+        *conditions,
+    )
 
 
 def with_copies(space_id: int) -> Select[Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vitmae_search.errors import display_path
-from vitmae_search.settings import named_library, settings
+from vitmae_search.settings import named_library, settings, vectors_at
 
 if TYPE_CHECKING:
     from vitmae_search.library import Library
@@ -29,7 +29,20 @@ def _named(ctx: click.Context, parameter: click.Parameter, value: Path | None) -
     return None if value is None else named_library(value)
 
 
-library_option = click.option(
+def _use_vectors(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """A callback of click: the vector database that this command and the jobs that it starts use."""
+    if value is not None:
+        ctx.with_resource(vectors_at(value))
+
+
+_vectors_option = click.option(
+    "--vectors",
+    metavar="ADDRESS",
+    expose_value=False,
+    callback=_use_vectors,
+    hidden=True,  # docs/scaling.md has it: a laptop needs none
+)
+_library_option = click.option(
     "--library",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR|NAME",
@@ -37,6 +50,13 @@ library_option = click.option(
     help="The library's folder, or its name in VITMAE_SEARCH_LIBRARIES.  [default: VITMAE_SEARCH_LIBRARY, or "
     "your user-data folder]",
 )
+
+
+def library_option(command: F) -> F:
+    """Add --library, and --vectors for those who keep vectors in a database."""
+    return _library_option(_vectors_option(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")
 model_option = click.option(
     "--model", metavar="NAME|PATH|HUB-ID", help="A bundled model, a folder or weights file, or a hub id."

@@ -30,7 +30,7 @@ from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, su
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexReport, JobProgress, Space
-from vitmae_search.vectors import VectorCache, never_cancel
+from vitmae_search.vectors import VectorStore, never_cancel
 
 _SAVE_INTERVAL = 300.0
 """Seconds between two saves of the vector index within a run."""
@@ -43,7 +43,7 @@ def index_folders(
     folders: Sequence[str],
     *,
     open_target: Callable[[], IndexTarget],
-    vectors: VectorCache | None = None,
+    vectors: VectorStore | None = None,
     thumbnails: ThumbnailStore | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -110,7 +110,7 @@ class _IndexJob:
         self,
         catalog: CatalogWriter,
         options: _Options,
-        vectors: VectorCache | None,
+        vectors: VectorStore | None,
         thumbnails: ThumbnailStore | None,
         reporter: ProgressReporter,
         cancelled: Callable[[], bool],

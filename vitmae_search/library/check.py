@@ -9,7 +9,7 @@ from vitmae_search.embedding import Projection
 from vitmae_search.errors import SpaceError, VectorCacheDamaged
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import CheckReport
-from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors import VectorStore
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class _Findings:
     repaired: list[str] = field(default_factory=list)
 
 
-def check_library(catalog: Catalog, vectors: VectorCache, spaces: Spaces, *, repair: bool) -> CheckReport:
+def check_library(catalog: Catalog, vectors: VectorStore, spaces: Spaces, *, repair: bool) -> CheckReport:
     """Check projections, the catalogue and each space's index file.
 
     Args:
@@ -66,7 +66,7 @@ def _check_projections(
 
 
 def _delete_contradicted_vectors(
-    catalog: Catalog, vectors: VectorCache, found: _Findings, projections: dict[str, Projection]
+    catalog: Catalog, vectors: VectorStore, found: _Findings, projections: dict[str, Projection]
 ) -> None:
     """Delete the vectors that an intact index file contradicts, before others are derived from them.
 
@@ -84,7 +84,7 @@ def _delete_contradicted_vectors(
             found.repaired.append(f"deleted {changed}; the next `index` makes them again")
 
 
-def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings, *, repair: bool) -> None:
+def _check_index_files(catalog: Catalog, vectors: VectorStore, found: _Findings, *, repair: bool) -> None:
     for space in catalog.spaces():
         source = catalog.vector_source(space.space_id)
         found.checked.append(f"the index file of space {space.space_id}")
@@ -93,7 +93,7 @@ def _check_index_files(catalog: Catalog, vectors: VectorCache, found: _Findings,
         except VectorCacheDamaged as error:
             found.problems.append(str(error))
             if repair:
-                vectors.discard(source.key)
+                vectors.discard(source)
                 if vectors.save(source):
                     found.repaired.append(
                         f"rebuilt the index file of space {space.space_id} from the catalogue"

@@ -127,7 +127,7 @@ from vitmae_search.search import (
 )
 from vitmae_search.search.regions import TokenCache
 from vitmae_search.search.variants import is_clear
-from vitmae_search.vectors import VectorCache, VectorIndex
+from vitmae_search.vectors import VectorCache, VectorIndex, VectorStore, open_store
 from vitmae_search.vectors.map_cache import MapCache
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ class Library:
         batch_size: int | None = None,
         *,
         background: bool = False,
+        vectors: str | None = None,
     ) -> None:
         """Put the parts together; `Library.open` is the way to make one."""
         self.folder = folder
@@ -182,8 +183,8 @@ class Library:
         self._named_models = NamedModels(embedders)
         self._projections = ProjectionFiles(folder / "projections")
         self._spaces = Spaces(embedders, self._projections)
-        self._vectors = VectorCache(folder / "vectors", background=background)
-        self._maps = MapCache(self._vectors)
+        self._vectors: VectorStore = open_store(vectors, folder / "vectors", background=background)
+        self._maps = self._map_files()
         self._query_cache = QueryCache()
         self._token_cache = TokenCache()
         self._duplicates = DuplicateFinder()
@@ -209,6 +210,7 @@ class Library:
         batch_size: int | None = None,
         plugin_folders: Sequence[str | os.PathLike[str]] = (),
         background: bool = False,
+        vectors: str | None = None,
     ) -> Self:
         """Open the library in a folder, which need not exist yet.
 
@@ -235,12 +237,15 @@ class Library:
             plugin_folders: Folders with plugins of your own.
             background: Let a thread check vector indexes and build faster ones until `close`, as the app
                 does; without it, `index` does this.
+            vectors: The address of a vector database that searches, such as `postgresql://host/database`.
+                None is the environment's (`VITMAE_SEARCH_VECTORS`), else files in the library's folder.
 
         Returns:
             The open library; it is a context manager that closes itself.
 
         Raises:
             ModelError: `projection` is a file that is none.
+            VectorIndexError: `vectors` is no such address.
 
         Examples:
             >>> from vitmae_search import Library
@@ -248,9 +253,9 @@ class Library:
             ...     library.status().photos
             0
         """
-        if path is None:
-            from vitmae_search.settings import settings
+        from vitmae_search.settings import settings, vectors_address
 
+        if path is None:
             path = settings().library
         if _ADDRESS.match(os.fspath(path)):
             raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
@@ -260,7 +265,14 @@ class Library:
         embedder, model = split_model(embedder, model)
         selection = EmbedderSelection(embedder, model, chosen, decode, read_projection_option(projection))
         embedders = Embedders([Path(folder) for folder in plugin_folders], device, precision)
-        return cls(Path(_absolute(path)), selection, embedders, batch_size, background=background)
+        return cls(
+            Path(_absolute(path)),
+            selection,
+            embedders,
+            batch_size,
+            background=background,
+            vectors=vectors or vectors_address(),
+        )
 
     def close(self) -> None:
         """Free the models' memory, stop the background thread, and close the catalogue."""
@@ -1875,13 +1887,13 @@ class Library:
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
-        space = self._catalog().space(space_id)
+        space, source = self._catalog().space(space_id), self._catalog().vector_source(space_id)
         with CatalogWriter.open_writer(self.folder) as catalog:
             catalog.drop_space(space_id)
             left = {other.projection for other in catalog.spaces()}
             if space.projection is not None and space.projection not in left:
                 self._projections.discard(space.projection)
-        self._vectors.discard(space.fingerprint)
+        self._vectors.discard(source)
         self._maps.discard(space.fingerprint)
 
     def index_info(self, space: int | None = None) -> IndexListing:
@@ -2421,7 +2433,7 @@ class Library:
                 replaced, self._reader = self._reader, None
                 replaced.close()
                 self._vectors = self._vectors.reopened()
-                self._maps = MapCache(self._vectors)
+                self._maps = self._map_files()
             if self._reader is None:
                 self._reader = Catalog.open(self.folder)
             return self._reader
@@ -2537,6 +2549,11 @@ class Library:
         )
         own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
         return source, vectors, own, search
+
+    def _map_files(self) -> MapCache:
+        """The maps, which are laid out from files of vectors on this machine."""
+        store = self._vectors
+        return MapCache(store if isinstance(store, VectorCache) else VectorCache(self.folder / "vectors"))
 
     def _vector_index(self, space: Space) -> VectorIndex:
         return self._vectors.open(self._catalog().vector_source(space.space_id))

@@ -8,10 +8,10 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.photos import ThumbnailStore
 from vitmae_search.records import RemovalReport
-from vitmae_search.vectors import VectorCache
+from vitmae_search.vectors import VectorStore
 
 
-def prune_missing(catalog: CatalogWriter, vectors: VectorCache, thumbnails: ThumbnailStore) -> RemovalReport:
+def prune_missing(catalog: CatalogWriter, vectors: VectorStore, thumbnails: ThumbnailStore) -> RemovalReport:
     """Remove the missing photos; see `Library.prune`.
 
     Args:
@@ -23,7 +23,7 @@ def prune_missing(catalog: CatalogWriter, vectors: VectorCache, thumbnails: Thum
 
 
 def forget_folder(
-    catalog: CatalogWriter, vectors: VectorCache, thumbnails: ThumbnailStore, folder: str
+    catalog: CatalogWriter, vectors: VectorStore, thumbnails: ThumbnailStore, folder: str
 ) -> RemovalReport:
     """Remove a folder; see `Library.forget`.
 
@@ -50,7 +50,7 @@ def forget_folder(
 
 
 def _remove(
-    catalog: CatalogWriter, vectors: VectorCache, thumbnails: ThumbnailStore, remove: Callable[[], int]
+    catalog: CatalogWriter, vectors: VectorStore, thumbnails: ThumbnailStore, remove: Callable[[], int]
 ) -> RemovalReport:
     """Remove photos, and then the thumbnails that belong to no content, those of earlier crashes included."""
     vectors_before = sum(space.vectors for space in catalog.spaces())

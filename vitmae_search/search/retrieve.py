@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from vitmae_search.records import Hit, Photo, QueryVariant, SearchFilter, Space
 from vitmae_search.search.query import QueryVectors, Vectors
 from vitmae_search.search.stacks import REACH, are_final, stacks_of
 from vitmae_search.search.variants import AS_IT_IS, best_turned, best_upright, is_clear
-from vitmae_search.vectors import Matches, VectorIndex
+from vitmae_search.vectors import FilteringIndex, Matches, VectorIndex
 
 
 class _Found(NamedTuple):
@@ -168,12 +169,12 @@ def _best_scores(
 ) -> list[float]:
     """For each of the vectors (n, D) the score of its best hit, -1 where nothing may be one."""
     if not where.empty:
-        found = index.search(vectors, 1, allowed=catalog.searchable_ids(space.space_id, where))
+        found = _search_where(catalog, index, space, vectors, 1, where)
     else:
         found = index.search(vectors, 1)
         photos = catalog.photos_of(np.concatenate([matches.ids for matches in found]))
         if any(all(photo.missing for photo in group) for group in photos.values()):
-            found = index.search(vectors, 1, excluded=catalog.hidden_ids(space.space_id))
+            found = _search_on_disk(catalog, index, space, vectors, 1)
     return [float(matches.scores[0]) if len(matches) else -1.0 for matches in found]
 
 
@@ -187,15 +188,41 @@ def _nearest(
 ) -> list[_Found]:
     """Up to `k` contents with their scores and photos, best first."""
     if not where.empty:
-        allowed = catalog.searchable_ids(space.space_id, where)
-        return _on_disk(catalog, index.search(vector[None], k, allowed=allowed)[0])
+        return _on_disk(catalog, _search_where(catalog, index, space, vector[None], k, where)[0])
     # Usually few photos are missing: to look up all that are would take longer than the search.
     matches = index.search(vector[None], k + _EXTRA)[0]
     found = _on_disk(catalog, matches)
     if len(found) < k and len(matches) == k + _EXTRA:
-        excluded = catalog.hidden_ids(space.space_id)
-        found = _on_disk(catalog, index.search(vector[None], k, excluded=excluded)[0])
+        found = _on_disk(catalog, _search_on_disk(catalog, index, space, vector[None], k)[0])
     return found[:k]
+
+
+def _search_where(
+    catalog: Catalog,
+    index: VectorIndex,
+    space: Space,
+    vectors: NDArray[np.float32],
+    k: int,
+    where: SearchFilter,
+) -> list[Matches]:
+    """The `k` nearest of each vector that pass a filter.
+
+    An index that filters by attributes proposes vectors, and the catalogue says which of these pass.
+    """
+    asked = catalog.attribute_filter(where) if isinstance(index, FilteringIndex) else None
+    if asked is None or not isinstance(index, FilteringIndex):
+        return index.search(vectors, k, allowed=catalog.searchable_ids(space.space_id, where))
+    passing = partial(catalog.searchable_among, space.space_id, where)
+    return index.search_where(vectors, k, asked, passing)
+
+
+def _search_on_disk(
+    catalog: Catalog, index: VectorIndex, space: Space, vectors: NDArray[np.float32], k: int
+) -> list[Matches]:
+    """The `k` nearest of each vector that have a photo on disk."""
+    if isinstance(index, FilteringIndex):
+        return _search_where(catalog, index, space, vectors, k, SearchFilter())
+    return index.search(vectors, k, excluded=catalog.hidden_ids(space.space_id))
 
 
 def _on_disk(catalog: Catalog, matches: Matches) -> list[_Found]:

@@ -415,11 +415,11 @@ class VectorCache:
         """Say which index the space is searched with, and why."""
         return index_listing(self.path(source.key), self.approximate_path(source.key), source, self.policy)
 
-    def discard(self, key: str) -> None:
-        """Forget space `key` and delete its files, as far as they can be deleted."""
+    def discard(self, source: VectorSource) -> None:
+        """Forget a space and delete its files, as far as they can be deleted."""
         with self._lock:
-            self._snapshots.pop(key, None)
-            for path in (self.path(key), self.approximate_path(key)):
+            self._snapshots.pop(source.key, None)
+            for path in (self.path(source.key), self.approximate_path(source.key)):
                 with suppress(OSError):
                     path.unlink()
                     sync_folder(self.folder)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vitmae_search.records import AttributeFilter, VectorAttributes
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.int64]
@@ -94,6 +96,24 @@ class VectorIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class FilteringIndex(VectorIndex, Protocol):
+    """A vector index that filters by attributes of the vectors: a list of ids would grow with the library."""
+
+    def search_where(
+        self, queries: Vectors, k: int, where: AttributeFilter, passing: Callable[[Ids], Ids]
+    ) -> list[Matches]:
+        """Find the k nearest vectors that pass a filter, as `search` does.
+
+        Args:
+            queries: (Q, D) float32.
+            k: Most matches of one query, at least 1.
+            where: All vectors pass it that should, and some that should not.
+            passing: Returns those of a few ids that pass indeed, ascending.
+        """
+        ...
+
+
 class VectorSource(Protocol):
     """The authoritative vectors of one space, with a revision for each change.
 
@@ -130,4 +150,11 @@ class VectorSource(Protocol):
 
     def stored(self, ids: Ids) -> tuple[Ids, Vectors]:
         """Return those of `ids` that are still stored, and their (n, D) vectors, row by row."""
+        ...
+
+    def attributes(self, ids: Ids) -> list[VectorAttributes]:
+        """Return what filters may ask of vectors, one by one.
+
+        They change without a new revision, when a photo is moved or tagged.
+        """
         ...

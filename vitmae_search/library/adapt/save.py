@@ -21,7 +21,7 @@ from vitmae_search.library.adapt.fit import AdaptOptions
 from vitmae_search.library.embedders import EmbedderSelection
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import JobProgress, Space
-from vitmae_search.vectors import VectorCache, never_cancel
+from vitmae_search.vectors import VectorStore, never_cancel
 
 _MAX_STORED = 200_000
 """Most of a library's features that whitening uses: it gains nothing from more."""
@@ -106,7 +106,7 @@ def adapt_to_file(request: AdaptRequest, catalog: Catalog | None, output: Path) 
 
 
 def adapt_library(
-    request: AdaptRequest, catalog: CatalogWriter, vectors: VectorCache, run_key: str
+    request: AdaptRequest, catalog: CatalogWriter, vectors: VectorStore, run_key: str
 ) -> AdaptReport:
     """Adapt, and if the projection is better, make its space of the stored features, and use it.
 

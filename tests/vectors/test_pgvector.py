@@ -1,0 +1,121 @@
+"""pgvector: its index and what it finds under filters, and what happens when the server is gone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
+from vitmae_search.records import AttributeFilter, VectorAttributes
+from vitmae_search.vectors import ExactIndex, open_store, pgvector
+
+COUNT, DIMENSION = 6000, 32
+SHARES = (1, 2, 10, 100, 1000)
+"""A filter lets one of so many vectors pass."""
+
+
+@pytest.fixture
+def indexed(monkeypatch, new_source, unit):
+    """Vectors of which HNSW must be used, and a tenth of which is too many to be compared."""
+    monkeypatch.setattr(pgvector, "EXACT_BYTES", 2 * DIMENSION * COUNT // 20)
+    source = new_source(DIMENSION)
+    source.add(unit(COUNT, DIMENSION))
+    for i in source.rows:
+        words = tuple(sorted(share for share in SHARES if i % share == 0))
+        source.given[i] = VectorAttributes(words, (float(i),) * 6)
+    return source
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_recall_with_a_filter(pgvector_address, indexed, unit, tmp_path, share, record_property):
+    store = open_store(pgvector_address, tmp_path)
+    assert store.save(indexed)
+    store.speed_up(indexed)
+    assert "HNSW" in str(store.describe(indexed))
+    ids = np.array([i for i in indexed.rows if i % share == 0], np.int64)
+    exact = ExactIndex.from_arrays(ids, np.array([indexed.rows[i][1] for i in ids.tolist()]))
+    queries, where = unit(20, DIMENSION, seed=9), AttributeFilter(any_of=((share,),))
+    found = store.open(indexed).search_where(queries, 10, where, np.sort)
+    best = exact.search(queries, 10)
+    wanted = sum(len(matches) for matches in best)
+    hits = sum(len(np.intersect1d(a.ids, b.ids)) for a, b in zip(found, best, strict=True))
+    record_property("figures", f"pgvector, filter of 1/{share}: recall@10 {hits / wanted:.3f}")
+    assert hits >= 0.97 * wanted
+    store.close()
+
+
+def test_many_more_vectors_are_added_without_the_index_which_is_then_built_again(
+    pgvector_address, indexed, unit, tmp_path
+):
+    store = open_store(pgvector_address, tmp_path)
+    assert store.save(indexed)
+    store.speed_up(indexed)
+    indexed.add(unit(10, DIMENSION, seed=1))
+    assert store.save(indexed)
+    assert "HNSW index finds" in str(store.describe(indexed))
+    indexed.add(unit(COUNT, DIMENSION, seed=2))
+    assert store.save(indexed)
+    assert "the next `index` builds" in str(store.describe(indexed))
+    store.speed_up(indexed)
+    assert "HNSW index finds" in str(store.describe(indexed))
+    store.close()
+
+
+def test_a_killed_server_loses_nothing_and_says_what_to_do(
+    postgresql, pgvector_address, new_source, unit, tmp_path, caplog
+):
+    source, queries = new_source(DIMENSION), unit(2, DIMENSION, seed=9)
+    source.add(unit(500, DIMENSION))
+    store = open_store(pgvector_address, tmp_path)
+    # Other tests need no commit to be on disk; PostgreSQL's default is that it is.
+    postgresql.run(f"ALTER DATABASE {pgvector_address.rsplit('/', 1)[1]} SET synchronous_commit = on")
+    assert store.save(source)
+    index = store.open(source)
+    source.add(unit(500, DIMENSION, seed=1))
+    read = source.added_since
+
+    def killed_meanwhile(revision):
+        for number, chunk in enumerate(read(revision)):
+            if number == 3:
+                postgresql.kill()
+            yield chunk
+
+    source.added_since = killed_meanwhile
+    try:
+        assert not store.save(source)
+        assert "their vectors follow later" in caplog.text
+        with pytest.raises(
+            VectorStoreUnavailable, match=r"see that the database runs .* or search without --vectors"
+        ):
+            index.search(queries, 3)
+        assert "cannot be used" in str(store.describe(source))
+    finally:
+        postgresql.start()
+    del source.added_since
+    assert store.describe(source).vectors == 500
+    assert "1 changes behind the catalogue" in str(store.describe(source))
+    assert store.save(source)
+    assert store.verify(source)
+    assert "secret" not in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql:/me:not-a-secret@half/an/address",
+        "postgresql://me:not-a-secret@127.0.0.1:port/x",
+        "mysql://me:not-a-secret@127.0.0.1/x",
+    ],
+)
+def test_an_address_that_is_none_is_not_shown(address, tmp_path):
+    with pytest.raises(VectorIndexError, match="address of") as caught:
+        open_store(address, tmp_path)
+    assert "not-a-secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_not_shown(postgresql, tmp_path, source):
+    address = postgresql.address("postgres", password="wrong-password")
+    with pytest.raises(VectorStoreUnavailable, match="password authentication failed") as caught:
+        open_store(address, tmp_path).open(source)
+    assert "wrong-password" not in str(caught.value)

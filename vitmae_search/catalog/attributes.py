@@ -1,0 +1,170 @@
+"""Attributes of vectors, for vector databases that filter by themselves, and filters on them.
+
+A photo passes a filter of the catalogue only if its vector's attributes pass the filter here. The other way
+round does not hold: a circle is searched as its box, and the photos of one content are taken together. So
+what a vector database finds is asked of the catalogue once more.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, false, select
+
+from vitmae_search.catalog import places
+from vitmae_search.catalog.photos import chunks, folder_range, names_with, seconds_of
+from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TagRow
+from vitmae_search.records import AttributeFilter, Orientation, SearchFilter, VectorAttributes
+
+_ON_DISK = "on disk"
+_CONFIDENCES = 10
+"""A tag has one word for each tenth of confidence."""
+
+_PHOTOS = (
+    select(
+        EmbeddingRow.embedding_id,
+        PhotoRow.content_id,
+        PhotoRow.path,
+        PhotoRow.moment,
+        PhotoRow.size,
+        ContentRow.camera,
+        ContentRow.lens,
+        ContentRow.format,
+        ContentRow.width,
+        ContentRow.height,
+        ContentRow.latitude,
+        ContentRow.longitude,
+    )
+    .join(PhotoRow, PhotoRow.content_id == EmbeddingRow.content_id)
+    .join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    .where(PhotoRow.missing == false())
+)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def word(kind: str, value: str | bytes = b"") -> int:
+    """Return the digest of an attribute: 64 bits, with a sign.
+
+    Args:
+        kind: What it is of: "folder", "camera" and so on.
+        value: Which one.
+    """
+    text = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+    digest = blake2b(text, digest_size=8, person=kind.encode()).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def of_vectors(connection: Connection, space_id: int, embedding_ids: Sequence[int]) -> list[VectorAttributes]:
+    """Return the attributes of vectors, one by one; `VectorAttributes()` for one without a photo on disk.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+        embedding_ids: The vectors.
+    """
+    photos: dict[int, list[Any]] = {}
+    statement = _PHOTOS.where(EmbeddingRow.space_id == space_id)
+    for some in chunks(embedding_ids):
+        for row in connection.execute(statement.where(EmbeddingRow.embedding_id.in_(some))):
+            photos.setdefault(row.embedding_id, []).append(row)
+    tags: dict[int, set[int]] = {}
+    for some in chunks({rows[0].content_id for rows in photos.values()}):
+        tagged = select(TagRow.content_id, TagRow.tag, TagRow.confidence)
+        for content_id, tag, confidence in connection.execute(tagged.where(TagRow.content_id.in_(some))):
+            tags.setdefault(content_id, set()).add(_tag(tag, int(confidence * _CONFIDENCES)))
+    none = VectorAttributes()
+    return [
+        _attributes(photos[i], tags.get(photos[i][0].content_id, set())) if i in photos else none
+        for i in embedding_ids
+    ]
+
+
+def _attributes(photos: Sequence[Any], tags: Iterable[int]) -> VectorAttributes:
+    first = photos[0]
+    words = {word(_ON_DISK), word("format", first.format), word("shape", _shape(first)), *tags}
+    words.add(word("no place" if first.latitude is None else "place"))
+    words.update(word(kind, name) for kind in ("camera", "lens") if (name := getattr(first, kind)))
+    for photo in photos:
+        words.update(_folders(os.path.dirname(photo.path)))
+    moments, sizes = [photo.moment for photo in photos], [photo.size for photo in photos]
+    place = [float(first.latitude), float(first.longitude)] if first.latitude is not None else [1e15, 1e15]
+    numbers = min(moments), max(moments), float(min(sizes)), float(max(sizes)), *place
+    return VectorAttributes(tuple(sorted(words)), numbers)
+
+
+def _shape(photo: Any) -> Orientation:
+    if photo.width == photo.height:
+        return "square"
+    return "landscape" if photo.width > photo.height else "portrait"
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _folders(folder: bytes) -> tuple[int, ...]:
+    """The words of a folder and of all that it lies in."""
+    parent = os.path.dirname(folder)
+    own = word("folder", folder.rstrip(os.sep.encode()))
+    return (own,) if parent == folder else (*_folders(parent), own)
+
+
+def _tag(tag: str, tenth: int) -> int:
+    return word("tag", f"{tenth} {tag}")
+
+
+def filter_of(connection: Connection, where: SearchFilter) -> AttributeFilter | None:
+    """Return a filter on attributes that lets all vectors pass which `where` does, and few others.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+
+    Returns:
+        None where it asks for what people say of photos: marks, albums and lists of photos change at any
+        time and are short, so the catalogue says which vectors these are.
+    """
+    if where.favourite or where.min_rating or where.album or where.photo_ids is not None:
+        return None
+    groups = [[word(_ON_DISK)]] if where.empty else []
+    if where.under:
+        forms = {where.under, *(unicodedata.normalize(form, where.under) for form in ("NFC", "NFD"))}
+        groups.append([word("folder", folder_range(form)[0].rstrip(os.sep.encode())) for form in forms])
+    for column, part in ((ContentRow.camera, where.camera), (ContentRow.lens, where.lens)):
+        if part:
+            groups.append([word(column.key, name) for name in names_with(connection, column, part)])
+    if where.tag:
+        least = int(where.min_confidence * _CONFIDENCES)
+        groups.append([_tag(where.tag, tenth) for tenth in range(least, _CONFIDENCES + 1)])
+    if where.format:
+        groups.append([word("format", where.format)])
+    if where.orientation:
+        groups.append([word("shape", where.orientation)])
+    if where.has_place is not None:
+        groups.append([word("place" if where.has_place else "no place")])
+    at_least, at_most = _ranges(where)
+    return AttributeFilter(tuple(tuple(sorted(group)) for group in groups), tuple(at_least), tuple(at_most))
+
+
+def _ranges(where: SearchFilter) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """What numbers are at least, and what they are at most."""
+    at_least: list[tuple[str, float]] = []
+    at_most: list[tuple[str, float]] = []
+    if where.after is not None:
+        at_least.append(("last_moment", seconds_of(where.after)))
+    if where.before is not None:
+        at_most.append(("first_moment", seconds_of(where.before)))
+    if where.min_bytes is not None:
+        at_least.append(("most_bytes", where.min_bytes))
+    if where.max_bytes is not None:
+        at_most.append(("least_bytes", where.max_bytes))
+    for box in (where.box, None if where.near is None else places.around(where.near)):
+        if box is not None:
+            at_least.append(("latitude", box.south))
+            at_most.append(("latitude", box.north))
+            if box.west <= box.east:  # else it crosses the antimeridian
+                at_least.append(("longitude", box.west))
+                at_most.append(("longitude", box.east))
+    return at_least, at_most

@@ -1,0 +1,389 @@
+"""`PgVectorDatabase`: collections as tables of PostgreSQL with pgvector, each with an HNSW index.
+
+All tables are in one schema, which can be dropped at any time. A table and its watermark change in the same
+transaction. Vectors are stored in half precision.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
+from vitmae_search.records import AttributeFilter, VectorAttributes
+from vitmae_search.vectors.file import Origin
+from vitmae_search.vectors.protocols import Ids, Vectors
+from vitmae_search.vectors.remote import StoredVectors, Watermark, attributes_digest, unusable, without_secret
+
+SCHEMA = "vitmae_search_vectors"
+
+EXACT_BYTES = 24 << 20
+"""So many bytes of vectors are compared in about 30 ms: fewer need no index, and neither does a filter that
+leaves fewer."""
+
+_HNSW_DIMENSIONS = 4000
+"""pgvector's limit for half precision."""
+
+_EF_SEARCH, _MOST_EF_SEARCH = 400, 1000
+_MOST_SCANNED = 200_000
+"""How many vectors the index looks at under a filter, before all that pass it are compared instead."""
+
+_REBUILT_SHARE = 0.15
+"""Adding more than this share to an index takes longer than to build it anew."""
+
+_READ_AT_ONCE = 4096
+_NUMBERS = ", ".join(f"{name} float8 NOT NULL" for name in VectorAttributes.NUMBERS)
+_COLUMNS = ("id", "vector", "words", *VectorAttributes.NUMBERS, "digest")
+_COPY_HEADER, _COPY_END = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0), struct.pack(">h", -1)
+_INT8_OID = 20
+
+
+class PgVectorDatabase:
+    """A `VectorDatabase` in PostgreSQL.
+
+    Attributes:
+        kind: "pgvector".
+        address: Host, port and database.
+    """
+
+    kind = "pgvector"
+
+    def __init__(self, address: str) -> None:
+        """Prepare connections to a database; none is made yet.
+
+        Args:
+            address: `postgresql://user:password@host:port/database`, as SQLAlchemy reads it.
+
+        Raises:
+            VectorIndexError: The address cannot be read, or psycopg is not installed.
+        """
+        try:
+            url = make_url(address).set(drivername="postgresql+psycopg")
+            self._secrets = (url.password, *map(str, url.query.values()))
+            shown = "/".join(filter(None, [f"{url.host or ''}:{url.port or 5432}", url.database]))
+            self.address = f"postgresql://{shown}"
+            self._engine = create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_size=8,
+                hide_parameters=True,
+                connect_args={"connect_timeout": 10, "application_name": "vitmae-search"},
+            )
+        except (ArgumentError, ValueError):  # its message may hold the address
+            raise VectorIndexError(
+                "the address of the vectors cannot be read; it has the form postgresql://user@host/database"
+            ) from None
+        except ImportError as error:
+            raise VectorIndexError(
+                "vectors in PostgreSQL need psycopg; run: pip install 'vitmae-search[postgresql]'"
+            ) from error
+
+    def watermark(self, name: str) -> Watermark | None:
+        """Return what a collection has; None where there is none."""
+        with self._transaction() as connection:
+            return _watermark(connection, name)
+
+    @contextmanager
+    def writing(self, name: str, *, wait: bool) -> Iterator[_TableWriting | None]:
+        """Change a table in one transaction, under a lock.
+
+        Args:
+            name: The collection.
+            wait: Whether to wait while another process changes it; else None is given then.
+        """
+        with self._transaction() as connection:
+            lock = f"{SCHEMA}.{name}"
+            if wait:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (lock,))
+            else:
+                taken = connection.exec_driver_sql(
+                    "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (lock,)
+                ).scalar_one()
+                if not taken:
+                    yield None
+                    return
+            yield _TableWriting(connection, name)
+
+    def nearest(self, name: str, query: Vectors, count: int, where: AttributeFilter) -> Ids:
+        """Return ids of the `count` nearest that pass a filter, best first.
+
+        The index is used for large collections, and where a filter leaves much of one. It may find too few
+        that pass; all that pass are then compared.
+
+        Args:
+            name: The collection.
+            query: (D,) float32.
+            count: How many.
+            where: Which vectors.
+        """
+        condition, values = _condition(where)
+        few = EXACT_BYTES // (2 * len(query))
+        with self._transaction() as connection:
+            if not _exists(connection, name):
+                return np.empty(0, np.int64)
+            sql = f"SELECT id FROM {SCHEMA}.{name} {condition} ORDER BY vector <#> %s::halfvec LIMIT %s"
+            parameters = (*values, _text(query), count)
+            indexed = _is_indexed(connection, name) and count <= few
+            if indexed and condition:
+                some = f"SELECT count(*) FROM (SELECT 1 FROM {SCHEMA}.{name} {condition} LIMIT %s) AS found"
+                indexed = connection.exec_driver_sql(some, (*values, few)).scalar_one() == few
+            if indexed:
+                ef = min(max(_EF_SEARCH, count), _MOST_EF_SEARCH)
+                _set(connection, "hnsw.ef_search", ef)
+                _set(connection, "hnsw.iterative_scan", "relaxed_order")
+                _set(connection, "hnsw.max_scan_tuples", _MOST_SCANNED)
+                _set(connection, "enable_seqscan", "off")
+                _set(connection, "enable_bitmapscan", "off")
+                found = _ids(connection, sql, parameters)
+                if len(found) == count:
+                    return found
+                _set(connection, "enable_seqscan", "on")
+                _set(connection, "enable_bitmapscan", "on")
+            _set(connection, "enable_indexscan", "off")
+            return _ids(connection, sql, parameters)
+
+    def vectors(self, name: str, ids: Ids) -> tuple[Ids, Vectors]:
+        """Return those of some ids that are stored, and their vectors.
+
+        Args:
+            name: The collection.
+            ids: (N,) int64.
+        """
+        sql = f"SELECT id, vector::real[] FROM {SCHEMA}.{name} WHERE id = ANY(%s)"
+        with self._transaction() as connection:
+            rows = connection.exec_driver_sql(sql, (ids.tolist(),)).all() if _exists(connection, name) else []
+        here = np.array([row[0] for row in rows], np.int64)
+        return here, np.array([row[1] for row in rows], np.float32).reshape(len(rows), -1)
+
+    def digests(self, name: str) -> Iterator[tuple[Ids, Ids]]:
+        """Yield all ids, with the digests of their attributes, in the order of ids."""
+        sql = f"SELECT id, digest FROM {SCHEMA}.{name} WHERE id > %s ORDER BY id LIMIT %s"
+        last = -1
+        while True:
+            with self._transaction() as connection:
+                known = _exists(connection, name)
+                rows = connection.exec_driver_sql(sql, (last, _READ_AT_ONCE)).all() if known else []
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64)
+
+    def build(self, name: str) -> None:
+        """Build the HNSW index and those for filters, where the collection is large enough.
+
+        Searches go on meanwhile; who adds vectors waits.
+        """
+        with self._transaction() as connection:
+            held = _watermark(connection, name)
+            if held is None or not is_worth_an_index(held) or _is_indexed(connection, name):
+                return
+            table = f"{SCHEMA}.{name}"
+            connection.exec_driver_sql(f"CREATE INDEX ON {table} USING gin (words) WITH (fastupdate = off)")
+            for column in ("first_moment", "last_moment", "most_bytes", "latitude"):
+                connection.exec_driver_sql(f"CREATE INDEX ON {table} ({column})")
+            kilobytes = min(2 << 20, held.count * (2 * held.origin.dimension + 400) // 1000 + (64 << 10))
+            _set(connection, "maintenance_work_mem", f"{kilobytes}kB")
+            connection.exec_driver_sql(
+                f"CREATE INDEX {name}_hnsw ON {table} USING hnsw (vector halfvec_ip_ops)"
+            )
+            connection.exec_driver_sql(f"ANALYZE {table}")
+
+    def index_text(self, name: str) -> str:
+        """Say which index there is, in a phrase."""
+        with self._transaction() as connection:
+            if _is_indexed(connection, name):
+                return "an HNSW index finds candidates, and the catalogue's vectors score them"
+            held = _watermark(connection, name)
+        if held is not None and is_worth_an_index(held):
+            return "every vector is compared; the next `index` builds an HNSW index"
+        return "every vector is compared, which is fast for so few"
+
+    def drop(self, name: str) -> None:
+        """Delete a table and its watermark."""
+        with self._transaction() as connection:
+            if _is_prepared(connection):
+                _drop_table(connection, name)
+                connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.watermarks WHERE name = %s", (name,))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise VectorStoreUnavailable(self._sentence(error.orig or error)) from None
+        except Exception as error:  # psycopg's own errors in a COPY are not wrapped
+            if type(error).__module__.startswith("psycopg"):
+                raise VectorStoreUnavailable(self._sentence(error)) from None
+            raise
+
+    def _sentence(self, error: BaseException) -> str:
+        reason = without_secret(str(error), *self._secrets)
+        return unusable(self.address, reason)
+
+
+class _TableWriting:
+    """See `Writing`. All is one transaction, which ends with the context that gave it."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection, self._name = connection, name
+        self._table = f"{SCHEMA}.{name}"
+
+    def watermark(self) -> Watermark | None:
+        """Return what the table has; None where there is none."""
+        return _watermark(self._connection, self._name)
+
+    def start_anew(self, dimension: int) -> None:
+        """Make an empty table, in place of the one that there is."""
+        run = self._connection.exec_driver_sql
+        run("CREATE EXTENSION IF NOT EXISTS vector")
+        run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        run(
+            f"CREATE TABLE IF NOT EXISTS {SCHEMA}.watermarks (name text PRIMARY KEY, key text NOT NULL, "
+            "dimension int NOT NULL, revision bigint NOT NULL, identity text, vectors bigint NOT NULL)"
+        )
+        _drop_table(self._connection, self._name)
+        run(
+            f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, vector halfvec({dimension}) NOT NULL, "
+            f"words bigint[] NOT NULL, {_NUMBERS}, digest bigint NOT NULL)"
+        )
+        if dimension <= 3500:  # such a vector fits on a page: comparing needs no look into another table
+            run(f"ALTER TABLE {self._table} ALTER COLUMN vector SET STORAGE PLAIN")
+
+    def put(self, chunks: Iterable[StoredVectors]) -> None:
+        """Add vectors, or replace those with the same ids.
+
+        Into an empty table they go directly. Of many more the index is dropped, and `build` makes it again:
+        to add them one by one would take longer.
+        """
+        run = self._connection.exec_driver_sql
+        empty = run(f"SELECT NOT EXISTS (SELECT 1 FROM {self._table})").scalar_one()
+        if empty:
+            self._copy(self._table, chunks)
+            return
+        run(f"CREATE TEMPORARY TABLE added (LIKE {self._table}) ON COMMIT DROP")
+        added = self._copy("added", chunks)
+        held = self.watermark()
+        if held is not None and added > _REBUILT_SHARE * held.count:
+            run(f"DROP INDEX IF EXISTS {self._table}_hnsw")
+        columns = ", ".join(_COLUMNS)
+        replaced = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+        run(
+            f"INSERT INTO {self._table} ({columns}) SELECT {columns} FROM added "
+            f"ON CONFLICT (id) DO UPDATE SET {replaced}"
+        )
+        run("DROP TABLE added")
+
+    def remove(self, ids: Ids) -> None:
+        """Remove vectors; ids of none are passed over."""
+        self._connection.exec_driver_sql(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (ids.tolist(),))
+
+    def finish(self, origin: Origin) -> None:
+        """Set the watermark."""
+        self._connection.exec_driver_sql(
+            f"INSERT INTO {SCHEMA}.watermarks SELECT %s, %s, %s, %s, %s, count(*) FROM {self._table} "
+            "ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, identity = excluded.identity, "
+            "vectors = excluded.vectors",
+            (self._name, origin.key, origin.dimension, origin.revision, origin.identity),
+        )
+
+    def _copy(self, table: str, chunks: Iterable[StoredVectors]) -> int:
+        """Send rows in PostgreSQL's binary form, and return how many."""
+        count = 0
+        driver: Any = self._connection.connection.driver_connection
+        sql = f"COPY {table} ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT binary)"
+        with driver.cursor() as cursor, cursor.copy(sql) as copy:
+            copy.write(_COPY_HEADER)
+            for chunk in chunks:
+                copy.write(b"".join(_copy_rows(chunk)))
+                count += len(chunk)
+            copy.write(_COPY_END)
+        return count
+
+
+def is_worth_an_index(held: Watermark) -> bool:
+    """Return whether comparing every vector takes long, and an HNSW index can be built."""
+    size = 2 * held.count * held.origin.dimension
+    return size > EXACT_BYTES and held.origin.dimension <= _HNSW_DIMENSIONS
+
+
+def _copy_rows(chunk: StoredVectors) -> Iterator[bytes]:
+    """The rows of a binary COPY: for each field its length and its bytes, the most significant first."""
+    dimension = chunk.vectors.shape[1]
+    halves = chunk.vectors.astype(">f2")
+    head = struct.pack(">h", len(_COLUMNS))
+    vector_head = struct.pack(">iHH", 4 + 2 * dimension, dimension, 0)
+    for number, half, attributes in zip(chunk.ids.tolist(), halves, chunk.attributes, strict=True):
+        yield head + struct.pack(">iq", 8, number) + vector_head + half.tobytes()
+        yield _copy_array(attributes.words)
+        yield struct.pack(">" + "id" * len(attributes.numbers), *_pairs(attributes.numbers))
+        yield struct.pack(">iq", 8, attributes_digest(attributes))
+
+
+def _copy_array(words: Sequence[int]) -> bytes:
+    if not words:
+        return struct.pack(">iiii", 12, 0, 0, _INT8_OID)
+    head = struct.pack(">iiiiii", 20 + 12 * len(words), 1, 0, _INT8_OID, len(words), 1)
+    return head + struct.pack(">" + "iq" * len(words), *_pairs(words))
+
+
+def _pairs(values: Iterable[float]) -> Iterator[float]:
+    for value in values:
+        yield 8
+        yield value
+
+
+def _condition(where: AttributeFilter) -> tuple[str, tuple[Any, ...]]:
+    parts = ["words && %s::bigint[]" for _ in where.any_of]
+    parts += [f"{name} >= %s" for name, _ in where.at_least] + [f"{name} <= %s" for name, _ in where.at_most]
+    values = [list(group) for group in where.any_of]
+    numbers = [value for _, value in (*where.at_least, *where.at_most)]
+    return ("WHERE " + " AND ".join(parts) if parts else ""), (*values, *numbers)
+
+
+def _text(vector: Vectors) -> str:
+    return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def _set(connection: Connection, name: str, value: object) -> None:
+    connection.exec_driver_sql("SELECT set_config(%s, %s, true)", (name, str(value)))
+
+
+def _ids(connection: Connection, sql: str, values: tuple[Any, ...]) -> Ids:
+    return np.fromiter(connection.exec_driver_sql(sql, values).scalars(), np.int64)
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    found = connection.exec_driver_sql("SELECT to_regclass(%s)::text", (f"{SCHEMA}.{table}",)).scalar_one()
+    return found is not None
+
+
+def _is_prepared(connection: Connection) -> bool:
+    return _exists(connection, "watermarks")
+
+
+def _is_indexed(connection: Connection, name: str) -> bool:
+    return _exists(connection, f"{name}_hnsw")
+
+
+def _drop_table(connection: Connection, name: str) -> None:
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {SCHEMA}.{name}")
+
+
+def _watermark(connection: Connection, name: str) -> Watermark | None:
+    if not _is_prepared(connection) or not _exists(connection, name):
+        return None
+    sql = f"SELECT key, dimension, revision, identity, vectors FROM {SCHEMA}.watermarks WHERE name = %s"
+    row = connection.exec_driver_sql(sql, (name,)).one_or_none()
+    return None if row is None else Watermark(Origin(*row[:4]), row[4])
