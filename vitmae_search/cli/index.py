@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vitmae_search.address import is_address
 from vitmae_search.cli.common import (
     json_option,
     library_option,
@@ -67,6 +68,7 @@ def command(
     vitmae-search index ~/Pictures
     vitmae-search index ~/Pictures --exclude 'Screenshots' --exclude '*.gif'
     vitmae-search index ~/Pictures --embedder color_layout
+    vitmae-search index s3://bucket/folder
     """
     from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
@@ -196,8 +198,13 @@ def print_report(report: IndexReport) -> None:
         others = ", ..." if len(report.left_out) > SHOWN_SUFFIXES else ""
         click.echo(f"left out: folders that systems and other programs keep copies in ({first}{others})")
     for root in report.offline:
+        away = (
+            "cannot be reached, or is another bucket than before"
+            if is_address(root)
+            else "is away, or on another drive than before"
+        )
         click.echo(
-            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"offline: {display_path(root)} {away}; its photos are kept. "
             f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
         )
     for problem in report.problems:
