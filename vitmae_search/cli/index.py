@@ -44,6 +44,12 @@ SHOWN_SUFFIXES = 8
 @click.option(
     "--watch", is_flag=True, help="Go on: index again whenever photos come, change or go, until Ctrl-C."
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Read and embed on a Ray cluster: HOST:PORT, auto for the one that this machine is in, or local to "
+    "start one here; needs `pip install 'vitmae-search[ray]'`.",
+)
 @click.option("--run-key", hidden=True)
 @json_option
 def command(
@@ -54,6 +60,7 @@ def command(
     rescan: bool,
     videos: bool,
     watch: bool,
+    ray: str | None,
     run_key: str | None,
     as_json: bool,
     **opening: Any,
@@ -76,6 +83,8 @@ def command(
     if watch:
         if retry_failed or rescan:
             raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
+        if ray is not None:
+            raise click.UsageError("--watch does not go with --ray")
         return _watch(folders, library, exclude, videos, run_key, as_json, opening)
     with (
         open_library(library, **opening) as opened,
@@ -88,6 +97,7 @@ def command(
             retry_failed=retry_failed,
             rescan=rescan,
             videos=videos,
+            ray=ray,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,
