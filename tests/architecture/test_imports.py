@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vitmae_search"
 
 LEAVES = {
+    "address",
     "errors",
     "records",
     "notebook",
@@ -52,6 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "measurement_cache": {"settings"},
     "hub": set(),
     "settings": set(),
+    "address": set(),
     "errors": set(),
     "records": set(),
     "notebook": set(),

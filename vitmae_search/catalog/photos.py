@@ -28,6 +28,7 @@ from sqlalchemy import (
     true,
 )
 
+from vitmae_search.address import absolute_path
 from vitmae_search.catalog import places
 from vitmae_search.catalog.schema import (
     AlbumPhotoRow,
@@ -141,7 +142,7 @@ def chunks(items: Iterable[T], size: int = MAX_IDS_PER_QUERY) -> Iterator[list[T
 
 def folder_range(folder: str) -> tuple[bytes, bytes]:
     """Return the half-open range [first, second) of all paths inside the folder."""
-    path = os.fsencode(os.path.abspath(folder))
+    path = os.fsencode(absolute_path(folder))
     separator = os.sep.encode()
     # POSIX allows a path with two leading slashes; the walk gives one only.
     inside = (separator + path.lstrip(separator) if path.startswith(separator) else path).rstrip(separator)

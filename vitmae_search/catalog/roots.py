@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, false, func, insert, select, true, update
 
+from vitmae_search.address import absolute_path
 from vitmae_search.catalog import photos, spaces
 from vitmae_search.catalog.schema import ContentRow, FailureRow, PhotoRow, RootRow
 from vitmae_search.errors import LibraryError
@@ -27,7 +28,7 @@ def add_root(connection: Connection, path: str, device: int | None) -> Root:
         path: Absolute path.
         device: The file system's device number (`st_dev`).
     """
-    stored = os.fsencode(os.path.abspath(path))
+    stored = os.fsencode(absolute_path(path))
     statement = select(*RootRow.__table__.columns).where(RootRow.path == stored)
     if connection.execute(statement).one_or_none() is None:
         connection.execute(insert(RootRow).values(path=stored, device=device, offline=False))

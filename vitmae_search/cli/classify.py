@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from vitmae_search.address import absolute_path
 from vitmae_search.cli.common import (
     device_options,
     json_option,
@@ -83,7 +83,7 @@ def command(
             plugin=plugin,
             top=top,
             min_confidence=min_confidence,
-            under=None if under is None else os.path.expanduser(under),
+            under=None if under is None else absolute_path(under),
             again=again,
             on_progress=on_progress,
             cancelled=stop.requested,

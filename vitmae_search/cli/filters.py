@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from vitmae_search.address import absolute_path
 from vitmae_search.cli.common import tags_line
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.filter_values import (
@@ -154,7 +155,7 @@ def read_filter(library: Library, filters: dict[str, Any]) -> SearchFilter:
         names = ", ".join(map(display_path, library.albums())) or "none"
         click.echo(f"there is no album {display_path(where.album)!r}; there are: {names}", err=True)
     if under is not None:
-        where = replace(where, under=os.path.abspath(os.path.expanduser(under)))
+        where = replace(where, under=absolute_path(under))
         _check_folder(library, where.under or "")
     return where
 

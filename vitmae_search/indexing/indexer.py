@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from vitmae_search.catalog import CatalogWriter
-from vitmae_search.errors import DamagedPhoto, PhotoError, VitmaeSearchError
+from vitmae_search.errors import DamagedPhoto, PhotoError, StorageUnreachable, VitmaeSearchError
 from vitmae_search.indexing.batcher import batch_size_for
 from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
 from vitmae_search.indexing.job import (
@@ -237,6 +237,9 @@ class _IndexJob:
                 self._index_suspects(suspects, recorder, decoder, journal)
             except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
+                raise
+            except StorageUnreachable:
+                recorder.flush()
                 raise
 
     def _index_suspects(

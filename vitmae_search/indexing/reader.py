@@ -16,9 +16,11 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import DamagedPhoto, PluginError, clear_frames
 from vitmae_search.indexing.decode_journal import DecodeJournal
 from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.stored_files import StoredFiles
 from vitmae_search.photos import PhotoDecoder
 from vitmae_search.photos.decode_pool import DecodePool
 from vitmae_search.photos.decode_worker import DecodedFile, DecodeHandler, FileError, PlainImage
@@ -100,9 +102,10 @@ def read_ahead(
     ahead = batch_size // group_size + 2 * workers
     pool = DecodePool(partial(DecodeHandler, decoder), partial(DecodeHandler, replace(decoder, prepare=None)))
     groups = group_files(files, group_size)
-    reader = PhotoReader(lookup, pool, decoder.prepare, journal)
+    stored = StoredFiles(files)
+    reader = PhotoReader(lookup, pool, decoder.prepare, journal, stored)
     fetched = prefetch(groups, reader, workers=workers, ahead=ahead, end_work=pool.close)
-    with closing(fetched):
+    with closing(stored), closing(fetched):
         for group in fetched:
             yield from group
 
@@ -156,6 +159,7 @@ class PhotoReader:
         pool: DecodePool,
         prepare: Prepare | None,
         journal: DecodeJournal | None = None,
+        stored: StoredFiles | None = None,
     ) -> None:
         """Begin with no content seen.
 
@@ -164,8 +168,10 @@ class PhotoReader:
             pool: Its workers have a `DecodeHandler`.
             prepare: For images that the workers could not prepare.
             journal: Names what is being decoded.
+            stored: Reads the files that are on a storage.
         """
         self._journal = journal
+        self._stored = stored or StoredFiles(())
         self._lookup = lookup
         self._pool = pool
         self._prepare = prepare
@@ -177,7 +183,7 @@ class PhotoReader:
 
         Where the worker's process dies, what it decoded before is kept, and the photo that it was at is tried
         once more, alone. If it dies again, or took too long, this photo has an error. Raises only what ends
-        the whole run (`StorageError`, bugs).
+        the whole run (`StorageError`, `StorageUnreachable`, bugs).
         """
         fetched: list[FetchedFile] = []
         alone = False
@@ -205,7 +211,12 @@ class PhotoReader:
         died: WorkerDied | None = None
         try:
             worker = self._pool.worker()
-            digests = worker.call("read", [file.stamp.path for file in files])
+            paths = [file.stamp.path for file in files]
+            if any(map(is_address, paths)):
+                contents = [self._stored.take(path) if is_address(path) else None for path in paths]
+                digests = worker.call("read", paths, contents)
+            else:
+                digests = worker.call("read", paths)
             known = self._lookup([digest for digest in digests if isinstance(digest, str)])
             wanted = [
                 isinstance(digest, str)

@@ -11,13 +11,14 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.indexing.other_names import find_other_names
 from vitmae_search.indexing.videos import frame_stamps
-from vitmae_search.photos import is_under, scan
+from vitmae_search.photos import file_system, is_under, scan
 from vitmae_search.photos.video import is_video_name
-from vitmae_search.records import Failure, Root, ScanProblem, Stamp, file_of
+from vitmae_search.records import Failure, Root, ScanProblem, Stamp
 
 
 @dataclass(slots=True)
@@ -59,14 +60,12 @@ def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]
         LibraryError: A path is a file, or is absent and the catalogue knows nothing under it.
     """
     roots = {root.path for root in catalog.roots()}
-    paths = list(dict.fromkeys(os.path.abspath(os.path.expanduser(folder)) for folder in folders))
+    paths = list(dict.fromkeys(map(absolute_path, folders)))
     for path in paths:
-        if os.path.isdir(path) or path in roots:
+        if path in roots or file_system(path).is_folder(path):
             continue
-        if os.path.exists(path):
-            raise LibraryError(f"{display_path(path)} is a file; name the folder that it is in")
-        if next(iter(catalog.known_files(path, None)), None) is None:
-            raise LibraryError(f"{display_path(path)} is not there; check the name, or attach its drive")
+        if os.path.exists(path) or next(iter(catalog.known_files(path, None)), None) is None:
+            raise LibraryError(f"{display_path(path)} {file_system(path).why_no_folder(path)}")
     return paths
 
 
@@ -106,7 +105,7 @@ class FolderWalk:
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
         for path in self._paths:
-            if not os.path.isdir(path):
+            if not _is_there(path):
                 continue
             skip = _path_within(path, self._skip)
             walk = scan(
@@ -155,7 +154,7 @@ class FolderWalk:
             recorded_device = roots[path].device if path in roots else None
             unread = [problem.path for problem in self._problems[path]]
             folder = WalkedFolder(
-                path, os.path.isdir(path), device_of(path), recorded_device, self._stamps[path], unread
+                path, _is_there(path), device_of(path), recorded_device, self._stamps[path], unread
             )
             state = folder_state(folder, rows)
             self._record_root(folder, state, roots)
@@ -300,27 +299,17 @@ def _is_present(recorded: Sequence[Stamp], folder: WalkedFolder) -> bool:
 
 def is_gone(path: str) -> bool:
     """Say whether there is no such file; false where that is not known, as in a folder without access."""
-    try:
-        os.lstat(file_of(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+    return file_system(path).is_gone(path)
 
 
 def device_of(path: str) -> int | None:
-    """Return the device (`st_dev`) of a path or, where nothing is there, of the nearest folder above it.
+    """Return the device or bucket that a path is on; see `FileSystem.identity`. None: that cannot be told."""
+    return file_system(path).identity(path)
 
-    A link is followed, also where what it points to is absent. None: that cannot be told.
-    """
-    place = os.path.realpath(path)
-    while not os.path.lexists(place) and os.path.dirname(place) != place:
-        place = os.path.dirname(place)
-    try:
-        return os.stat(place).st_dev
-    except OSError:
-        return None
+
+def _is_there(path: str) -> bool:
+    """Whether a folder can be walked; on a storage, the walk itself says why not."""
+    return is_address(path) or os.path.isdir(path)
 
 
 def _walk_reaches(root: str, path: str) -> bool:
@@ -332,7 +321,7 @@ def _walk_reaches(root: str, path: str) -> bool:
 
 def _path_within(root: str, folder: str | None) -> str | None:
     """`folder` as a walk of `root` would name it, whatever links lead to `root`; None if it is not inside."""
-    if folder is None:
+    if folder is None or is_address(root):
         return None
     real, real_root = os.path.realpath(folder), os.path.realpath(root)
     if not is_under(real, real_root):

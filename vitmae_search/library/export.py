@@ -14,8 +14,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.address import is_address
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import LibraryError, StorageError, display_path
+from vitmae_search.photos import read_photo
 from vitmae_search.records import Marks, Photo
 
 Columns = Mapping[str, Sequence[Any]]
@@ -104,11 +106,14 @@ def write_table(
 def write_links(folder: Path, paths: Sequence[str]) -> None:
     """Fill a new or empty folder with symbolic links to files, numbered in their order.
 
+    Of a photo on an object storage it is a copy.
+
     Args:
         folder: The folder.
         paths: The files, which are not touched.
 
     Raises:
+        PhotoError: A photo on a storage cannot be read.
         LibraryError: The folder holds something.
         StorageError: It cannot be written.
     """
@@ -119,7 +124,11 @@ def write_links(folder: Path, paths: Sequence[str]) -> None:
         digits = len(str(len(paths)))
         for number, path in enumerate(paths, start=1):
             name = f"{number:0{digits}d} {os.path.basename(path)}"
-            os.symlink(path, folder / os.fsdecode(os.fsencode(name)[-255:]))
+            target = folder / os.fsdecode(os.fsencode(name)[-255:])
+            if is_address(path):
+                target.write_bytes(read_photo(path))
+            else:
+                os.symlink(path, target)
     except OSError as error:
         raise StorageError(f"{display_path(folder)} cannot be written: {error.strerror or error}.") from error
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import (
@@ -65,6 +66,7 @@ from vitmae_search.photos import (
     THUMBNAIL_SIDE,
     ThumbnailStore,
     decode_target,
+    file_system,
     find_moving_part,
     path_on_disk,
 )
@@ -375,7 +377,11 @@ class Library:
         if videos and not can_be_decoded():
             raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
-        if run_key is None and self._catalog_or_none() is None and any(map(os.path.isdir, paths)):
+        if (
+            run_key is None
+            and self._catalog_or_none() is None
+            and any(file_system(path).is_folder(path) for path in paths)
+        ):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
             self._spaces.resolve(self._selection, None).lazy.open()
         with CatalogWriter.open_writer(self.folder) as catalog:
@@ -432,6 +438,12 @@ class Library:
 
         paths = [_absolute(folder) for folder in _listed(folders)]
         absent = next((path for path in paths if not os.path.isdir(path)), None)
+        stored = next(filter(is_address, paths), None)
+        if stored is not None:
+            raise LibraryError(
+                f"{display_path(stored)} cannot be watched, as a storage reports no changes; run `index` "
+                "again now and then"
+            )
         if absent is not None:
             raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
 
@@ -1723,8 +1735,8 @@ class Library:
 
         Args:
             folder: The folder.
-            photos: The photos, such as those of hits. No file is copied or touched.
-                Frames of one video are one link.
+            photos: The photos, such as those of hits. No file is copied or touched, but one on an object
+                storage is copied. Frames of one video are one link.
 
         Returns:
             How many links there are.
@@ -1832,7 +1844,11 @@ class Library:
             LibraryError: None of the folders is there, or the child failed at once.
             StorageError: The child could not be started.
         """
-        paths = [root.path for root in self._catalog().status().roots if os.path.isdir(root.path)]
+        paths = [
+            root.path
+            for root in self._catalog().status().roots
+            if file_system(root.path).is_folder(root.path)
+        ]
         if not paths:
             raise LibraryError("none of the library's folders is there; is a drive away?")
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -1933,8 +1949,7 @@ class Library:
             StorageError: The child could not be started.
         """
         path = _absolute(folder)
-        if not os.path.isdir(path):
-            raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+        _require_folder(path)
         return self._start(command, "--json", *options, "--", path)
 
     def start_map_job(self, method: MapMethod = "tsne") -> str:
@@ -2392,9 +2407,8 @@ class Library:
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
-        before, now = os.path.abspath(os.path.expanduser(os.fspath(old))), _absolute(new)
-        if not os.path.isdir(now):
-            raise LibraryError(f"{display_path(now)} is not a folder on this machine")
+        before, now = absolute_path(old), _absolute(new)
+        _require_folder(now)
         with self._writer() as catalog:
             relocated = catalog.relocate(before, now)
         if relocated is None:
@@ -2581,5 +2595,14 @@ def _listed(
     return [folders] if isinstance(folders, str | os.PathLike) else folders
 
 
+def _require_folder(path: str) -> None:
+    """Raise `LibraryError` where there is no such folder, or none that can be looked into."""
+    if is_address(path):
+        if not file_system(path).is_folder(path):
+            raise LibraryError(f"{display_path(path)} {file_system(path).why_no_folder(path)}")
+    elif not os.path.isdir(path):
+        raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+
+
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    return path_on_disk(absolute_path(path))

@@ -37,6 +37,7 @@ __all__ = [
     "media_type",
     "panel_png",
     "preview",
+    "read_stored",
     "reconstruction_png",
     "sheet_png",
     "small_picture",
@@ -55,13 +56,26 @@ def media_type(photo: Photo) -> str:
     return MEDIA_TYPES.get(photo.metadata.format, "application/octet-stream")
 
 
-def is_shown_by_browsers(photo: Photo) -> bool:
-    """Say whether browsers show the photo's file as it is decoded here, so that it need not be converted.
+def read_stored(photo: Photo) -> bytes:
+    """The bytes of a photo's file, wherever it lies.
 
     Raises:
         PhotoError: It cannot be read.
     """
-    return photo.frame is None and PHOTO_PROCESSES.is_shown_by_browsers(photo.path)
+    return PHOTO_PROCESSES.read(photo.path)
+
+
+def is_shown_by_browsers(photo: Photo, data: bytes | None = None) -> bool:
+    """Say whether browsers show the photo's file as it is decoded here, so that it need not be converted.
+
+    Args:
+        photo: The photo.
+        data: Its file's bytes, where they were read already.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    return photo.frame is None and PHOTO_PROCESSES.is_shown_by_browsers(photo.path if data is None else data)
 
 
 def preview(picture: str | os.PathLike[str] | bytes, side: int = PREVIEW_SIDE) -> bytes:

@@ -14,6 +14,7 @@ from vitmae_search.photos.decode import (
     upright_rgb,
 )
 from vitmae_search.photos.decode_worker import PhotoDecoder
+from vitmae_search.photos.file_system import FileSystem, file_system, scan
 from vitmae_search.photos.formats import (
     MEDIA_TYPES,
     PHOTO_SUFFIXES,
@@ -25,7 +26,7 @@ from vitmae_search.photos.live import find_moving_part
 from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.photo_processes import PHOTO_PROCESSES, PhotoProcesses
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
-from vitmae_search.photos.scan import is_under, path_on_disk, scan, stamp_file, suffix_of
+from vitmae_search.photos.scan import is_under, path_on_disk, stamp_file, suffix_of
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "PHOTO_SUFFIXES",
     "THUMBNAIL_SIDE",
     "DecodedPhoto",
+    "FileSystem",
     "LabelledFiles",
     "PhotoDecoder",
     "PhotoProcesses",
@@ -47,6 +49,7 @@ __all__ = [
     "decoder_versions",
     "digest",
     "encode_thumbnail",
+    "file_system",
     "find_moving_part",
     "folder_label",
     "is_under",

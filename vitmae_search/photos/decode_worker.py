@@ -105,9 +105,20 @@ class DecodeHandler:
         self._decoder = decoder
         self._files: deque[tuple[str, tuple[str, bytes] | FileError]] = deque()
 
-    def read(self, paths: Sequence[str]) -> list[str | FileError]:
-        """Read files into memory, where they stay until `decode`; return the digest of each."""
-        self._files = deque((path, self._decoder.read(path)) for path in paths)
+    def read(
+        self, paths: Sequence[str], contents: Sequence[bytes | FileError | None] | None = None
+    ) -> list[str | FileError]:
+        """Read files into memory, where they stay until `decode`; return the digest of each.
+
+        Args:
+            paths: The files.
+            contents: What was read already of each, or why it could not be; None for those to be read here.
+        """
+        found = contents or [None] * len(paths)
+        self._files = deque(
+            (path, self._decoder.read(path) if data is None else _with_digest(data))
+            for path, data in zip(paths, found, strict=True)
+        )
         return [found[0] if isinstance(found, tuple) else found for _, found in self._files]
 
     def decode(self, wanted: Sequence[bool]) -> Iterator[DecodedFile | FileError]:
@@ -116,3 +127,7 @@ class DecodeHandler:
             path, found = self._files.popleft()
             if want and isinstance(found, tuple):
                 yield self._decoder.decode(path, *found)
+
+
+def _with_digest(content: bytes | FileError) -> tuple[str, bytes] | FileError:
+    return (digest(content), content) if isinstance(content, bytes) else content

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from vitmae_search.address import is_address
 from vitmae_search.records import MovingPart
 from vitmae_search.regular_file import open_regular_file
 
@@ -45,7 +46,7 @@ def is_part_of_live_photo(name: str, stems: set[str]) -> bool:
 def find_moving_part(path: str) -> MovingPart | None:
     """The moving part of a photo; None where it has none, or its file cannot be read."""
     stem, suffix = os.path.splitext(path)
-    if suffix.lower() not in _STILLS:
+    if suffix.lower() not in _STILLS or is_address(path):
         return None
     beside = (stem + form for video in _VIDEOS for form in (video, video.upper()))
     file = next(filter(os.path.isfile, beside), None)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import DamagedPhoto, PhotoError, StorageError
 from vitmae_search.photos.browsers import browsers_show_alike, encode_webp
 from vitmae_search.photos.decode import DecodedPhoto, decode
@@ -82,7 +83,7 @@ class PhotoProcesses:
         Raises:
             PhotoError: It cannot be read or decoded.
         """
-        name, plain = self.call(_load, path, shrink_to, path=path)
+        name, plain = self.call(_load, _picture(path), path, shrink_to, path=path)
         return LoadedPhoto(name, plain.image())
 
     def read(self, path: str) -> bytes:
@@ -103,7 +104,7 @@ class PhotoProcesses:
         Raises:
             PhotoError: The file cannot be read or decoded.
         """
-        return self.call(_thumbnail, path, store, path=path)
+        return self.call(_thumbnail, _picture(path), path, store, path=path)
 
     def preview(self, picture: str | bytes, side: int) -> bytes:
         """A photo as upright WebP.
@@ -116,15 +117,17 @@ class PhotoProcesses:
             PhotoError: It cannot be read or decoded.
         """
         path = picture if isinstance(picture, str) else None
+        picture = picture if path is None else _picture(path)
         return self.call(_preview, picture, path, side, path=path)
 
-    def is_shown_by_browsers(self, path: str) -> bool:
-        """Whether browsers show a photo's file as it is decoded here (`browsers_show_alike`).
+    def is_shown_by_browsers(self, picture: str | bytes) -> bool:
+        """Whether browsers show a photo's file, or its bytes, as it is decoded here (`browsers_show_alike`).
 
         Raises:
             PhotoError: It cannot be read.
         """
-        return self.call(_is_shown_by_browsers, path, path=path)
+        path = picture if isinstance(picture, str) else None
+        return self.call(_is_shown_by_browsers, picture if path is None else _picture(path), path=path)
 
     def call(
         self, function: Callable[..., R], *arguments: Any, path: str | os.PathLike[str] | None = None
@@ -226,16 +229,25 @@ def _decode(data: bytes, path: str | None, shrink_to: int | None) -> tuple[Plain
         return PlainImage.of(photo.image), photo.metadata
 
 
-def _load(path: str, shrink_to: int | None) -> tuple[str, PlainImage]:
+def _picture(path: str) -> str | bytes:
+    """What a process is given of a photo: its path or, of one on a storage, its bytes."""
+    return read_photo(path) if is_address(path) else path
+
+
+def _bytes_of(picture: str | bytes) -> bytes:
+    return picture if isinstance(picture, bytes) else read_photo(picture)
+
+
+def _load(picture: str | bytes, path: str, shrink_to: int | None) -> tuple[str, PlainImage]:
     with photo_fits_memory(path):
-        data = read_photo(path)
+        data = _bytes_of(picture)
         image = decode(data, path=path, shrink_to=shrink_to, reserve=reserve_memory).image
         return digest(data), PlainImage.of(image)
 
 
-def _thumbnail(path: str, store: ThumbnailStore) -> bytes:
+def _thumbnail(picture: str | bytes, path: str, store: ThumbnailStore) -> bytes:
     with photo_fits_memory(path):
-        data = read_photo(path)
+        data = _bytes_of(picture)
         image = decode(data, path=path, shrink_to=THUMBNAIL_SIDE, reserve=reserve_memory).image
     name = digest(data)  # the file may have changed since it was indexed
     with suppress(StorageError):
@@ -245,11 +257,11 @@ def _thumbnail(path: str, store: ThumbnailStore) -> bytes:
 
 def _preview(picture: str | bytes, path: str | None, side: int) -> bytes:
     with photo_fits_memory(path):
-        data = picture if isinstance(picture, bytes) else read_photo(picture)
+        data = _bytes_of(picture)
         image = decode(data, path=path, shrink_to=side, reserve=reserve_memory).image
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return encode_webp(image)
 
 
-def _is_shown_by_browsers(path: str) -> bool:
-    return browsers_show_alike(read_photo(path))
+def _is_shown_by_browsers(picture: str | bytes) -> bool:
+    return browsers_show_alike(_bytes_of(picture))

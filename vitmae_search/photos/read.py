@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vitmae_search.errors import MemoryShort, PhotoTooLarge, UnreadablePhoto
+from vitmae_search.errors import MemoryShort
+from vitmae_search.photos.file_system import file_system
 from vitmae_search.photos.video import read_frame
 from vitmae_search.records import VideoFrame
-from vitmae_search.regular_file import open_regular_file
 
 _MAX_BYTES = 1 << 30
 
@@ -19,7 +19,7 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     """Read a whole file. Only regular files are read. Of a video's frame it is a JPEG, which is made then.
 
     Args:
-        path: The file.
+        path: The file, or its address on a storage.
         max_bytes: Largest size that is read.
 
     Raises:
@@ -29,19 +29,7 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     frame = VideoFrame.of(os.fspath(path))
     if frame is not None:
         return read_frame(frame.video, frame.seconds)
-    try:
-        with open_regular_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
-                raise PhotoTooLarge(path, _too_many_bytes(size, max_bytes))
-            data = file.read(max_bytes + 1)  # it may have grown since
-    except OSError as error:
-        raise UnreadablePhoto(path, error.strerror or str(error)) from error
-    except ValueError as error:  # a null byte in the name
-        raise UnreadablePhoto(path, str(error)) from error
-    if len(data) > max_bytes:
-        raise PhotoTooLarge(path, _too_many_bytes(len(data), max_bytes))
-    return data
+    return file_system(path).read(path, max_bytes)
 
 
 def digest(data: bytes) -> str:
@@ -56,7 +44,3 @@ def photo_fits_memory(path: str | os.PathLike[str] | None) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise MemoryShort(path, "too large for this machine's memory") from error
-
-
-def _too_many_bytes(size: int, limit: int) -> str:
-    return f"{size / 1e6:,.1f} MB, more than the limit of {limit / 1e6:,.1f} MB"

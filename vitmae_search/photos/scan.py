@@ -11,6 +11,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
 from vitmae_search.photos.live import is_part_of_live_photo, live_stems
@@ -235,12 +236,16 @@ def is_photo_name(name: str) -> bool:
     return suffix_of(name) in PHOTO_SUFFIXES
 
 
+def may_hold_photo(name: str) -> bool:
+    """Say whether a file of this name is opened to see: no suffix says that it is something else."""
+    return suffix_of(name) not in _OTHER_SUFFIXES
+
+
 def _begins_as_photo(entry: os.DirEntry[str]) -> bool:
-    suffix = suffix_of(entry.name)
-    if suffix in _OTHER_SUFFIXES or not entry.is_file():
+    if not may_hold_photo(entry.name) or not entry.is_file():
         return False
     with open_regular_file(entry.path) as file:
-        return holds_photo(file.read(HEAD_BYTES), suffix)
+        return holds_photo(file.read(HEAD_BYTES), suffix_of(entry.name))
 
 
 def suffix_of(name: str) -> str:
@@ -256,7 +261,7 @@ def path_on_disk(path: str) -> str:
     it is.
     """
     parent, name = os.path.split(path)
-    if path.isascii() or not name or os.path.lexists(path):
+    if path.isascii() or is_address(path) or not name or os.path.lexists(path):
         return path
     parent, wanted = path_on_disk(parent), unicodedata.normalize("NFC", name)
     try:

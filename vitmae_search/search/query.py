@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import Catalog
 from vitmae_search.embedding import GuardedEmbedder, ProjectedEmbedder, translate_memory_errors
 from vitmae_search.errors import PhotoError
@@ -219,7 +220,7 @@ def require_file(path: str) -> str:
     Raises:
         PhotoError: There is none; it says what to do.
     """
-    if not os.path.isfile(file_of(path)):
+    if not is_address(path) and not os.path.isfile(file_of(path)):
         raise PhotoError(path, "the file is not on disk any more; index its folder again")
     return path
 
@@ -228,5 +229,5 @@ def _query_bytes(query: str | os.PathLike[str] | bytes) -> tuple[bytes, str | No
     """The file's bytes, and its path where it has one."""
     if isinstance(query, bytes):
         return query, None
-    path = path_on_disk(os.path.abspath(os.path.expanduser(os.fspath(query))))
+    path = path_on_disk(absolute_path(query))
     return PHOTO_PROCESSES.read(path), path

@@ -192,7 +192,9 @@ class Viewer {
     full.onerror = async () => {
       const status = await fetch(full.src).then((answer) => answer.status, () => 0);
       if (this.photo?.id !== photo.id) return;
-      this.state.textContent = status === 404 || status === 410 ? PICTURE_STATES.gone : PICTURE_STATES.away;
+      const gone = status === 404 || status === 410;
+      const away = status === 502 ? PICTURE_STATES.unreached : PICTURE_STATES.away;
+      this.state.textContent = gone ? PICTURE_STATES.gone : away;
       if (status !== 404 && status !== 410) setTimeout(() => this.photo?.id === photo.id && (full.src = full.src), 2000);
     };
     full.src = this.url(photo);

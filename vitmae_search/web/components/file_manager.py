@@ -12,6 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from vitmae_search.address import is_address
 from vitmae_search.settings import can_open_browser
 
 _FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via")
@@ -44,7 +45,7 @@ def reveal(path: str) -> bool:
     Returns:
         Whether a file manager was asked.
     """
-    return any(_runs(command) for command in commands(path))
+    return not is_address(path) and any(_runs(command) for command in commands(path))
 
 
 def commands(path: str, system: str = sys.platform) -> list[list[str]]:

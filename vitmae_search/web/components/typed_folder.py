@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from vitmae_search.address import absolute_path, is_address
 from vitmae_search.errors import LibraryError, display_path
 from vitmae_search.records import SearchFilter
 from vitmae_search.web.server.session import library
@@ -15,6 +16,8 @@ def full_path(typed: str) -> str:
     Raises:
         LibraryError: It is a relative path.
     """
+    if is_address(typed.strip()):
+        return absolute_path(typed.strip())
     path = os.path.expanduser(typed.strip())
     if not os.path.isabs(path):
         example = os.path.join(os.path.expanduser("~"), path)
@@ -35,8 +38,9 @@ def folder_with_photos(typed: str) -> str:
     """
     path = os.path.expanduser(typed.strip())
     roots = [root.path for root in library().status().roots]
-    places = [path] if os.path.isabs(path) else [os.path.join(start, path) for start in _starts(roots)]
-    found = [place for place in dict.fromkeys(map(os.path.normpath, places)) if _has_photos(place)]
+    whole = os.path.isabs(path) or is_address(path)
+    places = [path] if whole else [os.path.join(start, path) for start in _starts(roots)]
+    found = [place for place in dict.fromkeys(map(_normal, places)) if _has_photos(place)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -51,6 +55,10 @@ def folder_with_photos(typed: str) -> str:
 
 def _starts(roots: list[str]) -> list[str]:
     return [*roots, *map(os.path.dirname, roots)]
+
+
+def _normal(place: str) -> str:
+    return absolute_path(place) if is_address(place) else os.path.normpath(place)
 
 
 def _has_photos(folder: str) -> bool:

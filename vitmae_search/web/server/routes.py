@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import get_args
+from urllib.parse import quote
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
@@ -25,9 +26,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, VitmaeSearchError
+from vitmae_search.address import is_address
+from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, UnreachablePhoto, VitmaeSearchError
 from vitmae_search.filter_values import read_box
-from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview
+from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview, read_stored
 from vitmae_search.records import Photo, PhotoKind
 from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.browse_batch import next_batch
@@ -59,6 +61,8 @@ _NO_PHOTO = "There is no such photo in this library."
 _FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
 
+_NOT_REACHED = "This photo's storage cannot be reached now, or has it no more."
+
 
 def photo_routes(base_path: str = "") -> Iterator[Route]:
     """The routes of photos and thumbnails, below `base_path`."""
@@ -86,6 +90,8 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
                 return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
             return _sentence(_NO_PHOTO, 404)
+        except UnreachablePhoto as error:
+            return _sentence(f"This photo cannot be shown now: {error.reason}.", 502)
         except PhotoError as error:
             return _sentence(f"This photo cannot be shown: {error.reason}.", 404)
         except VitmaeSearchError as error:
@@ -204,7 +210,7 @@ def _thumb(request: Request, photo: Photo) -> Response:
         return Response(status_code=304, headers=headers)
     data = library().thumbnail(photo.photo_id)
     if data is None:
-        return _sentence(_NOT_ON_DISK, 404)
+        return _sentence(*((_NOT_REACHED, 502) if is_address(photo.file) else (_NOT_ON_DISK, 404)))
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
@@ -213,6 +219,8 @@ def _photo(request: Request, photo: Photo) -> Response:
 
     Of a video's frame that is the frame, but the video where it is to be downloaded or played.
     """
+    if is_address(photo.file):
+        return _stored_photo(request, photo)
     if not os.path.isfile(photo.file):
         return _sentence(_NOT_ON_DISK, 404)
     headers = _cache_headers(request, photo)
@@ -226,6 +234,22 @@ def _photo(request: Request, photo: Photo) -> Response:
     if is_shown_by_browsers(photo):
         return FileResponse(photo.path, media_type=media_type(photo), headers=headers)
     return Response(preview(photo.path), media_type="image/webp", headers=headers)
+
+
+def _stored_photo(request: Request, photo: Photo) -> Response:
+    """As `_photo`, of a photo on a storage: read here, so that browsers never talk to the storage."""
+    headers = _cache_headers(request, photo)
+    if "video" in request.query_params:
+        return _sentence("This photo has no moving part.", 404)
+    if _unchanged(request, headers):
+        return Response(status_code=304, headers=headers)
+    data = read_stored(photo)
+    if "download" in request.query_params:
+        name = quote(os.path.basename(photo.file), safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=utf-8''{name}"
+    elif not is_shown_by_browsers(photo, data):
+        return Response(preview(data), media_type="image/webp", headers=headers)
+    return Response(data, media_type=media_type(photo), headers=headers)
 
 
 def _video(request: Request, photo: Photo, headers: dict[str, str]) -> Response:

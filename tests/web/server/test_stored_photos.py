@@ -1,0 +1,91 @@
+"""The app's routes of photos that lie on an object storage, here fsspec's own in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from tests.helpers.object_store import picture
+from vitmae_search.library import Library
+from vitmae_search.photos import file_system
+from vitmae_search.web.server import session
+from vitmae_search.web.server.routes import photo_routes
+
+fsspec = pytest.importorskip("fsspec")
+COLORS = ((200, 20, 20), (20, 200, 20))
+
+
+@pytest.fixture
+def files() -> Iterator[Any]:
+    memory = fsspec.filesystem("memory")
+    for i, color in enumerate(COLORS):
+        memory.pipe_file(f"/shelf/trip/{i} ü.jpg", picture(color))
+    memory.pipe_file("/shelf/trip/old.tif", _tiff())
+    yield memory
+    memory.rm("/shelf", recursive=True)
+
+
+@pytest.fixture
+def library(tmp_path: Path, files: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    with Library.open(tmp_path / "library", embedder="color_layout") as opened:
+        assert opened.index("memory://shelf/trip").added == 3
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    yield session.library()
+    session.close_libraries()
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=list(photo_routes()))) as client:
+        yield client
+
+
+def _tiff() -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (40, 30), (20, 20, 200)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def test_bytes_come_through_the_app(client: TestClient, library: Library) -> None:
+    found = {photo.path.rsplit("/", 1)[1]: photo.photo_id for photo in library.photos()}
+    shown = client.get(f"/photo/{found['0 ü.jpg']}", follow_redirects=False)
+    assert (shown.status_code, shown.content) == (200, picture(COLORS[0]))
+    assert shown.headers["content-type"] == "image/jpeg"
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    assert shown.headers["x-content-type-options"] == "nosniff"
+    saved = client.get(f"/photo/{found['0 ü.jpg']}?download=1")
+    assert saved.content == picture(COLORS[0])
+    assert saved.headers["content-disposition"] == "attachment; filename*=utf-8''0%20%C3%BC.jpg"
+    converted = client.get(f"/photo/{found['old.tif']}")
+    assert converted.headers["content-type"] == "image/webp"
+    assert client.get(f"/thumb/{found['old.tif']}").headers["content-type"] == "image/jpeg"
+    details = client.get(f"/details/{found['0 ü.jpg']}").json()
+    assert details["path"] == "memory://shelf/trip/0 ü.jpg"
+
+
+def test_a_photo_that_went_is_said_to_be_so(client: TestClient, library: Library, files: Any) -> None:
+    photo = library.photos()[0]
+    files.rm("/shelf/trip/" + photo.path.rsplit("/", 1)[1])
+    answer = client.get(f"/photo/{photo.photo_id}")
+    assert (answer.status_code, answer.text) == (404, "This photo cannot be shown: there is no such object.")
+    assert client.get(f"/thumb/{photo.photo_id}").status_code == 200, "the library has its thumbnail"
+
+
+def test_relocate_and_forget(library: Library, files: Any, tmp_path: Path) -> None:
+    ids = {photo.photo_id for photo in library.photos()}
+    files.mv("/shelf/trip", "/shelf/journey", recursive=True)
+    assert library.relocate("memory://shelf/trip", "memory://shelf/journey") == 3
+    report = library.index("memory://shelf/journey")
+    assert (report.missing, report.failed, report.found) == (0, 0, 3)
+    assert {photo.photo_id for photo in library.photos()} == ids
+    assert library.forget("memory://shelf/journey").photos == 3
+    assert file_system("memory://shelf/journey/old.tif").read("memory://shelf/journey/old.tif", 1 << 20)

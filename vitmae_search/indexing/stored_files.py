@@ -1,0 +1,90 @@
+"""Read files of a storage ahead of their decoding: many requests at a time, as each one is a wait."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from vitmae_search.address import bucket_of, is_address
+from vitmae_search.errors import PhotoError, StorageUnreachable, UnreachablePhoto, clear_frames, display_path
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.photos import photo_fits_memory, read_photo
+
+_READERS = 16
+_MOST_FILES = 256
+_MOST_BYTES = 1 << 28
+"""Limits of what is being read or waits for its decoding; a single larger file is read alone."""
+
+
+class StoredFiles:
+    """The files of a run that lie on a storage, read in their order. Close it at the end.
+
+    Any thread may `take`. A file is read once by this; whoever takes it again reads it then.
+    """
+
+    def __init__(self, files: Sequence[PendingFile]) -> None:
+        """Begin to read.
+
+        Args:
+            files: All files of the run; those on disk are left alone.
+        """
+        self._rest = deque((f.stamp.path, f.stamp.size) for f in files if is_address(f.stamp.path))
+        self._reads: dict[str, tuple[Future[bytes | PhotoError], int]] = {}
+        self._taken: set[str] = set()  # before they were read ahead
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage") if self._rest else None
+        self._read_ahead()
+
+    def take(self, path: str) -> bytes | PhotoError:
+        """The bytes of a file, or why it cannot be read.
+
+        Raises:
+            StorageUnreachable: Nothing can be read of its bucket now.
+        """
+        with self._lock:
+            reading, size = self._reads.pop(path, (None, 0))
+            if reading is None:
+                self._taken.add(path)
+        found = _read(path) if reading is None else reading.result()
+        with self._lock:
+            self._bytes -= size
+        self._read_ahead()
+        if isinstance(found, UnreachablePhoto):
+            raise StorageUnreachable(
+                f"{display_path(bucket_of(path))} cannot be read now: {found.reason}. What was indexed is "
+                "kept; run the same command again to go on."
+            )
+        return found
+
+    def close(self) -> None:
+        """Read no more, and wait for what has begun."""
+        with self._lock:
+            self._rest.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read_ahead(self) -> None:
+        with self._lock:
+            while self._rest and len(self._reads) < _MOST_FILES:
+                path, size = self._rest[0]
+                if path in self._taken:
+                    self._rest.popleft()
+                    continue
+                if self._reads and self._bytes + size > _MOST_BYTES:
+                    return
+                self._rest.popleft()
+                assert self._pool is not None
+                self._reads[path] = self._pool.submit(_read, path), size
+                self._bytes += size
+
+
+def _read(path: str) -> bytes | PhotoError:
+    try:
+        with photo_fits_memory(path):
+            return read_photo(path)
+    except PhotoError as error:
+        clear_frames(error)
+        return error
