@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -248,3 +249,10 @@ def postgresql() -> Iterator[PostgresqlServer]:
 def pgvector_address(postgresql: PostgresqlServer) -> str:
     """The address of an empty database with pgvector."""
     return postgresql.address(postgresql.create())
+
+
+@pytest.fixture(scope="session")
+def milvus_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a Milvus: a server's, where there is one, else a file of milvus-lite."""
+    file = tmp_path_factory.mktemp("milvus") / "milvus.db"
+    return os.environ.get("MILVUS_OF_TESTS") or f"milvus://{file}"

@@ -78,6 +78,12 @@ class Settings:
     web_pictures: bool
 
 
+def set_defaults(variables: Mapping[str, str]) -> None:
+    """Set environment variables that another package reads, where the person has not."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment, anew at each call. Raises `ConfigError` for values that are none."""
     data = _folder(environ.get(DATA) or _user_folder("user_data_dir"))

@@ -306,3 +306,46 @@ def test_a_calibration_that_is_none_is_refused(tmp_path: Path, same: float) -> N
     odd.save(tmp_path / "odd.safetensors")
     with pytest.raises(CheckpointError, match="damaged"):
         Projection.read(tmp_path / "odd.safetensors")
+
+
+def turning(seed: int = 0) -> Projection:
+    return replace(head(), turns=np.random.default_rng(seed).normal(size=(3, 4, 4)).astype(np.float16))
+
+
+def test_turns_are_saved_and_leave_the_digest_as_it_is(tmp_path: Path) -> None:
+    made, path = turning(), tmp_path / "projection.safetensors"
+    made.save(path)
+    found = Projection.read(path)
+    assert found.turns is not None
+    assert made.turns is not None
+    np.testing.assert_array_equal(found.turns, made.turns)
+    assert not found.turns.flags.writeable
+    assert found.digest == head().digest
+    assert len(found.weights) == 2
+
+
+def test_turned_vectors_are_guessed_by_their_maps() -> None:
+    made, vectors = turning(), head()(features())
+    guessed = made.guess_turned(vectors)
+    assert guessed is not None
+    assert made.turns is not None
+    assert guessed.dtype == np.float32
+    for own, weights in zip(guessed, made.turns.astype("f8"), strict=True):
+        wanted = vectors.astype("f8") @ weights
+        np.testing.assert_allclose(own, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
+    assert head().guess_turned(vectors) is None
+    assert np.isfinite(turning().guess_turned(np.zeros((1, 4), np.float32))).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turns", [np.zeros((3, 4, 5)), np.zeros((2, 4, 4)), np.full((3, 4, 4), np.nan)])
+def test_turns_that_do_not_fit_are_refused(turns: NDArray[np.float64]) -> None:
+    with pytest.raises(ModelError, match="turns"):
+        replace(head(), turns=turns.astype(np.float16))
+
+
+def test_a_stored_file_without_turns_gets_them_and_keeps_them(tmp_path: Path) -> None:
+    head().store(tmp_path)
+    path = turning().store(tmp_path)
+    assert Projection.read(path).turns is not None
+    head().store(tmp_path)
+    assert Projection.read(path).turns is not None

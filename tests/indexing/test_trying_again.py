@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitmae_search.indexing import recorder
-from vitmae_search.photos import decode_worker, formats, read
+from vitmae_search.photos import decode_worker, formats, local_files
 
 
 def run_again(bench, **options):
@@ -21,14 +21,14 @@ def refuse(bench, monkeypatch):
     """Let the system refuse to open some files, as it does for all but root."""
     bench.decodes_here = True
     refused = set()
-    opened = read.open_regular_file
+    opened = local_files.open_regular_file
 
     def open_file(path):
         if os.fspath(path) in refused:
             raise PermissionError(errno.EACCES, "Permission denied")
         return opened(path)
 
-    monkeypatch.setattr(read, "open_regular_file", open_file)
+    monkeypatch.setattr(local_files, "open_regular_file", open_file)
     return refused
 
 
@@ -86,7 +86,7 @@ def test_a_package_that_was_not_installed(bench, fill, monkeypatch):
 
 
 def read_nothing():
-    raise read.PhotoTooLarge(None, "too large")
+    raise local_files.PhotoTooLarge(None, "too large")
 
 
 def test_the_versions_name_the_packages_that_decode(monkeypatch):

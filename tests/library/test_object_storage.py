@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from vitmae_search.errors import LibraryError, StorageUnreachable, UnreachablePh
 from vitmae_search.indexing import stored_files
 from vitmae_search.photos import read_photo
 from vitmae_search.photos.file_system import opened_storage
+from vitmae_search.photos.object_storage import ObjectStorage
 from vitmae_search.records import SearchFilter
 
 SignIn = Callable[..., None]
@@ -152,6 +154,53 @@ def test_what_cannot_be_listed_is_never_gone(
     assert library.thumbnail(library.photos()[0].photo_id), "its thumbnail is here"
     sign_in()
     assert library.index(where).unchanged == 4
+
+
+def test_a_bucket_of_the_same_name_elsewhere_is_another_one(
+    sign_in: SignIn, object_store: ObjectStore, folder: str, library: Library
+) -> None:
+    """Under another name of the host the server is another endpoint, and with other photos another bucket."""
+    where = address(folder)
+    library.index(where)
+    sign_in(AWS_ENDPOINT_URL=object_store.endpoint.replace("127.0.0.1", "localhost"))
+    report = library.index(where)
+    assert (report.unchanged, report.offline) == (4, ()), "the same photos are there"
+    object_store.delete(folder)
+    sign_in()
+    report = library.index(where)
+    assert (report.missing, report.offline) == (0, (where,))
+    sign_in(AWS_ENDPOINT_URL=object_store.endpoint.replace("127.0.0.1", "localhost"))
+    assert library.index(where).missing == 4, "this is the bucket that was emptied"
+
+
+def test_a_listing_that_ends_early_loses_nothing(
+    sign_in: SignIn, object_store: ObjectStore, folder: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = address(folder)
+    library.index(where)
+    object_store.delete(f"{folder}/a.jpg")
+    pages = ObjectStorage._pages_of_s3
+
+    def first_page_alone(storage: ObjectStorage, root: str, most: int) -> Iterator[Any]:
+        yield next(pages(storage, root, min(most, 5)))
+        raise ConnectionResetError
+
+    monkeypatch.setattr(ObjectStorage, "_pages_of_s3", first_page_alone)
+    report = library.index(where)
+    assert [problem.reason for problem in report.problems] == ["its storage cannot be reached"]
+    assert (report.missing, report.offline) == (0, ())
+    monkeypatch.undo()
+    sign_in()
+    report = library.index(where)
+    assert (report.missing, report.unchanged) == (1, 3)
+
+
+def test_links_are_copies(sign_in: SignIn, folder: str, library: Library, tmp_path: Path) -> None:
+    library.index(address(folder))
+    photos = library.photos()
+    assert library.export_links(tmp_path / "out", photos) == 4
+    copied = [file.read_bytes() for file in sorted((tmp_path / "out").iterdir())]
+    assert copied == [read_photo(photo.path) for photo in photos]
 
 
 def test_folders_that_are_not_there(sign_in: SignIn, library: Library, unused_endpoint: str) -> None:

@@ -29,9 +29,9 @@ FILTERS = (
 )
 
 
-@pytest.fixture(params=["pgvector"])
+@pytest.fixture
 def address(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(f"{request.param}_address")
+    found: str = request.getfixturevalue(f"{getattr(request, 'param', 'pgvector')}_address")
     return found
 
 
@@ -55,6 +55,7 @@ def test_hits_are_the_same(library: Library, remote: Library, photos: Path, wher
     assert shown(found.hits) == shown(expected.hits)
 
 
+@pytest.mark.parametrize("address", ["pgvector", "milvus"], indirect=True)
 def test_photos_that_moved_or_went_are_filtered_as_they_are_now(
     library: Library, remote: Library, photos: Path
 ) -> None:
@@ -66,6 +67,15 @@ def test_photos_that_moved_or_went_are_filtered_as_they_are_now(
     for where in (SearchFilter(under=str(photos / "odd")), SearchFilter()):
         found, expected = (one.search(query, k=12, where=where) for one in (remote, library))
         assert shown(found.hits) == shown(expected.hits)
+
+
+def test_a_folder_that_has_another_path_is_filtered_by_it(remote: Library, photos: Path) -> None:
+    query = (photos / "odd" / "3.jpg").read_bytes()
+    assert len(remote.search(query, k=12, where=SearchFilter(under=str(photos))).hits) == 12
+    moved = photos.rename(photos.parent / "moved")
+    remote.relocate(photos, moved)
+    assert len(remote.search(query, k=12, where=SearchFilter(under=str(moved))).hits) == 12
+    assert not remote.search(query, k=12, where=SearchFilter(under=str(photos))).hits
 
 
 def test_check_drop_and_status_know_the_database(remote: Library, photos: Path) -> None:

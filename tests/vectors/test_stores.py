@@ -15,7 +15,7 @@ from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors import ExactIndex, FilteringIndex, VectorStore, open_store
 
 DIMENSION = 16
-DATABASES = ("pgvector",)
+DATABASES = ("pgvector", "milvus")
 FILTERING = pytest.mark.parametrize("store", DATABASES, indirect=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -243,6 +243,16 @@ class Catalog:
         """
         with self._database.read_transaction() as connection:
             return photos.contents(connection, digests, space_id)
+
+    def digests_at_hand(self, content_ids: Iterable[int], space_id: int) -> frozenset[str]:
+        """Return the digests of those contents that have a vector in a space, and of which all was read.
+
+        Args:
+            content_ids: The contents.
+            space_id: The space.
+        """
+        with self._database.read_transaction() as connection:
+            return frozenset(photos.digests_at_hand(connection, content_ids, space_id))
 
     def known_files(self, root: str, space_id: int | None) -> Iterator[KnownFile]:
         """Yield every photo row in a folder, by path, as it was when the iteration began.

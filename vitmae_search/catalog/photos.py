@@ -485,6 +485,29 @@ def contents(
     }
 
 
+def digests_at_hand(connection: Connection, content_ids: Iterable[int], space_id: int) -> set[str]:
+    """Return digests of contents of which nothing more need be read; see `Catalog.digests_at_hand`.
+
+    Args:
+        connection: A connection in a transaction.
+        content_ids: The contents.
+        space_id: The space.
+    """
+    return {
+        digest
+        for some in chunks(content_ids)
+        for digest in connection.execute(
+            select(ContentRow.digest)
+            .join(EmbeddingRow, EmbeddingRow.content_id == ContentRow.content_id)
+            .where(
+                ContentRow.content_id.in_(some),
+                EmbeddingRow.space_id == space_id,
+                ContentRow.metadata_revision >= METADATA_REVISION,
+            )
+        ).scalars()
+    }
+
+
 def known_rows(connection: Connection, root: str, space_id: int | None) -> CursorResult[Any]:
     """Run the query of `Catalog.known_files`; `to_known_file` converts its rows.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vitmae_search.address import is_address
 from vitmae_search.cli.common import (
     json_option,
     library_option,
@@ -43,6 +44,12 @@ SHOWN_SUFFIXES = 8
 @click.option(
     "--watch", is_flag=True, help="Go on: index again whenever photos come, change or go, until Ctrl-C."
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Read and embed on a Ray cluster: HOST:PORT, auto for the one that this machine is in, or local to "
+    "start one here; needs `pip install 'vitmae-search[ray]'`.",
+)
 @click.option("--run-key", hidden=True)
 @json_option
 def command(
@@ -53,6 +60,7 @@ def command(
     rescan: bool,
     videos: bool,
     watch: bool,
+    ray: str | None,
     run_key: str | None,
     as_json: bool,
     **opening: Any,
@@ -67,6 +75,7 @@ def command(
     vitmae-search index ~/Pictures
     vitmae-search index ~/Pictures --exclude 'Screenshots' --exclude '*.gif'
     vitmae-search index ~/Pictures --embedder color_layout
+    vitmae-search index s3://bucket/folder
     """
     from vitmae_search.cli.progress import show_progress
     from vitmae_search.cli.stop_signal import StopOnSignal, exit_code
@@ -74,6 +83,8 @@ def command(
     if watch:
         if retry_failed or rescan:
             raise click.UsageError("--watch goes with neither --retry-failed nor --rescan")
+        if ray is not None:
+            raise click.UsageError("--watch does not go with --ray")
         return _watch(folders, library, exclude, videos, run_key, as_json, opening)
     with (
         open_library(library, **opening) as opened,
@@ -86,6 +97,7 @@ def command(
             retry_failed=retry_failed,
             rescan=rescan,
             videos=videos,
+            ray=ray,
             on_progress=on_progress,
             cancelled=stop.requested,
             run_key=run_key,
@@ -196,8 +208,13 @@ def print_report(report: IndexReport) -> None:
         others = ", ..." if len(report.left_out) > SHOWN_SUFFIXES else ""
         click.echo(f"left out: folders that systems and other programs keep copies in ({first}{others})")
     for root in report.offline:
+        away = (
+            "cannot be reached, or is another bucket than before"
+            if is_address(root)
+            else "is away, or on another drive than before"
+        )
         click.echo(
-            f"offline: {display_path(root)} is away, or on another drive than before; its photos are kept. "
+            f"offline: {display_path(root)} {away}; its photos are kept. "
             f"If they are gone for good: vitmae-search forget {shlex.quote(display_path(root))}"
         )
     for problem in report.problems:

@@ -558,6 +558,10 @@ class ProjectedEmbedder:
         """As `GuardedEmbedder.embed`."""
         return self._projection(self._embedder.embed(batch))
 
+    def guess_turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """As `Projection.guess_turned`."""
+        return self._projection.guess_turned(vectors)
+
     def close(self) -> None:
         """Close the embedder."""
         self._embedder.close()

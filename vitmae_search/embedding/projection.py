@@ -3,7 +3,8 @@
 Features are the unit vectors that a plugin's `embed` gives. A projection is a few affine maps with ReLU
 between them (whitening is one map, a head is two), applied by the host for any plugin. In its file each map
 is `<i>.weight` (out, in) and `<i>.bias` (out,), float32, and the metadata has kind, digest, provenance and,
-where it was measured, what scores mean (calibration).
+where it was measured, what scores mean (calibration). `turns` (3, out, out), float16, is there where it was
+fitted: it guesses the vectors of a picture's quarter turns.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Projection:
         kind: A word for people: "whitening", "head".
         provenance: How it was made.
         calibration: What the scores of its vectors mean, where that was measured.
-        digest: SHA-256 in hex over shapes and values alone: equal digests give equal vectors.
+        turns: (3, dimension, dimension) float16, finite: linear maps from a vector to about those of
+            the picture turned left by 90, 180 and 270°, where they were fitted.
+        digest: SHA-256 in hex over shapes and values of the maps alone: equal digests give equal vectors.
 
     Raises:
         ModelError: For arrays that do not fit.
@@ -59,12 +62,14 @@ class Projection:
     kind: str
     provenance: Mapping[str, str] = field(default_factory=dict)
     calibration: ScoreCalibration | None = None
+    turns: NDArray[np.float16] | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         weights, biases = tuple(map(_read_only_copy, self.weights)), tuple(map(_read_only_copy, self.biases))
         _check_maps(weights, biases)
-        values = {"weights": weights, "biases": biases, "digest": _digest(weights, biases)}
+        turns = None if self.turns is None else _checked_turns(self.turns, len(biases[-1]))
+        values = {"weights": weights, "biases": biases, "turns": turns, "digest": _digest(weights, biases)}
         for name, value in (values | {"provenance": dict(self.provenance)}).items():
             object.__setattr__(self, name, value)
 
@@ -99,6 +104,21 @@ class Projection:
             made[start : start + _ROWS] = vectors / norms
         return made
 
+    def guess_turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """About the vectors of the same pictures turned left by 90, 180 and 270°.
+
+        Args:
+            vectors: (N, dimension), of this projection.
+
+        Returns:
+            (3, N, dimension) float32 unit rows; None where the maps were not fitted.
+        """
+        if self.turns is None:
+            return None
+        guessed = vectors @ self.turns.astype(np.float32)
+        norms: NDArray[np.float32] = np.linalg.norm(guessed, axis=2, keepdims=True)
+        return (guessed / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
+
     def norms(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N,) float64: how long the vectors of features are before they are brought to norm 1.
 
@@ -128,8 +148,10 @@ class Projection:
 
     def save(self, path: PathLike) -> None:
         """Write the file, whole or not at all. Raises OSError."""
-        tensors = {f"{i}.weight": weight for i, weight in enumerate(self.weights)}
+        tensors: dict[str, NDArray[Any]] = {f"{i}.weight": weight for i, weight in enumerate(self.weights)}
         tensors |= {f"{i}.bias": bias for i, bias in enumerate(self.biases)}
+        if self.turns is not None:
+            tensors["turns"] = self.turns
         metadata = {"format": _FORMAT, "kind": self.kind, "digest": self.digest}
         metadata["provenance"] = json.dumps(dict(self.provenance), sort_keys=True)
         if self.calibration is not None:
@@ -140,12 +162,14 @@ class Projection:
     def store(self, folder: PathLike) -> Path:
         """Save it in `folder`, which is created if needed, under its digest.
 
-        A sound file there is kept, unless its calibration is another one.
+        A sound file there is kept, unless its calibration is another one, or it lacks the turns.
         """
         path = projection_path(folder, self.digest)
         with suppress(ModelError):
             there = Projection.read(path)
-            if there.digest == self.digest and self.calibration in (None, there.calibration):
+            measured = self.calibration in (None, there.calibration)
+            fitted = self.turns is None or there.turns is not None
+            if there.digest == self.digest and measured and fitted:
                 return path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.save(path)
@@ -163,10 +187,12 @@ class Projection:
         try:
             metadata, content = _read_file(path)
             tensors = safetensors.numpy.load(content)
+            turns = tensors.pop("turns", None)
             maps = range(len(tensors) // 2)
             weights, biases = [tensors[f"{i}.weight"] for i in maps], [tensors[f"{i}.bias"] for i in maps]
             kind, provenance = metadata["kind"], json.loads(metadata["provenance"])
-            found = cls(weights, biases, kind, provenance, _calibration(metadata.get("calibration")))
+            calibration = _calibration(metadata.get("calibration"))
+            found = cls(weights, biases, kind, provenance, calibration, turns)
         except FileNotFoundError:
             raise ModelNotFound(f"{where}: there is no such projection file.") from None
         except OSError as error:
@@ -220,6 +246,17 @@ def _calibration(text: str | None) -> ScoreCalibration | None:
 
 def _read_only_copy(array: NDArray[Any]) -> NDArray[np.float32]:
     copy = np.array(array, np.float32, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _checked_turns(turns: NDArray[Any], dimension: int) -> NDArray[np.float16]:
+    """A copy that cannot be written to. Raises `ModelError` for turns that do not fit."""
+    copy = np.array(turns, np.float16, order="C")
+    if copy.shape != (3, dimension, dimension) or not np.isfinite(copy).all():
+        raise ModelError(
+            f"The projection's turns have the shape {copy.shape}, or values that are not finite."
+        )
     copy.flags.writeable = False
     return copy
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.address import absolute_path
 from vitmae_search.errors import EvaluationError, display_path
 from vitmae_search.photos import folder_label, labels_of_csv, scan
 from vitmae_search.records import ScanProblem, Stamp
@@ -52,7 +53,7 @@ def find_labelled_photos(
         LabelsError: The CSV file is wrong.
         EvaluationError: There are no photos.
     """
-    root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    root = absolute_path(folder)
     if table is not None:
         listed = labels_of_csv(os.path.expanduser(os.fspath(table)), root)
         return LabelledPhotos(listed.files, listed.labels)

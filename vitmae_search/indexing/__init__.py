@@ -7,7 +7,17 @@ library in the same way, and records what a classifier says of them. Torch-free.
 
 from vitmae_search.indexing.batcher import DEFAULT_BATCH_SIZE
 from vitmae_search.indexing.classifier import TagOptions, classify_photos
+from vitmae_search.indexing.cluster.job import RAY_VARIABLES, ClusterOptions, require_ray
 from vitmae_search.indexing.indexer import index_folders
 from vitmae_search.indexing.recorder import IndexTarget
 
-__all__ = ["DEFAULT_BATCH_SIZE", "IndexTarget", "TagOptions", "classify_photos", "index_folders"]
+__all__ = [
+    "DEFAULT_BATCH_SIZE",
+    "RAY_VARIABLES",
+    "ClusterOptions",
+    "IndexTarget",
+    "TagOptions",
+    "classify_photos",
+    "index_folders",
+    "require_ray",
+]

@@ -197,6 +197,18 @@ class Batcher(Generic[T]):
         return outcomes
 
 
+def vector_batcher(dimension: int, size: int | None) -> Batcher[T]:
+    """A batcher for what is embedded already: its pixels are vectors, which it gives back.
+
+    Args:
+        dimension: Numbers of a vector.
+        size: Vectors in a batch; None is 128.
+    """
+    return Batcher[T](
+        lambda image: np.zeros(dimension, np.float32), np.array, size or _MAX_DEFAULT_BATCH_SIZE
+    )
+
+
 def run_with_fallback(run: RunBatch, batch: NDArray[Any]) -> list[Outcome]:
     """Run a model on a batch so that a bad image fails alone.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import DamagedPhoto, PhotoError, StorageUnreachable, VitmaeSearchError
-from vitmae_search.indexing.batcher import batch_size_for
+from vitmae_search.indexing.batcher import Batcher, batch_size_for, vector_batcher
+from vitmae_search.indexing.cluster.job import ClusterOptions
 from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
 from vitmae_search.indexing.job import (
     Cancelled,
@@ -51,6 +53,7 @@ def index_folders(
     retry_failed: bool = False,
     rescan: bool = False,
     videos: bool = False,
+    cluster: ClusterOptions | None = None,
     on_progress: Callable[[JobProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     run_key: str | None = None,
@@ -72,6 +75,7 @@ def index_folders(
         retry_failed: Whether to read files again that failed and would fail again.
         rescan: Whether to read all files, also those that seem unchanged.
         videos: Whether to index frames of videos; see `FolderWalk`.
+        cluster: A Ray cluster that reads and embeds; None is this process.
         on_progress: Called at each step.
         cancelled: Asked often; true stops the run.
         run_key: Key of the run's row in the catalogue.
@@ -85,7 +89,7 @@ def index_folders(
         raise ValueError(f"batch_size={batch_size}: at least 1")
     paths = resolve_folders(catalog, folders)
     workers = workers or default_workers()
-    options = _Options(paths, exclude, retry_failed, rescan, videos, batch_size, workers)
+    options = _Options(paths, exclude, retry_failed, rescan, videos, batch_size, workers, cluster)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
     job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
     arguments = {"folders": paths, "exclude": list(exclude)}
@@ -101,6 +105,7 @@ class _Options:
     videos: bool
     batch_size: int | None
     workers: int
+    cluster: ClusterOptions | None
 
 
 class _IndexJob:
@@ -215,19 +220,20 @@ class _IndexJob:
             target: The spaces.
             broken: Why files cannot be used, where that is known.
         """
+        if self._options.cluster is not None:
+            self._index_on_cluster(self._options.cluster, pending, missing, target, broken)
+            return
         launch_workers("vitmae_search.embedding.guard_prepare")  # while the model is loaded
         embedder = target.open_embedder()
         batch_size = self._options.batch_size or batch_size_for(embedder)
+        batcher = Batcher[FetchedFile](embedder.prepare, embedder.embed, batch_size)
         shrink_to = decode_target(target.features.decode, embedder.input_size)
         decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
         with (
             closing(DecodeJournal(self._catalog.folder)) as journal,
-            closing(Recorder(self._catalog, target, embedder, missing, self._counts, batch_size)) as recorder,
+            closing(Recorder(self._catalog, target, batcher, missing, self._counts)) as recorder,
         ):
-            for file in (file for file in pending if file.stamp.path in broken):
-                recorder.add(FetchedFile(file, None, UNKNOWN_CONTENT, error=broken[file.stamp.path]))
-            pending = [file for file in pending if file.stamp.path not in broken]
-            recorder.flush()
+            pending = _record_broken(pending, broken, recorder)
             suspects = [file for file in pending if file.stamp.path in journal.suspects]
             pending = [file for file in pending if file.stamp.path not in journal.suspects]
             try:
@@ -240,6 +246,37 @@ class _IndexJob:
                 raise
             except StorageUnreachable:
                 recorder.flush()
+                raise
+
+    def _index_on_cluster(
+        self,
+        cluster: ClusterOptions,
+        pending: Sequence[PendingFile],
+        missing: MissingRows,
+        target: IndexTarget,
+        broken: Mapping[str, PhotoError],
+    ) -> None:
+        """As `_index_files`, with files that are read and embedded on a cluster."""
+        batcher: Batcher[FetchedFile] = vector_batcher(target.features.dimension, self._options.batch_size)
+        check = partial(raise_if_cancelled, self._cancelled)
+        folders = tuple(filter(os.path.isdir, self._options.folders))
+        with (
+            cluster.reader(
+                target.features, self._thumbnails, folders, self._options.batch_size, check
+            ) as reader,
+            closing(Recorder(self._catalog, target, batcher, missing, self._counts)) as recorder,
+        ):
+            pending = _record_broken(pending, broken, recorder)
+            try:
+                while pending:
+                    contents = {file.known.content_id for file in pending if file.known is not None}
+                    at_hand = self._catalog.digests_at_hand(
+                        contents | missing.contents, target.features.space_id
+                    )
+                    self._record(reader.read(pending, recorder.lookup, at_hand), recorder)
+                    pending, recorder.to_read_again = recorder.to_read_again, []
+            except (Cancelled, KeyboardInterrupt, VitmaeSearchError):
+                recorder.flush()  # its vectors are here already
                 raise
 
     def _index_suspects(
@@ -279,6 +316,10 @@ class _IndexJob:
             batch_size=batch_size,
             journal=journal,
         )
+        self._record(fetched_files, recorder)
+
+    def _record(self, fetched_files: Generator[FetchedFile, None, None], recorder: Recorder) -> None:
+        """Record files as they come, and what is left at the end."""
         with closing(fetched_files):
             for fetched in fetched_files:
                 raise_if_cancelled(self._cancelled)
@@ -341,3 +382,13 @@ class _IndexJob:
             left_out=tuple(sorted(self._walked.left_out, key=os.fsencode)),
             not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
         )
+
+
+def _record_broken(
+    pending: Sequence[PendingFile], broken: Mapping[str, PhotoError], recorder: Recorder
+) -> list[PendingFile]:
+    """Record the files that are known to be of no use, and return the others."""
+    for file in (file for file in pending if file.stamp.path in broken):
+        recorder.add(FetchedFile(file, None, UNKNOWN_CONTENT, error=broken[file.stamp.path]))
+    recorder.flush()
+    return [file for file in pending if file.stamp.path not in broken]

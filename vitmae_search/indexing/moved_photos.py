@@ -34,6 +34,11 @@ class MissingRows:
         self._available: dict[int, list[int]] = {}
         self._moved: set[int] = set()
 
+    @property
+    def contents(self) -> set[int]:
+        """Ids of the contents of rows under the walked folders whose file is gone."""
+        return set(self._unseen)
+
     def find(self, content_id: int, exclude: set[int]) -> int | None:
         """Find a row for a new path; it stays available until `mark_moved`.
 

@@ -78,7 +78,7 @@ _Change = Literal["added", "updated", "moved", "unchanged"]
 
 
 class Recorder:
-    """Embeds and records files, in batches of `batch_size` embedded photos. Close it at the end.
+    """Embeds and records files, a batch of embedded photos at a time. Close it at the end.
 
     Attributes:
         to_read_again: Files whose content was deleted between look-up and recording, or was expected from
@@ -89,20 +89,18 @@ class Recorder:
         self,
         catalog: CatalogWriter,
         target: IndexTarget,
-        embedder: GuardedEmbedder,
+        batcher: Batcher[FetchedFile],
         missing: MissingRows,
         counts: IndexCounts,
-        batch_size: int,
     ) -> None:
         """Begin with an empty batch.
 
         Args:
             catalog: Where batches are recorded.
             target: The spaces.
-            embedder: The open embedder.
+            batcher: Embeds what is added; closed with this.
             missing: Rows that new paths may take.
             counts: Updated with each batch.
-            batch_size: Photos in a batch.
         """
         self._catalog = catalog
         self._space_id = target.features.space_id
@@ -111,7 +109,7 @@ class Recorder:
         self._missing = missing
         self._counts = counts
         self._replaced = ReplacedContents(catalog, self._space_id)
-        self._batcher = Batcher[FetchedFile](embedder.prepare, embedder.embed, batch_size)
+        self._batcher = batcher
         # By digest: why a content of this run has no vector; None where it has one.
         self._content_failures: dict[str, _Cause | None] = {}
         self.to_read_again: list[PendingFile] = []

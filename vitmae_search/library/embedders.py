@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import threading
 import time
@@ -148,12 +149,45 @@ class LazyEmbedder:
         return cls(embedder.description, lambda: embedder)
 
 
+@dataclass(frozen=True, slots=True)
+class SpaceOpener:
+    """Opens the embedder that makes the vectors of a space of features; pickles.
+
+    Attributes:
+        plugin_folders: Folders with a person's own plugins.
+        device: As for `Library.open`.
+        precision: As for `Library.open`.
+    """
+
+    plugin_folders: tuple[str, ...]
+    device: str
+    precision: str
+
+    def __call__(self, space: Space) -> GuardedEmbedder:
+        """Load it.
+
+        Raises:
+            VitmaeSearchError: What `Embedders.open` raises; `SpaceError` where it makes other vectors here.
+        """
+        host = PluginHost(self.plugin_folders)
+        # A cluster gives its process one GPU, whatever its number is on the machine.
+        device = "cuda" if self.device.startswith("cuda") else self.device
+        embedder = open_embedder(host.get(space.plugin), space.options, device, self.precision)
+        if not made_features(embedder, space):
+            raise SpaceError(
+                f"the model {embedder.model!r} makes other vectors on {platform.node()} than where the run "
+                "began; its files, or its plugin, differ"
+            )
+        return embedder
+
+
 class Embedders:
     """Opens embedders when they are needed, each once, and keeps them open until `close`. Thread-safe."""
 
     def __init__(self, plugin_folders: Sequence[Path], device: str, precision: str) -> None:
         self.host = PluginHost(plugin_folders)
         self.device, self._precision = device, precision
+        self._plugin_folders = tuple(map(os.fspath, plugin_folders))
         self._lock = threading.Lock()
         self._open: dict[str, GuardedEmbedder] = {}
         self._outdated: list[GuardedEmbedder] = []
@@ -203,6 +237,14 @@ class Embedders:
         if description is None:
             return LazyEmbedder.of(embedder or self.open(plugin, options))
         return LazyEmbedder(description, lambda: self._open_unchanged(description, plugin, options))
+
+    def elsewhere(self) -> SpaceOpener:
+        """Opens embedders of spaces as this does, in any process."""
+        return SpaceOpener(self._plugin_folders, self.device, self._precision)
+
+    def on_cpu(self) -> Embedders:
+        """The same for a machine that only describes models which others run; for the caller to close."""
+        return Embedders([Path(folder) for folder in self._plugin_folders], "cpu", self._precision)
 
     def for_space(self, space: Space) -> GuardedEmbedder:
         """The embedder that made the vectors of a space of features.

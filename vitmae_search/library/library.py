@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,15 @@ from vitmae_search.errors import (
     SpaceError,
     display_path,
 )
-from vitmae_search.indexing import DEFAULT_BATCH_SIZE, TagOptions, classify_photos, index_folders
+from vitmae_search.indexing import (
+    DEFAULT_BATCH_SIZE,
+    RAY_VARIABLES,
+    ClusterOptions,
+    TagOptions,
+    classify_photos,
+    index_folders,
+    require_ray,
+)
 from vitmae_search.inspection import explain_match
 from vitmae_search.inspection.space import NeighbourChange, Neighbourhood, SpaceStatistics
 from vitmae_search.library import jobs
@@ -325,6 +333,7 @@ class Library:
         rescan: bool = False,
         videos: bool = False,
         workers: int | None = None,
+        ray: str | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         run_key: str | None = None,
@@ -343,6 +352,9 @@ class Library:
             videos: Index frames of videos, too, with the package av. Later runs look by themselves at the
                 videos of a folder that has some in the library.
             workers: Photos that are read and decoded at a time. None is one for each core.
+            ray: Read and embed on a Ray cluster, with the package ray: "local" starts one on this machine,
+                "auto" joins the one that runs here, and HOST:PORT one that this machine is a node of. This
+                process records.
             on_progress: Called at each step.
             cancelled: Asked again and again; once it returns True the run ends after its batch.
             run_key: The key of the job in `jobs`. None makes a new one.
@@ -352,7 +364,8 @@ class Library:
 
         Raises:
             LibraryBusy: Another process writes to the library.
-            LibraryError: A folder is not there and never was, or `videos` needs av, which is not installed.
+            LibraryError: A folder is not there and never was, `videos` needs av, which is not installed, or
+                there is no such cluster.
             StorageError: The disk is full, or the library's folder cannot be written.
             PluginError: The embedder is not there or does not work.
             ModelError: The model cannot be loaded.
@@ -378,17 +391,28 @@ class Library:
             raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
         if (
-            run_key is None
+            ray is None
+            and run_key is None
             and self._catalog_or_none() is None
             and any(file_system(path).is_folder(path) for path in paths)
         ):
             # Load the model before the catalogue is made: if that fails, no empty library stays behind.
             self._spaces.resolve(self._selection, None).lazy.open()
-        with CatalogWriter.open_writer(self.folder) as catalog:
+        with ExitStack() as stack:
+            spaces, cluster = self._spaces, None
+            if ray is not None:
+                from vitmae_search.settings import set_defaults
+
+                require_ray()
+                set_defaults(RAY_VARIABLES)
+                cluster = ClusterOptions(ray, self._embedders.device, self._embedders.elsewhere())
+                described = stack.enter_context(closing(self._embedders.on_cpu()))
+                spaces = Spaces(described, self._projections)
+            catalog = stack.enter_context(CatalogWriter.open_writer(self.folder))
             return index_folders(
                 catalog,
                 paths,
-                open_target=lambda: self._spaces.target(self._selection, catalog),
+                open_target=lambda: spaces.target(self._selection, catalog),
                 vectors=self._vectors,
                 thumbnails=self.thumbnails,
                 batch_size=self._batch_size,
@@ -397,6 +421,7 @@ class Library:
                 retry_failed=retry_failed,
                 rescan=rescan,
                 videos=videos,
+                cluster=cluster,
                 on_progress=on_progress,
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
@@ -512,7 +537,7 @@ class Library:
             batch_size=self._batch_size,
         )
         with CatalogWriter.open_writer(self.folder) as catalog:
-            return classify_photos(
+            report = classify_photos(
                 catalog,
                 options,
                 open_classifier=lambda: self._embedders.open_classifier(plugin, source),
@@ -520,6 +545,8 @@ class Library:
                 cancelled=cancelled,
                 run_key=run_key or uuid.uuid4().hex,
             )
+        self._refresh_filters()
+        return report
 
     def adapt(
         self,
@@ -2416,6 +2443,7 @@ class Library:
                 f"nothing in {display_path(before)} is in the library; `vitmae-search status` lists its "
                 "folders"
             )
+        self._refresh_filters()
         return relocated
 
     def preload(self, *, model: bool = False) -> None:
@@ -2571,6 +2599,12 @@ class Library:
         )
         own = self._photo(picture).content_id if isinstance(picture, int) else vectors.content_id
         return source, vectors, own, search
+
+    def _refresh_filters(self) -> None:
+        """Let a vector database filter by what changed without a new vector; files have no such thing."""
+        space = None if isinstance(self._vectors, VectorCache) else self._current_space_or_none()
+        if space is not None:
+            self._vectors.speed_up(self._catalog().vector_source(space.space_id))
 
     def _map_files(self) -> MapCache:
         """The maps, which are laid out from files of vectors on this machine."""

@@ -24,6 +24,7 @@ from vitmae_search.search.variants import (
     best_turned,
     best_upright,
     is_clear,
+    likely_turns,
     turned_variants,
     turns,
     upright_variants,
@@ -110,10 +111,13 @@ class ViewSearch:
         for kind in sorted({kind for kind, _ in scores}):
             upright[kind] = best_upright({v: score for (k, v), score in scores.items() if k == kind})
         unclear = [view for view in upright.items() if not is_clear(scores[view], self._calibration)]
+        likely = self._likely_turns({view: vectors[view] for view in unclear}, scores)
         turned = {
             (kind, variant): image
-            for kind, own in unclear
-            for variant, image in turned_variants(own, read[kind, own][0], self.embedder.input_size).items()
+            for (kind, own), wanted in likely.items()
+            for variant, image in turned_variants(
+                wanted, read[kind, own][0], self.embedder.input_size
+            ).items()
         }
         pixels = executor.map(self.embedder.prepare, turned.values())
         turned_vectors = self._embed(dict(zip(turned, pixels, strict=True)))
@@ -123,8 +127,23 @@ class ViewSearch:
             if (kind, variant) in unclear:
                 turned_by = [turned for turned in turns(variant) if (kind, turned) in turned_scores]
                 own = {turned: turned_scores[kind, turned] for turned in turned_by}
-                variant = best_turned(variant, scores[kind, variant], own) if own else variant
+                variant = best_turned(variant, scores[kind, variant], own)
             yield kind, vectors[kind, variant]
+
+    def _likely_turns(
+        self, vectors: Mapping[_View, NDArray[np.float32]], scores: Mapping[_View, float]
+    ) -> dict[_View, list[QueryVariant]]:
+        """For each of the views the turns that a search would embed."""
+        rows = np.stack(list(vectors.values())) if vectors else None
+        guessed = None if self.projection is None or rows is None else self.projection.guess_turned(rows)
+        if guessed is None:
+            return {(kind, variant): turns(variant) for kind, variant in vectors}
+        likely: dict[_View, list[QueryVariant]] = {}
+        for view, own in zip(vectors, guessed.swapaxes(0, 1), strict=True):
+            best = (own @ self.gallery.T).max(axis=1).tolist()
+            found = dict(zip(turns(view[1]), best, strict=True))
+            likely[view] = likely_turns(scores[view], found, self._calibration)
+        return likely
 
     @property
     def _calibration(self) -> ScoreCalibration | None:

@@ -7,9 +7,9 @@ catalogue's spaces together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -57,6 +57,7 @@ class ProjectionFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._read: dict[str, Projection] = {}
+        self._compared: set[str] = set()
 
     def of(self, space: Space) -> Projection:
         """The projection of a derived space.
@@ -89,6 +90,21 @@ class ProjectionFiles:
             folder = display_path(self.folder)
             raise StorageError(f"{folder}: a projection cannot be written: {error.strerror}.") from error
         self._read[projection.digest] = projection
+
+    def with_turns(self, projection: Projection, own: Callable[[], Projection | None]) -> Projection:
+        """A projection with the turns of the model's own one, if they are the same and it has none yet.
+
+        Args:
+            projection: One that was read here.
+            own: Reads the one that came with the model; called once for each projection.
+        """
+        if projection.digest not in self._compared:
+            self._compared.add(projection.digest)
+            with suppress(ModelError, OSError):
+                found = own()
+                if found is not None and found.digest == projection.digest and found.turns is not None:
+                    self._read[projection.digest] = replace(projection, turns=found.turns)
+        return self._read.get(projection.digest, projection)
 
     def discard(self, digest: str) -> None:
         """Delete a projection's file, if that can be done."""
@@ -225,9 +241,13 @@ class Spaces:
         Raises:
             SpaceError: The model has changed since, or the projection is missing or damaged.
         """
-        projection = None if space.projection is None else self._projections.of(space)
+        if space.projection is None:
+            return self._embedders.for_space(catalog.space(space.features_id))
+        projection = self._projections.of(space)
         embedder = self._embedders.for_space(catalog.space(space.features_id))
-        return embedder if projection is None else ProjectedEmbedder(embedder, projection)
+        if projection.turns is None:
+            projection = self._projections.with_turns(projection, embedder.own_projection)
+        return ProjectedEmbedder(embedder, projection)
 
     def text_space(self, catalog: Catalog, space: Space) -> Space:
         """The space in which words are compared in place of another one: that of its features.

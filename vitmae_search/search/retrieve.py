@@ -15,7 +15,7 @@ from vitmae_search.photos import is_under
 from vitmae_search.records import Hit, Photo, QueryVariant, SearchFilter, Space
 from vitmae_search.search.query import QueryVectors, Vectors
 from vitmae_search.search.stacks import REACH, are_final, stacks_of
-from vitmae_search.search.variants import AS_IT_IS, best_turned, best_upright, is_clear
+from vitmae_search.search.variants import AS_IT_IS, best_turned, best_upright, is_clear, likely_turns, turns
 from vitmae_search.vectors import FilteringIndex, Matches, VectorIndex
 
 
@@ -155,7 +155,12 @@ def choose_variant(
     upright = best_upright(found)
     if is_clear(found[upright], space.calibration):
         return upright, vectors[upright]
-    turned = query.turned(upright)
+    guessed, likely = query.guess_turned(upright), turns(upright)
+    if guessed is not None:
+        likely = likely_turns(found[upright], scores(guessed), space.calibration)
+    if not likely:
+        return upright, vectors[upright]
+    turned = query.turned(upright, likely)
     chosen = best_turned(upright, found[upright], scores(turned))
     return chosen, (vectors | turned)[chosen]
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
-from vitmae_search.vectors.protocols import Ids, Vectors
+from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
 from vitmae_search.vectors.remote import StoredVectors, Watermark, attributes_digest, unusable, without_secret
 
 SCHEMA = "vitmae_search_vectors"
@@ -85,8 +85,13 @@ class PgVectorDatabase:
                 "vectors in PostgreSQL need psycopg; run: pip install 'vitmae-search[postgresql]'"
             ) from error
 
-    def watermark(self, name: str) -> Watermark | None:
-        """Return what a collection has; None where there is none."""
+    def watermark(self, name: str, *, newest: bool = False) -> Watermark | None:
+        """Return what a collection has; None where there is none.
+
+        Args:
+            name: The collection.
+            newest: Has no meaning here: it always is.
+        """
         with self._transaction() as connection:
             return _watermark(connection, name)
 
@@ -175,10 +180,14 @@ class PgVectorDatabase:
             last = rows[-1][0]
             yield np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64)
 
-    def build(self, name: str) -> None:
+    def build(self, name: str, cancelled: IsCancelled) -> None:
         """Build the HNSW index and those for filters, where the collection is large enough.
 
         Searches go on meanwhile; who adds vectors waits.
+
+        Args:
+            name: The collection.
+            cancelled: Has no meaning here: the server builds at a stretch.
         """
         with self._transaction() as connection:
             held = _watermark(connection, name)

@@ -104,8 +104,13 @@ class VectorDatabase(Protocol):
     kind: str
     address: str
 
-    def watermark(self, name: str) -> Watermark | None:
-        """Return what a collection has; None where there is none."""
+    def watermark(self, name: str, *, newest: bool = False) -> Watermark | None:
+        """Return what a collection has; None where there is none.
+
+        Args:
+            name: The collection.
+            newest: Whether to wait for what others wrote just now.
+        """
         ...
 
     def writing(self, name: str, *, wait: bool) -> AbstractContextManager[Writing | None]:
@@ -141,8 +146,13 @@ class VectorDatabase(Protocol):
         """Yield all ids, with the digests of their attributes, in chunks."""
         ...
 
-    def build(self, name: str) -> None:
-        """Build the indexes that are worth it and are not there."""
+    def build(self, name: str, cancelled: IsCancelled) -> None:
+        """Build the indexes that are worth it and are not there.
+
+        Args:
+            name: The collection.
+            cancelled: Ends the work, or the waiting for it, early.
+        """
         ...
 
     def index_text(self, name: str) -> str:
@@ -306,7 +316,7 @@ class RemoteStore:
         try:
             self._refresh_attributes(name, source, cancelled)
             if not cancelled():
-                self._database.build(name)
+                self._database.build(name, cancelled)
         except VectorStoreUnavailable as error:
             log.warning("Searches are slower until the vectors' index is built: %s", error)
 
@@ -318,7 +328,7 @@ class RemoteStore:
         """
         name = collection_name(source)
         try:
-            held = None if name is None else self._database.watermark(name)
+            held = None if name is None else self._database.watermark(name, newest=True)
             if name is None or held is None or not held.origin.belongs_to(source):
                 return False
             self._compare(name, held.origin, source)
@@ -334,7 +344,7 @@ class RemoteStore:
         """Say where the vectors are, how they are searched, and how far they are behind the catalogue."""
         name, place = collection_name(source), self._database.address
         try:
-            held = None if name is None else self._database.watermark(name)
+            held = None if name is None else self._database.watermark(name, newest=True)
             if name is None or held is None or not held.origin.belongs_to(source):
                 return IndexListing(self._database.kind, 0, 0, None, f"{place}; nothing is stored there yet")
             text = self._database.index_text(name)
@@ -396,7 +406,7 @@ class RemoteStore:
 
     def _refresh_attributes(self, name: str, source: VectorSource, cancelled: IsCancelled) -> None:
         """Store attributes again that changed in the catalogue, such as those of photos that were moved."""
-        held = self._database.watermark(name)
+        held = self._database.watermark(name, newest=True)
         if held is None or not held.origin.belongs_to(source):
             return
         changed = [np.empty(0, np.int64)]

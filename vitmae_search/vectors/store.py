@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vitmae_search.errors import VectorIndexError
 from vitmae_search.records import IndexListing
 from vitmae_search.vectors.cache import VectorCache
 from vitmae_search.vectors.protocols import Ids, IsCancelled, VectorIndex, VectorSource, never_cancel
+
+if TYPE_CHECKING:
+    from vitmae_search.vectors.remote import VectorDatabase
 
 SCHEMES = ("postgresql", "milvus")
 """How the address of a vector database begins."""
@@ -85,11 +88,20 @@ def open_store(address: str | None, folder: Path, *, background: bool = False) -
     if not address:
         return VectorCache(folder, background=background)
     scheme = re.match(r"[a-z]*(?=(\+psycopg)?://)", address)
-    if scheme is not None and scheme[0] == "postgresql":
-        from vitmae_search.vectors.pgvector import PgVectorDatabase
+    if scheme is not None and scheme[0] in SCHEMES:
         from vitmae_search.vectors.remote import RemoteStore
 
-        return RemoteStore(PgVectorDatabase(address), background=background)
+        return RemoteStore(_database(scheme[0], address), background=background)
     known = " or ".join(f"{name}://" for name in SCHEMES)
     # The address itself is not shown: it may hold a password.
     raise VectorIndexError(f"an address of vectors begins with {known}; without one they are in files")
+
+
+def _database(scheme: str, address: str) -> VectorDatabase:
+    if scheme == "milvus":
+        from vitmae_search.vectors.milvus import MilvusDatabase
+
+        return MilvusDatabase(address)
+    from vitmae_search.vectors.pgvector import PgVectorDatabase
+
+    return PgVectorDatabase(address)

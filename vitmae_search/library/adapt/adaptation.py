@@ -56,6 +56,9 @@ _MIN_ENCODED = 8 * _MIN_HELD_OUT
 """Photos that are encoded however little time there is."""
 _MAX_ENCODING_SHARE = 0.7
 """Largest share of the person's time for encoding; the rest is for learning and comparing."""
+_TURNED_PER_DIMENSION = 3
+"""Fewest photos held out for each of the vector's numbers for turns to be fitted. With half of them one in a
+hundred turned photos would not be found any more."""
 _NO_TIME = 1e-6  # seconds
 
 
@@ -167,7 +170,8 @@ class Adaptation:
             projection = self._fit(sample, held.digests)
             self.reporter.report("finishing", len(held.views))
             before, after = _measure(held, self.resolved.projection), _measure(held, projection)
-            projection = replace(projection, calibration=after.calibration)
+            turns = _fit_turns(held, projection)
+            projection = replace(projection, calibration=after.calibration, turns=turns)
             raise_if_cancelled(self.cancelled)
         difference = figure(after.hits - before.hits)
         failures = (*held.failures, *sample.failures)
@@ -364,3 +368,19 @@ def _measure(held: ViewFeatures, projection: Projection | None) -> _Accuracy:
     mean = np.mean(hits, axis=0)
     calibration = duplicate_figures(originals, changed, SAME_UPRIGHT_PHOTO).calibration
     return _Accuracy({**figures, ALL_KINDS: figure(mean)}, mean, calibration)
+
+
+def _fit_turns(held: ViewFeatures, projection: Projection) -> NDArray[np.float16] | None:
+    """The maps that guess turned pictures' vectors, by the quarter turns of the photos held out.
+
+    None where these are too few. The vectors, and so what was compared, do not depend on the maps.
+    """
+    from vitmae_search.training.adaptation import fit_turns
+
+    if len(held.views) < _TURNED_PER_DIMENSION * projection.dimension:
+        return None
+    names = [name for name, _ in INSTANCE_VIEWS]
+    rows = {0: 0, 90: 1 + names.index("rotated+90"), 270: 1 + names.index("rotated-90")}
+    return fit_turns(
+        {angle: projection(held.views[:, row].astype(np.float32)) for angle, row in rows.items()}
+    )

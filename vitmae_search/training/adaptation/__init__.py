@@ -2,6 +2,7 @@
 
 from vitmae_search.training.adaptation.discriminant import fit_discriminant
 from vitmae_search.training.adaptation.head import HeadOptions, HeadProgress, train_head
+from vitmae_search.training.adaptation.turns import fit_turns
 from vitmae_search.training.adaptation.views import training_view
 from vitmae_search.training.adaptation.whitening import fit_whitening
 
@@ -9,6 +10,7 @@ __all__ = [
     "HeadOptions",
     "HeadProgress",
     "fit_discriminant",
+    "fit_turns",
     "fit_whitening",
     "train_head",
     "training_view",

@@ -6,6 +6,7 @@ import os
 
 import streamlit as st
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import VitmaeSearchError, display_path
 from vitmae_search.library.previews import can_decode_videos
 from vitmae_search.records import LibraryStatus, Root
@@ -139,8 +140,10 @@ def _more(root: Root, busy: bool) -> None:
         "Watch for changes",
         icon=":material/visibility:",
         key=f"vs_watch_{root.root_id}",
-        disabled=busy or root.offline or watching.is_watched(root.path),
-        help="New photos can be searched within seconds, until you stop it.",
+        disabled=busy or root.offline or is_address(root.path) or watching.is_watched(root.path),
+        help="A storage reports no changes; index again now and then."
+        if is_address(root.path)
+        else "New photos can be searched within seconds, until you stop it.",
     ):
         start(root.path, "--watch")
     folder_changes.draw_relocate(root, disabled=busy)
@@ -149,7 +152,8 @@ def _more(root: Root, busy: bool) -> None:
 def _root_detail(root: Root) -> str:
     count = f"{root.photos:,} photo{'' if root.photos == 1 else 's'}"
     if root.offline:
-        return f"{count}. Its drive is away; nothing of it is lost until you forget it."
+        away = "Its storage could not be reached" if is_address(root.path) else "Its drive is away"
+        return f"{count}. {away}; nothing of it is lost until you forget it."
     return count
 
 
@@ -162,7 +166,7 @@ def _add_folder(label: str, busy: bool) -> None:
             label,
             placeholder=os.path.join(os.path.expanduser("~"), "Pictures"),
             key="vs_folder",
-            help="The full path. Folders inside it are included, hidden ones are not.",
+            help="The full path, or s3://bucket/folder. Folders inside it are included, hidden ones are not.",
         )
         videos = can_decode_videos() and st.checkbox(
             "Videos, too", key="vs_videos", help="Frames of videos are found as photos are."
