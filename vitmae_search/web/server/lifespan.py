@@ -70,7 +70,7 @@ def preload() -> None:
     ready = _preload_counts(first)
     for folder in others:
         _preload_counts(folder)
-    gc.freeze()  # garbage collections pass over what stays: else each holds up all pages for a tenth of a second
+    gc.freeze()  # collections pass over what stays: else each holds up all pages for a tenth of a second
     if ready:
         _page_shown.wait()
         _preload_model(first)
