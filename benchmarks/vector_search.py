@@ -1,8 +1,9 @@
 """Kinds of vector index compared on vectors that are difficult to search: one query at a time, the ten best.
 
-    python -m benchmarks.vector_search [--count 100000] [--data FOLDER] [--cache FOLDER] [--all]
+    python -m benchmarks.vector_search [--count 100000] [--dimension 768] [--data FOLDER] [--cache FOLDER]
+        [--all]
 
-Vectors are generated (overlapping clusters, D = 768), or come from photos in `--data`, embedded by the
+Vectors are generated (overlapping clusters), or come from photos in `--data`, embedded by the
 bundled model (D = 256) and, if there are too few, mixed with each other and with noise. Half of the queries
 are held out, half are stored vectors with noise. All kinds take turns in blocks of queries, with one thread
 each (NumPy decides for itself). `--cache` keeps the vectors. Graphs take minutes to build, so with more than
@@ -25,6 +26,7 @@ import numpy as np
 
 from benchmarks.timing import describe_machine, format_figure, markdown_table
 from benchmarks.vector_data import (
+    DIMENSION,
     K,
     SearchData,
     Vectors,
@@ -50,6 +52,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=DIMENSION, help="of vectors that are generated")
     parser.add_argument("--data", type=Path, help="a folder of photos")
     parser.add_argument("--cache", type=Path, help="where the vectors are kept; else they are deleted")
     parser.add_argument("--all", action="store_true", help="graphs, however long they take")
@@ -57,7 +60,7 @@ def main() -> None:
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=chosen.cache)))
         name, draw = (
-            ("clusters", clustered_vectors())
+            (f"clusters-{chosen.dimension}", clustered_vectors(chosen.dimension))
             if chosen.data is None
             else ("photos", mixed_vectors(embed_folder(chosen.data)))
         )

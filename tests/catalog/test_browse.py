@@ -66,6 +66,37 @@ def test_an_order_is_read_from_an_index_and_not_sorted(
             assert not any("TEMP B-TREE" in row[3] for row in plan)
 
 
+def test_counts_look_no_photo_up_in_an_index(library: Library) -> None:
+    """Of 100,000 photos that would take five times as long as to read the table."""
+    sent: list[str] = []
+    database = library._catalog()._database
+    event.listen(
+        database._engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, *rest: sent.append(statement),
+    )
+    for kind in ("folder", "month", "size", "format", "orientation"):
+        library.count_by(kind, SearchFilter(format="JPEG"))
+    counts = [text for text in sent if "missing" in text]
+    assert len(counts) == 5
+    assert not any("missing = 0" in text for text in counts)
+
+
+def test_whether_there_is_any(library: Library, tmp_path: Path) -> None:
+    with Library.open(tmp_path / "none") as empty:
+        assert not empty.has_any("tag")
+    assert library.has_any("tag")
+    assert not library.has_any("lens")
+    assert not library.has_any("place")
+    assert not library.has_any("favourite")
+    first = library.photos()[0].photo_id
+    library.mark([first], favourite=True, rating=2)
+    assert library.has_any("favourite")
+    assert library.has_any("rating")
+    library.mark([first], favourite=False, rating=0)
+    assert not library.has_any("rating")
+
+
 def moment(photo: Photo) -> datetime:
     date, _ = photo.date
     assert date is not None

@@ -16,7 +16,7 @@ def test_a_crowd_at_one_library(home, patches, amount, record_property) -> None:
     home.patches = patches
     write_photo(home.photos / "still.jpg", 1)
     home.must(*index_command(home))
-    members = {role: start(role, home, amount(6, 60, 300)) for role in ROLES}
+    members = {role: start(role, home, amount(4, 60, 300)) for role in ROLES}
     said = {role: process.communicate()[0].splitlines() for role, process in members.items()}
     faults = [line for lines in said.values() for line in lines if not line.startswith("turns: ")]
     turns = {role: int(lines[-1].removeprefix("turns: ")) for role, lines in said.items() if not faults}

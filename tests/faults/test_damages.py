@@ -29,7 +29,7 @@ def patient(home: Home) -> Patient:
 
 def test_damages_are_noticed_or_do_no_harm(patient, amount, record_property) -> None:
     tally = Tally()
-    for seed in range(amount(25, 150, 1000)):
+    for seed in range(amount(16, 150, 1000)):
         patient.harm(seed, tally)
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(tally.damages.items()))
     record_property(

@@ -203,7 +203,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def test_any_history(server, tmp_path, amount, record_property) -> None:
-    examples, steps = amount(3, 20, 100), amount(12, 20, 30)
+    examples, steps = amount(2, 20, 100), amount(12, 20, 30)
     counted = []
 
     def machine() -> Histories:

@@ -23,7 +23,7 @@ def test_kills_lose_nothing_and_lock_nobody_out(server, tmp_path, amount, record
         for number, scenario in enumerate(SCENARIOS)
         for patches in (JOURNALS if both else (JOURNALS[number % 2],))
     ]
-    tally = strike_all(targets, amount(24, 120, 500))
+    tally = strike_all(targets, amount(16, 120, 500))
     by_scenario = ", ".join(f"{name} {count}" for name, count in tally.kills.items())
     record_property(
         "figures",

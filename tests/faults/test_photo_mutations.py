@@ -48,7 +48,7 @@ def figures(what: str, done: Done) -> str:
 
 def test_mutated_photos(home, amount, record_property) -> None:
     whole = whole_photos()
-    write_mutations(home.photos, amount(460, 2300, 10_000), 0, whole)
+    write_mutations(home.photos, amount(300, 2300, 10_000), 0, whole)
     for name, data in whole.items():
         (home.photos / name).write_bytes(data)
     done = index(home)

@@ -101,7 +101,7 @@ def test_where_memory_is_short_parts_are_smaller_and_vectors_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     embedder = open_bundled(device, "bf16")
-    rows = prepared(embedder, samples, 4096 if device == "cuda" else 40)
+    rows = prepared(embedder, samples, 4096 if device == "cuda" else 18)
     whole = np.stack(run_with_fallback(embedder.embed, np.stack(rows)))
     for size in (2**30, 2**29, 2**28, 2**27, 2**24):
         with room(device, embedder, size):

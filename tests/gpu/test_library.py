@@ -38,7 +38,8 @@ def test_vectors_and_neighbours_are_the_cpus(
         assert_agree(features(library), features(expected), precision)
         assert [s.fingerprint for s in library.spaces()] == [s.fingerprint for s in expected.spaces()]
         unsure = 0
-        for path in sorted(samples.glob("*.jpg")):
+        tried = sorted(samples.glob("*.jpg"))[:: 5 if (device, precision) == ("cpu", "bf16") else 1]
+        for path in tried:  # a CPU without bf16 instructions is slow
             turned = Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT)  # in no library
             found, due = library.search(turned, k=3).hits, expected.search(turned, k=3).hits
             if due[0].score - due[1].score < NEAR[precision]:
@@ -46,7 +47,7 @@ def test_vectors_and_neighbours_are_the_cpus(
                 continue
             assert found[0].photo.path == due[0].photo.path
             assert abs(found[0].score - due[0].score) < NEAR[precision]
-        assert unsure < 30
+        assert unsure < len(tried) / 2
 
 
 def test_a_library_of_the_cpu_is_continued_without_a_new_space(

@@ -98,5 +98,5 @@ class FolderModel(RuleBasedStateMachine):
 def test_any_history(new_bench, jpegs, new_head):
     run_state_machine_as_test(
         lambda: FolderModel(new_bench, jpegs, new_head),
-        settings=settings(max_examples=12, stateful_step_count=5, deadline=None),
+        settings=settings(max_examples=7, stateful_step_count=5, deadline=None),
     )

@@ -174,6 +174,10 @@ class Catalog:
         name = f"by {kind} {where}"
         return dict(self._database.cached(name, lambda c: browse.count_by(c, kind, where)))
 
+    def has_any(self, kind: PhotoKind) -> bool:
+        """Return whether any photo on disk has a "lens", "place", "tag" or "rating", or is a "favourite"."""
+        return self._database.cached(f"any {kind}", lambda c: browse.has_any(c, kind))
+
     def count_places(
         self, where: SearchFilter = EVERYTHING, *, view: GeoBox | None = None, most: int = 5000
     ) -> list[PlaceCount]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,10 @@ class StoredRows:
         # Rows that follow each other are read at once.
         ends = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
         starts = [0, *ends] if len(rows) else []
-        counts = np.diff([*starts, len(rows)]).tolist()
-        parts = [self._read(first, count) for first, count in zip(rows[starts].tolist(), counts, strict=True)]
-        return np.frombuffer(b"".join(parts), _FLOAT).astype(np.float32).reshape(-1, self.shape[1])
+        sizes = (np.diff([*starts, len(rows)]) * self._row_bytes).tolist()
+        places = (rows[starts] * self._row_bytes + self._offset).tolist()
+        data = self._read(sizes, places)
+        return np.frombuffer(data, _FLOAT).astype(np.float32).reshape(-1, self.shape[1])
 
     def blocks(self) -> Iterator[tuple[int, Vectors]]:
         """Yield all rows in order, as (number of the first row, (n, D) float32).
@@ -67,15 +69,21 @@ class StoredRows:
         """
         step = max(1, _BLOCK_BYTES // self._row_bytes)
         for start in range(0, len(self), step):
-            block = np.frombuffer(self._read(start, min(step, len(self) - start)), _FLOAT)
+            size = min(step, len(self) - start) * self._row_bytes
+            block = np.frombuffer(self._read([size], [self._offset + start * self._row_bytes]), _FLOAT)
             yield start, block.reshape(-1, self.shape[1])
 
-    def _read(self, first: int, count: int) -> bytes:
-        size, place = count * self._row_bytes, self._offset + first * self._row_bytes
+    def _read(self, sizes: Sequence[int], places: Sequence[int]) -> bytes:
+        """Read stretches of the file. A search reads a thousand rows: no line of Python runs between them.
+
+        Args:
+            sizes: Bytes of each.
+            places: Where each begins.
+        """
         try:
-            data = os.pread(self._file, size, place)
+            data = b"".join(map(os.pread, repeat(self._file), sizes, places))
         except OSError as error:
             raise VectorCacheDamaged(f"{self._path} cannot be read: {error.strerror}.") from error
-        if len(data) < size:
+        if len(data) < sum(sizes):
             raise VectorCacheDamaged(f"{self._path}: it was cut while it was searched; search again.")
         return data

@@ -171,6 +171,7 @@ def open_default(precision: str, **options: Any) -> GuardedEmbedder:
 @pytest.mark.parametrize("options", [{}, {"layers": "6,last", "pooling": "cls+moments"}, {"views": "flip"}])
 def test_the_fast_paths_are_near_fp32_on_trained_weights(real_pixels, two_cores, options) -> None:
     with open_default("fp32", **options) as full, open_default("bf16", **options) as half:
+        real_pixels = real_pixels[::3]  # a CPU without bf16 instructions is slow
         exact = np.concatenate([full.embed(row[None]) for row in real_pixels])
         projection = full.own_projection() if not options else None
         for embedder, least in ((full, 1 - 1e-6), (half, 0.9999)):

@@ -65,8 +65,9 @@ def test_vectors_are_torchs(openvino, pixels, two_cores, options, precision: str
         open_default("fp32", **options) as full,
         open_default(precision, **options, **OPENVINO) as embedder,
     ):
+        pixels = pixels[::3]
         exact = full.embed(pixels)
-        for number in (1, 3, 32, 128):
+        for number in (1, 3, len(pixels)):
             found = embedder.embed(pixels[:number])
             assert found.shape == (number, full.dimension)
             assert (exact[:number] * found).sum(axis=1).min() >= least
@@ -84,8 +85,8 @@ def test_another_size_than_the_models_own(openvino, real_photos: dict[str, Path]
         assert (full.embed(batch) * embedder.embed(batch)).sum(axis=1).min() >= 0.999999
 
 
-def test_it_keeps_the_contract(openvino) -> None:
-    check_embedder(PLUGIN, OPENVINO)
+def test_it_keeps_the_contract(openvino, checkpoint: Path) -> None:
+    check_embedder(PLUGIN, {"model": str(checkpoint), **OPENVINO})
 
 
 def test_it_reconstructs_and_has_a_random_init_as_torch_does(openvino, real_photos: dict[str, Path]) -> None:
@@ -192,7 +193,7 @@ def uses_openvino(embedder: GuardedEmbedder) -> bool:
 def test_a_long_run_goes_on_in_openvino_with_the_same_vectors(
     openvino, pixels, two_cores, precision: str
 ) -> None:
-    pixels = pixels[::4]  # 32: a CPU without bf16 instructions is slow
+    pixels = pixels[::8]  # 16: a CPU without bf16 instructions is slow
     with open_default(precision, runtime="torch") as plain, long_run(precision) as embedder:
         expected = plain.embed(pixels)
         assert (embedder.embed(pixels[:1]) * expected[:1]).sum() >= 0.99999
@@ -204,14 +205,14 @@ def test_a_long_run_goes_on_in_openvino_with_the_same_vectors(
     with open_default(precision) as again:
         again.embed(pixels[:4])
         assert not uses_openvino(again), "a query with its variants does not wait for OpenVINO's import"
-        again.embed(pixels[:16])
+        again.embed(pixels)
         assert uses_openvino(again), "what was compiled before is used at once in a run"
         assert (again.embed(pixels) * expected).sum(axis=1).min() >= 0.9999
     content = bytearray(kept.read_bytes())
     content[len(content) // 2] ^= 1
     kept.write_bytes(bytes(content))
     with open_default(precision) as again:
-        again.embed(pixels[:16])
+        again.embed(pixels)
         assert (again.embed(pixels) * expected).sum(axis=1).min() >= 0.9999
     assert kept.read_bytes() != bytes(content), "a damaged one is made again"
 
@@ -224,7 +225,7 @@ def test_a_short_run_does_not_compile(openvino, pixels) -> None:
 
 
 def test_only_the_newest_are_kept(openvino, pixels) -> None:
-    for layer in range(1, 7):
+    for layer in range(1, 6):
         with long_run("fp32", layers=str(layer)) as embedder:
             embedder.embed(pixels[:4])
             assert uses_openvino(embedder)

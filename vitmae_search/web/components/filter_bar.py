@@ -97,7 +97,7 @@ def _facets(filters: Filters) -> list[dict[str, object]]:
         _facet("orientation", "Shape", "shape", SHAPES.get(where.orientation or ""), value=where.orientation),
         _facet("size", "Size", "size", size_words(where), value=size_text(where)),
     ]
-    if library().tag_counts():
+    if library().has_any("tag"):
         facets.insert(3, _facet("tag", "Tag", "tag", where.tag and display_path(where.tag), value=where.tag))
     return facets + _mark_facets(where)
 
@@ -105,10 +105,10 @@ def _facets(filters: Filters) -> list[dict[str, object]]:
 def _lens_and_place_facets(where: SearchFilter) -> list[dict[str, object]]:
     """Those of lenses and places, where photos name any."""
     facets = []
-    if where.lens or library().count_by("lens"):
+    if where.lens or library().has_any("lens"):
         lens = where.lens and display_path(where.lens)
         facets.append(_facet("lens", "Lens", "lens", lens, value=where.lens))
-    if place_text(where) or library().count_by("place").get("on"):
+    if place_text(where) or library().has_any("place"):
         facets.append(_facet("place", "Place", "place", place_words(where), value=place_text(where)))
     return facets
 
@@ -116,12 +116,12 @@ def _lens_and_place_facets(where: SearchFilter) -> list[dict[str, object]]:
 def _mark_facets(where: SearchFilter) -> list[dict[str, object]]:
     """Those of favourites, ratings and albums, where there are any."""
     facets = []
-    if where.favourite or library().count_by("favourite"):
+    if where.favourite or library().has_any("favourite"):
         text = "Favourites" if where.favourite else None
         facets.append(
             _facet("favourite", "Favourites", "favourites", text, value="on" if where.favourite else None)
         )
-    if where.min_rating or library().count_by("rating"):
+    if where.min_rating or library().has_any("rating"):
         text = stars(where.min_rating) if where.min_rating else None
         facets.append(_facet("rating", "Rating", "rating", text, value=str(where.min_rating)))
     if library().albums():

@@ -7,6 +7,7 @@ model that has not been used for a while gives a GPU's memory back (`offload_whe
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -69,9 +70,11 @@ def preload() -> None:
     ready = _preload_counts(first)
     for folder in others:
         _preload_counts(folder)
+    gc.freeze()  # collections pass over what stays: else each holds up all pages for a tenth of a second
     if ready:
         _page_shown.wait()
         _preload_model(first)
+        gc.freeze()
 
 
 @contextmanager
