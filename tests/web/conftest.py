@@ -202,6 +202,7 @@ def chromium() -> Iterator[object]:
     if not shutil.which(CHROMIUM):
         pytest.skip("Chromium is not installed")
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=60_000)  # of every expectation: a busy machine takes long
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield browser

@@ -20,7 +20,6 @@ from vitmae_search.records import ScoreCalibration
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)
 
 StartServer = Callable[..., Any]
 

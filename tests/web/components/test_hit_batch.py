@@ -77,7 +77,6 @@ def test_scrolling_and_the_viewer_beyond_the_first_batch(
     many: Path, start_server: Callable[..., Any], chromium: Any
 ) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     with Library.open(many) as library:
         first = library.photos()[0].photo_id
         hits = library.similar(first, k=PHOTOS).hits

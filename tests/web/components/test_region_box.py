@@ -100,7 +100,6 @@ def test_a_finger_draws_moves_and_resizes_and_a_hit_opens_with_its_part(
     small: Any, tmp_path: Path, start_server: Callable[..., Any], phone: Any
 ) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=60_000)
     with Library.open(tmp_path / "parts") as library:
         for name in ("astronaut", "chelsea", "coffee"):
             (tmp_path / f"{name}.jpg").write_bytes((small.photos / f"{name}.jpg").read_bytes())

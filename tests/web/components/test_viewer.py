@@ -15,7 +15,6 @@ from vitmae_search.library import Library
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)
 
 StartServer = Callable[..., Any]
 

@@ -125,7 +125,6 @@ def test_an_address_fetches_no_model(ids: dict[str, str], strange: str) -> None:
 @pytest.mark.browser
 def test_from_a_hit_to_why_it_matched(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(30_000)
     page.goto(start_server(seen).url)
@@ -199,7 +198,6 @@ def test_an_address_of_a_space_that_is_gone_shows_the_current_one(ids: dict[str,
 @pytest.mark.browser
 def test_by_touch_and_by_keyboard(seen: Path, start_server: Callable[..., Any], chromium: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     with Library.open(seen) as library:
         ids = {Path(photo.path).stem: photo.photo_id for photo in library.photos()}
     phone = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)

@@ -113,7 +113,6 @@ def test_moving_selecting_and_opening(
     webgl: bool, small: Any, start_server: Callable[..., Any], page: Any
 ) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     if not webgl:
         page.add_init_script(
             "const get = HTMLCanvasElement.prototype.getContext;"
@@ -180,7 +179,6 @@ def test_moving_selecting_and_opening(
 @pytest.mark.browser
 def test_fingers_move_zoom_select_and_open(small: Any, start_server: Callable[..., Any], phone: Any) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     phone.goto(f"{start_server(small.folder).url}/map")
     expect(phone.locator(".thumb").first).to_be_visible()
     plot = phone.locator(".plot")

@@ -250,7 +250,6 @@ def test_a_mask_is_painted_by_mouse_keyboard_and_touch(
     folder: Path, start_server: Callable[..., Any], chromium: Any
 ) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     with Library.open(folder) as library:
         photo = library.photos()[0].photo_id
     url = start_server(folder).url
@@ -332,7 +331,6 @@ def test_what_is_begun_or_waited_for_is_not_lost(
     folder: Path, start_server: Callable[..., Any], chromium: Any, tmp_path: Path
 ) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect.set_options(timeout=30_000)
     model = make_model(tmp_path / "mine")
     with Library.open(folder) as library:
         photo = library.photos()[0].photo_id

@@ -19,7 +19,6 @@ from vitmae_search.training_runs import LOG_FILE, read_training_run
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-expect.set_options(timeout=60_000)
 
 SMALL = {**TINY_MODEL, "norm_pix_loss": True}
 QUICK = {"epochs": 1e6, "batch_size": 2, "precision": "fp32", "threads": 1, "device": "cpu"}
