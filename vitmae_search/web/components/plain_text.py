@@ -76,7 +76,8 @@ def as_sentence(error: BaseException | str) -> str:
 
 def hint(message: str) -> None:
     """Small print. Plain text."""
-    st.html(f'<p class="vs-hint">{escape(message)}</p>')
+    # The margin is here and not in page.css, which a browser may apply later than it draws this.
+    st.html(f'<p class="vs-hint" style="margin: 0">{escape(message)}</p>')
 
 
 def heading(message: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -37,6 +38,9 @@ from vitmae_search.web.server.session import Upload, library, uploads
 KEPT = ("k", "sort", "beside", filters.STACKS, *PARAMETERS, *KEPT_WITH_PICTURE)
 """The parameters of the address that are kept from one query to the next."""
 FOREIGN = "This address is of a photo in another library, which is not open here. Choose a photo of this one."
+
+_SIDE = 112
+"""Of the small picture, in pixels of the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,14 +268,18 @@ def query_header(query: QueryState, title: str) -> DeltaGenerator:
     source = ""
     with suppress(PhotoError):  # what is computed of it says so
         source = picture_url(query)
-    with st.container(horizontal=True, vertical_alignment="center", key="vs_query"):
+    # A browser has this height from the start. With page.css, a little later, long names may have more.
+    height: int | Literal["content"] = _SIDE if source else "content"
+    with st.container(
+        horizontal=True, vertical_alignment="center", key="vs_query", height=height, border=False
+    ):
         if source:
-            image = f'<img src="{escape(source)}" width="112" height="112" alt="">'
+            image = f'<img src="{escape(source)}" width="{_SIDE}" height="{_SIDE}" alt="">'
             st.html(f'<div class="vs-query">{image}</div>', width="content")
         with st.container(gap=None):
             st.html(
-                f'<div class="vs-query-name"><p class="vs-lead">{escape(title)}</p>'
-                f'<p class="vs-name">{escape(query.name)}</p></div>'
+                f'<div class="vs-query-name"><p class="vs-lead" style="margin: 0">{escape(title)}</p>'
+                f'<p class="vs-name" style="margin: 0 0 4px">{escape(query.name)}</p></div>'
             )
             return st.container(key="vs_query_summary")
 
