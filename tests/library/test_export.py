@@ -123,13 +123,12 @@ def test_places_are_written_only_where_they_are_asked_for(library: Library, tmp_
         assert {"latitude" in row and "longitude" in row for row in rows} == {places}
 
 
-def test_only_an_export_loads_pyarrow() -> None:
-    sources = [
-        path for path in (ROOT / "vitmae_search").rglob("*.py") if "pyarrow" in path.read_text("utf-8")
-    ]
-    assert [path.name for path in sources] == ["export.py"]
-    text = sources[0].read_text("utf-8")
-    assert not re.search(r"^(import|from) pyarrow", text, re.M)
+def test_only_an_export_and_a_cluster_load_pyarrow() -> None:
+    package = ROOT / "vitmae_search"
+    texts = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    using = {path for path, text in texts.items() if "pyarrow" in text}
+    assert using == {"library/export.py", "indexing/cluster/reader.py", "indexing/cluster/worker.py"}
+    assert not any(re.search(r"^(import|from) pyarrow", texts[path], re.M) for path in using)
 
 
 def test_the_example_of_the_page_runs(
