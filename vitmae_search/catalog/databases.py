@@ -44,7 +44,7 @@ def open_for_writing(folder: Path, address: str | None, wait: float = WAIT_SECON
     if address is not None:
         from vitmae_search.catalog.postgresql import PostgresqlDatabase
 
-        return PostgresqlDatabase.make(folder, address)
+        return PostgresqlDatabase.open(folder, address, make=True)
     return WritableSqliteDatabase(folder, wait)
 
 

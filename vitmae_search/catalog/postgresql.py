@@ -78,42 +78,28 @@ class PostgresqlDatabase:
         self._write_engine = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @classmethod
-    def open(cls, folder: Path, address: str) -> PostgresqlDatabase:
-        """Open a catalogue that is there. One of an older version is migrated.
+    def open(cls, folder: Path, address: str, *, make: bool = False) -> PostgresqlDatabase:
+        """Open a catalogue. One of an older version is migrated.
 
         Args:
             folder: The library's folder.
             address: The database's address.
+            make: Make the folder, and a catalogue where there is none.
+
+        Raises:
+            LibraryEmpty: There is no catalogue.
         """
         database = cls(folder, address)
         try:
+            if make:
+                make_library_folder(folder.absolute(), with_catalogue=False)
             with database.read_transaction() as connection:
                 version = version_of(connection, database.name)
-            if version == 0:
+            if version == 0 and not make:
                 raise LibraryEmpty(
                     f"{database.name} has no photos yet. Index a folder first: vitmae-search index FOLDER "
                     "--catalog ADDRESS."
                 )
-            if version < NEWEST:
-                database.change(lambda connection: migrate(connection, database.name))
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    @classmethod
-    def make(cls, folder: Path, address: str) -> PostgresqlDatabase:
-        """Open a catalogue, which is made or migrated if need be.
-
-        Args:
-            folder: The library's folder; it is made if it does not exist.
-            address: The database's address.
-        """
-        database = cls(folder, address)
-        try:
-            make_library_folder(folder.absolute(), with_catalogue=False)
-            with database.read_transaction() as connection:
-                version = version_of(connection, database.name)
             if version < NEWEST:
                 database.change(lambda connection: migrate(connection, database.name))
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,32 +29,19 @@ def _named(ctx: click.Context, parameter: click.Parameter, value: Path | None) -
     return None if value is None else named_library(value)
 
 
-def _use_vectors(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """A callback of click: the vector database that this command and the jobs that it starts use."""
-    if value is not None:
-        ctx.with_resource(vectors_at(value))
+def _database_option(name: str, used_at: Callable[[str], AbstractContextManager[None]]) -> Callable[[F], F]:
+    """An option that names the database which a command, and the jobs that it starts, use."""
+
+    def use(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.with_resource(used_at(value))
+
+    # Hidden: docs/scaling.md has it, and a laptop needs none.
+    return click.option(name, metavar="ADDRESS", expose_value=False, callback=use, hidden=True)
 
 
-def _use_catalog(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """A callback of click: the database of the catalogue that this command and its jobs use."""
-    if value is not None:
-        ctx.with_resource(catalog_at(value))
-
-
-catalog_option = click.option(
-    "--catalog",
-    metavar="ADDRESS",
-    expose_value=False,
-    callback=_use_catalog,
-    hidden=True,  # docs/scaling.md has it: a laptop needs none
-)
-_vectors_option = click.option(
-    "--vectors",
-    metavar="ADDRESS",
-    expose_value=False,
-    callback=_use_vectors,
-    hidden=True,  # docs/scaling.md has it: a laptop needs none
-)
+catalog_option = _database_option("--catalog", catalog_at)
+_vectors_option = _database_option("--vectors", vectors_at)
 _library_option = click.option(
     "--library",
     type=click.Path(file_okay=False, path_type=Path),

@@ -77,6 +77,17 @@ _NewContent = tuple[PhotoMetadata | None, NDArray[np.float32]]
 _Change = Literal["added", "updated", "moved", "unchanged"]
 
 
+def add_to_batch(batcher: Batcher[FetchedFile], fetched: FetchedFile) -> None:
+    """Add a file that was read, with its pixels apart.
+
+    Args:
+        batcher: Embeds.
+        fetched: The file. An error of its photo's is no sign that the plugin is broken.
+    """
+    error = None if isinstance(fetched.error, PhotoError) else fetched.error
+    batcher.add(replace(fetched, pixels=None), fetched.pixels, error)
+
+
 class Recorder:
     """Embeds and records files, a batch of embedded photos at a time. Close it at the end.
 
@@ -135,8 +146,7 @@ class Recorder:
         Raises:
             VitmaeSearchError: As `flush`.
         """
-        error = None if isinstance(fetched.error, PhotoError) else fetched.error
-        self._batcher.add(replace(fetched, pixels=None), fetched.pixels, error)
+        add_to_batch(self._batcher, fetched)
         if self._batcher.due:
             self._record(self._batcher.advance())
 

@@ -468,15 +468,14 @@ class Library:
         from vitmae_search.library.watch import watch_folders
 
         paths = [_absolute(folder) for folder in _listed(folders)]
-        absent = next((path for path in paths if not os.path.isdir(path)), None)
         stored = next(filter(is_address, paths), None)
         if stored is not None:
             raise LibraryError(
                 f"{display_path(stored)} cannot be watched, as a storage reports no changes; run `index` "
                 "again now and then"
             )
-        if absent is not None:
-            raise LibraryError(f"{display_path(absent)} is not a folder on this machine")
+        for path in paths:
+            _require_folder(path)
 
         def index() -> IndexReport:
             return self.index(
@@ -2638,11 +2637,10 @@ def _listed(
 
 def _require_folder(path: str) -> None:
     """Raise `LibraryError` where there is no such folder, or none that can be looked into."""
-    if is_address(path):
-        if not file_system(path).is_folder(path):
-            raise LibraryError(f"{display_path(path)} {file_system(path).why_no_folder(path)}")
-    elif not os.path.isdir(path):
-        raise LibraryError(f"{display_path(path)} is not a folder on this machine")
+    files = file_system(path)
+    if not files.is_folder(path):
+        reason = files.why_no_folder(path) if is_address(path) else "is not a folder on this machine"
+        raise LibraryError(f"{display_path(path)} {reason}")
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
 
 from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
 from vitmae_search.photos.scan import scan
-from vitmae_search.records import ScanProblem, Stamp, file_of
+from vitmae_search.records import file_of
 from vitmae_search.regular_file import open_regular_file
 
 
 class LocalFiles:
     """The operating system's files; a `FileSystem`."""
 
-    def scan(
-        self,
-        root: str,
-        *,
-        exclude: Sequence[str] = (),
-        on_problem: Callable[[ScanProblem], None],
-        on_other: Callable[[str], None] | None = None,
-        on_left_out: Callable[[str], None] | None = None,
-        videos: bool = False,
-    ) -> Iterator[Stamp]:
-        """Walk a folder; see `photos.scan.scan`.
-
-        Args:
-            root: The folder. A file is yielded itself, whatever its name.
-            exclude: Patterns of what to skip.
-            on_problem: Called with what cannot be read.
-            on_other: Called with the path of each file that is no photo.
-            on_left_out: Called with the path of each folder that is skipped.
-            videos: Yield videos, too, but for the moving parts of Live photos.
-        """
-        return scan(
-            root,
-            exclude=exclude,
-            on_problem=on_problem,
-            on_other=on_other,
-            on_left_out=on_left_out,
-            videos=videos,
-        )
+    scan = staticmethod(scan)
 
     def read(self, path: str | os.PathLike[str], max_bytes: int) -> bytes:
         """Read a whole regular file.

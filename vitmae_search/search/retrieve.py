@@ -214,11 +214,10 @@ def _search_where(
 
     An index that filters by attributes proposes vectors, and the catalogue says which of these pass.
     """
-    asked = catalog.attribute_filter(where) if isinstance(index, FilteringIndex) else None
-    if asked is None or not isinstance(index, FilteringIndex):
-        return index.search(vectors, k, allowed=catalog.searchable_ids(space.space_id, where))
-    passing = partial(catalog.searchable_among, space.space_id, where)
-    return index.search_where(vectors, k, asked, passing)
+    if isinstance(index, FilteringIndex) and (asked := catalog.attribute_filter(where)) is not None:
+        passing = partial(catalog.searchable_among, space.space_id, where)
+        return index.search_where(vectors, k, asked, passing)
+    return index.search(vectors, k, allowed=catalog.searchable_ids(space.space_id, where))
 
 
 def _search_on_disk(

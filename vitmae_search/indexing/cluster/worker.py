@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmae_search.embedding import GuardedEmbedder
-from vitmae_search.errors import LibraryError, PhotoError, VitmaeSearchError, display_path
+from vitmae_search.errors import LibraryError, VitmaeSearchError, display_path
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent, read_ahead
+from vitmae_search.indexing.recorder import add_to_batch
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.decode_worker import FileError
@@ -147,8 +148,7 @@ class PhotoWorker:
         )
         try:
             for fetched in files_read:
-                error = None if isinstance(fetched.error, PhotoError) else fetched.error
-                batcher.add(replace(fetched, pixels=None), fetched.pixels, error)
+                add_to_batch(batcher, fetched)
                 if batcher.due:
                     yield from batcher.advance()
             while batcher.waiting:

@@ -190,12 +190,10 @@ class Viewer {
       if (!text) this.image.src = full.src;
     });
     full.onerror = async () => {
-      const status = await fetch(full.src).then((answer) => answer.status, () => 0);
+      const state = await failedState(full.src);
       if (this.photo?.id !== photo.id) return;
-      const gone = status === 404 || status === 410;
-      const away = status === 502 ? PICTURE_STATES.unreached : PICTURE_STATES.away;
-      this.state.textContent = gone ? PICTURE_STATES.gone : away;
-      if (status !== 404 && status !== 410) setTimeout(() => this.photo?.id === photo.id && (full.src = full.src), 2000);
+      this.state.textContent = state;
+      if (state !== PICTURE_STATES.gone) setTimeout(() => this.photo?.id === photo.id && (full.src = full.src), 2000);
     };
     full.src = this.url(photo);
   }

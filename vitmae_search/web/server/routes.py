@@ -60,7 +60,7 @@ _LONGEST_NAME = 255
 _NO_PHOTO = "There is no such photo in this library."
 _FOREIGN = "This address is of a photo in another library."
 _NOT_ON_DISK = "This photo is not on disk any more. Index its folder again to bring the library up to date."
-
+_NO_MOVING_PART = "This photo has no moving part."
 _NOT_REACHED = "This photo's storage cannot be reached now, or has it no more."
 
 
@@ -240,7 +240,7 @@ def _stored_photo(request: Request, photo: Photo) -> Response:
     """As `_photo`, of a photo on a storage: read here, so that browsers never talk to the storage."""
     headers = _cache_headers(request, photo)
     if "video" in request.query_params:
-        return _sentence("This photo has no moving part.", 404)
+        return _sentence(_NO_MOVING_PART, 404)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     data = read_stored(photo)
@@ -258,7 +258,7 @@ def _video(request: Request, photo: Photo, headers: dict[str, str]) -> Response:
         return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
     part = library().moving_part(photo.photo_id)
     if part is None:
-        return _sentence("This photo has no moving part.", 404)
+        return _sentence(_NO_MOVING_PART, 404)
     # Browsers play QuickTime files whose codec they know, but not under their own media type.
     headers = {**headers, "ETag": f'"{photo.digest[:32]}-moving"', "Cache-Control": _REVALIDATE}
     try:
