@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vitmae_search.library import Library
+from vitmae_search.search import query
 
 
 @pytest.fixture
@@ -26,3 +28,17 @@ def library(tmp_path: Path, photos: Path) -> Iterator[Library]:
         opened.index(photos)
     with Library.open(tmp_path / "library") as opened:
         yield opened
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures are embedded, batch by batch."""
+    found: list[int] = []
+    embed_images = query.embed_images
+
+    def counted(images: Any, embedder: Any) -> Any:
+        found.append(len(images))
+        return embed_images(images, embedder)
+
+    monkeypatch.setattr(query, "embed_images", counted)
+    return found

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -152,16 +151,8 @@ def test_pixels_bytes_and_path_give_the_same_result(library: Library, photos: Pa
 
 
 def test_the_same_unknown_picture_is_embedded_once(
-    library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Library, photos: Path, tmp_path: Path, batches: list[int]
 ) -> None:
-    batches = []
-    embed_images = query.embed_images
-
-    def counted(images: Any, embedder: Any) -> Any:
-        batches.append(len(images))
-        return embed_images(images, embedder)
-
-    monkeypatch.setattr(query, "embed_images", counted)
     with Image.open(photos / "odd" / "3.jpg") as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
     first = library.search(tmp_path / "mirrored.png", k=4)
@@ -275,18 +266,10 @@ def test_a_detail_is_found_in_the_photo_that_it_was_cut_from(
 
 
 def test_a_clear_hit_needs_no_turns(
-    real_library: Library, real_photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    real_library: Library, real_photos: dict[str, Path], batches: list[int]
 ) -> None:
     with Image.open(real_photos["coffee"]) as image:
         grey = views.recompress(image.convert("RGB"), quality=30)
-    batches: list[int] = []
-    embed_images = query.embed_images
-
-    def counted(images: Any, embedder: Any) -> Any:
-        batches.append(len(images))
-        return embed_images(images, embedder)
-
-    monkeypatch.setattr(query, "embed_images", counted)
     calibrated(real_library, ScoreCalibration(0.9, 0.5, 500))
     assert real_library.search(grey).hits[0].score > 0.9
     assert batches == [1]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,7 +13,6 @@ from PIL import Image
 from vitmae_search.embedding import Projection
 from vitmae_search.library import Library
 from vitmae_search.photos import views
-from vitmae_search.search import query
 
 LEFT_OUT = ("coffee", "rocket")
 
@@ -47,20 +45,6 @@ def forgotten_turns(folder: Path) -> Iterator[None]:
 def library(folder: Path) -> Iterator[Library]:
     with Library.open(folder / "library", device="cpu") as opened:
         yield opened
-
-
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures are embedded, batch by batch."""
-    found: list[int] = []
-    embed_images = query.embed_images
-
-    def counted(images: Any, embedder: Any) -> Any:
-        found.append(len(images))
-        return embed_images(images, embedder)
-
-    monkeypatch.setattr(query, "embed_images", counted)
-    return found
 
 
 def opened(path: Path) -> Image.Image:
