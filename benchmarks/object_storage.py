@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.timing import describe_machine
 from tests.helpers.object_store import BUCKET, OWNER, ObjectStore
 from vitmae_search import Library
 from vitmae_search.photos import scan
@@ -35,6 +36,7 @@ def main() -> None:
         store = ObjectStore(Path(folder))
         os.environ.update(store.environment(OWNER))
         try:
+            print(describe_machine("s3fs", "pillow"), "\n")
             measure(store, asked.photos, Path(folder))
             store.kill()
             opened_storage.cache_clear()
