@@ -208,6 +208,7 @@ def test_fingers_move_zoom_select_and_open(small: Any, start_server: Callable[..
     phone.wait_for_url(re.compile(r"/\?photo=\d+"))
     phone.go_back()
     phone.go_back()
+    phone.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
 
     lasso = phone.get_by_role("button", name="Draw around photos to select them")
     lasso.tap()
