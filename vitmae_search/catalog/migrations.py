@@ -264,6 +264,18 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at DATETIME",
 )
 
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name VARCHAR NOT NULL,
+        label VARCHAR NOT NULL,
+        value BLOB NOT NULL,
+        made_at DATETIME NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -279,6 +291,7 @@ STEPS: Steps = (
     _LENSES_AND_PLACES,
     _SIZES,
     _CANCELLATIONS,
+    _SHARED_VALUES,
 )
 """Step i makes version i + 1."""
 

@@ -255,7 +255,19 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS}
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name TEXT COLLATE "C" NOT NULL,
+        label TEXT COLLATE "C" NOT NULL,
+        value BYTEA NOT NULL,
+        made_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _SHARED_VALUES}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

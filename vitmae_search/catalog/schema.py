@@ -445,3 +445,14 @@ class RunRow(Table):
     error: Mapped[str | None]
     machine: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class SharedValueRow(Table):
+    """A small file that all processes with a catalogue on a server need; unused where it is a file."""
+
+    __tablename__ = "shared_values"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    value: Mapped[bytes]
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)
