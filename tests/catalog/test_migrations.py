@@ -23,8 +23,8 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 11)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 11)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 12)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 12)}}
 TAGS = {
     1: {},
     2: {},
@@ -36,6 +36,7 @@ TAGS = {
     8: {"red": 2},
     9: {"red": 2},
     10: {"red": 2},
+    11: {"red": 2},
 }
 
 

@@ -259,6 +259,25 @@ _LENSES_AND_PLACES = (
 
 _SIZES = ("CREATE INDEX photos_size ON photos (size) WHERE missing = 0",)
 
+_CLAIMS = (
+    # One writer has nothing to divide: these are used on PostgreSQL alone.
+    """
+    CREATE TABLE leases (
+        holder VARCHAR NOT NULL PRIMARY KEY,
+        ends_at DATETIME NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE claims (
+        space_id INTEGER NOT NULL,
+        path_digest BLOB NOT NULL,
+        holder VARCHAR NOT NULL REFERENCES leases (holder) ON DELETE CASCADE,
+        PRIMARY KEY (space_id, path_digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX claims_holder ON claims (holder)",
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -273,6 +292,7 @@ STEPS: Steps = (
     _MARKS,
     _LENSES_AND_PLACES,
     _SIZES,
+    _CLAIMS,
 )
 """Step i makes version i + 1."""
 
