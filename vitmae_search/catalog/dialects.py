@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
+    DateTime,
     LargeBinary,
     Select,
     String,
@@ -98,6 +100,13 @@ class MonthOf(FunctionElement[str]):
     """The month, as "2024-03", of a time in seconds since 1970; NULL outside the years 1 to 9999."""
 
     type = String()
+    inherit_cache = True
+
+
+class Now(FunctionElement[datetime]):
+    """This moment in UTC, by the server's clock: those of several machines differ."""
+
+    type = DateTime()
     inherit_cache = True
 
 
@@ -186,6 +195,16 @@ def _to_char(element: MonthOf, compiler: SQLCompiler, **kw: Any) -> str:
     (moment,) = _arguments(element, compiler, **kw)
     month = f"to_char(to_timestamp({moment}) AT TIME ZONE 'UTC', 'YYYY-MM')"
     return f"CASE WHEN {moment} BETWEEN -62135596800 AND 253402300799 THEN {month} END"
+
+
+@compiles(Now)
+def _now(element: Now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+
+
+@compiles(Now, POSTGRESQL)
+def _clock_timestamp(element: Now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(clock_timestamp() AT TIME ZONE 'UTC')"
 
 
 @compiles(PositionOf)
