@@ -250,6 +250,11 @@ _CORE = (
     "ALTER TABLE embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
 )
 
+_CANCELLATIONS = (
+    'ALTER TABLE runs ADD COLUMN machine TEXT COLLATE "C"',
+    "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
+)
+
 _CLAIMS = (
     """
     CREATE TABLE leases (
@@ -270,7 +275,7 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CLAIMS}
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)
