@@ -106,6 +106,11 @@ class Catalog:
         """Whether another file, or none, lies where this one was opened: a backup was put back, say."""
         return self._database.replaced
 
+    @property
+    def many_writers(self) -> bool:
+        """Whether several processes write to it at a time."""
+        return self._database.many_writers
+
     def close(self) -> None:
         """Close the connections. Later calls raise `LibraryError`."""
         self._database.close()
@@ -252,6 +257,26 @@ class Catalog:
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
+
+    def files_at(self, paths: Sequence[str], space_id: int | None) -> dict[str, KnownFile]:
+        """Return the photo rows of some paths, missing ones included, by path.
+
+        Args:
+            paths: Absolute paths.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.files_at(connection, paths, space_id)
+
+    def failures_at(self, paths: Sequence[str], space_id: int) -> dict[str, Failure]:
+        """Return the failures in a space of some files, by path.
+
+        Args:
+            paths: Absolute paths.
+            space_id: The space.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.failures_at(connection, paths, space_id)
 
     def video_frames(self, root: str) -> dict[str, list[str]]:
         """Return the paths of the frames on disk in a folder, by their video's path."""
