@@ -598,7 +598,7 @@ def files_at(connection: Connection, paths: Iterable[str], space_id: int | None)
     files = (
         to_known_file(row)
         for some in chunks(map(os.fsencode, paths))
-        for row in connection.execute(statement.where(PathIdentity(PhotoRow.path).in_(some)))
+        for row in connection.execute(statement.where(PathIdentity(PhotoRow.path).in_(some))).all()
     )
     return {file.stamp.path: file for file in files}
 

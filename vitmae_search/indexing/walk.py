@@ -23,7 +23,7 @@ from vitmae_search.photos import file_system, is_under, scan, suffix_of
 from vitmae_search.photos.video import is_video_name
 from vitmae_search.records import Failure, Root, ScanProblem, Stamp
 
-_COMPARED_TOGETHER = 500
+_COMPARED_TOGETHER = 1000
 """Photos whose rows are looked up in one query."""
 
 
