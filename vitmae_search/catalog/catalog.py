@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,14 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
-from vitmae_search.catalog.database import Database
+from vitmae_search.catalog.database import Database, WritableDatabase
 from vitmae_search.catalog.databases import open_for_reading
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
+from vitmae_search.catalog.shared_values import SharedValues
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.records import (
     AttributeFilter,
@@ -99,6 +100,11 @@ class Catalog:
     def address(self) -> str | None:
         """Where the database is, credentials included; None is the file in the folder."""
         return self._database.address
+
+    @property
+    def shared_values(self) -> SharedValues | None:
+        """What all processes with this catalogue share; None where the catalogue is a file."""
+        return None if self.address is None else SharedValues(cast(WritableDatabase, self._database))
 
     @property
     def replaced(self) -> bool:

@@ -275,7 +275,19 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS}
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name TEXT COLLATE "C" NOT NULL,
+        label TEXT COLLATE "C" NOT NULL,
+        value BYTEA NOT NULL,
+        made_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS, 14: _SHARED_VALUES}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)
