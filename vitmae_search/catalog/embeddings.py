@@ -164,9 +164,9 @@ class SpaceVectors:
             .limit(1)
         )
         with self._database.read_transaction() as connection:
-            counts = [int(connection.execute(each).scalar_one()) for each in (added, removed)]
+            more, fewer = (int(connection.execute(each).scalar_one()) for each in (added, removed))
             since = connection.execute(first).scalar_one_or_none()
-        return RevisionChanges(*counts, since if any(counts) else None)
+        return RevisionChanges(more, fewer, since if more or fewer else None)
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""
