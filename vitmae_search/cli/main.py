@@ -45,6 +45,7 @@ COMMANDS = {
     "prune": ("prune", "Remove photos from the library that are gone from disk."),
     "forget": ("forget", "Remove a folder from the library; its files stay."),
     "relocate": ("relocate", "Tell the library that a folder has another path now."),
+    "copy-catalog": ("copy_catalog", "Copy the catalogue's file into a PostgreSQL database."),
     "models": ("models", "List the models that can be named."),
     "plugins": ("plugins", "List the embedding plugins and their options."),
     "app": ("app", "Open the library in the browser."),
