@@ -25,7 +25,7 @@ COMMANDS = {
     "search": ("search", "Find the photos that look like a picture."),
     "list": ("list", "List the library's photos, newest first."),
     "mark": ("mark", "Make photos favourites, or rate them."),
-    "albums": ("albums", "List the albums; add photos, take them out, rename or delete one."),
+    "albums": ("albums", "List albums; add photos, take them out, rename or delete one."),
     "searches": ("searches", "List the saved searches; save, run or delete one."),
     "duplicates": ("duplicates", "List near-duplicates over the whole library."),
     "unusual": ("unusual", "List the photos that are least like any other one."),
