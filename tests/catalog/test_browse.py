@@ -109,17 +109,6 @@ def test_ranges_are_read_from_the_table_where_most_photos_are_in_them(
     }
 
 
-def test_searches_with_the_same_filter_find_what_was_tagged_meanwhile(library: Library) -> None:
-    first, second, other = library.photos()[:3]
-    where = SearchFilter(tag="new")
-    with CatalogWriter.open_writer(library.folder) as writer:
-        classifier = writer.ensure_classifier(fingerprint="g", source="t", model="n")
-        writer.record_tags(classifier, [(first.content_id, [("new", 0.9)])])
-        assert len(library.similar(other.photo_id, where=where).hits) == 1
-        writer.record_tags(classifier, [(second.content_id, [("new", 0.9)])])
-        assert len(library.similar(other.photo_id, where=where).hits) == 2
-
-
 def test_whether_there_is_any(library: Library, tmp_path: Path) -> None:
     with Library.open(tmp_path / "none") as empty:
         assert not empty.has_any("tag")
