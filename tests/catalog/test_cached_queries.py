@@ -69,7 +69,7 @@ def test_changing_a_result_does_not_change_the_cache(reader):
 
 def test_what_passes_the_latest_filter_is_read_once_and_anew_after_a_commit(reader, filled, space, make):
     def found(tag):
-        return len(reader.searchable_ids(space.space_id, SearchFilter(tag=tag)))
+        return len(reader.searchable_ids(space, SearchFilter(tag=tag)))
 
     assert (found("red"), found("blue"), found("red")) == (1, 0, 1)
     sent = record_statements(reader)

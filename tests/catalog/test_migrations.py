@@ -23,8 +23,8 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 12)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 12)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 14)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 14)}}
 TAGS = {
     1: {},
     2: {},
@@ -37,6 +37,8 @@ TAGS = {
     9: {"red": 2},
     10: {"red": 2},
     11: {"red": 2},
+    12: {"red": 2},
+    13: {"red": 2},
 }
 
 

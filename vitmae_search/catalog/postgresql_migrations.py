@@ -255,7 +255,39 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS}
+_CLAIMS = (
+    """
+    CREATE TABLE leases (
+        holder TEXT COLLATE "C" NOT NULL,
+        ends_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (holder)
+    )
+    """,
+    """
+    CREATE TABLE claims (
+        space_id BIGINT NOT NULL,
+        path_digest BYTEA NOT NULL,
+        holder TEXT COLLATE "C" NOT NULL,
+        PRIMARY KEY (space_id, path_digest),
+        FOREIGN KEY (holder) REFERENCES leases (holder) ON DELETE CASCADE
+    )
+    """,
+    "CREATE INDEX claims_holder ON claims (holder)",
+)
+
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name TEXT COLLATE "C" NOT NULL,
+        label TEXT COLLATE "C" NOT NULL,
+        value BYTEA NOT NULL,
+        made_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS, 14: _SHARED_VALUES}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

@@ -172,8 +172,9 @@ class _Declared(type):
         super().__init__(name, bases, namespace)
         if bases:
             columns = [_made(name, hint, namespace.get(name)) for name, hint in get_type_hints(cls).items()]
-            items = [item for item in namespace["__table_args__"] if not isinstance(item, dict)]
-            options = next((item for item in namespace["__table_args__"] if isinstance(item, dict)), {})
+            told = namespace.get("__table_args__", ())
+            items = [item for item in told if not isinstance(item, dict)]
+            options = next((item for item in told if isinstance(item, dict)), {})
             cls.__table__ = sqlalchemy.Table(cls.__tablename__, cls.metadata, *columns, *items, **options)
             for column in columns:
                 setattr(cls, column.name, column)
@@ -521,3 +522,35 @@ class RunRow(Table):
     error: Field[str | None]
     machine: Field[str | None]
     cancel_requested_at: Field[datetime | None] = _column(UtcDateTime())
+
+
+class LeaseRow(Table):
+    """A run that claims files, and until when its claims hold unless it renews them. PostgreSQL's alone."""
+
+    __tablename__ = "leases"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    holder: Field[str] = _column(primary_key=True)
+    ends_at: Field[datetime] = _column(UtcDateTime())
+
+
+class ClaimRow(Table):
+    """A file that a run is about to read for a space: other runs leave it alone. PostgreSQL's alone."""
+
+    __tablename__ = "claims"
+    __table_args__ = (Index("claims_holder", "holder"), {"sqlite_with_rowid": False})
+
+    space_id: Field[int] = _column(primary_key=True, autoincrement=False)
+    path_digest: Field[bytes] = _column(primary_key=True)
+    holder: Field[str] = _column(refers=ForeignKey("leases.holder", ondelete="CASCADE"))
+
+
+class SharedValueRow(Table):
+    """A small file that all processes with a catalogue on a server need; unused where it is a file."""
+
+    __tablename__ = "shared_values"
+
+    name: Field[str] = _column(primary_key=True)
+    label: Field[str]
+    value: Field[bytes]
+    made_at: Field[datetime] = _column(UtcDateTime())
