@@ -295,6 +295,8 @@ _SHARED_VALUES = (
     """,
 )
 
+_MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at DATETIME",)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -312,6 +314,7 @@ STEPS: Steps = (
     _CANCELLATIONS,
     _CLAIMS,
     _SHARED_VALUES,
+    _MOMENTS_OF_REVISIONS,
 )
 """Step i makes version i + 1."""
 

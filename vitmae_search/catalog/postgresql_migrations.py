@@ -287,7 +287,15 @@ _SHARED_VALUES = (
     """,
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS, 14: _SHARED_VALUES}
+_MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at TIMESTAMP WITHOUT TIME ZONE",)
+
+STEPS: Mapping[int, Sequence[str]] = {
+    11: _CORE,
+    12: _CANCELLATIONS,
+    13: _CLAIMS,
+    14: _SHARED_VALUES,
+    15: _MOMENTS_OF_REVISIONS,
+}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

@@ -333,7 +333,7 @@ class RevisionRow(Table):
     """A revision of a space. `identity` is drawn at random, so no revision of another history has it.
 
     A catalogue that is put back from a backup counts on from the backup's revision, and would otherwise take
-    an index file of the lost revisions for one of its own.
+    an index file of the lost revisions for one of its own. `made_at` is NULL for those of before version 15.
     """
 
     __tablename__ = "revisions"
@@ -342,6 +342,7 @@ class RevisionRow(Table):
     space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"), primary_key=True)
     revision: Field[int] = _column(primary_key=True)
     identity: Field[str]
+    made_at: Field[datetime | None] = _column(UtcDateTime())
 
 
 class EmbeddingRow(Table):
