@@ -1104,6 +1104,8 @@ class JobRecord:
         progress: The last `JobProgress` or training progress, as JSON values.
         report: What it did, as JSON values, once it has ended.
         error: The message of the error that ended it.
+        heartbeat_at: When it last said that it is alive.
+        cancel_requested_at: When somebody first asked it to stop, None where nobody did.
     """
 
     run_id: int
@@ -1118,6 +1120,8 @@ class JobRecord:
     progress: Mapping[str, object]
     report: Mapping[str, object] | None
     error: str | None
+    heartbeat_at: datetime
+    cancel_requested_at: datetime | None
 
 
 # The library as a whole

@@ -23,8 +23,8 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 11)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 11)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 12)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 12)}}
 TAGS = {
     1: {},
     2: {},
@@ -36,6 +36,7 @@ TAGS = {
     8: {"red": 2},
     9: {"red": 2},
     10: {"red": 2},
+    11: {"red": 2},
 }
 
 
@@ -280,3 +281,21 @@ def test_the_typed_tables_are_those_of_the_server(server_tables):
                 answers.append(connection.exec_driver_sql(question).all())
         assert answers[0] == answers[1]
         assert len(answers[0]) > 10
+
+
+def test_tables_of_an_earlier_version_on_the_server_are_brought_up_to_date(postgresql, tmp_path):
+    name = postgresql.create()
+    engine = create_engine(postgresql.address(name).replace(":", "+psycopg:", 1))
+    first = {number: postgresql_migrations.STEPS[number] for number in list(postgresql_migrations.STEPS)[:1]}
+    with engine.begin() as connection:
+        postgresql_migrations.migrate(connection, name, first)
+        connection.exec_driver_sql(
+            "INSERT INTO runs (key, kind, arguments, state, host, pid, process_created, started_at,"
+            " heartbeat_at, progress)"
+            " VALUES ('k', 'index', '{}', 'done', 'elsewhere', 1, 1, now(), now(), '{}')"
+        )
+    engine.dispose()
+    with Catalog.open(tmp_path, postgresql.address(name)) as catalog:
+        assert (catalog.run("k").state, catalog.run("k").cancel_requested_at) == ("done", None)
+    assert postgresql.run("SELECT version FROM catalogue_format", name) == [(NEWEST,)]
+    postgresql.drop(name)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vitmae_search.catalog import Catalog
+from vitmae_search.catalog import Catalog, CatalogWriter, JobTable
 from vitmae_search.errors import LibraryError
 
 CHILD = """
@@ -91,11 +91,63 @@ def test_another_process_under_the_same_id_is_not_the_run(writer):
 def test_on_another_machine_the_heartbeat_counts(writer):
     writer.start_run("k1", "index", {})
     with writer._transaction() as connection:
-        connection.exec_driver_sql("UPDATE runs SET host = 'elsewhere', pid = 1")
+        connection.exec_driver_sql("UPDATE runs SET host = 'elsewhere', machine = 'other', pid = 1")
     assert writer.run("k1").state == "running"
     silent = (datetime.now(UTC) - timedelta(hours=1)).replace(tzinfo=None)
     with writer._transaction() as connection:
         connection.exec_driver_sql(f"UPDATE runs SET heartbeat_at = '{silent.isoformat(' ')}'")
     assert writer.run("k1").state == "interrupted"
-    writer.update_run("k1", {})
+    writer.beat("k1")
     assert writer.run("k1").state == "running"
+
+
+def test_a_machine_of_the_same_name_is_another_one(writer):
+    """As copies of a virtual machine, and containers: their processes have numbers of their own."""
+    writer.start_run("k1", "index", {})
+    with writer._transaction() as connection:
+        connection.exec_driver_sql("UPDATE runs SET machine = 'other', process_created = 1")
+    assert writer.run("k1").state == "running"
+
+
+def test_a_row_of_an_earlier_version_knows_its_machine_by_the_name(writer):
+    writer.start_run("k1", "index", {})
+    with writer._transaction() as connection:
+        connection.exec_driver_sql("UPDATE runs SET machine = NULL")
+    assert writer.run("k1").state == "running"
+    with writer._transaction() as connection:
+        connection.exec_driver_sql("UPDATE runs SET process_created = 1")
+    assert writer.run("k1").state == "interrupted"
+
+
+def test_a_job_is_asked_to_end_while_its_process_holds_the_library(address, writer, folder):
+    writer.start_run("k1", "index", {})
+    assert (writer.cancel_requested("k1"), writer.run("k1").cancel_requested_at) == (False, None)
+    with JobTable.open(folder, address) as others:
+        others.request_cancel("k1")
+        assert others.cancel_requested("k1")
+        first = writer.run("k1")
+        assert writer.cancel_requested("k1")
+        assert (first.state, first.cancel_requested_at is None) == ("running", False)
+        others.request_cancel("k1")
+        assert writer.run("k1").cancel_requested_at == first.cancel_requested_at
+        others.update_run("k1", {"done": 1})
+        others.beat("k1")
+        assert writer.run("k1").heartbeat_at > first.heartbeat_at
+        assert writer.run("k1").progress == {"done": 1}
+        writer.finish_run("k1", "cancelled")
+        writer.start_run("k2", "index", {})
+        writer.finish_run("k2", "done")
+        others.request_cancel("k2")
+        assert not others.cancel_requested("k2")
+        assert not others.cancel_requested("there is none")
+
+
+def test_a_request_leaves_a_library_that_nobody_writes_as_one_file(folder):
+    with CatalogWriter.open_writer(folder) as writer:
+        writer.start_run("k1", "index", {})
+    with JobTable.open(folder) as others:
+        others.request_cancel("k1")
+    with Catalog.open(folder) as reader:
+        assert reader.cancel_requested("k1")
+    CatalogWriter.open_writer(folder).close()
+    assert {path.name for path in folder.glob("catalogue*")} == {"catalogue.sqlite3"}

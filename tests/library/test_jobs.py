@@ -7,7 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,19 +62,69 @@ def test_no_file_in_the_current_folder_is_imported_in_place_of_a_module(
         assert wait_until(library, key, lambda run: run.state != "running").state == "done"
 
 
-def test_another_process_can_watch_and_cancel_it(tmp_path: Path, many: Path, gate: Path) -> None:
-    with Library.open(tmp_path / "new") as starter, Library.open(tmp_path / "new") as watcher:
+@pytest.mark.parametrize("database", ["file", "server"])
+def test_another_process_can_watch_and_cancel_it(
+    tmp_path: Path, many: Path, gate: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgresql") if database == "server" else None
+    address = None if server is None else server.address(server.create())
+    folder = tmp_path / "new"
+    with Library.open(folder, catalog=address) as starter, Library.open(folder, catalog=address) as watcher:
         key = starter.start_job("index", many, "--embedder", "gated", "--batch-size", "1")
         wait_until(watcher, key, lambda run: watcher.status().photos >= 3)
         watcher.cancel_job(key)
+        watcher.cancel_job(key)  # once more changes nothing
+        asked = watcher.job(key)
+        assert asked is not None
+        assert (asked.state, asked.cancel_requested_at is None) == ("running", False)
+        wait_for_thread()
         gate.touch()
         run = wait_until(watcher, key, lambda run: run.state != "running")
         assert run.state == "cancelled"
-        CatalogWriter.open_writer(tmp_path / "new", wait=WAIT).close()  # the child is gone when its lock is
+        CatalogWriter.open_writer(folder, address, wait=WAIT).close()  # the child is gone when its lock is
         kept = watcher.status().photos
         assert 3 <= kept < 30
-        with Library.open(tmp_path / "new", plugin_folders=[gate.parent]) as library:
+        with Library.open(folder, catalog=address, plugin_folders=[gate.parent]) as library:
             assert library.index(many).added == 30 - kept
+
+
+def test_a_job_of_another_machine_is_cancelled_by_its_row(
+    tmp_path: Path, many: Path, gate: Path, bystander: subprocess.Popen[bytes]
+) -> None:
+    """The process with that number here is somebody else."""
+    options = {"embedder": "gated", "batch_size": 1, "plugin_folders": [gate.parent]}
+    with Library.open(tmp_path / "new", **options) as there, Library.open(tmp_path / "new") as here:
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(there.index, many, run_key="there")
+            wait_until(here, "there", lambda run: here.status().photos >= 3)
+            say_another_machine(here.folder, bystander.pid)
+            here.cancel_job("there")
+            wait_for_thread()
+            gate.touch()
+            assert running.result().interrupted
+        ended = here.job("there")
+        assert ended is not None
+        assert (ended.state, ended.host) == ("cancelled", "elsewhere")
+    assert bystander.poll() is None
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def say_another_machine(folder: Path, pid: int) -> None:
+    with sqlite3.connect(folder / "catalogue.sqlite3", timeout=WAIT) as connection:
+        connection.execute("UPDATE runs SET host = 'elsewhere', machine = 'another', pid = ?", (pid,))
+    connection.close()
+
+
+def wait_for_thread() -> None:
+    """The job asks for its row once a second, and goes on after the gate opens."""
+    time.sleep(2.5)
 
 
 def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path, gate: Path) -> None:
@@ -82,23 +133,6 @@ def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path, gate: P
         run = wait_until(library, key, lambda run: library.status().photos >= 3)
         os.kill(run.pid, signal.SIGKILL)
         assert wait_until(library, key, lambda run: run.state != "running").state == "interrupted"
-
-
-def test_another_machines_run_is_not_cancelled_by_its_number(library: Library) -> None:
-    """The library lies on a shared drive: the process with that number here is somebody else."""
-    with CatalogWriter.open_writer(library.folder) as writer:
-        writer.start_run("there", "index", {})
-    bystander = subprocess.Popen(["sleep", "60"])
-    try:
-        with sqlite3.connect(library.folder / "catalogue.sqlite3") as connection:
-            connection.execute("UPDATE runs SET host = 'elsewhere', pid = ?", (bystander.pid,))
-        connection.close()
-        with pytest.raises(LibraryError, match="elsewhere"):
-            library.cancel_job("there")
-        assert bystander.poll() is None
-    finally:
-        bystander.kill()
-        assert bystander.wait() == -signal.SIGKILL
 
 
 def test_a_child_that_cannot_start_reports_the_reason(tmp_path: Path, photos: Path) -> None:

@@ -6,6 +6,7 @@ comes out are the records of `vitmae_search.records`; nothing here knows photos'
 
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.derived_spaces import Derivation
+from vitmae_search.catalog.job_table import JobTable
 from vitmae_search.catalog.marks import HIGHEST_RATING
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.record_batch import Indexed
@@ -19,6 +20,7 @@ __all__ = [
     "CatalogWriter",
     "Derivation",
     "Indexed",
+    "JobTable",
     "KnownFile",
     "Taggable",
     "make_library_folder",

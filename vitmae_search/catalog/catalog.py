@@ -527,6 +527,11 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return runs.find(connection, key)
 
+    def cancel_requested(self, key: str) -> bool:
+        """Return whether somebody asked a job to end; see `JobTable.request_cancel`."""
+        with self._database.read_transaction() as connection:
+            return runs.cancel_requested(connection, key)
+
     def status(self) -> LibraryStatus:
         """Return counts; `failed` is of the current space, `photos` are those on disk."""
         folder = os.fspath(self.folder)

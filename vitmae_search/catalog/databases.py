@@ -7,7 +7,7 @@ from pathlib import Path
 from vitmae_search.catalog.database import Database, WritableDatabase
 from vitmae_search.catalog.migrations import NEWEST, version_of
 from vitmae_search.catalog.sqlite import SqliteDatabase, catalogue_file
-from vitmae_search.catalog.writable_sqlite import WAIT_SECONDS, WritableSqliteDatabase
+from vitmae_search.catalog.writable_sqlite import WAIT_SECONDS, JobRowsDatabase, WritableSqliteDatabase
 from vitmae_search.errors import LibraryBusy, LibraryEmpty, StorageError, display_path
 
 
@@ -46,6 +46,21 @@ def open_for_writing(folder: Path, address: str | None, wait: float = WAIT_SECON
 
         return PostgresqlDatabase.open(folder, address, make=True)
     return WritableSqliteDatabase(folder, wait)
+
+
+def open_for_job_rows(folder: Path, address: str | None) -> WritableDatabase:
+    """Open a catalogue that is there, to change rows of jobs; see `JobTable.open`.
+
+    Args:
+        folder: The library's folder.
+        address: Of a PostgreSQL database; None is the file in the folder.
+    """
+    if address is not None:
+        from vitmae_search.catalog.postgresql import PostgresqlDatabase
+
+        return PostgresqlDatabase.open(folder, address)
+    open_for_reading(folder, None).close()  # of the newest version
+    return JobRowsDatabase(folder)
 
 
 def _needs_migration(folder: Path) -> bool:

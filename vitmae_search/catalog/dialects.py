@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
+    DateTime,
     Double,
     LargeBinary,
     Select,
@@ -106,6 +108,13 @@ class Rounded(FunctionElement[float]):
     """A number rounded to so many digits after the point, halves away from zero."""
 
     type = Double()
+    inherit_cache = True
+
+
+class Now(FunctionElement[datetime]):
+    """This moment in UTC, by the server's clock: those of several machines differ."""
+
+    type = DateTime()
     inherit_cache = True
 
 
@@ -205,6 +214,16 @@ def _round(element: Rounded, compiler: SQLCompiler, **kw: Any) -> str:
 def _round_numeric(element: Rounded, compiler: SQLCompiler, **kw: Any) -> str:
     number, *digits = _arguments(element, compiler, **kw)
     return f"CAST(round({', '.join([f'CAST({number} AS NUMERIC)', *digits])}) AS DOUBLE PRECISION)"
+
+
+@compiles(Now)
+def _now(element: Now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+
+
+@compiles(Now, POSTGRESQL)
+def _clock_timestamp(element: Now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(clock_timestamp() AT TIME ZONE 'UTC')"
 
 
 @compiles(PositionOf)

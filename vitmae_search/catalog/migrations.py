@@ -259,6 +259,11 @@ _LENSES_AND_PLACES = (
 
 _SIZES = ("CREATE INDEX photos_size ON photos (size) WHERE missing = 0",)
 
+_CANCELLATIONS = (
+    "ALTER TABLE runs ADD COLUMN machine VARCHAR",
+    "ALTER TABLE runs ADD COLUMN cancel_requested_at DATETIME",
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -273,6 +278,7 @@ STEPS: Steps = (
     _MARKS,
     _LENSES_AND_PLACES,
     _SIZES,
+    _CANCELLATIONS,
 )
 """Step i makes version i + 1."""
 

@@ -250,7 +250,12 @@ _CORE = (
     "ALTER TABLE embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE}
+_CANCELLATIONS = (
+    'ALTER TABLE runs ADD COLUMN machine TEXT COLLATE "C"',
+    "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

@@ -1,4 +1,4 @@
-"""The table of jobs (`runs`), and whether a job's process is still alive."""
+"""The table of jobs (`runs`): whether a job's process is still alive, and whether it is asked to end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import psutil
 from sqlalchemy import Connection, Row, insert, select, update
 
+from vitmae_search.catalog.dialects import Now
+from vitmae_search.catalog.machine import this_machine
 from vitmae_search.catalog.schema import RunRow
 from vitmae_search.errors import LibraryError, mask_credentials
 from vitmae_search.records import JobRecord, JobState
 
-STALE_AFTER = timedelta(minutes=5)
+STALE_AFTER = timedelta(minutes=2)
 """A job on another machine, whose processes cannot be seen from here, counts as interrupted after this time
-without a heartbeat."""
+without a heartbeat. Several heartbeats may fail meanwhile, as where the server is started anew."""
 
 _CREATION_TOLERANCE_SECONDS = 2.0
 """Two readings of a process's creation time may differ by this much when the clock is adjusted."""
@@ -65,8 +67,9 @@ def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[st
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "process_created": psutil.Process().create_time(),
+        "machine": this_machine(),
         "started_at": now,
-        "heartbeat_at": now,
+        "heartbeat_at": Now(),
         "progress": {},
     }
     connection.execute(insert(RunRow).values(values))
@@ -95,11 +98,33 @@ def update_run(connection: Connection, key: str, **values: Any) -> None:
     if isinstance(values.get("error"), str):
         values["error"] = mask_credentials(values["error"])
     statement = update(RunRow).where(RunRow.key == key)
-    if connection.execute(statement.values(heartbeat_at=datetime.now(UTC), **values)).rowcount == 0:
+    if connection.execute(statement.values(heartbeat_at=Now(), **values)).rowcount == 0:
         raise LibraryError(f"There is no run {key}.")
 
 
-_COLUMNS = tuple(RunRow.__table__.columns)
+def request_cancel(connection: Connection, key: str) -> None:
+    """Ask a running job to end; see `JobTable.request_cancel`.
+
+    Args:
+        connection: A connection in a transaction.
+        key: The job's key.
+    """
+    running = RunRow.key == key, RunRow.state == "running", RunRow.cancel_requested_at.is_(None)
+    connection.execute(update(RunRow).where(*running).values(cancel_requested_at=Now()))
+
+
+def cancel_requested(connection: Connection, key: str) -> bool:
+    """Return whether a job was asked to end; see `JobTable.cancel_requested`.
+
+    Args:
+        connection: A connection in a transaction.
+        key: The job's key.
+    """
+    asked = select(RunRow.cancel_requested_at).where(RunRow.key == key)
+    return connection.execute(asked).scalar() is not None
+
+
+_COLUMNS = (*RunRow.__table__.columns, Now().label("now"))
 
 
 def _as_run(row: Row[Any]) -> JobRecord:
@@ -117,15 +142,24 @@ def _as_run(row: Row[Any]) -> JobRecord:
         progress=row.progress,
         report=row.report,
         error=row.error,
+        heartbeat_at=row.heartbeat_at,
+        cancel_requested_at=row.cancel_requested_at,
     )
 
 
 def _is_alive(row: Row[Any]) -> bool:
-    if row.host != socket.gethostname():
-        return bool(datetime.now(UTC) - row.heartbeat_at < STALE_AFTER)
+    if not _is_here(row):
+        return bool(row.now.replace(tzinfo=UTC) - row.heartbeat_at < STALE_AFTER)
     try:
         process = psutil.Process(row.pid)
         same = abs(process.create_time() - row.process_created) < _CREATION_TOLERANCE_SECONDS
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def _is_here(row: Row[Any]) -> bool:
+    """Whether the job's process can be seen from here. Earlier versions recorded the host's name only."""
+    if row.machine is None:
+        return bool(row.host == socket.gethostname())
+    return bool(row.machine == this_machine())

@@ -443,3 +443,5 @@ class RunRow(Table):
     progress: Mapped[dict[str, Any]] = mapped_column(_JSON)
     report: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
     error: Mapped[str | None]
+    machine: Mapped[str | None]
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,9 +1,9 @@
 """The catalogue's SQLite file: how it is opened, and what SQLite's errors mean to a person.
 
-One process at a time changes a library; it holds `WriterLock` and has the only read-write connection. That
-connection alone copies the write-ahead log back into the file (a checkpoint); readers open the file with
-`mode=ro` and cannot. SQLite's WAL-reset bug (before 3.51.3) needs two connections that checkpoint, so it
-cannot occur.
+One process at a time changes a library; it holds `WriterLock`. Its connection alone copies the write-ahead
+log back into the file (a checkpoint) while others have the file open; readers open it with `mode=ro` and
+cannot, and those who change rows of jobs (`job_rows_engine`) do not. SQLite's WAL-reset bug (before 3.51.3)
+needs two connections that checkpoint, so it cannot occur.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ BUSY_SECONDS = 30.0
 """How long SQLite waits for a lock: with a rollback journal readers and the writer take turns."""
 
 _CLOSING_BUSY_MS = 1000
+
+_JOB_ROWS_BUSY_MS = 5000
+"""How long one waits who changes a job's row: somebody presses a button."""
 
 _SHARED_MEMORY_BYTES = 1 << 16
 """Free space in which the `-shm` file of a write-ahead log can surely be made: it begins with 32 KiB."""
@@ -122,6 +125,21 @@ def file_system(path: str, mounts: list[tuple[str, str]]) -> str:
 def writing_engine(file: Path) -> Engine:
     """Return an engine with the one read-write connection; its transactions take the write lock first."""
     engine = _engine(file, lambda: "mode=rwc", StaticPool, _WRITER_SETTINGS)
+    event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN IMMEDIATE"))
+    return engine
+
+
+def job_rows_engine(file: Path) -> Engine:
+    """Return an engine that opens a connection for each change, which never makes a checkpoint.
+
+    SQLite itself makes one when a connection is closed that is the only one to the file.
+    """
+    settings = (
+        *_WRITER_SETTINGS,
+        "PRAGMA wal_autocheckpoint = 0",
+        f"PRAGMA busy_timeout = {_JOB_ROWS_BUSY_MS}",
+    )
+    engine = _engine(file, lambda: "mode=rw", NullPool, settings)
     event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN IMMEDIATE"))
     return engine
 

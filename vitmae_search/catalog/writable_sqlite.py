@@ -1,4 +1,4 @@
-"""A catalogue file that is opened for writing, under the writer's lock."""
+"""A catalogue file that is opened for writing: under the writer's lock, or for rows of jobs only."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vitmae_search.catalog.sqlite import (
     autocommit_connection,
     catalogue_file,
     checkpoint,
+    job_rows_engine,
     on_network_drive,
     set_journal,
     writing_engine,
@@ -115,3 +116,25 @@ class WritableSqliteDatabase(SqliteDatabase):
             self._write_engine.dispose()
         finally:
             self._lock.release()
+
+
+class JobRowsDatabase(SqliteDatabase):
+    """A catalogue file in which rows of jobs may be changed while another process holds the lock.
+
+    SQLite's own lock, for the moment of a transaction, makes that safe; the writer waits for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._write_engine = job_rows_engine(catalogue_file(self.folder))
+
+    @contextmanager
+    def write_transaction(self) -> Iterator[Connection]:
+        """Give the caller a connection in a transaction: committed at the end, rolled back after an error."""
+        with connect(self._write_engine) as connection, connection.begin():
+            yield connection
+
+    def change(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, in a write transaction."""
+        with self.write_transaction() as connection:
+            return work(connection)

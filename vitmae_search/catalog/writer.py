@@ -436,6 +436,10 @@ class CatalogWriter(Catalog):
         """
         self._change(lambda connection: runs.update_run(connection, key, progress=dict(progress)))
 
+    def beat(self, key: str) -> None:
+        """Record that a job is alive."""
+        self._change(lambda connection: runs.update_run(connection, key))
+
     def finish_run(
         self,
         key: str,

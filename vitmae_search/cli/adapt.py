@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,19 +223,19 @@ def _adapt_encoder(
     from vitmae_search.library.jobs import recorded_job
     from vitmae_search.training import PretrainReport, pretrain
 
-    def run() -> PretrainReport:
+    def run(stop: Callable[[], bool]) -> PretrainReport:
         return pretrain(
             folder,
             output,
             options=options,
             on_packed=progress.packed,
             on_progress=progress.trained,
-            stop=stop.requested,
+            stop=stop,
         )
 
     arguments = {"folder": folder, "output": str(output), "options": options}
-    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = recorded_job(library, run_key, "adapt", arguments, run)
+    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as signals:
+        report = recorded_job(library, run_key, "adapt", arguments, run, signals.requested)
     command = f"vitmae-search index {shlex.quote(folder)} --model {shlex.quote(str(output))}"
     if as_json:
         print_json({**asdict(report), "index_with": command})

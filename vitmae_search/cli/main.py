@@ -39,6 +39,7 @@ COMMANDS = {
     "explain": ("explain", "Show why two pictures match, patch by patch."),
     "neighbours": ("neighbours", "Show how a photo, or all of them, lie among their neighbours."),
     "spaces": ("spaces", "List the embedding spaces; use or drop one."),
+    "jobs": ("jobs", "List the long jobs of all machines; cancel one."),
     "status": ("status", "Say what the library holds."),
     "check": ("check", "Look for damage in the library, and mend it."),
     "prune": ("prune", "Remove photos from the library that are gone from disk."),

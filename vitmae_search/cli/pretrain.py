@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,7 +259,7 @@ def command(
     if chosen["init"] is not None:
         _refuse_architecture(given)
 
-    def run() -> PretrainReport:
+    def run(stop: Callable[[], bool]) -> PretrainReport:
         from vitmae_search.training import pretrain  # loads torch, after the run is recorded in the library
 
         return pretrain(
@@ -270,12 +270,12 @@ def command(
             on_packed=progress.packed,
             on_compiled=progress.compiled,
             on_progress=progress.trained,
-            stop=stop.requested,
+            stop=stop,
         )
 
     arguments = {"folder": os.path.abspath(folder), "output": os.path.abspath(output)}
-    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as stop:
-        report = recorded_job(library, run_key, "pretrain", arguments, run)
+    with training_progress() as progress, StopOnSignal("saving a checkpoint after this step") as signals:
+        report = recorded_job(library, run_key, "pretrain", arguments, run, signals.requested)
     if _is_reporting_process():
         (print_json if as_json else _print_report)(asdict(report))
     return 130 if report.interrupted else 0

@@ -27,7 +27,6 @@ from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_wri
 from vitmae_search.photos import PHOTO_PROCESSES, PhotoProcesses, decode_target, digest, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, JobProgress
-from vitmae_search.vectors import never_cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,18 @@ def classify_photos(
         StorageError: The catalogue cannot be written.
     """
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
-    job = _ClassifyJob(catalog, options, workers or default_workers(), reporter, cancelled or never_cancel)
+
+    def run(stop: Callable[[], bool]) -> ClassifyReport:
+        job = _ClassifyJob(catalog, options, workers or default_workers(), reporter, stop)
+        return job.run(open_classifier)
+
     arguments = {
         "model": options.source,
         "top": options.top,
         "min_confidence": options.min_confidence,
         "folder": options.under,
     }
-    return run_job(catalog, run_key, "classify", arguments, lambda: job.run(open_classifier))
+    return run_job(catalog, run_key, "classify", arguments, run, cancelled)
 
 
 class Tagger:

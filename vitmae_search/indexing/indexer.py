@@ -32,7 +32,7 @@ from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, su
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import IndexReport, JobProgress, Space
-from vitmae_search.vectors import VectorStore, never_cancel
+from vitmae_search.vectors import VectorStore
 
 _SAVE_INTERVAL = 300.0
 """Seconds between two saves of the vector index within a run."""
@@ -91,9 +91,12 @@ def index_folders(
     workers = workers or default_workers()
     options = _Options(paths, exclude, retry_failed, rescan, videos, batch_size, workers, cluster)
     reporter = ProgressReporter(on_progress, progress_writer(catalog, run_key))
-    job = _IndexJob(catalog, options, vectors, thumbnails, reporter, cancelled or never_cancel)
+
+    def run(stop: Callable[[], bool]) -> IndexReport:
+        return _IndexJob(catalog, options, vectors, thumbnails, reporter, stop).run(open_target)
+
     arguments = {"folders": paths, "exclude": list(exclude)}
-    return run_job(catalog, run_key, "index", arguments, lambda: job.run(open_target))
+    return run_job(catalog, run_key, "index", arguments, run, cancelled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """A long job: its progress, its cancellation, and its row in the catalogue.
 
-The jobs that index, classify, evaluate and adapt report to a callback, and write to the row.
+The jobs that index, classify, evaluate and adapt report to a callback, and write to the row. While one runs,
+`JobListener` keeps its row's heartbeat, and asks there whether somebody wants it to end, from any machine.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
@@ -18,6 +21,14 @@ from vitmae_search.records import JobProgress, Phase
 _PHASES_WITH_RATE = ("indexing", "classifying", "evaluating", "encoding")
 _WRITE_INTERVAL = 1.0
 """Seconds between two writes of a job's progress."""
+_LISTEN_INTERVAL = 1.0
+"""Seconds between two looks whether somebody asked a job to end."""
+_HEARTBEAT_INTERVAL = 20.0
+"""Seconds between two heartbeats: each is a commit, after which others read their counts anew."""
+_LAST_LOOK_SECONDS = 5.0
+"""How long the end of a job waits for a look that a server does not answer."""
+
+log = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
@@ -126,6 +137,12 @@ class JobRows(Protocol):
             arguments: The command's arguments, as plain values.
         """
 
+    def beat(self, key: str) -> None:
+        """Record that a job is alive."""
+
+    def cancel_requested(self, key: str) -> bool:
+        """Return whether somebody asked a job to end."""
+
     def finish_run(
         self,
         key: str,
@@ -143,11 +160,58 @@ class JobRows(Protocol):
         """
 
 
+class JobListener:
+    """Keeps a running job's heartbeat, and listens whether it is to end, within its `with` block.
+
+    It does so in a thread, because a job may be at a long step, such as opening a model or building an index.
+    """
+
+    def __init__(self, rows: JobRows, key: str) -> None:
+        """Prepare.
+
+        Args:
+            rows: Where the job's row is.
+            key: The row's key.
+        """
+        self._rows, self._key = rows, key
+        self._cancelled, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._listen, name=f"job-{key[:8]}", daemon=True)
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked the job to end."""
+        return self._cancelled.is_set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join(_LAST_LOOK_SECONDS)
+
+    def _listen(self) -> None:
+        beaten = time.monotonic()
+        while not self._ended.wait(_LISTEN_INTERVAL):
+            try:
+                if not self.cancelled() and self._rows.cancel_requested(self._key):
+                    self._cancelled.set()
+                if time.monotonic() - beaten >= _HEARTBEAT_INTERVAL:
+                    self._rows.beat(self._key)
+                    beaten = time.monotonic()
+            except VitmaeSearchError as error:  # the server is away, say: the job's own writes will tell
+                log.debug("job %s: %s", self._key, error)
+
+
 R = TypeVar("R", bound=JobReport)
 
 
 def run_job(
-    rows: JobRows, run_key: str | None, kind: str, arguments: Mapping[str, Any], job: Callable[[], R]
+    rows: JobRows,
+    run_key: str | None,
+    kind: str,
+    arguments: Mapping[str, Any],
+    job: Callable[[Callable[[], bool]], R],
+    cancelled: Callable[[], bool] | None = None,
 ) -> R:
     """Run a job, and write to its row how it ended: done, cancelled, or failed and why.
 
@@ -156,16 +220,19 @@ def run_job(
         run_key: Key of the row; without one nothing is written.
         kind: The command's name.
         arguments: The command's arguments, as plain values.
-        job: The job itself.
+        job: The job itself. It is given a function to ask often: true stops it.
+        cancelled: Asked as well as the row whether to stop.
 
     Returns:
         The report that `job` returns. Its list of failures may be long, and is not written.
     """
+    asked = cancelled or (lambda: False)
     if run_key is None:
-        return job()
+        return job(asked)
     rows.start_run(run_key, kind, arguments)
     try:
-        report = job()
+        with JobListener(rows, run_key) as listener:
+            report = job(lambda: asked() or listener.cancelled())
     except BaseException as error:
         with suppress(VitmaeSearchError):  # such as a full disk: the first error matters
             _write_failure(rows, run_key, error)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from vitmae_search.catalog import CatalogWriter, make_library_folder
+from vitmae_search.catalog import CatalogWriter, JobTable, make_library_folder
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.indexing.job import JobReport, run_job
 from vitmae_search.records import JobProgress, JobRecord
@@ -138,22 +136,23 @@ def log_path(library: Path, key: str) -> Path:
     return library / "runs" / f"{key}.log"
 
 
-def cancel(job: JobRecord) -> None:
-    """Ask a running job to stop after its batch. What is finished is kept.
+def cancel(library: Path, job: JobRecord, *, catalog: str | None = None) -> None:
+    """Ask a running job to stop after its batch, on whichever machine it runs. What is finished is kept.
+
+    Args:
+        library: The library's folder.
+        job: The job.
+        catalog: The address of its catalogue; None is the file in the folder.
 
     Raises:
-        LibraryError: It has ended, or is another machine's or another user's.
+        LibraryError: It has ended.
+        LibraryBusy: A long change of the catalogue is being written; ask again.
+        StorageError: This user may not write to the catalogue.
     """
     if job.state != "running":
         raise LibraryError(f"this run is {job.state} already")
-    if job.host != socket.gethostname():  # its process id means another process on this machine
-        raise LibraryError(f"this run is on the machine {job.host}; stop it there")
-    try:
-        os.kill(job.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        raise LibraryError("this run has just ended") from None
-    except PermissionError:
-        raise LibraryError("this run belongs to another user of this machine") from None
+    with JobTable.open(library, catalog) as table:
+        table.request_cancel(job.key)
 
 
 def recorded_job(
@@ -161,20 +160,22 @@ def recorded_job(
     run_key: str | None,
     kind: str,
     arguments: Mapping[str, Any],
-    run: Callable[[], R],
+    run: Callable[[Callable[[], bool]], R],
+    cancelled: Callable[[], bool],
     *,
     catalog: str | None = None,
 ) -> R:
     """Call `run`, and record how it went in a `runs` row of the library.
 
-    The library's lock is held only while the row is written, so that others can write to it meanwhile.
+    The library's lock is held only while the row is begun and ended: others can write to it meanwhile.
 
     Args:
         library: The library's folder; None is the environment's.
         run_key: The row's key. None records nothing.
         kind: What is run, such as "pretrain".
         arguments: What it was given, as plain JSON.
-        run: The job.
+        run: The job. It is given a function to ask often: true stops it.
+        cancelled: Asked as well as the row whether to stop.
         catalog: The address of the library's catalogue; None is the environment's, else its file.
 
     Returns:
@@ -183,7 +184,8 @@ def recorded_job(
     Raises:
         LibraryBusy: Another process writes to the library as the job begins.
     """
-    return run_job(_RowsWithoutLock(library or settings().library, catalog), run_key, kind, arguments, run)
+    with _RowsWithoutLock(library or settings().library, catalog) as rows:
+        return run_job(rows, run_key, kind, arguments, run, cancelled)
 
 
 def recorded_in_background(
@@ -191,7 +193,8 @@ def recorded_in_background(
     run_key: str | None,
     kind: str,
     arguments: Mapping[str, Any],
-    run: Callable[[Callable[[JobProgress], None]], R],
+    run: Callable[[Callable[[JobProgress], None], Callable[[], bool]], R],
+    cancelled: Callable[[], bool] | None = None,
     *,
     catalog: str | None = None,
 ) -> R:
@@ -202,7 +205,8 @@ def recorded_in_background(
         run_key: The row's key. None records nothing.
         kind: What is run, such as "map".
         arguments: What it was given, as plain JSON.
-        run: The work; it is given a function to call with its progress.
+        run: The work; it is given a function to call with its progress, and one to ask whether to stop.
+        cancelled: Asked as well as the row whether to stop.
         catalog: The address of the library's catalogue; None is the environment's, else its file.
 
     Returns:
@@ -211,33 +215,50 @@ def recorded_in_background(
     Raises:
         LibraryBusy: Another process writes to the library as the work begins.
     """
-    rows = _RowsWithoutLock(library, catalog)
     written = 0.0
+    with _RowsWithoutLock(library, catalog) as rows:
 
-    def write(progress: JobProgress) -> None:
-        nonlocal written
-        if run_key is not None and time.monotonic() - written >= PROGRESS_SECONDS:
-            written = time.monotonic()
-            rows.update_run(run_key, asdict(progress))
+        def write(progress: JobProgress) -> None:
+            nonlocal written
+            if run_key is not None and time.monotonic() - written >= PROGRESS_SECONDS:
+                written = time.monotonic()
+                rows.update_run(run_key, asdict(progress))
 
-    return run_job(rows, run_key, kind, arguments, lambda: run(write))
+        return run_job(rows, run_key, kind, arguments, lambda stop: run(write, stop), cancelled)
 
 
 class _RowsWithoutLock:
-    """The `runs` rows of jobs that leave the library to others: opens the catalogue for each change."""
+    """The `runs` rows of jobs that leave the library to others: the lock is held to begin and to end one."""
 
     def __init__(self, folder: Path, catalog: str | None) -> None:
         self._folder = folder
         self._address = catalog or catalog_address()
+        self._table: JobTable | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._table is not None:
+            self._table.close()
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> None:
         with CatalogWriter.open_writer(self._folder, self._address) as writer:
             writer.start_run(key, kind, arguments)
+        self._table = JobTable.open(self._folder, self._address)
+
+    def beat(self, key: str) -> None:
+        """Record that a job is alive."""
+        self._begun().beat(key)
+
+    def cancel_requested(self, key: str) -> bool:
+        """Return whether somebody asked a job to end."""
+        return self._begun().cancel_requested(key)
 
     def update_run(self, key: str, progress: Mapping[str, Any]) -> None:
-        """Write the progress, unless another process writes just now."""
-        with suppress(LibraryError), CatalogWriter.open_writer(self._folder, self._address, wait=0) as writer:
-            writer.update_run(key, progress)
+        """Write the progress, unless that takes long just now."""
+        with suppress(LibraryError):
+            self._begun().update_run(key, progress)
 
     def finish_run(
         self,
@@ -251,6 +272,10 @@ class _RowsWithoutLock:
                 writer.finish_run(key, state, report, error)
         except LibraryError as failed:  # the job itself is done
             log.warning("the library does not know how the job ended: %s", failed)
+
+    def _begun(self) -> JobTable:
+        assert self._table is not None
+        return self._table
 
 
 def _import_path() -> list[str]:

@@ -477,17 +477,19 @@ class Library:
         for path in paths:
             _require_folder(path)
 
-        def index() -> IndexReport:
-            return self.index(
-                paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=cancelled
-            )
+        def watch(stop: Callable[[], bool]) -> WatchReport:
+            return watch_folders(paths, lambda: index(stop), on_report, stop)
+
+        def index(stop: Callable[[], bool]) -> IndexReport:
+            return self.index(paths, exclude=exclude, videos=videos, on_progress=on_progress, cancelled=stop)
 
         return jobs.recorded_job(
             self.folder,
             run_key,
             "watch",
             {"folders": paths, "exclude": list(exclude)},
-            lambda: watch_folders(paths, index, on_report, cancelled),
+            watch,
+            cancelled,
             catalog=self._address,
         )
 
@@ -2013,15 +2015,19 @@ class Library:
         return catalog.run(key) if catalog else None
 
     def cancel_job(self, key: str) -> None:
-        """Ask a running job to stop after its batch; what is finished is kept.
+        """Ask a running job to stop after its batch, on whichever machine it runs; what is finished is kept.
+
+        It asks once a second whether it is to stop, and says so in its row.
 
         Raises:
-            LibraryError: There is no such job, it has ended, or it is another machine's or user's.
+            LibraryError: There is no such job, or it has ended.
+            LibraryBusy: A long change of the catalogue is being written; ask again.
+            StorageError: This user may not write to the catalogue.
         """
         record = self.job(key)
         if record is None:
             raise LibraryError("there is no such run")
-        jobs.cancel(record)
+        jobs.cancel(self.folder, record, catalog=self._address)
 
     # Inspect
 

@@ -97,7 +97,7 @@ def make_map(
     """
     started = time.perf_counter()
 
-    def run(write: Callable[[JobProgress], None]) -> MapReport:
+    def run(write: Callable[[JobProgress], None], stop: Callable[[], bool]) -> MapReport:
         def show(progress: JobProgress) -> None:
             write(progress)
             if on_progress is not None:
@@ -110,7 +110,7 @@ def make_map(
                 catalog.vector_source(space.space_id),
                 method,
                 on_step=lambda done, total: reporter.report("mapping", done, total),
-                cancelled=cancelled or (lambda: False),
+                cancelled=stop,
             )
             points = len(layout.ids)
         except LayoutCancelled:
@@ -118,7 +118,9 @@ def make_map(
         return MapReport(method, space.space_id, points, time.perf_counter() - started, interrupted)
 
     arguments = {"method": method, "space": space.space_id}
-    return recorded_in_background(catalog.folder, run_key, "map", arguments, run, catalog=catalog.address)
+    return recorded_in_background(
+        catalog.folder, run_key, "map", arguments, run, cancelled, catalog=catalog.address
+    )
 
 
 def _rows_of(layout: Layout, points: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

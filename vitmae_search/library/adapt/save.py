@@ -57,6 +57,7 @@ class AdaptRequest:
         save: SaveProjection,
         write_progress: Callable[[Mapping[str, Any]], None] = lambda progress: None,
         stored_features: StoredFeatures = lambda digests: None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> AdaptReport:
         """Run the adaptation; see `Adaptation.run`.
 
@@ -65,6 +66,7 @@ class AdaptRequest:
             save: Called with a better projection.
             write_progress: See `ProgressReporter`.
             stored_features: See `Adaptation`.
+            cancelled: Asked in place of the request's own.
         """
         adaptation = Adaptation(
             self.folder,
@@ -74,7 +76,7 @@ class AdaptRequest:
             stored_features=stored_features,
             device=self.device,
             batch_size=self.batch_size,
-            cancelled=self.cancelled or never_cancel,
+            cancelled=cancelled or self.cancelled or never_cancel,
         )
         return adaptation.run(save)
 
@@ -120,7 +122,7 @@ def adapt_library(
         SpaceError: Nothing is indexed with the chosen model.
     """
 
-    def run() -> AdaptReport:
+    def run(stop: Callable[[], bool]) -> AdaptReport:
         space = request.spaces.resolve(request.selection, catalog).space
         if space is None:
             raise SpaceError(
@@ -132,15 +134,14 @@ def adapt_library(
             made = request.spaces.derive(catalog, space, projection, use=True)
             source = catalog.vector_source(made.space_id)
             vectors.save(source)
-            vectors.speed_up(source, request.cancelled or never_cancel)
+            vectors.speed_up(source, stop)
             return {"space": made.space_id}
 
-        return request.run(
-            catalog, save, progress_writer(catalog, run_key), partial(stored_features, catalog, space)
-        )
+        features = partial(stored_features, catalog, space)
+        return request.run(catalog, save, progress_writer(catalog, run_key), features, stop)
 
     arguments = {"folder": request.folder, "options": asdict(request.options)}
-    return run_job(catalog, run_key, "adapt", arguments, run)
+    return run_job(catalog, run_key, "adapt", arguments, run, request.cancelled)
 
 
 def stored_features(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -104,6 +105,8 @@ def _progress(job: JobRecord) -> None:
         plain_text.heading(job_title(job))
         share = min(1.0, done / total) if isinstance(total, int) and total > 0 else 0.0
         st.progress(share, text=_progress_text(progress, done, total))
+        if job.host != socket.gethostname():
+            plain_text.hint(f"On the machine {display_path(job.host)}.")
         current = progress.get("current")
         if isinstance(current, str) and current:
             plain_text.hint(display_path(current))
@@ -129,21 +132,21 @@ def _progress_text(progress: Mapping[str, object], done: int, total: object) -> 
 
 
 def stop_button(job: JobRecord, label: str, message: str) -> None:
-    """A button that asks a job to stop; pressed again, it asks again, which stops it at once.
+    """A button that asks a job to stop. Once somebody did, in any browser, it says so instead.
 
     Args:
         job: The job.
         label: The button's label.
         message: Plain text to show once it was pressed.
     """
-    if st.button(label, icon=":material/stop_circle:", key=f"vs_stop_{job.key}"):
+    asked = job.cancel_requested_at is not None
+    if st.button(label, icon=":material/stop_circle:", key=f"vs_stop_{job.key}", disabled=asked):
         try:
             library().cancel_job(job.key)
+            asked = True
         except VitmaeSearchError as error:
             plain_text.notice(plain_text.as_sentence(error), "problem")
-        else:
-            st.session_state["vs_stopping"] = job.key
-    if st.session_state.get("vs_stopping") == job.key:
+    if asked:
         plain_text.hint(message)
 
 
@@ -181,8 +184,14 @@ def show_history() -> None:
     if not ended:
         return
     with st.expander("Recent runs"):
+        hosts = {job.host for job in ended}
         rows = [(local_time(job.started_at), job_title(job), _outcome_text(job)) for job in ended]
-        plain_text.table(("Began", "What", "Outcome"), rows)
+        if hosts <= {socket.gethostname()}:
+            plain_text.table(("Began", "What", "Outcome"), rows)
+        else:
+            where = [display_path(job.host) for job in ended]
+            on_hosts = [(*row, host) for row, host in zip(rows, where, strict=True)]
+            plain_text.table(("Began", "What", "Outcome", "Machine"), on_hosts)
 
 
 def _outcome_text(job: JobRecord) -> str:
