@@ -174,6 +174,7 @@ WRONGS = pytest.mark.parametrize(
         ("DELETE FROM photos WHERE photo_id = 7", [], "1 content (ids 7) without a photo"),
         ("UPDATE spaces SET current = 0", [], "No space is the current one"),
         ("UPDATE spaces SET revision = 0", [], "Space 1 is at revision 0 and has a vector of 1"),
+        ("UPDATE spaces SET vectors = 7", [], "Space 1 says that it has 7 vectors, and it has 300"),
         ("INSERT INTO tombstones VALUES (8, 1, 1)", [], "1 vector (ids 8) both deleted and there"),
     ],
 )  # fmt: skip

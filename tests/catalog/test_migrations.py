@@ -23,21 +23,9 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 12)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 12)}}
-TAGS = {
-    1: {},
-    2: {},
-    3: {"red": 2},
-    4: {"red": 2},
-    5: {"red": 2},
-    6: {"red": 2},
-    7: {"red": 2},
-    8: {"red": 2},
-    9: {"red": 2},
-    10: {"red": 2},
-    11: {"red": 2},
-}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 13)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 13)}}
+TAGS = {1: {}, 2: {}, **{version: {"red": 2} for version in range(3, 13)}}
 
 
 def run_sql(folder: Path, script: str) -> None:

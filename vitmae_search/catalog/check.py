@@ -119,6 +119,9 @@ def _spaces(connection: Connection) -> Iterator[str]:
             yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
         if not _has_identity(connection, space.space_id, space.revision):
             yield f"Space {space.space_id} is at revision {space.revision}, which has no identity."
+        there = spaces.count_vectors(connection, space.space_id)
+        if there != space.vectors:
+            yield f"Space {space.space_id} says that it has {space.vectors} vectors, and it has {there}."
     for space in spaces_without_parent(connection):
         yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
@@ -224,6 +227,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
     _rederive(connection, projects)
+    spaces.count_again(connection)
     left = spaces.list_spaces(connection)
     if left and not any(space.current for space in left):
         spaces.use(connection, left[-1].space_id)

@@ -264,6 +264,13 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at DATETIME",
 )
 
+_NUMBERS_OF_VECTORS = (
+    "ALTER TABLE spaces ADD COLUMN vectors INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE spaces SET vectors = (SELECT count(*) FROM embeddings WHERE embeddings.space_id = spaces.space_id)
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -279,6 +286,7 @@ STEPS: Steps = (
     _LENSES_AND_PLACES,
     _SIZES,
     _CANCELLATIONS,
+    _NUMBERS_OF_VECTORS,
 )
 """Step i makes version i + 1."""
 

@@ -255,7 +255,14 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS}
+_NUMBERS_OF_VECTORS = (
+    "ALTER TABLE spaces ADD COLUMN vectors BIGINT NOT NULL DEFAULT 0",
+    """
+    UPDATE spaces SET vectors = (SELECT count(*) FROM embeddings WHERE embeddings.space_id = spaces.space_id)
+    """,
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _NUMBERS_OF_VECTORS}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

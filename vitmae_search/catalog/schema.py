@@ -223,6 +223,8 @@ class PhotoRow(Table):
 class SpaceRow(Table):
     """An embedding space. `revision` rises with each transaction that changes its vectors.
 
+    `vectors` is how many it has: to count millions takes a second, and each search asks for its space.
+
     A dropped space keeps its row and its tombstones: if the same fingerprint comes back, the revision
     continues, so that an old index file is not mistaken for a new one.
 
@@ -250,6 +252,7 @@ class SpaceRow(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("spaces.space_id"))
     projection: Mapped[str | None]
+    vectors: Mapped[int] = mapped_column(server_default="0")
 
 
 class RevisionRow(Table):
