@@ -1,12 +1,14 @@
-"""How fast the app's pages load in Chromium on a large library, compared with an empty Streamlit page.
+"""How soon the app answers each click in Chromium on a large library, and what its server computes for it.
 
     python -m benchmarks.page_load FOLDER [--count 100000] [--rounds 5]
 
-FOLDER is what `benchmarks.large_library` makes, and is made if it is missing; tags are added to it. Empty
-page and app take turns, each visit in a new browser context, so that the browser's cache is empty. A time
-ends when Streamlit's script has ended, the grid is drawn, and all thumbnails in the window have arrived. It
-begins with the navigation, or with the last event in the page (a click, a key, a chosen file). Uploads are
-photos of the library, whose vectors are stored, so nothing is encoded except in the row of an unknown photo.
+FOLDER is what `benchmarks.large_library` makes, and is made if it is missing; tags, places and lenses are
+added to its catalogue. The clicks are in `page_clicks`. A time begins with the event in the page (a click, a
+key, the wheel, a chosen file; for a first page the navigation). It ends in the frame after the one in which
+Streamlit's script has ended, what was asked for is there, and all pictures in the window have arrived. Each
+round marks a photo, so that no count of the round before is still valid. First pages are visited with an
+empty browser cache, in turns with an empty Streamlit page. The computing time of the server is that of its
+process until half a second after the end.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import argparse
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,8 @@ import psutil
 from PIL import Image
 from playwright.sync_api import Browser, Error, Page, ViewportSize, sync_playwright
 
-from benchmarks.large_library import make_library, make_photos, photo_path
+from benchmarks.large_library import make_library, make_photos
+from benchmarks.page_clicks import Click, all_clicks, choose_file
 from benchmarks.timing import describe_machine, markdown_table
 from vitmae_search.bundled import bundled
 from vitmae_search.catalog import CatalogWriter
@@ -43,39 +48,53 @@ CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
 EMPTY_PAGE, FIRST_PAGE, COLD_SUFFIX = "an empty page", "the first page", ", server just started"
-GRID, HEADING = ".grid", "h1"
-KNOWN_NUMBER, UNKNOWN_SIZE = 4321, (4000, 3000)
+UNKNOWN_SIZE = (4000, 3000)
 TAGS, TAGS_A_PHOTO, CLASSIFIER = 200, 3, "random words"
+SETTLED_MS = 500  # after each click, so that none pays for the one before
 _EMPTY_PAGE = "import streamlit as st\n\nst.title('Empty')\n"
 
 # Our grids are in shadow roots.
-_GRIDS = """
+_HELPERS = """
   const roots = [document, ...[...document.querySelectorAll('*')].map(n => n.shadowRoot).filter(Boolean)];
-  const grid = roots.map(root => root.querySelector('.grid')).find(Boolean);
+  const all = selector => roots.flatMap(root => [...root.querySelectorAll(selector)]);
+  const find = selector => all(selector)[0];
+  const grid = find('.grid');
 """
-# The next event starts the clock. It stops once the selector is there; a grid must have been drawn anew.
-_START_CLOCK = f"""selector => {{ {_GRIDS}
-  window.asked = {{selector, before: grid?.dataset.drawn, since: Infinity}};
-  const begin = () => {{ window.asked.since = performance.now(); }};
+# The next event starts the clock.
+_START_CLOCK = f"""() => {{ {_HELPERS}
+  const name = find('dialog[open] .name')?.textContent;
+  const before = {{drawn: grid?.dataset.drawn, tiles: all('.tile').length, name}};
+  window.asked = {{before, since: Infinity}};
+  const begin = () => {{ asked.since = Math.min(asked.since, performance.now()); }};
   const kinds = ['click', 'change', 'keydown', 'wheel'];
-  for (const kind of kinds) addEventListener(kind, begin, {{capture: true}});
+  for (const kind of kinds) addEventListener(kind, begin, {{capture: true, once: true}});
 }}"""
-# Seconds since then, once all of it is drawn; false before.
-_SECONDS_WHEN_DRAWN = f"""() => {{ {_GRIDS}
-  const {{selector, before, since}} = window.asked;
+# Seconds since then, in the frame after the one in which all of it is drawn; false before.
+_SECONDS_WHEN_DRAWN = f"""() => {{ {_HELPERS}
+  const {{before, since, drawn}} = window.asked;
+  if (drawn) return (performance.now() - since) / 1000;
+  if (since === Infinity) return false;
   const app = document.querySelector('[data-testid="stApp"]');
   if (app?.dataset.testScriptState !== 'notRunning') return false;
-  const found = () => roots.some(root => root.querySelector(selector));
-  const there = selector !== '.grid' ? found() : grid?.dataset.drawn !== before;
-  if (!there) return false;
-  const images = roots.flatMap(root => [...root.querySelectorAll('.grid img, .vs-asked img')]);
-  const inWindow = box => box.bottom > 0 && box.top < innerHeight;
-  const seen = images.filter(image => inWindow(image.getBoundingClientRect()));
-  if (seen.some(image => !image.complete || !image.naturalWidth)) return false;
-  return (performance.now() - since) / 1000;
+  if (!(SEEN)) return false;
+  const images = all('.grid img, .vs-asked img, dialog[open] img');
+  const inWindow = box => box.width > 0 && box.bottom > 0 && box.top < innerHeight;
+  const shown = images.filter(image => inWindow(image.getBoundingClientRect()));
+  if (shown.some(image => !image.complete || !image.naturalWidth)) return false;
+  window.asked.drawn = true;
+  return false;
 }}"""
 
-Seconds = dict[str, list[float]]
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a click took: seconds until it was seen, and seconds that the server computed, if known."""
+
+    seconds: float
+    computed: float | None = None
+
+
+Times = dict[str, list[Taken]]
 
 
 def main() -> None:
@@ -90,26 +109,41 @@ def main() -> None:
     if not (chosen.folder / "library").exists():
         make_photos(chosen.folder / "photos", chosen.count)
         make_library(chosen.folder)
-    add_tags(chosen.folder / "library")
+    add_metadata(chosen.folder / "library")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        seconds, held = measure(browser, chosen.folder, Path(name), chosen.rounds)
+        times, held = measure(browser, chosen.folder, Path(name), chosen.rounds)
         browser.close()
     print(describe_machine("streamlit"))
-    print(markdown_table(("until", "s", "above an empty page, s"), table_rows(seconds)))
+    print(
+        markdown_table(("until", "ms", "server computes, ms", "above an empty page, ms"), table_rows(times))
+    )
     print(f"The server holds {held / 2**20:.0f} MiB at the end.")
 
 
-def table_rows(seconds: Seconds) -> Iterator[tuple[str, str, str]]:
+def table_rows(times: Times) -> Iterator[tuple[str, str, str, str]]:
     """Table rows: medians, and for first pages the median difference to the empty page of the round."""
-    for name, taken in seconds.items():
+    for name, taken in times.items():
+        seconds = [one.seconds for one in taken]
+        computed = [one.computed for one in taken if one.computed is not None]
         above = ""
         if name.startswith(FIRST_PAGE):
-            above = f"{np.median(np.subtract(taken, seconds[name.replace(FIRST_PAGE, EMPTY_PAGE)])):.2f}"
-        yield name, f"{np.median(taken):.2f}", above
+            empty = [one.seconds for one in times[name.replace(FIRST_PAGE, EMPTY_PAGE)]]
+            above = _milliseconds(np.median(np.subtract(seconds, empty)))
+        # Processes' times are counted in steps of 10 ms, so a mean says more than a median.
+        yield (
+            name,
+            _milliseconds(np.median(seconds)),
+            _milliseconds(np.mean(computed)) if computed else "",
+            above,
+        )
 
 
-def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple[Seconds, int]:
+def _milliseconds(seconds: Any) -> str:
+    return f"{1000 * seconds:.0f}"
+
+
+def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple[Times, int]:
     """Run all rounds.
 
     Args:
@@ -119,131 +153,95 @@ def measure(browser: Browser, folder: Path, scratch: Path, rounds: int) -> tuple
         rounds: Timed rounds.
 
     Returns:
-        Lists of seconds by name, and the bytes that the app's server uses at the end.
+        What was taken, by name, and the bytes that the app's server uses at the end.
     """
-    seconds: Seconds = defaultdict(list)
+    times: Times = defaultdict(list)
     servers = {EMPTY_PAGE: partial(serve_empty, scratch), FIRST_PAGE: partial(serve_app, folder / "library")}
     for number in range(rounds):
         for name in (EMPTY_PAGE, FIRST_PAGE) if number % 2 else (FIRST_PAGE, EMPTY_PAGE):
-            with (
-                servers[name]() as (url, _),
-                visit(browser, url, GRID if name == FIRST_PAGE else HEADING) as page,
-            ):
-                seconds[name + COLD_SUFFIX].append(wait_until_drawn(page))
+            with servers[name]() as (url, _), visit(browser, url) as page:
+                times[name + COLD_SUFFIX].append(Taken(wait_until_drawn(page, _first_seen(name))))
     with servers[EMPTY_PAGE]() as (empty, _), servers[FIRST_PAGE]() as (app, process):
         for number in range(-1, rounds):  # the first round warms up
-            one_round(browser, (empty, app), folder, scratch, seconds if number >= 0 else defaultdict(list))
+            kept = times if number >= 0 else defaultdict(list)
+            one_round(browser, (empty, app), process, folder, scratch, kept)
         held = process.memory_info().rss
-    return seconds, held
+    return times, held
 
 
-def one_round(browser: Browser, urls: tuple[str, str], folder: Path, scratch: Path, seconds: Seconds) -> None:
-    """Do what a user does, step by step, and add each step's seconds to its list.
+def _first_seen(name: str) -> str:
+    return "grid" if name == FIRST_PAGE else "find('h1')"
+
+
+def one_round(
+    browser: Browser,
+    urls: tuple[str, str],
+    process: psutil.Process,
+    folder: Path,
+    scratch: Path,
+    times: Times,
+) -> None:
+    """Do what a user does, step by step, and add what each step takes to its list.
 
     Args:
         browser: Chromium.
         urls: Addresses of the empty page and of the app.
+        process: The app's server.
         folder: The folder with the large library.
         scratch: A temporary folder.
-        seconds: The lists.
+        times: The lists.
     """
-    empty, app = urls
-    with visit(browser, empty, HEADING) as page:
-        seconds[EMPTY_PAGE].append(wait_until_drawn(page))
-    with visit(browser, app, GRID) as page:
-        seconds[FIRST_PAGE].append(wait_until_drawn(page))
-        for name, target, act in STEPS:
-            page.evaluate(_START_CLOCK, target)
-            act(page, folder)
-            try:
-                seconds[name].append(wait_until_drawn(page))
-            except Error as error:
-                raise SystemExit(f"{name}: never seen") from error
-    unknown = write_unknown(scratch / "unknown.jpg", len(seconds[EMPTY_PAGE]))
-    with visit(browser, app, GRID) as page:
-        wait_until_drawn(page)
-        page.evaluate(_START_CLOCK, GRID)
-        choose_file(page, unknown)
-        seconds["results for an unknown photo of 12 MP, with decoding and encoding"].append(
-            wait_until_drawn(page)
-        )
+    for name, url in zip((EMPTY_PAGE, FIRST_PAGE), urls, strict=True):
+        with visit(browser, url) as page:
+            times[name].append(Taken(wait_until_drawn(page, _first_seen(name))))
+            page.wait_for_timeout(SETTLED_MS)
+            if name == EMPTY_PAGE:
+                continue
+            for click in all_clicks(folder):
+                times[click.name].append(time_click(page, click, process))
+            unknown = write_unknown(scratch / "unknown.jpg", len(times[EMPTY_PAGE]))
+            click = Click("Search: results for an unknown photo of 12 MP", choose_file(unknown))
+            page.get_by_role("button", name="New search").click()
+            page.wait_for_timeout(4 * SETTLED_MS)
+            times[click.name].append(time_click(page, click, process))
 
 
-def wait_until_drawn(page: Page) -> float:
-    """Wait until the page is drawn; returns the seconds since the clock started."""
-    return float(page.wait_for_function(_SECONDS_WHEN_DRAWN, polling="raf").json_value())
-
-
-def choose_file(page: Page, path: Path) -> None:
-    """Upload a file.
+def time_click(page: Page, click: Click, process: psutil.Process) -> Taken:
+    """Do one thing, and wait until it is seen.
 
     Args:
-        page: The Search page.
-        path: The photo's file.
+        page: The app's page.
+        click: What is done.
+        process: The app's server.
     """
-    page.locator('input[type="file"]').set_input_files(path)
+    click.prepare(page)
+    page.evaluate(_START_CLOCK)
+    computed = _computing_time(process)
+    try:
+        click.act(page)
+        seconds = wait_until_drawn(page, click.seen)
+    except Error as error:
+        raise SystemExit(f"{click.name}: never seen\n{error}") from error
+    page.wait_for_timeout(SETTLED_MS)
+    computed = _computing_time(process) - computed
+    click.restore(page)
+    return Taken(seconds, computed)
 
 
-def fill(page: Page, label: str, text: str) -> None:
-    """Write into a field of the filters, and press Enter.
+def _computing_time(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def wait_until_drawn(page: Page, seen: str) -> float:
+    """Wait until the page is drawn; returns the seconds since the clock started.
 
     Args:
-        page: The Search page.
-        label: The field's label.
-        text: What to write.
+        page: The page.
+        seen: What has to be true, as for `Click`.
     """
-    if not page.get_by_label(label).is_visible():
-        page.get_by_role("button", name="More filters").click()
-    page.get_by_label(label).fill(text)
-    page.get_by_label(label).press("Enter")
-
-
-def scroll(page: Page) -> None:
-    """Turn the wheel over the grid, to the end of what is there."""
-    page.mouse.move(640, 600)
-    page.mouse.wheel(0, 20_000)
-
-
-def clear_filters(page: Page, _folder: Path) -> None:
-    """Remove all filters."""
-    page.get_by_role("button", name="Clear filters").click()
-
-
-def choose_tag(page: Page, _folder: Path) -> None:
-    """Filter by a tag."""
-    page.get_by_role("combobox", name="Tag").fill("word 7")
-    page.get_by_role("combobox", name="Tag").press("Enter")
-
-
-Action = Callable[[Page, Path], Any]
-STEPS: list[tuple[str, str, Action]] = [
-    ("the next 120 photos", ".tile:nth-child(121)", lambda page, _: scroll(page)),
-    ("the Browse page", GRID, lambda page, _: page.get_by_role("link", name="Browse").click()),
-    ("a year of the timeline", GRID, lambda page, _: page.locator(".year .choice").first.click()),
-    ("the Search page again", GRID, lambda page, _: page.get_by_role("link", name="Search").click()),
-    ("results for a known photo", GRID, lambda page, folder: choose_file(page, known_photo(folder))),
-    ("more like this", GRID, lambda page, _: page.get_by_role("button", name="More like").nth(1).click()),
-    ("further results", ".tile:nth-child(25)", lambda page, _: scroll(page)),
-    (
-        "a folder (1 % of the photos)",
-        GRID,
-        lambda page, folder: fill(page, "In this folder", str(known_photo(folder).parent)),
-    ),
-    ("all again", GRID, clear_filters),
-    ("a camera (a third)", GRID, lambda page, _: fill(page, "Camera", "camera b")),
-    ("no filters again", GRID, clear_filters),
-    ("a tag", GRID, choose_tag),
-    (
-        "the Library page",
-        ".vs-table, [data-testid=stMetric]",
-        lambda page, _: page.get_by_role("link", name="Library").click(),
-    ),
-]
-
-
-def known_photo(folder: Path) -> Path:
-    """A photo of the library."""
-    return photo_path((folder / "photos").resolve(), KNOWN_NUMBER)
+    asked = _SECONDS_WHEN_DRAWN.replace("SEEN", seen)
+    return float(page.wait_for_function(asked, polling="raf").json_value())
 
 
 def write_unknown(path: Path, seed: int) -> Path:
@@ -260,8 +258,12 @@ def write_unknown(path: Path, seed: int) -> Path:
     return path
 
 
-def add_tags(folder: Path) -> None:
-    """Tag the library's photos with three random words each, as a classifier would, unless they have tags."""
+def add_metadata(folder: Path) -> None:
+    """Give photos three random tags each, and some a place and a lens, where there are no tags yet.
+
+    Args:
+        folder: The library's folder.
+    """
     with Library.open(folder) as library:
         if library.tag_counts():
             return
@@ -274,20 +276,29 @@ def add_tags(folder: Path) -> None:
             words = [random.choice(TAGS, TAGS_A_PHOTO, replace=False) for _ in some]
             said = [[(f"word {word}", 0.9 - rank / 4) for rank, word in enumerate(three)] for three in words]
             catalog.record_tags(classifier, list(zip(some, said, strict=True)))
+    # What indexing reads from the files' EXIF data.
+    latitudes, longitudes = random.uniform(-60, 70, len(contents)), random.uniform(-180, 180, len(contents))
+    rows = zip(
+        latitudes.tolist(), longitudes.tolist(), (f"Lens {n % 7}" for n in contents), contents, strict=True
+    )
+    with closing(sqlite3.connect(folder / "catalogue.sqlite3")) as connection, connection:
+        connection.executemany(
+            "UPDATE contents SET latitude = ?, longitude = ?, lens = ? WHERE content_id = ?",
+            (row for row in rows if row[-1] % 3),
+        )
 
 
 @contextmanager
-def visit(browser: Browser, url: str, selector: str) -> Iterator[Page]:
+def visit(browser: Browser, url: str) -> Iterator[Page]:
     """Visit a page with an empty cache; the clock starts with the navigation.
 
     Args:
         browser: Chromium.
         url: The page's address.
-        selector: What has to be drawn.
     """
     context = browser.new_context(viewport=WINDOW)
     try:
-        context.add_init_script(f"window.asked = {{selector: {selector!r}, since: 0}}")
+        context.add_init_script("window.asked = {since: 0, before: {}}")
         context.set_default_timeout(30_000)
         page = context.new_page()
         page.goto(url, wait_until="commit")

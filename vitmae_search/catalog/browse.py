@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, exists, false, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, case, exists, false, func, select, true, tuple_
 
-from vitmae_search.catalog import photos
+from vitmae_search.catalog import photos, tags
+from vitmae_search.catalog.database import fetch_tuples
 from vitmae_search.catalog.dialects import MonthOf, PathKey
 from vitmae_search.catalog.schema import AlbumPhotoRow, ContentRow, MarkRow, PhotoRow, TagRow
 from vitmae_search.records import Photo, PhotoKind, PhotoOrder, SearchFilter
@@ -109,9 +110,9 @@ def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> di
     """
     conditions = (_on_disk(where), *photos.filter_conditions(connection, where))
     if kind == "folder":
-        paths = connection.execute(photos.joined(select(PhotoRow.path), where).where(*conditions)).scalars()
-        folders = Counter(map(os.path.dirname, paths))
-        return {os.fsdecode(folder): folders[folder] for folder in sorted(folders)}
+        return _count_folders(connection, photos.joined(select(PhotoRow.path), where).where(*conditions))
+    if kind == "tag" and where == SearchFilter():
+        return tags.counts(connection)
     value, joins, needs = _KINDS[kind]
     number = func.count(PhotoRow.photo_id.distinct()) if kind == "tag" else func.count()  # classifiers agree
     statement = select(value, number).select_from(PhotoRow)
@@ -123,6 +124,15 @@ def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> di
     rows = [row for row in rows if row[0]]
     rows.sort(key=_KIND_ORDER.get(kind, lambda row: (-row[1], row[0])))
     return {_text_of(name): int(number) for name, number in rows}
+
+
+def _count_folders(connection: Connection, paths: Select[Any]) -> dict[str, int]:
+    separator = os.sep.encode()
+    # As os.path.dirname, for absolute paths; that takes twice as long.
+    folders = Counter(
+        [path[: path.rfind(separator)] or separator for (path,) in fetch_tuples(connection, paths)]
+    )
+    return {os.fsdecode(folder): folders[folder] for folder in sorted(folders)}
 
 
 def _on_disk(where: SearchFilter) -> ColumnElement[bool]:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     DateTime,
-    Double,
     LargeBinary,
     Select,
     String,
@@ -101,13 +100,6 @@ class MonthOf(FunctionElement[str]):
     """The month, as "2024-03", of a time in seconds since 1970; NULL outside the years 1 to 9999."""
 
     type = String()
-    inherit_cache = True
-
-
-class Rounded(FunctionElement[float]):
-    """A number rounded to so many digits after the point, halves away from zero."""
-
-    type = Double()
     inherit_cache = True
 
 
@@ -203,17 +195,6 @@ def _to_char(element: MonthOf, compiler: SQLCompiler, **kw: Any) -> str:
     (moment,) = _arguments(element, compiler, **kw)
     month = f"to_char(to_timestamp({moment}) AT TIME ZONE 'UTC', 'YYYY-MM')"
     return f"CASE WHEN {moment} BETWEEN -62135596800 AND 253402300799 THEN {month} END"
-
-
-@compiles(Rounded)
-def _round(element: Rounded, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"round({', '.join(_arguments(element, compiler, **kw))})"
-
-
-@compiles(Rounded, POSTGRESQL)
-def _round_numeric(element: Rounded, compiler: SQLCompiler, **kw: Any) -> str:
-    number, *digits = _arguments(element, compiler, **kw)
-    return f"CAST(round({', '.join([f'CAST({number} AS NUMERIC)', *digits])}) AS DOUBLE PRECISION)"
 
 
 @compiles(Now)

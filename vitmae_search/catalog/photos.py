@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from vitmae_search.address import absolute_path
 from vitmae_search.catalog import places
+from vitmae_search.catalog.database import fetch_tuples
 from vitmae_search.catalog.dialects import (
     KEY_BYTES,
     PathIdentity,
@@ -458,6 +459,28 @@ def count_uncovered(connection: Connection, space_id: int, features_id: int) -> 
     )
     folders = (os.path.dirname(path) for path in connection.execute(statement).scalars())
     return dict(Counter(folders))
+
+
+def copies_on_disk(connection: Connection) -> dict[int, list[int]]:
+    """Return the contents that have not exactly one photo on disk, by how many they have.
+
+    They are few in most libraries, so that what is counted of photos is counted of contents, but for these.
+
+    Args:
+        connection: A connection in a transaction.
+    """
+    number = func.count()
+    several = select(PhotoRow.content_id, number).where(PhotoRow.missing == false())
+    several = several.group_by(PhotoRow.content_id).having(number > 1)
+    found: dict[int, list[int]] = {}
+    for content_id, copies in fetch_tuples(connection, several):
+        found.setdefault(copies, []).append(content_id)
+    on_disk = count(connection, SearchFilter(), missing=False)
+    on_disk -= sum((copies - 1) * len(ids) for copies, ids in found.items())
+    if on_disk < connection.execute(select(func.count()).select_from(ContentRow)).scalar_one():
+        there = exists().where(PhotoRow.content_id == ContentRow.content_id, PhotoRow.missing == false())
+        found[0] = list(connection.execute(select(ContentRow.content_id).where(~there)).scalars())
+    return found
 
 
 def fetch_ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int64]:

@@ -5,13 +5,12 @@ Each function takes a connection that is in a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, false, func, literal_column, or_, select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
 
-from vitmae_search.catalog.dialects import Rounded, listed
+from vitmae_search.catalog.database import fetch_tuples
+from vitmae_search.catalog.dialects import listed
 from vitmae_search.catalog.schema import ContentRow, PhotoRow
 from vitmae_search.records import GeoBox, GeoCircle, PlaceCount, SearchFilter
 
@@ -102,16 +101,31 @@ def count_places(
         most: How many places there may be.
     """
     shown = [ContentRow.latitude.is_not(None)] if view is None else [in_box(view)]
-    rows: Sequence[Any] = ()
-    for degrees, digits in _CELLS:
-        cell = [
-            Rounded(Rounded(column / degrees) * degrees, literal_column(str(digits)))
-            for column in (ContentRow.latitude, ContentRow.longitude)
-        ]
-        statement = select(*cell, func.count()).select_from(PhotoRow)
-        statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
-        statement = statement.where(PhotoRow.missing == false(), *photo_conditions, *shown).group_by(*cell)
-        rows = connection.execute(statement.limit(most + 1)).all()
-        if len(rows) <= most:
-            break
-    return [PlaceCount(latitude, longitude, photos) for latitude, longitude, photos in rows[:most]]
+    statement = select(ContentRow.latitude, ContentRow.longitude).select_from(PhotoRow)
+    statement = statement.join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
+    statement = statement.where(PhotoRow.missing == false(), *photo_conditions, *shown)
+    degrees = np.array(fetch_tuples(connection, statement), np.float64).reshape(-1, 2)
+    (size, digits), *larger = _CELLS
+    cells, numbers = _count_cells(degrees, size)
+    while len(cells) > most and larger:
+        (size, digits), *larger = larger
+        cells, numbers = _count_cells(degrees, size)
+    return [
+        PlaceCount(round(latitude * size, digits), round(longitude * size, digits), number)
+        for (latitude, longitude), number in zip(cells[:most].tolist(), numbers[:most].tolist(), strict=True)
+    ]
+
+
+def _count_cells(degrees: NDArray[np.float64], size: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The cells of a size that places are in, (N, 2) in units of it, and how many are in each.
+
+    Args:
+        degrees: (M, 2) latitudes and longitudes.
+        size: Of a cell, in degrees.
+    """
+    parts = degrees / size
+    parts = np.copysign(np.floor(np.abs(parts) + 0.5), parts) + 0.0  # halves away from zero, and no -0
+    columns = 1 + 2 * np.rint(360 / size)
+    cells, numbers = np.unique(parts[:, 0] * columns + parts[:, 1], return_counts=True)
+    latitudes = np.rint(cells / columns) + 0.0
+    return np.stack([latitudes, cells - latitudes * columns], axis=1), numbers

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, false, func, insert, select
 
-from vitmae_search.catalog.dialects import upsert
+from vitmae_search.catalog import photos
+from vitmae_search.catalog.dialects import listed, upsert
 from vitmae_search.catalog.photos import chunks, in_folder
 from vitmae_search.catalog.schema import ClassifiedRow, ClassifierRow, ContentRow, PhotoRow, TagRow
 from vitmae_search.records import Stamp, Tag
@@ -93,11 +95,21 @@ def of_content(connection: Connection, content_id: int) -> list[Tag]:
 
 def counts(connection: Connection) -> dict[str, int]:
     """Return every tag and its number of photos; see `Catalog.tag_counts`."""
-    number = func.count(PhotoRow.photo_id.distinct())
-    statement = select(TagRow.tag, number).join(PhotoRow, PhotoRow.content_id == TagRow.content_id)
-    statement = statement.where(PhotoRow.missing == false()).group_by(TagRow.tag)
-    rows = connection.execute(statement.order_by(number.desc(), TagRow.tag))
-    return {row[0]: int(row[1]) for row in rows}
+    found = Counter(_contents_by_tag(connection))
+    for copies, contents in photos.copies_on_disk(connection).items():
+        for tag, number in _contents_by_tag(connection, contents).items():
+            found[tag] += (copies - 1) * number
+    return dict(sorted(((tag, n) for tag, n in found.items() if n), key=lambda row: (-row[1], row[0])))
+
+
+def _contents_by_tag(connection: Connection, among: Sequence[int] | None = None) -> dict[str, int]:
+    """How many contents have each tag, whichever classifier says so."""
+    one = connection.execute(select(func.count()).select_from(ClassifierRow)).scalar_one() == 1
+    number = func.count() if one else func.count(TagRow.content_id.distinct())
+    statement = select(TagRow.tag, number).group_by(TagRow.tag)
+    if among is not None:
+        statement = statement.where(TagRow.content_id.in_(listed(among, integers=True)))
+    return {row[0]: int(row[1]) for row in connection.execute(statement)}
 
 
 def taggable(connection: Connection, classifier_id: int, under: str | None, *, again: bool) -> list[Taggable]:
