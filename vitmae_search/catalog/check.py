@@ -21,7 +21,7 @@ from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.dialects import STREAMED, is_postgresql
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.odd_values import odd_values
-from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.photos import chunks, with_ids
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
     ClassifiedRow,
@@ -292,10 +292,9 @@ def delete_with_tombstones(connection: Connection, space_id: int, numbers: Seque
         numbers: Their ids.
     """
     for some in chunks(numbers):
-        which = EmbeddingRow.embedding_id.in_(some)
-        connection.execute(
-            delete(TombstoneRow).where(TombstoneRow.embedding_id.in_(some), TombstoneRow.space_id == space_id)
-        )
+        which = with_ids(space_id, some)
+        stale = and_(TombstoneRow.embedding_id.in_(some), TombstoneRow.space_id + 0 == space_id)
+        connection.execute(delete(TombstoneRow).where(stale))
         spaces.tombstone(connection, space_id, which, spaces.next_revision(connection, space_id))
 
 
