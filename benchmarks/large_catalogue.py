@@ -26,7 +26,7 @@ from sqlalchemy import Connection, event, text
 
 from benchmarks.timing import describe_machine, format_figure, markdown_table
 from vitmae_search.catalog import Catalog, CatalogWriter, Indexed
-from vitmae_search.records import METADATA_REVISION, PhotoMetadata, SearchFilter, Stamp
+from vitmae_search.records import METADATA_REVISION, PhotoMetadata, PhotoOrder, SearchFilter, Stamp
 
 DIMENSION = 16
 ROUNDS = 5
@@ -51,7 +51,8 @@ _SAME = {
 }
 
 _SQLITE = _SAME | {
-    "numbers": "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})",
+    "numbers": "WITH RECURSIVE numbers(n) AS"
+    " (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})",
     "from": "numbers",
     "digest": "printf('%08x%056d', {n} * 2654435761 % 4294967296, {n})",
     "path": "CAST(printf('/photos/%03d/%05d/IMG_%07d.jpg', {n} / 100000, {n} / 1000, {n}) AS BLOB)",
@@ -127,7 +128,7 @@ def fill(folder: Path, address: str | None, count: int) -> None:
         )
         if writer.count_photos(missing=None):
             return
-        with writer._database.write_transaction() as connection:
+        with writer._transaction() as connection:
             _insert(connection, _SQLITE if address is None else _POSTGRESQL, count)
         if address is not None:  # the server's autovacuum does it some minutes later
             engine = writer._database._engine.execution_options(isolation_level="AUTOCOMMIT")  # type: ignore[attr-defined]
@@ -141,15 +142,15 @@ def _insert(connection: Connection, dialect: dict[str, str], count: int) -> None
     for table, values in _TABLES.items():
         _insert_into(connection, terms, table, values.format(n="n", **terms))
     connection.execute(text("INSERT INTO classifiers VALUES (1, 'f', 'benchmark', 'benchmark')"))
-    tag = "n, 1, 1, 'word ' || (n % 50), 0.5"
-    _insert_into(connection, terms, "tags (content_id, classifier_id, rank, tag, confidence)", tag, "n % 2 = 0")
+    columns = "tags (content_id, classifier_id, rank, tag, confidence)"
+    _insert_into(connection, terms, columns, "n, 1, 1, 'word ' || (n % 50), 0.5", "n % 2 = 0")
     last = (count - 1) // PHOTOS_PER_REVISION + 1
     identity = "1, n, CAST(n AS TEXT)"
     _insert_into(connection, terms, "revisions (space_id, revision, identity)", identity, f"n <= {last}")
-    connection.execute(text(f"UPDATE spaces SET revision = {last}"))
+    connection.execute(text(f"UPDATE spaces SET revision = {last}, vectors = {count}"))
     if connection.dialect.name == "postgresql":
-        for table, column in {"contents": "content_id", "photos": "photo_id", "embeddings": "embedding_id"}.items():
-            sequence = f"pg_get_serial_sequence('{table}', '{column}')"
+        for table in ("content", "photo", "embedding"):
+            sequence = f"pg_get_serial_sequence('{table}s', '{table}_id')"
             connection.execute(text(f"SELECT setval({sequence}, {count})"))
 
 
@@ -173,16 +174,17 @@ def queries(count: int) -> dict[str, Query]:
     rare = SearchFilter(camera="rare")
     folder = SearchFilter(under=f"/photos/{middle // 100_000:03}/{middle // 1000:05}")
     folders = [f"/photos/000/{number:05}" for number in range(3)]
-    found: dict[str, Query] = {
-        f"browse, {order} first": lambda catalog, order=order: catalog.browse(EVERYTHING, order=order, limit=120)
-        for order in ("newest", "oldest", "name", "largest")
-    }
-    found |= {
-        "browse, after the middle": lambda catalog: catalog.browse(EVERYTHING, "newest", after=middle, limit=120),
-        "browse, a folder": lambda catalog: catalog.browse(folder, "newest", limit=120),
-        "browse, a camera of 1 %": lambda catalog: catalog.browse(rare, "newest", limit=120),
-        "browse, a tag": lambda catalog: catalog.browse(SearchFilter(tag="word 4"), "newest", limit=120),
-        "browse, three days": lambda catalog: catalog.browse(SearchFilter(before=EARLY), "newest", limit=120),
+    tag, days = SearchFilter(tag="word 4"), SearchFilter(before=EARLY)
+    return {
+        "browse, newest first": _browse(),
+        "browse, oldest first": _browse(order="oldest"),
+        "browse, name first": _browse(order="name"),
+        "browse, largest first": _browse(order="largest"),
+        "browse, after the middle": _browse(after=middle),
+        "browse, a folder": _browse(folder),
+        "browse, a camera of 1 %": _browse(rare),
+        "browse, a tag of 1 %": _browse(tag),
+        "browse, three days": _browse(days),
         "a photo by its id": lambda catalog: catalog.photo(middle),
         "copies of a photo": lambda catalog: catalog.copies(middle),
         "40 hits: photos": lambda catalog: catalog.photos_of(some),
@@ -208,7 +210,12 @@ def queries(count: int) -> dict[str, Query]:
         "count: by tag": lambda catalog: catalog.tag_counts(),
         "status": lambda catalog: catalog.status(),
     }
-    return found
+
+
+def _browse(
+    where: SearchFilter = EVERYTHING, order: PhotoOrder = "newest", after: int | None = None
+) -> Query:
+    return lambda catalog: catalog.browse(where, order, after=after, limit=120)
 
 
 def changes() -> dict[str, Query]:
@@ -219,10 +226,8 @@ def changes() -> dict[str, Query]:
         now = time.time_ns()
         vector = np.frombuffer(bytes.fromhex(_VECTOR), np.float32)
         metadata = PhotoMetadata(40, 30, "JPEG", None, None)
-        batch = [
-            Indexed(Stamp(f"/photos/new/{now}-{n}.jpg", 1, now, device=7), f"{now:032x}{n:032}", metadata, vector)
-            for n in range(64)
-        ]
+        stamps = [Stamp(f"/photos/new/{now}-{n}.jpg", 1, now, device=7) for n in range(64)]
+        batch = [Indexed(stamp, f"{now:032x}{n:032}", metadata, vector) for n, stamp in enumerate(stamps)]
         catalog.record_batch(1, batch)
 
     def mark(catalog: Catalog) -> None:

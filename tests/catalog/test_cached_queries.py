@@ -108,7 +108,8 @@ def test_hidden_ids_reads_only_missing_photos(reader):
 @pytest.mark.sqlite_only("reads SQLite's plans")
 @pytest.mark.parametrize(
     "look",
-    [lambda reader, ids: reader.vectors(1, ids), lambda reader, ids: reader.searchable_among(1, SearchFilter(camera="x"), ids),
+    [lambda reader, ids: reader.vectors(1, ids),
+     lambda reader, ids: reader.searchable_among(1, SearchFilter(camera="x"), ids),
      lambda reader, ids: reader.vector_source(1).attributes(ids)],
     ids=["vectors", "those that pass a filter", "attributes"],
 )  # fmt: skip
