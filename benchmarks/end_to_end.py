@@ -285,8 +285,15 @@ class Variants:
         shrink_to = decode_target("scaled", self._embedder.input_size)
         decoder = PhotoDecoder(self._embedder.prepare, thumbnails, shrink_to)
         pending = [PendingFile(stamp_file(str(path))) for path in files]
-        workers, batch_size = self._setting.workers, batch_size_for(self._embedder)
-        for one in read_ahead(pending, lambda digests: {}, decoder, workers=workers, batch_size=batch_size):
+        fetched_files = read_ahead(
+            pending,
+            lambda digests: {},
+            decoder,
+            count=len(pending),
+            workers=self._setting.workers,
+            batch_size=batch_size_for(self._embedder),
+        )
+        for one in fetched_files:
             assert one.pixels is not None, one.error
             yield one.pixels
 

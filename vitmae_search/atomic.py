@@ -48,7 +48,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]
     temporary = temporary_beside(path)
     try:
         with open(temporary, "x+b") as stream:
-            _lock(stream)
+            lock(stream)
             yield stream
             if durable:
                 stream.flush()
@@ -94,12 +94,12 @@ def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     if not stat.S_ISREG(status.st_mode) or not own or age < _NEW_SECONDS:
         return False
     with open(entry.path, "rb") as stream:
-        locked = _lock(stream)
+        locked = lock(stream)
     return age > _OLD_SECONDS if locked is None else locked
 
 
-def _lock(stream: IO[Any]) -> bool | None:
-    """Lock a file until it is closed. False if another process has; None where files cannot be locked."""
+def lock(stream: IO[Any]) -> bool | None:
+    """Lock a file until it is closed. False if it is locked already; None where files cannot be locked."""
     try:
         if fcntl is None:
             return None

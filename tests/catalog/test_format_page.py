@@ -67,12 +67,12 @@ def test_the_example_finds_what_a_search_finds(library, printed):
         )
 
 
-def test_the_example_maps_the_vectors_of_an_index_file(library, printed):
+def test_the_example_reads_the_vectors_of_an_index_file(library, printed):
     names, _ = printed
     with Catalog.open(library) as catalog:
         space = catalog.current_space()
         assert len(names["ids"]) == 9
-        assert np.array_equal(names["mapped"], catalog.vectors(space.space_id, names["ids"]))
+        assert np.array_equal(names["read"], catalog.vectors(space.space_id, names["ids"]))
         origin = names["header"]["origin"]
         assert (origin["key"], origin["revision"]) == (space.fingerprint, space.revision)
         assert origin["identity"] == catalog.vector_source(space.space_id).revision_identity(space.revision)
@@ -103,4 +103,5 @@ def test_versions_are_the_current_ones():
         range(1, migrations.NEWEST + 1)
     )
     assert f"`0x{APPLICATION_ID:X}`".replace("0X", "0x") in PAGE
-    assert f"`{index_files._MAGIC.decode()}`" in PAGE
+    for kind in (index_files.VECTORS, index_files.PAYLOAD):
+        assert f"`{kind.decode()}`" in PAGE

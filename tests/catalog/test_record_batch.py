@@ -420,3 +420,24 @@ def test_what_a_photo_says_when_it_is_read_again_is_kept(writer, space, make):
     )
     writer.record_batch(space, [make.item("/p/c.jpg", "a", known=True)])
     assert make.photo_at(writer, "/p/c.jpg").metadata == after.metadata
+
+
+def test_a_row_that_another_run_has_moved_is_not_moved_again(writer, space, make):
+    writer.record_batch(space, [make.item("/p/old.jpg", "cat")])
+    old = make.photo_at(writer, "/p/old.jpg")
+    for path in ("/p/moved.jpg", "/p/copy.jpg"):
+        item = replace(make.item(path, "cat", known=True, photo_id=old.photo_id), row_path="/p/old.jpg")
+        assert writer.record_batch(space, [item]) == ()
+    assert make.photo_at(writer, "/p/moved.jpg").photo_id == old.photo_id
+    assert {photo.path for photo in writer.photos()} == {"/p/moved.jpg", "/p/copy.jpg"}
+
+
+def test_a_row_that_another_run_has_found_is_not_marked_as_unseen(writer, space, make):
+    for name in ("gone", "old", "changed"):
+        writer.record_batch(space, [make.item(f"/p/{name}.jpg", name)])
+    seen = list(writer.known_files("/p", space))
+    old = make.photo_at(writer, "/p/old.jpg")
+    writer.record_batch(space, [make.item("/p/moved.jpg", "old", known=True, photo_id=old.photo_id)])
+    writer.record_batch(space, [make.item("/p/changed.jpg", "else", mtime_ns=2)])
+    assert writer.mark_unseen(seen) == 1
+    assert {photo.path for photo in writer.photos(missing=True)} == {"/p/gone.jpg"}

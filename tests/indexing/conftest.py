@@ -78,6 +78,7 @@ class Bench:
 
     Attributes:
         decodes_here: Decode in threads of this process, where a test watches or changes what is called.
+        address: Of the database that has the catalogue; None is a file.
     """
 
     def __init__(self, home: Path) -> None:
@@ -90,6 +91,7 @@ class Bench:
         self.heads: list[Projection] = []
         self.plugin_code = ""
         self.decodes_here = False
+        self.address: str | None = None
 
     def open_space(self, catalog):
         self.opened += 1
@@ -118,7 +120,7 @@ class Bench:
         """Index (default: the photo folder) and check what holds after every run."""
         before = self.plugin.rows
         options = {"batch_size": 4, "workers": 2} | options
-        with pytest.MonkeyPatch.context() as patch, CatalogWriter.open_writer(self.library) as catalog:
+        with pytest.MonkeyPatch.context() as patch, self.catalog() as catalog:
             if self.decodes_here:
                 patch.setattr(DecodePool, "_start", lambda pool: LocalWorker(pool._make_handler()))
             report = index_folders(
@@ -136,7 +138,7 @@ class Bench:
         return report
 
     def catalog(self):
-        return CatalogWriter.open_writer(self.library)
+        return CatalogWriter.open_writer(self.library, self.address)
 
     def vector_of(self, data: bytes):
         """The vector that these bytes must have, alone; None for what cannot be decoded."""

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,31 +39,62 @@ def killed_by_a_photo(bench):
     return run
 
 
-def test_photos_that_were_in_flight_are_suspects_and_one_alone_has_a_death_more(tmp_path):
-    journal = DecodeJournal(tmp_path)
-    assert journal.suspects == {}
-    with journal.decoding(["a.jpg"]):
+@pytest.fixture
+def killed(tmp_path):
+    """Make a folder with what journals have now, as if their processes were killed."""
+
+    def copy(name):
+        folder = tmp_path.parent / f"{tmp_path.name} {name}"
+        shutil.copytree(tmp_path, folder)
+        return folder
+
+    return copy
+
+
+def suspects_in(folder):
+    with closing(DecodeJournal(folder)) as journal:
+        return dict(journal.suspects)
+
+
+def test_photos_that_were_in_flight_are_suspects_and_one_alone_has_a_death_more(tmp_path, killed):
+    with closing(DecodeJournal(tmp_path)) as journal:
+        assert journal.suspects == {}
+        with journal.decoding(["a.jpg"]):
+            pass
+        with journal.decoding(["b.jpg", "\udce9.jpg"]), journal.decoding(["c.jpg"]):
+            folder = killed("first")
+    assert suspects_in(folder) == {"b.jpg": 0, "\udce9.jpg": 0, "c.jpg": 0}
+    with closing(DecodeJournal(folder)) as journal, journal.decoding(["c.jpg"]):
+        shutil.copytree(folder, tmp_path / "second")
+    with closing(DecodeJournal(tmp_path / "second")) as journal:
+        assert journal.suspects == {"b.jpg": 0, "\udce9.jpg": 0, "c.jpg": 1}
+        with journal.decoding(["c.jpg"]):
+            pass
+    assert suspects_in(tmp_path / "second") == {"b.jpg": 0, "\udce9.jpg": 0}, "they were not reached"
+
+
+def test_runs_that_share_a_folder_have_a_journal_each_and_take_over_those_of_ended_ones(tmp_path, killed):
+    one, other = DecodeJournal(tmp_path), DecodeJournal(tmp_path)
+    with one.decoding(["a.jpg"]), other.decoding(["b.jpg"]):
+        assert suspects_in(tmp_path) == {}, "both run"
+        left = killed("both")
+    assert suspects_in(left) == {"a.jpg": 0, "b.jpg": 0}
+    with one.decoding(["a.jpg"]):
+        path = killed("one") / FILE_NAME
+    os.rename(path, tmp_path / "decoding-7.json")
+    other.take_over()
+    assert other.suspects == {"a.jpg": 0}, "that run has ended meanwhile"
+    one.close()
+    with other.decoding(["a.jpg"]):
         pass
-    with journal.decoding(["b.jpg", "\udce9.jpg"]), journal.decoding(["c.jpg"]):
-        killed = (tmp_path / FILE_NAME).read_bytes()
-    (tmp_path / FILE_NAME).write_bytes(killed)
-    assert DecodeJournal(tmp_path).suspects == {"b.jpg": 0, "\udce9.jpg": 0, "c.jpg": 0}
-    journal = DecodeJournal(tmp_path)
-    with journal.decoding(["c.jpg"]):
-        killed = (tmp_path / FILE_NAME).read_bytes()
-    (tmp_path / FILE_NAME).write_bytes(killed)
-    journal = DecodeJournal(tmp_path)
-    assert journal.suspects == {"b.jpg": 0, "\udce9.jpg": 0, "c.jpg": 1}
-    with journal.decoding(["c.jpg"]):
-        pass
-    journal.close()
-    assert DecodeJournal(tmp_path).suspects == {"b.jpg": 0, "\udce9.jpg": 0}, "they were not reached"
+    other.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"decoding": 1, "suspects": {}}', '{"decoding": []}'])
 def test_a_damaged_journal_says_nothing(tmp_path, text):
     (tmp_path / FILE_NAME).write_text(text)
-    assert DecodeJournal(tmp_path).suspects == {}
+    assert suspects_in(tmp_path) == {}
 
 
 def test_no_journal_is_left_by_a_run_that_ends(bench, fill):

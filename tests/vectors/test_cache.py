@@ -21,9 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from vitmae_search.atomic import lock
 from vitmae_search.errors import VectorCacheDamaged, VectorIndexError
-from vitmae_search.vectors import ExactIndex, VectorCache
+from vitmae_search.vectors import ExactIndex, VectorCache, stored_rows
 from vitmae_search.vectors.file import Origin, VectorsFile, write_payload_file, write_vectors_file
+from vitmae_search.vectors.stored_rows import BLOCK_ROWS, BlockLayout
+
+LAYOUT = BlockLayout(8192, 4)
+"""Where the rows of a vectors file of dimension 4 are."""
 
 
 def assert_holds(found, source) -> None:
@@ -122,10 +127,12 @@ class CacheModel(RuleBasedStateMachine):
         assert_holds(self.cache.open(self.source), self.source)
 
 
-def test_any_history_ends_with_what_the_source_holds(tmp_path_factory, new_source):
+@pytest.mark.parametrize("block_rows", [4096, 8])
+def test_any_history_ends_with_what_the_source_holds(tmp_path_factory, new_source, block_rows, monkeypatch):
+    monkeypatch.setattr(stored_rows, "BLOCK_ROWS", block_rows)
     run_state_machine_as_test(
         lambda: CacheModel(tmp_path_factory.mktemp("vectors"), new_source()),
-        settings=settings(max_examples=40, stateful_step_count=15, deadline=None),
+        settings=settings(max_examples=25, stateful_step_count=15, deadline=None),
     )
 
 
@@ -135,7 +142,8 @@ def test_each_flipped_bit_is_seen(tmp_path, new_source, unit):
     source.add(unit(3, 4))
     path = saved(tmp_path, source)
     seen_later = 0
-    for place in [*range(600), *range(600, 4096, 97), *range(4096, path.stat().st_size)]:
+    header, ids, vectors = [*range(600), *range(600, 4096, 97)], LAYOUT.id_place(0), LAYOUT.vector_place(0)
+    for place in [*header, *range(ids, ids + 3 * 8), *range(vectors, path.stat().st_size)]:
         with flipped(path, place), suppress(VectorCacheDamaged):
             assert not VectorsFile(path, source).verify_checksum()
             seen_later += 1
@@ -156,16 +164,15 @@ def flipped(path, place):
         file.write(bytes([byte]))
 
 
-def test_each_truncation_and_an_extra_byte_is_seen(tmp_path, source):
+def test_each_truncation_is_seen_and_what_lies_behind_the_rows_does_not_count(tmp_path, source):
     path = saved(tmp_path, source)
     whole = path.read_bytes()
-    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(VectorCacheDamaged):
             VectorsFile(path, source)
-    path.write_bytes(whole + b"x")
-    with pytest.raises(VectorCacheDamaged):
-        VectorsFile(path, source)
+    path.write_bytes(whole + b"rows of which nobody knows")
+    assert VectorsFile(path, source).ids.tolist() == sorted(source.rows)
     assert_holds(VectorCache(tmp_path).open(source), source)
 
 
@@ -175,7 +182,7 @@ def test_scores_and_order_are_the_sources_whatever_bit_of_a_vector_is_flipped(tm
     path = saved(tmp_path, source)
     query = unit(1, 4, seed=8)
     expected = VectorCache(tmp_path).open(source).search(query, 6)[0]
-    for place in range(4096, 4096 + 6 * 4 * 4):
+    for place in range(LAYOUT.vector_place(0), path.stat().st_size):
         with flipped(path, place):
             found = VectorCache(tmp_path).open(source).search(query, 6)[0]
         truth = dict(zip(expected.ids.tolist(), expected.scores.tolist(), strict=True))
@@ -317,6 +324,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, source, unit, monkeypatch):
     path = saved(tmp_path, source)
     before = path.read_bytes()
     source.add(unit(2, 4, seed=5))
+    source.remove(sorted(source.rows)[:10])  # so many that the file is written anew
 
     def full(_handle):
         raise OSError(28, "No space left on device")
@@ -327,6 +335,143 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, source, unit, monkeypatch):
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
     assert_holds(cache.open(source), source)
+
+
+class FullDisk:
+    """`os.pwrite` and `os.fsync` until the disk is full, which may be in the middle of a write."""
+
+    def __init__(self, monkeypatch, calls: int) -> None:
+        self.left, self.pwrite, self.fsync = calls, os.pwrite, os.fsync
+        monkeypatch.setattr(os, "pwrite", self.write)
+        monkeypatch.setattr(os, "fsync", self.sync)
+
+    def write(self, handle, data, place):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(28, "No space left on device")
+        return self.pwrite(handle, memoryview(data)[: max(1, len(data) // 2)], place)
+
+    def sync(self, handle):
+        self.write(handle, b"", 0)
+        self.fsync(handle)
+
+
+def test_a_disk_that_is_full_at_any_point_of_an_addition(tmp_path, source, unit, monkeypatch):
+    """The old rows are kept, and the addition is saved once there is room."""
+    monkeypatch.setattr(stored_rows, "BLOCK_ROWS", 16)
+    path = saved(tmp_path, source)
+    old, inode = len(source.rows), path.stat().st_ino
+    source.add(unit(16, 4, seed=5))  # fills a block and begins another
+    for calls in range(1000):
+        cache = VectorCache(tmp_path)
+        with monkeypatch.context() as patched:
+            FullDisk(patched, calls)
+            done = cache.save(source)
+        file = VectorsFile(path, source)
+        assert file.verify_checksum()
+        assert len(file.ids) == len(source.rows) if done else len(file.ids) in (old, len(source.rows))
+        assert_holds(VectorCache(tmp_path).open(source), source)
+        if len(file.ids) > old:
+            break
+    assert calls > 20
+    assert VectorCache(tmp_path).save(source)
+    assert VectorCache(tmp_path).verify(source)
+    assert path.stat().st_ino == inode, "it was not written anew"
+
+
+def test_an_addition_is_appended(tmp_path, source, unit):
+    source.add(unit(BLOCK_ROWS - 40, 4, seed=3))
+    cache = VectorCache(tmp_path)
+    cache.save(source)
+    path = cache.path(source.key)
+    before, inode, reader = path.read_bytes(), path.stat().st_ino, VectorCache(tmp_path)
+    held = reader.open(source)
+    for seed in range(4):
+        source.add(unit(30, 4, seed=10 + seed))  # the second fills a block
+        assert cache.save(source)
+        assert VectorCache(tmp_path).is_current(source)
+        assert_holds(VectorCache(tmp_path).open(source), source)
+        assert_holds(reader.open(source), source)
+    after = path.read_bytes()
+    assert path.stat().st_ino == inode
+    rows = slice(LAYOUT.vector_place(0), len(before))
+    assert after[rows] == before[rows]
+    assert len(held.search(unit(1, 4), 10_000)[0]) == BLOCK_ROWS - 40 + 28
+    assert VectorCache(tmp_path).verify(source)
+
+
+def test_removed_vectors_stay_in_the_file_until_they_are_many(tmp_path, source, unit):
+    source.add(unit(1000, 4, seed=3))
+    path = saved(tmp_path, source)
+    inode = path.stat().st_ino
+    source.remove(sorted(source.rows)[:60])
+    source.add(unit(20, 4, seed=4))
+    assert VectorCache(tmp_path).save(source)
+    source.remove(sorted(source.rows)[-5:])
+    assert VectorCache(tmp_path).save(source)
+    assert path.stat().st_ino == inode
+    assert_holds(VectorCache(tmp_path).open(source), source)
+    assert VectorCache(tmp_path).describe(source).vectors == len(source.rows)
+    assert VectorCache(tmp_path).verify(source)
+    source.remove(sorted(source.rows)[:100])
+    assert VectorCache(tmp_path).save(source)
+    assert path.stat().st_ino != inode
+    assert len(VectorsFile(path, source).ids) == len(source.rows)
+
+
+def test_a_header_that_was_half_written_leaves_the_state_before(tmp_path, source, unit):
+    path = saved(tmp_path, source)
+    old = sorted(source.rows)
+    source.add(unit(5, 4, seed=5))
+    VectorCache(tmp_path).save(source)
+    with open(path, "r+b") as file:
+        file.seek(4096 + 200)
+        file.write(bytes(100))
+    assert VectorsFile(path, source).ids.tolist() == old
+    source.reads.clear()
+    assert_holds(VectorCache(tmp_path).open(source), source)
+    assert 0 not in source.reads
+    assert VectorCache(tmp_path).save(source)
+    assert VectorCache(tmp_path).verify(source)
+
+
+def test_rows_that_were_damaged_are_not_given_a_new_checksum(tmp_path, source, unit):
+    path = saved(tmp_path, source)
+    source.add(unit(5, 4, seed=5))
+    with open(path, "r+b") as file:
+        file.seek(LAYOUT.vector_place(3))
+        file.write(b"?")
+    assert VectorCache(tmp_path).save(source)
+    assert VectorCache(tmp_path).verify(source)
+
+
+def test_two_processes_that_append_at_once(tmp_path, source, unit):
+    path = saved(tmp_path, source)
+    one, other = VectorCache(tmp_path), VectorCache(tmp_path)
+    one.open(source)
+    other.open(source)
+    source.add(unit(5, 4, seed=5))
+    with open(path, "rb") as busy:  # as another process does while it appends
+        assert lock(busy)
+        assert one.save(source)
+    assert_holds(VectorCache(tmp_path).open(source), source)
+    source.add(unit(5, 4, seed=6))
+    assert other.save(source)
+    assert one.save(source)
+    assert VectorCache(tmp_path).verify(source)
+
+
+def test_a_file_of_an_earlier_version_is_made_anew_with_one_sentence(tmp_path, source, caplog):
+    path = saved(tmp_path, source)
+    write_payload_file(path, Origin.at(source, source.revision()), b"vectors, and then ids", {"count": 28})
+    cache = VectorCache(tmp_path)
+    assert "made again" in cache.describe(source).reason
+    assert_holds(cache.open(source), source)
+    assert [one.getMessage() for one in caplog.records] == [
+        f"The vector index is rebuilt from the catalogue: {path}: another kind of index file, or one of an "
+        "earlier version."
+    ]
+    assert VectorCache(tmp_path).verify(source)
 
 
 def test_verify_compares_with_the_source(tmp_path, source, unit):
@@ -395,6 +540,20 @@ def test_what_a_killed_process_left_is_cleared_once_old(tmp_path, source):
     assert sorted(os.listdir(tmp_path)) == [young.name, "space.vectors"]
 
 
+_APPEND_FOR_EVER = """
+import sys, numpy as np
+from pathlib import Path
+from tests.vectors.conftest import MemorySource, unit_vectors
+from vitmae_search.vectors import VectorCache
+source = MemorySource(64)
+source.revision_identity = str
+cache = VectorCache(Path(sys.argv[1]).parent)
+while True:
+    source.add(unit_vectors(300, 64, seed=source.last))
+    cache.save(source)
+    print(source.last, flush=True)
+"""
+
 _SAVE_FOR_EVER = """
 import sys, numpy as np
 from pathlib import Path
@@ -411,17 +570,27 @@ while True:
 """
 
 
-@pytest.fixture
-def saving(tmp_path):
-    """A real process that replaces the file again and again."""
-    path = tmp_path / "space.vectors"
-    child = subprocess.Popen(
-        [sys.executable, "-c", _SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True
-    )
+@contextmanager
+def running(program, path):
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     yield path, child
     child.kill()
     child.wait()
     child.stdout.close()
+
+
+@pytest.fixture
+def saving(tmp_path):
+    """A real process that replaces the file again and again."""
+    with running(_SAVE_FOR_EVER, tmp_path / "space.vectors") as started:
+        yield started
+
+
+@pytest.fixture
+def appending(tmp_path):
+    """A real process that appends 300 rows to the file again and again."""
+    with running(_APPEND_FOR_EVER, tmp_path / "space.vectors") as started:
+        yield started
 
 
 @pytest.fixture
@@ -455,6 +624,37 @@ def test_a_kill_in_mid_save_leaves_the_old_file_or_the_new(saving, any_revision,
     assert revision >= told
     assert file.ids.tolist() == list(range(revision, revision + 3000))
     assert file.verify_checksum()
+
+
+def test_whoever_reads_while_it_is_appended_to_finds_whole_additions(appending, any_revision):
+    path, child = appending
+    child.stdout.readline()
+    for _ in range(100):
+        file = VectorsFile(path, any_revision)
+        assert file.ids.tolist() == list(range(1, 300 * file.origin.revision + 1))
+        assert file.verify_checksum()
+
+
+@pytest.mark.parametrize("additions", [1, 3, 14])
+def test_a_kill_in_mid_append_leaves_the_old_state_or_the_new(appending, any_revision, unit, additions):
+    path, child = appending
+    for _ in range(additions):
+        told = int(child.stdout.readline())
+    size = path.stat().st_size
+    while path.stat().st_size == size:  # until the next addition is being written
+        pass
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    file = VectorsFile(path, any_revision)
+    assert file.origin.revision >= told
+    assert file.ids.tolist() == list(range(1, 300 * file.origin.revision + 1))
+    assert file.verify_checksum()
+    for number in range(file.origin.revision + 1):
+        any_revision.add(unit(300, 64, seed=number))
+    inode = path.stat().st_ino
+    assert VectorCache(path.parent).save(any_revision)
+    assert VectorCache(path.parent).verify(any_revision)
+    assert path.stat().st_ino == inode
 
 
 def test_searches_go_on_while_the_index_is_swapped(tmp_path, source, unit):

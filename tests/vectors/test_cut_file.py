@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vitmae_search.errors import VectorCacheDamaged
-from vitmae_search.vectors import VectorCache, file
+from vitmae_search.vectors import VectorCache
 from vitmae_search.vectors.file import VectorsFile
-from vitmae_search.vectors.stored_rows import StoredRows
+from vitmae_search.vectors.stored_rows import BlockLayout, RowWriter, StoredRows
 
 
 @pytest.mark.parametrize("in_file", [False, True])
@@ -50,21 +50,16 @@ def test_a_file_that_is_cut_during_a_search(
 
 
 def test_rows_in_a_file_are_those_of_the_matrix(tmp_path: Path, unit) -> None:
-    vectors, path = unit(3000, 96, seed=1), tmp_path / "rows"
-    path.write_bytes(b"header" + vectors.tobytes())
-    with path.open("rb") as stream:
-        stored = StoredRows(stream.fileno(), path, 6, vectors.shape)
+    vectors, path = unit(9000, 96, seed=1), tmp_path / "rows"
+    layout = BlockLayout(6, 96)
+    with path.open("w+b") as stream:
+        for some in (slice(0, 100), slice(100, 5000), slice(5000, 9000)):
+            RowWriter(stream.fileno(), layout, some.start).write(np.arange(9000)[some], vectors[some])
+        stored = StoredRows(stream.fileno(), path, layout, 9000)
     path.unlink()
-    for rows in ([], [2999], [0, 1, 2, 7, 8, 5, 5, 4], range(3000)):
+    for rows in ([], [2999], [0, 1, 2, 7, 8, 5, 5, 4], [4094, 4095, 4096, 8191, 8192], range(9000)):
         np.testing.assert_array_equal(stored[np.array(rows, np.int64)], vectors[list(rows)])
     blocks = list(stored.blocks())
     assert len(blocks) > 1
     np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), vectors)
     assert [start for start, _ in blocks] == np.cumsum([0, *(len(b) for _, b in blocks)])[:-1].tolist()
-
-
-def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "cut"
-    path.write_bytes(bytes(5000))
-    with path.open("rb") as stream, pytest.raises(VectorCacheDamaged, match="cut"):
-        file._read_into(stream, np.empty((1000, 4), np.float32), path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,14 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
-from vitmae_search.catalog.database import Database
+from vitmae_search.catalog.database import Database, WritableDatabase
 from vitmae_search.catalog.databases import open_for_reading
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
+from vitmae_search.catalog.shared_values import SharedValues
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.records import (
     AttributeFilter,
@@ -102,9 +103,19 @@ class Catalog:
         return self._database.address
 
     @property
+    def shared_values(self) -> SharedValues | None:
+        """What all processes with this catalogue share; None where the catalogue is a file."""
+        return None if self.address is None else SharedValues(cast(WritableDatabase, self._database))
+
+    @property
     def replaced(self) -> bool:
         """Whether another file, or none, lies where this one was opened: a backup was put back, say."""
         return self._database.replaced
+
+    @property
+    def many_writers(self) -> bool:
+        """Whether several processes write to it at a time."""
+        return self._database.many_writers
 
     def close(self) -> None:
         """Close the connections. Later calls raise `LibraryError`."""
@@ -252,6 +263,26 @@ class Catalog:
         with self._database.read_transaction() as connection:
             rows = photos.known_rows(connection, root, space_id).all()
         yield from map(photos.to_known_file, rows)
+
+    def files_at(self, paths: Sequence[str], space_id: int | None) -> dict[str, KnownFile]:
+        """Return the photo rows of some paths, missing ones included, by path.
+
+        Args:
+            paths: Absolute paths.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.files_at(connection, paths, space_id)
+
+    def failures_at(self, paths: Sequence[str], space_id: int) -> dict[str, Failure]:
+        """Return the failures in a space of some files, by path.
+
+        Args:
+            paths: Absolute paths.
+            space_id: The space.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.failures_at(connection, paths, space_id)
 
     def video_frames(self, root: str) -> dict[str, list[str]]:
         """Return the paths of the frames on disk in a folder, by their video's path."""

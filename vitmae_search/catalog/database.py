@@ -28,11 +28,13 @@ class Database(Protocol):
         folder: The library's folder.
         address: Where the database is; None is the file in the folder.
         name: What the database is called in messages, without credentials.
+        many_writers: Whether several processes write to it at a time.
     """
 
     folder: Path
     address: str | None
     name: str
+    many_writers: bool
 
     @property
     def replaced(self) -> bool:

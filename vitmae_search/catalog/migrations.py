@@ -264,6 +264,37 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at DATETIME",
 )
 
+_CLAIMS = (
+    # One writer has nothing to divide: these are used on PostgreSQL alone.
+    """
+    CREATE TABLE leases (
+        holder VARCHAR NOT NULL PRIMARY KEY,
+        ends_at DATETIME NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE claims (
+        space_id INTEGER NOT NULL,
+        path_digest BLOB NOT NULL,
+        holder VARCHAR NOT NULL REFERENCES leases (holder) ON DELETE CASCADE,
+        PRIMARY KEY (space_id, path_digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX claims_holder ON claims (holder)",
+)
+
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name VARCHAR NOT NULL,
+        label VARCHAR NOT NULL,
+        value BLOB NOT NULL,
+        made_at DATETIME NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
 _NUMBERS_OF_VECTORS = (
     "ALTER TABLE spaces ADD COLUMN vectors INTEGER NOT NULL DEFAULT 0",
     """
@@ -286,6 +317,8 @@ STEPS: Steps = (
     _LENSES_AND_PLACES,
     _SIZES,
     _CANCELLATIONS,
+    _CLAIMS,
+    _SHARED_VALUES,
     _NUMBERS_OF_VECTORS,
 )
 """Step i makes version i + 1."""

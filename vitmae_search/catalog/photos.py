@@ -26,6 +26,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    update,
 )
 
 from vitmae_search.address import absolute_path
@@ -569,12 +570,20 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
         root: The folder.
         space_id: The space that `embedded` is about; None makes it false.
     """
+    order: list[Any] = [PathKey(PhotoRow.path)]
+    if is_postgresql(connection):  # keys are the first bytes of paths there
+        order.append(PhotoRow.path)
+    return connection.execute(_known(space_id).where(in_folder(root)).order_by(*order))
+
+
+def _known(space_id: int | None) -> Select[Any]:
+    """Return a query for the rows that `to_known_file` converts; see `known_rows` for `space_id`."""
     embedded: ColumnElement[bool] = false()
     if space_id is not None:
         embedded = exists().where(
             EmbeddingRow.content_id == PhotoRow.content_id, EmbeddingRow.space_id == space_id
         )
-    statement = select(
+    columns: Any = select(
         PhotoRow.photo_id,
         PhotoRow.path,
         PhotoRow.size,
@@ -584,12 +593,25 @@ def known_rows(connection: Connection, root: str, space_id: int | None) -> Curso
         PhotoRow.inode,
         PhotoRow.content_id,
         PhotoRow.missing,
-        embedded.label("embedded"),
     )
-    order: list[Any] = [PathKey(PhotoRow.path)]
-    if is_postgresql(connection):  # keys are the first bytes of paths there
-        order.append(PhotoRow.path)
-    return connection.execute(statement.where(in_folder(root)).order_by(*order))
+    return columns.add_columns(embedded.label("embedded"))  # type: ignore[no-any-return]
+
+
+def files_at(connection: Connection, paths: Iterable[str], space_id: int | None) -> dict[str, KnownFile]:
+    """Return photo rows by path; see `Catalog.files_at`.
+
+    Args:
+        connection: A connection in a transaction.
+        paths: Absolute paths.
+        space_id: The space that `embedded` is about; None makes it false.
+    """
+    statement = _known(space_id)
+    files = (
+        to_known_file(row)
+        for some in chunks(map(os.fsencode, paths))
+        for row in connection.execute(statement.where(PathIdentity(PhotoRow.path).in_(some)))
+    )
+    return {file.stamp.path: file for file in files}
 
 
 def to_known_file(row: Any) -> KnownFile:
@@ -597,6 +619,26 @@ def to_known_file(row: Any) -> KnownFile:
     photo_id, path, size, mtime_ns, device, ctime_ns, inode, content_id, missing, embedded = row
     stamp = Stamp(os.fsdecode(path), size, mtime_ns, device, ctime_ns, inode)
     return KnownFile(photo_id, stamp, content_id, missing, bool(embedded))
+
+
+def mark_unseen(connection: Connection, rows: Iterable[KnownFile]) -> int:
+    """Mark photos as missing; see `CatalogWriter.mark_unseen`.
+
+    Args:
+        connection: A connection in a transaction.
+        rows: The rows, as they were at the walk.
+    """
+    marked = 0
+    columns = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns)
+    for some in chunks(rows):
+        seen = {
+            row.photo_id: (os.fsencode(row.stamp.path), row.stamp.size, row.stamp.mtime_ns) for row in some
+        }
+        here = columns.where(PhotoRow.photo_id.in_(seen)).order_by(PhotoRow.photo_id).with_for_update()
+        same = [photo_id for photo_id, *now in connection.execute(here) if tuple(now) == seen[photo_id]]
+        connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(same)).values(missing=True))
+        marked += len(same)
+    return marked
 
 
 def by_inode(connection: Connection, inodes: Iterable[int]) -> list[Stamp]:
@@ -642,10 +684,28 @@ def failures(connection: Connection, space_id: int | None, under: str | None) ->
     if under:
         statement = statement.where(between(FailureRow.path, *folder_range(under)))
     latest = {row.path: row for row in connection.execute(statement)}
-    return [
-        Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns, row.ctime_ns, row.tried_with)
-        for row in latest.values()
-    ]
+    return [_as_failure(row) for row in latest.values()]
+
+
+def failures_at(connection: Connection, paths: Iterable[str], space_id: int) -> dict[str, Failure]:
+    """Return failures by path; see `Catalog.failures_at`.
+
+    Args:
+        connection: A connection in a transaction.
+        paths: Absolute paths.
+        space_id: The space.
+    """
+    statement = _FAILURE.where(FailureRow.space_id == space_id)
+    failures = (
+        _as_failure(row)
+        for some in chunks(map(os.fsencode, paths))
+        for row in connection.execute(statement.where(PathIdentity(FailureRow.path).in_(some)))
+    )
+    return {failure.path: failure for failure in failures}
+
+
+def _as_failure(row: Any) -> Failure:
+    return Failure(os.fsdecode(row.path), row.reason, row.size, row.mtime_ns, row.ctime_ns, row.tried_with)
 
 
 def needs_contents(where: SearchFilter) -> bool:

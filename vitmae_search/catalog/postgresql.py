@@ -61,6 +61,7 @@ class PostgresqlDatabase:
     """
 
     replaced = False
+    many_writers = True
 
     def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder.absolute()

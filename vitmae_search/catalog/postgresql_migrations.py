@@ -255,6 +255,38 @@ _CANCELLATIONS = (
     "ALTER TABLE runs ADD COLUMN cancel_requested_at TIMESTAMP WITHOUT TIME ZONE",
 )
 
+_CLAIMS = (
+    """
+    CREATE TABLE leases (
+        holder TEXT COLLATE "C" NOT NULL,
+        ends_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (holder)
+    )
+    """,
+    """
+    CREATE TABLE claims (
+        space_id BIGINT NOT NULL,
+        path_digest BYTEA NOT NULL,
+        holder TEXT COLLATE "C" NOT NULL,
+        PRIMARY KEY (space_id, path_digest),
+        FOREIGN KEY (holder) REFERENCES leases (holder) ON DELETE CASCADE
+    )
+    """,
+    "CREATE INDEX claims_holder ON claims (holder)",
+)
+
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name TEXT COLLATE "C" NOT NULL,
+        label TEXT COLLATE "C" NOT NULL,
+        value BYTEA NOT NULL,
+        made_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
 _NUMBERS_OF_VECTORS = (
     "ALTER TABLE spaces ADD COLUMN vectors BIGINT NOT NULL DEFAULT 0",
     """
@@ -262,7 +294,13 @@ _NUMBERS_OF_VECTORS = (
     """,
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _NUMBERS_OF_VECTORS}
+STEPS: Mapping[int, Sequence[str]] = {
+    11: _CORE,
+    12: _CANCELLATIONS,
+    13: _CLAIMS,
+    14: _SHARED_VALUES,
+    15: _NUMBERS_OF_VECTORS,
+}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

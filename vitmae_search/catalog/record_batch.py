@@ -40,6 +40,8 @@ class Indexed:
             photo or a copy).
         photo_id: The row to update, or to move to this path; None finds the row by path, or makes one.
         named_at: The date in the file's name.
+        row_path: The path that the row had when it was chosen. Where it has another one now, another run took
+            it, and it is left alone.
     """
 
     stamp: Stamp
@@ -48,6 +50,7 @@ class Indexed:
     vector: NDArray[np.float32] | None
     photo_id: int | None = None
     named_at: datetime | None = None
+    row_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +229,14 @@ def _find_assignments(
     items: Sequence[Indexed], contents: Mapping[str, Content], existing: Mapping[int, Any]
 ) -> _RowAssignments:
     at_path = {row.path: photo_id for photo_id, row in existing.items()}
-    named = {item.photo_id for item in items} & existing.keys()
+    named = {item.photo_id for item in items if _has_its_row(item, existing)}
     assignments = _RowAssignments()
     for item in items:
         values = _photo_values(item, contents[item.digest])
         row_at_path = at_path.get(values["path"])
         if row_at_path in named and row_at_path != item.photo_id:
             row_at_path = None  # its photo moves away in this batch
-        photo_id = item.photo_id if item.photo_id in existing else row_at_path
+        photo_id = item.photo_id if item.photo_id in named else row_at_path
         if photo_id is None:
             assignments.inserted.append(values)
             continue
@@ -249,6 +252,12 @@ def _find_assignments(
     return assignments
 
 
+def _has_its_row(item: Indexed, existing: Mapping[int, Any]) -> bool:
+    """Whether the row that an item names is there, and at the path where it was found."""
+    row = None if item.photo_id is None else existing.get(item.photo_id)
+    return row is not None and (item.row_path is None or row.path == os.fsencode(item.row_path))
+
+
 def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
     """Return the rows that the items name, and those at the items' paths."""
     existing: dict[int, Any] = {}
@@ -257,7 +266,8 @@ def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int
         paths = [os.fsencode(item.stamp.path) for item in some]
         named = [item.photo_id for item in some if item.photo_id is not None]
         which = or_(PathIdentity(PhotoRow.path).in_(paths), PhotoRow.photo_id.in_(named))
-        existing.update((row.photo_id, row) for row in connection.execute(statement.where(which)))
+        rows = connection.execute(statement.where(which).order_by(PhotoRow.photo_id).with_for_update())
+        existing.update((row.photo_id, row) for row in rows)
     return existing
 
 

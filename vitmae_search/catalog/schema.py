@@ -448,3 +448,35 @@ class RunRow(Table):
     error: Mapped[str | None]
     machine: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class LeaseRow(Table):
+    """A run that claims files, and until when its claims hold unless it renews them. PostgreSQL's alone."""
+
+    __tablename__ = "leases"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    holder: Mapped[str] = mapped_column(primary_key=True)
+    ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ClaimRow(Table):
+    """A file that a run is about to read for a space: other runs leave it alone. PostgreSQL's alone."""
+
+    __tablename__ = "claims"
+    __table_args__ = (Index("claims_holder", "holder"), {"sqlite_with_rowid": False})
+
+    space_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    path_digest: Mapped[bytes] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(ForeignKey("leases.holder", ondelete="CASCADE"))
+
+
+class SharedValueRow(Table):
+    """A small file that all processes with a catalogue on a server need; unused where it is a file."""
+
+    __tablename__ = "shared_values"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    value: Mapped[bytes]
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)

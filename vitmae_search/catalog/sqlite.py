@@ -257,6 +257,7 @@ class SqliteDatabase:
     """A catalogue file, opened for reading."""
 
     address: str | None = None
+    many_writers = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()

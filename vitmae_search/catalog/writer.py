@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, select, true, update
 
 from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import (
+    claims,
     derived_spaces,
     marks,
     pair_decisions,
@@ -31,7 +32,7 @@ from vitmae_search.catalog.database import WritableDatabase
 from vitmae_search.catalog.databases import open_for_writing
 from vitmae_search.catalog.derived_spaces import Derivation, Projects
 from vitmae_search.catalog.dialects import PathIdentity
-from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.photos import KnownFile, chunks
 from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
@@ -205,6 +206,17 @@ class CatalogWriter(Catalog):
         """Mark photos that are not on disk: they keep row and vector, and searches leave them out."""
         self._update_photos(photo_ids, missing=True)
 
+    def mark_unseen(self, rows: Sequence[KnownFile]) -> int:
+        """Mark photos whose files a walk did not see, save for those that another run has found since.
+
+        Args:
+            rows: The rows, as they were at the walk.
+
+        Returns:
+            How many were marked.
+        """
+        return self._change(lambda connection: photos.mark_unseen(connection, rows))
+
     def mark_found(self, photo_ids: Sequence[int]) -> None:
         """Mark photos that are on disk again, unchanged."""
         self._update_photos(photo_ids, missing=False)
@@ -294,6 +306,43 @@ class CatalogWriter(Catalog):
                 connection.execute(delete(FailureRow).where(PathIdentity(FailureRow.path).in_(some)))
 
         self._change(change)
+
+    def claim(self, holder: str, space_id: int, paths: Sequence[str], lease: timedelta) -> set[str]:
+        """Claim files for a run that is about to read them, where there are many writers.
+
+        Args:
+            holder: The run.
+            space_id: The space that they are read for.
+            paths: The files.
+            lease: How long all claims of the run hold from now on.
+
+        Returns:
+            Those that are claimed by no other run whose lease goes on.
+        """
+        return self._change(lambda connection: claims.claim(connection, holder, space_id, paths, lease))
+
+    def renew_claims(self, holder: str, lease: timedelta) -> None:
+        """Let all claims of a run hold for longer.
+
+        Args:
+            holder: The run.
+            lease: How long from now on.
+        """
+        self._change(lambda connection: claims.renew(connection, holder, lease))
+
+    def release_claims(self, holder: str, space_id: int, paths: Sequence[str]) -> None:
+        """Give up claims of files that were recorded, or will not be read.
+
+        Args:
+            holder: The run.
+            space_id: The space that they were read for.
+            paths: The files.
+        """
+        self._change(lambda connection: claims.release(connection, holder, space_id, paths))
+
+    def release_all_claims(self, holder: str) -> None:
+        """Give up all claims of a run that ends."""
+        self._change(lambda connection: claims.release_all(connection, holder))
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one; raise `SpaceError` if it does not exist."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from vitmae_search.catalog import CatalogWriter
+from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import DamagedPhoto, PhotoError, StorageUnreachable, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batcher, batch_size_for, vector_batcher
+from vitmae_search.indexing.claims import FileClaims
 from vitmae_search.indexing.cluster.job import ClusterOptions
 from vitmae_search.indexing.decode_journal import DEATHS_REASON, MAX_DEATHS, DecodeJournal
 from vitmae_search.indexing.job import (
@@ -31,11 +32,13 @@ from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
-from vitmae_search.records import IndexReport, JobProgress, Space
+from vitmae_search.records import Failure, IndexReport, JobProgress, Space, Stamp
 from vitmae_search.vectors import VectorStore
 
 _SAVE_INTERVAL = 300.0
 """Seconds between two saves of the vector index within a run."""
+_WAIT_FOR_OTHERS = 0.5
+"""Seconds between two looks whether other runs are done with the files that they hold."""
 _FILES_PER_CHECK = 256
 """Files of the walk between two reports of its progress, and two looks whether the run is cancelled."""
 
@@ -111,6 +114,17 @@ class _Options:
     cluster: ClusterOptions | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What files are read and recorded with."""
+
+    recorder: Recorder
+    decoder: PhotoDecoder
+    batch_size: int
+    journal: DecodeJournal
+    claims: FileClaims
+
+
 class _IndexJob:
     """One run over some folders. The steps of the walk are its methods, in their order."""
 
@@ -161,15 +175,8 @@ class _IndexJob:
     def _update_catalog(self, target: IndexTarget) -> None:
         """Walk the folders, plan what to do, and do it."""
         self._walked = self._walk_folders(target.features)
-        plan = make_plan(
-            self._walked.stamps.values(),
-            self._walked.rows,
-            self._walked.failures,
-            tried_with=target.tried_with if self._walked.failures else "",
-            retry_failed=self._options.retry_failed,
-            rescan=self._options.rescan,
-        )
-        self._record_known_files(plan)
+        self._counts.unchanged += self._walked.other_names
+        plan = self._plan(self._walked.stamps.values(), self._walked.rows, self._walked.failures, target)
         before = len(plan.pending)
         broken = expand_videos(
             plan, self._walked.rows, rescan=self._options.rescan, on_video=self._report_video
@@ -177,8 +184,43 @@ class _IndexJob:
         self._frames = len(plan.pending) - before
         missing = MissingRows(self._catalog, plan.unseen, self._options.folders)
         if plan.pending:
-            self._index_files(plan.pending, missing, target, broken)
+            with closing(self._open_claims(target)) as claims:
+                self._index_files(plan.pending, missing, target, broken, claims)
         self._record_missing_files(plan, missing)
+
+    def _plan(
+        self,
+        stamps: Iterable[Stamp],
+        rows: Mapping[str, KnownFile],
+        failures: Mapping[str, Failure],
+        target: IndexTarget,
+    ) -> Plan:
+        """Plan what to do with files, and record those that need not be read."""
+        plan = make_plan(
+            stamps,
+            rows,
+            failures,
+            tried_with=target.tried_with if failures else "",
+            retry_failed=self._options.retry_failed,
+            rescan=self._options.rescan,
+        )
+        self._counts.unchanged += plan.unchanged
+        self._counts.failures += plan.failed
+        if plan.returned:
+            self._catalog.mark_found(plan.returned)
+        self._catalog.record_stamps(plan.restamped)
+        return plan
+
+    def _open_claims(self, target: IndexTarget) -> FileClaims:
+        space_id = target.features.space_id
+
+        def still_pending(files: Sequence[PendingFile]) -> Sequence[PendingFile]:
+            paths = [file.stamp.path for file in files]
+            rows = self._catalog.files_at(paths, space_id)
+            failures = self._catalog.failures_at(paths, space_id)
+            return self._plan([file.stamp for file in files], rows, failures, target).pending
+
+        return FileClaims(self._catalog, space_id, still_pending)
 
     def _report_video(self, path: str) -> None:
         raise_if_cancelled(self._cancelled)
@@ -200,20 +242,13 @@ class _IndexJob:
         raise_if_cancelled(self._cancelled)
         return walk.finish(features.space_id)
 
-    def _record_known_files(self, plan: Plan) -> None:
-        """Count and record the files that need not be read."""
-        self._counts.unchanged += plan.unchanged + self._walked.other_names
-        self._counts.failures += plan.failed
-        if plan.returned:
-            self._catalog.mark_found(plan.returned)
-        self._catalog.record_stamps(plan.restamped)
-
     def _index_files(
         self,
         pending: Sequence[PendingFile],
         missing: MissingRows,
         target: IndexTarget,
         broken: Mapping[str, PhotoError],
+        claims: FileClaims,
     ) -> None:
         """Read, embed and record files, and again those whose content was deleted meanwhile.
 
@@ -222,9 +257,10 @@ class _IndexJob:
             missing: Rows whose file is gone.
             target: The spaces.
             broken: Why files cannot be used, where that is known.
+            claims: Say which of the files are this run's.
         """
         if self._options.cluster is not None:
-            self._index_on_cluster(self._options.cluster, pending, missing, target, broken)
+            self._index_on_cluster(self._options.cluster, pending, missing, target, broken, claims)
             return
         launch_workers("vitmae_search.embedding.guard_prepare")  # while the model is loaded
         embedder = target.open_embedder()
@@ -234,16 +270,21 @@ class _IndexJob:
         decoder = PhotoDecoder(embedder.prepare, self._thumbnails, shrink_to)
         with (
             closing(DecodeJournal(self._catalog.folder)) as journal,
-            closing(Recorder(self._catalog, target, batcher, missing, self._counts)) as recorder,
+            closing(Recorder(self._catalog, target, batcher, missing, self._counts, claims)) as recorder,
         ):
+            reading = _Reading(recorder, decoder, batch_size, journal, claims)
             pending = _record_broken(pending, broken, recorder)
-            suspects = [file for file in pending if file.stamp.path in journal.suspects]
-            pending = [file for file in pending if file.stamp.path not in journal.suspects]
             try:
                 while pending:
-                    self._read_and_record(pending, recorder, decoder, batch_size, journal)
-                    pending, recorder.to_read_again = recorder.to_read_again, []
-                self._index_suspects(suspects, recorder, decoder, journal)
+                    suspects = [file for file in pending if file.stamp.path in journal.suspects]
+                    pending = [file for file in pending if file.stamp.path not in journal.suspects]
+                    while pending:
+                        self._read_and_record(pending, reading)
+                        pending, recorder.to_read_again = recorder.to_read_again, []
+                    self._index_suspects(suspects, reading)
+                    pending = self._wait_for_others(claims)
+                    if pending:
+                        journal.take_over()
             except (Cancelled, KeyboardInterrupt):
                 recorder.finish()
                 raise
@@ -258,6 +299,7 @@ class _IndexJob:
         missing: MissingRows,
         target: IndexTarget,
         broken: Mapping[str, PhotoError],
+        claims: FileClaims,
     ) -> None:
         """As `_index_files`, with files that are read and embedded on a cluster."""
         batcher: Batcher[FetchedFile] = vector_batcher(target.features.dimension, self._options.batch_size)
@@ -267,7 +309,7 @@ class _IndexJob:
             cluster.reader(
                 target.features, self._thumbnails, folders, self._options.batch_size, check
             ) as reader,
-            closing(Recorder(self._catalog, target, batcher, missing, self._counts)) as recorder,
+            closing(Recorder(self._catalog, target, batcher, missing, self._counts, claims)) as recorder,
         ):
             pending = _record_broken(pending, broken, recorder)
             try:
@@ -276,20 +318,17 @@ class _IndexJob:
                     at_hand = self._catalog.digests_at_hand(
                         contents | missing.contents, target.features.space_id
                     )
-                    self._record(reader.read(pending, recorder.lookup, at_hand), recorder)
+                    self._record(reader.read(claims.take(pending), recorder.lookup, at_hand), recorder)
                     pending, recorder.to_read_again = recorder.to_read_again, []
+                    pending = pending or self._wait_for_others(claims)
             except (Cancelled, KeyboardInterrupt, VitmaeSearchError):
                 recorder.flush()  # its vectors are here already
                 raise
 
-    def _index_suspects(
-        self,
-        suspects: Sequence[PendingFile],
-        recorder: Recorder,
-        decoder: PhotoDecoder,
-        journal: DecodeJournal,
-    ) -> None:
+    def _index_suspects(self, suspects: Sequence[PendingFile], reading: _Reading) -> None:
         """Read what an earlier run was reading when it was ended: one at a time, each recorded at once."""
+        recorder, journal = reading.recorder, reading.journal
+        alone = replace(reading, batch_size=1)
         for file in sorted(suspects, key=lambda file: journal.suspects[file.stamp.path]):
             path = file.stamp.path
             if journal.suspects.get(path, 0) >= MAX_DEATHS and not self._options.retry_failed:
@@ -298,28 +337,33 @@ class _IndexJob:
                 recorder.flush()
                 journal.suspects.pop(path)
             else:
-                self._read_and_record([file], recorder, decoder, 1, journal)
+                self._read_and_record([file], alone)
         if recorder.to_read_again:
             pending, recorder.to_read_again = recorder.to_read_again, []
-            self._read_and_record(pending, recorder, decoder, 1, journal)
+            self._read_and_record(pending, alone)
 
-    def _read_and_record(
-        self,
-        pending: Sequence[PendingFile],
-        recorder: Recorder,
-        decoder: PhotoDecoder,
-        batch_size: int,
-        journal: DecodeJournal,
-    ) -> None:
+    def _read_and_record(self, pending: Sequence[PendingFile], reading: _Reading) -> None:
         fetched_files = read_ahead(
-            pending,
-            recorder.lookup,
-            decoder,
+            reading.claims.take(pending),
+            reading.recorder.lookup,
+            reading.decoder,
+            count=len(pending),
             workers=self._options.workers,
-            batch_size=batch_size,
-            journal=journal,
+            batch_size=reading.batch_size,
+            journal=reading.journal,
         )
-        self._record(fetched_files, recorder)
+        self._record(fetched_files, reading.recorder)
+
+    def _wait_for_others(self, claims: FileClaims) -> list[PendingFile]:
+        """Return the files that other runs held, some time later: by then they are recorded, or are free."""
+        files, claims.elsewhere = claims.elsewhere, []
+        if files:
+            self._report_progress(files[0], 0)
+            until = time.monotonic() + _WAIT_FOR_OTHERS
+            while time.monotonic() < until:
+                raise_if_cancelled(self._cancelled)
+                time.sleep(0.05)
+        return files
 
     def _record(self, fetched_files: Generator[FetchedFile, None, None], recorder: Recorder) -> None:
         """Record files as they come, and what is left at the end."""
@@ -345,8 +389,7 @@ class _IndexJob:
         """Mark rows whose file neither the walk nor a moved photo came by."""
         newly_missing = missing.newly_missing()
         if newly_missing:
-            self._catalog.mark_missing(newly_missing)
-        self._newly_missing = len(newly_missing)
+            self._newly_missing = self._catalog.mark_unseen(newly_missing)
         if plan.unseen_failures:
             self._catalog.clear_failures(plan.unseen_failures)
 

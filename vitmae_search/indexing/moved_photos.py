@@ -31,7 +31,7 @@ class MissingRows:
             self._unseen[row.content_id].append(row)
         self._walked = tuple(walked)
         self._roots = [root for root in catalog.roots() if not root.offline]
-        self._available: dict[int, list[int]] = {}
+        self._available: dict[int, dict[int, str]] = {}
         self._moved: set[int] = set()
 
     @property
@@ -39,7 +39,7 @@ class MissingRows:
         """Ids of the contents of rows under the walked folders whose file is gone."""
         return set(self._unseen)
 
-    def find(self, content_id: int, exclude: set[int]) -> int | None:
+    def find(self, content_id: int, exclude: set[int]) -> tuple[int, str] | None:
         """Find a row for a new path; it stays available until `mark_moved`.
 
         Args:
@@ -47,15 +47,15 @@ class MissingRows:
             exclude: Ids of rows that other paths of the batch are about to take.
 
         Returns:
-            The row's id. None: the new file is a copy, not a moved one.
+            The row's id and its path. None: the new file is a copy, not a moved one.
         """
         if content_id not in self._available:
             rows = self._unseen.get(content_id, ())
-            here = [row.photo_id for row in rows if is_gone(row.stamp.path)]
+            here = {row.photo_id: row.stamp.path for row in rows if is_gone(row.stamp.path)}
             photos = self._catalog.copies(content_id)
-            elsewhere = [photo.photo_id for photo in photos if self._is_gone_elsewhere(photo)]
-            self._available[content_id] = here + elsewhere
-        return next((row for row in self._available[content_id] if row not in exclude), None)
+            elsewhere = {photo.photo_id: photo.path for photo in photos if self._is_gone_elsewhere(photo)}
+            self._available[content_id] = here | elsewhere
+        return next((row for row in self._available[content_id].items() if row[0] not in exclude), None)
 
     def mark_moved(self, content_id: int, photo_id: int) -> None:
         """Note that a new path took a row.
@@ -64,13 +64,14 @@ class MissingRows:
             content_id: The row's content.
             photo_id: The row's id.
         """
-        self._available[content_id].remove(photo_id)
+        del self._available[content_id][photo_id]
         self._moved.add(photo_id)
 
-    def newly_missing(self) -> list[int]:
-        """Return the ids of rows that no path took and that were not missing before."""
+    def newly_missing(self) -> list[KnownFile]:
+        """Return the rows that no path took and that were not missing before."""
         rows = (row for rows in self._unseen.values() for row in rows)
-        return sorted(row.photo_id for row in rows if not row.missing and row.photo_id not in self._moved)
+        left = (row for row in rows if not row.missing and row.photo_id not in self._moved)
+        return sorted(left, key=lambda row: row.photo_id)
 
     def _is_gone_elsewhere(self, photo: Photo) -> bool:
         """Whether a photo outside the walked folders is gone, and its drive is not merely offline."""

@@ -7,7 +7,7 @@ Torch-free. Each reading thread has a child process, in which files are read and
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,10 +79,11 @@ class FetchedFile:
 
 
 def read_ahead(
-    files: Sequence[PendingFile],
+    files: Iterable[PendingFile],
     lookup: Lookup,
     decoder: PhotoDecoder,
     *,
+    count: int,
     workers: int,
     batch_size: int,
     journal: DecodeJournal | None = None,
@@ -93,16 +94,17 @@ def read_ahead(
         files: The files to read.
         lookup: Called by the worker threads, with the digests of several files at a time.
         decoder: How files are decoded.
+        count: About how many files they are.
         workers: Number of worker threads, each with a process.
         batch_size: About how many files are read ahead.
         journal: Names what is being decoded.
     """
     # Small groups for few files, so that none waits long for the last one.
-    group_size = max(1, min(_GROUP_SIZE, len(files) // (16 * workers)))
+    group_size = max(1, min(_GROUP_SIZE, count // (16 * workers)))
     ahead = batch_size // group_size + 2 * workers
     pool = DecodePool(partial(DecodeHandler, decoder), partial(DecodeHandler, replace(decoder, prepare=None)))
-    groups = group_files(files, group_size)
-    stored = StoredFiles(files)
+    stored = StoredFiles()
+    groups = group_files(stored.ahead_of(files), group_size)
     reader = PhotoReader(lookup, pool, decoder.prepare, journal, stored)
     fetched = prefetch(groups, reader, workers=workers, ahead=ahead, end_work=pool.close)
     with closing(stored), closing(fetched):
@@ -111,7 +113,7 @@ def read_ahead(
 
 
 def group_files(
-    files: Sequence[PendingFile], max_files: int, max_bytes: int = _GROUP_BYTES
+    files: Iterable[PendingFile], max_files: int, max_bytes: int = _GROUP_BYTES
 ) -> Iterator[list[PendingFile]]:
     """Yield the files in groups, in order.
 
@@ -171,7 +173,7 @@ class PhotoReader:
             stored: Reads the files that are on a storage.
         """
         self._journal = journal
-        self._stored = stored or StoredFiles(())
+        self._stored = stored or StoredFiles()
         self._lookup = lookup
         self._pool = pool
         self._prepare = prepare

@@ -16,6 +16,7 @@ from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder, Projection, code_digest
 from vitmae_search.errors import MemoryShort, PhotoError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batcher, Outcome
+from vitmae_search.indexing.claims import FileClaims
 from vitmae_search.indexing.moved_photos import MissingRows, ReplacedContents
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.indexing.reader import FetchedFile, KnownContent
@@ -103,6 +104,7 @@ class Recorder:
         batcher: Batcher[FetchedFile],
         missing: MissingRows,
         counts: IndexCounts,
+        claims: FileClaims,
     ) -> None:
         """Begin with an empty batch.
 
@@ -112,6 +114,7 @@ class Recorder:
             batcher: Embeds what is added; closed with this.
             missing: Rows that new paths may take.
             counts: Updated with each batch.
+            claims: Released with each batch.
         """
         self._catalog = catalog
         self._space_id = target.features.space_id
@@ -119,6 +122,7 @@ class Recorder:
         self._target = target
         self._missing = missing
         self._counts = counts
+        self._claims = claims
         self._replaced = ReplacedContents(catalog, self._space_id)
         self._batcher = batcher
         # By digest: why a content of this run has no vector; None where it has one.
@@ -184,6 +188,7 @@ class Recorder:
                 self.to_read_again.append(fetched.file)
         if rows or failures:
             self._write(rows, failures)
+        self._claims.release([fetched.file for fetched, _ in batch])
 
     def _new_contents(self, batch: Sequence[tuple[FetchedFile, Outcome | None]]) -> dict[str, _NewContent]:
         """Return the embedded contents by digest, and remember why others failed."""
@@ -234,20 +239,23 @@ class Recorder:
         assert digest is not None
         metadata, vector = contents.get(digest) or self._replaced.get(digest) or (fetched.metadata, None)
         change: _Change
+        photo_id = row_path = None
         if row is None:
-            photo_id = None if known.content_id is None else self._missing.find(known.content_id, taken)
-            change = "added" if photo_id is None else "moved"
-            if photo_id is not None:
+            change = "added"
+            moved = None if known.content_id is None else self._missing.find(known.content_id, taken)
+            if moved is not None:
+                photo_id, row_path = moved
+                change = "moved"
                 taken.add(photo_id)
         else:
-            photo_id = row.photo_id
+            photo_id, row_path = row.photo_id, row.stamp.path
             if known.content_id != row.content_id:
                 self._replaced.save(photo_id)
                 change = "updated"
             else:
                 change = "unchanged" if row.embedded else "added"
         stamp = fetched.file.stamp
-        indexed = Indexed(stamp, digest, metadata, vector, photo_id, date_in_name(stamp.path))
+        indexed = Indexed(stamp, digest, metadata, vector, photo_id, date_in_name(stamp.path), row_path)
         return fetched, indexed, change
 
     def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from vitmae_search.address import bucket_of, is_address
@@ -24,19 +24,34 @@ class StoredFiles:
     Any thread may `take`. A file is read once by this; whoever takes it again reads it then.
     """
 
-    def __init__(self, files: Sequence[PendingFile]) -> None:
-        """Begin to read.
-
-        Args:
-            files: All files of the run; those on disk are left alone.
-        """
-        self._rest = deque((f.stamp.path, f.stamp.size) for f in files if is_address(f.stamp.path))
+    def __init__(self) -> None:
+        """Begin with no file; see `ahead_of`."""
+        self._rest: deque[tuple[str, int]] = deque()
         self._reads: dict[str, tuple[Future[bytes | PhotoError], int]] = {}
         self._taken: set[str] = set()  # before they were read ahead
         self._bytes = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage") if self._rest else None
-        self._read_ahead()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def ahead_of(self, files: Iterable[PendingFile]) -> Iterator[PendingFile]:
+        """Give the files in their order, with the reading of those on a storage begun some files earlier.
+
+        Args:
+            files: The files of the run; those on disk are left alone.
+        """
+        ahead: deque[PendingFile] = deque()
+        for file in files:
+            if is_address(file.stamp.path):
+                with self._lock:
+                    self._rest.append((file.stamp.path, file.stamp.size))
+                self._read_ahead()
+            elif not ahead:
+                yield file
+                continue
+            ahead.append(file)
+            if len(ahead) > _MOST_FILES:
+                yield ahead.popleft()
+        yield from ahead
 
     def take(self, path: str) -> bytes | PhotoError:
         """The bytes of a file, or why it cannot be read.
@@ -76,7 +91,8 @@ class StoredFiles:
                 if self._reads and self._bytes + size > _MOST_BYTES:
                     return
                 self._rest.popleft()
-                assert self._pool is not None
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage")
                 self._reads[path] = self._pool.submit(_read, path), size
                 self._bytes += size
 

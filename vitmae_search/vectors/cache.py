@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 _SURELY_FAST_BYTES = 16 << 20
 """Any machine scans this many bytes of vectors in a few milliseconds."""
 
+_MOST_REMOVED = 0.125
+"""Removed vectors stay in the file until they are more than this share of it. Then it is written anew."""
+
 _NICE = 10
 
 
@@ -149,7 +152,7 @@ def index_listing(vectors: Path, approximate: Path, source: VectorSource, policy
         return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched")
     except (OSError, VectorCacheDamaged) as error:
         return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}")
-    count, size = len(file.ids), vectors.stat().st_size
+    count, size = len(file.ids) - file.removed, vectors.stat().st_size
     known = _approximate_header(approximate, source)
     if known is not None and known["measured"]["recall"] >= policy.recall:
         measured = known["measured"]
@@ -175,6 +178,18 @@ def _why_exact(file: VectorsFile, known: dict[str, Any] | None, policy: Policy) 
     if policy.wants_faster(seconds, file.origin.dimension):
         return f"{taking}; the app, or the next `index`, makes an approximate index"
     return taking
+
+
+def _append(snapshot: Snapshot) -> bool:
+    """Append what the file lacks to it. Return False if it is better, or necessary, to write it anew."""
+    file = snapshot.file
+    if file is None:
+        return False
+    rows = len(file.ids)
+    removed = rows - snapshot.exact.count_before(rows)
+    if removed > _MOST_REMOVED * rows:
+        return False
+    return file.append(snapshot.origin, removed, snapshot.exact.chunks(rows))
 
 
 class BackgroundWorker:
@@ -299,7 +314,7 @@ class VectorCache:
             return False
 
     def save(self, source: VectorSource) -> bool:
-        """Catch up and write the file if it is behind. Return False if it cannot be written."""
+        """Catch up and write what the file lacks. Return False if it cannot be written."""
         if self.is_current(source):
             return True
         with self._lock:
@@ -307,7 +322,7 @@ class VectorCache:
             if snapshot.saved_revision == snapshot.origin.revision and self.path(source.key).is_file():
                 return True  # it was written just now
             try:
-                write_vectors_file(self.path(source.key), snapshot.origin, snapshot.exact.chunks())
+                self._write(snapshot, source)
                 opened = self._opened(source)
             except (OSError, VectorCacheDamaged) as error:
                 log.warning("The vector index was not saved (%s); it is rebuilt when needed.", error)
@@ -383,12 +398,12 @@ class VectorCache:
         if not file.verify_checksum():
             raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
         index = ExactIndex.from_arrays(file.ids, file.vectors)
-        index.remove(source.removed_since(file.origin.revision))
+        index.remove(file.removed_ids(source))
         try:
             seen = add_from_source(index, source.added_since(0))
         except SourceDiverged as error:
             raise VectorCacheDamaged(f"{path}: {error}") from error
-        removed = source.removed_since(file.origin.revision)  # again: a writer may have removed more
+        removed = file.removed_ids(source)  # again: a writer may have removed more
         index.remove(removed)
         if not np.array_equal(index.ids, np.setdiff1d(seen, removed)):
             raise VectorCacheDamaged(f"{path}: holds vectors that the catalogue lacks.")
@@ -445,9 +460,22 @@ class VectorCache:
             self._snapshots[source.key] = held
         return held
 
+    def _write(self, snapshot: Snapshot, source: VectorSource) -> None:
+        """Append to the file, or write it anew."""
+        chunks = snapshot.exact.chunks()
+        try:
+            if _append(snapshot):
+                return
+        except (FileNotFoundError, VectorCacheDamaged):
+            chunks = source.added_since(0)
+        write_vectors_file(self.path(source.key), snapshot.origin, chunks)
+
     def _opened(self, source: VectorSource) -> Snapshot:
         file = VectorsFile(self.path(source.key), source)
-        return Snapshot(ExactIndex.from_arrays(file.ids, file.vectors), file.origin, file)
+        exact = ExactIndex.from_arrays(file.ids, file.vectors)
+        if file.removed:
+            exact.remove(file.removed_ids(source))
+        return Snapshot(exact, file.origin, file)
 
     def _loaded(self, source: VectorSource, held: Snapshot | None) -> Snapshot | None:
         """Load a snapshot from the files if they are newer than `held` and usable."""

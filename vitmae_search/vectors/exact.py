@@ -64,9 +64,12 @@ class ExactIndex:
         """
         index = cls(vectors.shape[1])
         ids = validated_ids(ids)
-        index._rows = np.argsort(ids, kind="stable")
-        index._row_ids, index._ids = ids, ids[index._rows]
-        if len(ids) != len(vectors) or (np.diff(index._ids) == 0).any():
+        index._row_ids = index._ids = ids
+        index._rows = np.arange(len(ids))
+        if not (ids[1:] > ids[:-1]).all():  # they usually ascend
+            index._rows = np.argsort(ids, kind="stable")
+            index._ids = ids[index._rows]
+        if len(ids) != len(vectors) or (index._ids[1:] == index._ids[:-1]).any():
             raise VectorIndexError("Each vector needs an id of its own.")
         index._set_parts((vectors,))
         return index
@@ -134,11 +137,20 @@ class ExactIndex:
             raise VectorIndexError("An id is not in the vector index.")
         return self._gather(self._rows[np.searchsorted(self._ids, ids)])
 
-    def chunks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """Yield all ids and vectors in the order of ids, in chunks of (n,) and (n, D)."""
-        for start in range(0, len(self._ids), _CHUNK_ROWS):
-            places = slice(start, start + _CHUNK_ROWS)
-            yield self._ids[places], self._gather(self._rows[places])
+    def chunks(self, first_row: int = 0) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield ids and vectors in the order of ids, in chunks of (n,) and (n, D).
+
+        Args:
+            first_row: Leave out the first so many that were added, removed ones counted.
+        """
+        places = np.flatnonzero(self._rows >= first_row)
+        for start in range(0, len(places), _CHUNK_ROWS):
+            some = places[start : start + _CHUNK_ROWS]
+            yield self._ids[some], self._gather(self._rows[some])
+
+    def count_before(self, row: int) -> int:
+        """Return how many of the first `row` that were added are still in the index."""
+        return int(np.count_nonzero(self._rows < row))
 
     def search(
         self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None

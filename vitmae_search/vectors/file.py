@@ -1,13 +1,14 @@
-"""The index files: replaced atomically, and verified before they are used.
+"""The index files: replaced atomically or appended to, and verified before they are used.
 
 ::
 
-    page of 4096 bytes: magic (8) | length, uint32 LE | header, JSON | SHA-256 of all before (32) | zeros
+    page of 4096 bytes: kind (8) | length, uint32 LE | header, JSON | SHA-256 of all before (32) | zeros
     body
 
-The header says what the body holds and how many bytes it has. In a vectors file the body is (N, D) float32,
-little-endian, and then N int64 ids, whose checksum is verified on opening. Verifying the vectors takes a
-second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
+The header says what the body holds and how many bytes it has. A vectors file has two such pages, of which
+the one that was saved last counts, and then rows in blocks (`stored_rows`): new rows are written behind the
+old ones and synced, and then a header that counts them replaces the older one. Ids are verified on opening.
+Verifying the vectors takes a second for a gigabyte, so `VectorsFile.verify_checksum` does that later.
 """
 
 from __future__ import annotations
@@ -15,30 +16,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from vitmae_search.atomic import write_atomically
+from vitmae_search.atomic import lock, write_atomically
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors.exact import check_vectors, validated_ids
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, VectorSource, never_cancel
-from vitmae_search.vectors.stored_rows import StoredRows
+from vitmae_search.vectors.stored_rows import BlockLayout, RowWriter, StoredRows, write_all
 
-_MAGIC = b"VSVECT04"
+VECTORS, PAYLOAD = b"VSVECT05", b"VSVECT04"
+"""The two kinds of file, by their first bytes."""
+
 _PAGE = 4096
-_START = len(_MAGIC) + 4
+_START = len(VECTORS) + 4
 _DIGEST = 32
-VECTORS, PAYLOAD = "vectors_sha256", "payload_sha256"
-"""The two kinds of file, each by the checksum that its header has."""
-
-_FLOAT = np.dtype("<f4")
-_ID = np.dtype("<i8")
-_BLOCK = 1 << 20
+_CHECKSUM = "payload_sha256"
 READ_BYTES = 2**28
 """Vectors of up to so many bytes are read into memory; of larger ones, what a search needs."""
 
@@ -86,7 +84,15 @@ class _Header:
 class VectorsFile:
     """An open vectors file: ids in memory, vectors in memory or in the file.
 
-    It stays readable when the file is replaced or deleted.
+    It stays readable when the file is appended to, replaced or deleted.
+
+    Attributes:
+        path: The file.
+        origin: The space, and the revision that the file has.
+        ids: (N,) int64.
+        vectors: (N, D) float32.
+        removed: How many of the rows had been removed at this revision.
+        whole_revision: What was removed up to this revision is not in the file.
     """
 
     def __init__(self, path: Path, source: VectorSource, *, read_bytes: int = READ_BYTES) -> None:
@@ -103,58 +109,104 @@ class VectorsFile:
         """
         self.path = path
         with open(path, "rb") as file:
-            header = _read_header(file, path, source, VECTORS)
-            self.origin, self._digest = header.origin, header.more[VECTORS]
-            shape = (int(header.more["count"]), source.dimension)
-            if header.body_bytes != shape[0] * (shape[1] * _FLOAT.itemsize + _ID.itemsize):
-                raise VectorCacheDamaged(f"{path}: the header contradicts itself.")
-            file.seek(_PAGE + shape[0] * shape[1] * _FLOAT.itemsize)
-            ids = file.read()
-            if hashlib.sha256(ids).hexdigest() != header.more["ids_sha256"]:
-                raise VectorCacheDamaged(f"{path}: the ids are damaged.")
-            self.ids: Ids = np.frombuffer(ids, _ID).astype(np.int64)
-            self.vectors: Vectors | StoredRows = StoredRows(file.fileno(), path, _PAGE, shape)
-            if self.vectors.nbytes <= read_bytes:
-                self.vectors = np.empty(shape, np.float32)
-                _read_into(file, self.vectors, path)
-            self._handle = os.dup(file.fileno())
-            weakref.finalize(self, os.close, self._handle)
-            self._verified = False
+            self._header = _read_header(file, path, source, VECTORS)
+            self.origin, more = self._header.origin, self._header.more
+            self.removed, self.whole_revision = int(more["removed"]), int(more["whole_revision"])
+            self._stored = StoredRows(file.fileno(), path, _layout(self.origin), int(more["count"]))
+        self.ids = self._stored.stored_ids(more["last_ids_sha256"])
+        self.vectors: Vectors | StoredRows = self._stored
+        if self._stored.nbytes <= read_bytes:
+            self.vectors = np.empty(self._stored.shape, np.float32)
+            for start, block in self._stored.blocks():
+                self.vectors[start : start + len(block)] = block
+        self._verified = False
 
     def is_whole(self) -> bool:
         """Whether the vectors can be read: they are in memory, or the file has its length still."""
-        in_memory = isinstance(self.vectors, np.ndarray)
-        return in_memory or os.fstat(self._handle).st_size >= _PAGE + self.vectors.nbytes
+        return isinstance(self.vectors, np.ndarray) or self._stored.is_whole()
+
+    def removed_ids(self, source: VectorSource) -> Ids:
+        """Return ids in the file, and perhaps some more, that were removed at its revision or later."""
+        since = self.whole_revision if self.removed else self.origin.revision
+        return source.removed_since(since)
 
     def verify_checksum(self, cancelled: IsCancelled = never_cancel) -> bool:
-        """Read all vectors once and compare them with their checksum.
+        """Read all vectors once and compare them with their checksums.
 
         Returns:
             True if they fit; False if they do not, or if `cancelled` returned True.
         """
-        if self._verified:
-            return True
-        digest, place, end = hashlib.sha256(), _PAGE, _PAGE + self.vectors.nbytes
-        while place < end:
-            block = os.pread(self._handle, min(_BLOCK, end - place), place)
-            if not block or cancelled():
-                return False
-            digest.update(block)
-            place += len(block)
-        self._verified = digest.hexdigest() == self._digest
+        if not self._verified:
+            blocks = self._stored.fitting_blocks(self._header.more["last_vectors_sha256"])
+            with suppress(VectorCacheDamaged):  # it was cut
+                self._verified = all(fits and not cancelled() for fits in blocks)
         return self._verified
 
+    def append(self, origin: Origin, removed: int, chunks: Iterable[tuple[Ids, Vectors]]) -> bool:
+        """Append rows to the file: whoever reads it finds all of them or none, also after a crash.
 
-def _read_into(file: IO[bytes], vectors: Vectors, path: Path) -> None:
-    if not len(vectors):
-        return
-    file.seek(_PAGE)
-    data, place = vectors.data.cast("B"), 0
-    while place < len(data):
-        count = file.readinto(data[place:])  # type: ignore[attr-defined]
-        if not count:
-            raise VectorCacheDamaged(f"{path}: it was cut while it was read.")
-        place += count
+        The rows are written behind those that count, and then the older one of the file's two headers. This
+        object keeps the rows that it has.
+
+        Args:
+            origin: The revision that the file then has.
+            removed: How many rows of the file have been removed at this revision.
+            chunks: (n,) ids with (n, D) vectors, float32, finite, of unit length.
+
+        Returns:
+            False if the file must be written anew: it has changed since it was opened, or cannot be locked.
+
+        Raises:
+            OSError: The rows cannot be written; the old ones are kept.
+            VectorCacheDamaged: The file is damaged where it ends.
+            VectorIndexError: The vectors are not as above; the old ones are kept.
+        """
+        with open(self.path, "r+b", buffering=0) as file:
+            if not lock(file) or not self._is_unchanged(file):
+                return False
+            more = self._header.more
+            writer = RowWriter(file.fileno(), self._stored.layout, len(self._stored))
+            if writer.last_digests != (more["last_ids_sha256"], more["last_vectors_sha256"]):
+                raise VectorCacheDamaged(f"{self.path}: the last block does not fit its checksum.")
+            try:
+                _write_rows(writer, chunks, origin.dimension)
+                os.fsync(file.fileno())
+            except BaseException:
+                with suppress(OSError):
+                    file.truncate(self._stored.layout.end(len(self._stored)))
+                raise
+            page = _vectors_page(origin, writer, removed, self.whole_revision, more["saved"] + 1)
+            write_all(file.fileno(), page, (more["saved"] + 1) % 2 * _PAGE)
+            os.fsync(file.fileno())
+        return True
+
+    def _is_unchanged(self, file: IO[bytes]) -> bool:
+        """Whether `file` is the one that was read, with the header that it had then."""
+        _, header = _newest_header(file, self.path)
+        return self._stored.is_in(file.fileno()) and header == self._header
+
+
+def _layout(origin: Origin) -> BlockLayout:
+    return BlockLayout(2 * _PAGE, origin.dimension)
+
+
+def _vectors_page(origin: Origin, writer: RowWriter, removed: int, whole_revision: int, saved: int) -> bytes:
+    last_ids, last_vectors = writer.last_digests
+    more = {
+        "count": writer.count,
+        "removed": removed,
+        "whole_revision": whole_revision,
+        "saved": saved,
+        "last_ids_sha256": last_ids,
+        "last_vectors_sha256": last_vectors,
+    }
+    return _page(VECTORS, _Header(origin, _layout(origin).end(writer.count) - 2 * _PAGE, more))
+
+
+def _write_rows(writer: RowWriter, chunks: Iterable[tuple[Ids, Vectors]], dimension: int) -> None:
+    for ids, vectors in chunks:
+        check_vectors(ids, vectors, dimension)
+        writer.write(validated_ids(ids), vectors)
 
 
 def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, Vectors]]) -> None:
@@ -169,24 +221,13 @@ def write_vectors_file(path: Path, origin: Origin, chunks: Iterable[tuple[Ids, V
         OSError: The file cannot be written; the old one is kept.
         VectorIndexError: The vectors are not as above; the old file is kept.
     """
-    digest, seen = hashlib.sha256(), [np.empty(0, _ID)]
     with _open_replacement(path) as file:
-        file.write(bytes(_PAGE))
-        for ids, vectors in chunks:
-            check_vectors(ids, vectors, origin.dimension)
-            data = np.ascontiguousarray(vectors, _FLOAT).data
-            digest.update(data)
-            file.write(data)
-            seen.append(validated_ids(ids).astype(_ID))
-        data = np.concatenate(seen).data
-        file.write(data)
-        more = {
-            "count": data.nbytes // _ID.itemsize,
-            VECTORS: digest.hexdigest(),
-            "ids_sha256": hashlib.sha256(data).hexdigest(),
-        }
+        file.write(bytes(2 * _PAGE))
+        file.flush()
+        writer = RowWriter(file.fileno(), _layout(origin))
+        _write_rows(writer, chunks, origin.dimension)
         file.seek(0)
-        file.write(_page(_Header(origin, os.fstat(file.fileno()).st_size - _PAGE, more)))
+        file.write(_vectors_page(origin, writer, 0, origin.revision, 0))
 
 
 def write_payload_file(path: Path, origin: Origin, payload: Any, more: dict[str, Any]) -> None:
@@ -199,9 +240,9 @@ def write_payload_file(path: Path, origin: Origin, payload: Any, more: dict[str,
         more: A JSON object for the header.
     """
     data = memoryview(payload).cast("B")
-    more = more | {PAYLOAD: hashlib.sha256(data).hexdigest()}
+    more = more | {_CHECKSUM: hashlib.sha256(data).hexdigest()}
     with _open_replacement(path) as file:
-        file.write(_page(_Header(origin, data.nbytes, more)))
+        file.write(_page(PAYLOAD, _Header(origin, data.nbytes, more)))
         file.write(data)
 
 
@@ -221,13 +262,14 @@ def read_payload_file(path: Path, source: VectorSource) -> tuple[Origin, dict[st
     """
     with open(path, "rb") as file:
         header = _read_header(file, path, source, PAYLOAD)
+        file.seek(_PAGE)
         payload = file.read()
-    if hashlib.sha256(payload).hexdigest() != header.more[PAYLOAD]:
+    if hashlib.sha256(payload).hexdigest() != header.more[_CHECKSUM]:
         raise VectorCacheDamaged(f"{path}: the checksum does not fit.")
     return header.origin, header.more, payload
 
 
-def read_origin(path: Path, source: VectorSource, kind: str) -> tuple[Origin, dict[str, Any]]:
+def read_origin(path: Path, source: VectorSource, kind: bytes) -> tuple[Origin, dict[str, Any]]:
     """Read and verify the header only.
 
     Args:
@@ -247,31 +289,49 @@ def read_origin(path: Path, source: VectorSource, kind: str) -> tuple[Origin, di
     return header.origin, header.more
 
 
-def _page(header: _Header) -> bytes:
+def _page(kind: bytes, header: _Header) -> bytes:
     text = json.dumps(asdict(header), sort_keys=True).encode()
-    head = _MAGIC + len(text).to_bytes(4, "little") + text
+    head = kind + len(text).to_bytes(4, "little") + text
     return (head + hashlib.sha256(head).digest()).ljust(_PAGE, b"\0")
 
 
-def _read_header(file: IO[bytes], path: Path, source: VectorSource, kind: str) -> _Header:
-    """Read the header and verify it, the file's kind, size and space. `file` then stands at the body."""
-    page = file.read(_PAGE)
-    length = int.from_bytes(page[len(_MAGIC) : _START], "little")
-    if not page.startswith(_MAGIC) or _START + length + _DIGEST > len(page):
+def _read_header(file: IO[bytes], path: Path, source: VectorSource, kind: bytes) -> _Header:
+    """Read the header and verify it, the file's kind, size and space."""
+    found, header = _newest_header(file, path)
+    if found != kind:
+        raise VectorCacheDamaged(f"{path}: another kind of index file, or one of an earlier version.")
+    if not header.origin.belongs_to(source):
+        raise VectorCacheDamaged(f"{path}: written from another space, or another past of the catalogue.")
+    body = os.fstat(file.fileno()).st_size - (2 * _PAGE if kind == VECTORS else _PAGE)
+    # Behind the rows of a vectors file there may be some that are appended now, or were not to the end.
+    if body < header.body_bytes or (kind == PAYLOAD and body > header.body_bytes):
+        raise VectorCacheDamaged(f"{path}: {body} bytes where {header.body_bytes} belong.")
+    return header
+
+
+def _newest_header(file: IO[bytes], path: Path) -> tuple[bytes, _Header]:
+    """The kind of a file, and its header; of two headers the newer one that is whole."""
+    file.seek(0)
+    pages, found = [file.read(_PAGE), file.read(_PAGE)], []
+    for page in pages:
+        with suppress(VectorCacheDamaged):
+            found.append(_parse_page(page, path))
+        if found and found[0][0] != VECTORS:
+            return found[0]
+    if not found:
+        return _parse_page(pages[0], path)  # says what is wrong
+    return max(found, key=lambda one: int(one[1].more["saved"]))
+
+
+def _parse_page(page: bytes, path: Path) -> tuple[bytes, _Header]:
+    kind, length = page[: len(VECTORS)], int.from_bytes(page[len(VECTORS) : _START], "little")
+    if kind not in (VECTORS, PAYLOAD) or _START + length + _DIGEST > len(page):
         raise VectorCacheDamaged(f"{path}: not a vector index of this version.")
     head, rest = page[: _START + length], page[_START + length :]
     if hashlib.sha256(head).digest() + bytes(len(rest) - _DIGEST) != rest:
         raise VectorCacheDamaged(f"{path}: the header is damaged.")
     read = json.loads(head[_START:])
-    header = _Header(Origin(**read["origin"]), read["body_bytes"], read["more"])
-    if kind not in header.more:
-        raise VectorCacheDamaged(f"{path}: another kind of index file.")
-    if not header.origin.belongs_to(source):
-        raise VectorCacheDamaged(f"{path}: written from another space, or another past of the catalogue.")
-    body = os.fstat(file.fileno()).st_size - len(page)
-    if body != header.body_bytes:
-        raise VectorCacheDamaged(f"{path}: {body} bytes where {header.body_bytes} belong.")
-    return header
+    return kind, _Header(Origin(**read["origin"]), read["body_bytes"], read["more"])
 
 
 def _open_replacement(path: Path) -> Any:

@@ -13,9 +13,10 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from vitmae_search.errors import DamagedPhoto, DeviceError, LibraryError, VitmaeSearchError
@@ -110,7 +111,7 @@ class ClusterReader:
         self._seconds = seconds or RESOURCES_SECONDS
 
     def read(
-        self, files: Sequence[PendingFile], lookup: Lookup, at_hand: frozenset[str]
+        self, files: Iterable[PendingFile], lookup: Lookup, at_hand: frozenset[str]
     ) -> Generator[FetchedFile, None, None]:
         """Yield each file, as it comes back, with its vector as `pixels`.
 
@@ -126,8 +127,9 @@ class ClusterReader:
         self._require_room()
         task = pickle.dumps(replace(self._task, at_hand=at_hand))
         seen: set[str] = set()  # of the whole reading: a copy is recorded with what its first file brought
-        for start in range(0, len(files), ROUND_FILES):
-            part = _Round(dict(enumerate(files[start : start + ROUND_FILES])), seen)
+        rest = iter(files)
+        while some := list(islice(rest, ROUND_FILES)):
+            part = _Round(dict(enumerate(some)), seen)
             sent = len(part.files)
             yield from self._send(part, BLOCK_FILES, task, lookup)
             if part.files:

@@ -144,7 +144,12 @@ class PhotoWorker:
         """Read ahead and embed, as a run on one machine does."""
         batcher = Batcher[FetchedFile](self._embedder.prepare, self._embedder.embed, self._batch_size)
         files_read = read_ahead(
-            files, self._lookup, self._decoder, workers=self._task.decoders, batch_size=self._batch_size
+            files,
+            self._lookup,
+            self._decoder,
+            count=len(files),
+            workers=self._task.decoders,
+            batch_size=self._batch_size,
         )
         try:
             for fetched in files_read:
