@@ -53,7 +53,6 @@ from vitmae_search.records import (
     SavedSearch,
     SearchFilter,
     Space,
-    Stamp,
     Tag,
     file_of,
 )
@@ -274,6 +273,31 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.files_at(connection, paths, space_id)
 
+    def file_ids(self, root: str) -> Iterator[int]:
+        """Yield the id of every photo row in a folder, missing ones included, in no order."""
+        with self._database.streaming_transaction() as connection:
+            yield from photos.ids_in(connection, root)
+
+    def files_by_id(self, photo_ids: Iterable[int], space_id: int | None) -> list[KnownFile]:
+        """Return photo rows, in the order of their paths.
+
+        Args:
+            photo_ids: Their ids.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.files_by_id(connection, photo_ids, space_id)
+
+    def frames(self, video: str, space_id: int | None) -> list[KnownFile]:
+        """Return the rows of a video's frames, missing ones included.
+
+        Args:
+            video: The video's path.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.frames(connection, video, space_id)
+
     def failures_at(self, paths: Sequence[str], space_id: int) -> dict[str, Failure]:
         """Return the failures in a space of some files, by path.
 
@@ -293,8 +317,8 @@ class Catalog:
             found.setdefault(file_of(path), []).append(path)
         return found
 
-    def photos_by_inode(self, inodes: Sequence[int]) -> list[Stamp]:
-        """Return the recorded stamps of photos on disk that have one of these inodes, on any device."""
+    def photos_by_inode(self, inodes: Sequence[int]) -> list[KnownFile]:
+        """Return the rows of photos on disk that have one of these inodes, on any device."""
         with self._database.read_transaction() as connection:
             return photos.by_inode(connection, inodes)
 
