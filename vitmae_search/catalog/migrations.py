@@ -295,6 +295,8 @@ _SHARED_VALUES = (
     """,
 )
 
+_MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at DATETIME",)
+
 _NUMBERS_OF_VECTORS = (
     "ALTER TABLE spaces ADD COLUMN vectors INTEGER NOT NULL DEFAULT 0",
     """
@@ -319,6 +321,7 @@ STEPS: Steps = (
     _CANCELLATIONS,
     _CLAIMS,
     _SHARED_VALUES,
+    _MOMENTS_OF_REVISIONS,
     _NUMBERS_OF_VECTORS,
 )
 """Step i makes version i + 1."""
