@@ -43,11 +43,9 @@ def find_other_names(
         if not stamp.inode:
             continue
         first = seen.setdefault((stamp.device, stamp.inode), stamp)
-        if first is not stamp and _same_values(first, stamp):
-            others.add(stamp.path)
-        elif stamp.path not in known and any(
-            _is_file_of(recorded, stamp) for recorded in elsewhere.get(stamp.inode, ())
-        ):
+        again = first is not stamp and _same_values(first, stamp)
+        recorded = () if stamp.path in known else elsewhere.get(stamp.inode, ())
+        if again or any(_is_file_of(one, stamp) for one in recorded):
             others.add(stamp.path)
     return others
 
