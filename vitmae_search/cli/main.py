@@ -25,7 +25,7 @@ COMMANDS = {
     "search": ("search", "Find the photos that look like a picture."),
     "list": ("list", "List the library's photos, newest first."),
     "mark": ("mark", "Make photos favourites, or rate them."),
-    "albums": ("albums", "List the albums; add photos, take them out, rename or delete one."),
+    "albums": ("albums", "List albums; add photos, take them out, rename or delete one."),
     "searches": ("searches", "List the saved searches; save, run or delete one."),
     "duplicates": ("duplicates", "List near-duplicates over the whole library."),
     "unusual": ("unusual", "List the photos that are least like any other one."),
@@ -45,6 +45,7 @@ COMMANDS = {
     "prune": ("prune", "Remove photos from the library that are gone from disk."),
     "forget": ("forget", "Remove a folder from the library; its files stay."),
     "relocate": ("relocate", "Tell the library that a folder has another path now."),
+    "copy-catalog": ("copy_catalog", "Copy the catalogue's file into a PostgreSQL database."),
     "models": ("models", "List the models that can be named."),
     "plugins": ("plugins", "List the embedding plugins and their options."),
     "app": ("app", "Open the library in the browser."),
@@ -56,7 +57,7 @@ COMMANDS = {
 }
 
 
-_GC_THRESHOLDS = (100_000, 50, 100)
+_GC_THRESHOLDS = (500_000, 50, 100)
 """New objects before a garbage collection; collections before one of older ones, and before one of all."""
 
 

@@ -28,15 +28,6 @@ from vitmae_search.errors import (
     SpaceError,
     display_path,
 )
-from vitmae_search.indexing import (
-    DEFAULT_BATCH_SIZE,
-    RAY_VARIABLES,
-    ClusterOptions,
-    TagOptions,
-    classify_photos,
-    index_folders,
-    require_ray,
-)
 from vitmae_search.inspection import explain_match
 from vitmae_search.inspection.space import NeighbourChange, Neighbourhood, SpaceStatistics
 from vitmae_search.library import jobs
@@ -395,6 +386,8 @@ class Library:
             (3, 0, 3)
             >>> temporary.cleanup()
         """
+        from vitmae_search.indexing import RAY_VARIABLES, ClusterOptions, index_folders, require_ray
+
         if videos and not can_be_decoded():
             raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
@@ -535,6 +528,8 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
+        from vitmae_search.indexing import TagOptions, classify_photos
+
         self._catalog()
         source = absolute_model(os.fspath(model))
         options = TagOptions(
@@ -595,6 +590,7 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
+        from vitmae_search.indexing import DEFAULT_BATCH_SIZE
         from vitmae_search.library.adapt.fit import AdaptOptions
         from vitmae_search.library.adapt.save import AdaptRequest, adapt_library, adapt_to_file
 
@@ -2503,6 +2499,28 @@ class Library:
         return self._embedders.offload(after=after) + self._named_models.offload(after=after)
 
     # Helpers
+
+    def copy_catalog(self) -> dict[str, int]:
+        """Copy the catalogue from the library's file into the database that the library was opened with.
+
+        The database has to be empty. All keep their ids, and no photo is read. The file stays as it is.
+
+        Returns:
+            How many rows each table has, by its name ("photos", "embeddings", "tags", "marks").
+
+        Raises:
+            LibraryError: The library was opened without `catalog`, or the database has a catalogue.
+            LibraryEmpty: The library's folder has no catalogue.
+            LibraryBusy: Another process writes to the file.
+            StorageError: The server does not answer.
+        """
+        if self._address is None:
+            raise LibraryError(
+                "name the empty database to copy to: --catalog postgresql://USER@HOST/DATABASE"
+            )
+        Catalog.open(self.folder).close()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return catalog.copy_to(self._address)
 
     def _writer(self) -> CatalogWriter:
         """The catalogue for writing, of a library that is there."""
