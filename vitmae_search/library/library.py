@@ -994,6 +994,11 @@ class Library:
         identity = catalog.history_identity() if catalog else None
         return None if identity is None else identity[:IDENTITY_LENGTH]
 
+    @property
+    def has_several_writers(self) -> bool:
+        """Whether processes may write to the catalogue at the same time: on a server, and not in a file."""
+        return self._address is not None
+
     def has_identity(self, identity: str) -> bool:
         """Whether the library's `identity` is or was this: else its photos' ids mean other photos."""
         catalog = self._catalog_or_none()
