@@ -312,6 +312,10 @@ class ArraySource:
         """Ids and their (n, D) vectors."""
         return ids, np.stack([self._vectors[row] for row in ids])
 
+    def attributes_changed_since(self, revision: int) -> Iterator[Ids]:
+        """None change."""
+        return iter(())
+
     def attributes(self, ids: Ids) -> list[VectorAttributes]:
         """None are filtered by."""
         return [VectorAttributes()] * len(ids)

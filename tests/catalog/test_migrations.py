@@ -23,8 +23,8 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 13)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 13)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 14)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 14)}}
 TAGS = {
     1: {},
     2: {},
@@ -38,6 +38,7 @@ TAGS = {
     10: {"red": 2},
     11: {"red": 2},
     12: {"red": 2},
+    13: {"red": 2},
 }
 
 

@@ -283,6 +283,17 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
+_ATTRIBUTE_CHANGES = (
+    """
+    CREATE TABLE attribute_changes (
+        embedding_id INTEGER NOT NULL PRIMARY KEY REFERENCES embeddings (embedding_id) ON DELETE CASCADE,
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX attribute_changes_revision ON attribute_changes (space_id, revision)",
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -299,6 +310,7 @@ STEPS: Steps = (
     _SIZES,
     _CANCELLATIONS,
     _CLAIMS,
+    _ATTRIBUTE_CHANGES,
 )
 """Step i makes version i + 1."""
 

@@ -275,7 +275,21 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS}
+_ATTRIBUTE_CHANGES = (
+    """
+    CREATE TABLE attribute_changes (
+        embedding_id BIGINT NOT NULL,
+        space_id BIGINT NOT NULL,
+        revision BIGINT NOT NULL,
+        PRIMARY KEY (embedding_id),
+        FOREIGN KEY (embedding_id) REFERENCES embeddings (embedding_id) ON DELETE CASCADE,
+        FOREIGN KEY (space_id) REFERENCES spaces (space_id)
+    )
+    """,
+    "CREATE INDEX attribute_changes_revision ON attribute_changes (space_id, revision)",
+)
+
+STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS, 14: _ATTRIBUTE_CHANGES}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, delete, select, true, update
 
-from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import (
+    attributes,
     claims,
     derived_spaces,
     marks,
@@ -26,6 +26,7 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
+from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.database import WritableDatabase
@@ -528,5 +529,6 @@ class CatalogWriter(Catalog):
         def change(connection: Connection) -> None:
             for ids in chunks(photo_ids):
                 connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(values))
+            attributes.changed(connection, attributes.contents_of(connection, photo_ids), {})
 
         self._change(change)

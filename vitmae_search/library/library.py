@@ -2613,10 +2613,10 @@ class Library:
         return source, vectors, own, search
 
     def _refresh_filters(self) -> None:
-        """Let a vector database filter by what changed without a new vector; files have no such thing."""
+        """Let a vector database filter by what changed; files do not filter."""
         space = None if isinstance(self._vectors, VectorCache) else self._current_space_or_none()
         if space is not None:
-            self._vectors.speed_up(self._catalog().vector_source(space.space_id))
+            self._vectors.save(self._catalog().vector_source(space.space_id))
 
     def _map_files(self) -> MapCache:
         """The maps, which are laid out from files of vectors on this machine."""
