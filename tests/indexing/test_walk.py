@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import tracemalloc
 
+import numpy as np
 import pytest
 
-from vitmae_search.catalog import KnownFile
+from vitmae_search.catalog import Indexed, KnownFile
 from vitmae_search.errors import LibraryError
 from vitmae_search.indexing import walk
-from vitmae_search.indexing.walk import FolderState, WalkedFolder, folder_state, is_gone
+from vitmae_search.indexing.walk import FolderState, FolderWalk, WalkedFolder, folder_state, is_gone
 from vitmae_search.photos import is_under, scan
-from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.records import PhotoMetadata, ScanProblem, Stamp
 
 
 def stamp(name, device=1, mtime=5, size=10):
@@ -304,3 +306,39 @@ def test_a_folder_that_cannot_be_looked_into_protects_what_is_in_it(bench, fill,
     report = bench.index()
     assert (report.unchanged, report.failed, report.missing) == (7, 1, 0)
     bench.assert_mirrors_disk()
+
+
+def test_a_walk_holds_no_photo_that_needs_nothing(bench, monkeypatch):
+    count = 2000
+    for number in range(count):
+        folder = bench.photos / f"{number % 40}"  # the walk lists a folder as a whole
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number:05}.jpg").touch()
+    monkeypatch.setattr(walk, "_COMPARED_TOGETHER", 50)
+    with bench.catalog() as catalog:
+        space = bench.open_space(catalog).features
+        vector = np.eye(1, space.dimension, dtype=np.float32)[0]
+        metadata = PhotoMetadata(1, 1, "JPEG", None, None)
+        stamps = list(scan(os.fspath(bench.photos), on_problem=print))
+        catalog.record_batch(
+            space.space_id, [Indexed(stamp, f"{i:064x}", metadata, vector) for i, stamp in enumerate(stamps)]
+        )
+        del stamps
+
+        def held() -> tuple[int, int]:
+            """Photos that are settled, and the most bytes that a walk takes at a time."""
+            folders = FolderWalk(catalog, [os.fspath(bench.photos)], (), None, space_id=space.space_id)
+            tracemalloc.start()
+            for _ in folders.stamps():
+                pass
+            result = folders.finish()
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert not result.stamps
+            assert not result.rows
+            return result.settled, most
+
+        held()  # fills caches of queries
+        settled, most = held()
+    assert settled == count
+    assert most < 250 * count, "less than one string for each, let alone a row and a stamp"

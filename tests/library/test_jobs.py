@@ -77,7 +77,7 @@ def test_another_process_can_watch_and_cancel_it(
         asked = watcher.job(key)
         assert asked is not None
         assert (asked.state, asked.cancel_requested_at is None) == ("running", False)
-        wait_for_thread()
+        wait_until_heard(watcher, key)
         gate.touch()
         run = wait_until(watcher, key, lambda run: run.state != "running")
         assert run.state == "cancelled"
@@ -99,7 +99,7 @@ def test_a_job_of_another_machine_is_cancelled_by_its_row(
             wait_until(here, "there", lambda run: here.status().photos >= 3)
             say_another_machine(here.folder, bystander.pid)
             here.cancel_job("there")
-            wait_for_thread()
+            wait_until_heard(here, "there")
             gate.touch()
             assert running.result().interrupted
         ended = here.job("there")
@@ -122,9 +122,9 @@ def say_another_machine(folder: Path, pid: int) -> None:
     connection.close()
 
 
-def wait_for_thread() -> None:
-    """The job asks for its row once a second, and goes on after the gate opens."""
-    time.sleep(2.5)
+def wait_until_heard(library: Library, key: str) -> None:
+    """A job that waits for the gate writes to its row because it heard the request."""
+    wait_until(library, key, lambda run: run.heartbeat_at > (run.cancel_requested_at or run.heartbeat_at))
 
 
 def test_a_killed_child_reads_as_interrupted(tmp_path: Path, many: Path, gate: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,27 @@ class Proxy:
 
     Attributes:
         port: Where the app listens.
+        others: Where copies of it listen. All of them get requests in turns, and `port` all websockets.
         host: What it makes of `Host`; None leaves it, as Caddy does.
         forwarded_for, forwarded_proto: The headers of that name; None leaves what the client sent.
+        asked: Which port each request went to.
     """
 
     port: int
+    others: tuple[int, ...] = ()
     host: str | None = None
     forwarded_for: str | None = None
     forwarded_proto: str | None = None
+    asked: list[int] = field(default_factory=list)
+
+    def port_for(self, head: bytes) -> int:
+        """Where a request goes, by its head."""
+        ports = self.port, *self.others
+        is_websocket = b"\r\nupgrade: websocket" in head.lower()
+        port = self.port if is_websocket else ports[len(self.asked) % len(ports)]
+        if not is_websocket:
+            self.asked.append(port)
+        return port
 
     def head(self, head: bytes) -> bytes:
         lines = head.split(b"\r\n")
@@ -43,7 +56,7 @@ class Proxy:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
-                app_reader, app_writer = await asyncio.open_connection("127.0.0.1", self.port)
+                app_reader, app_writer = await asyncio.open_connection("127.0.0.1", self.port_for(head))
                 writers.append(app_writer)
                 app_writer.write(self.head(head))
                 await asyncio.gather(_pass_on(reader, app_writer), _pass_on(app_reader, writer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,7 @@ def test_indexing_outlives_reload_and_is_seen_by_all(
     second.go("/library")
     other.get_by_role("button", name="Cancel").click()
     expect(other.get_by_text("Stopping after this batch")).to_be_visible()
+    wait_until_cancel_is_heard(gated.library)
     gated.gate.touch()
     expect(other.get_by_role("button", name="Cancel")).to_be_hidden()
     other.get_by_text("Recent runs").click()
@@ -241,6 +243,18 @@ def test_a_phone_with_a_dark_theme(small: Any, start_server: StartServer, visit:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert max(int(channel) for channel in re.findall(r"\d+", background)[:3]) < 60
+
+
+def wait_until_cancel_is_heard(folder: Path, catalog: str | None = None) -> None:
+    """A job that waits for the gate writes to its row because it heard the request."""
+    deadline = time.monotonic() + 60
+    with Library.open(folder, catalog=catalog) as library:
+        while True:
+            job = library.jobs()[0]
+            if job.cancel_requested_at is not None and job.heartbeat_at > job.cancel_requested_at:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 BROKEN_APP = """

@@ -10,6 +10,7 @@ from vitmae_search.catalog.job_table import JobTable
 from vitmae_search.catalog.marks import HIGHEST_RATING
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.record_batch import Indexed
+from vitmae_search.catalog.shared_values import SharedValues
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.catalog.writer import CatalogWriter
@@ -22,6 +23,7 @@ __all__ = [
     "Indexed",
     "JobTable",
     "KnownFile",
+    "SharedValues",
     "Taggable",
     "make_library_folder",
 ]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,14 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
-from vitmae_search.catalog.database import Database
+from vitmae_search.catalog.database import Database, WritableDatabase
 from vitmae_search.catalog.databases import open_for_reading
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.embeddings import SpaceVectors
 from vitmae_search.catalog.photos import KnownFile
 from vitmae_search.catalog.points import Points
 from vitmae_search.catalog.schema import PhotoRow
+from vitmae_search.catalog.shared_values import SharedValues
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.records import (
     AttributeFilter,
@@ -52,7 +53,6 @@ from vitmae_search.records import (
     SavedSearch,
     SearchFilter,
     Space,
-    Stamp,
     Tag,
     file_of,
 )
@@ -100,6 +100,11 @@ class Catalog:
     def address(self) -> str | None:
         """Where the database is, credentials included; None is the file in the folder."""
         return self._database.address
+
+    @property
+    def shared_values(self) -> SharedValues | None:
+        """What all processes with this catalogue share; None where the catalogue is a file."""
+        return None if self.address is None else SharedValues(cast(WritableDatabase, self._database))
 
     @property
     def replaced(self) -> bool:
@@ -268,6 +273,31 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.files_at(connection, paths, space_id)
 
+    def file_ids(self, root: str) -> Iterator[int]:
+        """Yield the id of every photo row in a folder, missing ones included, in no order."""
+        with self._database.streaming_transaction() as connection:
+            yield from photos.ids_in(connection, root)
+
+    def files_by_id(self, photo_ids: Iterable[int], space_id: int | None) -> list[KnownFile]:
+        """Return photo rows, in the order of their paths.
+
+        Args:
+            photo_ids: Their ids.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.files_by_id(connection, photo_ids, space_id)
+
+    def frames(self, video: str, space_id: int | None) -> list[KnownFile]:
+        """Return the rows of a video's frames, missing ones included.
+
+        Args:
+            video: The video's path.
+            space_id: The space that `embedded` is about; None makes it false.
+        """
+        with self._database.read_transaction() as connection:
+            return photos.frames(connection, video, space_id)
+
     def failures_at(self, paths: Sequence[str], space_id: int) -> dict[str, Failure]:
         """Return the failures in a space of some files, by path.
 
@@ -287,8 +317,8 @@ class Catalog:
             found.setdefault(file_of(path), []).append(path)
         return found
 
-    def photos_by_inode(self, inodes: Sequence[int]) -> list[Stamp]:
-        """Return the recorded stamps of photos on disk that have one of these inodes, on any device."""
+    def photos_by_inode(self, inodes: Sequence[int]) -> list[KnownFile]:
+        """Return the rows of photos on disk that have one of these inodes, on any device."""
         with self._database.read_transaction() as connection:
             return photos.by_inode(connection, inodes)
 

@@ -283,6 +283,18 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name VARCHAR NOT NULL,
+        label VARCHAR NOT NULL,
+        value BLOB NOT NULL,
+        made_at DATETIME NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
 _ATTRIBUTE_CHANGES = (
     """
     CREATE TABLE attribute_changes (
@@ -310,6 +322,7 @@ STEPS: Steps = (
     _SIZES,
     _CANCELLATIONS,
     _CLAIMS,
+    _SHARED_VALUES,
     _ATTRIBUTE_CHANGES,
 )
 """Step i makes version i + 1."""

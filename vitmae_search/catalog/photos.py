@@ -598,7 +598,7 @@ def files_at(connection: Connection, paths: Iterable[str], space_id: int | None)
     files = (
         to_known_file(row)
         for some in chunks(map(os.fsencode, paths))
-        for row in connection.execute(statement.where(PathIdentity(PhotoRow.path).in_(some)))
+        for row in connection.execute(statement.where(PathIdentity(PhotoRow.path).in_(some))).all()
     )
     return {file.stamp.path: file for file in files}
 
@@ -630,17 +630,57 @@ def mark_unseen(connection: Connection, rows: Iterable[KnownFile]) -> int:
     return marked
 
 
-def by_inode(connection: Connection, inodes: Iterable[int]) -> list[Stamp]:
-    """Return stamps of photos on disk; see `Catalog.photos_by_inode`.
+def ids_in(connection: Connection, root: str) -> Iterator[int]:
+    """Return ids of photo rows; see `Catalog.file_ids`.
+
+    Args:
+        connection: A connection in a transaction.
+        root: The folder.
+    """
+    return iter(connection.scalars(select(PhotoRow.photo_id).where(in_folder(root))))
+
+
+def files_by_id(connection: Connection, photo_ids: Iterable[int], space_id: int | None) -> list[KnownFile]:
+    """Return photo rows by path; see `Catalog.files_by_id`.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: Their ids.
+        space_id: The space that `embedded` is about; None makes it false.
+    """
+    statement = _known(space_id)
+    files = [
+        to_known_file(row)
+        for some in chunks(photo_ids)
+        for row in connection.execute(statement.where(PhotoRow.photo_id.in_(some)))
+    ]
+    return sorted(files, key=lambda file: os.fsencode(file.stamp.path))
+
+
+def frames(connection: Connection, video: str, space_id: int | None) -> list[KnownFile]:
+    """Return the rows of a video's frames; see `Catalog.frames`.
+
+    Args:
+        connection: A connection in a transaction.
+        video: The video's path.
+        space_id: The space that `embedded` is about; None makes it false.
+    """
+    first = os.fsencode(video) + b"#t="
+    inside = between(PhotoRow.path, first, first[:-1] + bytes([first[-1] + 1]))
+    files = map(to_known_file, connection.execute(_known(space_id).where(inside)))
+    return [file for file in files if VideoFrame.of(file.stamp.path) is not None]
+
+
+def by_inode(connection: Connection, inodes: Iterable[int]) -> list[KnownFile]:
+    """Return rows of photos on disk; see `Catalog.photos_by_inode`.
 
     Args:
         connection: A connection in a transaction.
         inodes: The inodes.
     """
-    columns = (PhotoRow.path, PhotoRow.size, PhotoRow.mtime_ns, PhotoRow.device, PhotoRow.ctime_ns)
-    statement = select(*columns, PhotoRow.inode).where(PhotoRow.missing == false())
+    statement = _known(None).where(PhotoRow.missing == false())
     return [
-        Stamp(os.fsdecode(row.path), row.size, row.mtime_ns, row.device, row.ctime_ns, row.inode)
+        to_known_file(row)
         for some in chunks(inodes)
         for row in connection.execute(statement.where(PhotoRow.inode.in_(some)))
     ]

@@ -275,6 +275,18 @@ _CLAIMS = (
     "CREATE INDEX claims_holder ON claims (holder)",
 )
 
+_SHARED_VALUES = (
+    """
+    CREATE TABLE shared_values (
+        name TEXT COLLATE "C" NOT NULL,
+        label TEXT COLLATE "C" NOT NULL,
+        value BYTEA NOT NULL,
+        made_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+        PRIMARY KEY (name)
+    )
+    """,
+)
+
 _ATTRIBUTE_CHANGES = (
     """
     CREATE TABLE attribute_changes (
@@ -289,7 +301,13 @@ _ATTRIBUTE_CHANGES = (
     "CREATE INDEX attribute_changes_revision ON attribute_changes (space_id, revision)",
 )
 
-STEPS: Mapping[int, Sequence[str]] = {11: _CORE, 12: _CANCELLATIONS, 13: _CLAIMS, 14: _ATTRIBUTE_CHANGES}
+STEPS: Mapping[int, Sequence[str]] = {
+    11: _CORE,
+    12: _CANCELLATIONS,
+    13: _CLAIMS,
+    14: _SHARED_VALUES,
+    15: _ATTRIBUTE_CHANGES,
+}
 """What makes each version from the one before."""
 
 NEWEST = max(STEPS)

@@ -482,3 +482,14 @@ class ClaimRow(Table):
     space_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     path_digest: Mapped[bytes] = mapped_column(primary_key=True)
     holder: Mapped[str] = mapped_column(ForeignKey("leases.holder", ondelete="CASCADE"))
+
+
+class SharedValueRow(Table):
+    """A small file that all processes with a catalogue on a server need; unused where it is a file."""
+
+    __tablename__ = "shared_values"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    value: Mapped[bytes]
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import catalog_option
+from vitmae_search.cli.common import catalog_option, vectors_option
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.settings import catalog_address, named_library, settings
 
@@ -29,6 +29,7 @@ browser_option = click.option(
     "[default: VITMAE_SEARCH_LIBRARY, or your user-data folder]",
 )
 @catalog_option
+@vectors_option
 @port_option
 @browser_option
 @click.option("--address", metavar="IP", help="Listen on this address of the machine.  [default: 127.0.0.1]")

@@ -41,7 +41,7 @@ def _database_option(name: str, used_at: Callable[[str], AbstractContextManager[
 
 
 catalog_option = _database_option("--catalog", catalog_at)
-_vectors_option = _database_option("--vectors", vectors_at)
+vectors_option = _database_option("--vectors", vectors_at)
 _library_option = click.option(
     "--library",
     type=click.Path(file_okay=False, path_type=Path),
@@ -54,7 +54,7 @@ _library_option = click.option(
 
 def library_option(command: F) -> F:
     """Add --library, and --catalog and --vectors for those who keep these in a database."""
-    return _library_option(catalog_option(_vectors_option(command)))
+    return _library_option(catalog_option(vectors_option(command)))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from vitmae_search.indexing.reader import UNKNOWN_CONTENT, FetchedFile, read_ahe
 from vitmae_search.indexing.recorder import IndexCounts, IndexTarget, Recorder
 from vitmae_search.indexing.videos import expand_videos
 from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
-from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target, suffix_of
+from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
 from vitmae_search.records import Failure, IndexReport, JobProgress, Space, Stamp
@@ -175,11 +174,15 @@ class _IndexJob:
     def _update_catalog(self, target: IndexTarget) -> None:
         """Walk the folders, plan what to do, and do it."""
         self._walked = self._walk_folders(target.features)
-        self._counts.unchanged += self._walked.other_names
+        self._counts.unchanged += self._walked.settled + self._walked.other_names
         plan = self._plan(self._walked.stamps.values(), self._walked.rows, self._walked.failures, target)
         before = len(plan.pending)
         broken = expand_videos(
-            plan, self._walked.rows, rescan=self._options.rescan, on_video=self._report_video
+            plan,
+            self._catalog,
+            target.features.space_id,
+            rescan=self._options.rescan,
+            on_video=self._report_video,
         )
         self._frames = len(plan.pending) - before
         missing = MissingRows(self._catalog, plan.unseen, self._options.folders)
@@ -224,7 +227,7 @@ class _IndexJob:
 
     def _report_video(self, path: str) -> None:
         raise_if_cancelled(self._cancelled)
-        self._reporter.report("scanning", len(self._walked.stamps), current=path)
+        self._reporter.report("scanning", self._walked.found, current=path)
 
     def _walk_folders(self, features: Space) -> WalkResult:
         own_folder = None if self._thumbnails is None else os.fspath(self._thumbnails.folder)
@@ -233,14 +236,16 @@ class _IndexJob:
             self._options.folders,
             self._options.exclude,
             own_folder,
-            self._options.videos,
+            space_id=features.space_id,
+            videos=self._options.videos,
+            rescan=self._options.rescan,
         )
         for number, stamp in enumerate(walk.stamps(), start=1):
             if number % _FILES_PER_CHECK == 0:
                 raise_if_cancelled(self._cancelled)
                 self._reporter.report("scanning", number, current=os.path.dirname(stamp.path))
         raise_if_cancelled(self._cancelled)
-        return walk.finish(features.space_id)
+        return walk.finish()
 
     def _index_files(
         self,
@@ -380,7 +385,7 @@ class _IndexJob:
         self._reporter.report(
             "indexing",
             self._counts.done + waiting,
-            len(self._walked.stamps) + self._walked.other_names + self._frames,
+            self._walked.found + self._frames,
             failed=len(self._counts.failures),
             current=file.stamp.path,
         )
@@ -426,7 +431,7 @@ class _IndexJob:
             space=None if self._searched is None else self._searched.space_id,
             interrupted=interrupted,
             left_out=tuple(sorted(self._walked.left_out, key=os.fsencode)),
-            not_looked_at=dict(Counter(sorted(map(suffix_of, self._walked.others)))),
+            not_looked_at=dict(sorted(self._walked.others.items())),
         )
 
 

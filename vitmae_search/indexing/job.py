@@ -195,6 +195,7 @@ class JobListener:
             try:
                 if not self.cancelled() and self._rows.cancel_requested(self._key):
                     self._cancelled.set()
+                    beaten = float("-inf")  # a heartbeat after the request says that it was heard
                 if time.monotonic() - beaten >= _HEARTBEAT_INTERVAL:
                     self._rows.beat(self._key)
                     beaten = time.monotonic()

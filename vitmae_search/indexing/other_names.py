@@ -7,23 +7,30 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.indexing.id_set import IdSet
 from vitmae_search.records import Stamp
 
 
-def find_other_names(catalog: Catalog, stamps: Mapping[str, Stamp], known: Collection[str]) -> set[str]:
+def find_other_names(
+    catalog: Catalog, stamps: Mapping[str, Stamp], known: Collection[str], settled: IdSet
+) -> set[str]:
     """Return the paths that lead to a file which another path stands for already.
 
-    A path that the catalogue has is preferred, and then the first one. Files that their file system gives no
-    inode are left alone.
+    A path that the catalogue has as it is now is preferred, then one that it has, and then the first one.
+    Files that their file system gives no inode are left alone.
 
     Args:
         catalog: Has the photos of other folders as well.
-        stamps: The files of a walk, by path.
-        known: Paths of the catalogue's rows under the walked folders.
+        stamps: The files of a walk, by path; those of `settled` may be left out.
+        known: Paths of the catalogue's rows under the walked folders, but for those of `settled`.
+        settled: Ids of rows that were seen by the walk, and that are as their files are.
     """
     rows_first = [stamp for stamp in stamps.values() if stamp.path in known]
     rows_first += [stamp for stamp in stamps.values() if stamp.path not in known]
-    seen: dict[tuple[int, int], Stamp] = {}
+    recorded = catalog.photos_by_inode(list({stamp.inode for stamp in rows_first if stamp.inode}))
+    seen = {
+        (row.stamp.device, row.stamp.inode or 0): row.stamp for row in recorded if row.photo_id in settled
+    }
     others: set[str] = set()
     new: defaultdict[int, list[Stamp]] = defaultdict(list)
     for stamp in rows_first:
@@ -34,9 +41,9 @@ def find_other_names(catalog: Catalog, stamps: Mapping[str, Stamp], known: Colle
             others.add(stamp.path)
         elif stamp.path not in known:
             new[stamp.inode].append(stamp)
-    for recorded in catalog.photos_by_inode(list(new)):
-        if recorded.path not in known:
-            others |= {stamp.path for stamp in new[recorded.inode or 0] if _is_file_of(recorded, stamp)}
+    for row in recorded:
+        if row.photo_id not in settled and row.stamp.path not in known:
+            others |= {stamp.path for stamp in new[row.stamp.inode or 0] if _is_file_of(row.stamp, stamp)}
     return others
 
 

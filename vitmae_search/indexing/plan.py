@@ -20,6 +20,25 @@ class PendingFile:
     known: KnownFile | None = None
 
 
+def needs_nothing(stamp: Stamp, row: KnownFile) -> bool:
+    """Whether a file and its row are alike in all that a run looks at, so that neither is to be touched.
+
+    Args:
+        stamp: The file.
+        row: Its row.
+    """
+    before = row.stamp
+    return (
+        row.embedded
+        and not row.missing
+        and stamp.size == before.size
+        and stamp.mtime_ns == before.mtime_ns
+        and stamp.ctime_ns == before.ctime_ns
+        and stamp.inode == before.inode
+        and stamp.device == before.device
+    )
+
+
 @dataclass(slots=True)
 class Plan:
     """What to do with each file and each row; a file is in exactly one of the first three.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from vitmae_search.catalog import KnownFile
+from vitmae_search.catalog import Catalog
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing.plan import PendingFile, Plan
 from vitmae_search.photos import PhotoProcesses
@@ -18,13 +17,14 @@ from vitmae_search.records import Stamp, VideoFrame, file_of
 
 
 def expand_videos(
-    plan: Plan, rows: Mapping[str, KnownFile], *, rescan: bool, on_video: Callable[[str], None]
+    plan: Plan, catalog: Catalog, space_id: int, *, rescan: bool, on_video: Callable[[str], None]
 ) -> dict[str, PhotoError]:
     """Put the frames of new and changed videos into a plan, in place of the videos or their earlier frames.
 
     Args:
         plan: The plan, which is changed.
-        rows: The catalogue's rows under the walked folders, by path.
+        catalog: Has the videos' earlier frames.
+        space_id: The space that frames are embedded for.
         rescan: Whether all videos are to be looked through.
         on_video: Called with each video that is looked through; what it raises ends that.
 
@@ -35,11 +35,6 @@ def expand_videos(
     if not videos:
         return {}
     plan.pending = [file for file in plan.pending if file_of(file.stamp.path) not in videos]
-    known: defaultdict[str, dict[str, KnownFile]] = defaultdict(dict)
-    for path, row in rows.items():
-        frame = VideoFrame.of(path)
-        if frame is not None and frame.video in videos:
-            known[frame.video][path] = row
     errors: dict[str, PhotoError] = {}
     processes, workers = PhotoProcesses(), default_workers()
 
@@ -58,10 +53,9 @@ def expand_videos(
                 plan.pending.append(PendingFile(stamp))
                 continue
             paths = [VideoFrame(video, time).path for time in seconds]
-            plan.pending += [PendingFile(_of_frame(stamp, path), known[video].get(path)) for path in paths]
-            plan.unseen += [
-                row for path, row in known[video].items() if path not in paths and not row.missing
-            ]
+            known = {row.stamp.path: row for row in catalog.frames(video, space_id)}
+            plan.pending += [PendingFile(_of_frame(stamp, path), known.get(path)) for path in paths]
+            plan.unseen += [row for path, row in known.items() if path not in paths and not row.missing]
     return errors
 
 

@@ -8,32 +8,40 @@ the device that it was on, and where the walk could look.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import CatalogWriter, KnownFile
 from vitmae_search.errors import LibraryError, display_path
+from vitmae_search.indexing.id_set import IdSet
 from vitmae_search.indexing.other_names import find_other_names
+from vitmae_search.indexing.plan import needs_nothing
 from vitmae_search.indexing.videos import frame_stamps
-from vitmae_search.photos import file_system, is_under, scan
+from vitmae_search.photos import file_system, is_under, scan, suffix_of
 from vitmae_search.photos.video import is_video_name
 from vitmae_search.records import Failure, Root, ScanProblem, Stamp
+
+_COMPARED_TOGETHER = 1000
+"""Photos whose rows are looked up in one query."""
 
 
 @dataclass(slots=True)
 class WalkResult:
     """All folders of a run after their walk; each photo is here once.
 
-    What lies under an offline folder, or where the walk had a problem, is left out of the first three.
+    Photos that are settled (see `needs_nothing`) are counted only: a library may have millions of them. What
+    lies under an offline folder, or where the walk had a problem, is left out of the first three.
 
     Attributes:
-        stamps: The photos that were seen, by path.
-        rows: The catalogue's rows under the folders, by path.
+        stamps: The photos that were seen and are not settled, by path.
+        rows: The catalogue's rows under the folders that are not settled, by path.
         failures: The recorded failures under the folders, by path.
+        settled: How many photos are settled.
         offline: Folders that are offline.
         problems: What the walk could not look into.
-        others: The files that are no photos.
+        others: How many files are no photos, by suffix.
         left_out: Folders of systems and other programs that were not entered.
         other_names: How many further names of files were seen: links to them, or their folder mounted twice.
             These are in none of the above.
@@ -42,11 +50,17 @@ class WalkResult:
     stamps: dict[str, Stamp] = field(default_factory=dict)
     rows: dict[str, KnownFile] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    settled: int = 0
     offline: list[str] = field(default_factory=list)
     problems: list[ScanProblem] = field(default_factory=list)
-    others: set[str] = field(default_factory=set)
+    others: Counter[str] = field(default_factory=Counter)
     left_out: set[str] = field(default_factory=set)
     other_names: int = 0
+
+    @property
+    def found(self) -> int:
+        """How many photos were seen, under any name."""
+        return self.settled + len(self.stamps) + self.other_names
 
 
 def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]:
@@ -69,8 +83,32 @@ def resolve_folders(catalog: CatalogWriter, folders: Sequence[str]) -> list[str]
     return paths
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the walk of one folder has seen.
+
+    Attributes:
+        stamps: The photos that are not settled, by path.
+        rows: Their rows, by path.
+        failures: The recorded failures under the folder, by path.
+        row_ids: Ids of the rows of all photos that were seen.
+        settled_on: Devices of those that are settled.
+        problems: What could not be looked into.
+    """
+
+    failures: dict[str, Failure] = field(default_factory=dict)
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    rows: dict[str, KnownFile] = field(default_factory=dict)
+    row_ids: IdSet = field(default_factory=IdSet)
+    settled_on: set[int] = field(default_factory=set)
+    problems: list[ScanProblem] = field(default_factory=list)
+
+
 class FolderWalk:
-    """Walks folders: first iterate over `stamps`, then call `finish`."""
+    """Walks folders, and compares what it sees with the catalogue, some photos at a time.
+
+    First iterate over `stamps`, then call `finish`.
+    """
 
     def __init__(
         self,
@@ -78,7 +116,10 @@ class FolderWalk:
         paths: Sequence[str],
         exclude: Sequence[str],
         skip: str | None,
+        *,
+        space_id: int,
         videos: bool = False,
+        rescan: bool = False,
     ) -> None:
         """Prepare the walk.
 
@@ -87,102 +128,144 @@ class FolderWalk:
             paths: The folders, as of `resolve_folders`.
             exclude: Patterns of names and paths to skip; see `photos.scan`.
             skip: A folder of the library itself, which is never entered.
+            space_id: The space whose vectors and failures count.
             videos: Whether to look at videos; those of a folder that has frames of videos in the catalogue
                 are looked at in any case.
+            rescan: Whether all photos are to be read, so that none is settled.
         """
         self._videos = videos
+        self._rescan = rescan
+        self._space_id = space_id
         self._frames: dict[str, dict[str, list[str]]] = {}
         self._catalog = catalog
         self._paths = paths
         self._exclude = exclude
         self._skip = skip
-        self._stamps: dict[str, dict[str, Stamp]] = {path: {} for path in paths}
-        self._problems: dict[str, list[ScanProblem]] = {path: [] for path in paths}
-        self._others: set[str] = set()
+        self._seen = {path: _Seen() for path in paths}
+        self._settled = IdSet()
+        self._others: Counter[str] = Counter()
         self._left_out: set[str] = set()
         self._only_other_names: set[str] = set()
 
     def stamps(self) -> Iterator[Stamp]:
         """Walk the folders and yield each photo, once for each folder that holds it."""
         for path in self._paths:
-            if not _is_there(path):
-                continue
-            skip = _path_within(path, self._skip)
-            walk = scan(
-                path,
-                exclude=self._exclude,
-                on_problem=self._problems[path].append,
-                on_other=self._others.add,
-                on_left_out=self._left_out.add,
-                videos=True,
-            )
-            for stamp in walk:
-                if skip is None or not is_under(stamp.path, skip):
-                    for one in self._with_frames(path, stamp) if is_video_name(stamp.path) else (stamp,):
-                        self._stamps[path][one.path] = one
-                        yield one
+            seen = self._seen[path]
+            failures = self._catalog.failures(self._space_id, under=path)
+            seen.failures = {failure.path: failure for failure in failures}
+            some: list[Stamp] = []
+            for stamp in self._stamps_in(path):
+                yield stamp
+                some.append(stamp)
+                if len(some) == _COMPARED_TOGETHER:
+                    self._compare(seen, some)
+                    some = []
+            self._compare(seen, some)
 
-    def _with_frames(self, folder: str, stamp: Stamp) -> Sequence[Stamp]:
-        """The stamps of a video's known frames, else its own; none where videos are left out."""
+    def _stamps_in(self, path: str) -> Iterator[Stamp]:
+        if not _is_there(path):
+            return
+        skip = _path_within(path, self._skip)
+        walked_before = self._paths[: self._paths.index(path)]
+
+        def add_other(other: str) -> None:
+            inside = self._skip is not None and is_under(other, self._skip)
+            if not inside and not any(_walk_reaches(before, other) for before in walked_before):
+                self._others[suffix_of(other)] += 1
+
+        walk = scan(
+            path,
+            exclude=self._exclude,
+            on_problem=self._seen[path].problems.append,
+            on_other=add_other,
+            on_left_out=self._left_out.add,
+            videos=True,
+        )
+        for stamp in walk:
+            if skip is None or not is_under(stamp.path, skip):
+                if not is_video_name(stamp.path):
+                    yield stamp
+                elif self._looks_at_videos(path):
+                    yield from self._with_frames(path, stamp)
+                else:
+                    add_other(stamp.path)
+
+    def _looks_at_videos(self, folder: str) -> bool:
         if folder not in self._frames:
             self._frames[folder] = self._catalog.video_frames(folder)
+        return self._videos or bool(self._frames[folder])
+
+    def _with_frames(self, folder: str, stamp: Stamp) -> Sequence[Stamp]:
+        """The stamps of a video's known frames, else its own."""
         frames = self._frames[folder]
-        if stamp.path in frames:
-            return frame_stamps(stamp, frames[stamp.path])
-        if self._videos or frames:
-            return (stamp,)
-        self._others.add(stamp.path)
-        return ()
+        return frame_stamps(stamp, frames[stamp.path]) if stamp.path in frames else (stamp,)
 
-    def finish(self, space_id: int) -> WalkResult:
-        """Decide which folders are offline, record them as roots, and return what the run is about.
+    def _compare(self, seen: _Seen, stamps: Sequence[Stamp]) -> None:
+        """Keep the photos that are not settled, with their rows."""
+        rows = self._catalog.files_at([stamp.path for stamp in stamps], self._space_id)
+        for stamp in stamps:
+            row = rows.get(stamp.path)
+            if row is not None:
+                seen.row_ids.add(row.photo_id)
+                if not self._rescan and stamp.path not in seen.failures and needs_nothing(stamp, row):
+                    self._settled.add(row.photo_id)
+                    seen.settled_on.add(row.stamp.device)
+                    continue
+                seen.rows[stamp.path] = row
+            seen.stamps[stamp.path] = stamp
 
-        Args:
-            space_id: The space whose vectors and failures count.
-        """
+    def finish(self) -> WalkResult:
+        """Decide which folders are offline, record them as roots, and return what the run is about."""
         roots = {root.path: root for root in self._catalog.roots()}
         result, protected, offline = WalkResult(), set[str](), list[str]()
-        result.others = {
-            path for path in self._others if self._skip is None or not is_under(path, self._skip)
-        }
+        result.others = self._others
         result.left_out = self._left_out
-        rows_of = {path: list(self._catalog.known_files(path, space_id)) for path in self._paths}
-        known = {row.stamp.path for rows in rows_of.values() for row in rows}
-        result.other_names = self._drop_other_names(known)
+        result.settled = len(self._settled)
+        for path, seen in self._seen.items():
+            seen.rows |= {row.stamp.path: row for row in self._unseen_rows(path)}
+        result.other_names = self._drop_other_names()
         for path in sorted(self._paths, key=len):
-            rows = rows_of[path]
+            seen = self._seen[path]
             recorded_device = roots[path].device if path in roots else None
-            unread = [problem.path for problem in self._problems[path]]
             folder = WalkedFolder(
-                path, _is_there(path), device_of(path), recorded_device, self._stamps[path], unread
+                path,
+                _is_there(path),
+                device_of(path),
+                recorded_device,
+                seen.stamps,
+                [problem.path for problem in seen.problems],
+                frozenset(seen.settled_on),
             )
-            state = folder_state(folder, rows)
+            state = folder_state(folder, list(seen.rows.values()))
             self._record_root(folder, state, roots)
-            result.problems += self._problems[path]
+            result.problems += seen.problems
             offline += [path] * state.offline
             result.offline += [path] * state.offline + list(state.offline_folders)
             protected |= state.protected
-            result.stamps |= self._stamps[path]
-            result.rows |= {row.stamp.path: row for row in rows}
-            failures = {failure.path: failure for failure in self._catalog.failures(space_id, under=path)}
-            result.failures |= failures
-            protected |= {failed for failed in failures if folder.is_undecided(failed)}
+            result.stamps |= seen.stamps
+            result.rows |= seen.rows
+            result.failures |= seen.failures
+            protected |= {failed for failed in seen.failures if folder.is_undecided(failed)}
+        result.rows = {path: row for path, row in result.rows.items() if row.photo_id not in self._settled}
         self._leave_out_undecided(result, protected, offline, roots)
         return result
 
-    def _drop_other_names(self, known: Collection[str]) -> int:
-        """Drop the stamps of files that another name stands for, and return how many.
+    def _unseen_rows(self, path: str) -> list[KnownFile]:
+        """Return the rows under a folder whose file its walk did not see, by path."""
+        seen = self._seen[path].row_ids
+        unseen = [photo_id for photo_id in self._catalog.file_ids(path) if photo_id not in seen]
+        return self._catalog.files_by_id(unseen, self._space_id)
 
-        Args:
-            known: Paths of the catalogue's rows under the folders.
-        """
-        stamps = {path: stamp for some in self._stamps.values() for path, stamp in some.items()}
-        others = find_other_names(self._catalog, stamps, known)
-        for folder, some in self._stamps.items():
-            dropped = others & some.keys()
+    def _drop_other_names(self) -> int:
+        """Drop the stamps of files that another name stands for, and return how many."""
+        stamps = {path: stamp for seen in self._seen.values() for path, stamp in seen.stamps.items()}
+        known = {path for seen in self._seen.values() for path in seen.rows}
+        others = find_other_names(self._catalog, stamps, known, self._settled)
+        for folder, seen in self._seen.items():
+            dropped = others & seen.stamps.keys()
             for path in dropped:
-                del some[path]
-            if dropped and not some:
+                del seen.stamps[path]
+            if dropped and not seen.stamps and not seen.settled_on:
                 self._only_other_names.add(folder)
         return len(others)
 
@@ -226,8 +309,9 @@ class WalkedFolder:
         exists: Whether it is there.
         device: Its `st_dev`; where it is not there, that of the nearest folder above it. None: not known.
         recorded_device: The device that the catalogue has for it, None where it is no root.
-        stamps: The photos seen under it, by path.
+        stamps: The photos seen under it that are not settled, by path.
         unread: Folders and files that the walk could not look into.
+        settled_on: Devices of the photos that are settled.
     """
 
     path: str
@@ -236,9 +320,10 @@ class WalkedFolder:
     recorded_device: int | None
     stamps: Mapping[str, Stamp]
     unread: Sequence[str] = ()
+    settled_on: frozenset[int] = frozenset()
 
     def is_undecided(self, path: str) -> bool:
-        """Whether `path` was not seen, and lies where the walk could not look."""
+        """Whether `path`, which is not settled, was not seen, and lies where the walk could not look."""
         return path not in self.stamps and any(is_under(path, folder) for folder in self.unread)
 
 
@@ -266,13 +351,17 @@ def folder_state(folder: WalkedFolder, rows: Sequence[KnownFile]) -> FolderState
 
     Args:
         folder: The folder after its walk.
-        rows: What the catalogue has under it.
+        rows: What the catalogue has under it that is not settled.
     """
     held = [row for row in rows if not row.missing]
-    devices = {row.stamp.device for row in held}
-    found = {d for d in devices if _is_present([r.stamp for r in held if r.stamp.device == d], folder)}
+    devices = folder.settled_on | {row.stamp.device for row in held}
+    found = folder.settled_on | {
+        device
+        for device in devices - folder.settled_on
+        if _is_present([row.stamp for row in held if row.stamp.device == device], folder)
+    }
     expected = {folder.recorded_device} if folder.recorded_device is not None else devices
-    if (not folder.exists or (held and not found)) and folder.device not in expected:
+    if (not folder.exists or (devices and not found)) and folder.device not in expected:
         return FolderState(offline=True)
     protected = {row.stamp.path for row in rows if folder.is_undecided(row.stamp.path)}
     offline_folders = []

@@ -10,6 +10,7 @@ from vitmae_search.library.samples import is_sample_folder, write_samples
 from vitmae_search.photos.reconstruction_sheet import reconstruction_sheet, save_reconstruction
 
 if TYPE_CHECKING:
+    from vitmae_search.catalog import SharedValues as SharedValues
     from vitmae_search.evaluation import Evaluation as Evaluation
 
 __all__ = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.address import absolute_path, is_address
-from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter
+from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter, SharedValues
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import (
     LibraryEmpty,
@@ -193,7 +193,7 @@ class Library:
         self._selection = selection
         self._embedders = embedders
         self._named_models = NamedModels(embedders)
-        self._projections = ProjectionFiles(folder / "projections")
+        self._projections = ProjectionFiles(folder / "projections", self._shared_values)
         self._spaces = Spaces(embedders, self._projections)
         self._vectors: VectorStore = open_store(vectors, folder / "vectors", background=background)
         self._maps = self._map_files()
@@ -1964,6 +1964,15 @@ class Library:
         """
         return self._vectors.describe(self._catalog().vector_source(self._space(space).space_id))
 
+    def shared_values(self) -> SharedValues | None:
+        """What all processes with this catalogue share; None where the catalogue is a file.
+
+        A new database gets its tables first.
+        """
+        if self._address is not None and self._catalog_or_none() is None:
+            CatalogWriter.open_writer(self.folder, self._address).close()
+        return self._shared_values()
+
     # Jobs
 
     def start_job(self, command: str, folder: str | os.PathLike[str], *options: str) -> str:
@@ -2505,6 +2514,10 @@ class Library:
             return self._catalog()
         except LibraryEmpty:
             return None
+
+    def _shared_values(self) -> SharedValues | None:
+        catalog = None if self._address is None else self._catalog_or_none()
+        return None if catalog is None else catalog.shared_values
 
     def _picture(self, query: Query | int) -> Query:
         """A picture to decode; an id is that of a photo of the library."""

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-from vitmae_search.catalog import Catalog, CatalogWriter, Derivation
+from vitmae_search.atomic import write_atomically
+from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, SharedValues
 from vitmae_search.embedding import (
     EmbedderDescription,
     GuardedEmbedder,
@@ -51,11 +52,23 @@ _EARLIER_UNRESOLVED_OPTIONS: Final = "left_options"
 """Its name in libraries that were made before it was called so."""
 
 
-class ProjectionFiles:
-    """The folder `<library>/projections/`, whose files are named by their digest. Thread-safe."""
+_SHARED_PROJECTION = "projection/"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class ProjectionFiles:
+    """The folder `<library>/projections/`, whose files are named by their digest. Thread-safe.
+
+    Where the catalogue is on a server it has them too, for the folders of other machines.
+    """
+
+    def __init__(self, folder: Path, shared: Callable[[], SharedValues | None] = lambda: None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            folder: The folder.
+            shared: Gives what processes with the same catalogue share.
+        """
+        self.folder, self.shared = folder, shared
         self._read: dict[str, Projection] = {}
         self._compared: set[str] = set()
 
@@ -69,7 +82,9 @@ class ProjectionFiles:
         assert digest is not None
         if digest not in self._read:
             try:
+                self._fetch(digest)
                 self._read[digest] = Projection.read_stored(self.folder, digest)
+                self._share(digest)
             except ModelError as error:
                 raise SpaceError(
                     f"Space {space.space_id} lacks its projection: {error} `vitmae-search check --repair` "
@@ -89,6 +104,7 @@ class ProjectionFiles:
         except OSError as error:
             folder = display_path(self.folder)
             raise StorageError(f"{folder}: a projection cannot be written: {error.strerror}.") from error
+        self._share(projection.digest)
         self._read[projection.digest] = projection
 
     def with_turns(self, projection: Projection, own: Callable[[], Projection | None]) -> Projection:
@@ -111,6 +127,29 @@ class ProjectionFiles:
         self._read.pop(digest, None)
         with suppress(OSError):
             projection_path(self.folder, digest).unlink()
+        shared = self.shared()
+        if shared is not None:
+            shared.delete(_SHARED_PROJECTION + digest)
+
+    def _fetch(self, digest: str) -> None:
+        """Write a file that another machine made, where this one has none yet."""
+        path, shared = projection_path(self.folder, digest), self.shared()
+        found = None if shared is None or path.exists() else shared.get(_SHARED_PROJECTION + digest)
+        if found is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with write_atomically(path) as stream:
+                stream.write(found.data)
+        except OSError as error:
+            raise StorageError(f"{display_path(path)} cannot be written: {error.strerror}.") from error
+
+    def _share(self, digest: str) -> None:
+        shared = self.shared()
+        if shared is not None:
+            shared.put_if_absent(
+                _SHARED_PROJECTION + digest, projection_path(self.folder, digest).read_bytes()
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +349,7 @@ class Spaces:
         Raises:
             SpaceError: The file is missing or damaged.
         """
-        return ProjectionFiles(self._projections.folder).of(space)
+        return ProjectionFiles(self._projections.folder, self._projections.shared).of(space)
 
     def restore_projection(self, catalog: Catalog, space: Space) -> Projection | None:
         """Write the projection of a derived space again, from its model.

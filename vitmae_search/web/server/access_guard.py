@@ -9,19 +9,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 from urllib.parse import parse_qs, quote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.web.server.guess_limit import GuessLimit
 from vitmae_search.web.server.sign_in_cookies import MAX_AGE, SignInCookies
 from vitmae_search.web.server.sign_in_page import follow_link_page, sign_in_page, sign_out_page
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
 COOKIE_PREFIX = "vitmae_search_"
-"""Begins the cookie's name. The port ends it, since a browser keeps one set of cookies for all ports."""
+"""Begins the cookie's name. The port ends it, since a browser keeps one set of cookies for all ports, or what
+all copies of an app have in common."""
 
 _FORM_BYTES = 8192
 _THIS_MACHINE_ONLY = (
@@ -30,6 +34,9 @@ _THIS_MACHINE_ONLY = (
 )
 _SIGNED_OUT = "Sign in first: open the app's address in a browser.\n"
 _WRONG = "That is not the password."
+_NOT_READY = "The library's database does not answer just now. Try again in a moment.\n"
+
+log = logging.getLogger(__name__)
 
 
 class AccessGuard:
@@ -71,6 +78,8 @@ class AccessGuard:
                 await self._app(scope, receive, send)
             else:
                 await _refuse(scope, receive, send, PlainTextResponse(_THIS_MACHINE_ONLY, 403))
+        elif not await self._is_ready():
+            await _refuse(scope, receive, send, PlainTextResponse(_NOT_READY, 503, {"Retry-After": "5"}))
         elif scope["type"] == "websocket":
             if self._is_signed_in(scope):
                 await self._app(scope, self._until_signed_out(scope, receive, send), send)
@@ -89,7 +98,7 @@ class AccessGuard:
         elif not self._is_signed_in(scope):
             answer = self._ask(request)
         elif scope["path"] == self._base_path + SIGN_OUT:
-            answer = self._sign_out(request)
+            answer = await self._sign_out(request)
         else:
             answer = self._app
         await answer(scope, receive, send)
@@ -158,17 +167,30 @@ class AccessGuard:
             return JSONResponse({"error": _too_many(wait)}, 429, headers)
         return None if right else JSONResponse({"error": _WRONG}, 401, headers)
 
-    def _sign_out(self, request: Request) -> Response:
+    async def _is_ready(self) -> bool:
+        """Learn what other copies of the app did; whether it is known by now who has signed in."""
+        if not self._cookies.is_current():
+            try:
+                await run_in_threadpool(self._cookies.refresh)
+            except VitmaeSearchError as error:
+                log.warning("who has signed in is not known: %s", error)
+                return self._cookies.name is not None
+        return True
+
+    async def _sign_out(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
             return sign_out_page()
-        self._cookies.revoke(_cookie(request.scope))
+        try:
+            await run_in_threadpool(self._cookies.revoke, self._cookie(request.scope))
+        except VitmaeSearchError as error:
+            return PlainTextResponse(f"You are signed out of this copy of the app alone: {error}\n", 503)
         answer = _redirect(f"{self._base_path}{SIGN_IN}")
         self._set_cookie(request, answer, "", 0)
         return answer
 
     def _set_cookie(self, request: Request, answer: Response, value: str, max_age: int) -> None:
         answer.set_cookie(
-            _cookie_name(request.scope),
+            self._cookie_name(request.scope),
             value,
             max_age=max_age,
             path=self._base_path or "/",
@@ -177,15 +199,22 @@ class AccessGuard:
             samesite="strict",
         )
 
+    def _cookie_name(self, scope: Scope) -> str:
+        _, port = scope.get("server") or ("", None)
+        return f"{COOKIE_PREFIX}{self._cookies.name or port or 0}"
+
+    def _cookie(self, scope: Scope) -> str:
+        return HTTPConnection(scope).cookies.get(self._cookie_name(scope), "")
+
     def _is_signed_in(self, scope: Scope) -> bool:
-        return self._cookies.is_valid(_cookie(scope))
+        return self._cookies.is_valid(self._cookie(scope))
 
     def _until_signed_out(self, scope: Scope, receive: Receive, send: Send) -> Receive:
         """What a websocket receives, until its visitor signs out or the sign-in is too old."""
 
         async def receive_signed_in() -> Message:
             message = await receive()
-            if self._is_signed_in(scope):
+            if await self._is_ready() and self._is_signed_in(scope):
                 return message
             await send({"type": "websocket.close", "code": 1008, "reason": "signed out"})
             return {"type": "websocket.disconnect", "code": 1008}
@@ -211,15 +240,6 @@ def _is_on_this_machine(scope: Scope) -> bool:
         return host == "localhost"
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback
-
-
-def _cookie_name(scope: Scope) -> str:
-    _, port = scope.get("server") or ("", None)
-    return f"{COOKIE_PREFIX}{port or 0}"
-
-
-def _cookie(scope: Scope) -> str:
-    return HTTPConnection(scope).cookies.get(_cookie_name(scope), "")
 
 
 async def _form(request: Request) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from vitmae_search.errors import mask_credentials
-from vitmae_search.settings import password, settings
+from vitmae_search.settings import catalog_address, password, settings
 from vitmae_search.web.components import plain_text
 from vitmae_search.web.server.access_guard import AccessGuard
 from vitmae_search.web.server.addresses import KnownAddresses
@@ -24,6 +24,8 @@ from vitmae_search.web.server.map_routes import map_routes
 from vitmae_search.web.server.openapi import openapi_route
 from vitmae_search.web.server.reconstruction_routes import reconstruction_routes
 from vitmae_search.web.server.routes import photo_routes
+from vitmae_search.web.server.session import shared_values
+from vitmae_search.web.server.sign_in_cookies import SharedSignInCookies, SignInCookies
 
 __all__ = ["MAIN_SCRIPT", "lifespan", "middleware", "on_script_error", "routes"]
 
@@ -36,10 +38,17 @@ def middleware() -> list[Middleware]:
     return [
         Middleware(NoDelay),
         Middleware(HostGuard, allowed_hosts=settings().allowed_hosts, allow_addresses=secret is not None),
-        Middleware(AccessGuard, password=secret, base_path=base_path),
+        Middleware(AccessGuard, password=secret, base_path=base_path, cookies=_cookies(secret)),
         Middleware(FrontendCache, base_path=base_path),
         Middleware(KnownAddresses, base_path=base_path),
     ]
+
+
+def _cookies(secret: str | None) -> SignInCookies:
+    """Those of this server alone, or of all copies of the app with one catalogue on a server."""
+    if secret is None or catalog_address() is None:
+        return SignInCookies()
+    return SharedSignInCookies(secret, shared_values)
 
 
 def routes() -> list[BaseRoute]:

@@ -139,7 +139,11 @@ async def _upload(request: Request) -> Response:
     if not data:
         return _sentence("The picture is empty.", 400)
     name = request.query_params.get("name", "")[:_LONGEST_NAME]
-    return json_response({"token": uploads.add(name or "picture", bytes(data))})
+    try:
+        token = await run_in_threadpool(uploads.add, name or "picture", bytes(data))
+    except VitmaeSearchError as error:
+        return _sentence(str(error), 503)
+    return json_response({"token": token})
 
 
 def _photos(request: Request) -> object:

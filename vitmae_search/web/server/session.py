@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,15 +20,18 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from vitmae_search.errors import display_path
-from vitmae_search.settings import settings
+from vitmae_search.settings import catalog_address, settings
 
 if TYPE_CHECKING:
-    from vitmae_search.library import Library
+    from vitmae_search.library import Library, SharedValues
     from vitmae_search.records import LibraryStatus
 
 PREVIEW_SIDE = 320
 UPLOADS_KEPT = 32
 UPLOAD_BYTES_KEPT = 256 * 2**20
+SHARED_UPLOADS_KEPT = 128
+SHARED_UPLOAD_BYTES_KEPT = 512 * 2**20
+_SHARED_UPLOAD = "upload/"
 
 CHOSEN = "vs_chosen_library"
 """Where a visitor's session keeps the folder of the chosen library."""
@@ -157,6 +160,11 @@ def close_libraries() -> None:
             _libraries.popitem()[1].close()
 
 
+def shared_values() -> SharedValues | None:
+    """What this process shares with other copies of the app; None where the catalogue is a file."""
+    return None if catalog_address() is None else open_library(settings().libraries[0]).shared_values()
+
+
 def has_only_samples(status: LibraryStatus) -> bool:
     """Whether the library holds the demo's photos and none of the person's own."""
     from vitmae_search.library import is_sample_folder
@@ -186,12 +194,26 @@ class Upload:
 class Uploads:
     """The latest uploads, in memory, so that reload, bookmarks and the back button find them. Thread-safe.
 
-    Each has a token, which is the same for equal bytes, and cannot be guessed from them.
+    Each has a token, which is the same for equal bytes, and cannot be guessed from them. Where the catalogue
+    is on a server it has them too, for other copies of the app.
     """
 
-    def __init__(self, kept: int = UPLOADS_KEPT, bytes_kept: int = UPLOAD_BYTES_KEPT) -> None:
-        self._kept, self._bytes_kept = kept, bytes_kept
+    def __init__(
+        self,
+        kept: int = UPLOADS_KEPT,
+        bytes_kept: int = UPLOAD_BYTES_KEPT,
+        shared: Callable[[], SharedValues | None] = lambda: None,
+    ) -> None:
+        """Nothing is kept yet.
+
+        Args:
+            kept: How many uploads are kept.
+            bytes_kept: How many bytes all of them may have.
+            shared: Gives what copies of the app share.
+        """
+        self._kept, self._bytes_kept, self._shared = kept, bytes_kept, shared
         self._secret = secrets.token_bytes(32)
+        self._shared_secret: bytes | None = None
         self._lock = threading.Lock()
         self._items: OrderedDict[str, Upload] = OrderedDict()
 
@@ -204,23 +226,51 @@ class Uploads:
 
         Returns:
             Its token.
+
+        Raises:
+            VitmaeSearchError: The catalogue does not answer.
         """
-        token = hmac.new(self._secret, hashlib.sha256(data).digest(), "sha256").hexdigest()[:32]
-        with self._lock:
-            self._items[token] = Upload(token, name, data)
-            self._items.move_to_end(token)
-            while len(self._items) > 1 and self._over_limit():
-                self._items.popitem(last=False)
+        shared = self._shared()
+        token = hmac.new(self._key(shared), hashlib.sha256(data).digest(), "sha256").hexdigest()[:32]
+        self._keep(Upload(token, name, data))
+        if shared is not None:
+            shared.put(_SHARED_UPLOAD + token, data, name)
+            shared.keep_newest(_SHARED_UPLOAD, SHARED_UPLOADS_KEPT, SHARED_UPLOAD_BYTES_KEPT)
         return token
 
     def get(self, token: str) -> Upload | None:
-        """The upload with this token; None if it was dropped, or the server was started anew."""
+        """The upload with this token; None if it was dropped, or the server was started anew.
+
+        Raises:
+            VitmaeSearchError: The catalogue does not answer.
+        """
         with self._lock:
-            return self._items.get(token)
+            if token in self._items:
+                return self._items[token]
+        shared = self._shared()
+        found = None if shared is None else shared.get(_SHARED_UPLOAD + token[:64])
+        if found is not None:
+            self._keep(Upload(token, found.label, found.data))
+        return self._items.get(token)
+
+    def _keep(self, upload: Upload) -> None:
+        with self._lock:
+            self._items[upload.token] = upload
+            self._items.move_to_end(upload.token)
+            while len(self._items) > 1 and self._over_limit():
+                self._items.popitem(last=False)
+
+    def _key(self, shared: SharedValues | None) -> bytes:
+        """What tokens are made with; the same for all copies."""
+        if shared is None:
+            return self._secret
+        if self._shared_secret is None:
+            self._shared_secret = shared.put_if_absent("upload key", self._secret)
+        return self._shared_secret
 
     def _over_limit(self) -> bool:
         held = sum(len(upload.data) for upload in self._items.values())
         return len(self._items) > self._kept or held > self._bytes_kept
 
 
-uploads = Uploads()
+uploads = Uploads(shared=shared_values)
