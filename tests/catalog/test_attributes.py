@@ -66,9 +66,7 @@ CHANGES = {
     ),
     "an edit of a copy": lambda w, s, m: w.record_batch(s, [m.item("/c/0.jpg", "edited")]),
     "an edit into another": lambda w, s, m: w.record_batch(s, [m.item("/c/0.jpg", "1", known=True)]),
-    "another time": lambda w, s, m: w.record_batch(
-        s, [m.item("/a/1.jpg", "1", known=True, mtime_ns=10**18)]
-    ),
+    "another time": lambda w, s, m: w.record_batch(s, [m.item("/a/1.jpg", "1", known=True, mtime_ns=10**18)]),
     "a camera that was not read before": lambda w, s, m: w.record_batch(
         s, [m.item("/a/1.jpg", "1", camera="Leica")]
     ),
@@ -79,6 +77,7 @@ CHANGES = {
         s, [], [m.failure("/c/0.jpg", size=9)]
     ),
     "missing": lambda w, s, m: w.mark_missing([photo_id(w, "/a/1.jpg")]),
+    "not seen by a walk": lambda w, s, m: w.mark_unseen(list(w.files_at(["/a/1.jpg"], s).values())),
     "found": lambda w, s, m: w.mark_found([photo_id(w, "/a/3.jpg")]),
     "a copy is deleted": lambda w, s, m: w.remove_photos([photo_id(w, "/c/0.jpg")]),
     "a folder is forgotten": lambda w, s, m: w.forget("/c"),

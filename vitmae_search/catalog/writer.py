@@ -216,7 +216,15 @@ class CatalogWriter(Catalog):
         Returns:
             How many were marked.
         """
-        return self._change(lambda connection: photos.mark_unseen(connection, rows))
+
+        def change(connection: Connection) -> int:
+            marked, revisions = 0, dict[int, int]()
+            for some in chunks(rows):
+                marked += photos.mark_unseen(connection, some)
+                attributes.changed(connection, {row.content_id for row in some}, revisions)
+            return marked
+
+        return self._change(change)
 
     def mark_found(self, photo_ids: Sequence[int]) -> None:
         """Mark photos that are on disk again, unchanged."""
