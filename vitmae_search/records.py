@@ -1259,6 +1259,7 @@ class IndexListing:
         bytes: The size of its files.
         recall: The measured share of the ten best that an approximate index finds, 0 to 1.
         reason: A phrase that says why it is of this kind.
+        revision: The space's revision that it has; 0 where it has nothing, None where that cannot be asked.
     """
 
     kind: str
@@ -1266,9 +1267,43 @@ class IndexListing:
     bytes: int
     recall: float | None
     reason: str
+    revision: int | None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLag:
+    """How far what a space is searched with lags behind the catalogue.
+
+    Attributes:
+        space: The space's id.
+        photos: Photos on disk.
+        vectors: Vectors of the space in the catalogue; copies of a photo share one.
+        index: What it is searched with.
+        to_add: Vectors that the index lacks; None where it cannot be asked.
+        to_remove: Deleted vectors after which it has not been brought up to date; None as above.
+        since: When the oldest change was made that it lacks; None where it lacks none, or that is not known.
+        advice: What to do, a phrase; None where it is up to date.
+    """
+
+    space: int
+    photos: int
+    vectors: int
+    index: IndexListing
+    to_add: int | None
+    to_remove: int | None
+    since: datetime | None
+    advice: str | None
+
+    @property
+    def behind(self) -> str:
+        """How much it lacks, in words."""
+        if self.to_add is None or self.to_remove is None:
+            return "not known, as it does not answer"
+        counts = {"to add": self.to_add, "to remove": self.to_remove}
+        return " and ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
 
 
 # Reconstructions

@@ -99,7 +99,8 @@ def folder(tmp_path: Path) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a catalogue on both databases, save for tests of the file itself."""
     if "address" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("sqlite_only"):
-        metafunc.parametrize("address", ["sqlite", "postgresql"], indirect=True)
+        on_server = metafunc.definition.get_closest_marker("postgresql_only")
+        metafunc.parametrize("address", ["sqlite"] * (not on_server) + ["postgresql"], indirect=True)
 
 
 @pytest.fixture

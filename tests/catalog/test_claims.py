@@ -9,16 +9,10 @@ import pytest
 
 from vitmae_search.catalog import CatalogWriter
 
+pytestmark = pytest.mark.postgresql_only("a file has one writer")
+
 MINUTE = timedelta(minutes=1)
 MOMENT = timedelta(milliseconds=50)
-
-
-@pytest.fixture
-def address(catalogue_template):
-    server, template = catalogue_template
-    name = server.create(template)
-    yield server.address(name)
-    server.drop(name)
 
 
 def test_a_file_has_one_holder_for_each_space(writer: CatalogWriter):

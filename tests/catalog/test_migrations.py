@@ -23,8 +23,8 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 15)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 15)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 16)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 16)}}
 TAGS = {
     1: {},
     2: {},
@@ -40,6 +40,7 @@ TAGS = {
     12: {"red": 2},
     13: {"red": 2},
     14: {"red": 2},
+    15: {"red": 2},
 }
 
 

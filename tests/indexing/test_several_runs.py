@@ -15,6 +15,7 @@ from shutil import copytree
 import pytest
 
 from vitmae_search.catalog import CatalogWriter
+from vitmae_search.errors import StorageError
 from vitmae_search.indexing import IndexTarget, claims, index_folders
 
 PHOTOS = 40
@@ -32,7 +33,7 @@ bench.address = sys.argv[2]
 rows = []
 def before_row(row):
     rows.append(row)
-    if len(rows) > 13:
+    if len(rows) > 5:
         os.kill(os.getpid(), signal.SIGKILL)
 bench.plugin.before_row = before_row
 bench.index()
@@ -110,16 +111,53 @@ def test_rows_that_another_run_moved_meanwhile_are_neither_moved_nor_marked_as_m
     bench.assert_mirrors_disk()
 
 
-def test_files_of_a_killed_run_are_read_by_another_when_its_lease_is_over(bench, fill):
+def test_a_run_beside_one_that_is_killed_reads_its_files_when_its_lease_is_over(bench, fill):
     fill(PHOTOS)
     command = [sys.executable, "-c", _KILLED, os.fspath(bench.photos.parent), bench.address]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with bench.catalog() as catalog:
-        recorded = catalog.count_photos()
-    assert 0 < recorded < PHOTOS
-    assert bench.claimed() > 8, "a lease, and more than a block"
-    report = bench.index()
-    assert (report.added, report.unchanged) == (PHOTOS - recorded, recorded)
+    bench.catalog().close()
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True
+    ) as killed:
+        while not bench.claimed():
+            assert killed.poll() is None, killed.stderr.read()
+            time.sleep(0.05)
+        report = bench.index()
+    assert killed.returncode == -signal.SIGKILL
+    assert 0 < report.added <= PHOTOS
+    assert report.added + report.unchanged == PHOTOS
     assert bench.claimed() == 0
+    assert bench.index().unchanged == PHOTOS
+    bench.assert_mirrors_disk()
+
+
+def test_a_server_that_is_killed_in_mid_run_loses_nothing_acknowledged(bench, fill, postgresql, monkeypatch):
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.5)
+    postgresql.run("CHECKPOINT")  # what other tests have there
+    database = bench.address.rpartition("/")[2]
+    postgresql.run(f"ALTER DATABASE {database} SET synchronous_commit = on")
+    fill(PHOTOS)
+    rows, acknowledged, record_batch = [], set(), CatalogWriter.record_batch
+
+    def before_row(row):
+        rows.append(row)
+        if len(rows) == PHOTOS // 2:
+            postgresql.kill()
+
+    def recording(catalog, space_id, batch, *rest):
+        refused = record_batch(catalog, space_id, batch, *rest)
+        acknowledged.update(item.stamp.path for item in batch)
+        return refused
+
+    bench.plugin.before_row = before_row
+    monkeypatch.setattr(CatalogWriter, "record_batch", recording)
+    with pytest.raises(StorageError, match="run the same command again"):
+        bench.index()
+    monkeypatch.undo()
+    postgresql.start()
+    with bench.catalog() as catalog:
+        recorded = {photo.path for photo in catalog.photos()}
+    assert acknowledged
+    assert acknowledged <= recorded < set(map(os.fspath, bench.photos.iterdir()))
+    report = bench.index()
+    assert (report.added, report.unchanged) == (PHOTOS - len(recorded), len(recorded))
     bench.assert_mirrors_disk()

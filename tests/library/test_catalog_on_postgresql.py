@@ -45,6 +45,9 @@ def test_two_commands_index_one_folder_at_once_and_show_no_password(
     ]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
+    reports = [json.loads(output) for output, _ in said]
+    assert sum(report["added"] for report in reports) == PHOTOS
+    assert [report["found"] for report in reports] == [PHOTOS, PHOTOS]
     for table in ("photos", "contents", "embeddings"):
         assert postgresql.run(f"SELECT count(*) FROM {table}", database) == [(PHOTOS,)]
     listed = command("status", "--library", tmp_path / "one", *where, "--json").communicate()

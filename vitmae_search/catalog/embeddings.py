@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.engine import Connection
 
 from vitmae_search.catalog import attributes
@@ -98,6 +100,21 @@ def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class RevisionChanges:
+    """What changed in a space after a revision.
+
+    Attributes:
+        added: Vectors that were added, and are still stored.
+        removed: Vectors that were removed, whenever they were added.
+        since: When the first of these changes was made; None where there are none, or it is not known.
+    """
+
+    added: int
+    removed: int
+    since: datetime | None
+
+
 class SpaceVectors:
     """One space's vectors in the order of its revisions, for a vector index to catch up from.
 
@@ -131,6 +148,25 @@ class SpaceVectors:
         )
         with self._database.read_transaction() as connection:
             return connection.execute(statement).scalar_one_or_none()
+
+    def changes_since(self, revision: int) -> RevisionChanges:
+        """Count what an index at a revision lacks and has too much, and say since when."""
+        added = select(func.count()).where(
+            EmbeddingRow.space_id == self._space_id, EmbeddingRow.revision > revision
+        )
+        removed = select(func.count()).where(
+            TombstoneRow.space_id == self._space_id, TombstoneRow.revision > revision
+        )
+        first = (
+            select(RevisionRow.made_at)
+            .where(RevisionRow.space_id == self._space_id, RevisionRow.revision > revision)
+            .order_by(RevisionRow.revision)
+            .limit(1)
+        )
+        with self._database.read_transaction() as connection:
+            more, fewer = (int(connection.execute(each).scalar_one()) for each in (added, removed))
+            since = connection.execute(first).scalar_one_or_none()
+        return RevisionChanges(more, fewer, since if more or fewer else None)
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""

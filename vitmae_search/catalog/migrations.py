@@ -295,6 +295,8 @@ _SHARED_VALUES = (
     """,
 )
 
+_MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at DATETIME",)
+
 _ATTRIBUTE_CHANGES = (
     """
     CREATE TABLE attribute_changes (
@@ -323,6 +325,7 @@ STEPS: Steps = (
     _CANCELLATIONS,
     _CLAIMS,
     _SHARED_VALUES,
+    _MOMENTS_OF_REVISIONS,
     _ATTRIBUTE_CHANGES,
 )
 """Step i makes version i + 1."""

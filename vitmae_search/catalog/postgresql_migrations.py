@@ -287,6 +287,8 @@ _SHARED_VALUES = (
     """,
 )
 
+_MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at TIMESTAMP WITHOUT TIME ZONE",)
+
 _ATTRIBUTE_CHANGES = (
     """
     CREATE TABLE attribute_changes (
@@ -306,7 +308,8 @@ STEPS: Mapping[int, Sequence[str]] = {
     12: _CANCELLATIONS,
     13: _CLAIMS,
     14: _SHARED_VALUES,
-    15: _ATTRIBUTE_CHANGES,
+    15: _MOMENTS_OF_REVISIONS,
+    16: _ATTRIBUTE_CHANGES,
 }
 """What makes each version from the one before."""
 

@@ -256,7 +256,7 @@ class RevisionRow(Table):
     """A revision of a space. `identity` is drawn at random, so no revision of another history has it.
 
     A catalogue that is put back from a backup counts on from the backup's revision, and would otherwise take
-    an index file of the lost revisions for one of its own.
+    an index file of the lost revisions for one of its own. `made_at` is NULL for those of before version 15.
     """
 
     __tablename__ = "revisions"
@@ -265,6 +265,7 @@ class RevisionRow(Table):
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"), primary_key=True)
     revision: Mapped[int] = mapped_column(primary_key=True)
     identity: Mapped[str]
+    made_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class EmbeddingRow(Table):

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from vitmae_search.catalog.dialects import is_postgresql, upsert
+from vitmae_search.catalog.dialects import Now, is_postgresql, upsert
 from vitmae_search.catalog.schema import EmbeddingRow, FailureRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import SpaceError
 from vitmae_search.records import Space
@@ -289,7 +289,7 @@ def identify_revision(connection: Connection, space_id: int, revision: int) -> N
     """
     identity = secrets.token_hex(8)
     statement = upsert(connection, RevisionRow).values(
-        space_id=space_id, revision=revision, identity=identity
+        space_id=space_id, revision=revision, identity=identity, made_at=Now()
     )
     again = statement.on_conflict_do_update(
         index_elements=["space_id", "revision"], set_={"identity": identity}

@@ -11,7 +11,7 @@ import click
 from vitmae_search.cli.common import json_option, library_option, open_library, print_json, tags_line
 from vitmae_search.cli.spaces import derivation_text, space_json
 from vitmae_search.errors import display_path
-from vitmae_search.records import Failure, IndexListing, LibraryStatus
+from vitmae_search.records import Failure, IndexLag, LibraryStatus
 
 
 @click.command("status")
@@ -27,22 +27,24 @@ def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     with open_library(library) as opened:
         status = opened.status()
         tags = opened.tag_counts()
-        indexes = {space.space_id: opened.index_info(space.space_id) for space in status.spaces}
+        lags = {space.space_id: opened.index_lag(space.space_id) for space in status.spaces}
         failures = opened.failures() if list_failures else []
     if as_json:
         listed = {"failures": [{"path": f.path, "reason": f.reason} for f in failures]}
-        print_json(status_json(status, indexes) | {"tags": tags} | (listed if list_failures else {}))
+        print_json(status_json(status, lags) | {"tags": tags} | (listed if list_failures else {}))
     else:
-        _print(status, indexes, tags, failures)
+        _print(status, lags, tags, failures)
 
 
-def status_json(status: LibraryStatus, indexes: Mapping[int, IndexListing]) -> dict[str, object]:
+def status_json(status: LibraryStatus, lags: Mapping[int, IndexLag]) -> dict[str, object]:
     """The keys of `status --json`, without the tags and the failures.
 
     Args:
         status: What the library holds.
-        indexes: What each space is searched with, by the space's id.
+        lags: What each space is searched with, and how far that is, by the space's id.
     """
+    from vitmae_search.library.json_forms import index_lag_json
+
     return {
         "library": status.library,
         "photos": status.photos,
@@ -52,13 +54,17 @@ def status_json(status: LibraryStatus, indexes: Mapping[int, IndexListing]) -> d
         "roots": [
             {"path": root.path, "photos": root.photos, "offline": root.offline} for root in status.roots
         ],
-        "spaces": [space_json(space) | {"index": asdict(indexes[space.space_id])} for space in status.spaces],
+        "spaces": [
+            space_json(space) | {"index": asdict(lag.index), "lag": index_lag_json(lag)}
+            for space in status.spaces
+            for lag in [lags[space.space_id]]
+        ],
     }
 
 
 def _print(
     status: LibraryStatus,
-    indexes: Mapping[int, IndexListing],
+    lags: Mapping[int, IndexLag],
     tags: Mapping[str, int],
     failures: Sequence[Failure],
 ) -> None:
@@ -77,7 +83,11 @@ def _print(
             f"space    {space.space_id}: {space.plugin} {space.model}, {origin}, "
             f"{space.vectors} vectors{current}"
         )
-        click.echo(f"index    {space.space_id}: {indexes[space.space_id]}")
+        lag = lags[space.space_id]
+        click.echo(f"index    {space.space_id}: {lag.index}")
+        if space.current and lag.advice is not None:
+            since = "" if lag.since is None else f" since {lag.since.astimezone():%Y-%m-%d %H:%M}"
+            click.echo(f"behind   {space.space_id}: {lag.behind}{since}; {lag.advice}")
     if tags:
         click.echo(f"tags     {tags_line(tags)}")
     for failure in failures:

@@ -13,6 +13,7 @@ from vitmae_search.inspection.space import (
 )
 from vitmae_search.records import (
     Hit,
+    IndexLag,
     Marks,
     MatchExplanation,
     Photo,
@@ -195,4 +196,17 @@ def _neighbour_json(each: Neighbour) -> dict[str, object]:
         "distance": each.distance,
         "occurrences": each.occurrences,
         **rank,
+    }
+
+
+def index_lag_json(lag: IndexLag) -> dict[str, object]:
+    """How far a space's index is, as JSON has it, without the index itself."""
+    return {
+        "photos": lag.photos,
+        "vectors": lag.vectors,
+        "indexed": None if lag.to_add is None else lag.index.vectors,
+        "to_add": lag.to_add,
+        "to_remove": lag.to_remove,
+        "since": None if lag.since is None else lag.since.isoformat(),
+        "advice": lag.advice,
     }

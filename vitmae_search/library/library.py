@@ -52,6 +52,7 @@ from vitmae_search.library.embedders import (
     split_model,
 )
 from vitmae_search.library.export import Embeddings, photo_columns, place_columns, write_links, write_table
+from vitmae_search.library.index_lag import index_lag
 from vitmae_search.library.model_speeds import measure_models, with_speeds
 from vitmae_search.library.named_models import NamedModels
 from vitmae_search.library.photo_map import inside, make_map, map_groups, photo_map
@@ -89,6 +90,7 @@ from vitmae_search.records import (
     GeoBox,
     GeoCircle,
     Hit,
+    IndexLag,
     IndexListing,
     IndexReport,
     Inspection,
@@ -1963,6 +1965,16 @@ class Library:
             SpaceError: There is no such space.
         """
         return self._vectors.describe(self._catalog().vector_source(self._space(space).space_id))
+
+    def index_lag(self, space: int | None = None) -> IndexLag:
+        """How far a space's vector index (None is the current space's) lags behind the catalogue.
+
+        Raises:
+            LibraryEmpty: Nothing is indexed yet.
+            SpaceError: There is no such space.
+        """
+        catalog, of = self._catalog(), self._space(space)
+        return index_lag(catalog, of, self._vectors.describe(catalog.vector_source(of.space_id)))
 
     def shared_values(self) -> SharedValues | None:
         """What all processes with this catalogue share; None where the catalogue is a file.

@@ -149,17 +149,18 @@ def index_listing(vectors: Path, approximate: Path, source: VectorSource, policy
     try:
         file = VectorsFile(vectors, source, read_bytes=0)  # a few of them are looked at
     except FileNotFoundError:
-        return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched")
+        return IndexListing("exact", 0, 0, None, "the index file is made when it is first searched", 0)
     except (OSError, VectorCacheDamaged) as error:
-        return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}")
+        return IndexListing("exact", 0, 0, None, f"the index file is made again: {error}", 0)
     count, size = len(file.ids) - file.removed, vectors.stat().st_size
     known = _approximate_header(approximate, source)
     if known is not None and known["measured"]["recall"] >= policy.recall:
         measured = known["measured"]
         recall, queries, day = float(measured["recall"]), measured["queries"], measured["built_at"][:10]
         why = f"recall@10 {recall:.3f}, measured on {queries:,} queries, {day}"
-        return IndexListing(known["kind"], count, size + approximate.stat().st_size, recall, why)
-    return IndexListing("exact", count, size, None, _why_exact(file, known, policy))
+        size += approximate.stat().st_size
+        return IndexListing(known["kind"], count, size, recall, why, file.origin.revision)
+    return IndexListing("exact", count, size, None, _why_exact(file, known, policy), file.origin.revision)
 
 
 def _approximate_header(path: Path, source: VectorSource) -> dict[str, Any] | None:

@@ -358,13 +358,16 @@ class RemoteStore:
         try:
             held = None if name is None else self._database.watermark(name, newest=True)
             if name is None or held is None or not held.origin.belongs_to(source):
-                return IndexListing(self._database.kind, 0, 0, None, f"{place}; nothing is stored there yet")
+                return IndexListing(
+                    self._database.kind, 0, 0, None, f"{place}; nothing is stored there yet", 0
+                )
             text = self._database.index_text(name)
         except VectorStoreUnavailable as error:
-            return IndexListing(self._database.kind, 0, 0, None, str(error))
-        behind = source.revision() - held.origin.revision
+            return IndexListing(self._database.kind, 0, 0, None, str(error), None)
+        revision = held.origin.revision
+        behind = source.revision() - revision
         lag = f"{behind:,} changes behind the catalogue" if behind else "up to date with the catalogue"
-        return IndexListing(self._database.kind, held.count, 0, None, f"{place}; {lag}; {text}")
+        return IndexListing(self._database.kind, held.count, 0, None, f"{place}; {lag}; {text}", revision)
 
     def discard(self, source: VectorSource) -> None:
         """Delete the space's collection, if the database can be reached."""

@@ -103,3 +103,22 @@ def test_a_projections_kind_is_text(derived: Library) -> None:
     assert not any("<img src=x" in str(block.proto.body) for block in at.get("html"))
     for kind in ("markdown", "caption", "error", "warning", "info", "success", "table", "toast"):
         assert not any("onerror" in str(block.proto) for block in at.get(kind))
+
+
+def test_the_page_says_how_far_the_index_is(
+    derived: Library, write_photo: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    derived.search(tmp_path / "photos" / "0.jpg")
+    at = visit()
+    assert "is behind the library" not in notices(at)
+    assert "How far the index is" in [expander.label for expander in at.expander]
+    write_photo(tmp_path / "photos" / "9.jpg", 9)
+    derived.index([tmp_path / "photos"])
+    assert "is behind the library" not in notices(visit())
+    for file in (derived.folder / "vectors").glob("*.vectors"):
+        file.unlink()
+    assert "What searches use is behind the library: 4 to add, since " in notices(visit())
+
+
+def notices(at: AppTest) -> str:
+    return " ".join(text for block in at.get("html") if "vs-notice" in (text := str(block.proto.body)))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.records import Space
-from vitmae_search.web.components import job_status, plain_text
+from vitmae_search.web.components import index_lag, job_status, plain_text
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -32,7 +32,9 @@ def draw(spaces: Sequence[Space], *, busy: bool) -> None:
     st.subheader("Spaces", anchor=False)
     plain_text.hint(INTRO + (DERIVED if any(space.parent_id for space in spaces) else ""))
     parents = {space.parent_id for space in spaces}
-    for space in grouped_by_features(spaces):
+    grouped = grouped_by_features(spaces)
+    lags = [library().index_lag(space.space_id) for space in grouped]
+    for space, lag in zip(grouped, lags, strict=True):
         with st.container(
             border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
@@ -40,7 +42,10 @@ def draw(spaces: Sequence[Space], *, busy: bool) -> None:
             plain_text.card(
                 title(space),
                 " ".join(
-                    [f"{detail(space)}. {index_text(space)}.", *([f"{covered.covered}."] if covered else [])]
+                    [
+                        f"{detail(space)}. Searched with {lag.index}.",
+                        *([f"{covered.covered}."] if covered else []),
+                    ]
                 ),
                 badge="current" if space.current else None,
             )
@@ -49,6 +54,7 @@ def draw(spaces: Sequence[Space], *, busy: bool) -> None:
                     _fill_button(space, disabled=busy)
                 if not space.current:
                     _buttons(space, has_derived=space.space_id in parents)
+    index_lag.draw(spaces, lags)
     _another_model(disabled=busy)
 
 
@@ -115,11 +121,6 @@ def detail(space: Space) -> str:
     what = "Features" if space.parent_id is None else f"Made of the features of space {space.parent_id}"
     size = f"{space.vectors:,} pictures, {space.dimension} numbers each"
     return f"{what}: {size}, {job_status.local_time(space.created_at)}"
-
-
-def index_text(space: Space) -> str:
-    """Which vector index a space is searched with, and why."""
-    return f"Searched with {library().index_info(space.space_id)}"
 
 
 def _buttons(space: Space, *, has_derived: bool) -> None:

@@ -29,7 +29,7 @@ from vitmae_search.errors import (
     VitmaeSearchError,
 )
 from vitmae_search.filter_values import read_box, read_circle
-from vitmae_search.library.json_forms import photo_json, reconstruction_json, result_json
+from vitmae_search.library.json_forms import index_lag_json, photo_json, reconstruction_json, result_json
 from vitmae_search.library.previews import sheet_png
 from vitmae_search.library.region_search import read_box as read_part
 from vitmae_search.records import (
@@ -234,6 +234,7 @@ def _spaces(values: Mapping[str, Any], body: bytes) -> object:
                 "vectors": space.vectors,
                 "words": space.knows_words,
                 "calibration": None if space.calibration is None else asdict(space.calibration),
+                "index": index_lag_json(library().index_lag(space.space_id)),
             }
             for space in library().spaces()
         ]

@@ -243,6 +243,15 @@ SCHEMAS: dict[str, Schema] = {
                 vectors=_WHOLE,
                 words=_TRUE_FALSE,
                 calibration=_CALIBRATION,
+                index=_object(
+                    photos=_WHOLE,
+                    vectors=_WHOLE,
+                    indexed=_or_null("integer"),
+                    to_add=_or_null("integer"),
+                    to_remove=_or_null("integer"),
+                    since=_or_null("string"),
+                    advice=_or_null("string"),
+                ),
             )
         )
     ),
