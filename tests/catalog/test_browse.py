@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import get_args
@@ -80,6 +81,32 @@ def test_counts_look_no_photo_up_in_an_index(library: Library) -> None:
     counts = [text for text in sent if "missing" in text]
     assert len(counts) == 5
     assert not any("missing = 0" in text for text in counts)
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+def test_ranges_are_read_from_the_table_where_most_photos_are_in_them(
+    library: Library, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("vitmae_search.catalog.photos._MANY", most)
+    everything = library.photos()
+    where = SearchFilter(min_bytes=1, max_bytes=10**6 + most, after=datetime(2000, 1, 1))  # not counted yet
+    sent: list[str] = []
+    event.listen(
+        library._catalog()._database._engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, *rest: sent.append(statement),
+    )
+    assert sum(library.count_by("month", where).values()) == len(everything)
+    (count,) = [text for text in sent if "strftime" in text]
+    assert ("missing = 0" in count) == (most > len(everything))
+    assert library.browse(where, order="name", limit=1000) == library.browse(order="name", limit=1000)
+    found = library.similar(everything[0].photo_id, k=100, where=where)
+    assert len(found.hits) == len(library.similar(everything[0].photo_id, k=100).hits)
+    size = sorted(photo.size for photo in everything)[5]
+    few = replace(where, max_bytes=size)
+    assert {photo.photo_id for photo in library.browse(few, limit=1000)} == {
+        photo.photo_id for photo in everything if photo.size <= size
+    }
 
 
 def test_whether_there_is_any(library: Library, tmp_path: Path) -> None:

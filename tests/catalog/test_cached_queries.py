@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from vitmae_search.catalog import Catalog
+from vitmae_search.records import SearchFilter
 
 QUERIES = ["status", "spaces", "current_space", "tag_counts"]
 
@@ -64,6 +65,19 @@ def test_changing_a_result_does_not_change_the_cache(reader):
     reader.spaces().clear()
     assert reader.tag_counts() == {"red": 1}
     assert len(reader.spaces()) == 1
+
+
+def test_what_passes_the_latest_filter_is_read_once_and_anew_after_a_commit(reader, filled, space, make):
+    def found(tag):
+        return len(reader.searchable_ids(space, SearchFilter(tag=tag)))
+
+    assert (found("red"), found("blue"), found("red")) == (1, 0, 1)
+    sent = record_statements(reader)
+    assert found("red") == 1
+    assert [statement for statement in sent if "FROM" in statement] == []
+    classifier = filled.ensure_classifier(fingerprint="f", source="s", model="m")
+    filled.record_tags(classifier, [(make.photo_at(filled, "/p/b.jpg").content_id, [("red", 0.9)])])
+    assert found("red") == 2
 
 
 def test_the_writer_sees_its_own_changes(filled, make):

@@ -85,7 +85,7 @@ def list_batch(
     """
     key, descending = _KEYS[order], order in _DESCENDING
     chosen = photos.joined(select(PhotoRow.photo_id), where)
-    conditions = photos.filter_conditions(connection, where, in_order=True)
+    conditions = photos.filter_conditions(connection, where, order=order)
     chosen = chosen.where(PhotoRow.missing == false(), *conditions)
     if after is not None:
         last = connection.execute(select(key).where(PhotoRow.photo_id == after)).scalar_one_or_none()
@@ -108,7 +108,7 @@ def count_by(connection: Connection, kind: PhotoKind, where: SearchFilter) -> di
         kind: What they are counted by.
         where: The filter.
     """
-    conditions = (_on_disk(where), *photos.filter_conditions(connection, where))
+    conditions = (photos.on_disk(connection, where), *photos.filter_conditions(connection, where))
     if kind == "folder":
         return _count_folders(connection, photos.joined(select(PhotoRow.path), where).where(*conditions))
     if kind == "tag" and where == SearchFilter():
@@ -133,18 +133,6 @@ def _count_folders(connection: Connection, paths: Select[Any]) -> dict[str, int]
         [path[: path.rfind(separator)] or separator for (path,) in fetch_tuples(connection, paths)]
     )
     return {os.fsdecode(folder): folders[folder] for folder in sorted(folders)}
-
-
-def _on_disk(where: SearchFilter) -> ColumnElement[bool]:
-    """The condition that a photo is on disk, where most of them are read.
-
-    SQLite would walk through an index of those on disk, by date or size, and look each one up, which takes
-    five times as long as to read the table. Such an index is of use where dates or sizes are asked for.
-    """
-    ranges = (where.after, where.before, where.min_bytes, where.max_bytes)
-    if any(end is not None for end in ranges):
-        return PhotoRow.missing == false()
-    return func.coalesce(PhotoRow.missing, true()) == false()  # an expression, which no index has
 
 
 def has_any(connection: Connection, kind: PhotoKind) -> bool:

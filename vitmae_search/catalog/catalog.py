@@ -452,11 +452,15 @@ class Catalog:
             space_id: The space.
             where: The filter.
         """
-        with self._database.read_transaction() as connection:
-            statement = photos.with_photo_on_disk(
-                where, space_id, photos.filter_conditions(connection, where)
-            )
-            return photos.fetch_ids(connection, statement)
+
+        def read(connection: Connection) -> NDArray[np.int64]:
+            statement = photos.with_photo_on_disk(connection, where, space_id)
+            found = np.sort(photos.fetch_ids(connection, statement))
+            found.flags.writeable = False
+            return found
+
+        # The latest one alone is kept: other orders and further hits are asked for with the same filter.
+        return self._database.cached("searchable", read, f"{space_id} {where}")
 
     def searchable_among(
         self, space_id: int, where: SearchFilter, embedding_ids: NDArray[np.int64]

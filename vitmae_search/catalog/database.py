@@ -46,12 +46,13 @@ class Database(Protocol):
     def streaming_transaction(self) -> AbstractContextManager[Connection]:
         """Like `read_transaction`, for a caller that works on rows one by one: signals do not wait for it."""
 
-    def cached(self, name: str, read: Callable[[Connection], T]) -> T:
+    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
+            asked: What else decides the result, of which the cache keeps the latest alone.
         """
 
     def readers_block_writers(self) -> bool:
@@ -83,7 +84,12 @@ class ReadCache:
         self.entries: dict[str, tuple[Hashable, Any]] = {}
 
     def get(
-        self, name: str, version: Hashable, transaction: Callable[[], Any], read: Callable[[Connection], T]
+        self,
+        name: str,
+        version: Hashable,
+        transaction: Callable[[], Any],
+        read: Callable[[Connection], T],
+        asked: str = "",
     ) -> T:
         """Return what `read` returns, from the cache where that is of this version.
 
@@ -92,15 +98,16 @@ class ReadCache:
             version: Changes with each commit, and was read just now; None keeps nothing.
             transaction: Gives a connection in a transaction.
             read: The query.
+            asked: As of `Database.cached`.
         """
         # The version was read first: a cached value may be newer than its version, and is never older.
         entry = self.entries.get(name)
-        if entry is not None and entry[0] == version:
+        if entry is not None and entry[0] == (version, asked):
             return cast(T, entry[1])
         with transaction() as connection:
             value = read(connection)
         if version is not None:
-            self.entries[name] = version, value
+            self.entries[name] = (version, asked), value
             for oldest in list(self.entries)[:-_CACHED_READS]:
                 self.entries.pop(oldest, None)
         return value

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, exists, insert, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from vitmae_search.catalog import embeddings, spaces
 from vitmae_search.catalog.dialects import STREAMED
@@ -126,7 +126,7 @@ def contents_without_vector(connection: Connection, space: Space) -> Sequence[in
         connection: A connection in a transaction.
         space: The space.
     """
-    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    projected, features = _aliases()
     has_one = exists().where(
         projected.content_id == features.content_id, projected.space_id == space.space_id
     )
@@ -141,7 +141,7 @@ def vectors_without_features(connection: Connection, space: Space) -> Sequence[i
         connection: A connection in a transaction.
         space: The space.
     """
-    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    projected, features = _aliases()
     has_some = exists().where(
         features.content_id == projected.content_id, features.space_id == space.parent_id
     )
@@ -159,9 +159,9 @@ def mismatched_vectors(connection: Connection, space: Space, project: Project) -
         space: The space.
         project: The projection: (N, F) float32 features to (N, D) unit vectors.
     """
-    projected, features = aliased(EmbeddingRow), aliased(EmbeddingRow)
+    projected, features = _aliases()
     statement = select(projected.embedding_id, projected.vector, features.vector)
-    statement = statement.join(features, features.content_id == projected.content_id)
+    statement = statement.join(features.content_id.table, features.content_id == projected.content_id)
     statement = statement.where(projected.space_id == space.space_id, features.space_id == space.parent_id)
     dimension = _dimension(connection, space)
     fit = (space.dimension * STORED_DTYPE.itemsize, dimension * STORED_DTYPE.itemsize)
@@ -174,6 +174,11 @@ def mismatched_vectors(connection: Connection, space: Space, project: Project) -
                 due = project(embeddings.decode([row[2] for row in rows], dimension))
             same = (np.abs(stored - due) <= TOLERANCE).all(axis=1)  # written this way, NaN differs
             yield from (row[0] for row, right in zip(rows, same, strict=True) if not right)
+
+
+def _aliases() -> tuple[ReadOnlyColumnCollection[str, Any], ReadOnlyColumnCollection[str, Any]]:
+    """The columns of embeddings twice: of projections, and of features."""
+    return EmbeddingRow.__table__.alias().c, EmbeddingRow.__table__.alias().c
 
 
 def _derive(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +55,7 @@ from vitmae_search.records import (
     Orientation,
     Photo,
     PhotoMetadata,
+    PhotoOrder,
     SearchFilter,
     Stamp,
     VideoFrame,
@@ -182,28 +183,25 @@ def between(path: Any, low: bytes, high: bytes) -> ColumnElement[bool]:
 
 
 def filter_conditions(
-    connection: Connection, where: SearchFilter, *, in_order: bool = False
+    connection: Connection, where: SearchFilter, *, order: PhotoOrder | None = None
 ) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter, for photos joined with contents. Empty texts do not filter.
 
     Args:
         connection: A connection in a transaction.
         where: The filter.
-        in_order: Whether the first photos of an order are asked for. Where many photos pass, walking in that
-            order meets them sooner than all of them are found and sorted.
+        order: The order whose first photos are asked for. Where many photos pass, walking in that order meets
+            them sooner than all of them are found and sorted.
     """
     conditions: list[ColumnElement[bool]] = []
     if where.under:
         # On disk a name may be composed (é as one character) or decomposed (e and an accent).
         forms = {where.under, *(unicodedata.normalize(form, where.under) for form in ("NFC", "NFD"))}
         conditions.append(or_(*map(in_folder, sorted(forms))))
-    if where.after is not None:
-        conditions.append(PhotoRow.moment >= seconds_of(where.after))
-    if where.before is not None:
-        conditions.append(PhotoRow.moment <= seconds_of(where.before))
+    conditions += _range_conditions(connection, where, order)
     for column, part in ((ContentRow.camera, where.camera), (ContentRow.lens, where.lens)):
         if part:
-            conditions.append(_holds(connection, column, part, in_order))
+            conditions.append(_holds(connection, column, part, order))
     conditions += places.conditions(connection, where)
     if where.tag:
         tagged = select(TagRow.content_id).where(TagRow.tag == where.tag)
@@ -212,10 +210,62 @@ def filter_conditions(
     return conditions + _other_conditions(where)
 
 
-def _holds(connection: Connection, column: Any, part: str, in_order: bool) -> ColumnElement[bool]:
+def _range_conditions(
+    connection: Connection, where: SearchFilter, order: PhotoOrder | None
+) -> list[ColumnElement[bool]]:
+    """Return the conditions of dates and sizes.
+
+    Where many photos are in a range, an expression keeps its index from being used: all of them are read
+    sooner than these are looked up. Dates keep theirs where photos come in an order, which is mostly theirs.
+    """
+    dates, sizes = _ranges(where)
+    if order is None and _are_wide(connection, dates):
+        dates = _ranges(where, moment=func.coalesce(PhotoRow.moment, 0))[0]
+    if order != "largest" and _are_wide(connection, sizes):
+        sizes = _ranges(where, size=func.coalesce(PhotoRow.size, 0))[1]
+    return dates + sizes
+
+
+def _ranges(
+    where: SearchFilter, moment: Any = PhotoRow.moment, size: Any = PhotoRow.size
+) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
+    """The conditions of dates, and those of sizes."""
+    dates = [] if where.after is None else [moment >= seconds_of(where.after)]
+    dates += [] if where.before is None else [moment <= seconds_of(where.before)]
+    sizes = [] if where.min_bytes is None else [size >= where.min_bytes]
+    sizes += [] if where.max_bytes is None else [size <= where.max_bytes]
+    return dates, sizes
+
+
+def _are_wide(connection: Connection, conditions: list[ColumnElement[bool]]) -> bool:
+    """Whether a good part of the photos on disk passes the conditions of a range."""
+    if not conditions:
+        return False
+    newest = connection.execute(select(func.max(PhotoRow.photo_id))).scalar_one() or 0
+    least = max(_MANY, newest // 5)
+    some = select(PhotoRow.photo_id).where(PhotoRow.missing == false(), *conditions).limit(least).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one() == least
+
+
+def on_disk(connection: Connection, where: SearchFilter) -> ColumnElement[bool]:
+    """Return the condition that a photo is on disk, for queries that read the rows of most of them.
+
+    SQLite would walk through an index of those on disk, by date or size, and look each one up, which takes
+    five times as long as to read the table. It is of use where few have such dates or sizes.
+
+    Args:
+        connection: A connection in a transaction.
+        where: The filter.
+    """
+    if any(part and not _are_wide(connection, part) for part in _ranges(where)):
+        return PhotoRow.missing == false()
+    return func.coalesce(PhotoRow.missing, true()) == false()  # an expression, which no index has
+
+
+def _holds(connection: Connection, column: Any, part: str, order: PhotoOrder | None) -> ColumnElement[bool]:
     """Return the condition that a name holds a text."""
     found = names_with(connection, column, part)
-    if in_order and _are_many(connection, column.in_(found)):
+    if order is not None and _are_many(connection, column.in_(found)):
         column = func.coalesce(column, "")  # an expression, so that its index does not decide the order
     condition: ColumnElement[bool] = column.in_(found)
     return condition
@@ -249,12 +299,8 @@ def _are_many(connection: Connection, condition: ColumnElement[bool]) -> bool:
 
 
 def _other_conditions(where: SearchFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of file type, size, shape and marks."""
+    """Return the conditions of file type, shape and marks."""
     conditions: list[ColumnElement[bool]] = []
-    if where.min_bytes is not None:
-        conditions.append(PhotoRow.size >= where.min_bytes)
-    if where.max_bytes is not None:
-        conditions.append(PhotoRow.size <= where.max_bytes)
     if where.format:
         conditions.append(ContentRow.format == where.format)
     if where.orientation:
@@ -331,7 +377,9 @@ def list_photos(
     """
     newest_first = PhotoRow.moment.desc(), PhotoRow.photo_id.desc()
     chosen = joined(select(PhotoRow.photo_id), where).correlate(None)
-    chosen = _filtered(chosen, connection, where, missing, in_order=limit is not None).order_by(*newest_first)
+    chosen = _filtered(
+        chosen, connection, where, missing, order=None if limit is None else "newest"
+    ).order_by(*newest_first)
     # Skipped rows are counted in the index only, without reading them.
     page = PhotoRow.photo_id.in_(chosen.offset(offset).limit(limit))
     return [_as_photo(row) for row in connection.execute(_PHOTO.where(page).order_by(*newest_first))]
@@ -378,21 +426,20 @@ def by_embedding(connection: Connection, embedding_ids: Sequence[int]) -> dict[i
     return {number: found[number] for number in embedding_ids if number in found}
 
 
-def with_photo_on_disk(
-    where: SearchFilter, space_id: int, conditions: list[ColumnElement[bool]]
-) -> Select[Any]:
-    """Return a query for embeddings with at least one photo on disk that passes the filter.
+def with_photo_on_disk(connection: Connection, where: SearchFilter, space_id: int) -> Select[Any]:
+    """Return a query for embeddings with at least one photo on disk that passes the filter, in any order.
 
     Args:
+        connection: A connection in a transaction.
         where: The filter.
         space_id: The space.
-        conditions: The conditions of `filter_conditions`.
     """
-    contents = joined(select(PhotoRow.content_id), where).where(PhotoRow.missing == false(), *conditions)
-    statement = select(EmbeddingRow.embedding_id).where(
+    shown = on_disk(connection, where) if any(_ranges(where)) else PhotoRow.missing == false()
+    contents = joined(select(PhotoRow.content_id), where)
+    contents = contents.where(shown, *filter_conditions(connection, where))
+    return select(EmbeddingRow.embedding_id).where(
         EmbeddingRow.space_id == space_id, EmbeddingRow.content_id.in_(contents)
     )
-    return statement.order_by(EmbeddingRow.embedding_id)
 
 
 def among(
@@ -491,7 +538,7 @@ def fetch_ids(connection: Connection, statement: Select[Any]) -> NDArray[np.int6
         connection: A connection in a transaction.
         statement: A query with one integer column.
     """
-    return np.fromiter(connection.execute(statement).scalars(), dtype=np.int64)
+    return np.fromiter(chain.from_iterable(fetch_tuples(connection, statement)), dtype=np.int64)
 
 
 def content_id(connection: Connection, digest: str) -> int | None:
@@ -760,11 +807,11 @@ def _filtered(
     where: SearchFilter,
     missing: bool | None,
     *,
-    in_order: bool = False,
+    order: PhotoOrder | None = None,
 ) -> Any:
     if missing is not None:
         statement = statement.where(PhotoRow.missing == missing)
-    return statement.where(*filter_conditions(connection, where, in_order=in_order))
+    return statement.where(*filter_conditions(connection, where, order=order))
 
 
 def _as_photo(row: Any) -> Photo:

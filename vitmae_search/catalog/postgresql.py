@@ -140,16 +140,17 @@ class PostgresqlDatabase:
         with self.write_transaction() as connection:
             return work(connection)
 
-    def cached(self, name: str, read: Callable[[Connection], T]) -> T:
+    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
+            asked: What else decides the result, of which the cache keeps the latest alone.
         """
         with self.read_transaction() as connection:
             version = connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
-        return self._cache.get(name, version, self.read_transaction, read)
+        return self._cache.get(name, version, self.read_transaction, read, asked)
 
     def readers_block_writers(self) -> bool:
         """Return whether a change waits until all readings have ended: here it never does."""

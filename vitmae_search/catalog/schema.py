@@ -1,7 +1,7 @@
-"""The catalogue's tables, as SQLAlchemy classes. `migrations` creates them; a test compares the two.
+"""The catalogue's tables, as classes of columns. `migrations` creates them; a test compares the two.
 
-Rows are read and written with SQLAlchemy Core on these classes' columns, without a session or objects: that
-is fast enough for libraries of hundreds of thousands of photos.
+Rows are read and written with SQLAlchemy Core, without a session or objects: that is fast enough for
+libraries of hundreds of thousands of photos.
 
 Ids that leave the catalogue (in URLs and index files) are AUTOINCREMENT, because SQLite would otherwise use
 the id of a deleted row again. `docs/library-format.md` describes every column.
@@ -9,19 +9,25 @@ the id of a deleted row again. `docs/library-format.md` describes every column.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
+import sqlalchemy
 from sqlalchemy import (
     JSON,
     REAL,
     BigInteger,
+    Boolean,
+    Column,
     DateTime,
     Double,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
     String,
     Text,
@@ -29,7 +35,6 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from vitmae_search.catalog.dialects import PATH_DIGEST_SQL, PATH_KEY_SQL, POSTGRESQL
@@ -38,6 +43,8 @@ APPLICATION_ID = 0x56694D53
 """SQLite's `application_id` of a catalogue ("ViMS"); files of other programs are refused."""
 
 _INT64 = 2**63
+
+T = TypeVar("T")
 
 _JSON = JSON(none_as_null=True)
 
@@ -107,16 +114,86 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-class Table(DeclarativeBase):
-    """Base of all tables."""
+_TYPES: dict[Any, TypeEngine[Any]] = {
+    bool: Boolean(),
+    bytes: LargeBinary(),
+    datetime: DateTime(),
+    # PostgreSQL's REAL and INTEGER have four bytes. SQLite's texts are in the order of their bytes.
+    float: REAL().with_variant(Double(), POSTGRESQL),
+    int: Integer().with_variant(BigInteger(), POSTGRESQL),
+    str: String().with_variant(Text(collation="C"), POSTGRESQL),
+}
 
-    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
-        bytes: LargeBinary,
-        # PostgreSQL's REAL and INTEGER have four bytes. SQLite's texts are in the order of their bytes.
-        float: REAL().with_variant(Double(), POSTGRESQL),
-        int: Integer().with_variant(BigInteger(), POSTGRESQL),
-        str: String().with_variant(Text(collation="C"), POSTGRESQL),
-    }
+
+class Field(Generic[T]):
+    """A column in the annotations of a table; of the class it is SQLAlchemy's `Column`."""
+
+    def __get__(self, instance: None, owner: type[Table]) -> Column[T]:
+        """Say so to type checkers: the tables' own columns take its place.
+
+        Args:
+            instance: None, as there are no objects of tables.
+            owner: The table.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is said of a column beside its annotation."""
+
+    kind: TypeEngine[Any] | None
+    constraints: tuple[ForeignKey, ...]
+    options: dict[str, Any]
+
+
+def _column(kind: TypeEngine[Any] | None = None, *, refers: ForeignKey | None = None, **options: Any) -> Any:
+    """A column of another type than the annotation has in `_TYPES`, or of which more is to be said.
+
+    Args:
+        kind: The type.
+        refers: The column of another table that it refers to.
+        **options: As of SQLAlchemy's `Column`.
+    """
+    return _Told(kind, () if refers is None else (refers,), options)
+
+
+class _Declared(type):
+    """Makes a SQLAlchemy table of a class, and columns of its annotations; one with None may be NULL.
+
+    It is what SQLAlchemy's ORM would make, whose import takes a tenth of a second at each start.
+    """
+
+    metadata = MetaData()
+    __table__: sqlalchemy.Table
+    __tablename__: str
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+        super().__init__(name, bases, namespace)
+        if bases:
+            columns = [_made(name, hint, namespace.get(name)) for name, hint in get_type_hints(cls).items()]
+            told = namespace.get("__table_args__", ())
+            items = [item for item in told if not isinstance(item, dict)]
+            options = next((item for item in told if isinstance(item, dict)), {})
+            cls.__table__ = sqlalchemy.Table(cls.__tablename__, cls.metadata, *columns, *items, **options)
+            for column in columns:
+                setattr(cls, column.name, column)
+
+    def __clause_element__(cls) -> sqlalchemy.Table:
+        """Return what SQLAlchemy takes in place of the class."""
+        return cls.__table__
+
+
+def _made(name: str, hint: Any, told: _Told | None) -> Column[Any]:
+    (python,) = get_args(hint)
+    choices = get_args(python) if isinstance(python, UnionType) else (python,)
+    told = told or _Told(None, (), {})
+    kind = _TYPES[choices[0]] if told.kind is None else told.kind
+    return Column(name, kind, *told.constraints, nullable=NoneType in choices, **told.options)
+
+
+class Table(metaclass=_Declared):
+    """Base of all tables."""
 
 
 def _where(condition: str, on_postgresql: str | None = None) -> dict[str, Any]:
@@ -151,10 +228,10 @@ class RootRow(Table):
     __tablename__ = "roots"
     __table_args__ = (*_unique_path("roots"), {"sqlite_autoincrement": True})
 
-    root_id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[bytes]
-    device: Mapped[int | None] = mapped_column(WideInteger)
-    offline: Mapped[bool]
+    root_id: Field[int] = _column(primary_key=True)
+    path: Field[bytes]
+    device: Field[int | None] = _column(WideInteger())
+    offline: Field[bool]
 
 
 class ContentRow(Table):
@@ -173,19 +250,19 @@ class ContentRow(Table):
         {"sqlite_autoincrement": True},
     )
 
-    content_id: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(unique=True)
-    width: Mapped[int]
-    height: Mapped[int]
-    format: Mapped[str]
-    taken_at: Mapped[datetime | None]
-    camera: Mapped[str | None]
-    latitude: Mapped[float | None]
-    longitude: Mapped[float | None]
-    taken_from: Mapped[str | None]
-    notes: Mapped[list[str] | None] = mapped_column(_JSON)
-    lens: Mapped[str | None]
-    metadata_revision: Mapped[int | None]
+    content_id: Field[int] = _column(primary_key=True)
+    digest: Field[str] = _column(unique=True)
+    width: Field[int]
+    height: Field[int]
+    format: Field[str]
+    taken_at: Field[datetime | None]
+    camera: Field[str | None]
+    latitude: Field[float | None]
+    longitude: Field[float | None]
+    taken_from: Field[str | None]
+    notes: Field[list[str] | None] = _column(_JSON)
+    lens: Field[str | None]
+    metadata_revision: Field[int | None]
 
 
 class PhotoRow(Table):
@@ -207,17 +284,17 @@ class PhotoRow(Table):
         {"sqlite_autoincrement": True},
     )
 
-    photo_id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[bytes]
-    size: Mapped[int] = mapped_column(WideInteger)
-    mtime_ns: Mapped[int] = mapped_column(WideInteger)
-    device: Mapped[int] = mapped_column(WideInteger)
-    content_id: Mapped[int] = mapped_column(ForeignKey("contents.content_id"))
-    missing: Mapped[bool]
-    moment: Mapped[float]
-    named_at: Mapped[datetime | None]
-    ctime_ns: Mapped[int | None] = mapped_column(WideInteger)
-    inode: Mapped[int | None] = mapped_column(WideInteger)
+    photo_id: Field[int] = _column(primary_key=True)
+    path: Field[bytes]
+    size: Field[int] = _column(WideInteger())
+    mtime_ns: Field[int] = _column(WideInteger())
+    device: Field[int] = _column(WideInteger())
+    content_id: Field[int] = _column(refers=ForeignKey("contents.content_id"))
+    missing: Field[bool]
+    moment: Field[float]
+    named_at: Field[datetime | None]
+    ctime_ns: Field[int | None] = _column(WideInteger())
+    inode: Field[int | None] = _column(WideInteger())
 
 
 class SpaceRow(Table):
@@ -235,21 +312,21 @@ class SpaceRow(Table):
         {"sqlite_autoincrement": True},
     )
 
-    space_id: Mapped[int] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(unique=True)
-    plugin: Mapped[str]
-    model: Mapped[str]
-    dimension: Mapped[int]
-    decode: Mapped[str]
-    options: Mapped[dict[str, Any]] = mapped_column(_JSON)
-    identity: Mapped[dict[str, Any]] = mapped_column(_JSON)
-    provenance: Mapped[dict[str, Any]] = mapped_column(_JSON)
-    revision: Mapped[int]
-    current: Mapped[bool]
-    dropped: Mapped[bool]
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("spaces.space_id"))
-    projection: Mapped[str | None]
+    space_id: Field[int] = _column(primary_key=True)
+    fingerprint: Field[str] = _column(unique=True)
+    plugin: Field[str]
+    model: Field[str]
+    dimension: Field[int]
+    decode: Field[str]
+    options: Field[dict[str, Any]] = _column(_JSON)
+    identity: Field[dict[str, Any]] = _column(_JSON)
+    provenance: Field[dict[str, Any]] = _column(_JSON)
+    revision: Field[int]
+    current: Field[bool]
+    dropped: Field[bool]
+    created_at: Field[datetime] = _column(UtcDateTime())
+    parent_id: Field[int | None] = _column(refers=ForeignKey("spaces.space_id"))
+    projection: Field[str | None]
 
 
 class RevisionRow(Table):
@@ -262,10 +339,10 @@ class RevisionRow(Table):
     __tablename__ = "revisions"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"), primary_key=True)
-    revision: Mapped[int] = mapped_column(primary_key=True)
-    identity: Mapped[str]
-    made_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"), primary_key=True)
+    revision: Field[int] = _column(primary_key=True)
+    identity: Field[str]
+    made_at: Field[datetime | None] = _column(UtcDateTime())
 
 
 class EmbeddingRow(Table):
@@ -278,11 +355,11 @@ class EmbeddingRow(Table):
         {"sqlite_autoincrement": True},
     )
 
-    embedding_id: Mapped[int] = mapped_column(primary_key=True)
-    content_id: Mapped[int] = mapped_column(ForeignKey("contents.content_id"))
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
-    revision: Mapped[int]
-    vector: Mapped[bytes]
+    embedding_id: Field[int] = _column(primary_key=True)
+    content_id: Field[int] = _column(refers=ForeignKey("contents.content_id"))
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"))
+    revision: Field[int]
+    vector: Field[bytes]
 
 
 class TombstoneRow(Table):
@@ -291,9 +368,9 @@ class TombstoneRow(Table):
     __tablename__ = "tombstones"
     __table_args__ = (Index("tombstones_revision", "space_id", "revision"),)
 
-    embedding_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
-    revision: Mapped[int]
+    embedding_id: Field[int] = _column(primary_key=True, autoincrement=False)
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"))
+    revision: Field[int]
 
 
 class AttributeChangeRow(Table):
@@ -318,14 +395,14 @@ class FailureRow(Table):
     __tablename__ = "failures"
     __table_args__ = _unique_path("failures", "space_id")
 
-    failure_id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[bytes]
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
-    reason: Mapped[str]
-    size: Mapped[int] = mapped_column(WideInteger)
-    mtime_ns: Mapped[int] = mapped_column(WideInteger)
-    ctime_ns: Mapped[int | None] = mapped_column(WideInteger)
-    tried_with: Mapped[str | None]
+    failure_id: Field[int] = _column(primary_key=True)
+    path: Field[bytes]
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"))
+    reason: Field[str]
+    size: Field[int] = _column(WideInteger())
+    mtime_ns: Field[int] = _column(WideInteger())
+    ctime_ns: Field[int | None] = _column(WideInteger())
+    tried_with: Field[str | None]
 
 
 class ClassifierRow(Table):
@@ -338,10 +415,10 @@ class ClassifierRow(Table):
     __tablename__ = "classifiers"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    classifier_id: Mapped[int] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(unique=True)
-    source: Mapped[str]
-    model: Mapped[str]
+    classifier_id: Field[int] = _column(primary_key=True)
+    fingerprint: Field[str] = _column(unique=True)
+    source: Field[str]
+    model: Field[str]
 
 
 class ClassifiedRow(Table):
@@ -350,10 +427,10 @@ class ClassifiedRow(Table):
     __tablename__ = "classified"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    content_id: Mapped[int] = mapped_column(
-        ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
+    content_id: Field[int] = _column(
+        refers=ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
     )
-    classifier_id: Mapped[int] = mapped_column(ForeignKey("classifiers.classifier_id"), primary_key=True)
+    classifier_id: Field[int] = _column(refers=ForeignKey("classifiers.classifier_id"), primary_key=True)
 
 
 class TagRow(Table):
@@ -362,13 +439,13 @@ class TagRow(Table):
     __tablename__ = "tags"
     __table_args__ = (Index("tags_tag", "tag", "confidence", "content_id"), {"sqlite_with_rowid": False})
 
-    content_id: Mapped[int] = mapped_column(
-        ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
+    content_id: Field[int] = _column(
+        refers=ForeignKey("contents.content_id", ondelete="CASCADE"), primary_key=True
     )
-    classifier_id: Mapped[int] = mapped_column(ForeignKey("classifiers.classifier_id"), primary_key=True)
-    rank: Mapped[int] = mapped_column(primary_key=True)
-    tag: Mapped[str]
-    confidence: Mapped[float]
+    classifier_id: Field[int] = _column(refers=ForeignKey("classifiers.classifier_id"), primary_key=True)
+    rank: Field[int] = _column(primary_key=True)
+    tag: Field[str]
+    confidence: Field[float]
 
 
 class MarkRow(Table):
@@ -381,10 +458,10 @@ class MarkRow(Table):
     __tablename__ = "marks"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    favourite: Mapped[bool]
-    rating: Mapped[int]
-    keep: Mapped[bool]
+    digest: Field[str] = _column(primary_key=True)
+    favourite: Field[bool]
+    rating: Field[int]
+    keep: Field[bool]
 
 
 class AlbumRow(Table):
@@ -393,7 +470,7 @@ class AlbumRow(Table):
     __tablename__ = "albums"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    name: Mapped[str] = mapped_column(primary_key=True)
+    name: Field[str] = _column(primary_key=True)
 
 
 class AlbumPhotoRow(Table):
@@ -402,10 +479,10 @@ class AlbumPhotoRow(Table):
     __tablename__ = "album_photos"
     __table_args__ = (Index("album_photos_digest", "digest"), {"sqlite_with_rowid": False})
 
-    album: Mapped[str] = mapped_column(
-        ForeignKey("albums.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
+    album: Field[str] = _column(
+        refers=ForeignKey("albums.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
     )
-    digest: Mapped[str] = mapped_column(primary_key=True)
+    digest: Field[str] = _column(primary_key=True)
 
 
 class SavedSearchRow(Table):
@@ -414,8 +491,8 @@ class SavedSearchRow(Table):
     __tablename__ = "saved_searches"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    query: Mapped[dict[str, Any]] = mapped_column(_JSON)
+    name: Field[str] = _column(primary_key=True)
+    query: Field[dict[str, Any]] = _column(_JSON)
 
 
 class PairDecisionRow(Table):
@@ -424,9 +501,9 @@ class PairDecisionRow(Table):
     __tablename__ = "pair_decisions"
     __table_args__ = (Index("pair_decisions_other", "other"), {"sqlite_with_rowid": False})
 
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    other: Mapped[str] = mapped_column(primary_key=True)
-    decision: Mapped[str]
+    digest: Field[str] = _column(primary_key=True)
+    other: Field[str] = _column(primary_key=True)
+    decision: Field[str]
 
 
 class ChangeRow(Table):
@@ -435,9 +512,9 @@ class ChangeRow(Table):
     __tablename__ = "changes"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    change_id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
-    before: Mapped[list[dict[str, Any]]] = mapped_column(_JSON)
+    change_id: Field[int] = _column(primary_key=True)
+    text: Field[str]
+    before: Field[list[dict[str, Any]]] = _column(_JSON)
 
 
 class RunRow(Table):
@@ -446,22 +523,22 @@ class RunRow(Table):
     __tablename__ = "runs"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    run_id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(unique=True)
-    kind: Mapped[str]
-    arguments: Mapped[dict[str, Any]] = mapped_column(_JSON)
-    state: Mapped[str]
-    host: Mapped[str]
-    pid: Mapped[int]
-    process_created: Mapped[float]
-    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    progress: Mapped[dict[str, Any]] = mapped_column(_JSON)
-    report: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
-    error: Mapped[str | None]
-    machine: Mapped[str | None]
-    cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    run_id: Field[int] = _column(primary_key=True)
+    key: Field[str] = _column(unique=True)
+    kind: Field[str]
+    arguments: Field[dict[str, Any]] = _column(_JSON)
+    state: Field[str]
+    host: Field[str]
+    pid: Field[int]
+    process_created: Field[float]
+    started_at: Field[datetime] = _column(UtcDateTime())
+    heartbeat_at: Field[datetime] = _column(UtcDateTime())
+    ended_at: Field[datetime | None] = _column(UtcDateTime())
+    progress: Field[dict[str, Any]] = _column(_JSON)
+    report: Field[dict[str, Any] | None] = _column(_JSON)
+    error: Field[str | None]
+    machine: Field[str | None]
+    cancel_requested_at: Field[datetime | None] = _column(UtcDateTime())
 
 
 class LeaseRow(Table):
@@ -470,8 +547,8 @@ class LeaseRow(Table):
     __tablename__ = "leases"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    holder: Mapped[str] = mapped_column(primary_key=True)
-    ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    holder: Field[str] = _column(primary_key=True)
+    ends_at: Field[datetime] = _column(UtcDateTime())
 
 
 class ClaimRow(Table):
@@ -480,9 +557,9 @@ class ClaimRow(Table):
     __tablename__ = "claims"
     __table_args__ = (Index("claims_holder", "holder"), {"sqlite_with_rowid": False})
 
-    space_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    path_digest: Mapped[bytes] = mapped_column(primary_key=True)
-    holder: Mapped[str] = mapped_column(ForeignKey("leases.holder", ondelete="CASCADE"))
+    space_id: Field[int] = _column(primary_key=True, autoincrement=False)
+    path_digest: Field[bytes] = _column(primary_key=True)
+    holder: Field[str] = _column(refers=ForeignKey("leases.holder", ondelete="CASCADE"))
 
 
 class SharedValueRow(Table):
@@ -490,7 +567,7 @@ class SharedValueRow(Table):
 
     __tablename__ = "shared_values"
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    label: Mapped[str]
-    value: Mapped[bytes]
-    made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    name: Field[str] = _column(primary_key=True)
+    label: Field[str]
+    value: Field[bytes]
+    made_at: Field[datetime] = _column(UtcDateTime())

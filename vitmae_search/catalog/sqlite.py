@@ -313,14 +313,15 @@ class SqliteDatabase:
         with self._open_engine().connect() as connection, self.odd_values_named(connection):
             yield connection
 
-    def cached(self, name: str, read: Callable[[Connection], T]) -> T:
+    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
+            asked: What else decides the result, of which the cache keeps the latest alone.
         """
-        return self._cache.get(name, self._data_version(), self.read_transaction, read)
+        return self._cache.get(name, self._data_version(), self.read_transaction, read, asked)
 
     def _data_version(self) -> int | None:
         """Return a number that changes at every commit; None if closed, or in a read-only folder."""

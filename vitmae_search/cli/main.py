@@ -56,7 +56,7 @@ COMMANDS = {
 }
 
 
-_GC_THRESHOLDS = (100_000, 50, 100)
+_GC_THRESHOLDS = (500_000, 50, 100)
 """New objects before a garbage collection; collections before one of older ones, and before one of all."""
 
 

@@ -28,15 +28,6 @@ from vitmae_search.errors import (
     SpaceError,
     display_path,
 )
-from vitmae_search.indexing import (
-    DEFAULT_BATCH_SIZE,
-    RAY_VARIABLES,
-    ClusterOptions,
-    TagOptions,
-    classify_photos,
-    index_folders,
-    require_ray,
-)
 from vitmae_search.inspection import explain_match
 from vitmae_search.inspection.space import NeighbourChange, Neighbourhood, SpaceStatistics
 from vitmae_search.library import jobs
@@ -395,6 +386,8 @@ class Library:
             (3, 0, 3)
             >>> temporary.cleanup()
         """
+        from vitmae_search.indexing import RAY_VARIABLES, ClusterOptions, index_folders, require_ray
+
         if videos and not can_be_decoded():
             raise LibraryError(NEEDS_AV)
         paths = [_absolute(folder) for folder in _listed(folders)]
@@ -535,6 +528,8 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
+        from vitmae_search.indexing import TagOptions, classify_photos
+
         self._catalog()
         source = absolute_model(os.fspath(model))
         options = TagOptions(
@@ -595,6 +590,7 @@ class Library:
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
         """
+        from vitmae_search.indexing import DEFAULT_BATCH_SIZE
         from vitmae_search.library.adapt.fit import AdaptOptions
         from vitmae_search.library.adapt.save import AdaptRequest, adapt_library, adapt_to_file
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from vitmae_search.atomic import write_atomically
 from vitmae_search.catalog import Catalog, CatalogWriter, Derivation, SharedValues
@@ -34,7 +34,6 @@ from vitmae_search.errors import (
     VitmaeSearchError,
     display_path,
 )
-from vitmae_search.indexing import IndexTarget
 from vitmae_search.library.embedders import (
     DEFAULT_DECODE,
     DEFAULT_PLUGIN,
@@ -45,6 +44,9 @@ from vitmae_search.library.embedders import (
     space_fingerprint,
 )
 from vitmae_search.records import Space
+
+if TYPE_CHECKING:
+    from vitmae_search.indexing import IndexTarget
 
 UNRESOLVED_OPTIONS: Final = "unresolved_options"
 """In a space's provenance: the options whose values the embedder chose itself, as they were given."""
@@ -208,6 +210,8 @@ class Spaces:
             selection: What was chosen to embed with.
             catalog: The library's catalogue.
         """
+        from vitmae_search.indexing import IndexTarget
+
         resolved = self.resolve(selection, catalog)
         # A new space records the provenance of the embedder as it is opened now, not as it was cached.
         embedder = resolved.lazy.description if resolved.space else resolved.embedder.description
