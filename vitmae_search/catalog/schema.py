@@ -382,11 +382,13 @@ class AttributeChangeRow(Table):
     __tablename__ = "attribute_changes"
     __table_args__ = (Index("attribute_changes_revision", "space_id", "revision"),)
 
-    embedding_id: Mapped[int] = mapped_column(
-        ForeignKey("embeddings.embedding_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    embedding_id: Field[int] = _column(
+        refers=ForeignKey("embeddings.embedding_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
     )
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.space_id"))
-    revision: Mapped[int]
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"))
+    revision: Field[int]
 
 
 class FailureRow(Table):
