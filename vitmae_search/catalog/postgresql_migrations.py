@@ -289,6 +289,13 @@ _SHARED_VALUES = (
 
 _MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at TIMESTAMP WITHOUT TIME ZONE",)
 
+_NUMBERS_OF_VECTORS = (
+    "ALTER TABLE spaces ADD COLUMN vectors BIGINT NOT NULL DEFAULT 0",
+    """
+    UPDATE spaces SET vectors = (SELECT count(*) FROM embeddings WHERE embeddings.space_id = spaces.space_id)
+    """,
+)
+
 _ATTRIBUTE_CHANGES = (
     """
     CREATE TABLE attribute_changes (
@@ -309,7 +316,8 @@ STEPS: Mapping[int, Sequence[str]] = {
     13: _CLAIMS,
     14: _SHARED_VALUES,
     15: _MOMENTS_OF_REVISIONS,
-    16: _ATTRIBUTE_CHANGES,
+    16: _NUMBERS_OF_VECTORS,
+    17: _ATTRIBUTE_CHANGES,
 }
 """What makes each version from the one before."""
 
