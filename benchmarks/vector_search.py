@@ -7,7 +7,7 @@ Vectors are generated (overlapping clusters), or come from photos in `--data`, e
 bundled model (D = 256) and, if there are too few, mixed with each other and with noise. Half of the queries
 are held out, half are stored vectors with noise. All kinds take turns in blocks of queries, with one thread
 each (NumPy decides for itself). `--cache` keeps the vectors. Graphs take minutes to build, so with more than
-200,000 vectors they are only measured with `--all`. `--ours` measures the library's index alone. The last line
+200,000 vectors they are only measured with `--all`. `--ours` measures ours alone. The last line
 says what opening takes, and saving 1,000 photos more and fewer, and the memory without mapped files.
 """
 
