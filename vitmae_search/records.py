@@ -937,6 +937,7 @@ class MapGroups:
 Phase = Literal[
     "scanning",
     "indexing",
+    "waiting",
     "classifying",
     "evaluating",
     "encoding",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -115,3 +116,30 @@ def test_hidden_ids_reads_only_missing_photos(reader):
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sent[-1]}", (1,))]
     assert any("photos_missing" in step for step in plan)
     assert not any(step.startswith("SCAN") for step in plan), plan
+
+
+@pytest.mark.sqlite_only("reads SQLite's plans")
+@pytest.mark.parametrize(
+    "look",
+    [lambda reader, ids: reader.vectors(1, ids),
+     lambda reader, ids: reader.searchable_among(1, SearchFilter(camera="x"), ids),
+     lambda reader, ids: reader.vector_source(1).attributes(ids)],
+    ids=["vectors", "those that pass a filter", "attributes"],
+)  # fmt: skip
+def test_forty_vectors_are_found_by_their_ids_among_any_number(filled, reader, make, look):
+    filled.record_batch(1, [make.item(f"/q/{n}.jpg", f"q{n}") for n in range(60)])
+    sent = record_statements(reader)
+    look(reader, np.arange(10, 50))
+    statement = next(text for text in sent if "FROM embeddings" in text)
+    with reader._database.read_transaction() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))
+        steps = [row[3] for row in plan]
+    assert any(step.startswith("SEARCH embeddings USING INTEGER PRIMARY KEY") for step in steps), steps
+
+
+def test_no_vector_is_counted_to_find_a_space(filled, reader, make):
+    sent = record_statements(reader)
+    assert reader.space(1).vectors == 2
+    filled.record_batch(1, [make.item("/p/c.jpg", "c")])
+    assert reader.space(1).vectors == 3
+    assert not any("embeddings" in text for text in sent)

@@ -54,12 +54,13 @@ def test_truncated(file, open_catalog, kept):
 
 
 @OPENERS
-def test_random_bytes_in_the_middle(file, open_catalog):
+def test_random_bytes_in_the_middle(file, open_catalog, tmp_path):
     """Whatever is met, nothing but a sentence comes of it; and `check` finds it."""
     content = bytearray(file.read_bytes())
     generator = random.Random(2)
-    pages = len(content) // 4096
-    for page in range(pages // 2, pages, 2):  # behind the schema, without which there is no looking
+    CatalogWriter.open_writer(tmp_path / "empty").close()
+    schema = (tmp_path / "empty" / file.name).stat().st_size // 4096  # without which there is no looking
+    for page in range(schema, len(content) // 4096, 2):
         content[page * 4096 : page * 4096 + 4096] = generator.randbytes(4096)
     file.write_bytes(content)
     with pytest.raises(LibraryDamaged):
@@ -174,6 +175,7 @@ WRONGS = pytest.mark.parametrize(
         ("DELETE FROM photos WHERE photo_id = 7", [], "1 content (ids 7) without a photo"),
         ("UPDATE spaces SET current = 0", [], "No space is the current one"),
         ("UPDATE spaces SET revision = 0", [], "Space 1 is at revision 0 and has a vector of 1"),
+        ("UPDATE spaces SET vectors = 7", [], "Space 1 says that it has 7 vectors, and it has 300"),
         ("INSERT INTO tombstones VALUES (8, 1, 1)", [], "1 vector (ids 8) both deleted and there"),
     ],
 )  # fmt: skip

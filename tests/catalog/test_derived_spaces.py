@@ -497,6 +497,7 @@ def test_without_the_projection_only_what_needs_it_is_left(folder, make):
         made = derive(writer, parent, projection)
     spoil(folder, SPOILED["lost"][0])
     spoil(folder, SPOILED["another's"][0])
+    spoil(folder, "UPDATE spaces SET vectors = 28 WHERE space_id = 2")
     with CatalogWriter.open_writer(folder) as writer:
         [problem] = writer.check()
         assert "2 contents" in problem
@@ -512,6 +513,7 @@ def test_a_batch_puts_a_derived_vector_that_outlived_its_features_right(folder, 
         writer.record_batch(parent, [make.item("/p/a.jpg", "a")])
         made = derive(writer, parent, projection)
     spoil(folder, "DELETE FROM embeddings WHERE space_id = 1")
+    spoil(folder, "UPDATE spaces SET vectors = 0 WHERE space_id = 1")
     spoil(folder, "UPDATE embeddings SET vector = ? WHERE space_id = 2", UNIT)
     with CatalogWriter.open_writer(folder) as writer:
         writer.record_batch(parent, [make.item("/p/a.jpg", "a")], (), {projection.digest: projection})

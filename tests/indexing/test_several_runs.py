@@ -121,8 +121,10 @@ def test_a_run_beside_one_that_is_killed_reads_its_files_when_its_lease_is_over(
         while not bench.claimed():
             assert killed.poll() is None, killed.stderr.read()
             time.sleep(0.05)
-        report = bench.index()
+        phases = []
+        report = bench.index(on_progress=lambda progress: phases.append(progress.phase))
     assert killed.returncode == -signal.SIGKILL
+    assert list(dict.fromkeys(phases)) == ["scanning", "indexing", "waiting", "finishing", "done"]
     assert 0 < report.added <= PHOTOS
     assert report.added + report.unchanged == PHOTOS
     assert bench.claimed() == 0

@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.postgresql_server import PASSWORD, QUOTED_PASSWORD, PostgresqlServer
 from vitmae_search.errors import LibraryError, StorageError
 from vitmae_search.library import Library
+from vitmae_search.records import SearchFilter
 
 PHOTOS = 12
 
@@ -92,3 +93,21 @@ def test_a_laptop_loads_nothing_of_it():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_library_moves_to_a_server(tmp_path, photos, postgresql: PostgresqlServer):
+    address, folder = postgresql.address(postgresql.create()), tmp_path / "library"
+    with Library.open(folder, embedder="color_layout") as library:
+        library.index(photos)
+        first = library.photos()[0]
+        library.mark([first.photo_id], favourite=True)
+        with pytest.raises(LibraryError, match="--catalog"):
+            library.copy_catalog()
+        hits = library.search(first.path, k=5).hits
+    done = command("copy-catalog", "--library", folder, "--catalog", address)
+    assert done.communicate()[0].startswith(f"copied {PHOTOS} photos with {PHOTOS} vectors, 0 tags, 1 marks")
+    (folder / "catalogue.sqlite3").unlink()
+    with Library.open(folder, catalog=address) as library:
+        assert library.search(first.path, k=5).hits == hits
+        assert [photo.path for photo in library.photos(SearchFilter(favourite=True))] == [first.path]
+        assert library.index(photos).unchanged == PHOTOS

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, false, select
 
 from vitmae_search.catalog import places
-from vitmae_search.catalog.photos import chunks, folder_range, names_with, seconds_of
+from vitmae_search.catalog.photos import chunks, folder_range, names_with, seconds_of, with_ids
 from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TagRow
 from vitmae_search.records import AttributeFilter, Orientation, SearchFilter, VectorAttributes
 
@@ -68,9 +68,8 @@ def of_vectors(connection: Connection, space_id: int, embedding_ids: Sequence[in
         embedding_ids: The vectors.
     """
     photos: dict[int, list[Any]] = {}
-    statement = _PHOTOS.where(EmbeddingRow.space_id == space_id)
     for some in chunks(embedding_ids):
-        for row in connection.execute(statement.where(EmbeddingRow.embedding_id.in_(some))):
+        for row in connection.execute(_PHOTOS.where(with_ids(space_id, some))):
             photos.setdefault(row.embedding_id, []).append(row)
     tags: dict[int, set[int]] = {}
     for some in chunks({rows[0].content_id for rows in photos.values()}):

@@ -317,7 +317,7 @@ class Catalog:
             found.setdefault(file_of(path), []).append(path)
         return found
 
-    def photos_by_inode(self, inodes: Sequence[int]) -> list[KnownFile]:
+    def photos_by_inode(self, inodes: Iterable[int]) -> list[KnownFile]:
         """Return the rows of photos on disk that have one of these inodes, on any device."""
         with self._database.read_transaction() as connection:
             return photos.by_inode(connection, inodes)

@@ -21,7 +21,7 @@ from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.dialects import STREAMED, is_postgresql
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
 from vitmae_search.catalog.odd_values import odd_values
-from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.photos import chunks, with_ids
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
     ClassifiedRow,
@@ -119,6 +119,9 @@ def _spaces(connection: Connection) -> Iterator[str]:
             yield f"Space {space.space_id} is at revision {space.revision} and has a vector of {newest}."
         if not _has_identity(connection, space.space_id, space.revision):
             yield f"Space {space.space_id} is at revision {space.revision}, which has no identity."
+        there = spaces.count_vectors(connection, space.space_id)
+        if there != space.vectors:
+            yield f"Space {space.space_id} says that it has {space.vectors} vectors, and it has {there}."
     for space in spaces_without_parent(connection):
         yield f"Space {space.space_id} is derived from space {space.parent_id}, which is not there."
 
@@ -224,6 +227,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
     _rederive(connection, projects)
+    spaces.count_again(connection)
     left = spaces.list_spaces(connection)
     if left and not any(space.current for space in left):
         spaces.use(connection, left[-1].space_id)
@@ -288,10 +292,9 @@ def delete_with_tombstones(connection: Connection, space_id: int, numbers: Seque
         numbers: Their ids.
     """
     for some in chunks(numbers):
-        which = EmbeddingRow.embedding_id.in_(some)
-        connection.execute(
-            delete(TombstoneRow).where(TombstoneRow.embedding_id.in_(some), TombstoneRow.space_id == space_id)
-        )
+        which = with_ids(space_id, some)
+        stale = and_(TombstoneRow.embedding_id.in_(some), TombstoneRow.space_id + 0 == space_id)
+        connection.execute(delete(TombstoneRow).where(stale))
         spaces.tombstone(connection, space_id, which, spaces.next_revision(connection, space_id))
 
 

@@ -197,6 +197,7 @@ def _derive(
         pairs = zip(rows, vectors, strict=True)
         made = [key | {"content_id": row.content_id, "vector": embeddings.encode(v)} for row, v in pairs]
         connection.execute(insert(EmbeddingRow), made)
+        spaces.change_number(connection, space.space_id, len(made))
     return revision
 
 

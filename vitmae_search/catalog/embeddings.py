@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from vitmae_search.catalog import attributes
 from vitmae_search.catalog.database import Database
-from vitmae_search.catalog.photos import chunks
+from vitmae_search.catalog.photos import chunks, with_ids
 from vitmae_search.catalog.schema import EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
 from vitmae_search.records import VectorAttributes
@@ -92,10 +92,9 @@ def of_ids(
 def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) -> dict[int, bytes]:
     """Return the stored vectors of those ids that exist."""
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
-    statement = statement.where(EmbeddingRow.space_id == space_id)
     found: dict[int, bytes] = {}
     for ids in chunks(embedding_ids):
-        for row in connection.execute(statement.where(EmbeddingRow.embedding_id.in_(ids))):
+        for row in connection.execute(statement.where(with_ids(space_id, ids))):
             found[row.embedding_id] = row.vector
     return found
 

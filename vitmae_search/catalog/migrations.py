@@ -297,6 +297,13 @@ _SHARED_VALUES = (
 
 _MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at DATETIME",)
 
+_NUMBERS_OF_VECTORS = (
+    "ALTER TABLE spaces ADD COLUMN vectors INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE spaces SET vectors = (SELECT count(*) FROM embeddings WHERE embeddings.space_id = spaces.space_id)
+    """,
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -315,6 +322,7 @@ STEPS: Steps = (
     _CLAIMS,
     _SHARED_VALUES,
     _MOMENTS_OF_REVISIONS,
+    _NUMBERS_OF_VECTORS,
 )
 """Step i makes version i + 1."""
 

@@ -409,6 +409,18 @@ def copies(connection: Connection, content_id: int) -> list[Photo]:
     return [_as_photo(row) for row in rows]
 
 
+def with_ids(space_id: int, embedding_ids: Sequence[int]) -> ColumnElement[bool]:
+    """Return the condition of embeddings that have one of some ids and are in a space.
+
+    Args:
+        space_id: The space.
+        embedding_ids: At most `MAX_IDS_PER_QUERY`.
+    """
+    # For more than a few ids SQLite would go through all embeddings of the space by its index. It has none
+    # for a sum.
+    return and_(EmbeddingRow.embedding_id.in_(embedding_ids), EmbeddingRow.space_id + 0 == space_id)
+
+
 def by_embedding(connection: Connection, embedding_ids: Sequence[int]) -> dict[int, list[Photo]]:
     """Return the photos of embeddings; see `Catalog.photos_of`.
 
@@ -456,8 +468,7 @@ def among(
     statement = select(EmbeddingRow.embedding_id).distinct()
     statement = statement.join(PhotoRow, PhotoRow.content_id == EmbeddingRow.content_id)
     return joined(statement, where).where(
-        EmbeddingRow.space_id == space_id,
-        EmbeddingRow.embedding_id.in_(embedding_ids),
+        with_ids(space_id, embedding_ids),
         PhotoRow.missing == false(),
         *conditions,
     )

@@ -289,12 +289,20 @@ _SHARED_VALUES = (
 
 _MOMENTS_OF_REVISIONS = ("ALTER TABLE revisions ADD COLUMN made_at TIMESTAMP WITHOUT TIME ZONE",)
 
+_NUMBERS_OF_VECTORS = (
+    "ALTER TABLE spaces ADD COLUMN vectors BIGINT NOT NULL DEFAULT 0",
+    """
+    UPDATE spaces SET vectors = (SELECT count(*) FROM embeddings WHERE embeddings.space_id = spaces.space_id)
+    """,
+)
+
 STEPS: Mapping[int, Sequence[str]] = {
     11: _CORE,
     12: _CANCELLATIONS,
     13: _CLAIMS,
     14: _SHARED_VALUES,
     15: _MOMENTS_OF_REVISIONS,
+    16: _NUMBERS_OF_VECTORS,
 }
 """What makes each version from the one before."""
 

@@ -324,6 +324,7 @@ def _add_vectors(
         for number, vector in offered.items()
     ]
     connection.execute(insert(EmbeddingRow), rows)
+    spaces.change_number(connection, space_id, len(rows))
     return {space_id: revision} | derived_spaces.derive_for_contents(
         connection, space_id, list(offered), projects
     )

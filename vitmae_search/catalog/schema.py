@@ -300,6 +300,8 @@ class PhotoRow(Table):
 class SpaceRow(Table):
     """An embedding space. `revision` rises with each transaction that changes its vectors.
 
+    `vectors` is how many it has: to count millions takes a second, and each search asks for its space.
+
     A dropped space keeps its row and its tombstones: if the same fingerprint comes back, the revision
     continues, so that an old index file is not mistaken for a new one.
 
@@ -327,6 +329,7 @@ class SpaceRow(Table):
     created_at: Field[datetime] = _column(UtcDateTime())
     parent_id: Field[int | None] = _column(refers=ForeignKey("spaces.space_id"))
     projection: Field[str | None]
+    vectors: Field[int] = _column(server_default="0")
 
 
 class RevisionRow(Table):

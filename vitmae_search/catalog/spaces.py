@@ -310,13 +310,42 @@ def tombstone(connection: Connection, space_id: int, which: ColumnElement[bool],
     removed = removed.where(EmbeddingRow.space_id == space_id, which)
     columns = ["embedding_id", "space_id", "revision"]
     connection.execute(insert(TombstoneRow).from_select(columns, removed))
-    connection.execute(delete(EmbeddingRow).where(EmbeddingRow.space_id == space_id, which))
+    deleted = connection.execute(delete(EmbeddingRow).where(EmbeddingRow.space_id == space_id, which))
+    change_number(connection, space_id, -deleted.rowcount)
+
+
+def change_number(connection: Connection, space_id: int, change: int) -> None:
+    """Note that a space has more or fewer vectors.
+
+    Args:
+        connection: A connection in a transaction, which has added or deleted them.
+        space_id: The space.
+        change: How many more.
+    """
+    this_space = SpaceRow.space_id == space_id
+    connection.execute(update(SpaceRow).where(this_space).values(vectors=SpaceRow.vectors + change))
+
+
+def count_vectors(connection: Connection, space_id: int) -> int:
+    """Count a space's vectors, as `Space.vectors` should say.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    of_space = select(func.count()).where(EmbeddingRow.space_id == space_id)
+    return int(connection.execute(of_space).scalar_one())
+
+
+def count_again(connection: Connection) -> None:
+    """Write down how many vectors each space has, counted anew."""
+    of_space = select(func.count()).where(EmbeddingRow.space_id == SpaceRow.space_id).scalar_subquery()
+    connection.execute(update(SpaceRow).values(vectors=of_space))
 
 
 def _spaces() -> Select[Any]:
-    vectors = select(func.count()).where(EmbeddingRow.space_id == SpaceRow.space_id).scalar_subquery()
     columns = [column for column in SpaceRow.__table__.columns if column.name != "dropped"]
-    return select(*columns, vectors.label("vectors")).where(SpaceRow.dropped == false())
+    return select(*columns).where(SpaceRow.dropped == false())
 
 
 def _first(connection: Connection, condition: ColumnElement[bool]) -> Space | None:

@@ -22,6 +22,7 @@ from vitmae_search.catalog import (
     roots,
     runs,
     saved_searches,
+    server_copy,
     spaces,
     tags,
     undo,
@@ -343,6 +344,28 @@ class CatalogWriter(Catalog):
     def release_all_claims(self, holder: str) -> None:
         """Give up all claims of a run that ends."""
         self._change(lambda connection: claims.release_all(connection, holder))
+
+    def copy_to(self, address: str) -> dict[str, int]:
+        """Copy this file's catalogue into an empty database on a server, in one transaction.
+
+        Args:
+            address: The database's.
+
+        Returns:
+            How many rows each table has.
+
+        Raises:
+            LibraryError: The database has a catalogue, or something else.
+            StorageError: The server does not answer.
+        """
+        target = open_for_writing(self.folder, address)
+        try:
+            with self._database.read_transaction() as source:
+                return target.change(
+                    lambda connection: server_copy.copy_rows(source, connection, target.name)
+                )
+        finally:
+            target.close()
 
     def use_space(self, space_id: int) -> None:
         """Make a space the current one; raise `SpaceError` if it does not exist."""

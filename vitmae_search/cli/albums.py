@@ -16,7 +16,7 @@ from vitmae_search.errors import display_path
 @json_option
 @click.pass_context
 def command(ctx: click.Context, library: Path | None, as_json: bool) -> None:
-    """List the albums; add photos, take them out, rename or delete one.
+    """List albums; add photos, take them out, rename or delete one.
 
     An album is a list of photos in the library: no file is moved or copied. `search --album NAME` and
     `list --album NAME` look in one. `undo` takes the last change back.

@@ -80,7 +80,8 @@ def progress_line(progress: JobProgress) -> str:
     """One line for a log: phase, counts, rate and remaining time."""
     total = "" if progress.total is None else f" of {progress.total}"
     counted = {"training": "passes", "mapping": "steps"}.get(progress.phase, "photos")
-    line = f"{progress.phase}: {progress.done}{total} {counted}"
+    phase = "waiting for another run" if progress.phase == "waiting" else progress.phase
+    line = f"{phase}: {progress.done}{total} {counted}"
     if progress.phase not in ("indexing", "classifying", "evaluating", "encoding"):
         return line
     line += f", {progress.photos_per_second:.1f} photos/s, {progress.failed} failed"

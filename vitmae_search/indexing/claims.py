@@ -16,7 +16,7 @@ from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.indexing.plan import PendingFile
 
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 30.0
 """How long the claims of a run hold after its process, machine or network is gone."""
 _RENEWALS = 4
 """How often a lease is renewed while it lasts."""

@@ -31,7 +31,7 @@ from vitmae_search.indexing.walk import FolderWalk, WalkResult, resolve_folders
 from vitmae_search.photos import PhotoDecoder, ThumbnailStore, decode_target
 from vitmae_search.photos.decode_pool import launch_workers
 from vitmae_search.photos.prefetch import default_workers
-from vitmae_search.records import Failure, IndexReport, JobProgress, Space, Stamp
+from vitmae_search.records import Failure, IndexReport, JobProgress, Phase, Space, Stamp
 from vitmae_search.vectors import VectorStore
 
 _SAVE_INTERVAL = 300.0
@@ -363,7 +363,7 @@ class _IndexJob:
         """Return the files that other runs held, some time later: by then they are recorded, or are free."""
         files, claims.elsewhere = claims.elsewhere, []
         if files:
-            self._report_progress(files[0], 0)
+            self._report_progress(files[0], 0, "waiting")
             until = time.monotonic() + _WAIT_FOR_OTHERS
             while time.monotonic() < until:
                 raise_if_cancelled(self._cancelled)
@@ -381,9 +381,9 @@ class _IndexJob:
                     self._save_vector_index()
         recorder.flush()
 
-    def _report_progress(self, file: PendingFile, waiting: int) -> None:
+    def _report_progress(self, file: PendingFile, waiting: int, phase: Phase = "indexing") -> None:
         self._reporter.report(
-            "indexing",
+            phase,
             self._counts.done + waiting,
             self._walked.found + self._frames,
             failed=len(self._counts.failures),

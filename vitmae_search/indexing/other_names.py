@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from itertools import chain
 
 from vitmae_search.catalog import Catalog
 from vitmae_search.indexing.id_set import IdSet
@@ -25,25 +26,27 @@ def find_other_names(
         known: Paths of the catalogue's rows under the walked folders, but for those of `settled`.
         settled: Ids of rows that were seen by the walk, and that are as their files are.
     """
-    rows_first = [stamp for stamp in stamps.values() if stamp.path in known]
-    rows_first += [stamp for stamp in stamps.values() if stamp.path not in known]
-    recorded = catalog.photos_by_inode(list({stamp.inode for stamp in rows_first if stamp.inode}))
-    seen = {
-        (row.stamp.device, row.stamp.inode or 0): row.stamp for row in recorded if row.photo_id in settled
-    }
+    seen: dict[tuple[int, int], Stamp] = {}
+    elsewhere: defaultdict[int, list[Stamp]] = defaultdict(list)
+    for row in catalog.photos_by_inode(stamp.inode for stamp in stamps.values() if stamp.inode):
+        inode = row.stamp.inode or 0
+        if row.photo_id in settled:
+            seen[row.stamp.device, inode] = row.stamp
+        elif row.stamp.path not in known:
+            elsewhere[inode].append(row.stamp)
     others: set[str] = set()
-    new: defaultdict[int, list[Stamp]] = defaultdict(list)
+    rows_first = chain(
+        (stamp for stamp in stamps.values() if stamp.path in known),
+        (stamp for stamp in stamps.values() if stamp.path not in known),
+    )
     for stamp in rows_first:
         if not stamp.inode:
             continue
         first = seen.setdefault((stamp.device, stamp.inode), stamp)
-        if first is not stamp and _same_values(first, stamp):
+        again = first is not stamp and _same_values(first, stamp)
+        recorded = () if stamp.path in known else elsewhere.get(stamp.inode, ())
+        if again or any(_is_file_of(one, stamp) for one in recorded):
             others.add(stamp.path)
-        elif stamp.path not in known:
-            new[stamp.inode].append(stamp)
-    for row in recorded:
-        if row.photo_id not in settled and row.stamp.path not in known:
-            others |= {stamp.path for stamp in new[row.stamp.inode or 0] if _is_file_of(row.stamp, stamp)}
     return others
 
 

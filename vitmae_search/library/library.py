@@ -2503,6 +2503,28 @@ class Library:
 
     # Helpers
 
+    def copy_catalog(self) -> dict[str, int]:
+        """Copy the catalogue from the library's file into the database that the library was opened with.
+
+        The database has to be empty. All keep their ids, and no photo is read. The file stays as it is.
+
+        Returns:
+            How many rows each table has, by its name ("photos", "embeddings", "tags", "marks").
+
+        Raises:
+            LibraryError: The library was opened without `catalog`, or the database has a catalogue.
+            LibraryEmpty: The library's folder has no catalogue.
+            LibraryBusy: Another process writes to the file.
+            StorageError: The server does not answer.
+        """
+        if self._address is None:
+            raise LibraryError(
+                "name the empty database to copy to: --catalog postgresql://USER@HOST/DATABASE"
+            )
+        Catalog.open(self.folder).close()
+        with CatalogWriter.open_writer(self.folder) as catalog:
+            return catalog.copy_to(self._address)
+
     def _writer(self) -> CatalogWriter:
         """The catalogue for writing, of a library that is there."""
         self._catalog()

@@ -59,10 +59,24 @@ def test_batches_are_the_pages_of_one_search(opened_many: Library) -> None:
             batch = client.get("/" + more).json()
             ids, more = ids + [tile["id"] for tile in batch["photos"]], batch["more"]
             assert all(tile["similar"] and tile["note"] for tile in batch["photos"])
-        assert client.get("/hits/0123?offset=24").status_code == 404
+        assert client.get("/hits?offset=24").status_code == 404
+        assert client.get("/hits?offset=24&photo=99999").status_code == 404
+        assert client.get("/hits?offset=24&upload=0123&words=red").status_code == 404
         assert client.get("/" + shown["more"].replace("offset=24", "offset=x")).status_code == 404
     assert ids == [hit.photo.photo_id for hit in opened_many.similar(first, k=PHOTOS).hits]
     assert len(ids) == PHOTOS - 1
+
+
+def test_batches_need_no_page_in_the_same_server(opened_many: Library) -> None:
+    """They are asked of another copy of the app, or of one that was started again."""
+    photos = opened_many.photos()
+    first, second = photos[0].photo_id, photos[1].photo_id
+    address = f"/hits?offset=12&k=12&photo={first}&less={second}x2&stacks=off&shape=landscape&alike=same"
+    with TestClient(Starlette(routes=[*photo_routes()])) as client:
+        batch = client.get(address).json()
+    found = opened_many.search_examples([first], [(second, 2.0)], k=12, offset=12, stacks=False)
+    assert [tile["id"] for tile in batch["photos"]] == [hit.photo.photo_id for hit in found.hits]
+    assert {"offset=24", "k=12", f"less={second}x2", "alike=same"} <= set(re.split("[?&]", batch["more"]))
 
 
 def test_another_order_keeps_its_pages(opened_many: Library) -> None:

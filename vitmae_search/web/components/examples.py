@@ -6,7 +6,7 @@ They are kept in the page's address, each with its weight where that is not 1: `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -40,7 +40,17 @@ class PhotoExample:
 
 def of_address(kind: Kind) -> list[PhotoExample]:
     """The pictures that the page's address has; those that the library does not have are left out."""
-    found = (_ITEM.fullmatch(item) for item in st.query_params.get(kind, "").split("_"))
+    return read_examples(st.query_params.to_dict(), kind)
+
+
+def read_examples(parameters: Mapping[str, str], kind: Kind) -> list[PhotoExample]:
+    """The pictures that an address has; those that the library does not have are left out.
+
+    Args:
+        parameters: The address's parameters.
+        kind: What hits should be to them.
+    """
+    found = (_ITEM.fullmatch(item) for item in parameters.get(kind, "").split("_"))
     weights = {int(item[1]): float(item[2] or 1) for item in found if item and float(item[2] or 1)}
     photos = {photo_id: library().photo(photo_id) for photo_id in list(weights)[:MOST]}
     return [PhotoExample(photo, weights[number]) for number, photo in photos.items() if photo is not None]

@@ -5,6 +5,7 @@ They are kept in the page's address (`filter_parameters`), and the widgets show 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import streamlit as st
@@ -75,7 +76,12 @@ def clear() -> None:
 
 def are_stacked() -> bool:
     """Whether near-identical photos are shown as one."""
-    return st.query_params.get(STACKS) != "off"
+    return read_stacks(st.query_params.to_dict())
+
+
+def read_stacks(parameters: Mapping[str, str]) -> bool:
+    """Whether an address asks for near-identical photos as one."""
+    return parameters.get(STACKS) != "off"
 
 
 def _store_stacks() -> None:

@@ -35,6 +35,7 @@ _TRAINING_TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "": "T
 _PHASE_TITLES = {
     "scanning": "Looking through the folder",
     "indexing": "Reading photos",
+    "waiting": "Waiting for photos that another run reads",
     "classifying": "Classifying photos",
     "encoding": "Reading photos",
     "training": "Learning",

@@ -8,7 +8,7 @@ words in its place or beside it (see `words`).
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
@@ -103,6 +103,18 @@ def current_query() -> QueryState | None:
             return QueryState(upload=upload)
         plain_text.notice("That picture was not kept. Choose it again, or another one.")
     return None
+
+
+def read_picture(parameters: Mapping[str, str]) -> QueryState | None:
+    """The picture that an address names; None where it names none, or one that is gone.
+
+    Raises:
+        VitmaeSearchError: The catalogue, which may have the upload, does not answer.
+    """
+    text = parameters.get("photo", "")
+    photo = library().photo(int(text)) if text.isdecimal() and len(text) < 19 else None
+    upload = uploads.get(parameters["upload"]) if "upload" in parameters and photo is None else None
+    return None if photo is None and upload is None else QueryState(photo=photo, upload=upload)
 
 
 def names_picture() -> bool:

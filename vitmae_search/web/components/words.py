@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from vitmae_search.records import LONGEST_TEXT
@@ -15,7 +17,12 @@ _KEY = "vs_words"
 
 def of_address() -> str:
     """The words that the page's address has, "" for none."""
-    return " ".join(st.query_params.get(PARAMETER, "").split())[:LONGEST_TEXT]
+    return read_words(st.query_params.to_dict())
+
+
+def read_words(parameters: Mapping[str, str]) -> str:
+    """The words that an address has, "" for none."""
+    return " ".join(parameters.get(PARAMETER, "").split())[:LONGEST_TEXT]
 
 
 def are_known() -> bool:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NotRequired, TypedDict
 
 import streamlit as st
 
 from vitmae_search.records import (
     Box,
     Hit,
-    MinScore,
     PhotoOrder,
-    SearchFilter,
     SearchResult,
     Space,
     WholePhoto,
@@ -38,26 +35,11 @@ from vitmae_search.web.components import (
 )
 from vitmae_search.web.components.filter_parameters import Filters, read_order
 from vitmae_search.web.components.grid import hit_grid
+from vitmae_search.web.components.search_request import COUNTS, SearchOptions, SearchRequest, read_count
 from vitmae_search.web.server.session import has_only_samples, library
-
-Weighted = Sequence[tuple[int, float]]
-
-
-class SearchOptions(TypedDict):
-    """What `Library.search` and `Library.similar` are both asked."""
-
-    k: int
-    where: SearchFilter
-    offset: int
-    min_score: MinScore
-    stacks: bool
-    space: NotRequired[int]
-
 
 # In which order the hits of a page are shown.
 HIT_SORT = {"best": "Best first", **filter_bar.SORT}
-COUNTS = [12, 24, 48, 96]
-DEFAULT_COUNT = 24
 
 
 def page() -> None:
@@ -121,7 +103,7 @@ def show_results(query: query_picker.QueryState) -> None:
     other = beside.of_address()
     # Another order is one of the hits that are shown, so further ones do not come by themselves.
     scrolls = order is None and other is None and found.region is None
-    more = _address_of_more(query, k, (page - 1) * k, active, found) if scrolls else None
+    more = _address_of_more(found, (page - 1) * k) if scrolls else None
 
     def grid(result: SearchResult, key: str, both: frozenset[int] = frozenset()) -> None:
         hit_grid(
@@ -209,22 +191,15 @@ def _search(
     query: query_picker.QueryState, k: int, offset: int, active: Filters, other: Space | None = None
 ) -> SearchResult:
     """What is found in the current space, or in the one beside it."""
-    asked: SearchOptions = {
-        "k": k,
-        "where": active.where,
-        "offset": offset,
-        "min_score": active.min_score,
-        "stacks": filters.are_stacked(),
-    }
+    request = SearchRequest.of(query, active, st.query_params.to_dict())
+    asked: SearchOptions = {**request.options, "k": k, "offset": offset}
     if other is not None:
         asked["space"] = other.space_id
     box = region_box.of_address()
     if box is not None and query.picture:
         return _search_region(query, box, asked)
-    more, less = map(examples.weighted, examples.PARAMETERS)
     if asked["min_score"] is not None:
-        if more or less or query.words:
-            asked["min_score"] = None
+        if not request.is_one_picture:
             if other is None:
                 plain_text.notice(
                     "How alike photos are is known for one picture alone, so all hits are shown."
@@ -236,36 +211,12 @@ def _search(
                 f"How alike photos are was not measured for {title}, so all its hits are shown."
             )
     with st.spinner("Looking…"), query_picker.name_upload_in_errors(query):
-        return _search_pictures(query, asked, more, less)
+        return request.run(asked)
 
 
-def _search_pictures(
-    query: query_picker.QueryState, asked: SearchOptions, more: Weighted, less: Weighted
-) -> SearchResult:
-    if query.upload is None or query.words or more or less:
-        return library().search_examples([*query.wanted, *more], less, **asked)
-    return library().search(query.upload.data, **asked)
-
-
-def _address_of_more(
-    query: query_picker.QueryState, k: int, offset: int, active: Filters, found: SearchResult
-) -> str | None:
+def _address_of_more(found: SearchResult, offset: int) -> str | None:
     """Where the grid gets the hits after those of the page."""
-    more, less = map(examples.weighted, examples.PARAMETERS)
-    alone = not (more or less or query.words)
-    asked: SearchOptions = {
-        "k": k,
-        "where": active.where,
-        "offset": offset,
-        "min_score": active.min_score if alone else None,
-        "stacks": filters.are_stacked(),
-    }
-
-    def search(after: int) -> SearchResult:
-        return _search_pictures(query, {**asked, "offset": after}, more, less)
-
-    key = repr((query.key, more, less, {**asked, "offset": 0}, library().identity))
-    return hit_batch.address_of_more(key, search, found, size=k, offset=offset)
+    return hit_batch.address_of_more(st.query_params.to_dict(), found, offset)
 
 
 def _search_region(query: query_picker.QueryState, box: Box, asked: SearchOptions) -> SearchResult:
@@ -338,8 +289,7 @@ def _controls(query: query_picker.QueryState, active: Filters) -> int:
 
 
 def _count() -> int:
-    text = st.query_params.get("k", "")
-    return int(text) if text in map(str, COUNTS) else DEFAULT_COUNT
+    return read_count(st.query_params.to_dict())
 
 
 if __name__ == "__main__":

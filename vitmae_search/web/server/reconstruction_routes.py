@@ -21,7 +21,7 @@ from vitmae_search.library.json_forms import reconstruction_json
 from vitmae_search.library.previews import PANELS, reconstruction_png
 from vitmae_search.web.components import model_choice, reconstruction_panels
 from vitmae_search.web.components.mask_parameters import MaskParameters, read_mask_parameters
-from vitmae_search.web.components.query_picker import QueryState
+from vitmae_search.web.components.query_picker import QueryState, read_picture
 from vitmae_search.web.components.reconstruction_cache import (
     PreparedPicture,
     prepared_picture,
@@ -29,8 +29,7 @@ from vitmae_search.web.components.reconstruction_cache import (
     sweep,
 )
 from vitmae_search.web.components.tables import csv_table, patch_rows
-from vitmae_search.web.server.routes import INERT_HEADERS, NotThere, list_endpoint, number_of
-from vitmae_search.web.server.session import library, uploads
+from vitmae_search.web.server.routes import INERT_HEADERS, NotThere, list_endpoint
 
 PREFIX = "/reconstruction"
 _NO_UPLOAD = "This picture was not kept: the app was started anew, or others came. Choose it again."
@@ -94,12 +93,10 @@ def _asked(parameters: Mapping[str, str]) -> tuple[PreparedPicture, MaskParamete
 
 
 def _query(parameters: Mapping[str, str]) -> QueryState:
-    number = number_of(parameters.get("photo", ""))
-    photo = None if number is None else library().photo(number)
-    upload = None if photo is not None else uploads.get(parameters.get("upload", ""))
-    if photo is None and upload is None:
+    found = read_picture(parameters)
+    if found is None:
         raise NotThere(_NO_UPLOAD if "upload" in parameters else _NO_PHOTO)
-    return QueryState(photo=photo, upload=upload)
+    return found
 
 
 def _answer(data: bytes, media_type: str, name: str | None = None) -> Response:

@@ -4,7 +4,7 @@
 - `/photo/{id}` is the photo as browsers can show it, and with `?download=1` its file.
 - `/details/{id}` is JSON: what is known of it.
 - `/photos` is JSON: the next photos of those that a page shows, by the filters and the order of its address.
-- `/hits/{name}` is JSON: the next hits of a search that a page shows (`components.hit_batch`).
+- `/hits` is JSON: the next hits of a search that a page shows, by the parameters of its address.
 - `/upload` takes a picture that was pasted or dropped, as the body of a POST, and answers with its token.
 - `/counts/{kind}` is JSON: how many photos that pass these filters are in each folder, of each camera, ….
 - `/places` is JSON: how many were taken at each place, and how many pass the filter of places as well.
@@ -71,7 +71,7 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
     yield Route(base_path + "/upload", _upload, methods=["POST"])
     yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
-    yield Route(base_path + "/hits/{name}", list_endpoint(_hits), methods=["GET"])
+    yield Route(base_path + "/hits", list_endpoint(_hits), methods=["GET"])
     yield Route(base_path + "/counts/{kind}", list_endpoint(_counts), methods=["GET"])
     yield Route(base_path + "/places", list_endpoint(_places), methods=["GET"])
     yield Route(base_path + "/land", _land, methods=["GET"])
@@ -159,7 +159,7 @@ def _photos(request: Request) -> object:
 def _hits(request: Request) -> object:
     offset = number_of(request.query_params.get("offset", ""))
     lined = request.query_params.get("lined") == "1"
-    found = None if offset is None else next_hits(request.path_params["name"], offset, lined=lined)
+    found = None if offset is None else next_hits(dict(request.query_params), offset, lined=lined)
     if found is None:
         raise NotThere
     return {"photos": found[0], "more": found[1]}
