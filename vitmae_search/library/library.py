@@ -1093,8 +1093,11 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.count_photos(where) if catalog else 0
 
-    def thumbnail(self, photo_id: int) -> bytes | None:
+    def thumbnail(self, photo_id: int | Photo) -> bytes | None:
         """A photo as a small JPEG: from the cache, else made from its file.
+
+        Args:
+            photo_id: The photo's id, or the photo, which then is not looked up.
 
         Returns:
             The JPEG's bytes, or None where the cache has none and the file cannot be read.
@@ -1102,7 +1105,7 @@ class Library:
         Raises:
             LibraryError: The library has no photo with this id.
         """
-        photo = self._photo(photo_id)
+        photo = photo_id if isinstance(photo_id, Photo) else self._photo(photo_id)
         stored = self.thumbnails.get(photo.digest)
         if stored is not None:
             return stored
