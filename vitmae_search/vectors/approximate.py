@@ -220,7 +220,12 @@ class ApproximateIndex:
         Returns:
             (C,) int64 ids, or None where k is so large, or so few are left, that an exact search is better.
         """
-        wanted = max(1, k // 10) * self.measured.candidates
+        compared = self.measured.candidates
+        if allowed is not None and len(self.ids):
+            # Among fewer vectors, fewer are as near as the ten nearest by their codes.
+            left = min(1.0, len(allowed) / len(self.ids))
+            compared = min(compared, max(CANDIDATE_COUNTS[0], math.ceil(compared * math.sqrt(left))))
+        wanted = max(1, k // 10) * compared
         if wanted * 4 > len(self.ids):
             return None
         selector = _Selector(allowed, excluded)
