@@ -62,6 +62,10 @@ class Source:
         """Ids and their (n, D) vectors."""
         return ids, np.array(self._vectors[ids]).reshape(len(ids), self.dimension)
 
+    def attributes_changed_since(self, revision: int) -> Iterator[Ids]:
+        """None change."""
+        return iter(())
+
     def attributes(self, ids: Ids) -> list[VectorAttributes]:
         """The shares in which vectors are."""
         groups = self.groups[ids].tolist()

@@ -23,9 +23,9 @@ from vitmae_search.errors import LibraryBusy, LibraryDamaged, LibraryEmpty, Libr
 
 pytestmark = pytest.mark.sqlite_only("brings SQLite's files of earlier versions up to date")
 
-OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 16)}
-RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 16)}}
-TAGS = {1: {}, 2: {}, **{version: {"red": 2} for version in range(3, 16)}}
+OLD = {number: Path(__file__).with_name(f"version_{number}.sql") for number in range(1, 17)}
+RUNS = {1: [], **{version: ["0a1b"] for version in range(2, 17)}}
+TAGS = {1: {}, 2: {}, **{version: {"red": 2} for version in range(3, 17)}}
 
 
 def run_sql(folder: Path, script: str) -> None:

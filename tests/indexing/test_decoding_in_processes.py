@@ -87,7 +87,7 @@ def crashing(tmp_path, monkeypatch):
             return index_folders(*arguments, **{**options, "workers": 1})
 
         with monkeypatch.context() as patch:
-            patch.setattr("vitmae_search.library.library.index_folders", with_one_worker)
+            patch.setattr("vitmae_search.indexing.index_folders", with_one_worker)
             with Library.open(
                 tmp_path / "crashing", embedder="crashing", plugin_folders=[tmp_path / "plugins"]
             ) as library:

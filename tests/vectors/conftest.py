@@ -35,6 +35,7 @@ class MemorySource:
         self.next_id = 1
         self.reads: list[int] = []
         self.given: dict[int, VectorAttributes] = {}
+        self.given_at: dict[int, int] = {}
 
     def add(self, vectors: NDArray[np.float32]) -> list[int]:
         ids = list(range(self.next_id, self.next_id + len(vectors)))
@@ -77,6 +78,15 @@ class MemorySource:
         here = [i for i in ids.tolist() if i in self.rows]
         vectors = np.array([self.rows[i][1] for i in here], np.float32).reshape(-1, self.dimension)
         return np.array(here, np.int64), vectors
+
+    def give(self, attributes: dict[int, VectorAttributes]) -> None:
+        """Change what filters ask of some vectors."""
+        self.given |= attributes
+        self.given_at |= dict.fromkeys(attributes, self.last + 1)
+        self._next_revision()
+
+    def attributes_changed_since(self, revision: int) -> Iterator[NDArray[np.int64]]:
+        yield np.array([i for i, r in self.given_at.items() if r > revision], np.int64)
 
     def attributes(self, ids: NDArray[np.int64]) -> list[VectorAttributes]:
         return [self.given.get(i, VectorAttributes()) for i in ids.tolist()]

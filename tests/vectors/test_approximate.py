@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from vitmae_search.vectors.tune import (
     kth_scores,
     measure_recall,
     perturbed_queries,
+    tune_candidates,
     updated_approximate,
 )
 
@@ -73,9 +75,9 @@ def test_the_fewest_candidates_that_reach_the_recall_are_taken(exact, index):
 
 
 def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact, monkeypatch):
-    monkeypatch.setattr("vitmae_search.vectors.tune.CANDIDATE_COUNTS", (400,))
+    monkeypatch.setattr("vitmae_search.vectors.approximate.CANDIDATE_COUNTS", (400,))
     monkeypatch.setattr("vitmae_search.vectors.approximate._PCA_DIMENSIONS", 2)
-    first, second = factory_strings(DIMENSION)
+    first, second = factory_strings(DIMENSION, COUNT)
     short = ApproximateIndex.build(exact, first).with_measurement(Measurement(400))
     queries = perturbed_queries(exact, 30, 0.5)
     kth = kth_scores(exact, queries, never_cancel)
@@ -87,12 +89,36 @@ def test_the_next_kind_is_taken_where_the_first_does_not_reach_the_recall(exact,
     assert recall(SpaceIndex(exact, made), allowed=exact.ids[::2]) >= 0.9
 
 
+def test_some_lists_are_read_without_a_filter_and_all_with_one(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.approximate._LISTS_FROM", COUNT)
+    monkeypatch.setattr("vitmae_search.vectors.approximate._FEW_CANDIDATES", 200)
+    made = build(exact, Policy(queries=60, recall=0.9))
+    assert "IVF38" in made.kind
+    assert made.measured.share < 1
+    made = ApproximateIndex.deserialize(*(lambda data, more: (data.tobytes(), more))(*made.serialize()))
+    whole = made.with_measurement(replace(made.measured, share=1.0))
+    few = made.with_measurement(replace(made.measured, share=1 / 38))
+    assert (
+        recall(SpaceIndex(exact, few)) < recall(SpaceIndex(exact, made)) <= recall(SpaceIndex(exact, whole))
+    )
+    for allowed in (np.sort(exact.ids[:1500]), np.sort(exact.ids[::2])):
+        queries = clusters(20, seed=6)
+        found, wanted = (
+            [set(one.candidates(query[None], 10, allowed=allowed).tolist()) for query in queries]
+            for one in (few, whole)
+        )
+        assert found == wanted
+    more = ExactIndex.from_arrays(np.arange(COUNT + 600), clusters(COUNT + 600))
+    strict = tune_candidates(made.with_added(more), more, Policy(queries=60, recall=1.0), never_cancel)
+    assert strict.measured.share == 1
+
+
 def test_vectors_far_from_the_origin_are_told_apart():
     """Raw features share a large mean: inner products after PCA would order them wrongly."""
     rows = clusters(COUNT) + np.float32(3 / DIMENSION**0.5)
     exact = ExactIndex.from_arrays(np.arange(COUNT), rows / np.linalg.norm(rows, axis=1, keepdims=True))
     made = build(exact, Policy(queries=60, noise=0.1))
-    assert made.kind == factory_strings(DIMENSION)[0]
+    assert made.kind == factory_strings(DIMENSION, COUNT)[0]
     assert made.measured.recall >= 0.99
     assert made.measured.candidates == CANDIDATE_COUNTS[0]
 

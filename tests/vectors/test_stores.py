@@ -198,7 +198,7 @@ FILTERS = {
 @pytest.mark.parametrize("name", FILTERS)
 def test_filters_by_attributes(store, filled, unit, name):
     where, passes = FILTERS[name]
-    filled.given = {i: attributes(i) for i in filled.rows}
+    filled.give({i: attributes(i) for i in filled.rows})
     index, queries = store().open(filled), unit(3, DIMENSION, seed=9)
     assert isinstance(index, FilteringIndex)
     found = index.search_where(queries, 10, where, np.sort)
@@ -208,7 +208,7 @@ def test_filters_by_attributes(store, filled, unit, name):
 
 @FILTERING
 def test_what_a_filter_lets_through_is_asked_of_the_catalogue(store, filled, unit):
-    filled.given = {i: attributes(i) for i in filled.rows}
+    filled.give({i: attributes(i) for i in filled.rows})
     index = store().open(filled)
     assert isinstance(index, FilteringIndex)
     odd = AttributeFilter(any_of=((1,),))
@@ -216,15 +216,74 @@ def test_what_a_filter_lets_through_is_asked_of_the_catalogue(store, filled, uni
     assert sorted(found[0].ids.tolist()) == [111, 113, 115, 117, 119]
 
 
-@FILTERING
-def test_attributes_that_change_without_a_revision_are_stored_again(store, filled, unit):
+def test_attributes_are_followed_like_vectors(store, filled, unit):
     one = store()
     index, queries = one.open(filled), unit(1, DIMENSION, seed=9)
-    assert isinstance(index, FilteringIndex)
-    moved = AttributeFilter(any_of=((77,),))
-    filled.given = {5: VectorAttributes((77,)), 90: VectorAttributes((77,))}
-    assert len(index.search_where(queries, 5, moved, np.sort)[0]) == 0
-    one.speed_up(filled)
-    assert sorted(index.search_where(queries, 5, moved, np.sort)[0].ids.tolist()) == [5, 90]
+    filled.give({5: VectorAttributes((77,)), 90: VectorAttributes((77,))})
+    filled.reads.clear()
+    assert one.save(filled)
+    assert filled.reads in ([], [4]), "no vector is read but those whose attributes changed"
+    if isinstance(index, FilteringIndex):
+        moved = AttributeFilter(any_of=((77,),))
+        found = index.search_where(queries, 5, moved, np.sort)[0]
+        assert sorted(found.ids.tolist()) == [5, 90]
+    filled.give({90: VectorAttributes((78,))})
+    filled.remove([5])
+    assert_equals_brute_force(one.open(filled), filled, queries)
+    if isinstance(index, FilteringIndex):
+        assert len(index.search_where(queries, 5, moved, np.sort)[0]) == 0
     with closing(store()) as again:
         assert again.verify(filled)
+
+
+@FILTERING
+def test_attributes_of_all_are_not_read_for_those_of_a_few(store, filled, monkeypatch):
+    one = store()
+    assert one.save(filled)
+    one.speed_up(filled)
+    asked: list[int] = []
+    read = filled.attributes
+    monkeypatch.setattr(filled, "attributes", lambda ids: asked.extend(ids.tolist()) or read(ids))
+    filled.give({5: VectorAttributes((77,))})
+    assert one.save(filled)
+    one.speed_up(filled)
+    assert asked == [5]
+
+
+@FILTERING
+def test_attributes_that_differ_are_found_by_a_check(store, filled):
+    assert store().save(filled)
+    filled.given[7] = VectorAttributes((1,))  # nobody was told
+    with pytest.raises(VectorCacheDamaged, match="attributes"):
+        store().verify(filled)
+
+
+@FILTERING
+def test_a_first_filling_that_broke_off_goes_on(store, filled, unit, monkeypatch):
+    filled.add(unit(200, DIMENSION, seed=4))
+    read, attributes = filled.added_since, filled.attributes
+
+    def breaks(revision):
+        for number, chunk in enumerate(read(revision)):
+            if number == 40:
+                raise RuntimeError("the process ends here")
+            yield chunk
+
+    with monkeypatch.context() as broken:
+        broken.setattr(filled, "added_since", breaks)
+        with pytest.raises(RuntimeError):
+            store().save(filled)
+    # Meanwhile two that are stored already change, and one is removed.
+    filled.give({5: VectorAttributes((77,)), 6: VectorAttributes((77,))})
+    filled.remove([6])
+    asked: list[int] = []
+    monkeypatch.setattr(filled, "attributes", lambda ids: asked.extend(ids.tolist()) or attributes(ids))
+    assert store().save(filled)
+    assert 5 in asked
+    assert len(asked) < 200, "the first ones are not stored again"
+    queries = unit(4, DIMENSION, seed=9)
+    assert_equals_brute_force(store().open(filled), filled, queries)
+    index = store().open(filled)
+    found = index.search_where(queries[:1], 5, AttributeFilter(any_of=((77,),)), np.sort)[0]
+    assert found.ids.tolist() == [5]
+    assert store().verify(filled)

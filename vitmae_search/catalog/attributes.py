@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, false, select
+from sqlalchemy import Connection, false, literal, select
 
-from vitmae_search.catalog import places
+from vitmae_search.catalog import places, spaces
+from vitmae_search.catalog.dialects import upsert
 from vitmae_search.catalog.photos import chunks, folder_range, names_with, seconds_of, with_ids
-from vitmae_search.catalog.schema import ContentRow, EmbeddingRow, PhotoRow, TagRow
+from vitmae_search.catalog.schema import AttributeChangeRow, ContentRow, EmbeddingRow, PhotoRow, TagRow
 from vitmae_search.records import AttributeFilter, Orientation, SearchFilter, VectorAttributes
 
 _ON_DISK = "on disk"
@@ -44,6 +45,47 @@ _PHOTOS = (
     .join(ContentRow, ContentRow.content_id == PhotoRow.content_id)
     .where(PhotoRow.missing == false())
 )
+
+
+def changed(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:
+    """Begin a revision of each space that has vectors of these contents, as filters ask other things of them.
+
+    Vectors that this transaction added are passed over: whoever follows reads them anyway.
+
+    Args:
+        connection: A connection in a transaction.
+        content_ids: The contents of photos that were added, moved, changed, tagged or deleted.
+        revisions: Revisions that this transaction has begun, by space id; it is changed.
+    """
+    for some in chunks(sorted(set(content_ids))):
+        theirs = EmbeddingRow.content_id.in_(some)
+        where = select(EmbeddingRow.space_id, EmbeddingRow.revision).where(theirs).distinct()
+        held = {(row.space_id, row.revision) for row in connection.execute(where)}
+        for space_id in sorted({space for space, begun in held if revisions.get(space) != begun}):
+            if space_id not in revisions:
+                revisions[space_id] = spaces.next_revision(connection, space_id)
+            columns = (EmbeddingRow.embedding_id, EmbeddingRow.space_id, literal(revisions[space_id]))
+            older = EmbeddingRow.revision < revisions[space_id]
+            rows = select(*columns).where(theirs, EmbeddingRow.space_id == space_id, older)
+            statement = upsert(connection, AttributeChangeRow).from_select(
+                ["embedding_id", "space_id", "revision"], rows
+            )
+            again = {"revision": statement.excluded.revision}
+            connection.execute(statement.on_conflict_do_update(index_elements=["embedding_id"], set_=again))
+
+
+def contents_of(connection: Connection, photo_ids: Iterable[int]) -> set[int]:
+    """Return the contents of photos.
+
+    Args:
+        connection: A connection in a transaction.
+        photo_ids: The photos.
+    """
+    found: set[int] = set()
+    for some in chunks(photo_ids):
+        statement = select(PhotoRow.content_id).where(PhotoRow.photo_id.in_(some))
+        found |= set(connection.execute(statement).scalars())
+    return found
 
 
 @functools.lru_cache(maxsize=1 << 16)

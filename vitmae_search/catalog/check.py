@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, select, type_coer
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType
 
-from vitmae_search.catalog import derived_spaces, spaces
+from vitmae_search.catalog import attributes, derived_spaces, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.dialects import STREAMED, is_postgresql
 from vitmae_search.catalog.embeddings import CHUNK_VECTORS, STORED_DTYPE, UNIT_TOLERANCE
@@ -24,6 +24,7 @@ from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.photos import chunks, with_ids
 from vitmae_search.catalog.record_batch import remove_orphans
 from vitmae_search.catalog.schema import (
+    AttributeChangeRow,
     ClassifiedRow,
     ClassifierRow,
     ContentRow,
@@ -226,6 +227,7 @@ def repair(connection: Connection, projects: Projects) -> list[str]:
         delete_with_tombstones(connection, space.space_id, [*wrong, *tombstoned_but_present(connection)])
         _raise_revision(connection, space.space_id)
     remove_orphans(connection, contents_without_photo(connection), {})
+    attributes.changed(connection, connection.execute(select(ContentRow.content_id)).scalars(), {})
     _rederive(connection, projects)
     spaces.count_again(connection)
     left = spaces.list_spaces(connection)
@@ -252,7 +254,7 @@ def _delete_odd_rows(connection: Connection) -> None:
 def _delete_dangling_rows(connection: Connection) -> None:
     for photo_ids in chunks(photos_without_content(connection)):
         connection.execute(delete(PhotoRow).where(PhotoRow.photo_id.in_(photo_ids)))
-    for row in (EmbeddingRow, TombstoneRow, FailureRow, RevisionRow):
+    for row in (EmbeddingRow, TombstoneRow, FailureRow, RevisionRow, AttributeChangeRow):
         of_a_space = exists().where(SpaceRow.space_id == row.space_id)
         connection.execute(delete(row).where(~of_a_space))
     for result in (TagRow, ClassifiedRow):

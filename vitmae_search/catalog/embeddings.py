@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from vitmae_search.catalog import attributes
 from vitmae_search.catalog.database import Database
 from vitmae_search.catalog.photos import chunks, with_ids
-from vitmae_search.catalog.schema import EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
+from vitmae_search.catalog.schema import AttributeChangeRow, EmbeddingRow, RevisionRow, SpaceRow, TombstoneRow
 from vitmae_search.errors import LibraryDamaged, SpaceError
 from vitmae_search.records import VectorAttributes
 
@@ -191,6 +191,22 @@ class SpaceVectors:
         with self._database.read_transaction() as connection:
             rows = connection.execute(statement.order_by(TombstoneRow.embedding_id))
             return np.fromiter(rows.scalars(), dtype=np.int64)
+
+    def attributes_changed_since(self, revision: int) -> Iterator[NDArray[np.int64]]:
+        """Yield ids of vectors whose attributes changed after `revision`, without the vectors: (n,) each."""
+        last = (revision + 1, -1)
+        position = tuple_(AttributeChangeRow.revision, AttributeChangeRow.embedding_id)
+        statement = select(AttributeChangeRow.embedding_id, AttributeChangeRow.revision)
+        statement = statement.where(AttributeChangeRow.space_id == self._space_id).order_by(
+            AttributeChangeRow.revision, AttributeChangeRow.embedding_id
+        )
+        while True:
+            with self._database.read_transaction() as connection:
+                rows = connection.execute(statement.where(position > last).limit(CHUNK_VECTORS)).all()
+            if not rows:
+                return
+            last = (rows[-1].revision, rows[-1].embedding_id)
+            yield np.array([row.embedding_id for row in rows], dtype=np.int64)
 
     def stored(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return those of `ids` that are still stored, and their (n, D) vectors, row by row."""

@@ -304,6 +304,17 @@ _NUMBERS_OF_VECTORS = (
     """,
 )
 
+_ATTRIBUTE_CHANGES = (
+    """
+    CREATE TABLE attribute_changes (
+        embedding_id INTEGER NOT NULL PRIMARY KEY REFERENCES embeddings (embedding_id) ON DELETE CASCADE,
+        space_id INTEGER NOT NULL REFERENCES spaces (space_id),
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX attribute_changes_revision ON attribute_changes (space_id, revision)",
+)
+
 Steps = Sequence[Sequence[str]]
 
 STEPS: Steps = (
@@ -323,6 +334,7 @@ STEPS: Steps = (
     _SHARED_VALUES,
     _MOMENTS_OF_REVISIONS,
     _NUMBERS_OF_VECTORS,
+    _ATTRIBUTE_CHANGES,
 )
 """Step i makes version i + 1."""
 

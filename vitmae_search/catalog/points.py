@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, false, select
 
 from vitmae_search.catalog import photos
+from vitmae_search.catalog.database import fetch_tuples
 from vitmae_search.catalog.schema import EmbeddingRow, PhotoRow, TagRow
 from vitmae_search.records import SearchFilter
 
@@ -53,8 +54,8 @@ def list_points(connection: Connection, space_id: int, where: SearchFilter) -> P
         *photos.filter_conditions(connection, where),
     )
     first: dict[int, tuple[Any, ...]] = {}
-    for row in connection.execute(statement.order_by(EmbeddingRow.embedding_id, PhotoRow.photo_id)):
-        first.setdefault(row[0], tuple(row))
+    for row in fetch_tuples(connection, statement.order_by(EmbeddingRow.embedding_id, PhotoRow.photo_id)):
+        first.setdefault(row[0], row)
     ids, photo_ids, content_ids, moments, paths = zip(*first.values(), strict=True) if first else [()] * 5
     return Points(
         np.array(ids, np.int64),
@@ -68,4 +69,4 @@ def list_points(connection: Connection, space_id: int, where: SearchFilter) -> P
 def surest_tags(connection: Connection) -> dict[int, str]:
     """Return the surest tag of each content that has one; of several classifiers', the surest of all."""
     statement = select(TagRow.content_id, TagRow.tag).order_by(TagRow.confidence)
-    return {row[0]: row[1] for row in connection.execute(statement.where(TagRow.rank == 1))}
+    return dict(fetch_tuples(connection, statement.where(TagRow.rank == 1)))

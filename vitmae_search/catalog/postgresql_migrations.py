@@ -296,6 +296,20 @@ _NUMBERS_OF_VECTORS = (
     """,
 )
 
+_ATTRIBUTE_CHANGES = (
+    """
+    CREATE TABLE attribute_changes (
+        embedding_id BIGINT NOT NULL,
+        space_id BIGINT NOT NULL,
+        revision BIGINT NOT NULL,
+        PRIMARY KEY (embedding_id),
+        FOREIGN KEY (embedding_id) REFERENCES embeddings (embedding_id) ON DELETE CASCADE,
+        FOREIGN KEY (space_id) REFERENCES spaces (space_id)
+    )
+    """,
+    "CREATE INDEX attribute_changes_revision ON attribute_changes (space_id, revision)",
+)
+
 STEPS: Mapping[int, Sequence[str]] = {
     11: _CORE,
     12: _CANCELLATIONS,
@@ -303,6 +317,7 @@ STEPS: Mapping[int, Sequence[str]] = {
     14: _SHARED_VALUES,
     15: _MOMENTS_OF_REVISIONS,
     16: _NUMBERS_OF_VECTORS,
+    17: _ATTRIBUTE_CHANGES,
 }
 """What makes each version from the one before."""
 

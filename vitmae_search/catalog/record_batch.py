@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, text, update
 
-from vitmae_search.catalog import derived_spaces, embeddings, marks, spaces
+from vitmae_search.catalog import attributes, derived_spaces, embeddings, marks, spaces
 from vitmae_search.catalog.derived_spaces import Projects
 from vitmae_search.catalog.dialects import PATH_DIGEST_SQL, PathIdentity, is_postgresql, upsert
 from vitmae_search.catalog.embeddings import UNIT_TOLERANCE
@@ -55,10 +55,11 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The columns of a content that its photo rows need."""
+    """The columns of a content that its photo rows need, and whether they say other things than before."""
 
     content_id: int
     taken_at: datetime | None
+    said_anew: bool = False
 
 
 def record(
@@ -82,11 +83,13 @@ def record(
     _check_vectors(space, items)
     items, refused = _split_recordable(connection, space.space_id, items)
     contents = _ensure_contents(connection, items)
-    orphan_candidates = assign_rows(connection, items, contents)
+    rows = assign_rows(connection, items, contents)
     revisions = _add_vectors(connection, space, items, contents, projects)
     _clear_failures(connection, space.space_id, items)
-    orphan_candidates |= _record_failures(connection, space.space_id, failures)
-    remove_orphans(connection, orphan_candidates, revisions)
+    without_photo = _record_failures(connection, space.space_id, failures)
+    remove_orphans(connection, rows.orphan_candidates | without_photo, revisions)
+    said_anew = {content.content_id for content in contents.values() if content.said_anew}
+    attributes.changed(connection, rows.changed | without_photo | said_anew, revisions)
     return tuple(refused)
 
 
@@ -148,6 +151,13 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
         for item in _in_lock_order(connection, items)
         if item.metadata is not None
     ]
+    filtered = ("format", "width", "height", "camera", "lens", "latitude", "longitude")
+    said = {row["digest"]: tuple(row[name] for name in filtered) for row in rows}
+    before = dict[str, tuple[Any, ...]]()
+    known = select(ContentRow.digest, *(getattr(ContentRow, name) for name in filtered))
+    for some_digests in chunks(said):
+        for digest, *values in connection.execute(known.where(ContentRow.digest.in_(some_digests))):
+            before[digest] = tuple(values)
     if rows:
         # A content that was read again may say more than it did to an earlier version.
         statement = upsert(connection, ContentRow)
@@ -157,7 +167,8 @@ def _ensure_contents(connection: Connection, items: Sequence[Indexed]) -> dict[s
     contents: dict[str, Content] = {}
     for some in chunks({item.digest for item in items}):
         for digest, content_id, taken_at in connection.execute(columns.where(ContentRow.digest.in_(some))):
-            contents[digest] = Content(content_id, taken_at)
+            said_anew = digest in said and before.get(digest, said[digest]) != said[digest]
+            contents[digest] = Content(content_id, taken_at, said_anew)
     return contents
 
 
@@ -166,11 +177,17 @@ def _in_lock_order(connection: Connection, items: Sequence[Indexed]) -> Sequence
     return sorted(items, key=lambda item: item.digest) if is_postgresql(connection) else items
 
 
-@dataclass(slots=True)
-class _RowAssignments:
-    """The rows to write; `orphan_candidates` are the contents that changed rows pointed to before.
+_FILTERED = ("path", "content_id", "size", "moment", "missing")
+"""Columns of photos that filters ask for, or that say which photo it is."""
 
-    `edited` has a content and the digest that takes its place, for each file that was changed where it lies.
+
+@dataclass(slots=True)
+class RowAssignments:
+    """The rows to write.
+
+    `orphan_candidates` are the contents that changed rows pointed to before. Filters ask other things of the
+    contents in `changed` than before. `edited` has a content and the digest that takes its place, for each
+    file that was changed where it lies.
     """
 
     inserted: list[dict[str, Any]] = field(default_factory=list)
@@ -179,11 +196,12 @@ class _RowAssignments:
     overwritten: set[int] = field(default_factory=set)
     edited: list[tuple[int, str]] = field(default_factory=list)
     orphan_candidates: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
 
 
 def assign_rows(
     connection: Connection, items: Sequence[Indexed], contents: Mapping[str, Content]
-) -> set[int]:
+) -> RowAssignments:
     """Give each photo its row: its own, one that moves to its path, or a new one.
 
     Args:
@@ -192,7 +210,7 @@ def assign_rows(
         contents: Their contents, by digest.
 
     Returns:
-        Contents that may have lost a photo.
+        The rows.
     """
     assignments = _find_assignments(items, contents, _existing_rows(connection, items))
     _carry_marks_over(connection, assignments.edited)
@@ -213,7 +231,7 @@ def assign_rows(
         connection.execute(statement.values({name: bindparam(f"new_{name}") for name in names}), rows)
     if assignments.inserted:
         connection.execute(insert(PhotoRow), assignments.inserted)
-    return assignments.orphan_candidates
+    return assignments
 
 
 def _carry_marks_over(connection: Connection, edited: Sequence[tuple[int, str]]) -> None:
@@ -227,10 +245,10 @@ def _carry_marks_over(connection: Connection, edited: Sequence[tuple[int, str]])
 
 def _find_assignments(
     items: Sequence[Indexed], contents: Mapping[str, Content], existing: Mapping[int, Any]
-) -> _RowAssignments:
+) -> RowAssignments:
     at_path = {row.path: photo_id for photo_id, row in existing.items()}
     named = {item.photo_id for item in items if _has_its_row(item, existing)}
-    assignments = _RowAssignments()
+    assignments = RowAssignments()
     for item in items:
         values = _photo_values(item, contents[item.digest])
         row_at_path = at_path.get(values["path"])
@@ -239,10 +257,14 @@ def _find_assignments(
         photo_id = item.photo_id if item.photo_id in named else row_at_path
         if photo_id is None:
             assignments.inserted.append(values)
+            assignments.changed.add(values["content_id"])
             continue
         if row_at_path is not None and row_at_path != photo_id:
             assignments.overwritten.add(row_at_path)
             assignments.orphan_candidates.add(existing[row_at_path].content_id)
+            assignments.changed.add(existing[row_at_path].content_id)
+        if any(getattr(existing[photo_id], name) != values[name] for name in _FILTERED):
+            assignments.changed |= {existing[photo_id].content_id, values["content_id"]}
         if existing[photo_id].path != values["path"]:
             assignments.moving.append(photo_id)
         elif existing[photo_id].content_id != values["content_id"]:
@@ -261,7 +283,7 @@ def _has_its_row(item: Indexed, existing: Mapping[int, Any]) -> bool:
 def _existing_rows(connection: Connection, items: Sequence[Indexed]) -> dict[int, Any]:
     """Return the rows that the items name, and those at the items' paths."""
     existing: dict[int, Any] = {}
-    statement = select(PhotoRow.photo_id, PhotoRow.path, PhotoRow.content_id)
+    statement = select(PhotoRow.photo_id, *(getattr(PhotoRow, name) for name in _FILTERED))
     for some in chunks(items):
         paths = [os.fsencode(item.stamp.path) for item in some]
         named = [item.photo_id for item in some if item.photo_id is not None]
@@ -420,7 +442,9 @@ def remove_photos(connection: Connection, photo_ids: Sequence[int]) -> None:
         which = PhotoRow.photo_id.in_(ids)
         orphan_candidates |= set(connection.execute(select(PhotoRow.content_id).where(which)).scalars())
         connection.execute(delete(PhotoRow).where(which))
-    remove_orphans(connection, orphan_candidates, {})
+    revisions: dict[int, int] = {}
+    remove_orphans(connection, orphan_candidates, revisions)
+    attributes.changed(connection, orphan_candidates, revisions)
 
 
 def remove_orphans(connection: Connection, content_ids: Iterable[int], revisions: dict[int, int]) -> None:

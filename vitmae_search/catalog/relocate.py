@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
-from vitmae_search.catalog import photos
+from vitmae_search.catalog import attributes, photos
 from vitmae_search.catalog.schema import FailureRow, PhotoRow, RootRow, SavedSearchRow
 from vitmae_search.errors import LibraryError, display_path
 
@@ -47,7 +47,9 @@ def relocate(connection: Connection, old: str, new: str) -> int | None:
     here = _at_or_in(RootRow, new)
     connection.execute(update(RootRow).where(here).values(device=None, offline=False))
     _relocate_searches(connection, first, second)
-    return sum(row is PhotoRow for row, _, _ in moving)
+    moved_photos = [key for row, key, _ in moving if row is PhotoRow]
+    attributes.changed(connection, attributes.contents_of(connection, moved_photos), {})
+    return len(moved_photos)
 
 
 def _inside(connection: Connection, folder: str) -> Iterator[tuple[_Row, int, bytes]]:

@@ -376,6 +376,24 @@ class TombstoneRow(Table):
     revision: Field[int]
 
 
+class AttributeChangeRow(Table):
+    """The last revision of its space at which what filters ask of a vector changed, without the vector.
+
+    A photo was moved, copied or tagged, or more was read of it.
+    """
+
+    __tablename__ = "attribute_changes"
+    __table_args__ = (Index("attribute_changes_revision", "space_id", "revision"),)
+
+    embedding_id: Field[int] = _column(
+        refers=ForeignKey("embeddings.embedding_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+    space_id: Field[int] = _column(refers=ForeignKey("spaces.space_id"))
+    revision: Field[int]
+
+
 class FailureRow(Table):
     """A file that has no vector in one space, and why."""
 

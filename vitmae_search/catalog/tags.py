@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, false, func, insert, select
 
-from vitmae_search.catalog import photos
+from vitmae_search.catalog import attributes, photos
 from vitmae_search.catalog.dialects import listed, upsert
 from vitmae_search.catalog.photos import chunks, in_folder
 from vitmae_search.catalog.schema import ClassifiedRow, ClassifierRow, ContentRow, PhotoRow, TagRow
@@ -77,6 +77,7 @@ def record(connection: Connection, classifier_id: int, batch: Sequence[Tagged]) 
         connection.execute(insert(ClassifiedRow), seen)
     if rows:
         connection.execute(insert(TagRow), rows)
+    attributes.changed(connection, there, {})
 
 
 def of_content(connection: Connection, content_id: int) -> list[Tag]:

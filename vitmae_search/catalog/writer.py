@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, delete, select, true, update
 
-from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import (
+    attributes,
     claims,
     derived_spaces,
     marks,
@@ -27,6 +27,7 @@ from vitmae_search.catalog import (
     tags,
     undo,
 )
+from vitmae_search.catalog import check as checks
 from vitmae_search.catalog import record_batch as batches
 from vitmae_search.catalog.catalog import Catalog
 from vitmae_search.catalog.database import WritableDatabase
@@ -216,7 +217,15 @@ class CatalogWriter(Catalog):
         Returns:
             How many were marked.
         """
-        return self._change(lambda connection: photos.mark_unseen(connection, rows))
+
+        def change(connection: Connection) -> int:
+            marked, revisions = 0, dict[int, int]()
+            for some in chunks(rows):
+                marked += photos.mark_unseen(connection, some)
+                attributes.changed(connection, {row.content_id for row in some}, revisions)
+            return marked
+
+        return self._change(change)
 
     def mark_found(self, photo_ids: Sequence[int]) -> None:
         """Mark photos that are on disk again, unchanged."""
@@ -551,5 +560,6 @@ class CatalogWriter(Catalog):
         def change(connection: Connection) -> None:
             for ids in chunks(photo_ids):
                 connection.execute(update(PhotoRow).where(PhotoRow.photo_id.in_(ids)).values(values))
+            attributes.changed(connection, attributes.contents_of(connection, photo_ids), {})
 
         self._change(change)

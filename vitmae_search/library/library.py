@@ -994,6 +994,11 @@ class Library:
         identity = catalog.history_identity() if catalog else None
         return None if identity is None else identity[:IDENTITY_LENGTH]
 
+    @property
+    def has_several_writers(self) -> bool:
+        """Whether processes may write to the catalogue at the same time: on a server, and not in a file."""
+        return self._address is not None
+
     def has_identity(self, identity: str) -> bool:
         """Whether the library's `identity` is or was this: else its photos' ids mean other photos."""
         catalog = self._catalog_or_none()
@@ -1093,8 +1098,11 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.count_photos(where) if catalog else 0
 
-    def thumbnail(self, photo_id: int) -> bytes | None:
+    def thumbnail(self, photo_id: int | Photo) -> bytes | None:
         """A photo as a small JPEG: from the cache, else made from its file.
+
+        Args:
+            photo_id: The photo's id, or the photo, which then is not looked up.
 
         Returns:
             The JPEG's bytes, or None where the cache has none and the file cannot be read.
@@ -1102,7 +1110,7 @@ class Library:
         Raises:
             LibraryError: The library has no photo with this id.
         """
-        photo = self._photo(photo_id)
+        photo = photo_id if isinstance(photo_id, Photo) else self._photo(photo_id)
         stored = self.thumbnails.get(photo.digest)
         if stored is not None:
             return stored
@@ -2656,10 +2664,10 @@ class Library:
         return source, vectors, own, search
 
     def _refresh_filters(self) -> None:
-        """Let a vector database filter by what changed without a new vector; files have no such thing."""
+        """Let a vector database filter by what changed; files do not filter."""
         space = None if isinstance(self._vectors, VectorCache) else self._current_space_or_none()
         if space is not None:
-            self._vectors.speed_up(self._catalog().vector_source(space.space_id))
+            self._vectors.save(self._catalog().vector_source(space.space_id))
 
     def _map_files(self) -> MapCache:
         """The maps, which are laid out from files of vectors on this machine."""

@@ -6,6 +6,7 @@ others.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,27 +22,40 @@ from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors, never_can
 CANDIDATE_COUNTS = (200, 400, 1000, 2000)
 """How many candidates a search for ten may compare exactly, from the fastest to the most thorough."""
 
+LIST_SHARES = (0.25, 0.5, 1.0)
+"""The shares of inverted lists that a search without a filter may read. Photos that are not in the library
+have neighbours in more lists than the queries by which this is chosen, so it is never less than a quarter."""
+
+_FEW_CANDIDATES = 1000
+"""Searches among lists compare no fewer candidates than this, for the same reason."""
+
+_LISTS_FROM = 250_000
+"""Reading the codes of fewer vectors takes less than a millisecond."""
+
 _PCA_DIMENSIONS = 128
 
 _MAX_TRAINING_VECTORS = 40_000
 _MIN_TRAINING_VECTORS = 1024
+_TRAINED_ON_FOR_A_LIST = 50
 _ADD_CHUNK = 16384
 _BITMAP_SPARSITY = 512  # a bitmap with more bits than this for each id is larger than a hash set
 
 
-def factory_strings(dimension: int) -> list[str]:
+def factory_strings(dimension: int, count: int) -> list[str]:
     """Return the FAISS factory strings to try, the fastest first.
 
     First: PCA, a random rotation, and 4-bit product quantisation of pairs of dimensions (Jégou et al., 2011)
     with tables in SIMD registers (André et al., 2015). Then: the signs of all dimensions after a random
-    rotation, RaBitQ (Gao and Long, 2024). Both are wrapped in an inverted file with a single list, because
-    FAISS offers filters and removals with lists only.
+    rotation, RaBitQ (Gao and Long, 2024). Both are in an inverted file, with a single list where there are
+    few vectors: FAISS offers filters and removals with lists only.
 
     Args:
         dimension: Numbers in a vector, at least 2.
+        count: How many vectors there are.
     """
     principal = min(_PCA_DIMENSIONS, dimension // 2 * 2)
-    return [f"PCAR{principal},IVF1,PQ{principal // 2}x4fs", "RR,IVF1,RaBitQfs"]
+    lists = 1 if count < _LISTS_FROM else math.isqrt(count) // 2
+    return [f"PCAR{principal},IVF{lists},PQ{principal // 2}x4fs", "RR,IVF1,RaBitQfs"]
 
 
 class BuildCancelled(Exception):
@@ -63,16 +77,21 @@ class Measurement:
         recall: recall@10 with these, 0 to 1.
         queries: Number of queries that it was measured with.
         built_at: When, ISO 8601 in UTC.
+        share: The share of the lists that a search without a filter reads, above 0 to 1.
     """
 
     candidates: int
     recall: float = 0.0
     queries: int = 0
     built_at: str = ""
+    share: float = 1.0
 
 
 class ApproximateIndex:
-    """FAISS codes under ids. A search compares all codes. Immutable; many threads may search it."""
+    """FAISS codes under ids. A search compares all codes, or those of the nearest lists.
+
+    Immutable; many threads may search it.
+    """
 
     def __init__(self, kind: str, index: Any, ids: Ids, trained_on: int, measured: Measurement) -> None:
         """Wrap a FAISS index.
@@ -87,6 +106,17 @@ class ApproximateIndex:
         self.kind, self._index, self.ids = kind, index, ids
         self.trained_on, self.measured = trained_on, measured
         self._missing: tuple[ExactIndex | None, Ids] = (None, ids[:0])
+        self._lists = int(faiss.extract_index_ivf(index).nlist)
+
+    @property
+    def list_shares(self) -> tuple[float, ...]:
+        """The shares of lists that it may be worth to read, ascending."""
+        return LIST_SHARES if self._lists > 1 else (1.0,)
+
+    @property
+    def candidate_counts(self) -> tuple[int, ...]:
+        """How many candidates it may be enough to compare, ascending."""
+        return tuple(count for count in CANDIDATE_COUNTS if self._lists == 1 or count >= _FEW_CANDIDATES)
 
     @classmethod
     def build(cls, exact: ExactIndex, kind: str, cancelled: IsCancelled = never_cancel) -> ApproximateIndex:
@@ -102,9 +132,12 @@ class ApproximateIndex:
         """
         raise_if_cancelled(cancelled)
         faiss.omp_set_num_threads(_threads())
-        ids = np.random.default_rng(0).permutation(exact.ids)[:_MAX_TRAINING_VECTORS]
         # For unit vectors L2 distance and cosine give the same order, also after PCA subtracts the mean.
         index = faiss.index_factory(exact.dimension, kind, faiss.METRIC_L2)
+        lists = faiss.extract_index_ivf(index)
+        lists.cp.min_points_per_centroid = 1
+        many = max(_MAX_TRAINING_VECTORS, _TRAINED_ON_FOR_A_LIST * lists.nlist)
+        ids = np.random.default_rng(0).permutation(exact.ids)[:many]
         index.train(exact.vectors(np.resize(ids, max(len(ids), _MIN_TRAINING_VECTORS))))
         return cls(kind, index, ids[:0], len(exact), Measurement(CANDIDATE_COUNTS[-1])).with_added(
             exact, cancelled
@@ -195,7 +228,10 @@ class ApproximateIndex:
         faiss.omp_set_num_threads(1)
         of_lists: Any = faiss.SearchParametersIVF  # FAISS's stubs have the C++ signatures
         of_whole: Any = faiss.SearchParametersPreTransform
-        parameters = of_whole(index_params=of_lists(nprobe=1, sel=selector.faiss))
+        # What a filter leaves is further away, and so in more lists.
+        share = self.measured.share if allowed is None and wanted * 16 <= len(self.ids) else 1.0
+        probed = math.ceil(share * self._lists)
+        parameters = of_whole(index_params=of_lists(nprobe=probed, sel=selector.faiss))
         found: Ids = self._index.search(query, wanted, params=parameters)[1][0]
         return None if found[-1] < 0 else found
 

@@ -184,8 +184,10 @@ class ExactIndex:
         rows = self._rows
         if allowed is not None:
             ids = sorted_ids(allowed)
-            ids = ids[self.contains(ids)]
-            rows = rows[np.searchsorted(self._ids, ids)]
+            places = np.searchsorted(self._ids, ids)
+            places = places[: np.searchsorted(places, len(self._ids))]
+            here = self._ids[places] == ids[: len(places)]
+            ids, rows = ids[: len(places)][here], rows[places[here]]
         else:
             ids = self._ids
         return rows if excluded is None else rows[~np.isin(ids, validated_ids(excluded))]
@@ -280,7 +282,7 @@ def validated_ids(ids: Ids) -> Ids:
 def sorted_ids(ids: Ids) -> Ids:
     """Return (N,) int64, sorted and unique. Ids usually are, so that is checked first."""
     ids = validated_ids(ids)
-    if (np.diff(ids) > 0).all():
+    if (ids[1:] > ids[:-1]).all():
         return ids
     ids = np.sort(ids)  # not np.unique, which first imports numpy.ma
     return ids[np.diff(ids, prepend=-1) > 0]

@@ -179,6 +179,22 @@ class MilvusDatabase:
         here = np.array([one["id"] for one in rows], np.int64)
         return here, np.array([one["vector"] for one in rows], np.float32).reshape(len(rows), -1)
 
+    def held(self, name: str, ids: Ids) -> Ids:
+        """Return those of some ids that are stored.
+
+        Args:
+            name: The collection.
+            ids: (N,) int64.
+        """
+        found: list[int] = []
+        with self._connected() as client:
+            row = self._row(client, name)
+            for start in range(0, len(ids) if row is not None else 0, _MOST):
+                assert row is not None
+                some = f"id in {ids[start : start + _MOST].tolist()}"
+                found += [one["id"] for one in _query(client, row["collection"], some, ["id"])]
+        return np.array(found, np.int64)
+
     def digests(self, name: str) -> Iterator[tuple[Ids, Ids]]:
         """Yield all ids, with the digests of their attributes, in chunks."""
         with self._connected() as client:

@@ -167,6 +167,19 @@ class PgVectorDatabase:
         here = np.array([row[0] for row in rows], np.int64)
         return here, np.array([row[1] for row in rows], np.float32).reshape(len(rows), -1)
 
+    def held(self, name: str, ids: Ids) -> Ids:
+        """Return those of some ids that are stored.
+
+        Args:
+            name: The collection.
+            ids: (N,) int64.
+        """
+        with self._transaction() as connection:
+            if not _exists(connection, name):
+                return ids[:0]
+            sql = f"SELECT id FROM {SCHEMA}.{name} WHERE id = ANY(%s)"
+            return _ids(connection, sql, (ids.tolist(),))
+
     def digests(self, name: str) -> Iterator[tuple[Ids, Ids]]:
         """Yield all ids, with the digests of their attributes, in the order of ids."""
         sql = f"SELECT id, digest FROM {SCHEMA}.{name} WHERE id > %s ORDER BY id LIMIT %s"

@@ -115,7 +115,7 @@ class FilteringIndex(VectorIndex, Protocol):
 
 
 class VectorSource(Protocol):
-    """The authoritative vectors of one space, with a revision for each change.
+    """The authoritative vectors of one space, with a revision for each change of them or of their attributes.
 
     A revision has a number, which only goes up, so that an index at revision r catches up from what changed
     after r; and an identity, which no revision of another history has, such as that of a catalogue which was
@@ -153,8 +153,9 @@ class VectorSource(Protocol):
         ...
 
     def attributes(self, ids: Ids) -> list[VectorAttributes]:
-        """Return what filters may ask of vectors, one by one.
+        """Return what filters may ask of vectors, one by one."""
+        ...
 
-        They change without a new revision, when a photo is moved or tagged.
-        """
+    def attributes_changed_since(self, revision: int) -> Iterator[Ids]:
+        """Yield ids of vectors whose attributes changed after `revision`, and perhaps some more."""
         ...

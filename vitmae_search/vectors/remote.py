@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,9 @@ _EXTRA = 20
 """How many more ids than twice those wanted are asked for."""
 
 _ATTRIBUTES_AT_ONCE = 4096
+_CHUNKS_AT_ONCE = 16
+"""How many chunks of a source are stored by one change of a collection."""
+
 _SAME_COSINE = 0.999
 """A vector in half precision is nearer to its original than this."""
 
@@ -135,6 +139,15 @@ class VectorDatabase(Protocol):
 
     def vectors(self, name: str, ids: Ids) -> tuple[Ids, Vectors]:
         """Return those of some ids that are stored, and their (n, D) vectors.
+
+        Args:
+            name: The collection.
+            ids: (N,) int64.
+        """
+        ...
+
+    def held(self, name: str, ids: Ids) -> Ids:
+        """Return those of some ids that are stored.
 
         Args:
             name: The collection.
@@ -288,8 +301,9 @@ class RemoteStore:
         name = collection_name(source)
         if name is not None:
             held = self._database.watermark(name)
-            if held is None or self._background is None:
-                self._follow(source, wait=held is None)
+            filled = held is not None and held.origin.revision > 0
+            if held is None or not filled or self._background is None:
+                self._follow(source, wait=not filled)
             elif held.origin != current_origin(source):
                 self._background.add(source)
         return RemoteIndex(self._database, name, source)
@@ -304,7 +318,7 @@ class RemoteStore:
         return True
 
     def speed_up(self, source: VectorSource, cancelled: IsCancelled = never_cancel) -> None:
-        """Bring attributes up to date, and build the indexes that are worth it.
+        """Build the indexes that are worth it.
 
         Args:
             source: The vectors.
@@ -314,14 +328,12 @@ class RemoteStore:
         if name is None:
             return
         try:
-            self._refresh_attributes(name, source, cancelled)
-            if not cancelled():
-                self._database.build(name, cancelled)
+            self._database.build(name, cancelled)
         except VectorStoreUnavailable as error:
             log.warning("Searches are slower until the vectors' index is built: %s", error)
 
     def verify(self, source: VectorSource) -> bool:
-        """Compare the ids and the vectors with the source. Return False where nothing is stored.
+        """Compare ids, vectors and attributes with the source. Return False where nothing is stored.
 
         Raises:
             VectorCacheDamaged: The database holds what the source does not, or cannot be reached.
@@ -392,48 +404,61 @@ class RemoteStore:
         held = self._database.watermark(name)
         if held is not None and held.origin == wanted:
             return
+        since = self._begun(name, source, wait=wait)
+        if since is None or since.revision >= wanted.revision:
+            return
+        added, last = self._lacking(name, source, since), False
+        while not last:
+            chunks = list(islice(added, _CHUNKS_AT_ONCE))
+            last = len(chunks) < _CHUNKS_AT_ONCE
+            with self._database.writing(name, wait=True) as writing:
+                now = None if writing is None else writing.watermark()
+                if writing is None or now is None or now.origin != since:
+                    return  # another process has gone on
+                writing.put(_with_attributes(source, chunks))
+                if last:
+                    changed = source.attributes_changed_since(since.revision)
+                    writing.put(_with_attributes(source, map(source.stored, changed)))
+                    writing.remove(source.removed_since(since.revision))
+                    writing.finish(wanted)
+
+    def _begun(self, name: str, source: VectorSource, *, wait: bool) -> Origin | None:
+        """What the collection has; it is made anew if it has nothing, or what another history has.
+
+        None if another process changes it now.
+        """
+        nothing = Origin.at(source, 0)
         with self._database.writing(name, wait=wait) as writing:
             if writing is None:
-                return
+                return None
             held = writing.watermark()
-            if held is None or not held.origin.belongs_to(source):
-                writing.start_anew(source.dimension)
-                writing.put(_with_attributes(source, source.added_since(0)))
-            elif held.origin.revision < wanted.revision:
-                since = held.origin.revision
-                writing.put(_with_attributes(source, source.added_since(since)))
-                writing.remove(source.removed_since(since))
-            else:
-                return
-            writing.finish(wanted)
+            if held is not None and held.origin.belongs_to(source):
+                return held.origin
+            writing.start_anew(source.dimension)
+            writing.finish(nothing)
+            return nothing
 
-    def _refresh_attributes(self, name: str, source: VectorSource, cancelled: IsCancelled) -> None:
-        """Store attributes again that changed in the catalogue, such as those of photos that were moved."""
-        held = self._database.watermark(name, newest=True)
-        if held is None or not held.origin.belongs_to(source):
-            return
-        changed = [np.empty(0, np.int64)]
-        for ids, digests in self._database.digests(name):
-            if cancelled():
-                return
-            now = np.array([attributes_digest(one) for one in source.attributes(ids)], np.int64)
-            changed.append(ids[now != digests])
-        ids = np.concatenate(changed)
-        if not len(ids):
-            return
-        starts = range(0, len(ids), _ATTRIBUTES_AT_ONCE)
-        with self._database.writing(name, wait=True) as writing:
-            if writing is not None and (now_held := writing.watermark()) is not None:
-                chunks = (source.stored(ids[start : start + _ATTRIBUTES_AT_ONCE]) for start in starts)
-                writing.put(_with_attributes(source, chunks))
-                writing.finish(now_held.origin)
+    def _lacking(self, name: str, source: VectorSource, since: Origin) -> Iterator[tuple[Ids, Vectors]]:
+        """What was added to the source, without what a first filling that broke off has stored already."""
+        for ids, vectors in source.added_since(since.revision):
+            lacking = np.ones(len(ids), np.bool_)
+            if since.revision == 0:
+                lacking = ~isin_sorted(ids, np.sort(self._database.held(name, ids)))
+            yield ids[lacking], vectors[lacking]
 
     def _compare(self, name: str, origin: Origin, source: VectorSource) -> None:
         """Raise `VectorCacheDamaged` unless the collection has what the source has at `origin`."""
         place = f"{self._database.kind} at {self._database.address}"
-        stored = np.sort(
-            np.concatenate([np.empty(0, np.int64), *(i for i, _ in self._database.digests(name))])
-        )
+        renewed = np.concatenate([np.empty(0, np.int64), *source.attributes_changed_since(origin.revision)])
+        found = [np.empty(0, np.int64)]
+        for ids, digests in self._database.digests(name):
+            found.append(ids)
+            now = np.array([attributes_digest(one) for one in source.attributes(ids)], np.int64)
+            if len(
+                np.setdiff1d(ids[now != digests], np.append(renewed, source.removed_since(origin.revision)))
+            ):
+                raise VectorCacheDamaged(f"{place}: filters by other attributes than the catalogue has.")
+        stored = np.sort(np.concatenate(found))
         new = {int(i) for ids, _ in source.added_since(origin.revision) for i in ids}
         seen = [np.empty(0, np.int64)]
         for ids, vectors in source.added_since(0):

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import numpy as np
 
 from vitmae_search.vectors.approximate import (
-    CANDIDATE_COUNTS,
     ApproximateIndex,
     Measurement,
     factory_strings,
@@ -66,7 +65,7 @@ def build(
         BuildCancelled: `cancelled` returned True.
     """
     policy = policy or Policy()
-    for kind in factory_strings(exact.dimension):
+    for kind in factory_strings(exact.dimension, len(exact)):
         built = tune_candidates(ApproximateIndex.build(exact, kind, cancelled), exact, policy, cancelled)
         if built.measured.recall >= policy.recall:
             break
@@ -76,7 +75,7 @@ def build(
 def tune_candidates(
     built: ApproximateIndex, exact: ExactIndex, policy: Policy, cancelled: IsCancelled
 ) -> ApproximateIndex:
-    """Return `built` with the fewest candidates that reach the recall, or with the most if none do.
+    """Return `built` with the fewest lists and candidates that reach the recall, or the most if none do.
 
     Args:
         built: The index to tune.
@@ -86,13 +85,23 @@ def tune_candidates(
     """
     queries = perturbed_queries(exact, policy.queries, policy.noise)
     kth = kth_scores(exact, queries, cancelled)
-    for candidates in CANDIDATE_COUNTS:
-        trial = built.with_measurement(Measurement(candidates))
-        recall = measure_recall(SpaceIndex(exact, trial), queries, kth, cancelled)
+
+    def recall_of(candidates: int, share: float) -> float:
+        trial = built.with_measurement(Measurement(candidates, share=share))
+        return measure_recall(SpaceIndex(exact, trial), queries, kth, cancelled)
+
+    *parts, share = built.list_shares
+    *fewer, candidates = built.candidate_counts
+    share = next((part for part in parts if recall_of(candidates, part) >= policy.recall), share)
+    for count in fewer:
+        recall = recall_of(count, share)
         if recall >= policy.recall:
+            candidates = count
             break
+    else:
+        recall = recall_of(candidates, share)
     built_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return built.with_measurement(Measurement(candidates, recall, len(queries), built_at))
+    return built.with_measurement(Measurement(candidates, recall, len(queries), built_at, share))
 
 
 def perturbed_queries(exact: ExactIndex, count: int, noise: float) -> Vectors:

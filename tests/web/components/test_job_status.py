@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.postgresql_server import PostgresqlServer
 from vitmae_search.catalog import CatalogWriter
 from vitmae_search.library import Library
 from vitmae_search.web.server.app import MAIN_SCRIPT
+from vitmae_search.web.server.session import close_libraries
 
 DONE = "is done, 3 added"
 
@@ -176,3 +178,27 @@ def test_an_outcome_counts_the_files_that_are_no_photos(opened_copy: Library) ->
     watching.run()
     said = f"{DONE}, 6,001 other files not looked at (no suffix, .x0, .x1, .x2, .x3, ...)"
     assert said in notices(watching)
+
+
+def test_a_job_of_another_machine_blocks_nothing_where_the_catalogue_has_several_writers(
+    small: Any, postgresql: PostgresqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = postgresql.create()
+    address = postgresql.address(name)
+    with Library.open(tmp_path / "library", catalog=address, embedder="color_layout") as made:
+        made.index([small.photos])
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.setenv("VITMAE_SEARCH_CATALOG", address)
+    try:
+        with CatalogWriter.open_writer(tmp_path / "library", address) as catalog:
+            catalog.start_run("there", "index", {"folders": ["/mnt/2024"]})
+        assert library_page().button(key="vs_again_1").disabled
+        postgresql.run("UPDATE runs SET host = 'gpu-box', machine = 'other' WHERE key = 'there'", name)
+        at = library_page()
+        shown = " ".join(str(block.proto.body) for block in at.get("html"))
+        assert "Indexing /mnt/2024" in shown
+        assert "On the machine gpu-box." in shown
+        assert not at.button(key="vs_again_1").disabled
+    finally:
+        close_libraries()
+    postgresql.drop(name)

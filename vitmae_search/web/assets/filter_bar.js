@@ -163,7 +163,23 @@ function drawBar(bar, data, send) {
   bar.setAttribute("aria-label", data.label);
 }
 
+// The photos come first: on two cores counting would hold them up.
+const MOST_WAIT_MS = 1_500;
+
+async function photosShown() {
+  const end = performance.now() + MOST_WAIT_MS;
+  const later = () => new Promise((resolve) => setTimeout(resolve, 50));
+  const pictures = () =>
+    [...document.querySelectorAll("*")].flatMap((node) => [...(node.shadowRoot?.querySelectorAll(".grid img") ?? [])]);
+  const onItsWay = (picture) => !picture.complete && picture.getBoundingClientRect().top < innerHeight;
+  await later();
+  while (performance.now() < end && pictures().some(onItsWay)) await later();
+}
+
 async function drawRail(bar, data, send) {
+  const { drawn } = bar.dataset;
+  await photosShown();
+  if (bar.dataset.drawn !== drawn) return; // another one is under way
   const parts = await Promise.all(
     data.facets.map(async (facet) => {
       const part = element("section", "part");

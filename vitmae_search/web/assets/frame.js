@@ -142,15 +142,14 @@ function pictureOf(transfer) {
   return files.find((file) => file.type.startsWith("image/")) ?? files.find((file) => !file.type) ?? null;
 }
 
-async function searchWith(file) {
+async function searchWith(file, stays = /\/reconstructions\/?$/.test(location.pathname)) { // with what is hidden
   say("Sending the picture…");
   try {
     const answer = await fetch("upload?" + new URLSearchParams({ name: file.name || "pasted picture" }), { method: "POST", body: file });
     if (!answer.ok) throw new Error(await answer.text());
     const { token } = await answer.json();
-    const stays = /\/reconstructions\/?$/.test(location.pathname); // and what is hidden stays hidden
     const parameters = new URLSearchParams(stays ? location.search : "");
-    for (const name of ["photo", "library", "open"]) parameters.delete(name);
+    for (const name of ["photo", "library", "open", "page"]) parameters.delete(name);
     parameters.set("upload", token);
     history.pushState({}, "", `${stays ? location.pathname : new URL(".", document.baseURI).pathname}?${parameters}`);
     window.dispatchEvent(new PopStateEvent("popstate", { state: {} })); // Streamlit then runs the page of this address
@@ -179,11 +178,22 @@ function dragged(event) {
 }
 
 function dropped(event) {
-  if (!hasFiles(event) || overUploader(event)) return say("");
-  event.preventDefault();
+  if (!hasFiles(event)) return say("");
   const file = pictureOf(event.dataTransfer);
-  if (file) searchWith(file);
+  const field = overUploader(event);
+  if (field && !file) return say(""); // Streamlit says which files it takes
+  event.preventDefault();
+  if (field) event.stopImmediatePropagation();
+  if (file) searchWith(file, ...(field ? [true] : []));
   else say("");
+}
+
+// A file that is chosen goes the same way: Streamlit's own needs the server that has the page.
+function chosen(event) {
+  const file = event.target.matches?.('.st-key-vs_upload input[type="file"]') && event.target.files[0];
+  if (!file) return;
+  event.stopImmediatePropagation();
+  searchWith(file, true);
 }
 
 // The chosen library, for a page that is opened or loaded again without its name in the address. Browsers keep one set
@@ -217,5 +227,6 @@ export default function ({ parentElement, data }) {
   document.addEventListener("paste", pasted);
   document.addEventListener("dragover", dragged);
   document.addEventListener("dragleave", (event) => !event.relatedTarget && say(""));
-  document.addEventListener("drop", dropped);
+  document.addEventListener("drop", dropped, true);
+  document.addEventListener("change", chosen, true);
 }

@@ -21,20 +21,22 @@ def draw(spaces: Sequence[Space], lags: Sequence[IndexLag]) -> None:
     searched = next((lag for lag in lags if lag.space == current), None)
     if searched is not None and searched.advice is not None:
         plain_text.notice(
-            f"What searches use is behind the library: {_behind(searched)}. {_sentence(searched.advice)}."
+            f"What searches use is behind the library: {_behind(searched)}. {_advice(searched)}."
         )
     with st.expander("How far the index is"):
         plain_text.hint(
             "Photos are recorded in the library first. The index that searches use follows it: a search "
             "in a space, or the next indexing, brings it up to date."
         )
-        rows = [_row(lag) for lag in lags]
+        rows = [_row(lag, is_searched=lag.space == current) for lag in lags]
         plain_text.table(("Space", "Photos", "Fingerprints", "In the index", "Behind"), rows)
 
 
-def _row(lag: IndexLag) -> tuple[str, ...]:
+def _row(lag: IndexLag, *, is_searched: bool) -> tuple[str, ...]:
     indexed = "?" if lag.to_add is None else f"{lag.index.vectors:,}"
-    return f"{lag.space}", f"{lag.photos:,}", f"{lag.vectors:,}", indexed, _behind(lag)
+    never = lag.index.revision == 0 and not is_searched
+    behind = "made when it is first searched" if never else _behind(lag)
+    return f"{lag.space}", f"{lag.photos:,}", f"{lag.vectors:,}", indexed, behind
 
 
 def _behind(lag: IndexLag) -> str:
@@ -42,5 +44,7 @@ def _behind(lag: IndexLag) -> str:
     return lag.behind + since
 
 
-def _sentence(phrase: str) -> str:
-    return phrase.replace("`", "")[:1].upper() + phrase.replace("`", "")[1:]
+def _advice(lag: IndexLag) -> str:
+    if lag.to_add is None and lag.advice is not None:
+        return lag.advice[:1].upper() + lag.advice[1:]
+    return "The next search brings it up to date, and so does the next indexing"

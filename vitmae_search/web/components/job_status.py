@@ -59,6 +59,17 @@ def running_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
     return [job for job in library().jobs(RECENT) if job.state == "running" and job.kind not in left_out]
 
 
+def blocking_jobs(*, include_trainings: bool = False) -> list[JobRecord]:
+    """The running jobs that keep this machine from starting another one.
+
+    In a file's library that is any, as it has one writer; else those that run on this machine.
+    """
+    running = running_jobs(include_trainings=include_trainings)
+    if not library().has_several_writers:
+        return running
+    return [job for job in running if job.host == socket.gethostname()]
+
+
 def running_watches() -> list[JobRecord]:
     """The jobs that watch folders, newest first."""
     return [job for job in library().jobs(MANY) if job.state == "running" and job.kind in WATCHES]

@@ -27,11 +27,12 @@ def page() -> None:
     """Everything about the library; for an empty one, only the field for its first folder."""
     status = library().status()
     # The first run is seen before the folder that it reads is recorded.
-    busy = job_status.show_running(rerun_if=lambda: not status.roots and bool(library().status().roots))
+    running = job_status.show_running(rerun_if=lambda: not status.roots and bool(library().status().roots))
+    busy = bool(job_status.blocking_jobs())
     job_status.show_outcome()
     plain_text.show_queued_notice()
     if not status.roots:
-        if not busy:
+        if not running:
             plain_text.empty_state(
                 "Begin with a folder of photos",
                 "Type its path below. Its photos are read on this machine, nothing is uploaded, and they are "
@@ -43,7 +44,7 @@ def page() -> None:
     if samples:
         _add_folder("These are sample photos. Add a folder of your own", busy)
     watching.draw()
-    refresh = job_status.COUNTS_REFRESH_SECONDS if busy else None  # while a job runs, they are read again
+    refresh = job_status.COUNTS_REFRESH_SECONDS if running else None  # while a job runs, they are read again
     st.fragment(_contents, run_every=refresh)(busy)
     if not samples:
         _add_folder("Add another folder", busy)

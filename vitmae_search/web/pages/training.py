@@ -72,7 +72,7 @@ def run_label(folder: str) -> str:
 
 
 def _form() -> None:
-    busy = job_status.running_jobs(include_trainings=True)
+    busy = job_status.blocking_jobs(include_trainings=True)
     roots = library().status().roots
     with st.form("vs_train"):
         folder = st.text_input(

@@ -212,7 +212,7 @@ def _thumb(request: Request, photo: Photo) -> Response:
     headers = _cache_headers(request, photo)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
-    data = library().thumbnail(photo.photo_id)
+    data = library().thumbnail(photo)
     if data is None:
         return _sentence(*((_NOT_REACHED, 502) if is_address(photo.file) else (_NOT_ON_DISK, 404)))
     return Response(data, media_type="image/jpeg", headers=headers)
