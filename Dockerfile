@@ -21,8 +21,10 @@ ARG TORCH_INDEX=
 COPY constraints.txt /tmp/
 # torch comes first, in the pinned version.
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/constraints.txt)"
+# What to install beside it, such as [postgresql,s3].
+ARG EXTRAS=
 COPY --from=build /wheels /tmp/wheels
-RUN pip install --no-cache-dir -c /tmp/constraints.txt /tmp/wheels/*.whl && rm -r /tmp/wheels
+RUN pip install --no-cache-dir -c /tmp/constraints.txt "$(echo /tmp/wheels/*.whl)$EXTRAS" && rm -r /tmp/wheels
 
 # The library, the cache and downloaded models are kept in /data. The program does not run as root.
 ENV VITMAE_SEARCH_DATA=/data \

@@ -183,7 +183,7 @@ def queries(count: int) -> dict[str, Query]:
         "browse, after the middle": _browse(after=middle),
         "browse, a folder": _browse(folder),
         "browse, a camera of 1 %": _browse(rare),
-        "browse, a tag of 1 %": _browse(tag),
+        "browse, a tag of 2 %": _browse(tag),
         "browse, three days": _browse(days),
         "a photo by its id": lambda catalog: catalog.photo(middle),
         "copies of a photo": lambda catalog: catalog.copies(middle),

@@ -92,6 +92,21 @@ def test_what_is_better_becomes_the_current_space(library: Library, pieces: Path
     assert Path(result.hits[0].photo.path).name == "coffee-03.png"
 
 
+@pytest.mark.parametrize(("wanted", "guessed"), [(2, False), (1, True)])
+def test_turns_are_guessed_where_enough_photos_were_held_out(
+    library: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch, wanted: int, guessed: bool
+) -> None:
+    """Twenty photos are held out for vectors of twelve numbers."""
+    monkeypatch.setattr("vitmae_search.library.adapt.adaptation._TURNED_PER_DIMENSION", wanted)
+    report = library.adapt(pieces, SMALL)
+    assert report.kept
+    assert report.digest is not None
+    turns = Projection.read_stored(library.folder / "projections", report.digest).turns
+    assert (turns is not None) == guessed
+    if turns is not None:
+        assert turns.shape == (3, 12, 12)
+
+
 def test_the_new_space_says_what_its_scores_mean(
     library: Library, pieces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
