@@ -245,7 +245,7 @@ def test_check_and_repair(vitmae_search: Callable[..., Any], indexed: Path, tmp_
     assert vitmae_search("check", "--json").json["ok"] is True
     (file,) = (tmp_path / "library" / "vectors").glob("*.vectors")
     damaged = bytearray(file.read_bytes())
-    damaged[len(damaged) // 2] ^= 0x40
+    damaged[len(damaged.rstrip(b"\0")) - 1] ^= 0x40  # of the last vector
     file.write_bytes(damaged)
     done = vitmae_search("check", "--json")
     assert done.code == 1
