@@ -313,6 +313,10 @@ class ArraySource:
         """Each revision is its own identity."""
         return str(revision)
 
+    def count_added_since(self, revision: int) -> int:
+        """How many ids the revisions after this one added."""
+        return sum(len(ids) for ids, _ in self.added_since(revision))
+
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
         """Chunks of ids and vectors of the revisions after this one."""
         for start in range(0, len(self._vectors) if revision < 1 else 0, 4096):

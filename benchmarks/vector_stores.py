@@ -48,6 +48,10 @@ class Source:
         """The same at each run: a store that is filled is used again."""
         return {0: "", 1: f"{len(self._vectors)} vectors of {self.dimension}"}.get(revision)
 
+    def count_added_since(self, revision: int) -> int:
+        """All or none."""
+        return len(self._vectors) if revision < 1 else 0
+
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
         """Chunks of all vectors."""
         for start in range(0, len(self._vectors) if revision < 1 else 0, _CHUNK):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vitmae_search.catalog import Catalog
-from vitmae_search.catalog.photos import filter_conditions, folder_range, with_photo_on_disk
+from vitmae_search.catalog.photos import folder_range, with_photo_on_disk
 from vitmae_search.records import SearchFilter
 
 PATHS = [
@@ -223,7 +223,7 @@ def test_filters_never_walk_a_whole_table(writer, space, make, where, selects):
     items = [make.item(f"/p/{n}.jpg", f"w{n}", camera="Canon") for n in range(50)]
     writer.record_batch(space, items)
     with writer._database.read_transaction() as connection:
-        statement = with_photo_on_disk(where, space, filter_conditions(connection, where))
+        statement = with_photo_on_disk(connection, where, space)
         sql = statement.compile(connection, compile_kwargs={"render_postcompile": True})
         plan = connection.exec_driver_sql(
             f"EXPLAIN QUERY PLAN {sql}", tuple(sql.params[name] for name in sql.positiontup)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -110,7 +112,7 @@ def test_the_hubs_own_address_may_hold_them(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_rows_of_jobs_hold_none(tmp_path: Path) -> None:
     address = f"https://user:{SECRET}@host/a"
 
-    def fail() -> None:
+    def fail(cancelled: Callable[[], bool]) -> NoReturn:
         raise ConnectionError(f"{address} did not answer")
 
     with CatalogWriter.open_writer(tmp_path / "library") as writer, pytest.raises(ConnectionError):

@@ -64,6 +64,9 @@ class MemorySource:
     def revision_identity(self, revision: int) -> str | None:
         return self.identities.get(revision)
 
+    def count_added_since(self, revision: int) -> int:
+        return sum(r > revision for r, _ in self.rows.values())
+
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         self.reads.append(revision)
         ids = [i for i, (r, _) in list(self.rows.items()) if r > revision]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,47 +53,76 @@ class Proxy:
         added = [name + b": " + value.encode() for name, value in set_here.items() if value is not None]
         return b"\r\n".join([lines[0], *kept, *added, b"", b""])
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-                app_reader, app_writer = await asyncio.open_connection("127.0.0.1", self.port_for(head))
-                writers.append(app_writer)
-                app_writer.write(self.head(head))
-                await asyncio.gather(_pass_on(reader, app_writer), _pass_on(app_reader, writer))
-            finally:
-                for each in writers:
-                    each.transport.abort()
+
+class _Server(socketserver.ThreadingTCPServer):
+    """One thread for each connection; `server_close` waits for them."""
+
+    request_queue_size = 100
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy = proxy
+        self.clients: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.clients.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.clients.discard(request)
+
+    def end(self) -> None:
+        """Take no more connections, and end those that there are."""
+        self.shutdown()
+        for client in self.clients.copy():
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        self.server_close()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(2**16):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+class _Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        server, client = self.server, self.request
+        assert isinstance(server, _Server)
+        with suppress(OSError):
+            head = _head(client)
+            with socket.create_connection(("127.0.0.1", server.proxy.port_for(head))) as app:
+                app.sendall(server.proxy.head(head))
+                answering = threading.Thread(target=_pass_on, args=(app, client))
+                answering.start()
+                _pass_on(client, app)
+                answering.join()
+
+
+def _head(client: socket.socket) -> bytes:
+    """A request until the empty line, read byte by byte so that what follows is left."""
+    head = bytearray()
+    while not head.endswith(b"\r\n\r\n"):
+        if not (byte := client.recv(1)):
+            raise ConnectionError
+        head += byte
+    return bytes(head)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    """Send all that comes, and then that nothing comes any more."""
+    with suppress(OSError):
+        while data := source.recv(2**16):
+            target.sendall(data)
+    for each, how in ((target, socket.SHUT_WR), (source, socket.SHUT_RD)):
+        with suppress(OSError):
+            each.shutdown(how)
 
 
 @contextmanager
 def running(proxy: Proxy) -> Iterator[int]:
-    """The proxy in a thread; its port on 127.0.0.1."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    """The proxy in threads; its port on 127.0.0.1."""
+    server = _Server(proxy)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    starting = asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    server = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
-    yield server.sockets[0].getsockname()[1]
-
-    async def end() -> None:
-        server.close()
-        await asyncio.sleep(0.05)  # a task that is cancelled before it began would leave its socket open
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.05)  # in which the transports close their sockets
-
-    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.end()
+        thread.join()

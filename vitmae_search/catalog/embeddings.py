@@ -89,6 +89,13 @@ def of_ids(
     return decode([found[number] for number in embedding_ids], dimension)
 
 
+def _count_added(connection: Connection, space_id: int, revision: int) -> int:
+    statement = select(func.count()).where(
+        EmbeddingRow.space_id == space_id, EmbeddingRow.revision > revision
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
 def _blobs(connection: Connection, space_id: int, embedding_ids: Sequence[int]) -> dict[int, bytes]:
     """Return the stored vectors of those ids that exist."""
     statement = select(EmbeddingRow.embedding_id, EmbeddingRow.vector)
@@ -150,9 +157,6 @@ class SpaceVectors:
 
     def changes_since(self, revision: int) -> RevisionChanges:
         """Count what an index at a revision lacks and has too much, and say since when."""
-        added = select(func.count()).where(
-            EmbeddingRow.space_id == self._space_id, EmbeddingRow.revision > revision
-        )
         removed = select(func.count()).where(
             TombstoneRow.space_id == self._space_id, TombstoneRow.revision > revision
         )
@@ -163,9 +167,15 @@ class SpaceVectors:
             .limit(1)
         )
         with self._database.read_transaction() as connection:
-            more, fewer = (int(connection.execute(each).scalar_one()) for each in (added, removed))
+            more = _count_added(connection, self._space_id, revision)
+            fewer = int(connection.execute(removed).scalar_one())
             since = connection.execute(first).scalar_one_or_none()
         return RevisionChanges(more, fewer, since if more or fewer else None)
+
+    def count_added_since(self, revision: int) -> int:
+        """Return how many vectors `added_since` yields."""
+        with self._database.read_transaction() as connection:
+            return _count_added(connection, self._space_id, revision)
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""

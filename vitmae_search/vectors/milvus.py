@@ -318,6 +318,9 @@ class _CollectionWriting:
         self._collection = f"{self._name}_{uuid.uuid4().hex[:8]}"
         _create_collection(self._client, self._collection, dimension)
 
+    def expect(self, count: int) -> None:
+        """Nothing: Milvus builds its indexes afterwards by itself."""
+
     def put(self, chunks: Iterable[StoredVectors]) -> None:
         """Add vectors, or replace those with the same ids."""
         for chunk in chunks:

@@ -283,22 +283,24 @@ class _TableWriting:
         if dimension <= 3500:  # such a vector fits on a page: comparing needs no look into another table
             run(f"ALTER TABLE {self._table} ALTER COLUMN vector SET STORAGE PLAIN")
 
-    def put(self, chunks: Iterable[StoredVectors]) -> None:
-        """Add vectors, or replace those with the same ids.
+    def expect(self, count: int) -> None:
+        """Drop the index before many more come; `build` makes it again.
 
-        Into an empty table they go directly. Of many more the index is dropped, and `build` makes it again:
-        to add them one by one would take longer.
+        To add them to it one by one would take longer.
         """
+        held = self.watermark()
+        if held is not None and count > _REBUILT_SHARE * held.count:
+            self._connection.exec_driver_sql(f"DROP INDEX IF EXISTS {self._table}_hnsw")
+
+    def put(self, chunks: Iterable[StoredVectors]) -> None:
+        """Add vectors, or replace those with the same ids. Into an empty table they go directly."""
         run = self._connection.exec_driver_sql
         empty = run(f"SELECT NOT EXISTS (SELECT 1 FROM {self._table})").scalar_one()
         if empty:
             self._copy(self._table, chunks)
             return
         run(f"CREATE TEMPORARY TABLE added (LIKE {self._table}) ON COMMIT DROP")
-        added = self._copy("added", chunks)
-        held = self.watermark()
-        if held is not None and added > _REBUILT_SHARE * held.count:
-            run(f"DROP INDEX IF EXISTS {self._table}_hnsw")
+        self._copy("added", chunks)
         columns = ", ".join(_COLUMNS)
         replaced = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
         run(
@@ -320,18 +322,15 @@ class _TableWriting:
             (self._name, origin.key, origin.dimension, origin.revision, origin.identity),
         )
 
-    def _copy(self, table: str, chunks: Iterable[StoredVectors]) -> int:
-        """Send rows in PostgreSQL's binary form, and return how many."""
-        count = 0
+    def _copy(self, table: str, chunks: Iterable[StoredVectors]) -> None:
+        """Send rows in PostgreSQL's binary form."""
         driver: Any = self._connection.connection.driver_connection
         sql = f"COPY {table} ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT binary)"
         with driver.cursor() as cursor, cursor.copy(sql) as copy:
             copy.write(_COPY_HEADER)
             for chunk in chunks:
                 copy.write(b"".join(_copy_rows(chunk)))
-                count += len(chunk)
             copy.write(_COPY_END)
-        return count
 
 
 def is_worth_an_index(held: Watermark) -> bool:

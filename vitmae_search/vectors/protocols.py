@@ -140,6 +140,10 @@ class VectorSource(Protocol):
         """Return the identity of a revision; "" for 0, which has no vectors, and None if it never was."""
         ...
 
+    def count_added_since(self, revision: int) -> int:
+        """Return how many vectors `added_since` yields."""
+        ...
+
     def added_since(self, revision: int) -> Iterator[tuple[Ids, Vectors]]:
         """Yield what was added after `revision` and is still stored, as (n,) ids and (n, D) vectors."""
         ...

@@ -82,6 +82,10 @@ class Writing(Protocol):
         """Make an empty collection, in place of the one that there is."""
         ...
 
+    def expect(self, count: int) -> None:
+        """Prepare for so many more vectors, which this change and those after it add."""
+        ...
+
     def put(self, chunks: Iterable[StoredVectors]) -> None:
         """Add vectors, or replace those with the same ids."""
         ...
@@ -433,6 +437,7 @@ class RemoteStore:
                 return None
             held = writing.watermark()
             if held is not None and held.origin.belongs_to(source):
+                writing.expect(source.count_added_since(held.origin.revision))
                 return held.origin
             writing.start_anew(source.dimension)
             writing.finish(nothing)
