@@ -115,7 +115,36 @@ def rows(library: Path) -> tuple[object, object]:
     return sorted(photos, key=lambda photo: photo[0]), failures
 
 
-def test_a_run_whose_node_is_killed_records_what_one_machine_does(
+def run(
+    words: list[object], home: Path, at_first: Callable[[subprocess.Popen[str]], None]
+) -> tuple[int, str, str]:
+    """Run a command, and do something when it has begun to index. Its exit status, stderr and stdout."""
+    with subprocess.Popen(
+        list(map(str, words)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(home),
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        said = ""
+        for line in iter(process.stderr.readline, ""):
+            said += line
+            if line.startswith("indexing"):
+                at_first(process)
+                break
+        said += process.stderr.read()
+        printed = process.stdout.read()
+    return process.returncode, said, printed
+
+
+def without_progress(said: str) -> list[str]:
+    phases = ("scanning", "indexing", "finishing", "done")
+    return [line for line in said.splitlines() if line.split(":")[0] not in phases]
+
+
+def test_a_run_whose_node_is_killed_or_that_is_interrupted_records_what_one_machine_does(
     nodes: Nodes, tmp_path: Path, write_photo: Callable[[Path, int], Path]
 ) -> None:
     photos, plugins = tmp_path / "photos", tmp_path / "plugins"
@@ -142,23 +171,11 @@ def test_a_run_whose_node_is_killed_records_what_one_machine_does(
         "--library",
     ]
     words = [sys.executable, *command, tmp_path / "library", "--ray", nodes.address, photos]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path), text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        said = ""
-        for line in iter(process.stderr.readline, ""):
-            said += line
-            if line.startswith("indexing"):
-                nodes.kill_second()
-                break
-        said += process.stderr.read()
-        report = json.loads(process.stdout.read() or "{}")
-    assert process.returncode == 0, said
+    code, said, printed = run(words, tmp_path, lambda process: nodes.kill_second())
+    report = json.loads(printed)
+    assert code == 0, said
     assert (report["added"], report["failed"]) == (expected.added, expected.failed) == (122, 2)
-    phases = ("scanning", "indexing", "finishing", "done")
-    assert [line for line in said.splitlines() if line.split(":")[0] not in phases] == []
+    assert without_progress(said) == []
     assert rows(tmp_path / "library") == rows(tmp_path / "plain")
     with Library.open(tmp_path / "library") as library:
         jobs = library.jobs()
@@ -168,9 +185,15 @@ def test_a_run_whose_node_is_killed_records_what_one_machine_does(
     # What is gone, moved or copied since: on the one node that is left, and nothing is embedded twice.
     shutil.move(photos / "005.jpg", photos / "new name.jpg")
     words += ["--rescan"]
-    again = subprocess.run(words, capture_output=True, env=environment(tmp_path), text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    report = json.loads(again.stdout)
+    code, said, _ = run(words, tmp_path, lambda process: process.send_signal(signal.SIGINT))
+    assert code == 130, said
+    assert [line.split(";")[0] for line in without_progress(said)] == [
+        "stopping after this batch",
+        "interrupted",
+    ]
+    code, said, printed = run(words, tmp_path, lambda process: None)
+    assert code == 0, said
+    report = json.loads(printed)
     assert (report["moved"], report["unchanged"], report["added"]) == (1, 121, 0)
 
 
