@@ -26,6 +26,8 @@ from vitmae_search.errors import LibraryError
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 
+INTERRUPTED = ["stopping after this batch", "interrupted"]
+
 PLUGIN = '''
 """Embeds slowly."""
 import time
@@ -185,16 +187,17 @@ def test_a_run_whose_node_is_killed_or_that_is_interrupted_records_what_one_mach
     # What is gone, moved or copied since: on the one node that is left, and nothing is embedded twice.
     shutil.move(photos / "005.jpg", photos / "new name.jpg")
     words += ["--rescan"]
-    code, said, _ = run(words, tmp_path, lambda process: process.send_signal(signal.SIGINT))
-    assert code == 130, said
-    assert [line.split(";")[0] for line in without_progress(said)] == [
-        "stopping after this batch",
-        "interrupted",
-    ]
     code, said, printed = run(words, tmp_path, lambda process: None)
     assert code == 0, said
     report = json.loads(printed)
     assert (report["moved"], report["unchanged"], report["added"]) == (1, 121, 0)
+
+    words[words.index(tmp_path / "library")] = tmp_path / "interrupted"
+    code, said, _ = run(words, tmp_path, lambda process: process.send_signal(signal.SIGINT))
+    assert code == 130, said
+    assert [line.split(";")[0] for line in without_progress(said)] == INTERRUPTED
+    with Library.open(tmp_path / "interrupted") as library:
+        assert 0 < library.status().photos < 122
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path, write_photo: Callable[[Path, int], Path]) -> None:

@@ -20,9 +20,13 @@ _MIN_PART_BYTES = 16 << 20
 _SAMPLE_BYTES = 32 << 20
 _REPEATS = 5
 
-_GATHER_BLOCK_FLOATS = 1 << 18
-"""Numbers that are gathered at once: they stay in the CPU's cache, and a BLAS product of this size runs
-in one thread, which does not compete with FAISS's threads."""
+_BLOCK_FLOATS = 1 << 18
+"""Numbers that are gathered or multiplied at once: they stay in the CPU's cache, and a BLAS product of this
+size runs in one thread, which waits for no other."""
+
+_THREADED_BYTES = 16 << 20
+"""Fewer are multiplied in one thread, block by block. Two would save a tenth of a millisecond or two, and
+wait for 4 to 8 wherever other work has a core, FAISS's and torch's threads included."""
 
 _GATHER_COST = 6
 """A gathered row costs about six times as much as a contiguous one (measured at D = 192 and 768)."""
@@ -213,7 +217,7 @@ class ExactIndex:
         return scores
 
     def _scores_of_rows(self, rows: Rows, query: Vectors) -> Vectors:
-        scores, step = np.empty(len(rows), np.float32), 1 + _GATHER_BLOCK_FLOATS // self._dimension
+        scores, step = np.empty(len(rows), np.float32), 1 + _BLOCK_FLOATS // self._dimension
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
             np.dot(self._gather(rows[some]), query, out=scores[some])
@@ -231,11 +235,15 @@ class ExactIndex:
 
 
 def _product(vectors: Vectors | StoredRows, query: Vectors, out: Vectors) -> None:
-    if isinstance(vectors, np.ndarray):
-        np.dot(vectors, query, out=out)
-        return
-    for start, block in vectors.blocks():
+    for start, block in vectors.blocks() if isinstance(vectors, StoredRows) else _blocks(vectors):
         np.dot(block, query, out=out[start : start + len(block)])
+
+
+def _blocks(vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
+    """Rows that are multiplied at once, and the first one's number."""
+    step = len(vectors) if vectors.nbytes >= _THREADED_BYTES else 1 + _BLOCK_FLOATS // vectors.shape[1]
+    for start in range(0, len(vectors), step):
+        yield start, vectors[start : start + step]
 
 
 def exact_seconds(exact: ExactIndex) -> float:

@@ -54,8 +54,6 @@ def joined(address: str) -> Iterator[ClusterSize]:
     Raises:
         LibraryError: There is no such cluster, or it does not fit.
     """
-    # A thread that still reads results when this ends would start a cluster of its own with its next call.
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     import ray
 
     if ray.is_initialized():

@@ -23,9 +23,11 @@ RAY_VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that still reads when all ends would start a new cluster
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how Ray will behave, and what it warns about until then
 }
-"""Variables that Ray reads as it is imported, and its processes as they start: it is to say little."""
+"""Variables that Ray reads as it is imported, and its processes as they start: it is to say little, and
+to start nothing by itself."""
 
 
 def require_ray() -> None:
