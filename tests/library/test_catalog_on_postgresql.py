@@ -51,8 +51,9 @@ def test_two_commands_index_one_folder_at_once_and_show_no_password(
     assert [report["found"] for report in reports] == [PHOTOS, PHOTOS]
     for table in ("photos", "contents", "embeddings"):
         assert postgresql.run(f"SELECT count(*) FROM {table}", database) == [(PHOTOS,)]
-    listed = command("status", "--library", tmp_path / "one", *where, "--json").communicate()
+    listed = command("status", "--library", tmp_path / "new machine", *where, "--json").communicate()
     assert json.loads(listed[0])["photos"] == PHOTOS
+    assert "no library" not in listed[1]
     assert not (tmp_path / "one/catalogue.sqlite3").exists()
     with Library.open(tmp_path / "third", catalog=postgresql.address(database)) as library:
         hits = library.search(photos / "3.jpg", k=3).hits
@@ -70,7 +71,7 @@ def test_errors_of_the_server_are_sentences_without_the_password(tmp_path, postg
     wrong = postgresql.address("postgres", password="wr%40ng")
     away = f"postgresql://vitmae:{QUOTED_PASSWORD}@127.0.0.1:9/library"
     for address, kind, sentence in (
-        (missing, LibraryError, "createdb"),
+        (missing, LibraryError, "createdb --encoding UTF8 --template template0 NAME"),
         (wrong, LibraryError, "does not let this user in"),
         (away, StorageError, "does not answer"),
         (f"mysql://vitmae:{QUOTED_PASSWORD}@127.0.0.1/library", LibraryError, "looks like this"),

@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError
 
 from vitmae_search.catalog.database import ReadCache, connect, deliver_signals
 from vitmae_search.catalog.dialects import STREAMED
-from vitmae_search.catalog.postgresql_migrations import NEWEST, migrate, version_of
+from vitmae_search.catalog.postgresql_migrations import MAKE_DATABASE, NEWEST, migrate, version_of
 from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.errors import (
     LibraryBusy,
@@ -294,7 +294,7 @@ _SENTENCES: dict[str, Callable[[str, str], LibraryError]] = {
         f"{name} does not let this user in ({reason}). Check the user, and the password in the address, in "
         "PGPASSWORD or in the file PGPASSFILE."
     ),
-    "3D000": lambda name, reason: LibraryError(f"{name} is not there ({reason}). Make it: createdb NAME."),
+    "3D000": lambda name, reason: LibraryError(f"{name} is not there ({reason}). Make it: {MAKE_DATABASE}"),
     "42501": lambda name, reason: StorageError(
         f"{name} cannot be read or written by this user ({reason}). Its owner can GRANT it."
     ),

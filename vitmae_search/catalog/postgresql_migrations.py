@@ -13,6 +13,9 @@ from sqlalchemy import Connection
 from vitmae_search.catalog.schema import Table
 from vitmae_search.errors import LibraryDamaged, LibraryError, LibraryTooNew
 
+MAKE_DATABASE = "createdb --encoding UTF8 --template template0 NAME"
+"""The command that makes a database which takes all texts, whatever the server's own encoding."""
+
 _LOCK = 0x56694D53
 """Number of the advisory lock that a process holds while it migrates."""
 
@@ -372,8 +375,7 @@ def migrate(connection: Connection, name: str, steps: Mapping[int, Sequence[str]
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding != "UTF8":
             raise LibraryError(
-                f"{name} stores texts as {encoding}. Make a database for UTF-8: createdb --encoding UTF8 "
-                "--template template0 NAME"
+                f"{name} stores texts as {encoding}. Make a database for UTF-8: {MAKE_DATABASE}"
             )
         connection.exec_driver_sql("CREATE TABLE catalogue_format (version INTEGER NOT NULL)")
         connection.exec_driver_sql("INSERT INTO catalogue_format VALUES (0)")

@@ -27,7 +27,9 @@ def copy_rows(source: Connection, target: Connection, name: str) -> dict[str, in
     tables = Table.metadata.sorted_tables  # those that others refer to come first
     filled = next((table for table in tables if target.execute(select(table.c[0]).limit(1)).first()), None)
     if filled is not None:
-        raise LibraryError(f"{name} has a catalogue already. Name an empty database: createdb NAME")
+        from vitmae_search.catalog.postgresql_migrations import MAKE_DATABASE
+
+        raise LibraryError(f"{name} has a catalogue already. Name an empty database: {MAKE_DATABASE}")
     return {table.name: _copy_table(source, target, table) for table in tables}
 
 

@@ -12,6 +12,7 @@ from vitmae_search.cli.common import json_option, library_option, open_library, 
 from vitmae_search.cli.spaces import derivation_text, space_json
 from vitmae_search.errors import display_path
 from vitmae_search.records import Failure, IndexLag, LibraryStatus
+from vitmae_search.settings import catalog_address
 
 
 @click.command("status")
@@ -22,7 +23,7 @@ from vitmae_search.records import Failure, IndexLag, LibraryStatus
 @json_option
 def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     """Say what the library holds: photos, failures, folders, embedding spaces and tags."""
-    if library is not None and not library.is_dir():
+    if library is not None and catalog_address() is None and not library.is_dir():
         click.echo(f"there is no folder {display_path(library)}, so no library is in it", err=True)
     with open_library(library) as opened:
         status = opened.status()

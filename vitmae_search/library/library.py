@@ -2523,9 +2523,7 @@ class Library:
             StorageError: The server does not answer.
         """
         if self._address is None:
-            raise LibraryError(
-                "name the empty database to copy to: --catalog postgresql://USER@HOST/DATABASE"
-            )
+            raise LibraryError("name the empty database to copy to: --catalog postgresql://HOST/DATABASE")
         Catalog.open(self.folder).close()
         with CatalogWriter.open_writer(self.folder) as catalog:
             return catalog.copy_to(self._address)

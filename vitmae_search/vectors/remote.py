@@ -508,5 +508,5 @@ def unusable(address: str, reason: str) -> str:
     """
     return (
         f"the vectors at {address} cannot be used ({reason}): see that the database runs and can be reached, "
-        "or search without --vectors"
+        "and that it lets this user in, or search without --vectors and VITMAE_SEARCH_VECTORS"
     )
