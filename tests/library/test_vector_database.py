@@ -111,3 +111,6 @@ def test_a_database_that_is_gone_costs_searches_only(library: Library, photos: P
     assert "the vectors at postgresql://127.0.0.1:1/none cannot be used" in searched.stderr
     assert "Traceback" not in searched.stderr
     assert "top-secret" not in indexed.stderr + searched.stderr + indexed.stdout
+    with Library.open(library.folder, vectors=away) as opened:
+        (problem,) = opened.check(repair=True).problems
+    assert problem.startswith("the vectors at postgresql://127.0.0.1:1/none cannot be used")

@@ -42,6 +42,8 @@ def command(repair: bool, library: Path | None, as_json: bool) -> int:
         for line in report.repaired:
             click.echo(f"repaired  {line}")
         click.echo(
-            "all is well" if report.ok else "problems are left; run with --repair, or restore a backup"
+            "all is well"
+            if report.ok
+            else "problems are left; do what they say, run with --repair, or put back a backup"
         )
     return 0 if report.ok else 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vitmae_search.catalog import Catalog, CatalogWriter
 from vitmae_search.embedding import Projection
-from vitmae_search.errors import SpaceError, VectorCacheDamaged
+from vitmae_search.errors import SpaceError, VectorCacheDamaged, VectorStoreUnavailable
 from vitmae_search.library.spaces import Spaces
 from vitmae_search.records import CheckReport
 from vitmae_search.vectors import VectorStore
@@ -90,6 +90,9 @@ def _check_index_files(catalog: Catalog, vectors: VectorStore, found: _Findings,
         found.checked.append(f"the index file of space {space.space_id}")
         try:
             vectors.verify(source)
+        except VectorStoreUnavailable as error:  # which is the same for all, and no damage
+            found.problems.append(str(error))
+            return
         except VectorCacheDamaged as error:
             found.problems.append(str(error))
             if repair:

@@ -340,16 +340,14 @@ class RemoteStore:
         """Compare ids, vectors and attributes with the source. Return False where nothing is stored.
 
         Raises:
-            VectorCacheDamaged: The database holds what the source does not, or cannot be reached.
+            VectorCacheDamaged: The database holds what the source does not.
+            VectorStoreUnavailable: It cannot be reached.
         """
         name = collection_name(source)
-        try:
-            held = None if name is None else self._database.watermark(name, newest=True)
-            if name is None or held is None or not held.origin.belongs_to(source):
-                return False
-            self._compare(name, held.origin, source)
-        except VectorStoreUnavailable as error:
-            raise VectorCacheDamaged(str(error)) from error
+        held = None if name is None else self._database.watermark(name, newest=True)
+        if name is None or held is None or not held.origin.belongs_to(source):
+            return False
+        self._compare(name, held.origin, source)
         return True
 
     def contradicted(self, source: VectorSource) -> Ids:

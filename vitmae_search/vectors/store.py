@@ -50,6 +50,7 @@ class VectorStore(Protocol):
 
         Raises:
             VectorCacheDamaged: It holds what the source does not.
+            VectorStoreUnavailable: It is in a database that cannot be reached.
         """
         ...
 
