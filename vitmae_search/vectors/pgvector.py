@@ -31,7 +31,10 @@ leaves fewer."""
 _HNSW_DIMENSIONS = 4000
 """pgvector's limit for half precision."""
 
-_EF_SEARCH, _MOST_EF_SEARCH = 400, 1000
+_EF_SEARCH = 1000
+"""How many candidates the index keeps, pgvector's most. Among a million vectors, 400 found 0.91 of the ten
+best, and under a filter that leaves a tenth 0.79; 1,000 find 0.95 and 0.89, the latter in hardly more time."""
+
 _MOST_SCANNED = 200_000
 """How many vectors the index looks at under a filter, before all that pass it are compared instead."""
 
@@ -140,8 +143,7 @@ class PgVectorDatabase:
                 some = f"SELECT count(*) FROM (SELECT 1 FROM {SCHEMA}.{name} {condition} LIMIT %s) AS found"
                 indexed = connection.exec_driver_sql(some, (*values, few)).scalar_one() == few
             if indexed:
-                ef = min(max(_EF_SEARCH, count), _MOST_EF_SEARCH)
-                _set(connection, "hnsw.ef_search", ef)
+                _set(connection, "hnsw.ef_search", _EF_SEARCH)
                 _set(connection, "hnsw.iterative_scan", "relaxed_order")
                 _set(connection, "hnsw.max_scan_tuples", _MOST_SCANNED)
                 _set(connection, "enable_seqscan", "off")
