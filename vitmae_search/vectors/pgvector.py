@@ -33,7 +33,7 @@ _HNSW_DIMENSIONS = 4000
 
 _EF_SEARCH = 1000
 """How many candidates the index keeps, pgvector's most. Among a million vectors, 400 found 0.91 of the ten
-best, and under a filter that leaves a tenth 0.79; 1,000 find 0.95 and 0.89, the latter in hardly more time."""
+best, and under a filter that leaves a tenth 0.79; 1,000 find 0.95 and 0.89 in hardly more time."""
 
 _MOST_SCANNED = 200_000
 """How many vectors the index looks at under a filter, before all that pass it are compared instead."""
