@@ -284,7 +284,7 @@ def test_server_that_dies_in_mid_run(
     forget_connections()
     report = library.index(address(folder))
     assert report.added + report.unchanged == 44
-    assert report.unchanged == kept, "what was recorded before is not embedded again"
+    assert report.unchanged == kept >= 4, "what was recorded before is not embedded again"
     assert library.status().failed == 1
     texts = [caplog.text, *(row for row in _all_text(library.folder))]
     assert not any(OWNER[1] in text for text in texts)

@@ -33,6 +33,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 POSTGRESQL = "postgresql"
 
+MAKE_DATABASE = "createdb --encoding UTF8 --template template0 NAME"
+"""The command that makes a PostgreSQL database which takes all texts, whatever the server's own encoding."""
+
 KEY_BYTES = 2000
 """Bytes of a path that PostgreSQL's index has: it takes keys of 2,704 bytes, and paths may be longer."""
 

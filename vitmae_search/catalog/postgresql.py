@@ -22,8 +22,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 
 from vitmae_search.catalog.database import ReadCache, connect, deliver_signals
-from vitmae_search.catalog.dialects import STREAMED
-from vitmae_search.catalog.postgresql_migrations import MAKE_DATABASE, NEWEST, migrate, version_of
+from vitmae_search.catalog.dialects import MAKE_DATABASE, STREAMED
+from vitmae_search.catalog.postgresql_migrations import NEWEST, migrate, version_of
 from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.errors import (
     LibraryBusy,

@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from vitmae_search.catalog.dialects import MAKE_DATABASE
 from vitmae_search.catalog.schema import Table
 from vitmae_search.errors import LibraryDamaged, LibraryError, LibraryTooNew
-
-MAKE_DATABASE = "createdb --encoding UTF8 --template template0 NAME"
-"""The command that makes a database which takes all texts, whatever the server's own encoding."""
 
 _LOCK = 0x56694D53
 """Number of the advisory lock that a process holds while it migrates."""

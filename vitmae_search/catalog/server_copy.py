@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy import Table as CoreTable
 
+from vitmae_search.catalog.dialects import MAKE_DATABASE
 from vitmae_search.catalog.schema import Table
 from vitmae_search.errors import LibraryError
 
@@ -27,8 +28,6 @@ def copy_rows(source: Connection, target: Connection, name: str) -> dict[str, in
     tables = Table.metadata.sorted_tables  # those that others refer to come first
     filled = next((table for table in tables if target.execute(select(table.c[0]).limit(1)).first()), None)
     if filled is not None:
-        from vitmae_search.catalog.postgresql_migrations import MAKE_DATABASE
-
         raise LibraryError(f"{name} has a catalogue already. Name an empty database: {MAKE_DATABASE}")
     return {table.name: _copy_table(source, target, table) for table in tables}
 

@@ -32,8 +32,8 @@ _HNSW_DIMENSIONS = 4000
 """pgvector's limit for half precision."""
 
 _EF_SEARCH = 1000
-"""How many candidates the index keeps, pgvector's most. Among a million vectors, 400 found 0.91 of the ten
-best, and under a filter that leaves a tenth 0.79; 1,000 find 0.95 and 0.89 in hardly more time."""
+"""How many candidates the index keeps, pgvector's most. Among a million vectors 400 found 0.91 of the ten
+best in 17 ms, and 1,000 find 0.95 in 36; under a filter that leaves a tenth, 0.79 in 79 and 0.89 in 90."""
 
 _MOST_SCANNED = 200_000
 """How many vectors the index looks at under a filter, before all that pass it are compared instead."""
