@@ -112,6 +112,7 @@ import signal, sys, threading
 import numpy as np
 from vitmae_search.embedding import PluginHost, open_embedder
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 embedder = open_embedder(PluginHost(packages=False).get("vitmae"), {"runtime": "openvino"}, "cpu", "fp32")
 embedder.embed(np.zeros((1, 64, 64, 3), np.uint8))
 closing = threading.Thread(target=embedder.close)
