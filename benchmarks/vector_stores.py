@@ -5,13 +5,15 @@
 Every store is filled by following a source of clustered vectors (`vector_data`), and then searched one query
 at a time for the 10 nearest: of all, and under filters that leave 50, 10, 1 and 0.1 % of them. Files get the
 ids that pass, as the catalogue gives them; databases get attributes. Recall is measured against comparing
-every vector. The memory is this process's; a server's is what `--pid` says it is.
+every vector. The memory is this process's; a server's is what `--pid` says it is. Each store's rows are
+printed as soon as they are there: the larger ones take hours to build.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,7 +21,7 @@ import numpy as np
 import psutil
 
 from benchmarks.timing import describe_machine, markdown_table
-from benchmarks.vector_data import Ids, K, Vectors, clustered_vectors, load_or_make
+from benchmarks.vector_data import Ids, K, Vectors, clustered_vectors, kth_scores, load_or_make
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors import FilteringIndex, Matches, VectorIndex, VectorStore, open_store
 
@@ -97,25 +99,28 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     data = load_or_make(f"clustered{dimension}", clustered_vectors(dimension), count, folder)
     source, asked = Source(data.vectors), data.queries[:queries]
-    exact = {share: _best_scores(data.vectors, source.passing(share), asked) for share in SHARES}
-    filling, searching = [], []
+    exact = {share: _kth_scores(data.vectors, source.passing(share), asked) for share in SHARES}
+    machine = describe_machine("numpy", "faiss-cpu", "sqlalchemy", "pymilvus")
+    print(f"{count:,} vectors of {dimension}, {machine}")
     for address in addresses:
         store = open_store(None if address == "files" else address, folder / "files")
         name = "files (FAISS)" if address == "files" else address.split(":")[0]
-        filling.append([name, *_fill(store, source, count)])
+        _print_now(
+            markdown_table(["store", "stored/s", "index built in, s"], [[name, *_fill(store, source, count)]])
+        )
         index = store.open(source)
-        for share in SHARES:
-            searching.append(
-                [name, f"{100 / share:g} %", *_measure(index, source, share, asked, exact[share])]
-            )
+        rows = [
+            [name, f"{100 / share:g} %", *_measure(index, source, share, asked, exact[share])]
+            for share in SHARES
+        ]
+        _print_now(markdown_table(["store", "filter leaves", "p50, ms", "p99, ms", "recall@10"], rows))
         store.close()
-    machine = describe_machine("numpy", "faiss-cpu", "sqlalchemy", "pymilvus")
-    print(f"{count:,} vectors of {dimension}, {machine}")
-    print(markdown_table(["store", "stored/s", "index built in, s"], filling))
-    print(markdown_table(["store", "filter leaves", "p50, ms", "p99, ms", "recall@10"], searching))
     memory = {"this process": psutil.Process().memory_info().rss}
     memory |= {f"server {pid}": _memory(pid) for pid in pids}
     print(", ".join(f"{name}: {size / 1e6:,.0f} MB" for name, size in memory.items()))
+
+
+_print_now = partial(print, flush=True)
 
 
 def _memory(pid: int) -> int:
@@ -134,12 +139,9 @@ def _fill(store: VectorStore, source: Source, count: int) -> list[str]:
     return [f"{count / (stored - start):,.0f}", f"{time.perf_counter() - stored:.0f}"]
 
 
-def _best_scores(vectors: Vectors, ids: Ids, queries: Vectors) -> Vectors:
+def _kth_scores(vectors: Vectors, ids: Ids, queries: Vectors) -> Vectors:
     """The score of each query's K-th nearest among some vectors, or of the last."""
-    some = np.array(vectors[ids])
-    scores = np.sort(queries @ some.T, axis=1)
-    last: Vectors = scores[:, -min(K, scores.shape[1])]
-    return last
+    return kth_scores(vectors, queries, ids, min(K, len(ids)))
 
 
 def _measure(index: VectorIndex, source: Source, share: int, queries: Vectors, kth: Vectors) -> list[str]:

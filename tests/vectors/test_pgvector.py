@@ -44,6 +44,37 @@ def test_recall_with_a_filter(pgvector_address, indexed, unit, tmp_path, share, 
     store.close()
 
 
+def test_an_index_is_built_in_the_memory_that_it_is_given(postgresql, pgvector_address, unit):
+    said = []
+    with postgresql.connect(pgvector_address.rsplit("/", 1)[1]) as connection:
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute(f"CREATE TABLE graph (vector halfvec({DIMENSION}))")
+        with connection.cursor() as cursor, cursor.copy("COPY graph FROM STDIN") as copy:
+            for row in unit(COUNT, DIMENSION).tolist():
+                copy.write_row((str(row),))
+        for share in (1.0, 0.6):
+            # It is taken in blocks of a megabyte.
+            kilobytes = 1024 + int(share * pgvector.building_bytes(COUNT, DIMENSION)) // 1024
+            connection.execute(f"SET maintenance_work_mem = '{kilobytes}kB'")
+            connection.execute("CREATE INDEX built ON graph USING hnsw (vector halfvec_ip_ops)")
+            connection.execute("DROP INDEX built")
+            assert len(said) == (share < 1)
+
+
+def test_a_server_with_little_memory_for_an_index_is_told(
+    pgvector_address, indexed, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(pgvector, "_BUILD_KILOBYTES", 64 << 10)
+    store = open_store(pgvector_address, tmp_path)
+    assert store.save(indexed)
+    store.speed_up(indexed)
+    assert "HNSW" in str(store.describe(indexed))
+    assert "6,000 vectors is built in 68 MB of memory, and PostgreSQL may use 64" in caplog.text
+    assert "set its maintenance_work_mem to '68MB'" in caplog.text
+    store.close()
+
+
 def test_many_more_vectors_are_added_without_the_index_which_is_then_built_again(
     pgvector_address, indexed, unit, tmp_path
 ):

@@ -6,6 +6,7 @@ transaction. Vectors are stored in half precision.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
 from vitmae_search.vectors.remote import StoredVectors, Watermark, attributes_digest, unusable, without_secret
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "vitmae_search_vectors"
 
@@ -41,6 +44,13 @@ _MOST_SCANNED = 200_000
 _REBUILT_SHARE = 0.15
 """Adding more than this share to an index takes longer than to build it anew."""
 
+_GRAPH_BYTES = 720
+"""What building an HNSW index takes in memory for a vector beside its numbers; 700 were measured."""
+
+_BUILD_KILOBYTES = 2 << 20
+"""So much memory may be used for building, whatever the server's own setting is."""
+
+_DISK_FULL = "53100"
 _READ_AT_ONCE = 4096
 _NUMBERS = ", ".join(f"{name} float8 NOT NULL" for name in VectorAttributes.NUMBERS)
 _COLUMNS = ("id", "vector", "words", *VectorAttributes.NUMBERS, "digest")
@@ -212,11 +222,7 @@ class PgVectorDatabase:
             connection.exec_driver_sql(f"CREATE INDEX ON {table} USING gin (words) WITH (fastupdate = off)")
             for column in ("first_moment", "last_moment", "most_bytes", "latitude"):
                 connection.exec_driver_sql(f"CREATE INDEX ON {table} ({column})")
-            kilobytes = min(2 << 20, held.count * (2 * held.origin.dimension + 400) // 1000 + (64 << 10))
-            _set(connection, "maintenance_work_mem", f"{kilobytes}kB")
-            connection.exec_driver_sql(
-                f"CREATE INDEX {name}_hnsw ON {table} USING hnsw (vector halfvec_ip_ops)"
-            )
+            _build_hnsw(connection, name, held)
             connection.exec_driver_sql(f"ANALYZE {table}")
 
     def index_text(self, name: str) -> str:
@@ -339,6 +345,40 @@ def is_worth_an_index(held: Watermark) -> bool:
     """Return whether comparing every vector takes long, and an HNSW index can be built."""
     size = 2 * held.count * held.origin.dimension
     return size > EXACT_BYTES and held.origin.dimension <= _HNSW_DIMENSIONS
+
+
+def building_bytes(count: int, dimension: int) -> int:
+    """How much memory it takes to build an HNSW index. With less it takes several times as long.
+
+    Args:
+        count: Number of vectors.
+        dimension: Numbers in each.
+    """
+    return count * (2 * dimension + _GRAPH_BYTES)
+
+
+def _build_hnsw(connection: Connection, name: str, held: Watermark) -> None:
+    sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'"
+    most = max(_BUILD_KILOBYTES, connection.exec_driver_sql(sql).scalar_one())
+    wanted = (building_bytes(held.count, held.origin.dimension) >> 10) + (64 << 10)
+    if wanted > most:
+        log.warning(
+            "An index of %s vectors is built in %s MB of memory, and PostgreSQL may use %s: it takes many "
+            "times as long. If the server has more, set its maintenance_work_mem to '%sMB'.",
+            *(f"{number:,}" for number in (held.count, wanted >> 10, most >> 10)),
+            wanted >> 10,
+        )
+    _set(connection, "maintenance_work_mem", f"{min(wanted, most)}kB")
+    sql = f"CREATE INDEX {name}_hnsw ON {SCHEMA}.{name} USING hnsw (vector halfvec_ip_ops)"
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(sql)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DISK_FULL:
+            raise
+        # Several processes build in shared memory, of which a container has little; one needs none.
+        _set(connection, "max_parallel_maintenance_workers", 0)
+        connection.exec_driver_sql(sql)
 
 
 def _copy_rows(chunk: StoredVectors) -> Iterator[bytes]:
