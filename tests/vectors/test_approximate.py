@@ -113,6 +113,37 @@ def test_some_lists_are_read_without_a_filter_and_all_with_one(exact, monkeypatc
     assert strict.measured.share == 1
 
 
+def test_several_threads_find_what_one_finds(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.approximate._LISTS_FROM", 0)
+    monkeypatch.setattr("vitmae_search.vectors.approximate.os.cpu_count", lambda: 3)
+    built = ApproximateIndex.build(exact, factory_strings(DIMENSION, COUNT)[0])
+    some = np.sort(exact.ids[::3])
+    filters = ({}, {"allowed": some}, {"excluded": some}, {"allowed": some, "excluded": some[:900]})
+    for share in (0.5, 1.0):
+        made = built.with_measurement(Measurement(200, share=share))
+        for query in clusters(10, seed=5):
+            for chosen in filters:
+                one = made.candidates(query[None], 10, **chosen)
+                with monkeypatch.context() as divided:
+                    divided.setattr("vitmae_search.vectors.approximate._CODES_A_THREAD", 500)
+                    several = made.candidates(query[None], 10, **chosen)
+                assert len(set(several.tolist())) == len(one) == 200
+                # Codes are short: many are at the same distance, and the last of them may differ.
+                assert np.isin(several, one).mean() > 0.95
+                assert np.isin(several, some).all() if "allowed" in chosen else True
+                assert not np.isin(several, chosen.get("excluded", [])).any()
+
+
+def test_several_threads_say_where_too_few_are_left(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.approximate._LISTS_FROM", 0)
+    monkeypatch.setattr("vitmae_search.vectors.approximate._CODES_A_THREAD", 500)
+    monkeypatch.setattr("vitmae_search.vectors.approximate.os.cpu_count", lambda: 3)
+    built = ApproximateIndex.build(exact, factory_strings(DIMENSION, COUNT)[0])
+    query, made = clusters(1, seed=5), built.with_measurement(Measurement(200))
+    assert made.candidates(query, 10, allowed=np.sort(exact.ids[:199])) is None
+    assert len(made.candidates(query, 10, allowed=np.sort(exact.ids[:200]))) == 200
+
+
 def test_vectors_far_from_the_origin_are_told_apart():
     """Raw features share a large mean: inner products after PCA would order them wrongly."""
     rows = clusters(COUNT) + np.float32(3 / DIMENSION**0.5)
