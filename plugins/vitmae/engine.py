@@ -35,7 +35,7 @@ _CPU_VALUES, _CUDA_VALUES = 300_000, 20_000_000
 that was no faster; 128 of a ViT-B/16 at 224 on CUDA."""
 _MAX_CUDA_PART = 1024
 _RUN_ROWS = 16
-"""Rows of a batch in a run over a folder. A query with its variants has fewer, and never waits for it."""
+"""Rows of a batch in a run. A query with its variants has fewer, and never waits for OpenVINO."""
 _CUDA_PARTS = 4
 """Parts of a batch on CUDA, so that the host prepares one while another is computed."""
 _SAME = {"fp32": 0.9999, "bf16": 0.999}

@@ -212,18 +212,19 @@ class ApproximateIndex:
         return missing
 
     def candidates(
-        self, query: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
-    ) -> Ids | None:
-        """Find candidates for a query's k nearest.
+        self, queries: Vectors, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
+    ) -> list[Ids | None]:
+        """Find candidates for the k nearest of each query.
 
         Args:
-            query: (1, D) float32.
+            queries: (Q, D) float32.
             k: Matches that are asked for.
             allowed: Propose these ids only; sorted.
             excluded: Leave these ids out.
 
         Returns:
-            (C,) int64 ids, or None where k is so large, or so few are left, that an exact search is better.
+            For each query (C,) int64 ids, or None where k is so large, or so few are left, that an exact
+            search is better.
         """
         compared = self.measured.candidates
         if allowed is not None and len(self.ids):
@@ -232,12 +233,13 @@ class ApproximateIndex:
             compared = min(compared, max(CANDIDATE_COUNTS[0], math.ceil(compared * math.sqrt(left))))
         wanted = max(1, k // 10) * compared
         if wanted * 4 > len(self.ids):
-            return None
+            return [None] * len(queries)
         selector = _Selector(allowed, excluded)
         # What a filter leaves is further away, and so in more lists.
         share = self.measured.share if allowed is None and wanted * 16 <= len(self.ids) else 1.0
-        found = self._search_lists(query, wanted, math.ceil(share * self._lists), selector.faiss)
-        return None if len(found) < wanted or found[-1] < 0 else found
+        probed = math.ceil(share * self._lists)
+        found = [self._search_lists(query[None], wanted, probed, selector.faiss) for query in queries]
+        return [None if len(ids) < wanted or ids[-1] < 0 else ids for ids in found]
 
     def _search_lists(self, query: Vectors, wanted: int, probed: int, selector: Any) -> Ids:
         """Read the codes of the nearest lists, in several threads where that takes long.

@@ -58,10 +58,7 @@ class SpaceIndex:
         if self.approximate is None or self._is_small(allowed):
             found = self.exact.search(queries, k, allowed=allowed, excluded=excluded)
         else:
-            found = [
-                self._search_approximate(self.approximate, query[None], k, allowed, excluded)
-                for query in queries
-            ]
+            found = self._search_approximate(self.approximate, queries, k, allowed, excluded)
         return self._rescore(queries, found, k)
 
     def _is_small(self, allowed: Ids | None) -> bool:
@@ -72,19 +69,20 @@ class SpaceIndex:
     def _search_approximate(
         self,
         approximate: ApproximateIndex,
-        query: Vectors,
+        queries: Vectors,
         k: int,
         allowed: Ids | None,
         excluded: Ids | None,
-    ) -> Matches:
-        candidates = approximate.candidates(query, k, allowed=allowed, excluded=excluded)
-        if candidates is None:
-            return self.exact.search(query, k, allowed=allowed, excluded=excluded)[0]
+    ) -> list[Matches]:
         added = approximate.missing_ids(self.exact)
         if allowed is not None:
             added = added[isin_sorted(added, allowed)]
-        among = np.concatenate([candidates, added])
-        return self.exact.search(query, k, allowed=among, excluded=excluded)[0]
+        proposed = approximate.candidates(queries, k, allowed=allowed, excluded=excluded)
+        among = [allowed if ids is None else np.concatenate([ids, added]) for ids in proposed]
+        return [
+            self.exact.search(query[None], k, allowed=ids, excluded=excluded)[0]
+            for query, ids in zip(queries, among, strict=True)
+        ]
 
     def _rescore(self, queries: Vectors, found: list[Matches], k: int) -> list[Matches]:
         """Score matches by the source's vectors, which are read once for all queries."""
