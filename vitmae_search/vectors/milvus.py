@@ -116,6 +116,11 @@ class MilvusDatabase:
         with self._connected() as client:
             return _as_watermark(self._row(client, name, _STRONG if newest else _OWN_WRITES))
 
+    def require_usable(self) -> None:
+        """Raise `VectorStoreUnavailable` where the server cannot be reached."""
+        with self._connected() as client:
+            client.list_collections()
+
     @contextmanager
     def writing(self, name: str, *, wait: bool) -> Iterator[_CollectionWriting | None]:
         """Change a collection. Several processes may: what they do is the same.
