@@ -22,7 +22,7 @@ SECRET = "Sw0rdf1sh"
 ADDRESSES = {
     f"https://user:{SECRET}@huggingface.co/a/b": "https://***@huggingface.co/a/b",
     f"https://{SECRET}@host/a": "https://***@host/a",
-    "postgresql://USER@HOST/DATABASE": "postgresql://USER@HOST/DATABASE",  # as messages show what one looks like
+    "postgresql://USER@HOST/DATABASE": "postgresql://USER@HOST/DATABASE",  # an example
     f"postgresql://user@{SECRET}@host/a": "postgresql://***@host/a",
     f"https://user:p@{SECRET}@host/a": "https://***@host/a",
     f"s3://AKIA12:a/b+{SECRET}@bucket/folder": "s3://***@bucket/folder",
