@@ -150,6 +150,10 @@ IDENTITY_LENGTH = 8
 """Hexadecimal digits of a library's identity: it is a part of addresses."""
 
 
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Not part of a name: a page cannot show them, and PostgreSQL stores no NUL."""
+
+
 class Library:
     """A photo library: a folder with a catalogue (SQLite), vector indexes (FAISS) and thumbnails.
 
@@ -2678,7 +2682,8 @@ class Library:
 
 def _valid_name(name: str) -> str:
     """A name that a person gave: one line that can be stored and shown. Raises `LibraryError`."""
-    text = " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
+    text = name.encode("utf-8", "replace").decode("utf-8")
+    text = " ".join(_CONTROL_CHARACTERS.sub(" ", text).split())
     if not 0 < len(text) <= LONGEST_NAME:
         raise LibraryError(f"a name has 1 to {LONGEST_NAME} characters")
     return text

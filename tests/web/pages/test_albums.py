@@ -56,6 +56,18 @@ def test_filters_are_in_the_address(opened_copy: Library) -> None:
     assert "<b>*x*, 1 photos" in said(open_page("../pages/albums.py"))
 
 
+def test_names_that_no_page_can_show(opened_copy: Library) -> None:
+    first, *_ = (photo.photo_id for photo in opened_copy.photos())
+    opened_copy.add_to_album("ab", [first])
+    opened_copy.add_to_album("a\0b\x9b\n", [first])
+    assert opened_copy.albums() == {"ab": 1, "a b": 1}
+    opened_copy.undo()
+    assert opened_copy.albums() == {"ab": 1}
+    folder = os.fsdecode(b"/no utf-8 \xff")
+    opened_copy.save_search(SavedSearch("odd", (), (), SearchFilter(under=folder)))
+    assert "under=%2Fno+utf-8+%FF" in said(open_page("../pages/albums.py"))
+
+
 def test_photos_go_into_an_album_and_out_of_it(opened_copy: Library) -> None:
     at = open_page("../pages/albums.py")
     at.toggle(key="vs_selecting").set_value(True).run()

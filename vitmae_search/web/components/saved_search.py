@@ -64,4 +64,5 @@ def address(saved: SavedSearch) -> str:
     }
     given = {name: value for name, value in values.items() if value is not None}
     page = "./" if saved.wanted else "./browse"
-    return f"{page}?{urlencode({**given, **library_parameter()})}"
+    # A folder's name may be no UTF-8.
+    return f"{page}?{urlencode({**given, **library_parameter()}, errors='surrogateescape')}"
