@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
 JOBS ?= 2
+IN_PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 SIZE ?= small
 
 .PHONY: help demo test torture browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
@@ -30,13 +31,13 @@ demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: setup
-	$(BIN)/python -m pytest -m "not browser and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -m "not browser and not gpu" $(IN_PARALLEL)
 
 torture: setup
-	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 -n $(JOBS) --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest tests/faults --torture $(SIZE) --timeout 0 $(IN_PARALLEL)
 
 browser: setup
-	$(BIN)/python -m pytest -m browser -n $(JOBS) --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -m browser $(IN_PARALLEL)
 
 gpu:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu

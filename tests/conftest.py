@@ -27,6 +27,20 @@ settings.load_profile("any-machine")
 SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "coins.png", "moon.png")
 SKLEARN = ("china.jpg", "flower.jpg")
 
+LONG_FILES = (
+    "test_openvino.py",
+    "test_on_devices.py",
+    "test_cluster.py",
+    "test_kills.py",
+    "test_crowd.py",
+    "test_tutorial.py",
+    "test_browser.py",
+    "test_copies_browser.py",
+    "test_training_browser.py",
+    "test_inside.py",
+)
+"""These take longest and begin first, so that no process waits for another's last file."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much the fault harness tries, in `tests/faults`."""
@@ -34,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--torture", choices=["test", "small", "full"], default="test", help="size of tests/faults"
     )
     parser.addoption("--pillow-images", metavar="FOLDER", help="Pillow's Tests/images, for tests/faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -35,8 +35,7 @@ _CPU_VALUES, _CUDA_VALUES = 300_000, 20_000_000
 that was no faster; 128 of a ViT-B/16 at 224 on CUDA."""
 _MAX_CUDA_PART = 1024
 _RUN_ROWS = 16
-"""Rows of a batch in a run over a folder. A query and its variants are fewer, for which importing OpenVINO
-would take longer than computing them."""
+"""Rows of a batch in a run. A query with its variants has fewer, and never waits for OpenVINO."""
 _CUDA_PARTS = 4
 """Parts of a batch on CUDA, so that the host prepares one while another is computed."""
 _SAME = {"fp32": 0.9999, "bf16": 0.999}
@@ -91,8 +90,8 @@ class CpuEngine(Engine[Network]):
         compiler: Gives the encoder in OpenVINO; None for torch alone.
 
     Attributes:
-        compile_after: Seconds of encoding after which the encoder is compiled, which takes a few. One that
-            was compiled before is used from the first batch of a run on.
+        compile_after: Seconds of encoding in runs after which the encoder is compiled, which takes a few.
+            One that was compiled before is used from the first batch of a run on.
     """
 
     compile_after = 20.0
@@ -113,9 +112,9 @@ class CpuEngine(Engine[Network]):
     def _rows(self, rows: Rows) -> NDArray[np.float32]:
         started = perf_counter()
         found = self._pool.run(self._run_directly, rows)
-        if self._compiler is not None and len(rows) > 1:
+        if self._compiler is not None and len(rows) >= _RUN_ROWS:
             self._seconds += perf_counter() - started
-            if self._seconds >= self.compile_after or (len(rows) >= _RUN_ROWS and self._compiler.is_cached()):
+            if self._seconds >= self.compile_after or self._compiler.is_cached():
                 self._use_openvino(self._compiler, rows[:2], found[:2])
         return found
 

@@ -207,7 +207,9 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     decoding = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing fixes sizes, which is intended
-        decoder = decoding.TorchScriptPythonDecoder(module, example_input=(example,))
+        # To trace twice and compare would be most of the time that a first start takes.
+        once = {"check_trace": False}
+        decoder = decoding.TorchScriptPythonDecoder(module, example_input=(example,), trace_kwargs=once)
         model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, *example.shape[1:]])
     return model

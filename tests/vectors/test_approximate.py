@@ -104,13 +104,45 @@ def test_some_lists_are_read_without_a_filter_and_all_with_one(exact, monkeypatc
     for allowed in (np.sort(exact.ids[:1500]), np.sort(exact.ids[::2])):
         queries = clusters(20, seed=6)
         found, wanted = (
-            [set(one.candidates(query[None], 10, allowed=allowed).tolist()) for query in queries]
+            [set(ids.tolist()) for ids in one.candidates(queries, 10, allowed=allowed)]
             for one in (few, whole)
         )
         assert found == wanted
     more = ExactIndex.from_arrays(np.arange(COUNT + 600), clusters(COUNT + 600))
     strict = tune_candidates(made.with_added(more), more, Policy(queries=60, recall=1.0), never_cancel)
     assert strict.measured.share == 1
+
+
+def test_several_threads_find_what_one_finds(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.approximate._LISTS_FROM", 0)
+    monkeypatch.setattr("vitmae_search.vectors.approximate.os.cpu_count", lambda: 3)
+    built = ApproximateIndex.build(exact, factory_strings(DIMENSION, COUNT)[0])
+    some = np.sort(exact.ids[::3])
+    filters = ({}, {"allowed": some}, {"excluded": some}, {"allowed": some, "excluded": some[:900]})
+    for share in (0.5, 1.0):
+        made = built.with_measurement(Measurement(200, share=share))
+        for chosen in filters:
+            alone = made.candidates(clusters(10, seed=5), 10, **chosen)
+            with monkeypatch.context() as divided:
+                divided.setattr("vitmae_search.vectors.approximate._CODES_A_THREAD", 500)
+                divided_up = made.candidates(clusters(10, seed=5), 10, **chosen)
+            for one, several in zip(alone, divided_up, strict=True):
+                assert len(set(several.tolist())) == len(one) == 200
+                # Codes are short: many are at the same distance, and the last of them may differ.
+                assert np.isin(several, one).mean() > 0.95
+                assert np.isin(several, some).all() if "allowed" in chosen else True
+                assert not np.isin(several, chosen.get("excluded", [])).any()
+
+
+def test_several_threads_say_where_too_few_are_left(exact, monkeypatch):
+    monkeypatch.setattr("vitmae_search.vectors.approximate._LISTS_FROM", 0)
+    monkeypatch.setattr("vitmae_search.vectors.approximate._CODES_A_THREAD", 500)
+    monkeypatch.setattr("vitmae_search.vectors.approximate.os.cpu_count", lambda: 3)
+    built = ApproximateIndex.build(exact, factory_strings(DIMENSION, COUNT)[0])
+    query, made = clusters(1, seed=5), built.with_measurement(Measurement(200))
+    assert made.candidates(query, 10, allowed=np.sort(exact.ids[:199])) == [None]
+    [found] = made.candidates(query, 10, allowed=np.sort(exact.ids[:200]))
+    assert len(found) == 200
 
 
 def test_vectors_far_from_the_origin_are_told_apart():

@@ -44,6 +44,20 @@ def test_recall_with_a_filter(pgvector_address, indexed, unit, tmp_path, share, 
     store.close()
 
 
+def test_few_pass_where_the_server_expects_many(pgvector_address, indexed, unit, tmp_path):
+    both = [17, 4000]
+    for i in indexed.rows:
+        indexed.given[i] = VectorAttributes((1, 2) if i in both else (1 + i % 2,), (0.0,) * 6)
+    store = open_store(pgvector_address, tmp_path)
+    assert store.save(indexed)
+    store.speed_up(indexed)
+    assert "HNSW" in str(store.describe(indexed))
+    where = AttributeFilter(any_of=((1,), (2,)))
+    [found] = store.open(indexed).search_where(unit(1, DIMENSION, seed=9), 10, where, np.sort)
+    assert sorted(found.ids) == both
+    store.close()
+
+
 def test_an_index_is_built_in_the_memory_that_it_is_given(postgresql, pgvector_address, unit):
     said = []
     with postgresql.connect(pgvector_address.rsplit("/", 1)[1]) as connection:
