@@ -29,6 +29,7 @@
     │   ├── LibraryTooNew         written by a newer version
     │   ├── LibraryEmpty          nothing is indexed yet
     │   └── StorageError          a full disk, a read-only folder
+    │       └── LibraryUnreachable  the server that has the catalogue does not answer
     ├── SpaceError              no such embedding space, or spaces that would mix
     ├── VectorIndexError        a vector index cannot do what it was called for
     │   ├── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
@@ -49,8 +50,9 @@ from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/{1,3}[^\s\"'<>]+", re.IGNORECASE)
 # "//user:password@" or "//token@"; with one slash, which is what a path makes of two, only the former.
-# Passwords that are not encoded as they should be may hold a slash or an @.
-_USER = re.compile(r"(:/{2,3})[^/?#]*@|(:/{1,3})[^/?#]*:[^?#]*@")
+# Passwords that are not encoded as they should be may hold a slash or an @. "//USER@" is in messages that
+# tell what an address looks like.
+_USER = re.compile(r"(:/{2,3})(?!(?i:user)@[^@]*$)[^/?#]*@|(:/{1,3})[^/?#]*:[^?#]*@")
 _NAMES_OF_SECRETS = (
     "access[_-]?key|access[_-]?token|api[_-]?key|auth|authorization|code|credentials?|jwt|key|pass|passwd"
     "|password|policy|pwd|secret|session|sig|signature|token|x-amz-[a-z-]+|x-goog-[a-z-]+|key-pair-id"
@@ -272,6 +274,10 @@ class LibraryEmpty(LibraryError):
 
 class StorageError(LibraryError):
     """The disk is full, or the folder cannot be written."""
+
+
+class LibraryUnreachable(StorageError):
+    """The server that has the catalogue does not answer now."""
 
 
 class SpaceError(VitmaeSearchError):

@@ -1140,6 +1140,8 @@ class LibraryStatus:
         failed: Files that failed in the current space.
         roots: The folders that were indexed.
         spaces: The embedding spaces.
+        database: The PostgreSQL database that has the catalogue, without a user and a password; None where it
+            is a file in the folder.
     """
 
     library: str
@@ -1149,6 +1151,7 @@ class LibraryStatus:
     failed: int
     roots: tuple[Root, ...]
     spaces: tuple[Space, ...]
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,3 +112,12 @@ def test_a_library_moves_to_a_server(tmp_path, photos, postgresql: PostgresqlSer
         assert library.search(first.path, k=5).hits == hits
         assert [photo.path for photo in library.photos(SearchFilter(favourite=True))] == [first.path]
         assert library.index(photos).unchanged == PHOTOS
+
+
+def test_status_names_the_database_without_the_password(tmp_path, postgresql: PostgresqlServer):
+    name = postgresql.create()
+    with Library.open(tmp_path, catalog=postgresql.address(name)) as library:
+        assert library.status().database == f"postgresql://127.0.0.1:{postgresql.port}/{name}"
+    with Library.open(tmp_path) as library:
+        assert library.status().database is None
+    postgresql.drop(name)

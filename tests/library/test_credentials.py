@@ -22,6 +22,8 @@ SECRET = "Sw0rdf1sh"
 ADDRESSES = {
     f"https://user:{SECRET}@huggingface.co/a/b": "https://***@huggingface.co/a/b",
     f"https://{SECRET}@host/a": "https://***@host/a",
+    "postgresql://USER@HOST/DATABASE": "postgresql://USER@HOST/DATABASE",  # an example
+    f"postgresql://user@{SECRET}@host/a": "postgresql://***@host/a",
     f"https://user:p@{SECRET}@host/a": "https://***@host/a",
     f"s3://AKIA12:a/b+{SECRET}@bucket/folder": "s3://***@bucket/folder",
     f"s3:/key:{SECRET}@bucket": "s3:/***@bucket",  # as a path shows it

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.postgresql_server import PostgresqlServer
 from vitmae_search.library import Library
 from vitmae_search.records import GeoBox, Hit, SearchFilter
 
@@ -114,3 +115,27 @@ def test_a_database_that_is_gone_costs_searches_only(library: Library, photos: P
     with Library.open(library.folder, vectors=away) as opened:
         (problem,) = opened.check(repair=True).problems
     assert problem.startswith("the vectors at postgresql://127.0.0.1:1/none cannot be used")
+
+
+def test_check_says_what_it_could_not_look_at(library: Library) -> None:
+    with Library.open(library.folder, vectors="postgresql://127.0.0.1:9/photos") as opened:
+        report = opened.check()
+    assert not report.ok
+    assert not [line for line in report.checked if "vectors" in line or "index" in line], report.checked
+
+
+def test_check_sees_that_nothing_can_be_stored(library: Library, postgresql: PostgresqlServer) -> None:
+    name = postgresql.create()
+    postgresql.run("CREATE ROLE guest LOGIN PASSWORD 'guest'")  # who may not make the extension
+    try:
+        address = f"postgresql://guest:guest@127.0.0.1:{postgresql.port}/{name}"
+        with Library.open(library.folder, vectors=address) as opened:
+            (problem,) = opened.check().problems
+        assert "vector" in problem
+        assert "guest:guest" not in problem
+        postgresql.run("CREATE EXTENSION vector", name)
+        with Library.open(library.folder, vectors=address) as opened:
+            assert opened.check().ok
+    finally:
+        postgresql.drop(name)
+        postgresql.run("DROP ROLE guest")

@@ -165,10 +165,10 @@ def test_recall_is_measured_against_the_truth(exact, index):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
-@pytest.mark.parametrize("few", [0, 1 << 20])
+@pytest.mark.parametrize("few", [0, COUNT // 3])
 def test_filters_keep_the_recall(index, monkeypatch, share, few):
     """Searched exactly where few are left, and among the proposals where many are."""
-    monkeypatch.setattr("vitmae_search.vectors.space_index.EXACT_FILTER_BYTES", few)
+    monkeypatch.setattr("vitmae_search.vectors.space_index.EXACT_FILTER_ROWS", few)
     ids = index.exact.ids
     drawn = np.random.default_rng(1).choice(ids, max(1, int(share * len(ids))), replace=False)
     assert recall(index, allowed=drawn) >= 0.97

@@ -33,6 +33,19 @@ def open_for_reading(folder: Path, address: str | None) -> Database:
     return SqliteDatabase(folder)
 
 
+def database_name(address: str | None) -> str | None:
+    """Return a PostgreSQL database's address for people, without a user and a password; None for a file.
+
+    Args:
+        address: The address; None is a file.
+    """
+    if address is None:
+        return None
+    from vitmae_search.catalog import postgresql
+
+    return postgresql.database_name(postgresql.read_address(address))
+
+
 def open_for_writing(folder: Path, address: str | None, wait: float = WAIT_SECONDS) -> WritableDatabase:
     """Open a catalogue, which is made or migrated if need be; see `CatalogWriter.open_writer`.
 

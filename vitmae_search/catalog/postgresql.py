@@ -30,6 +30,7 @@ from vitmae_search.errors import (
     LibraryDamaged,
     LibraryEmpty,
     LibraryError,
+    LibraryUnreachable,
     StorageError,
     display_path,
 )
@@ -67,9 +68,7 @@ class PostgresqlDatabase:
         self.folder = folder.absolute()
         self.address: str | None = address
         url = read_address(address)
-        self.name = URL.create(
-            SCHEMES[0], url.username, host=url.host, port=url.port, database=url.database
-        ).render_as_string()
+        self.name = database_name(url)
         self._cache = ReadCache()
         self._closed = False
         self._engine = _engine(url, self.name)
@@ -184,6 +183,11 @@ def read_address(address: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def database_name(url: URL) -> str:
+    """Return a database's address for people, without a user and a password."""
+    return URL.create(SCHEMES[0], host=url.host, port=url.port, database=url.database).render_as_string()
+
+
 def _engine(url: URL, name: str) -> Engine:
     defaults = {"connect_timeout": _CONNECT_SECONDS, "application_name": "vitmae-search"}
     settings = {key: value for key, value in defaults.items() if key not in url.query}
@@ -281,9 +285,9 @@ def error_for_state(
 
 
 def _unreachable(name: str, reason: str) -> LibraryError:
-    return StorageError(
-        f"{name} does not answer ({reason}). What was finished is kept; when the server runs again, run the "
-        "same command again."
+    return LibraryUnreachable(
+        f"{name} does not answer ({reason}). What was finished is kept; when the server runs again, try the "
+        "same again."
     )
 
 

@@ -48,6 +48,7 @@ def status_json(status: LibraryStatus, lags: Mapping[int, IndexLag]) -> dict[str
 
     return {
         "library": status.library,
+        "database": status.database,
         "photos": status.photos,
         "contents": status.contents,
         "missing": status.missing,
@@ -70,6 +71,8 @@ def _print(
     failures: Sequence[Failure],
 ) -> None:
     click.echo(f"library  {display_path(status.library)}")
+    if status.database is not None:
+        click.echo(f"database {display_path(status.database)}")
     click.echo(
         f"photos   {status.photos} ({status.contents} distinct), "
         f"{status.missing} missing, {status.failed} failed"

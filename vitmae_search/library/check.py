@@ -87,17 +87,17 @@ def _delete_contradicted_vectors(
 def _check_index_files(catalog: Catalog, vectors: VectorStore, found: _Findings, *, repair: bool) -> None:
     for space in catalog.spaces():
         source = catalog.vector_source(space.space_id)
-        found.checked.append(f"the index file of space {space.space_id}")
+        checked = f"the {vectors.noun} of space {space.space_id}"
         try:
             vectors.verify(source)
+            found.checked.append(checked)
         except VectorStoreUnavailable as error:  # which is the same for all, and no damage
             found.problems.append(str(error))
             return
         except VectorCacheDamaged as error:
+            found.checked.append(checked)
             found.problems.append(str(error))
             if repair:
                 vectors.discard(source)
                 if vectors.save(source):
-                    found.repaired.append(
-                        f"rebuilt the index file of space {space.space_id} from the catalogue"
-                    )
+                    found.repaired.append(f"rebuilt {checked} from the catalogue")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmae_search.address import absolute_path, is_address
-from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter, SharedValues
+from vitmae_search.catalog import HIGHEST_RATING, Catalog, CatalogWriter, SharedValues, database_name
 from vitmae_search.embedding import GuardedEmbedder, Projection
 from vitmae_search.errors import (
     LibraryEmpty,
@@ -981,8 +981,8 @@ class Library:
         """Counts, folders and spaces; all zero for a library that is not there yet."""
         catalog = self._catalog_or_none()
         if catalog is None:
-            return LibraryStatus(os.fspath(self.folder), 0, 0, 0, 0, (), ())
-        return catalog.status()
+            return LibraryStatus(os.fspath(self.folder), 0, 0, 0, 0, (), (), database_name(self._address))
+        return replace(catalog.status(), database=database_name(self._address))
 
     @property
     def identity(self) -> str | None:

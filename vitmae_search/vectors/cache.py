@@ -251,7 +251,10 @@ class VectorCache:
     Attributes:
         folder: Where the files are.
         policy: When a space gets an approximate index.
+        noun: See `VectorStore`.
     """
+
+    noun = "index file"
 
     def __init__(self, folder: Path, policy: Policy | None = None, *, background: bool = False) -> None:
         """Open a folder of indexes. Nothing is read or written yet.

@@ -116,6 +116,11 @@ class MilvusDatabase:
         with self._connected() as client:
             return _as_watermark(self._row(client, name, _STRONG if newest else _OWN_WRITES))
 
+    def require_usable(self) -> None:
+        """Raise `VectorStoreUnavailable` where the server cannot be reached."""
+        with self._connected() as client:
+            client.list_collections()
+
     @contextmanager
     def writing(self, name: str, *, wait: bool) -> Iterator[_CollectionWriting | None]:
         """Change a collection. Several processes may: what they do is the same.
@@ -437,8 +442,13 @@ def _condition(where: AttributeFilter) -> str:
 
 
 def _without_index(client: MilvusClient, collection: str) -> int:
-    """How many vectors the index of a collection lacks yet."""
-    return int(client.describe_index(collection, "vector", timeout=_SECONDS).get("pending_index_rows") or 0)
+    """How many vectors cannot be found by the index yet.
+
+    What Milvus calls pending also counts what it joins into larger parts, for long after a first filling.
+    Until then the smaller parts are searched by their indexes.
+    """
+    told = client.describe_index(collection, "vector", timeout=_SECONDS)
+    return max(0, int(told.get("total_rows") or 0) - int(told.get("indexed_rows") or 0))
 
 
 def _as_watermark(row: dict[str, Any] | None) -> Watermark | None:

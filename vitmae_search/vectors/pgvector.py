@@ -57,6 +57,7 @@ _GRAPH_BYTES = 720
 _BUILD_KILOBYTES = 2 << 20
 """So much memory may be used for building, whatever the server's own setting is."""
 
+_MAKE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _DISK_FULL = "53100"
 _READ_AT_ONCE = 4096
 _NUMBERS = ", ".join(f"{name} float8 NOT NULL" for name in VectorAttributes.NUMBERS)
@@ -114,6 +115,12 @@ class PgVectorDatabase:
         """
         with self._transaction() as connection:
             return _watermark(connection, name)
+
+    def require_usable(self) -> None:
+        """Raise `VectorStoreUnavailable` where nothing could be stored, as without the extension."""
+        with self._transaction() as connection, connection.begin_nested() as trial:
+            connection.exec_driver_sql(_MAKE_EXTENSION)
+            trial.rollback()
 
     @contextmanager
     def writing(self, name: str, *, wait: bool) -> Iterator[_TableWriting | None]:
@@ -273,7 +280,7 @@ class _TableWriting:
     def start_anew(self, dimension: int) -> None:
         """Make an empty table, in place of the one that there is."""
         run = self._connection.exec_driver_sql
-        run("CREATE EXTENSION IF NOT EXISTS vector")
+        run(_MAKE_EXTENSION)
         run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         run(
             f"CREATE TABLE IF NOT EXISTS {SCHEMA}.watermarks (name text PRIMARY KEY, key text NOT NULL, "

@@ -121,6 +121,10 @@ class VectorDatabase(Protocol):
         """
         ...
 
+    def require_usable(self) -> None:
+        """Raise `VectorStoreUnavailable` where nothing could be stored."""
+        ...
+
     def writing(self, name: str, *, wait: bool) -> AbstractContextManager[Writing | None]:
         """Change a collection.
 
@@ -286,6 +290,8 @@ class RemoteIndex:
 class RemoteStore:
     """A `VectorStore` in a vector database."""
 
+    noun = "stored copy of the vectors"
+
     def __init__(self, database: VectorDatabase, *, background: bool = False) -> None:
         """Keep vectors in a database.
 
@@ -341,11 +347,12 @@ class RemoteStore:
 
         Raises:
             VectorCacheDamaged: The database holds what the source does not.
-            VectorStoreUnavailable: It cannot be reached.
+            VectorStoreUnavailable: It cannot be reached, or could not store anything.
         """
         name = collection_name(source)
         held = None if name is None else self._database.watermark(name, newest=True)
         if name is None or held is None or not held.origin.belongs_to(source):
+            self._database.require_usable()
             return False
         self._compare(name, held.origin, source)
         return True

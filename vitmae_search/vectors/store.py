@@ -22,7 +22,12 @@ class VectorStore(Protocol):
     """The vector indexes of a library's spaces. All that is in it can be made again from the catalogue.
 
     It follows a source from the revision that it has to the last one. Safe to use from many threads.
+
+    Attributes:
+        noun: What it holds of a space, as messages say it: "index file".
     """
+
+    noun: str
 
     def open(self, source: VectorSource) -> VectorIndex:
         """Return an index to search.
@@ -50,7 +55,7 @@ class VectorStore(Protocol):
 
         Raises:
             VectorCacheDamaged: It holds what the source does not.
-            VectorStoreUnavailable: It is in a database that cannot be reached.
+            VectorStoreUnavailable: It is in a database that cannot be reached, or that cannot store anything.
         """
         ...
 

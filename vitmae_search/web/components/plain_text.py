@@ -13,7 +13,13 @@ from typing import Literal
 
 import streamlit as st
 
-from vitmae_search.errors import LibraryEmpty, VitmaeSearchError
+from vitmae_search.errors import (
+    LibraryEmpty,
+    LibraryUnreachable,
+    VectorStoreUnavailable,
+    VitmaeSearchError,
+)
+from vitmae_search.web.components import database_wait
 
 Kind = Literal["info", "good", "problem"]
 
@@ -64,6 +70,9 @@ def errors_as_notices() -> Iterator[None]:
         empty_library()
     except VitmaeSearchError as error:
         notice(as_sentence(error), "problem")
+        if isinstance(error, LibraryUnreachable | VectorStoreUnavailable):
+            hint("This page comes back by itself as soon as it answers.")
+            database_wait.draw(error)
 
 
 def as_sentence(error: BaseException | str) -> str:

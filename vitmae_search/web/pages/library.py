@@ -60,6 +60,8 @@ def _contents(busy: bool) -> None:
     with plain_text.errors_as_notices():
         status = library().status()
         _counts(status)
+        if status.database is not None:
+            plain_text.hint(f"The catalogue is in {display_path(status.database)}.")
         folder_changes.draw_prune(status.missing, disabled=busy)
         _folders(status, busy)
 
