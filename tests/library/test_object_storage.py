@@ -6,17 +6,20 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.helpers.faulty_proxy import FaultyProxy
 from tests.helpers.object_store import BUCKET, OWNER, READER, STRANGER, ObjectStore, picture
 from vitmae_search import Library
 from vitmae_search.cli.main import run
 from vitmae_search.errors import LibraryError, StorageUnreachable, UnreachablePhoto
 from vitmae_search.indexing import stored_files
-from vitmae_search.photos import read_photo
+from vitmae_search.photos import object_storage, read_photo
 from vitmae_search.photos.file_system import opened_storage
 from vitmae_search.photos.object_storage import ObjectStorage
 from vitmae_search.records import SearchFilter
@@ -193,6 +196,99 @@ def test_a_listing_that_ends_early_loses_nothing(
     sign_in()
     report = library.index(where)
     assert (report.missing, report.unchanged) == (1, 3)
+
+
+@pytest.fixture
+def proxy(object_store: ObjectStore, sign_in: SignIn) -> Iterator[FaultyProxy]:
+    """Stands before the server, and answers wrongly where a test says so."""
+    with FaultyProxy(object_store.endpoint) as running:
+        sign_in(AWS_ENDPOINT_URL=running.endpoint)
+        yield running
+
+
+@pytest.mark.parametrize("fault", ["slow_down", "cut", "reset", "slow"])
+def test_what_fails_once_is_asked_again(
+    fault: str, proxy: FaultyProxy, folder: str, library: Library
+) -> None:
+    proxy.rule = lambda path, asked: fault if asked == 0 else ""
+    report = library.index(address(folder))
+    assert (report.added, report.failed, report.problems) == (4, 1, ()), "the empty object alone fails"
+    assert proxy.faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("error", "the storage has an error of its own; try again later"),
+        ("slow_down", "the storage asks for fewer requests; try again later"),
+        ("cut", "the storage's answer ends too early; try again later"),
+        ("reset", "its storage cannot be reached"),
+        ("short", "bytes came; index again"),
+        ("denied", "access is denied"),
+    ],
+)
+def test_one_object_that_always_fails_costs_itself_alone(
+    fault: str, said: str, proxy: FaultyProxy, folder: str, library: Library
+) -> None:
+    """Else it would end every run before the photos behind it. Its earlier vector is kept."""
+    where = address(folder)
+    library.index(where)
+    before = library.embeddings()
+    proxy.rule = lambda path, asked: fault if "a.jpg" in path else ""
+    report = library.index(where, rescan=True)
+    assert (report.missing, report.offline, report.failed) == (0, (), 2)
+    reasons = {failure.path: failure.reason for failure in report.failures}
+    assert reasons[f"{where}/a.jpg"].endswith(said)
+    proxy.rule = lambda path, asked: ""
+    again = library.index(where)
+    assert (again.failed, again.missing) == (1, 0)
+    assert library.status().photos == 4
+    assert library.embeddings().vectors.tolist() == before.vectors.tolist()
+
+
+def test_the_vector_of_half_a_picture_is_never_kept(
+    proxy: FaultyProxy, object_store: ObjectStore, folder: str, library: Library
+) -> None:
+    """A GIF whose second picture is cut off decodes, and its name and date are those of the whole."""
+    pictures = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    buffer = BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:] * 8)
+    object_store.put(f"{folder}/moving.gif", buffer.getvalue())
+    proxy.rule = lambda path, asked: "short" if "moving" in path else ""
+    assert f"{address(folder)}/moving.gif" in {one.path for one in library.index(address(folder)).failures}
+    proxy.rule = lambda path, asked: ""
+    assert library.index(address(folder)).added == 1
+
+
+def test_a_storage_that_lists_and_gives_nothing_ends_the_run(
+    proxy: FaultyProxy, object_store: ObjectStore, folder: str, library: Library
+) -> None:
+    for i in range(20):
+        object_store.put(f"{folder}/many/{i}.jpg", (i, 255 - i, 3 * i))
+    proxy.rule = lambda path, asked: "error" if ".jpg" in path.lower() else ""
+    with pytest.raises(StorageUnreachable, match="the storage has an error of its own"):
+        library.index(address(folder))
+    assert library.status().missing == 0
+    proxy.rule = lambda path, asked: ""
+    forget_connections()
+    assert library.index(address(folder)).failed == 1
+    assert library.status().photos == 24
+
+
+@pytest.mark.parametrize("fault", ["error", "slow_down", "cut", "short", "reset", "denied"])
+def test_a_listing_that_fails_in_the_middle_loses_nothing(
+    fault: str, proxy: FaultyProxy, folder: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = address(folder)
+    library.index(where)
+    monkeypatch.setattr(object_storage, "_PAGE", 3)
+    proxy.rule = lambda path, asked: fault if "continuation-token" in path else ""
+    report = library.index(where)
+    assert proxy.faults
+    assert (report.missing, len(report.problems)) == (0, 1)
+    proxy.rule = lambda path, asked: ""
+    forget_connections()
+    assert library.index(where).unchanged == 4
 
 
 def test_links_are_copies(sign_in: SignIn, folder: str, library: Library, tmp_path: Path) -> None:

@@ -215,7 +215,9 @@ class PhotoReader:
             worker = self._pool.worker()
             paths = [file.stamp.path for file in files]
             if any(map(is_address, paths)):
-                contents = [self._stored.take(path) if is_address(path) else None for path in paths]
+                contents = [
+                    self._stored.take(file) if is_address(file.stamp.path) else None for file in files
+                ]
                 digests = worker.call("read", paths, contents)
             else:
                 digests = worker.call("read", paths)

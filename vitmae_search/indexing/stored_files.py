@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from vitmae_search.address import bucket_of, is_address
-from vitmae_search.errors import PhotoError, StorageUnreachable, UnreachablePhoto, clear_frames, display_path
+from vitmae_search.errors import (
+    PhotoError,
+    StorageUnreachable,
+    UnreachablePhoto,
+    UnreadablePhoto,
+    clear_frames,
+    display_path,
+)
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import photo_fits_memory, read_photo
 
@@ -53,17 +60,18 @@ class StoredFiles:
                 yield ahead.popleft()
         yield from ahead
 
-    def take(self, path: str) -> bytes | PhotoError:
+    def take(self, file: PendingFile) -> bytes | PhotoError:
         """The bytes of a file, or why it cannot be read.
 
         Raises:
             StorageUnreachable: Nothing can be read of its bucket now.
         """
+        path = file.stamp.path
         with self._lock:
             reading, size = self._reads.pop(path, (None, 0))
             if reading is None:
                 self._taken.add(path)
-        found = _read(path) if reading is None else reading.result()
+        found = _read(path, file.stamp.size) if reading is None else reading.result()
         with self._lock:
             self._bytes -= size
         self._read_ahead()
@@ -93,14 +101,17 @@ class StoredFiles:
                 self._rest.popleft()
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage")
-                self._reads[path] = self._pool.submit(_read, path), size
+                self._reads[path] = self._pool.submit(_read, path, size), size
                 self._bytes += size
 
 
-def _read(path: str) -> bytes | PhotoError:
+def _read(path: str, size: int) -> bytes | PhotoError:
     try:
         with photo_fits_memory(path):
-            return read_photo(path)
+            data = read_photo(path)
     except PhotoError as error:
         clear_frames(error)
         return error
+    if len(data) < size:  # which may decode, to half a picture
+        return UnreadablePhoto(path, f"only {len(data):,} of its {size:,} bytes came; index again")
+    return data

@@ -15,9 +15,10 @@ import hashlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from vitmae_search.address import bucket_of
@@ -42,12 +43,18 @@ from vitmae_search.records import ScanProblem, Stamp
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 _CONNECTIONS = 64
+_PAGE = 1000
+"""Objects that are listed in one request."""
+_TRIES = 3
+"""How often s3fs asks again for what botocore gave up on, and reads a body that was cut again."""
+_MOST_IN_A_ROW = 16
+"""So many objects, and none that can be read: then it is the bucket."""
 _SECONDS_DOWN = 5.0
 """For how long a storage that could not be reached is not asked again: a page asks for many photos."""
 _HEADS = 64
 _HEAD_READERS = 16
 """Objects whose names say nothing are looked into in groups, several at a time."""
-_FOR_ALL = {
+_OF_BUCKET = {
     "ExpiredToken": "the credentials have expired",
     "InvalidAccessKeyId": "the storage does not know the access key",
     "InvalidClientTokenId": "the storage does not know the access key",
@@ -58,11 +65,23 @@ _FOR_ALL = {
     "NoSuchBucket": "there is no such bucket at this endpoint",
     "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
+}
+"""Answers that concern no single object, by the code of S3."""
+_FOR_NOW = {
     "SlowDown": "the storage asks for fewer requests; try again later",
     "ServiceUnavailable": "the storage is not available; try again later",
     "InternalError": "the storage has an error of its own; try again later",
 }
-"""Answers that concern no single object, by the code of S3."""
+"""Answers that may concern one object, or all."""
+
+
+_NO_CREDENTIALS = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}
+)
+_CUT = frozenset({"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ResponseStreamingError"})
+"""Names of errors, since they are of packages that may not be installed."""
+_Scope = Literal["object", "bucket", "unclear"]
+"""Whether an error concerns one object, all of a bucket, or may do either."""
 
 
 class ObjectStorage:
@@ -79,6 +98,7 @@ class ObjectStorage:
         self._opened = opened
         self._lock = threading.Lock()
         self._down: dict[str, tuple[float, str]] = {}  # by bucket: until when, and why
+        self._unread: Counter[str] = Counter()  # by bucket: objects that failed since one was read
 
     @classmethod
     def of(cls, scheme: str) -> ObjectStorage:
@@ -93,15 +113,19 @@ class ObjectStorage:
                 "max_pool_connections": _CONNECTIONS,
                 "connect_timeout": 10,
                 "read_timeout": 60,
+                "retries": {"mode": "standard"},
             }
         try:
             import fsspec
 
-            return cls(scheme, fsspec.filesystem(scheme, **options))
+            opened = fsspec.filesystem(scheme, **options)
         except (ImportError, ValueError) as error:
             extra = _EXTRAS.get(scheme)
             how = f"pip install 'vitmae-search[{extra}]'" if extra else "install fsspec"
             raise LibraryError(f"{scheme}:// needs a package that is not installed: {how}") from error
+        if scheme == "s3":
+            opened.retries = _TRIES
+        return cls(scheme, opened)
 
     def scan(
         self,
@@ -223,7 +247,7 @@ class ObjectStorage:
         for page in self._pages(root):
             yield from page
 
-    def _pages(self, root: str, most: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
+    def _pages(self, root: str, most: int = 0) -> Iterator[Sequence[Mapping[str, Any]]]:
         """What a folder's listing says of its objects at any depth; empty pages are left out.
 
         Raises:
@@ -231,7 +255,7 @@ class ObjectStorage:
         """
         self._raise_if_down(bucket_of(root))
         if self._scheme == "s3":
-            yield from self._pages_of_s3(root, most)
+            yield from self._pages_of_s3(root, most or _PAGE)
             return
         if not self._opened.isdir(_plain(root)):
             return
@@ -284,13 +308,15 @@ class ObjectStorage:
         try:
             self._raise_if_down(bucket_of(address))
             data: bytes = self._opened.cat_file(_plain(address), start=0, end=size)
-            return data
         except Exception as error:
             if _code(error) in ("InvalidRange", "416"):  # it is empty
                 return b""
-            reason = self._reason(address, error)
+            reason = self._reason_of_one(address, error)
             kind = UnreachablePhoto if self._is_down(bucket_of(address)) else UnreadablePhoto
             raise kind(address, reason) from None
+        with self._lock:
+            self._unread[bucket_of(address)] = 0
+        return data
 
     def _raise_if_down(self, bucket: str) -> None:
         if self._is_down(bucket):
@@ -301,14 +327,32 @@ class ObjectStorage:
             return self._down.get(bucket, (0.0, ""))[0] > time.monotonic()
 
     def _reason(self, address: str, error: Exception) -> str:
-        """What an error means, in words of our own; one that concerns the whole bucket is remembered."""
+        """Why a bucket cannot be listed, in words of our own. It is remembered if it concerns the bucket."""
         if isinstance(error, _StillDown):
             return str(error)
-        reason, for_all = _explained(error)
-        if for_all:
-            with self._lock:
-                self._down[bucket_of(address)] = (time.monotonic() + _SECONDS_DOWN, reason)
+        reason, scope = _explained(error)
+        if scope != "object":
+            self._note_down(bucket_of(address), reason)
         return reason
+
+    def _reason_of_one(self, address: str, error: Exception) -> str:
+        """Why an object cannot be read; whether it is the whole bucket, its listing and other objects say."""
+        if isinstance(error, _StillDown):
+            return str(error)
+        reason, scope = _explained(error)
+        bucket = bucket_of(address)
+        if scope == "unclear" and self.identity(bucket) is not None:
+            with self._lock:
+                self._unread[bucket] += 1
+                scope = "bucket" if self._unread[bucket] >= _MOST_IN_A_ROW else "object"
+        if scope == "bucket":
+            self._note_down(bucket, reason)
+        return reason
+
+    def _note_down(self, bucket: str, reason: str) -> None:
+        with self._lock:
+            self._down[bucket] = (time.monotonic() + _SECONDS_DOWN, reason)
+            self._unread[bucket] = 0
 
 
 class _StillDown(Exception):
@@ -392,28 +436,33 @@ def _code(error: BaseException) -> str:
     return ""
 
 
-def _explained(error: Exception) -> tuple[str, bool]:
-    """What an error means, and whether it concerns the whole bucket, not one object."""
+def _explained(error: Exception) -> tuple[str, _Scope]:
+    """What an error means, and what it concerns."""
     code, kind = _code(error), type(error).__name__
-    if code in _FOR_ALL:
-        return _FOR_ALL[code], True
-    if kind in (
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "CredentialRetrievalError",
-        "ProfileNotFound",
-    ):
-        return "there are no credentials for it in the environment or in the storage's own files", True
+    if code in _OF_BUCKET:
+        return _OF_BUCKET[code], "bucket"
+    if code in _FOR_NOW:
+        return _FOR_NOW[code], "unclear"
+    if kind in _NO_CREDENTIALS:
+        return "there are no credentials for it in the environment or in the storage's own files", "bucket"
     if code == "InvalidObjectState":
-        return "the object is in an archive, and has to be restored first", False
+        return "the object is in an archive, and has to be restored first", "object"
     if isinstance(error, FileNotFoundError):
-        return "there is no such object", False
+        return "there is no such object", "object"
     if isinstance(error, PermissionError):
-        return "access is denied", False
-    if isinstance(error, OSError) and error.errno == errno.EBUSY:
-        return _FOR_ALL["SlowDown"], True
-    if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in kind or "Timeout" in kind:
-        return "its storage cannot be reached", True
+        return "access is denied", "object"
     if code:
-        return f"the storage answers {code}", False
-    return f"the storage cannot be asked ({kind})", True
+        return f"the storage answers {code}", "object"
+    return _explained_without_code(error), "unclear"
+
+
+def _explained_without_code(error: Exception) -> str:
+    """What an error means that is not an answer of the storage."""
+    kind = type(error).__name__
+    if kind in _CUT:
+        return "the storage's answer ends too early; try again later"
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return _FOR_NOW["SlowDown"]
+    if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in kind or "Timeout" in kind:
+        return "its storage cannot be reached"
+    return f"the storage cannot be asked ({kind})"
