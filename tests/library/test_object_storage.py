@@ -265,6 +265,8 @@ def test_a_storage_that_lists_and_gives_nothing_ends_the_run(
 ) -> None:
     for i in range(20):
         object_store.put(f"{folder}/many/{i}.jpg", (i, 255 - i, 3 * i))
+    for readable in ("notes", "trip/no suffix & ünusual? #1"):  # one that is read begins the count anew
+        object_store.delete(f"{folder}/{readable}")
     proxy.rule = lambda path, asked: "error" if ".jpg" in path.lower() else ""
     with pytest.raises(StorageUnreachable, match="the storage has an error of its own"):
         library.index(address(folder))
@@ -272,7 +274,7 @@ def test_a_storage_that_lists_and_gives_nothing_ends_the_run(
     proxy.rule = lambda path, asked: ""
     forget_connections()
     assert library.index(address(folder)).failed == 1
-    assert library.status().photos == 24
+    assert library.status().photos == 23
 
 
 @pytest.mark.parametrize("fault", ["error", "slow_down", "cut", "short", "reset", "denied"])
