@@ -31,6 +31,24 @@ def test_help_is_there(name: str) -> None:
     assert len(done.output.splitlines()) > 8
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "{}"],
+        ["adapt", "{}"],
+        ["pretrain", "{}", "run"],
+        ["finetune", "{}", "run"],
+        ["export", "{}"],
+        ["reconstruct", "photo.jpg", "-o", "{}"],
+    ],
+)
+def test_what_has_to_be_on_a_disk_says_so_of_a_storage(words: list[str]) -> None:
+    done = CliRunner().invoke(cli, [word.format("s3://key:not-a-secret@bucket/x") for word in words])
+    assert done.exit_code == 2
+    assert "this has to be on a disk, and not on a storage of objects" in done.output
+    assert "not-a-secret" not in done.output
+
+
 def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

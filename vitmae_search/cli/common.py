@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import display_path
 from vitmae_search.settings import catalog_at, named_library, settings, vectors_at
 
@@ -22,6 +24,25 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 SHOWN_TAGS = 10
+
+
+class PathOnDisk(click.Path):
+    """As click's own type, but an address of a storage is refused for what it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Args:
+            value: What was given.
+            param: For which parameter.
+            ctx: Of which command.
+
+        Raises:
+            click.BadParameter: It is no such path; an address is not shown, as it may have a password.
+        """
+        if is_address(os.fspath(value)):
+            self.fail("this has to be on a disk, and not on a storage of objects", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _named(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitmae_search.cli.common import (
+    PathOnDisk,
     json_option,
     library_option,
     open_library,
@@ -32,11 +33,11 @@ def _check_folder(ctx: click.Context, parameter: click.Parameter, value: Path | 
 
 
 @click.command("evaluate")
-@click.argument("folder", type=click.Path(exists=True), metavar="FOLDER|FILE.csv")
+@click.argument("folder", type=PathOnDisk(exists=True), metavar="FOLDER|FILE.csv")
 @click.option(
     "--labels",
     metavar="FILE.csv",
-    type=click.Path(exists=True, dir_okay=False),
+    type=PathOnDisk(exists=True, dir_okay=False),
     help="Columns path (relative to FOLDER) and label.  [default: the first folder is the class]",
 )
 @click.option(

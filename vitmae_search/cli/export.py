@@ -7,14 +7,21 @@ from typing import Any
 
 import click
 
-from vitmae_search.cli.common import device_options, json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    PathOnDisk,
+    device_options,
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+)
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import Examples, read_examples
 from vitmae_search.errors import display_path
 
 
 @click.command("export")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=PathOnDisk(path_type=Path))
 @click.option(
     "--like",
     "images",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vitmae_search.bundled import DEFAULT_MODEL
-from vitmae_search.cli.common import json_option, print_json
+from vitmae_search.cli.common import PathOnDisk, json_option, print_json
 from vitmae_search.cli.training_options import (
     POSITIVE,
     SHARE,
@@ -43,7 +43,7 @@ from vitmae_search.errors import display_path
 @click.option(
     "--val",
     metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
+    type=PathOnDisk(exists=True, file_okay=False),
     help="Photos to validate on, in folders of the same classes.  [default: held out of FOLDER]",
 )
 @click.option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vitmae_search.cli.common import (
+    PathOnDisk,
     device_options,
     json_option,
     library_option,
@@ -54,7 +55,7 @@ def _box(
 @click.option(
     "-o",
     "output",
-    type=click.Path(dir_okay=False),
+    type=PathOnDisk(dir_okay=False),
     metavar="OUT.png",
     help="[default: IMAGE-reconstruction.png, here]",
 )

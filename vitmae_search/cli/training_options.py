@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from vitmae_search.cli.common import PathOnDisk
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 SHARE = click.FloatRange(0, 1, max_open=True)
 
-folder_argument = click.argument("folder", type=click.Path(exists=True, file_okay=False))
+folder_argument = click.argument("folder", type=PathOnDisk(exists=True, file_okay=False))
 stored_side_option = click.option(
     "--stored-side", type=int, default=0, help="Side at which photos are packed.  [default: the image size]"
 )
