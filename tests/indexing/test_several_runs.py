@@ -152,7 +152,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_nothing_acknowledged(bench, fi
 
     bench.plugin.before_row = before_row
     monkeypatch.setattr(CatalogWriter, "record_batch", recording)
-    with pytest.raises(StorageError, match="run the same command again"):
+    with pytest.raises(StorageError, match="try the same again"):
         bench.index()
     monkeypatch.undo()
     postgresql.start()
