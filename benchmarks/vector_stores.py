@@ -99,7 +99,8 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     data = load_or_make(f"clustered{dimension}", clustered_vectors(dimension), count, folder)
     source, asked = Source(data.vectors), data.queries[:queries]
-    exact = {share: _kth_scores(data.vectors, source.passing(share), asked) for share in SHARES}
+    passing = {share: source.passing(share) for share in SHARES}
+    exact = {share: kth_scores(data.vectors, asked, ids, min(K, len(ids))) for share, ids in passing.items()}
     machine = describe_machine("numpy", "faiss-cpu", "sqlalchemy", "pymilvus")
     print(f"{count:,} vectors of {dimension}, {machine}")
     for address in addresses:
@@ -137,11 +138,6 @@ def _fill(store: VectorStore, source: Source, count: int) -> list[str]:
     stored = time.perf_counter()
     store.speed_up(source)
     return [f"{count / (stored - start):,.0f}", f"{time.perf_counter() - stored:.0f}"]
-
-
-def _kth_scores(vectors: Vectors, ids: Ids, queries: Vectors) -> Vectors:
-    """The score of each query's K-th nearest among some vectors, or of the last."""
-    return kth_scores(vectors, queries, ids, min(K, len(ids)))
 
 
 def _measure(index: VectorIndex, source: Source, share: int, queries: Vectors, kth: Vectors) -> list[str]:
