@@ -6,18 +6,28 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 Rows = NDArray[Any]
 Work = Callable[[Rows], NDArray[np.float32]]
 """(n, ...) to (n, D) for any n; called by several threads at a time."""
 
+SMALL_MODEL = 20_000_000
+"""Numbers in the weights. A model of fewer computes a photo in one thread: several would wait for each other at
+each of its many short products, for milliseconds where the machine has other work."""
+
 _setting = threading.Lock()
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether a photo is computed in one thread; see `SMALL_MODEL`."""
+    return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers())) < SMALL_MODEL
 
 
 @contextmanager
@@ -56,16 +66,18 @@ class WorkerPool:
     Args:
         workers: How many threads.
         part: Rows that a worker computes at a time, at most.
+        small: Whether the model is small (`is_small`).
     """
 
-    def __init__(self, workers: int, part: int) -> None:
-        self._workers, self._part = workers, part
+    def __init__(self, workers: int, part: int, *, small: bool = False) -> None:
+        self._workers, self._part, self._small = workers, part, small
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, work: Work, batch: Rows) -> NDArray[np.float32]:
         """Compute a batch.
 
-        A batch of fewer rows than workers is one part, which the calling thread computes.
+        A batch of fewer rows than workers is one part, which the calling thread computes with all of torch's
+        threads. Of a small model only a single row is, with one thread.
 
         Args:
             work: Computes one part; what it raises is raised once no part is being computed.
@@ -74,8 +86,9 @@ class WorkerPool:
         Returns:
             (N, D), in order.
         """
-        if self._workers == 1 or len(batch) < self._workers:
-            return work(batch) if len(batch) <= self._part else self._in_turn(work, batch)
+        if self._workers == 1 or len(batch) < (2 if self._small else self._workers):
+            with one_thread() if self._small and self._workers > 1 else nullcontext():
+                return work(batch) if len(batch) <= self._part else self._in_turn(work, batch)
         if self._pool is None:
             self._pool = _start_threads(self._workers)
         futures = [self._pool.submit(work, part) for part in self._split(batch)]

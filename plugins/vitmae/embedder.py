@@ -35,7 +35,7 @@ from vitmae_search.vitmae.checkpoint.weights import weights_digest
 from vitmae_search.vitmae.inference import device_name, inference_context
 from vitmae_search.vitmae.normalization import normalization_table, pixel_values
 
-from .cpu_threads import one_thread
+from .cpu_threads import is_small, one_thread
 from .devices import choose_precision, warn_without_int8
 from .engine import engine_for
 from .features import resolve_features
@@ -46,9 +46,6 @@ from .openvino import OpenVINOCompiler, OpenVINOEncoder, is_installed, require_o
 from .preprocess import Resize
 from .quantization import Quantization
 
-SMALL_MODEL = 20_000_000
-"""Numbers in the weights. A model of fewer reconstructs in one thread: several would wait for each other at
-each of its many short products, for milliseconds where the machine has other work."""
 MIN_PATCHES = 12
 """Patches on a side of the images of `patch_tokens`, at least: then a ninth of a photo has 4 × 4."""
 
@@ -227,7 +224,7 @@ class ViTMAEEmbedder(Embedder):
             CheckpointError: Where the file has changed since it was opened.
         """
         model = self._with_decoder()
-        small = self._device.type == "cpu" and model.num_parameters() < SMALL_MODEL
+        small = self._device.type == "cpu" and is_small(model)
 
         def compute() -> Reconstruction:
             model.to(self._device)  # it may have been offloaded

@@ -24,7 +24,7 @@ from vitmae_search.vitmae.inference import (
     translate_device_errors,
 )
 
-from .cpu_threads import Rows, WorkerPool, one_thread
+from .cpu_threads import Rows, WorkerPool, is_small, one_thread
 from .networks import Network
 from .openvino import OpenVINOCompiler, OpenVINOEncoder
 
@@ -100,7 +100,7 @@ class CpuEngine(Engine[Network]):
         self, network: Network, precision: str, part: int, compiler: OpenVINOCompiler | None = None
     ) -> None:
         super().__init__(network, torch.device("cpu"), precision)
-        self._pool = WorkerPool(torch.get_num_threads(), part)
+        self._pool = WorkerPool(torch.get_num_threads(), part, small=is_small(network))
         self._compiler, self._seconds = compiler, 0.0
 
     def close(self) -> None:

@@ -107,22 +107,41 @@ def test_two_that_compute_alone_at_a_time_change_no_other_thread(cpu_threads, tw
 
 
 @pytest.mark.parametrize(("limit", "threads"), [(10**9, 1), (1, 2)])
-def test_only_a_small_model_reconstructs_in_one_thread(
+def test_only_a_small_model_computes_a_photo_in_one_thread(
     two_cores, monkeypatch, limit: int, threads: int
 ) -> None:
-    embedder = module("embedder")
-    monkeypatch.setattr(embedder, "SMALL_MODEL", limit)
+    embedder, networks = module("embedder"), module("networks")
+    monkeypatch.setattr(module("cpu_threads"), "SMALL_MODEL", limit)
     seen: list[int] = []
-    original = embedder.reconstruct
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        seen.append(torch.get_num_threads())
-        return original(*args, **kwargs)
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            seen.append(torch.get_num_threads())
+            return work(*args, **kwargs)
 
-    monkeypatch.setattr(embedder, "reconstruct", noting)
+        return noted
+
+    monkeypatch.setattr(embedder, "reconstruct", noting(embedder.reconstruct))
+    monkeypatch.setattr(networks, "pixel_values", noting(networks.pixel_values))
+    image = Image.new("RGB", (32, 32))
     with open_default("fp32") as opened:
-        opened.reconstruct(Image.new("RGB", (32, 32)))
-    assert seen == [threads]
+        opened.reconstruct(image)
+        opened.embed(opened.prepare(image)[None])
+    assert seen == [threads, threads]
+
+
+def test_a_few_photos_of_a_small_model_are_spread_over_the_cores(cpu_threads, two_cores) -> None:
+    for small, sizes in ((False, [3]), (True, [1, 1, 1])):
+        seen: list[int] = []
+
+        def work(part: np.ndarray, seen: list[int] = seen) -> np.ndarray:
+            seen.append(len(part))
+            return 2 * part
+
+        pool = cpu_threads.WorkerPool(4, 8, small=small)
+        assert np.array_equal(pool.run(work, BATCH[:3]), 2 * BATCH[:3])
+        pool.close()
+        assert seen == sizes
 
 
 def test_errors_of_a_part_are_raised_and_the_workers_stay_usable(cpu_threads) -> None:
