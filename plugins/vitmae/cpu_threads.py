@@ -19,8 +19,8 @@ Work = Callable[[Rows], NDArray[np.float32]]
 """(n, ...) to (n, D) for any n; called by several threads at a time."""
 
 SMALL_MODEL = 20_000_000
-"""Numbers in the weights. A model of fewer computes a photo in one thread: several would wait for each other at
-each of its many short products, for milliseconds where the machine has other work."""
+"""Numbers in the weights. A model of fewer computes a photo in one thread: several would wait for each other
+at each of its many short products, for milliseconds where the machine has other work."""
 
 _setting = threading.Lock()
 

@@ -376,7 +376,7 @@ def test_help_loads_nothing_that_takes_time() -> None:
 
 
 def test_a_known_photo_is_found_without_what_takes_time(indexed: Path, photos: Path, tmp_path: Path) -> None:
-    heavy = {"torch", "faiss", "streamlit", "matplotlib", "huggingface_hub", "numpy.ma"}
+    heavy = {"torch", "faiss", "streamlit", "matplotlib", "huggingface_hub", "numpy.ma", "filelock", "psutil"}
     words = ["search", os.fspath(next(photos.rglob("*.jpg"))), "--library", os.fspath(tmp_path / "library")]
     code = (
         f"import sys; from vitmae_search.cli.main import run; run({words!r}); "

@@ -356,7 +356,7 @@ def test_it_is_offloaded_until_the_next_call(offloadable: GuardedEmbedder) -> No
 def test_it_counts_from_the_end_of_the_last_call(
     offloadable: GuardedEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time.monotonic() + 1000
+    now = round(time.monotonic()) + 1000  # whole seconds, so that sums and differences of them are exact
     monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now))
     offloadable.embed(batch_of(offloadable))
     now += 59

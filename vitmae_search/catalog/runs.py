@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
 from sqlalchemy import Connection, Row, insert, select, update
 
 from vitmae_search.catalog.dialects import Now
@@ -56,6 +55,8 @@ def start_run(connection: Connection, key: str, kind: str, arguments: Mapping[st
         kind: The job's kind, such as "index".
         arguments: What the job was started with; JSON. Credentials in it are masked.
     """
+    import psutil  # imported here because searching does not need it and it takes a while
+
     if find(connection, key) is not None:
         raise LibraryError(f"There is a run {key} already.")
     now = datetime.now(UTC)
@@ -148,6 +149,8 @@ def _as_run(row: Row[Any]) -> JobRecord:
 
 
 def _is_alive(row: Row[Any]) -> bool:
+    import psutil  # as in `start_run`
+
     if not _is_here(row):
         return bool(row.now.replace(tzinfo=UTC) - row.heartbeat_at < STALE_AFTER)
     try:

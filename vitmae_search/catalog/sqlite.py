@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -100,6 +99,8 @@ def _free_bytes(folder: Path) -> int:
 
 def on_network_drive(folder: Path) -> bool:
     """Return whether `folder` is on another machine, by the mount table."""
+    import psutil  # imported here because readers do not need it and it takes a while
+
     try:
         mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
     except (OSError, psutil.Error):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -69,7 +70,7 @@ class _LoadResult:
 
 
 class PluginHost:
-    """The plugins of this process. They are loaded when first needed, each once; thread-safe.
+    """The plugins of this process. They are loaded in their order until one is found, each once; thread-safe.
 
     The order is: bundled plugins, the person's folders, installed packages; within each, by name. Of two
     plugins with one name the first is used and the other is listed with an error, so no plugin can replace a
@@ -85,7 +86,8 @@ class PluginHost:
         """
         self._folders = [("bundled", bundled("plugins")), *(("folder", Path(folder)) for folder in folders)]
         self._packages = packages
-        self._loaded: list[_LoadResult] | None = None
+        self._waiting: Iterator[_Candidate] | None = None
+        self._loaded: list[_LoadResult] = []
         self._lock = threading.Lock()
 
     def listings(self) -> list[PluginListing]:
@@ -111,12 +113,30 @@ class PluginHost:
         named = (one for one in self._results() if one.listing.name == name and one.plugin is not None)
         return next((result.code_digest for result in named), None)
 
-    def _results(self) -> list[_LoadResult]:
-        with self._lock:
-            if self._loaded is None:
-                importlib.invalidate_caches()
-                self._loaded = _load_all(self._candidates())
-            return self._loaded
+    def _results(self) -> Iterator[_LoadResult]:
+        """Every candidate; one is loaded only when those before it were looked at."""
+        for number in itertools.count():
+            with self._lock:
+                if number == len(self._loaded) and not self._load_next():
+                    return
+                result = self._loaded[number]
+            yield result
+
+    def _load_next(self) -> bool:
+        """Load one more; False where there are no more."""
+        if self._waiting is None:
+            importlib.invalidate_caches()
+            self._waiting = self._candidates()
+        candidate = next(self._waiting, None)
+        if candidate is None:
+            return False
+        result = _load(candidate)
+        same = (one.listing for one in self._loaded if one.listing.name == result.listing.name and one.plugin)
+        if result.plugin is not None and (first := next(same, None)) is not None:
+            error = f"the name {first.name!r} is taken by {first.origin}"
+            result = _broken(candidate, error, first.name, result.listing.title)
+        self._loaded.append(result)
+        return True
 
     def _candidates(self) -> Iterator[_Candidate]:
         for kind, folder in self._folders:
@@ -213,21 +233,6 @@ def _raiser(error: Exception) -> Callable[[], object]:
         raise error
 
     return load
-
-
-def _load_all(candidates: Iterator[_Candidate]) -> list[_LoadResult]:
-    taken: dict[str, str] = {}
-    results = []
-    for candidate in candidates:
-        result = _load(candidate)
-        name = result.listing.name
-        if result.plugin is not None and name in taken:
-            error = f"the name {name!r} is taken by {taken[name]}"
-            result = _broken(candidate, error, name, result.listing.title)
-        elif result.plugin is not None:
-            taken[name] = candidate.origin
-        results.append(result)
-    return results
 
 
 def _load(candidate: _Candidate) -> _LoadResult:

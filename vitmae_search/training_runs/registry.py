@@ -10,8 +10,6 @@ import logging
 import os
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import display_path
 from vitmae_search.settings import settings
@@ -25,6 +23,8 @@ _LOCK_SECONDS = 5.0
 
 def remember_run(folder: str | os.PathLike[str]) -> None:
     """Register `folder` as the newest training run. A failure is a warning in the log."""
+    from filelock import FileLock, Timeout  # here because readers do not need it, and it takes a while
+
     registry = settings().data / REGISTRY_NAME
     path = os.path.abspath(folder)
     try:

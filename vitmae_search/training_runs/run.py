@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from vitmae_search.errors import TrainingError, display_path
 
 RUN_FILE = "run.json"
@@ -116,6 +114,8 @@ def _final_state(folder: Path, lines: list[dict[str, float]]) -> TrainingState:
 
 def _is_locked(folder: Path) -> bool:
     """Whether a process is training here. The operating system frees the lock of one that has ended."""
+    from filelock import FileLock, Timeout  # imported here because lists of models do not need it
+
     lock = folder / LOCK_FILE
     if not lock.is_file():
         return False

@@ -316,7 +316,7 @@ def run_layers(
 def init_linears(model: nn.Module) -> None:
     """Draw Xavier-uniform weights and zero biases for every linear map, as the authors (`models_mae.py`)."""
     for module in model.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and not module.weight.is_meta:  # there drawing does nothing
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
