@@ -40,6 +40,18 @@ def test_a_file_and_a_package_with_relative_imports(tmp_path: Path, write_plugin
         assert open_embedder(host.get(name)).dimension == 192
 
 
+def test_only_what_comes_before_a_plugin_is_loaded_for_it(tmp_path: Path, write_plugin) -> None:
+    write_plugin("one")
+    write_plugin("two", code=f"open({str(tmp_path / 'loaded')!r}, 'w').close()")
+    host = host_of(tmp_path / "plugins")
+    assert host.get("one").info.name == "one"
+    assert not (tmp_path / "loaded").exists()
+    with pytest.raises(PluginNotFound):
+        host.get("three")
+    assert (tmp_path / "loaded").exists()
+    assert own(host)["two"].error is not None
+
+
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert own(host_of(tmp_path / "nowhere")) == {}
 
