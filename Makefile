@@ -8,6 +8,9 @@ JOBS ?= 2
 IN_PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 SIZE ?= small
 
+# Each of the JOBS has a core: more threads would wait for each other.
+test torture browser: export OMP_NUM_THREADS ?= 1
+
 .PHONY: help demo test torture browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
 help:
