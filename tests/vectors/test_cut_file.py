@@ -10,7 +10,7 @@ import pytest
 
 from vitmae_search.errors import VectorCacheDamaged
 from vitmae_search.vectors import VectorCache
-from vitmae_search.vectors.file import VectorsFile
+from vitmae_search.vectors import cache as cache_module
 from vitmae_search.vectors.stored_rows import BlockLayout, RowWriter, StoredRows
 
 
@@ -20,7 +20,7 @@ def test_a_search_in_a_file_that_was_cut(
 ) -> None:
     source.add(unit(20_000, 4, seed=1))  # many pages
     VectorCache(tmp_path).save(source)
-    monkeypatch.setattr(VectorsFile.__init__, "__kwdefaults__", {"read_bytes": 0 if in_file else 2**28})
+    monkeypatch.setattr(cache_module, "_READ_AFTER", 100 if in_file else 0)
     cache = VectorCache(tmp_path)
     queries = unit(3, 4, seed=2)
     expected = cache.open(source).search(queries, 5)
@@ -33,12 +33,9 @@ def test_a_search_in_a_file_that_was_cut(
     np.testing.assert_array_equal(again[0].ids, expected[0].ids)
 
 
-def test_a_file_that_is_cut_during_a_search(
-    tmp_path: Path, source, unit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_cut_during_a_search(tmp_path: Path, source, unit) -> None:
     source.add(unit(20_000, 4, seed=1))
     VectorCache(tmp_path).save(source)
-    monkeypatch.setattr(VectorsFile.__init__, "__kwdefaults__", {"read_bytes": 0})
     cache = VectorCache(tmp_path)
     opened = cache.open(source)
     expected = opened.search(unit(3, 4, seed=2), 5)
@@ -47,6 +44,26 @@ def test_a_file_that_is_cut_during_a_search(
         opened.search(unit(3, 4, seed=2), 5)
     found = cache.open(source).search(unit(3, 4, seed=2), 5)
     np.testing.assert_array_equal(found[0].ids, expected[0].ids)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_vectors_are_read_when_a_space_was_searched_some_times(
+    tmp_path: Path, source, unit, removed: bool
+) -> None:
+    source.add(unit(9000, 4, seed=1))
+    VectorCache(tmp_path).save(source)
+    if removed:  # what the file does not know yet
+        source.remove([5])
+        source.add(unit(10, 4, seed=3))
+    cache, queries, read, found = VectorCache(tmp_path), unit(3, 4, seed=2), [], []
+    for _ in range(5):
+        found.append(cache.open(source).search(queries, 5))
+        read.append(isinstance(cache._snapshots[source.key].file.vectors, np.ndarray))
+    assert read == [False, False, False, True, True]
+    for again in found:
+        for one, other in zip(found[0], again, strict=True):
+            np.testing.assert_array_equal(one.ids, other.ids)
+            np.testing.assert_array_equal(one.scores, other.scores)
 
 
 def test_rows_in_a_file_are_those_of_the_matrix(tmp_path: Path, unit) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from vitmae_search.records import IndexListing
 from vitmae_search.vectors.exact import ExactIndex, exact_seconds
 from vitmae_search.vectors.file import (
     PAYLOAD,
+    READ_BYTES,
     VECTORS,
     Origin,
     VectorsFile,
@@ -45,6 +47,10 @@ _SURELY_FAST_BYTES = 16 << 20
 
 _MOST_REMOVED = 0.125
 """Removed vectors stay in the file until they are more than this share of it. Then it is written anew."""
+
+_READ_AFTER = 4
+"""At this opening of a space its vectors are read into memory, if they are few enough. For 100,000 vectors of
+256 numbers that takes 0.15 s, which one search in a new process would not recover. The app reads them at once."""
 
 _NICE = 10
 
@@ -270,6 +276,8 @@ class VectorCache:
         self._snapshots: dict[str, Snapshot] = {}
         self._maintained: dict[str, Snapshot] = {}
         self._background = BackgroundWorker(self.maintain) if background else None
+        self._openings: Counter[str] = Counter()
+        self._read_after = 0 if background else _READ_AFTER
 
     def reopened(self) -> VectorCache:
         """Close this cache and return a new one for the same folder, with nothing in memory."""
@@ -301,7 +309,10 @@ class VectorCache:
             VectorIndexError: The source holds vectors that no index accepts.
         """
         with self._lock:
+            self._openings[source.key] += 1
             snapshot = self._current(source)
+            if self._openings[source.key] == self._read_after:
+                snapshot = self._snapshots[source.key] = self._read(snapshot, source)
         if self._background is not None and self._maintained.get(source.key) is not snapshot:
             self._maintained[source.key] = snapshot
             self._background.add(source)
@@ -369,6 +380,7 @@ class VectorCache:
         from vitmae_search.vectors.approximate import BuildCancelled
         from vitmae_search.vectors.tune import updated_approximate
 
+        held = self._read(held, source)
         try:
             made = updated_approximate(held.exact, before, self.policy, cancelled)
         except BuildCancelled:
@@ -474,8 +486,21 @@ class VectorCache:
             chunks = source.added_since(0)
         write_vectors_file(self.path(source.key), snapshot.origin, chunks)
 
-    def _opened(self, source: VectorSource) -> Snapshot:
-        file = VectorsFile(self.path(source.key), source)
+    def _read(self, held: Snapshot, source: VectorSource) -> Snapshot:
+        """Return the same snapshot with its vectors in memory, if they are few enough for that."""
+        if held.file is None or isinstance(held.file.vectors, np.ndarray):
+            return held
+        try:
+            opened = sync_with_source(self._opened(source, READ_BYTES), source, held.origin)
+        except (OSError, VectorIndexError):  # the file was replaced just now
+            return held
+        return held if opened is None else replace(opened, approximate=held.approximate)
+
+    def _opened(self, source: VectorSource, read_bytes: int | None = None) -> Snapshot:
+        """Open the file; its vectors are read if they have at most so many bytes."""
+        if read_bytes is None:
+            read_bytes = READ_BYTES if self._openings[source.key] >= self._read_after else 0
+        file = VectorsFile(self.path(source.key), source, read_bytes=read_bytes)
         exact = ExactIndex.from_arrays(file.ids, file.vectors)
         if file.removed:
             exact.remove(file.removed_ids(source))
