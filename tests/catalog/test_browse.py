@@ -44,12 +44,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield library
 
 
-@pytest.mark.parametrize("where", [SearchFilter(), SearchFilter(camera="pixel")])
+@pytest.mark.parametrize(
+    "where", [SearchFilter(), SearchFilter(camera="pixel"), SearchFilter(under="photos")]
+)
 @pytest.mark.parametrize("order", get_args(PhotoOrder))
 def test_an_order_is_read_from_an_index_and_not_sorted(
     library: Library, order: PhotoOrder, where: SearchFilter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vitmae_search.catalog.photos._MANY", 5)
+    if where.under:
+        where = SearchFilter(under=os.fspath(library.folder.with_name(where.under)))
     sent: list[tuple[str, tuple[object, ...]]] = []
     database = library._catalog()._database
     event.listen(

@@ -169,6 +169,20 @@ def in_folder(folder: str) -> ColumnElement[bool]:
     return between(PhotoRow.path, *folder_range(folder))
 
 
+def _in_any_folder(
+    connection: Connection, folders: Sequence[str], order: PhotoOrder | None
+) -> ColumnElement[bool]:
+    """Return the condition that a photo is inside one of the folders.
+
+    Where many are, and photos come in an order, an expression keeps the paths' index from being used.
+    """
+    inside = or_(*map(in_folder, folders))
+    if order in (None, "name") or not _are_wide(connection, [inside]):
+        return inside
+    path = func.coalesce(PhotoRow.path, b"")
+    return or_(*(between(path, *folder_range(folder)) for folder in folders))
+
+
 def between(path: Any, low: bytes, high: bytes) -> ColumnElement[bool]:
     """Return the condition that a path is in a half-open range.
 
@@ -197,7 +211,7 @@ def filter_conditions(
     if where.under:
         # On disk a name may be composed (é as one character) or decomposed (e and an accent).
         forms = {where.under, *(unicodedata.normalize(form, where.under) for form in ("NFC", "NFD"))}
-        conditions.append(or_(*map(in_folder, sorted(forms))))
+        conditions.append(_in_any_folder(connection, sorted(forms), order))
     conditions += _range_conditions(connection, where, order)
     for column, part in ((ContentRow.camera, where.camera), (ContentRow.lens, where.lens)):
         if part:

@@ -50,7 +50,8 @@ _MOST_REMOVED = 0.125
 
 _READ_AFTER = 4
 """At this opening of a space its vectors are read into memory, if they are few enough. For 100,000 vectors of
-256 numbers that takes 0.15 s, which one search in a new process would not recover. The app reads them at once."""
+256 numbers that takes 0.15 s, which one search in a new process would not recover. The app reads them at
+once."""
 
 _NICE = 10
 
