@@ -23,6 +23,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -47,6 +48,13 @@ WEB_PICTURES = "VITMAE_SEARCH_WEB_PICTURES"
 IDLE_MINUTES = "VITMAE_SEARCH_IDLE_MINUTES"
 CATALOG = "VITMAE_SEARCH_CATALOG"
 VECTORS = "VITMAE_SEARCH_VECTORS"
+_READ = (DATA, CACHE, LIBRARY, LIBRARIES, PLUGINS, ALLOWED_HOSTS, DEVICE, IDLE_MINUTES, WEB_PICTURES)
+"""What `settings` reads."""
+_BASES = (
+    *("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"),
+    *("USERPROFILE", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA"),
+)
+"""What `~` and the platform's folders depend on."""
 
 PASSWORD_LENGTH = 8
 """The least number of characters of the app's password."""
@@ -89,6 +97,14 @@ def set_defaults(variables: Mapping[str, str]) -> None:
 
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment, anew at each call. Raises `ConfigError` for values that are none."""
+    own = tuple((name, environ[name]) for name in _READ if name in environ)
+    return _settings(own, tuple(map(os.environ.get, _BASES)), _current_folder())
+
+
+@functools.lru_cache(maxsize=4)  # every thumbnail asks
+def _settings(own: tuple[tuple[str, str], ...], bases: tuple[str | None, ...], current: str) -> Settings:
+    """The settings that the variables say; `bases` and `current` decide what relative paths mean."""
+    environ = dict(own)
     data = _folder(environ.get(DATA) or _user_folder("user_data_dir"))
     listed = [_folder(path) for path in environ.get(LIBRARIES, "").split(os.pathsep) if path]
     library = _folder(environ[LIBRARY]) if environ.get(LIBRARY) else [*listed, _folder(data / "library")][0]
@@ -148,6 +164,13 @@ def _user_folder(kind: str) -> str:
 
     folder: str = getattr(platformdirs, kind)("vitmae-search", appauthor=False)
     return folder
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted; only relative paths need it
+        return ""
 
 
 def _folder(path: str | Path) -> Path:

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from vitmae_search.library import Library
 from vitmae_search.records import Photo
+from vitmae_search.web.components.photo_tile import photo_tiles
 from vitmae_search.web.server import session
 from vitmae_search.web.server.routes import photo_routes
 
@@ -41,6 +42,32 @@ def test_a_thumbnail_is_a_small_jpeg(opened: Library, client: TestClient) -> Non
     with Image.open(io.BytesIO(answer.content)) as image:
         assert image.format == "JPEG"
         assert max(image.size) <= 512
+
+
+def test_the_thumbnail_of_a_listed_photo_takes_no_query(
+    opened: Library, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, other = named(opened, "astronaut.jpg"), named(opened, "chelsea.jpg")
+    asked: list[int] = []
+    find = Library.photo
+    monkeypatch.setattr(
+        Library, "photo", lambda library, number: asked.append(number) or find(library, number)
+    )
+    address = f"/thumb/{photo.photo_id}?v={photo.digest[:12]}"
+    first = client.get(address)
+    assert asked == [photo.photo_id]
+    (tile,) = photo_tiles([photo])
+    assert f"/{tile['src']}" == address
+    again = client.get(address)
+    assert asked == [photo.photo_id]
+    assert (again.content, again.headers) == (first.content, first.headers)
+    assert client.get(address, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+    for elsewhere in (f"/thumb/{photo.photo_id}", f"/thumb/{photo.photo_id}?v={other.digest[:12]}"):
+        assert client.get(elsewhere).content == first.content
+    assert asked == [photo.photo_id] * 3
+    opened.thumbnails.delete(photo.digest)
+    assert client.get(address).status_code == 200
+    assert asked == [photo.photo_id] * 4
 
 
 def test_a_photo_is_the_file_itself(opened: Library, client: TestClient) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from vitmae_search.errors import display_path
 from vitmae_search.records import Photo
+from vitmae_search.web.components.listed_digests import remember_listed
 from vitmae_search.web.components.photo_address import library_in_thumb_urls, thumb_url
+from vitmae_search.web.server.session import library
 
 
 def photo_name(photo: Photo) -> str:
@@ -18,8 +20,9 @@ def photo_name(photo: Photo) -> str:
 
 def photo_tiles(photos: Iterable[Photo]) -> list[dict[str, object]]:
     """What the browser is sent of photos."""
-    named = library_in_thumb_urls()
-    return [_tile(photo, named) for photo in photos]
+    named, listed = library_in_thumb_urls(), list(photos)
+    remember_listed(library().folder, listed)
+    return [_tile(photo, named) for photo in listed]
 
 
 def _tile(photo: Photo, named: str) -> dict[str, object]:

@@ -36,6 +36,7 @@ from vitmae_search.web.components.browse_batch import next_batch
 from vitmae_search.web.components.filter_choices import choices, without
 from vitmae_search.web.components.filter_parameters import read_filters, read_order
 from vitmae_search.web.components.hit_batch import next_hits
+from vitmae_search.web.components.listed_digests import listed_digest, names_content
 from vitmae_search.web.components.photo_facts import file_size, photo_facts, tag_facts
 from vitmae_search.web.components.photo_tile import photo_tiles
 from vitmae_search.web.server.file_part import file_part
@@ -67,7 +68,7 @@ _NOT_REACHED = "This photo's storage cannot be reached now, or has it no more."
 def photo_routes(base_path: str = "") -> Iterator[Route]:
     """The routes of photos and thumbnails, below `base_path`."""
     yield Route(base_path + "/photo/{photo_id}", _endpoint(_photo), methods=["GET"])
-    yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb), methods=["GET"])
+    yield Route(base_path + "/thumb/{photo_id}", _endpoint(_thumb, _listed_thumb), methods=["GET"])
     yield Route(base_path + "/details/{photo_id}", _endpoint(_details), methods=["GET"])
     yield Route(base_path + "/upload", _upload, methods=["POST"])
     yield Route(base_path + "/photos", list_endpoint(_photos), methods=["GET"])
@@ -77,8 +78,16 @@ def photo_routes(base_path: str = "") -> Iterator[Route]:
     yield Route(base_path + "/land", _land, methods=["GET"])
 
 
-def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
-    """An endpoint that looks the photo up in a worker thread; an error becomes a status and a sentence."""
+def _endpoint(
+    answer: Callable[[Request, Photo], Response],
+    at_once: Callable[[Request, int], Response | None] = lambda request, photo_id: None,
+) -> Endpoint:
+    """An endpoint that looks the photo up in a worker thread; an error becomes a status and a sentence.
+
+    Args:
+        answer: Answers with the photo.
+        at_once: Answers with its id alone; None where it cannot.
+    """
 
     def find_and_answer(request: Request) -> Response:
         try:
@@ -86,6 +95,9 @@ def _endpoint(answer: Callable[[Request, Photo], Response]) -> Endpoint:
                 photo_id = _photo_id(request)
                 if not _of_this_library(request):
                     return _sentence(_FOREIGN, 404)
+                known = None if photo_id is None else at_once(request, photo_id)
+                if known is not None:
+                    return known
                 photo = None if photo_id is None else library().photo(photo_id)
                 return _sentence(_NO_PHOTO, 404) if photo is None else answer(request, photo)
         except LibraryEmpty:
@@ -209,12 +221,25 @@ def _of_this_library(request: Request) -> bool:
 
 def _thumb(request: Request, photo: Photo) -> Response:
     """A small JPEG; status 304 where the browser has this content already."""
-    headers = _cache_headers(request, photo)
+    headers = _cache_headers(request, photo.digest)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     data = library().thumbnail(photo)
     if data is None:
         return _sentence(*((_NOT_REACHED, 502) if is_address(photo.file) else (_NOT_ON_DISK, 404)))
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _listed_thumb(request: Request, photo_id: int) -> Response | None:
+    """As `_thumb`, of a photo that a page has listed and whose thumbnail is stored."""
+    found = library()
+    digest = listed_digest(found.folder, photo_id, request.query_params.get("v", ""))
+    data = None if digest is None else found.thumbnails.get(digest)
+    if digest is None or data is None:
+        return None
+    headers = _cache_headers(request, digest)
+    if _unchanged(request, headers):
+        return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
@@ -227,7 +252,7 @@ def _photo(request: Request, photo: Photo) -> Response:
         return _stored_photo(request, photo)
     if not os.path.isfile(photo.file):
         return _sentence(_NOT_ON_DISK, 404)
-    headers = _cache_headers(request, photo)
+    headers = _cache_headers(request, photo.digest)
     if "download" in request.query_params:
         name = os.fsencode(os.path.basename(photo.file)).decode("utf-8", "replace")
         return FileResponse(photo.file, media_type=media_type(photo), headers=headers, filename=name)
@@ -242,7 +267,7 @@ def _photo(request: Request, photo: Photo) -> Response:
 
 def _stored_photo(request: Request, photo: Photo) -> Response:
     """As `_photo`, of a photo on a storage: read here, so that browsers never talk to the storage."""
-    headers = _cache_headers(request, photo)
+    headers = _cache_headers(request, photo.digest)
     if "video" in request.query_params:
         return _sentence(_NO_MOVING_PART, 404)
     if _unchanged(request, headers):
@@ -291,13 +316,12 @@ def json_response(value: object) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _cache_headers(request: Request, photo: Photo) -> dict[str, str]:
+def _cache_headers(request: Request, digest: str) -> dict[str, str]:
     """An address that names the content's digest may be cached for ever; another one is revalidated."""
-    version = request.query_params.get("v", "")
-    lasting = len(version) >= 8 and photo.digest.startswith(version)
+    lasting = names_content(digest, request.query_params.get("v", ""))
     return {
         **INERT_HEADERS,
-        "ETag": f'"{photo.digest[:32]}"',
+        "ETag": f'"{digest[:32]}"',
         "Cache-Control": _CACHE_FOR_EVER if lasting else _REVALIDATE,
     }
 

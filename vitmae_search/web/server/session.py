@@ -58,9 +58,9 @@ def open_library(folder: Path) -> Library:
     """A library by its folder, opened once in a process."""
     from vitmae_search.library import Library
 
-    found = settings()
     with _lock:
         if folder not in _libraries:
+            found = settings()
             _libraries[folder] = Library.open(
                 folder, plugin_folders=[found.plugins], device=found.device, background=True
             )
