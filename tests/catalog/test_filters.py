@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from vitmae_search.catalog import Catalog
 from vitmae_search.catalog.photos import folder_range, with_photo_on_disk
+from vitmae_search.errors import LibraryError
 from vitmae_search.records import SearchFilter
 
 PATHS = [
@@ -240,3 +242,20 @@ def test_reading_from_a_reader_gives_the_same(address, filled, folder, space):
     with Catalog.open(folder, address) as reader:
         assert reader.photos() == filled.photos()
         assert list(reader.known_files("/a", space)) == list(filled.known_files("/a", space))
+
+
+@pytest.mark.parametrize("number", [2**63, 2**70, -(2**70)])
+def test_numbers_beyond_64_bits_are_of_no_photo(writer, space, make, number):
+    """SQLite's driver refuses them, and PostgreSQL compares most of them: neither is the library's fault."""
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    with suppress(LibraryError):
+        assert writer.photo(number) is None
+    assert writer.count_photos() == 1
+
+
+def test_text_that_is_no_unicode_is_named(writer, space, make):
+    """Half of a pair of surrogates comes from a command line in another encoding."""
+    writer.record_batch(space, [make.item("/p/a.jpg", "cat")])
+    with pytest.raises(LibraryError, match=r"'caf\\udce9' is no text"):
+        writer.count_photos(SearchFilter(tag="caf\udce9"))
+    assert writer.count_photos() == 1

@@ -31,6 +31,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from vitmae_search.errors import LibraryError
+
 POSTGRESQL = "postgresql"
 
 MAKE_DATABASE = "createdb --encoding UTF8 --template template0 NAME"
@@ -51,6 +53,20 @@ STREAMED = {"stream_results": True}
 def is_postgresql(connection: Connection) -> bool:
     """Return whether a connection is to PostgreSQL."""
     return connection.dialect.name == POSTGRESQL
+
+
+def impossible_value(error: BaseException) -> LibraryError | None:
+    """Return the error for a value that no catalogue can store or find; None for other errors.
+
+    Args:
+        error: What a database's driver raised before it asked the database.
+    """
+    if isinstance(error, OverflowError):
+        return LibraryError("A number that was given has more than 64 bits. No photo has such a number.")
+    if isinstance(error, UnicodeEncodeError):
+        shown = error.object.encode("ascii", "backslashreplace").decode()
+        return LibraryError(f"'{shown}' is no text that can be stored or found: it is not valid Unicode.")
+    return None
 
 
 def upsert(connection: Connection, row: Any) -> Any:

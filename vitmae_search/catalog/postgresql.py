@@ -22,7 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 
 from vitmae_search.catalog.database import ReadCache, connect, deliver_signals
-from vitmae_search.catalog.dialects import MAKE_DATABASE, STREAMED
+from vitmae_search.catalog.dialects import MAKE_DATABASE, STREAMED, impossible_value
 from vitmae_search.catalog.postgresql_migrations import NEWEST, migrate, version_of
 from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.errors import (
@@ -230,6 +230,7 @@ def _store_no_nul(connection: Any, record: object) -> None:
 
 def _translate_error(context: ExceptionContext, name: str) -> None:
     error = context.original_exception
+    translated = impossible_value(error)
     if type(error).__module__.startswith("psycopg"):
         translated = error_for_state(
             getattr(error, "sqlstate", None),
@@ -237,8 +238,8 @@ def _translate_error(context: ExceptionContext, name: str) -> None:
             _reason(error),
             of_connection=type(error).__name__ in ("OperationalError", "ConnectionTimeout"),
         )
-        if translated is not None:
-            raise translated from error
+    if translated is not None:
+        raise translated from error
 
 
 def _reason(error: BaseException) -> str:
@@ -302,6 +303,7 @@ _SENTENCES: dict[str, Callable[[str, str], LibraryError]] = {
     "42501": lambda name, reason: StorageError(
         f"{name} cannot be read or written by this user ({reason}). Its owner can GRANT it."
     ),
+    "22003": lambda name, reason: LibraryError(f"{name} has no number as large ({reason})."),
     "25006": lambda name, reason: StorageError(f"{name} cannot be written ({reason})."),
     "42P01": lambda name, reason: LibraryDamaged(f"{name} is damaged ({reason}). Put back a backup."),
     "531": lambda name, reason: StorageError(

@@ -24,6 +24,7 @@ from sqlalchemy.pool import Pool
 
 from vitmae_search.catalog.database import ReadCache, connect, deliver_signals
 from vitmae_search.catalog.deferred_signals import DeferredSignals
+from vitmae_search.catalog.dialects import impossible_value
 from vitmae_search.catalog.odd_values import odd_values
 from vitmae_search.catalog.recovery import UNFINISHED_CODES, undo_unfinished_change
 from vitmae_search.errors import (
@@ -376,10 +377,9 @@ def _translate_error(context: ExceptionContext, name: str) -> None:
     if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_OF_DAMAGE):
         raise _undecodable(error, name) from error
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        translated = error_for_code(code, name, str(error))
-        if translated is not None:
-            raise translated from error
+    translated = impossible_value(error) if code is None else error_for_code(code, name, str(error))
+    if translated is not None:
+        raise translated from error
 
 
 def _undecodable(error: Exception, name: str) -> LibraryError:
