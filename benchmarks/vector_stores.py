@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -127,8 +128,11 @@ _print_now = partial(print, flush=True)
 def _memory(pid: int) -> int:
     """Bytes that a process and those that it started have for themselves."""
     process = psutil.Process(pid)
-    found = [process, *process.children(recursive=True)]
-    return sum(one.memory_full_info().uss for one in found)
+    found, size = [process, *process.children(recursive=True)], 0
+    for one in found:
+        with suppress(psutil.NoSuchProcess):  # a server's processes come and go
+            size += one.memory_full_info().uss
+    return size
 
 
 def _fill(store: VectorStore, source: Source, count: int) -> list[str]:

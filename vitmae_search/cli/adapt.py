@@ -12,6 +12,7 @@ import click
 
 from vitmae_search.bundled import DEFAULT_MODEL
 from vitmae_search.cli.common import (
+    PathOnDisk,
     json_option,
     library_option,
     open_library,
@@ -79,7 +80,7 @@ _ENCODER_FOLDER = Path("runs/adapt")
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathOnDisk(path_type=Path),
     metavar="FILE",
     help="Write the projection here and leave the library alone. With --encoder, the run's folder.",
 )

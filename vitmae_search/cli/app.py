@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import catalog_option, vectors_option
+from vitmae_search.cli.common import PathOnDisk, catalog_option, vectors_option
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.settings import catalog_address, named_library, settings
 
@@ -36,7 +36,7 @@ browser_option = click.option(
 @click.option("--base-path", metavar="PATH", help="Serve the app below a path, such as /photos.")
 @click.option("--host-name", "host_names", metavar="NAME", multiple=True, help="A name to open it under.")
 @click.option(
-    "--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Ask for the password in FILE."
+    "--password-file", type=PathOnDisk(path_type=Path), metavar="FILE", help="Ask for the password in FILE."
 )
 @click.option("--token", is_flag=True, help="Make a password if there is none, and print a link with it.")
 @click.option("--trust-proxy", metavar="IP", help="Believe X-Forwarded headers from this proxy.")

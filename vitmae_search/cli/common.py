@@ -167,7 +167,7 @@ def figure_option(default: str, text: str = "A .png, .pdf or .svg file.") -> Cal
     return click.option(
         "-o",
         "output",
-        type=click.Path(dir_okay=False),
+        type=PathOnDisk(dir_okay=False),
         metavar="OUT",
         default=default,
         show_default=True,

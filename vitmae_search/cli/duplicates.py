@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    PathOnDisk,
+    inherited,
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+)
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.pictures import photos_argument
 from vitmae_search.cli.search import read_min_score
@@ -28,7 +35,7 @@ from vitmae_search.records import DuplicateReport, MinScore
 @click.option("--space", type=int, metavar="ID", help="Compare in this space instead of the current one.")
 @click.option("--ignored", is_flag=True, help="Also groups that you ignored.")
 @click.option(
-    "--csv", "table", type=click.Path(path_type=Path), metavar="FILE", help="Write the list to FILE, too."
+    "--csv", "table", type=PathOnDisk(path_type=Path), metavar="FILE", help="Write the list to FILE, too."
 )
 @library_option
 @json_option

@@ -58,14 +58,14 @@ def _check_folder(ctx: click.Context, parameter: click.Parameter, value: Path | 
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathOnDisk(dir_okay=False, path_type=Path),
     metavar="FILE.md",
     callback=_check_folder,
     help="Write the tables as Markdown, too.",
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathOnDisk(dir_okay=False, path_type=Path),
     metavar="FILE.png",
     callback=_check_folder,
     help="Draw them, too.",

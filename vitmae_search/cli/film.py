@@ -6,12 +6,12 @@ import os
 
 import click
 
-from vitmae_search.cli.common import figure_option, json_option, print_json
+from vitmae_search.cli.common import PathOnDisk, figure_option, json_option, print_json
 from vitmae_search.errors import display_path
 
 
 @click.command("film")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=PathOnDisk(file_okay=False))
 @figure_option("film.png", "A .png, .pdf, .svg or (animated) .gif file.")
 @click.option(
     "--guesses", is_flag=True, help="Show the model's guess of every patch, not the completed photo."

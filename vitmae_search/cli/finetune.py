@@ -29,7 +29,7 @@ from vitmae_search.errors import display_path
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathOnDisk(file_okay=False, path_type=Path),
     default=Path("runs/finetune"),
     show_default=True,
     help="The run's folder, which is also the model. A run that is there goes on.",
@@ -37,7 +37,7 @@ from vitmae_search.errors import display_path
 @click.option(
     "--labels",
     metavar="FILE.CSV",
-    type=click.Path(exists=True, dir_okay=False),
+    type=PathOnDisk(exists=True, dir_okay=False),
     help="Columns path (relative to FOLDER) and label.  [default: the first folder is the class]",
 )
 @click.option(

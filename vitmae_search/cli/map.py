@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import click
 
-from vitmae_search.cli.common import json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import PathOnDisk, json_option, library_option, open_library, print_json
 from vitmae_search.cli.filters import filter_options, read_filter
 from vitmae_search.cli.progress import show_progress
 from vitmae_search.cli.stop_signal import StopOnSignal
@@ -36,7 +36,7 @@ SHOWN_CLUSTERS = 10
 @click.option(
     "--csv",
     "table",
-    type=click.Path(path_type=Path),
+    type=PathOnDisk(path_type=Path),
     metavar="FILE",
     help="Write the points to FILE, too.",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitmae_search.cli.common import json_option, print_json
+from vitmae_search.cli.common import PathOnDisk, json_option, print_json
 from vitmae_search.cli.training_options import (
     POSITIVE,
     SHARE,
@@ -37,7 +37,7 @@ _DECODER_SIZES = ("decoder_layers", "decoder_width")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathOnDisk(file_okay=False, path_type=Path),
     default=Path("runs/pretrain"),
     show_default=True,
     help="The run's folder, which is also the checkpoint. A run that is there goes on.",
@@ -219,7 +219,7 @@ _DECODER_SIZES = ("decoder_layers", "decoder_width")
 @click.option(
     "--film-photo",
     "film_photos",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    type=PathOnDisk(exists=True, dir_okay=False, resolve_path=True),
     metavar="FILE",
     multiple=True,
     help="A photo of yours for the film strip; up to four.",

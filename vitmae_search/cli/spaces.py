@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from vitmae_search.cli.common import inherited, json_option, library_option, open_library, print_json
+from vitmae_search.cli.common import (
+    PathOnDisk,
+    inherited,
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+)
 from vitmae_search.records import Coverage, Space
 
 
@@ -54,7 +61,7 @@ def drop(ctx: click.Context, space_id: int, library: Path | None, as_json: bool)
 
 
 @command.command("derive")
-@click.argument("file", required=False, type=click.Path(dir_okay=False), metavar="[FILE]")
+@click.argument("file", required=False, type=PathOnDisk(dir_okay=False), metavar="[FILE]")
 @click.option(
     "--from", "parent", type=int, metavar="ID", help="The space of features.  [default: the current]"
 )
