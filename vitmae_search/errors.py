@@ -138,6 +138,10 @@ class UnreadablePhoto(PhotoError):
     """The file could not be read from disk."""
 
 
+class AbsentPhoto(UnreadablePhoto):
+    """The photo's storage answers that it is not there."""
+
+
 class UnreachablePhoto(UnreadablePhoto):
     """The photo's storage cannot be reached now, or lets nobody in: no photo of it can be read."""
 

@@ -235,6 +235,12 @@ def test_a_mistyped_name_gets_a_suggestion(vitmae_search: Callable[..., Any], in
     assert "Did you mean 'vitmae-tiny-patch8-64'?" in done.err
 
 
+def test_status_of_an_address(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--library", "s3://bucket/folder"]) == 1
+    said = "error: s3://bucket/folder is an address; a library is a folder of this machine\n"
+    assert capfd.readouterr().err == said
+
+
 def test_status_of_a_library_that_is_not_there(vitmae_search: Callable[..., Any], tmp_path: Path) -> None:
     done = vitmae_search("status")
     assert done.err == f"there is no folder {tmp_path}/library, so no library is in it\n"

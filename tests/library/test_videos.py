@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.helpers.videos import write_video
 from vitmae_search.cli.main import run
-from vitmae_search.errors import LibraryError
+from vitmae_search.errors import LibraryError, UnsupportedPhoto
 from vitmae_search.library import Library
 from vitmae_search.photos import video
 from vitmae_search.records import Photo, SearchFilter, VideoFrame
@@ -49,6 +49,8 @@ def test_a_video_is_found_by_its_frames(library: Library, films: Path) -> None:
     assert 4 <= frame.seconds < 6.5
     assert library.similar(hit.photo.photo_id, k=9).hits
     assert library.search(hit.photo.path, k=1).known
+    with pytest.raises(UnsupportedPhoto, match="is a video; name a photo, or a frame"):
+        library.search(frame.video)
     assert library.count_photos(SearchFilter(under=str(films / "summer"))) == 3
     assert library.thumbnail(hit.photo.photo_id)
     assert library.export_links(library.folder.parent / "links", list(frames(library).values())) == 1

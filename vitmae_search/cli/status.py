@@ -23,9 +23,10 @@ from vitmae_search.settings import catalog_address
 @json_option
 def command(list_failures: bool, library: Path | None, as_json: bool) -> None:
     """Say what the library holds: photos, failures, folders, embedding spaces and tags."""
-    if library is not None and catalog_address() is None and not library.is_dir():
-        click.echo(f"there is no folder {display_path(library)}, so no library is in it", err=True)
+    is_absent = library is not None and catalog_address() is None and not library.is_dir()
     with open_library(library) as opened:
+        if is_absent:
+            click.echo(f"there is no folder {display_path(opened.folder)}, so no library is in it", err=True)
         status = opened.status()
         tags = opened.tag_counts()
         lags = {space.space_id: opened.index_lag(space.space_id) for space in status.spaces}

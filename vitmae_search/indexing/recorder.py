@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmae_search.address import is_address
 from vitmae_search.catalog import CatalogWriter, Indexed
 from vitmae_search.embedding import GuardedEmbedder, Projection, code_digest
-from vitmae_search.errors import MemoryShort, PhotoError, UnreadablePhoto, VitmaeSearchError
+from vitmae_search.errors import AbsentPhoto, MemoryShort, PhotoError, UnreadablePhoto, VitmaeSearchError
 from vitmae_search.indexing.batcher import Batcher, Outcome
 from vitmae_search.indexing.claims import FileClaims
 from vitmae_search.indexing.moved_photos import MissingRows, ReplacedContents
@@ -218,7 +219,7 @@ class Recorder:
 
     def _failure(self, fetched: FetchedFile, cause: _Cause) -> list[Failure]:
         stamp = fetched.file.stamp
-        if isinstance(fetched.error, UnreadablePhoto) and is_gone(stamp.path):
+        if _may_be_gone(fetched.error, stamp.path) and is_gone(stamp.path):
             return []  # it vanished since the walk; the next run sees where it went
         row = fetched.file.known
         if row is not None:
@@ -273,3 +274,8 @@ class Recorder:
             if change == "moved" and row.photo_id is not None and fetched.known.content_id is not None:
                 self._missing.mark_moved(fetched.known.content_id, row.photo_id)
         self._counts.failures += failures
+
+
+def _may_be_gone(error: VitmaeSearchError | None, path: str) -> bool:
+    """Whether it is worth asking; a storage has said so itself, and is not asked for what it denies."""
+    return isinstance(error, AbsentPhoto if is_address(path) else UnreadablePhoto)

@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     from vitmae_search.library.adapt.adaptation import AdaptReport
     from vitmae_search.library.adapt.fit import AdaptOptions
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
 """How an address begins; as a path it has one slash. One letter before the colon is a drive."""
 
 EVERYTHING = SearchFilter()
@@ -270,7 +270,8 @@ class Library:
         if path is None:
             path = settings().library
         if _ADDRESS.match(os.fspath(path)):
-            raise LibraryError(f"{display_path(path)} is an address; a library is a folder of this machine")
+            written = display_path(_ADDRESS.sub(r"\1://", os.fspath(path), count=1))  # not a Path's one slash
+            raise LibraryError(f"{written} is an address; a library is a folder of this machine")
         chosen = dict(options or {})
         if precision == "int8":
             chosen["quantization"], precision = precision, "auto"

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vitmae_search.errors import MemoryShort
+from vitmae_search.errors import MemoryShort, UnsupportedPhoto
 from vitmae_search.photos.file_system import file_system
-from vitmae_search.photos.video import read_frame
+from vitmae_search.photos.video import is_video_name, read_frame
 from vitmae_search.records import VideoFrame
 
 _MAX_BYTES = 1 << 30
@@ -23,12 +23,15 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
         max_bytes: Largest size that is read.
 
     Raises:
+        UnsupportedPhoto: It is a video.
         UnreadablePhoto: It is absent, not permitted or a folder, or the disk has an error.
         PhotoTooLarge: It has more than `max_bytes`.
     """
     frame = VideoFrame.of(os.fspath(path))
     if frame is not None:
         return read_frame(frame.video, frame.seconds)
+    if is_video_name(os.fspath(path)):
+        raise UnsupportedPhoto(path, "is a video; name a photo, or a frame that the library has of it")
     return file_system(path).read(path, max_bytes)
 
 
