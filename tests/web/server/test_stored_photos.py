@@ -1,4 +1,4 @@
-"""The app's routes of photos that lie on an object storage, here fsspec's own in memory."""
+"""The app's routes of photos that lie on an object storage: fsspec's own in memory, and Google's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests.helpers.object_store import picture
+from tests.helpers.google_storage import GoogleStorage
+from tests.helpers.object_store import BUCKET, picture
 from vitmae_search.library import Library
 from vitmae_search.photos import file_system
+from vitmae_search.photos.file_system import opened_storage
 from vitmae_search.web.server import session
 from vitmae_search.web.server.routes import photo_routes
 
@@ -78,6 +80,27 @@ def test_a_photo_that_went_is_said_to_be_so(client: TestClient, library: Library
     answer = client.get(f"/photo/{photo.photo_id}")
     assert (answer.status_code, answer.text) == (404, "This photo cannot be shown: there is no such object.")
     assert client.get(f"/thumb/{photo.photo_id}").status_code == 200, "the library has its thumbnail"
+
+
+def test_photos_on_googles_storage(
+    client: TestClient, google_storage: GoogleStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in google_storage.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    opened_storage.cache_clear()
+    google_storage.put("app/0 ü#.jpg", picture(COLORS[0]))
+    monkeypatch.setenv("VITMAE_SEARCH_LIBRARY", str(tmp_path / "library"))
+    with Library.open(tmp_path / "library", embedder="color_layout") as opened:
+        assert opened.index(f"gs://{BUCKET}/app").added == 1
+    (photo,) = session.library().photos()
+    shown = client.get(f"/photo/{photo.photo_id}", follow_redirects=False)
+    assert (shown.status_code, shown.content) == (200, picture(COLORS[0]))
+    assert client.get(f"/thumb/{photo.photo_id}").status_code == 200
+    google_storage.delete("app/0 ü#.jpg")
+    assert client.get(f"/photo/{photo.photo_id}").text.endswith("there is no such object.")
+    session.close_libraries()
+    opened_storage.cache_clear()
 
 
 def test_relocate_and_forget(library: Library, files: Any, tmp_path: Path) -> None:
