@@ -221,26 +221,26 @@ def _of_this_library(request: Request) -> bool:
 
 def _thumb(request: Request, photo: Photo) -> Response:
     """A small JPEG; status 304 where the browser has this content already."""
-    headers = _cache_headers(request, photo.digest)
-    if _unchanged(request, headers):
-        return Response(status_code=304, headers=headers)
-    data = library().thumbnail(photo)
-    if data is None:
+    answer = _answer_thumb(request, photo.digest, lambda: library().thumbnail(photo))
+    if answer is None:
         return _sentence(*((_NOT_REACHED, 502) if is_address(photo.file) else (_NOT_ON_DISK, 404)))
-    return Response(data, media_type="image/jpeg", headers=headers)
+    return answer
 
 
 def _listed_thumb(request: Request, photo_id: int) -> Response | None:
     """As `_thumb`, of a photo that a page has listed and whose thumbnail is stored."""
     found = library()
     digest = listed_digest(found.folder, photo_id, request.query_params.get("v", ""))
-    data = None if digest is None else found.thumbnails.get(digest)
-    if digest is None or data is None:
-        return None
+    return None if digest is None else _answer_thumb(request, digest, lambda: found.thumbnails.get(digest))
+
+
+def _answer_thumb(request: Request, digest: str, read: Callable[[], bytes | None]) -> Response | None:
+    """The answer to a request for a thumbnail; None where there is nothing to read."""
     headers = _cache_headers(request, digest)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
-    return Response(data, media_type="image/jpeg", headers=headers)
+    data = read()
+    return None if data is None else Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _photo(request: Request, photo: Photo) -> Response:
