@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from tests.helpers.dying_storage import index_until_killed, nobody_listens
 from tests.helpers.faulty_proxy import FaultyProxy
 from tests.helpers.google_storage import GoogleStorage, one_page
 from tests.helpers.object_store import BUCKET, picture
 from vitmae_search import Library
-from vitmae_search.errors import LibraryError, StorageUnreachable, UnreachablePhoto
+from vitmae_search.errors import LibraryError, StorageUnreachable
 from vitmae_search.indexing import stored_files
 from vitmae_search.photos import google_storage as google
-from vitmae_search.photos import object_storage, read_photo
+from vitmae_search.photos import object_storage
 from vitmae_search.photos.file_system import opened_storage
 
 ODD_NAMES = ("100% {x}//d.jpg", "trip/e+f.jpg", "trip/g\nh.jpg", "back\\slash.jpg", "trip/#1 & ünusual?")
@@ -116,9 +116,7 @@ def test_what_cannot_be_listed_is_never_gone(
 ) -> None:
     where = address(folder)
     library.index(where)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{one.getsockname()[1]}"
+    nowhere = nobody_listens()
     for fault, said in (
         ("denied", "access is denied"),
         ("unknown", "the storage does not accept the credentials, or there are none"),
@@ -233,21 +231,8 @@ def test_server_that_dies_in_mid_run(
     put_many()
     monkeypatch.setattr(stored_files, "_MOST_FILES", 4)
 
-    def kill(progress: object) -> None:
-        if getattr(progress, "phase", "") == "indexing" and getattr(progress, "done", 0) >= 4:
-            google_storage.kill()
-
     try:
-        with pytest.raises(StorageUnreachable) as caught:
-            library.index(address(folder), on_progress=kill)
-        assert str(caught.value) == (
-            f"gs://{BUCKET} cannot be read now: its storage cannot be reached. What was indexed is kept; run "
-            "the same command again to go on."
-        )
-        assert library.status().missing == 0
-        kept = library.status().photos
-        with pytest.raises(UnreachablePhoto):
-            read_photo(address(folder) + "/a.jpg")
+        kept = index_until_killed(library, address(folder), google_storage.kill, done=4)
     finally:
         google_storage.kill()
         google_storage.start()

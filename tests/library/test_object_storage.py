@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.helpers.dying_storage import index_until_killed, nobody_listens
 from tests.helpers.faulty_proxy import FaultyProxy
 from tests.helpers.object_store import BUCKET, OWNER, READER, STRANGER, ObjectStore, picture
 from vitmae_search import Library
 from vitmae_search.cli.main import run
-from vitmae_search.errors import LibraryError, StorageUnreachable, UnreachablePhoto
+from vitmae_search.errors import LibraryError, StorageUnreachable
 from vitmae_search.indexing import stored_files
 from vitmae_search.photos import object_storage, read_photo
 from vitmae_search.photos.file_system import opened_storage
@@ -73,9 +73,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 @pytest.fixture
 def unused_endpoint() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{one.getsockname()[1]}"
+    return nobody_listens()
 
 
 def address(folder: str) -> str:
@@ -365,24 +363,8 @@ def test_server_that_dies_in_mid_run(
 
     put_many()
     monkeypatch.setattr(stored_files, "_MOST_FILES", 4)
-    killed: list[bool] = []
-
-    def kill(progress: object) -> None:
-        if getattr(progress, "phase", "") == "indexing" and getattr(progress, "done", 0) >= 8 and not killed:
-            killed.append(True)
-            object_store.kill()
-
     try:
-        with pytest.raises(StorageUnreachable) as caught:
-            library.index(address(folder), on_progress=kill)
-        assert str(caught.value) == (
-            f"s3://{BUCKET} cannot be read now: its storage cannot be reached. What was indexed is kept; run "
-            "the same command again to go on."
-        )
-        assert library.status().missing == 0
-        kept = library.status().photos
-        with pytest.raises(UnreachablePhoto):
-            read_photo(address(folder) + "/a.jpg")
+        kept = index_until_killed(library, address(folder), object_store.kill, done=8)
     finally:
         object_store.start()
     fill(object_store, folder)
