@@ -70,12 +70,14 @@ def all_clicks(folder: Path) -> Iterator[Click]:
     yield page_link("Browse", f"{GRID} && all('.menu, .rail .choice').length")
     yield Click("Browse: begin to select", switch_selecting, "find('.open[aria-pressed]')")
     yield Click("Browse: select a photo", tile(3), "find('.open[aria-pressed=true]')")
-    yield Click("Browse: make it a favourite", button("Favourite"), "find('.st-key-vs_undo button:enabled')")
+    yield Click(
+        "Browse: make it a favourite", button("Favourite"), "find('.st-key-vs_undo_and_what button:enabled')"
+    )
     for title in CHIPS:  # the first counts after the change
         yield Click(
             f"Browse: the list of {title}", open_chip(title), "find('.menu .choice')", restore=close_chip
         )
-    yield Click("Browse: undo", button("Undo"), "!find('.st-key-vs_undo button:enabled')")
+    yield Click("Browse: undo", button("Undo"), "!find('.st-key-vs_undo_and_what button:enabled')")
     yield Click("Browse: end selecting", switch_selecting, "!find('.open[aria-pressed]')")
     for title in CHIPS[:-1]:
         yield Click(f"Browse: a choice of {title}", choose, prepare=open_chip_when_counted(title))

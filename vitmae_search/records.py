@@ -747,6 +747,19 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change to what is said of photos that `Library.undo` can take back.
+
+    Attributes:
+        change_id: Its number; later changes have higher ones, and none is used twice.
+        text: What it did, in words.
+    """
+
+    change_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SavedSearch:
     """A query with its filters, under a name.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from vitmae_search.web.server.app import MAIN_SCRIPT
 
@@ -27,6 +28,12 @@ def open_page(script: str, /, **query: str) -> AppTest:
     if script != SEARCH:
         at.switch_page(script)
     return _run(at, query)
+
+
+def undo_button(at: AppTest) -> Button:
+    """The button that takes back the last change."""
+    (found,) = (button for button in at.button if button.label == "Undo")
+    return found
 
 
 def _run(at: AppTest, query: dict[str, str]) -> AppTest:

@@ -40,6 +40,7 @@ from vitmae_search.catalog.shared_values import SharedValues
 from vitmae_search.catalog.tags import Taggable
 from vitmae_search.records import (
     AttributeFilter,
+    Change,
     Failure,
     GeoBox,
     JobRecord,
@@ -401,8 +402,8 @@ class Catalog:
         with self._database.read_transaction() as connection:
             return photos.fetch_ids(connection, photos.with_copies(space_id))
 
-    def last_change(self) -> str | None:
-        """Return what `CatalogWriter.undo` would undo, in words; None where there is nothing."""
+    def last_change(self) -> Change | None:
+        """Return what `CatalogWriter.undo` would undo; None where there is nothing."""
         with self._database.read_transaction() as connection:
             return undo.last(connection)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, select, true, update
 
@@ -40,7 +40,9 @@ from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_sqlite import WAIT_SECONDS
 from vitmae_search.errors import LibraryDamaged
-from vitmae_search.records import Failure, JobRecord, Root, SavedSearch, Space, Stamp
+from vitmae_search.records import Change, Failure, JobRecord, Root, SavedSearch, Space, Stamp
+
+T = TypeVar("T")
 
 
 class CatalogWriter(Catalog):
@@ -429,7 +431,7 @@ class CatalogWriter(Catalog):
         Returns:
             How many contents they are.
         """
-        return self._change(lambda connection: marks.mark(connection, photo_ids, values, text))
+        return self._undoable(lambda connection: marks.mark(connection, photo_ids, values, text))
 
     def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Put photos into an album, which is made if there is none, and return how many contents they are.
@@ -438,7 +440,7 @@ class CatalogWriter(Catalog):
             name: The album.
             photo_ids: The photos.
         """
-        return self._change(lambda connection: marks.add_to_album(connection, name, photo_ids))
+        return self._undoable(lambda connection: marks.add_to_album(connection, name, photo_ids))
 
     def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Take photos out of an album, and return how many contents they are.
@@ -450,7 +452,7 @@ class CatalogWriter(Catalog):
         Raises:
             LibraryError: There is no such album.
         """
-        return self._change(lambda connection: marks.remove_from_album(connection, name, photo_ids))
+        return self._undoable(lambda connection: marks.remove_from_album(connection, name, photo_ids))
 
     def rename_album(self, name: str, new_name: str) -> None:
         """Give an album another name.
@@ -462,11 +464,11 @@ class CatalogWriter(Catalog):
         Raises:
             LibraryError: There is no such album, or one of the new name.
         """
-        self._change(lambda connection: marks.rename_album(connection, name, new_name))
+        self._undoable(lambda connection: marks.rename_album(connection, name, new_name))
 
     def delete_album(self, name: str) -> None:
         """Delete an album; raise `LibraryError` if there is none. Its photos stay."""
-        self._change(lambda connection: marks.delete_album(connection, name))
+        self._undoable(lambda connection: marks.delete_album(connection, name))
 
     def decide_pairs(
         self, photo_id: int, others: Sequence[int], decision: Literal["different", "ignored"], text: str
@@ -482,21 +484,28 @@ class CatalogWriter(Catalog):
         Returns:
             How many pairs of contents they are.
         """
-        return self._change(
+        return self._undoable(
             lambda connection: pair_decisions.decide(connection, photo_id, others, decision, text)
         )
 
     def save_search(self, search: SavedSearch) -> None:
         """Save a search, in place of another one of its name."""
-        self._change(lambda connection: saved_searches.save(connection, search))
+        self._undoable(lambda connection: saved_searches.save(connection, search))
 
     def delete_search(self, name: str) -> None:
         """Delete a saved search; raise `LibraryError` if there is none."""
-        self._change(lambda connection: saved_searches.remove(connection, name))
+        self._undoable(lambda connection: saved_searches.remove(connection, name))
 
-    def undo(self) -> str | None:
-        """Undo the last of these changes, and return what it did, in words; None where there is none."""
-        return self._change(lambda connection: undo.undo(connection))
+    def undo(self, expected: Change | None = None) -> str | None:
+        """Undo the newest of these changes, and return what it did, in words; None where there is none.
+
+        Args:
+            expected: The change that is meant; None for the newest, whichever it is.
+
+        Raises:
+            LibraryError: Another change than the expected one is the newest.
+        """
+        return self._undoable(lambda connection: undo.undo(connection, expected))
 
     def start_run(self, key: str, kind: str, arguments: Mapping[str, Any]) -> JobRecord:
         """Record that this process began a job; raise `LibraryError` if the key is taken.
@@ -555,6 +564,15 @@ class CatalogWriter(Catalog):
             return self._change(lambda connection: checks.repair(connection, projects))
         except LibraryDamaged:
             return []
+
+    def _undoable(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, in a transaction in which no other such change is made."""
+
+        def change(connection: Connection) -> T:
+            undo.lock(connection)
+            return work(connection)
+
+        return self._change(change)
 
     def _update_photos(self, photo_ids: Sequence[int], **values: Any) -> None:
         def change(connection: Connection) -> None:

@@ -73,6 +73,7 @@ from vitmae_search.photos import (
 from vitmae_search.photos.video import NEEDS_AV, can_be_decoded
 from vitmae_search.records import (
     Box,
+    Change,
     CheckReport,
     ClassifyReport,
     Coverage,
@@ -1327,25 +1328,30 @@ class Library:
             catalog.delete_search(name)
 
     @property
-    def last_change(self) -> str | None:
-        """What `undo` would undo, in words; None where there is nothing."""
+    def last_change(self) -> Change | None:
+        """What `undo` would undo; None where there is nothing."""
         catalog = self._catalog_or_none()
         return catalog.last_change() if catalog else None
 
-    def undo(self) -> str | None:
+    def undo(self, expected: Change | None = None) -> str | None:
         """Undo the last change to favourites, ratings, albums, saved searches or decisions on duplicates.
 
-        The last twenty changes can be undone, one after the other.
+        The last twenty changes can be undone, one after the other, whoever made them.
+
+        Args:
+            expected: The change that is meant, from `last_change`, where others may make changes meanwhile;
+                None for the newest, whichever it is.
 
         Returns:
             What the change did, in words; None where there is nothing to undo.
 
         Raises:
+            LibraryError: Another change than the expected one is the newest. Nothing is changed.
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
         with self._writer() as catalog:
-            return catalog.undo()
+            return catalog.undo(expected)
 
     def photo_ids(self, names: Sequence[str | os.PathLike[str] | int]) -> list[int]:
         """The ids of photos that are named by their paths or ids.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.app_pages import open_page
+from tests.helpers.app_pages import open_page, undo_button
 from vitmae_search.catalog.writer_lock import WriterLock
 from vitmae_search.library import Library
 from vitmae_search.records import Marks, SavedSearch, SearchFilter
@@ -37,10 +37,30 @@ def test_all_on_the_page_are_marked_and_it_is_undone(opened_copy: Library) -> No
     ids = [photo.photo_id for photo in opened_copy.photos()]
     assert {opened_copy.marks(photo_id) for photo_id in ids} == {Marks(favourite=True, rating=4)}
     assert f"Last change: {len(ids)} photos: rating 4." in said(at)
-    at.button(key="vs_undo").click().run()
+    undo_button(at).click().run()
     assert {opened_copy.marks(photo_id) for photo_id in ids} == {Marks(favourite=True)}
-    at.button(key="vs_undo").click().run()
-    assert at.button(key="vs_undo").disabled
+    undo_button(at).click().run()
+    assert undo_button(at).disabled
+
+
+@pytest.mark.parametrize("page", ["albums", "duplicates"])
+def test_undo_takes_back_the_change_that_the_page_names(opened_copy: Library, page: str) -> None:
+    first, second, *_ = (photo.photo_id for photo in opened_copy.photos())
+    opened_copy.mark([first], favourite=True)
+    at = open_page(f"../pages/{page}.py")
+    if page == "albums":
+        at.toggle(key="vs_selecting").set_value(True).run()
+    assert "Last change: 1 photo: favourite." in said(at)
+    opened_copy.mark([second], rating=2)  # by somebody else
+    undo_button(at).click().run()
+    assert (
+        "Nothing was undone: after this change (1 photo: favourite) another one was made: 1 photo: rating 2."
+        in said(at)
+    )
+    assert (opened_copy.marks(first).favourite, opened_copy.marks(second).rating) == (True, 2)
+    assert "Last change: 1 photo: rating 2." in said(at)
+    undo_button(at).click().run()
+    assert (opened_copy.marks(first).favourite, opened_copy.marks(second).rating) == (True, 0)
 
 
 def test_filters_are_in_the_address(opened_copy: Library) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.app_pages import open_page
+from tests.helpers.app_pages import open_page, undo_button
 from vitmae_search.library import Library
 
 SCORE = "0.93"
@@ -44,7 +44,7 @@ def test_a_group_is_ignored_and_comes_back(opened_copy: Library) -> None:
     assert groups(at) == before[1:]
     at.toggle(key="vs_ignored").set_value(True).run()
     assert groups(at) == before
-    at.button(key="vs_undo").click().run()
+    undo_button(at).click().run()
     assert groups(open_page("../pages/duplicates.py", score=SCORE)) == before
 
 

@@ -60,7 +60,7 @@ def bar(
             _action("Less like these", "vs_less", lambda: _ask("less"), ":material/remove:")
         _marks()
         _album(album)
-        _undo()
+        undo_button()
 
 
 def clear() -> None:
@@ -74,6 +74,26 @@ def change(action: Callable[[], object]) -> None:
         action()
     except VitmaeSearchError as error:
         plain_text.queue_notice(plain_text.as_sentence(error), "problem")
+
+
+def undo_button() -> None:
+    """A button that takes back the last change, and what that is. It takes back no other one.
+
+    Each change has a button of its own: the second half of a double click must not take back one more.
+    """
+    last = library().last_change
+    with st.container(horizontal=True, vertical_alignment="center", width="content", key="vs_undo_and_what"):
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            key=f"vs_undo_{last.change_id if last else 0}",
+            help="Takes back the last change, whoever made it.",
+            on_click=change,
+            args=(partial(library().undo, last),),
+            disabled=last is None,
+        )
+        if last is not None:
+            plain_text.hint(f"Last change: {last.text}.")
 
 
 def _marks() -> None:
@@ -100,21 +120,6 @@ def _album(shown: str | None) -> None:
         _action("Add", "vs_album_add", lambda: library().add_to_album(name, ids))
         if shown is not None:
             _action("Take out of this album", "vs_album_out", lambda: library().remove_from_album(shown, ids))
-
-
-def _undo() -> None:
-    last = library().last_change
-    st.button(
-        "Undo",
-        icon=":material/undo:",
-        key="vs_undo",
-        help="Takes back the last change of anyone.",
-        on_click=change,
-        args=(library().undo,),
-        disabled=last is None,
-    )
-    if last is not None:
-        plain_text.hint(f"Last change: {last}.")
 
 
 def _action(label: str, key: str, action: Callable[[], object], icon: str | None = None) -> None:

@@ -123,15 +123,7 @@ def _controls(found: DuplicateReport, ignored: bool) -> None:
         )
         page_address.show_in("vs_ignored", ignored)
         st.toggle("Ignored ones, too", key="vs_ignored", on_change=_store_ignored)
-        last = library().last_change
-        st.button(
-            "Undo",
-            icon=":material/undo:",
-            key="vs_undo",
-            on_click=selection.change,
-            args=(library().undo,),
-            disabled=last is None,
-        )
+        selection.undo_button()
     seconds = f"{found.seconds:.1f} s"
     plain_text.hint(f"{len(found.groups):,} groups among {found.compared:,} pictures, compared in {seconds}.")
 
