@@ -96,14 +96,17 @@ def albums(connection: Connection) -> dict[str, int]:
     return {name: int(number) for name, number in rows}
 
 
-def add_to_album(connection: Connection, name: str, photo_ids: Iterable[int]) -> int:
-    """Put photos into an album, which is made if there is none; see `CatalogWriter.add_to_album`.
+def add_to_album(connection: Connection, name: str, photo_ids: Iterable[int], *, make: bool = True) -> int:
+    """Put photos into an album; see `CatalogWriter.add_to_album`.
 
     Args:
         connection: A connection in a transaction.
         name: The album.
         photo_ids: The photos.
+        make: Make the album if there is none.
     """
+    if not make:
+        require_album(connection, name)
     digests = digests_of(connection, photo_ids)
     before = [] if name in albums(connection) else [undo.snapshot(connection, AlbumRow, name=[name])]
     before.append(undo.snapshot(connection, AlbumPhotoRow, album=[name], digest=digests))

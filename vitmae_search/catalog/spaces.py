@@ -243,14 +243,20 @@ def use(connection: Connection, space_id: int) -> None:
     connection.execute(update(SpaceRow).where(SpaceRow.space_id == space_id).values(current=True))
 
 
-def drop(connection: Connection, space_id: int) -> None:
+def drop(connection: Connection, space_id: int, *, even_current: bool = True) -> None:
     """Delete a space with its vectors and failures; see `CatalogWriter.drop_space`.
 
     Args:
         connection: A connection in a transaction.
         space_id: The space.
+        even_current: Whether it may be the current one.
     """
+    lock(connection, space_id)
     gone = get(connection, space_id)
+    if gone.current and not even_current:
+        raise SpaceError(
+            f"Space {space_id} was not dropped: it is the one that searches use now. Use another one first."
+        )
     derived = [str(space.space_id) for space in list_children(connection, space_id)]
     if derived:
         them = f"space {derived[0]}" if len(derived) == 1 else f"spaces {', '.join(derived)}"

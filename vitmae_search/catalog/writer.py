@@ -39,7 +39,7 @@ from vitmae_search.catalog.record_batch import Indexed
 from vitmae_search.catalog.schema import FailureRow, PhotoRow
 from vitmae_search.catalog.tags import Tagged
 from vitmae_search.catalog.writable_sqlite import WAIT_SECONDS
-from vitmae_search.errors import LibraryDamaged
+from vitmae_search.errors import LibraryDamaged, LibraryError
 from vitmae_search.records import Change, Failure, JobRecord, Root, SavedSearch, Space, Stamp
 
 T = TypeVar("T")
@@ -263,12 +263,24 @@ class CatalogWriter(Catalog):
         """
         self._change(lambda connection: checks.delete_with_tombstones(connection, space_id, embedding_ids))
 
-    def remove_missing(self) -> int:
-        """Delete the photos that are missing, as `remove_photos` does, and return how many there were."""
+    def remove_missing(self, expected: int | None = None) -> int:
+        """Delete the photos that are missing, as `remove_photos` does, and return how many there were.
+
+        Args:
+            expected: How many there may be at most; None for any number.
+
+        Raises:
+            LibraryError: There are more. Nothing is deleted.
+        """
 
         def change(connection: Connection) -> int:
             missing = select(PhotoRow.photo_id).where(PhotoRow.missing == true())
             photo_ids = connection.execute(missing).scalars().all()
+            if expected is not None and len(photo_ids) > expected:
+                raise LibraryError(
+                    f"Nothing was removed: {len(photo_ids):,} photos are missing now, not {expected:,}. "
+                    "Look whether a folder was moved or emptied before you remove them."
+                )
             batches.remove_photos(connection, photo_ids)
             return len(photo_ids)
 
@@ -382,15 +394,19 @@ class CatalogWriter(Catalog):
         """Make a space the current one; raise `SpaceError` if it does not exist."""
         self._change(lambda connection: spaces.use(connection, space_id))
 
-    def drop_space(self, space_id: int) -> None:
+    def drop_space(self, space_id: int, *, even_current: bool = True) -> None:
         """Delete a space with its vectors and failures.
 
         If it was current, the newest of the others becomes current, preferably one with the same features.
 
+        Args:
+            space_id: The space.
+            even_current: Whether it may be the current one.
+
         Raises:
-            SpaceError: It does not exist, or other spaces are derived from it.
+            SpaceError: It does not exist, other spaces are derived from it, or it is current and may not be.
         """
-        self._change(lambda connection: spaces.drop(connection, space_id))
+        self._change(lambda connection: spaces.drop(connection, space_id, even_current=even_current))
 
     def ensure_classifier(self, *, fingerprint: str, source: str, model: str) -> int:
         """Return the id of the classifier with this fingerprint, and make it if there is none.
@@ -433,14 +449,18 @@ class CatalogWriter(Catalog):
         """
         return self._undoable(lambda connection: marks.mark(connection, photo_ids, values, text))
 
-    def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
-        """Put photos into an album, which is made if there is none, and return how many contents they are.
+    def add_to_album(self, name: str, photo_ids: Sequence[int], *, make: bool = True) -> int:
+        """Put photos into an album, and return how many contents they are.
 
         Args:
             name: The album.
             photo_ids: The photos.
+            make: Make the album if there is none.
+
+        Raises:
+            LibraryError: There is no such album, and none is to be made.
         """
-        return self._undoable(lambda connection: marks.add_to_album(connection, name, photo_ids))
+        return self._undoable(lambda connection: marks.add_to_album(connection, name, photo_ids, make=make))
 
     def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Take photos out of an album, and return how many contents they are.

@@ -1226,23 +1226,24 @@ class Library:
         catalog = self._catalog_or_none()
         return catalog.albums() if catalog else {}
 
-    def add_to_album(self, name: str, photo_ids: Sequence[int]) -> int:
-        """Put photos into an album, which is made if there is none.
+    def add_to_album(self, name: str, photo_ids: Sequence[int], *, make: bool = True) -> int:
+        """Put photos into an album.
 
         Args:
             name: The album, at most 200 characters.
             photo_ids: The photos; ids that no photo has are passed over.
+            make: Make the album if there is none.
 
         Returns:
             How many distinct contents they are.
 
         Raises:
-            LibraryError: The name is empty or too long.
+            LibraryError: The name is empty or too long, or there is no such album and none is to be made.
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
         with self._writer() as catalog:
-            return catalog.add_to_album(_valid_name(name), photo_ids)
+            return catalog.add_to_album(_valid_name(name), photo_ids, make=make)
 
     def remove_from_album(self, name: str, photo_ids: Sequence[int]) -> int:
         """Take photos out of an album; nothing else happens to them.
@@ -1955,17 +1956,22 @@ class Library:
             self._vectors.speed_up(source)
         return made
 
-    def drop_space(self, space_id: int) -> None:
+    def drop_space(self, space_id: int, *, even_current: bool = True) -> None:
         """Delete a space with its vectors, and its projection if no other space has it. Photos stay.
 
+        Args:
+            space_id: The space.
+            even_current: Whether it may be the current one. Searches then use another one.
+
         Raises:
-            SpaceError: There is no such space, or another one is derived from it.
+            SpaceError: There is no such space, another one is derived from it, or it is current against
+                `even_current`.
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
         """
         space, source = self._catalog().space(space_id), self._catalog().vector_source(space_id)
         with CatalogWriter.open_writer(self.folder, self._address) as catalog:
-            catalog.drop_space(space_id)
+            catalog.drop_space(space_id, even_current=even_current)
             left = {other.projection for other in catalog.spaces()}
             if space.projection is not None and space.projection not in left:
                 self._projections.discard(space.projection)
@@ -2412,12 +2418,16 @@ class Library:
 
         return check_library(self._catalog(), self._vectors, self._spaces, repair=repair)
 
-    def prune(self) -> RemovalReport:
+    def prune(self, expected: int | None = None) -> RemovalReport:
         """Remove missing photos from the library, with their vectors and thumbnails.
 
         Photos of a folder that is offline are not missing, and stay. A photo that comes back later is new.
 
+        Args:
+            expected: How many there may be at most; None for any number.
+
         Raises:
+            LibraryError: More photos are missing than expected. Nothing is removed.
             LibraryEmpty: Nothing is indexed yet.
             LibraryBusy: Another process writes to the library.
             StorageError: The library's folder cannot be written.
@@ -2426,7 +2436,7 @@ class Library:
 
         self._catalog()
         with CatalogWriter.open_writer(self.folder, self._address) as catalog:
-            return prune_missing(catalog, self._vectors, self.thumbnails)
+            return prune_missing(catalog, self._vectors, self.thumbnails, expected)
 
     def forget(self, folder: str | os.PathLike[str]) -> RemovalReport:
         """Remove a folder from the library: its photos, their vectors and thumbnails. No file is touched.

@@ -11,15 +11,18 @@ from vitmae_search.records import RemovalReport
 from vitmae_search.vectors import VectorStore
 
 
-def prune_missing(catalog: CatalogWriter, vectors: VectorStore, thumbnails: ThumbnailStore) -> RemovalReport:
+def prune_missing(
+    catalog: CatalogWriter, vectors: VectorStore, thumbnails: ThumbnailStore, expected: int | None = None
+) -> RemovalReport:
     """Remove the missing photos; see `Library.prune`.
 
     Args:
         catalog: The library's catalogue.
         vectors: Its index files, brought up to date.
         thumbnails: Its thumbnails.
+        expected: How many there may be at most; None for any number.
     """
-    return _remove(catalog, vectors, thumbnails, catalog.remove_missing)
+    return _remove(catalog, vectors, thumbnails, lambda: catalog.remove_missing(expected))
 
 
 def forget_folder(

@@ -90,6 +90,18 @@ def test_features_are_dropped_after_what_is_made_of_them(derived: Library) -> No
     assert "vs_drop_2" in keys(at)
 
 
+def test_a_space_that_somebody_uses_meanwhile_is_not_dropped(derived: Library) -> None:
+    at = visit()
+    at.button(key="vs_drop_4").click().run()
+    derived.use_space(4)  # by somebody else
+    at.button(key="vs_drop_yes").click().run()
+    said = unescape(" ".join(str(block.proto.body) for block in at.get("html")))
+    assert "Space 4 was not dropped: it is the one that searches use now. Use another one first." in said
+    assert [space.space_id for space in derived.spaces()] == [1, 2, 3, 4, 5]
+    derived.drop_space(4)
+    assert 4 not in {space.space_id for space in derived.spaces()}
+
+
 def test_searches_use_the_space_that_was_chosen(derived: Library) -> None:
     at = visit()
     at.button(key="vs_use_4").click().run()

@@ -98,8 +98,38 @@ def test_photos_go_into_an_album_and_out_of_it(opened_copy: Library) -> None:
     at.selectbox(key="vs_album").set_value("trip").run()
     at.button(key="vs_album_out").click().run()
     assert opened_copy.albums() == {"trip": 0}
-    at.button(key="vs_delete_0").click().run()
+    at.button(key="vs_delete_trip").click().run()
     assert opened_copy.albums() == {}
+
+
+def test_a_name_counts_that_was_typed_just_before_the_click(opened_copy: Library) -> None:
+    at = open_page("../pages/albums.py")
+    at.toggle(key="vs_selecting").set_value(True).run()
+    at.button(key="vs_select_all").click().run()
+    for name in ("one", "two"):
+        at.text_input(key="vs_album_new").set_value(name)
+        at.button(key="vs_album_add").click().run()
+    count = opened_copy.count_photos()
+    assert opened_copy.albums() == {"one": count, "two": count}
+    at.text_input(key="vs_rename_one").set_value("three")
+    at.button(key="vs_rename_now_one").click().run()
+    assert opened_copy.albums() == {"three": count, "two": count}
+    at = open_page("../pages/search.py", photo=str(opened_copy.photos()[0].photo_id))
+    at.text_input(key="vs_save_name").set_value("quick")
+    at.button(key="vs_save").click().run()
+    assert [search.name for search in opened_copy.saved_searches()] == ["quick"]
+
+
+def test_an_album_that_was_renamed_meanwhile_is_not_made_again(opened_copy: Library) -> None:
+    opened_copy.add_to_album("trip", [])
+    at = open_page("../pages/albums.py")
+    at.toggle(key="vs_selecting").set_value(True).run()
+    at.button(key="vs_select_all").click().run()
+    at.selectbox(key="vs_album_known").set_value("trip")
+    opened_copy.rename_album("trip", "Norway")  # by somebody else
+    at.button(key="vs_album_add").click().run()
+    assert "There is no album 'trip'; there are: Norway." in said(at)
+    assert opened_copy.albums() == {"Norway": 0}
 
 
 def test_a_library_that_is_being_written_says_so(opened_copy: Library) -> None:

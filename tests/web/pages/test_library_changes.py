@@ -71,6 +71,15 @@ def test_missing_photos_are_removed_once_that_is_confirmed(opened_copy: Library,
     at.button(key="vs_prune").click().run()
     assert "1 photo, gone from disk, leaves the library" in words(at)
     assert opened_copy.status().missing == 1
+    (tmp_path / "some" / "here.png").unlink()
+    opened_copy.index(tmp_path / "some")  # by somebody else, who has moved the folder, perhaps
+    at.button(key="vs_prune_yes").click().run()
+    assert "Nothing was removed: 2 photos are missing now, not 1." in words(at)
+    assert opened_copy.status().missing == 2
+    Image.new("RGB", (40, 30), (8, 40, 200)).save(tmp_path / "some" / "here.png")
+    opened_copy.index(tmp_path / "some")
+    at = open_page(PAGE)
+    at.button(key="vs_prune").click().run()
     at.button(key="vs_prune_yes").click().run()
     assert "1 photo left the library." in words(at)
     assert opened_copy.status().missing == 0

@@ -90,7 +90,7 @@ def _confirm_prune(missing: int) -> None:
         "fingerprints and thumbnails. Those of a drive that is away are not missing, and stay. Ratings and "
         "albums come back with a photo."
     )
-    if st.button("Remove them", type="primary", key="vs_prune_yes", on_click=_prune):
+    if st.button("Remove them", type="primary", key="vs_prune_yes", on_click=_prune, args=(missing,)):
         st.rerun()
 
 
@@ -111,8 +111,8 @@ def _relocate(root: Root) -> None:
     _do(relocate)
 
 
-def _prune() -> None:
-    _do(lambda: f"{_photos(library().prune().photos)} left the library.")
+def _prune(missing: int) -> None:
+    _do(lambda: f"{_photos(library().prune(missing).photos)} left the library.")
 
 
 def _do(change: Callable[[], str]) -> None:

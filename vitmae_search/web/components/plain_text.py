@@ -6,7 +6,7 @@ other sites. So names and messages go through `st.html` with every character esc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Literal
@@ -73,6 +73,18 @@ def errors_as_notices() -> Iterator[None]:
         if isinstance(error, LibraryUnreachable | VectorStoreUnavailable):
             hint("This page comes back by itself as soon as it answers.")
             database_wait.draw(error)
+
+
+def attempt(action: Callable[[], object]) -> None:
+    """Do what a button is for: a callback. An error becomes a notice at the top of the page.
+
+    What it needs of the page's fields it must read from the session's state: when the page was drawn last,
+    they may have had other values than at the click.
+    """
+    try:
+        action()
+    except VitmaeSearchError as error:
+        queue_notice(as_sentence(error), "problem")
 
 
 def as_sentence(error: BaseException | str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from vitmae_search.records import SavedSearch
-from vitmae_search.web.components import examples, selection
+from vitmae_search.web.components import examples, plain_text
 from vitmae_search.web.components.filter_parameters import Filters, place_text, size_text
 from vitmae_search.web.components.photo_address import library_parameter
 from vitmae_search.web.components.query_picker import QueryState
@@ -22,18 +24,20 @@ def draw(query: QueryState, active: Filters) -> None:
         active: Its filters.
     """
     with st.popover("Save", icon=":material/bookmark:", disabled=query.upload is not None):
-        name = st.text_input("Name of this search", max_chars=200, key="vs_save_name")
+        st.text_input("Name of this search", max_chars=200, key="vs_save_name")
         if query.upload is not None:
             return
         photo = () if query.photo is None else ((query.photo.photo_id, 1.0),)
         more = (*photo, *examples.weighted("more"))
         less = tuple(examples.weighted("less"))
         search = SavedSearch(
-            name, more, less, active.where, active.min_score, ((query.words, 1.0),) if query.words else ()
+            "", more, less, active.where, active.min_score, ((query.words, 1.0),) if query.words else ()
         )
-        st.button(
-            "Save", key="vs_save", on_click=selection.change, args=(lambda: library().save_search(search),)
-        )
+        st.button("Save", key="vs_save", on_click=plain_text.attempt, args=(partial(_save, search),))
+
+
+def _save(search: SavedSearch) -> None:
+    library().save_search(replace(search, name=st.session_state["vs_save_name"]))
 
 
 def address(saved: SavedSearch) -> str:

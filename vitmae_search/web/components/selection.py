@@ -10,8 +10,7 @@ from functools import partial
 
 import streamlit as st
 
-from vitmae_search.errors import VitmaeSearchError, display_path
-from vitmae_search.web.components import examples, plain_text
+from vitmae_search.web.components import album_picker, examples, plain_text
 from vitmae_search.web.server.session import library
 
 _SWITCH, _IDS = "vs_selecting", "vs_selected_ids"
@@ -68,14 +67,6 @@ def clear() -> None:
     _ids().clear()
 
 
-def change(action: Callable[[], object]) -> None:
-    """Change what a person says of photos: a callback. An error becomes a notice at the top of the page."""
-    try:
-        action()
-    except VitmaeSearchError as error:
-        plain_text.queue_notice(plain_text.as_sentence(error), "problem")
-
-
 def undo_button() -> None:
     """A button that takes back the last change, and what that is. It takes back no other one.
 
@@ -88,7 +79,7 @@ def undo_button() -> None:
             icon=":material/undo:",
             key=f"vs_undo_{last.change_id if last else 0}",
             help="Takes back the last change, whoever made it.",
-            on_click=change,
+            on_click=plain_text.attempt,
             args=(partial(library().undo, last),),
             disabled=last is None,
         )
@@ -97,34 +88,31 @@ def undo_button() -> None:
 
 
 def _marks() -> None:
-    ids = sorted(_ids())
-    _action("Favourite", "vs_favourite", lambda: library().mark(ids, favourite=True), ":material/favorite:")
-    _action(
-        "No favourite",
-        "vs_no_favourite",
-        lambda: library().mark(ids, favourite=False),
-        ":material/heart_broken:",
-    )
-    with st.popover("Rate", icon=":material/star:", disabled=not ids):
+    _action("Favourite", "vs_favourite", partial(_mark, favourite=True), ":material/favorite:")
+    _action("No favourite", "vs_no_favourite", partial(_mark, favourite=False), ":material/heart_broken:")
+    with st.popover("Rate", icon=":material/star:", disabled=not _ids()):
         for stars, text in reversed(list(enumerate(_STARS))):
-            _action(text, f"vs_rate_{stars}", partial(library().mark, ids, rating=stars))
+            _action(text, f"vs_rate_{stars}", partial(_mark, rating=stars))
+
+
+def _mark(*, favourite: bool | None = None, rating: int | None = None) -> None:
+    library().mark(sorted(_ids()), favourite=favourite, rating=rating)
 
 
 def _album(shown: str | None) -> None:
-    ids = sorted(_ids())
-    with st.popover("Album", icon=":material/photo_album:", disabled=not ids):
-        albums = list(library().albums())
-        known = st.selectbox("Album", albums, format_func=display_path, index=None, key="vs_album_known")
-        new = st.text_input("Or a new one", max_chars=200, key="vs_album_new")
-        name = new.strip() or known or ""
-        _action("Add", "vs_album_add", lambda: library().add_to_album(name, ids))
+    with st.popover("Album", icon=":material/photo_album:", disabled=not _ids()):
+        album_picker.draw("vs_album", _ids, disabled=not _ids())
         if shown is not None:
-            _action("Take out of this album", "vs_album_out", lambda: library().remove_from_album(shown, ids))
+            _action(
+                "Take out of this album",
+                "vs_album_out",
+                lambda: library().remove_from_album(shown, sorted(_ids())),
+            )
 
 
 def _action(label: str, key: str, action: Callable[[], object], icon: str | None = None) -> None:
     """A button for the selected photos."""
-    st.button(label, icon=icon, key=key, on_click=change, args=(action,), disabled=not _ids())
+    st.button(label, icon=icon, key=key, on_click=plain_text.attempt, args=(action,), disabled=not _ids())
 
 
 def _ask(kind: examples.Kind) -> None:

@@ -150,7 +150,7 @@ def _confirm_drop(space: Space) -> None:
     plain_text.hint(
         f"The {space.vectors:,} fingerprints of {title(space)} are deleted. The photos stay; {again}"
     )
-    drop = partial(library().drop_space, space.space_id)
+    drop = partial(library().drop_space, space.space_id, even_current=False)
     message = f"Space {space.space_id} is dropped."
     if st.button("Drop it", type="primary", key="vs_drop_yes", on_click=_apply, args=(drop, message)):
         st.rerun()

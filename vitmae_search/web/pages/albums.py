@@ -107,26 +107,31 @@ def _albums() -> None:
     if not albums:
         return
     plain_text.heading("Albums")
-    for i, (name, photos) in enumerate(albums.items()):
+    # Keys have names: with numbers, the second half of a double click would act on the next album.
+    for name, photos in albums.items():
         with st.container(horizontal=True, vertical_alignment="center"):
             plain_text.hint(f"{display_path(name)}, {photos:,} photos")
             st.button(
-                "Show", key=f"vs_show_{i}", on_click=page_address.update_address, kwargs={"album": name}
+                "Show", key=f"vs_show_{name}", on_click=page_address.update_address, kwargs={"album": name}
             )
             with st.popover("Rename"):
-                new_name = st.text_input("New name", key=f"vs_rename_{i}", max_chars=200)
+                st.text_input("New name", key=f"vs_rename_{name}", max_chars=200)
                 st.button(
                     "Rename",
-                    key=f"vs_rename_now_{i}",
-                    on_click=selection.change,
-                    args=(partial(library().rename_album, name, new_name),),
+                    key=f"vs_rename_now_{name}",
+                    on_click=plain_text.attempt,
+                    args=(partial(_rename, name),),
                 )
             st.button(
                 "Delete",
-                key=f"vs_delete_{i}",
-                on_click=selection.change,
+                key=f"vs_delete_{name}",
+                on_click=plain_text.attempt,
                 args=(partial(library().delete_album, name),),
             )
+
+
+def _rename(name: str) -> None:
+    library().rename_album(name, st.session_state[f"vs_rename_{name}"])
 
 
 def _saved_searches() -> None:
@@ -134,7 +139,7 @@ def _saved_searches() -> None:
     if not found:
         return
     plain_text.heading("Saved searches")
-    for i, saved in enumerate(found):
+    for saved in found:
         with st.container(horizontal=True, vertical_alignment="center"):
             address = escape(saved_search.address(saved), quote=True)
             st.html(
@@ -142,8 +147,8 @@ def _saved_searches() -> None:
             )
             st.button(
                 "Delete",
-                key=f"vs_unsave_{i}",
-                on_click=selection.change,
+                key=f"vs_unsave_{saved.name}",
+                on_click=plain_text.attempt,
                 args=(partial(library().delete_search, saved.name),),
             )
 

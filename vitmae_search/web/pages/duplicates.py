@@ -156,21 +156,21 @@ def _group(group: DuplicateGroup) -> None:
             "Keep the selected",
             key=f"{key}_keep",
             disabled=not chosen,
-            on_click=selection.change,
-            args=(partial(library().keep, sorted(chosen)),),
+            on_click=plain_text.attempt,
+            args=(lambda: library().keep(sorted(chosen)),),
         )
         st.button(
             "The selected is no duplicate",
             key=f"{key}_different",
             disabled=len(chosen) != 1 or not others,
-            on_click=selection.change,
+            on_click=plain_text.attempt,
             args=(partial(library().not_duplicates, next(iter(chosen), 0), others),),
         )
         st.button(
             "Ignore this group",
             key=f"{key}_ignore",
             disabled=group.ignored or len(ids) < 2,
-            on_click=selection.change,
+            on_click=plain_text.attempt,
             args=(partial(library().ignore_duplicates, ids),),
         )
 

@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from vitmae_search.errors import VitmaeSearchError, display_path
+from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.records import MapGrouping, MapMethod
 from vitmae_search.web.components import (
+    album_picker,
     filter_bar,
     filters,
     job_status,
@@ -20,7 +21,6 @@ from vitmae_search.web.components import (
     map_view,
     page_address,
     plain_text,
-    selection,
 )
 from vitmae_search.web.components.filter_parameters import PARAMETERS, Filters
 from vitmae_search.web.components.photo_address import library_parameter, photo_parameters
@@ -137,7 +137,7 @@ def _selected(active: Filters) -> None:
         query = {**kept, **photo_parameters(_middle(active, ids))}
         _link("Search among these", "", query)
         with st.popover("Album", icon=":material/photo_album:"):
-            _album(ids)
+            album_picker.draw("vs_map_album", lambda: ids)
         _action("Favourite", "vs_map_favourite", ids)
         _link("Export as CSV", "map/area.csv", {**kept, **library_parameter()}, download=True)
         st.button("None", key="vs_map_none", on_click=page_address.update_address, kwargs={"area": None})
@@ -152,25 +152,12 @@ def _middle(active: Filters, ids: Sequence[int]) -> int:
     return clusters[0].photo_id if clusters else ids[0]
 
 
-def _album(ids: Sequence[int]) -> None:
-    known = st.selectbox(
-        "Album", list(library().albums()), format_func=display_path, index=None, key="vs_map_album"
-    )
-    new = st.text_input("Or a new one", max_chars=200, key="vs_map_album_new")
-    st.button(
-        "Add",
-        key="vs_map_album_add",
-        on_click=selection.change,
-        args=(partial(library().add_to_album, new.strip() or known or "", ids),),
-    )
-
-
 def _action(label: str, key: str, ids: Sequence[int]) -> None:
     st.button(
         label,
         icon=":material/favorite:",
         key=key,
-        on_click=selection.change,
+        on_click=plain_text.attempt,
         args=(partial(library().mark, ids, favourite=True),),
     )
 
