@@ -1,8 +1,11 @@
-"""`MilvusDatabase`: collections of Milvus, each with an HNSW index.
+"""`MilvusDatabase`: collections of Milvus, the large ones with an HNSW index.
 
 Milvus has no transactions. A change is therefore repeatable (vectors are upserted, which replaces them), and
 the watermark, a row of a collection of its own, is written last: a crash in between repeats work. A
 collection that is stored anew gets a new name, and takes the old one's place with the watermark.
+
+A collection is filled while every vector of it is compared. Its graph is built once it is filled: Milvus
+would otherwise build one for each small part, and again for what it joins of them.
 
 Who writes reads the newest watermark, which takes 0.2 s or more. Who searches does not: an old one only leads
 to a look at the newest.
@@ -39,7 +42,15 @@ if TYPE_CHECKING:
 
 WATERMARKS = "vitmae_search_watermarks"
 
-_HNSW = {"M": 16, "efConstruction": 200}
+_COMPARED: dict[str, Any] = {"index_type": "FLAT", "metric_type": "IP"}
+_GRAPH: dict[str, Any] = {
+    "index_type": "HNSW",
+    "metric_type": "IP",
+    "params": {"M": 16, "efConstruction": 200},
+}
+_COMPARED_BYTES = 64 << 20
+"""So many bytes of vectors are compared in some 10 ms: fewer need no graph."""
+
 _EF, _FILTERED_EF = 400, 1600
 """How thoroughly the index is searched: a filter hides most of what the graph leads to."""
 
@@ -51,8 +62,11 @@ _AT_ONCE = 1000
 _MOST_COMPARED = 1024
 """Milvus builds no index for fewer vectors, and compares them one by one."""
 
-_STUCK_SECONDS = 600.0
+_STUCK_SECONDS = 3600.0
 _SECONDS = 60.0
+_FILLED_SECONDS = 600.0
+"""What is done with all of a collection takes some seconds for each million vectors."""
+
 _FIRST_SECONDS = 10.0
 _STRONG, _BOUNDED, _OWN_WRITES = "Strong", "Bounded", "Session"
 _TEXT_FIELDS, _INTEGER_FIELDS = (
@@ -220,7 +234,9 @@ class MilvusDatabase:
             iterator.close()
 
     def build(self, name: str, cancelled: IsCancelled) -> None:
-        """Let Milvus close what is open, and wait until it has built the index.
+        """Let Milvus close what is open, and wait until it has built a graph, if the collection is large.
+
+        Searches of others fail for some seconds, once, until the graph is known to Milvus.
 
         Args:
             name: The collection.
@@ -230,10 +246,18 @@ class MilvusDatabase:
             row = self._row(client, name)
             if row is None:
                 return
-            client.flush(row["collection"], timeout=10 * _SECONDS)
+            collection = row["collection"]
+            client.flush(collection, timeout=_FILLED_SECONDS)
+            if not _has_graph(client, collection):
+                if not _is_worth_a_graph(row):
+                    return
+                client.release_collection(collection, timeout=_FILLED_SECONDS)
+                client.drop_index(collection, "vector", timeout=_FILLED_SECONDS)
+                self._loaded.discard(collection)
+                self._load(client, collection)
             waiting, since = -1, time.monotonic()
             while not cancelled() and time.monotonic() - since < _STUCK_SECONDS:
-                left = _without_index(client, row["collection"])
+                left = self._without_graph(client, collection)
                 if left < _MOST_COMPARED:
                     return
                 if left != waiting:
@@ -244,7 +268,11 @@ class MilvusDatabase:
         """Say which index there is, in a phrase."""
         with self._connected() as client:
             row = self._row(client, name)
-            left = 0 if row is None else _without_index(client, row["collection"])
+            if row is None or not _has_graph(client, row["collection"]):
+                if row is not None and _is_worth_a_graph(row):
+                    return "every vector is compared; the next `index` builds an HNSW index"
+                return "every vector is compared, which is fast for so few"
+            left = self._without_graph(client, row["collection"])
         if left >= _MOST_COMPARED:
             return f"an HNSW index is built: of {left:,} vectors it lacks, many are not found until then"
         return "an HNSW index finds candidates, and the catalogue's vectors score them"
@@ -279,6 +307,20 @@ class MilvusDatabase:
         self._collections[name] = row["collection"]
         return row
 
+    def _without_graph(self, client: MilvusClient, collection: str) -> int:
+        """How many vectors are not searched by a graph yet: it is built, and then loaded.
+
+        What Milvus calls pending also counts what it joins into larger parts, for long after a first filling.
+        Until then the smaller parts are searched by their graphs.
+        """
+        told = client.describe_index(collection, "vector", timeout=_SECONDS)
+        unbuilt = int(told.get("total_rows") or 0) - int(told.get("indexed_rows") or 0)
+        if self._file is not None:  # milvus-lite does not say what it has loaded
+            return max(0, unbuilt)
+        parts = client.list_loaded_segments(collection, timeout=_SECONDS)
+        rows = [int(part.num_rows) for part in parts if not part.index_id and part.level_name != "L0"]
+        return max(unbuilt, sum(count for count in rows if count >= _MOST_COMPARED))
+
     def _forget(self) -> None:
         """Look anew at what there is."""
         self._loaded.clear()
@@ -286,7 +328,9 @@ class MilvusDatabase:
 
     def _load(self, client: MilvusClient, collection: str) -> None:
         if collection not in self._loaded:
-            client.load_collection(collection, timeout=_SECONDS)
+            if not client.list_indexes(collection, timeout=_SECONDS):  # or a kill has left it without one
+                _create_index(client, collection, _GRAPH)
+            client.load_collection(collection, timeout=_FILLED_SECONDS)
             self._loaded.add(collection)
 
     @contextmanager
@@ -369,11 +413,26 @@ def _create_collection(client: MilvusClient, collection: str, dimension: int) ->
     for name in VectorAttributes.NUMBERS:
         schema.add_field(name, DataType.DOUBLE)
     schema.add_field("digest", DataType.INT64)
+    client.create_collection(collection, schema=schema, consistency_level=_BOUNDED, timeout=_SECONDS)
+    _create_index(client, collection, _COMPARED)
+    client.load_collection(collection, timeout=_SECONDS)
+
+
+def _create_index(client: MilvusClient, collection: str, kind: dict[str, Any]) -> None:
+    """Let Milvus build an index in the background."""
     index = client.prepare_index_params()
-    index.add_index("vector", index_type="HNSW", metric_type="IP", params=_HNSW)
-    client.create_collection(
-        collection, schema=schema, index_params=index, consistency_level=_BOUNDED, timeout=_SECONDS
-    )
+    index.add_index("vector", **kind)
+    client.create_index(collection, index, sync=False, timeout=_SECONDS)
+
+
+def _has_graph(client: MilvusClient, collection: str) -> bool:
+    told = client.describe_index(collection, "vector", timeout=_SECONDS)
+    return bool(told["index_type"] == _GRAPH["index_type"])
+
+
+def _is_worth_a_graph(row: dict[str, Any]) -> bool:
+    """Whether comparing every vector takes long."""
+    return bool(4 * row["vectors"] * row["dimension"] > _COMPARED_BYTES)
 
 
 def _create_watermarks(client: MilvusClient) -> None:
@@ -439,16 +498,6 @@ def _condition(where: AttributeFilter) -> str:
     parts += [f"{name} >= {float(value)!r}" for name, value in where.at_least]
     parts += [f"{name} <= {float(value)!r}" for name, value in where.at_most]
     return " and ".join(parts)
-
-
-def _without_index(client: MilvusClient, collection: str) -> int:
-    """How many vectors cannot be found by the index yet.
-
-    What Milvus calls pending also counts what it joins into larger parts, for long after a first filling.
-    Until then the smaller parts are searched by their indexes.
-    """
-    told = client.describe_index(collection, "vector", timeout=_SECONDS)
-    return max(0, int(told.get("total_rows") or 0) - int(told.get("indexed_rows") or 0))
 
 
 def _as_watermark(row: dict[str, Any] | None) -> Watermark | None:

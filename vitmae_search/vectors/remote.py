@@ -413,10 +413,14 @@ class RemoteStore:
         held = self._database.watermark(name)
         if held is not None and held.origin == wanted:
             return
-        since = self._begun(name, source, wait=wait)
-        if since is None or since.revision >= wanted.revision:
+        begun = self._begun(name, source, wait=wait)
+        if begun is None or begun[0].revision >= wanted.revision:
             return
-        added, last = self._lacking(name, source, since), False
+        since, anew = begun
+        added = source.added_since(since.revision)
+        if not (anew or since.revision):
+            added = self._lacking(name, added)
+        last = False
         while not last:
             chunks = list(islice(added, _CHUNKS_AT_ONCE))
             last = len(chunks) < _CHUNKS_AT_ONCE
@@ -431,8 +435,8 @@ class RemoteStore:
                     writing.remove(source.removed_since(since.revision))
                     writing.finish(wanted)
 
-    def _begun(self, name: str, source: VectorSource, *, wait: bool) -> Origin | None:
-        """What the collection has; it is made anew if it has nothing, or what another history has.
+    def _begun(self, name: str, source: VectorSource, *, wait: bool) -> tuple[Origin, bool] | None:
+        """What the collection has, and whether it was made anew: it had nothing, or what another history has.
 
         None if another process changes it now.
         """
@@ -443,17 +447,15 @@ class RemoteStore:
             held = writing.watermark()
             if held is not None and held.origin.belongs_to(source):
                 writing.expect(source.count_added_since(held.origin.revision))
-                return held.origin
+                return held.origin, False
             writing.start_anew(source.dimension)
             writing.finish(nothing)
-            return nothing
+            return nothing, True
 
-    def _lacking(self, name: str, source: VectorSource, since: Origin) -> Iterator[tuple[Ids, Vectors]]:
+    def _lacking(self, name: str, added: Iterable[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors]]:
         """What was added to the source, without what a first filling that broke off has stored already."""
-        for ids, vectors in source.added_since(since.revision):
-            lacking = np.ones(len(ids), np.bool_)
-            if since.revision == 0:
-                lacking = ~isin_sorted(ids, np.sort(self._database.held(name, ids)))
+        for ids, vectors in added:
+            lacking = ~isin_sorted(ids, np.sort(self._database.held(name, ids)))
             yield ids[lacking], vectors[lacking]
 
     def _compare(self, name: str, origin: Origin, source: VectorSource) -> None:
