@@ -34,7 +34,7 @@ async function listOf(facet, data, send) {
   if (facet.kind === "folder") return folders(facet, data, send);
   if (facet.kind === "place") return placeChoices(facet, data, send, await counts(data, "place"));
   const found = await counts(data, facet.kind);
-  if (found === null) return [element("p", "hint", "The list could not be read.")];
+  if (found === null) return [element("p", "hint", "The list could not be read. Open it again in a while.")];
   if (facet.kind === "month") return dates(found, facet, send);
   if (!found.length) return [element("p", "hint", "No photo says so.")];
   return found.map(([value, text, count]) => choice(text, count, value === facet.value, () => send({ [facet.name]: value })));
@@ -42,7 +42,7 @@ async function listOf(facet, data, send) {
 
 async function folders(facet, data, send, inside) {
   const found = await counts(data, "folder", inside);
-  if (found === null) return [element("p", "hint", "The folders could not be read.")];
+  if (found === null) return [element("p", "hint", "The folders could not be read. Open them again in a while.")];
   const nodes = await Promise.all(found.map((folder) => folderNode(folder, facet, data, send, found.length === 1 && inside === undefined)));
   return nodes;
 }

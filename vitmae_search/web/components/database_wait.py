@@ -10,13 +10,13 @@ from vitmae_search.web.server.session import library
 _SECONDS = 3
 
 
-def draw(error: LibraryUnreachable | VectorStoreUnavailable) -> None:
+def draw(*, vectors: bool) -> None:
     """Wait, and show nothing, until a database answers that did not.
 
     Args:
-        error: What it was that did not.
+        vectors: That it is the one with the vectors; else it is the catalogue's.
     """
-    vectors, seen_away = isinstance(error, VectorStoreUnavailable), False
+    seen_away = False
 
     def look() -> None:
         nonlocal seen_away

@@ -20,9 +20,7 @@ def draw(spaces: Sequence[Space], lags: Sequence[IndexLag]) -> None:
     current = next((space.space_id for space in spaces if space.current), None)
     searched = next((lag for lag in lags if lag.space == current), None)
     if searched is not None and searched.advice is not None:
-        plain_text.notice(
-            f"What searches use is behind the library: {_behind(searched)}. {_advice(searched)}."
-        )
+        plain_text.notice(f"{_state(searched)}. {_advice(searched)}.")
     with st.expander("How far the index is"):
         plain_text.hint(
             "Photos are recorded in the library first. The index that searches use follows it: a search "
@@ -30,6 +28,12 @@ def draw(spaces: Sequence[Space], lags: Sequence[IndexLag]) -> None:
         )
         rows = [_row(lag, is_searched=lag.space == current) for lag in lags]
         plain_text.table(("Space", "Photos", "Fingerprints", "In the index", "Behind"), rows)
+
+
+def _state(lag: IndexLag) -> str:
+    if lag.to_add is None:
+        return "What searches use does not answer"
+    return f"What searches use is behind the library: {_behind(lag)}"
 
 
 def _row(lag: IndexLag, *, is_searched: bool) -> tuple[str, ...]:

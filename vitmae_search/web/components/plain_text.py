@@ -72,7 +72,7 @@ def errors_as_notices() -> Iterator[None]:
         notice(as_sentence(error), "problem")
         if isinstance(error, LibraryUnreachable | VectorStoreUnavailable):
             hint("This page comes back by itself as soon as it answers.")
-            database_wait.draw(error)
+            database_wait.draw(vectors=isinstance(error, VectorStoreUnavailable))
 
 
 def attempt(action: Callable[[], object]) -> None:

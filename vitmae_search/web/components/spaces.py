@@ -9,7 +9,7 @@ import streamlit as st
 
 from vitmae_search.errors import VitmaeSearchError
 from vitmae_search.records import Space
-from vitmae_search.web.components import index_lag, job_status, plain_text
+from vitmae_search.web.components import database_wait, index_lag, job_status, plain_text
 from vitmae_search.web.server.session import library
 
 INTRO = (
@@ -55,6 +55,8 @@ def draw(spaces: Sequence[Space], *, busy: bool) -> None:
                 if not space.current:
                     _buttons(space, has_derived=space.space_id in parents)
     index_lag.draw(spaces, lags)
+    if any(lag.index.revision is None for lag in lags):
+        database_wait.draw(vectors=True)
     _another_model(disabled=busy)
 
 
