@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
-from vitmae_search.vectors import open_store
+from vitmae_search.vectors import milvus, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +38,36 @@ def test_a_server_that_is_away_is_a_sentence_without_the_password(source, tmp_pa
     assert not store.save(source)
     assert "their vectors follow later" in caplog.text
     assert "top-secret" not in str(caught.value) + caplog.text
+
+
+def test_a_large_collection_gets_its_graph_though_a_kill_left_it_without_an_index(
+    source, unit, tmp_path, monkeypatch
+):
+    pymilvus = pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    file = tmp_path / "vectors.db"
+    store = open_store(f"milvus://{file}", tmp_path)
+    queries = unit(3, source.dimension, seed=9)
+    assert store.save(source)
+    expected = store.open(source).search(queries, 5)
+    store.speed_up(source)
+    assert "every vector is compared, which is fast" in str(store.describe(source))
+
+    monkeypatch.setattr(milvus, "_COMPARED_BYTES", 1)
+    assert "the next `index` builds an HNSW index" in str(store.describe(source))
+    store.speed_up(source)
+    assert "an HNSW index finds candidates" in str(store.describe(source))
+
+    client = pymilvus.MilvusClient(str(file))
+    [collection] = set(client.list_collections()) - {milvus.WATERMARKS}
+    client.release_collection(collection)
+    client.drop_index(collection, "vector")
+    store.close()
+    again = open_store(f"milvus://{file}", tmp_path)
+    found = again.open(source).search(queries, 5)
+    assert [one.ids.tolist() for one in found] == [one.ids.tolist() for one in expected]
+    assert "an HNSW index finds candidates" in str(again.describe(source))
+    again.close()
 
 
 def test_an_address_that_is_none_is_not_shown(tmp_path):
