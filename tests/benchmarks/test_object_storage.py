@@ -22,5 +22,13 @@ def test_on_few_photos(
     opened_storage.cache_clear()
     measure(object_store, 12, tmp_path)
     opened_storage.cache_clear()
-    rows = [line.split("|")[1:4:2] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert rows == [[" listing ", " 12 "], [" first run ", " 12 "], [" unchanged ", " 12 "]]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:5]] for line in capsys.readouterr().out.splitlines()[2:]
+    ]
+    found = {name: (int(photos), int(requests)) for name, _, photos, requests in rows}
+    assert found["bucket: listing"] == (12, 2)
+    for place in ("bucket", "disk"):
+        assert found[f"{place}: listing"][0] == found[f"{place}: unchanged"][0] == 12
+        assert found[f"{place}: killed in mid-run"][0] + found[f"{place}: resumed"][0] == 12
+    assert found["bucket: unchanged"][1] <= 4
+    assert found["disk: unchanged"][1] == 0

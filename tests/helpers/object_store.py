@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from PIL import Image
 
@@ -50,7 +52,7 @@ class ObjectStore:
             for (key, secret), actions in _ACTIONS.items()
         ]
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-        self._ports = [_free_port() for _ in range(4)]
+        self._ports = [_free_port() for _ in range(5)]
         self.endpoint = f"http://127.0.0.1:{self._ports[3]}"
         self._starts = 0
         self.start()
@@ -62,7 +64,7 @@ class ObjectStore:
         data.mkdir()
         program = weed_program()
         assert program is not None
-        master, volume, filer, s3 = self._ports
+        master, volume, filer, s3, metrics = self._ports
         words = [
             *(program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
@@ -73,7 +75,7 @@ class ObjectStore:
                 f"-s3.port={s3}",
                 f"-s3.config={self._folder / 's3.json'}",
             ),
-            *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
+            *("-volume.max=20", "-master.volumeSizeLimitMB=64", f"-metricsPort={metrics}"),
         ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self._folder)
@@ -88,6 +90,14 @@ class ObjectStore:
                 self._files.call_s3("create_bucket", Bucket=BUCKET)
                 return
         raise RuntimeError((self._folder / "log").read_text(errors="replace")[-2000:])
+
+    def requests(self) -> int:
+        """How many requests it has answered since it was started."""
+        with urlopen(f"http://127.0.0.1:{self._ports[4]}/metrics", timeout=30) as answer:
+            counted = re.findall(
+                r"^SeaweedFS_s3_request_total{.*} (\d+)", answer.read().decode(), re.MULTILINE
+            )
+        return sum(map(int, counted))
 
     def kill(self) -> None:
         """End it with SIGKILL, as a lost machine would."""
