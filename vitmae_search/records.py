@@ -88,6 +88,13 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".wmv", ".mpg", ".mpeg"}
 )
 """Names of files that are taken for videos."""
+
+
+def is_video_name(name: str) -> bool:
+    """Say whether a file of this name is taken for a video: by its suffix, in any letter case."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
 _FRAME_PATH = re.compile(r"(.+)#t=(\d{1,6}(?:\.\d{1,3})?)", re.DOTALL)
 
 

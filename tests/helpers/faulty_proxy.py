@@ -123,9 +123,10 @@ def _handler(proxy: FaultyProxy, server: str) -> type[BaseHTTPRequestHandler]:
             headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in kept]
             if fault == "slow":
                 time.sleep(0.3)
-            if fault in ("cut", "short"):
+            if fault in ("cut", "short") and self.command == "GET":
                 body = body[: len(body) // 2]
-            self._answer(answer.status, headers, body, len(body) if fault == "short" else length)
+                length = len(body) if fault == "short" else length
+            self._answer(answer.status, headers, body, length)
             self.close_connection = self.close_connection or fault == "cut"
 
         do_HEAD = do_GET  # noqa: N815

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageColor
+from PIL import Image, ImageColor
+from starlette.testclient import TestClient
 
 FPS = 5
 
@@ -47,3 +49,37 @@ def write_video(
         for packet in stream.encode():
             container.mux(packet)
     return path
+
+
+def motion_photo(video: bytes) -> bytes:
+    """A JPEG with a video behind its end, and XMP that says so."""
+    still = io.BytesIO()
+    xmp = f'<rdf:Description GCamera:MicroVideoOffset="{len(video)}"/>'
+    Image.new("RGB", (96, 64), "blue").save(still, "JPEG", xmp=xmp.encode())
+    return still.getvalue() + video
+
+
+def check_ranges(client: TestClient, address: str, video: bytes) -> None:
+    """Check that the parts of a video that browsers ask for come alone.
+
+    Args:
+        client: Of the app.
+        address: Plays the video.
+        video: Its bytes.
+    """
+    size = len(video)
+    for asked, first, behind in (
+        ("0-1", 0, 2),
+        ("10-", 10, size),
+        ("-7", size - 7, size),
+        ("5-999999999", 5, size),
+    ):
+        part = client.get(address, headers={"Range": f"bytes={asked}"})
+        assert (part.status_code, part.content) == (206, video[first:behind])
+        assert part.headers["content-range"] == f"bytes {first}-{behind - 1}/{size}"
+        assert part.headers["content-length"] == str(behind - first)
+    whole = client.get(address, headers={"Range": "bytes=0-1", "If-Range": '"another"'})
+    assert (whole.status_code, whole.content) == (200, video)
+    assert whole.headers["accept-ranges"] == "bytes"
+    beyond = client.get(address, headers={"Range": f"bytes={size}-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")

@@ -182,8 +182,8 @@ def test_a_listing_that_ends_early_loses_nothing(
     object_store.delete(f"{folder}/a.jpg")
     pages = ObjectStorage._pages_of_s3
 
-    def first_page_alone(storage: ObjectStorage, root: str, most: int) -> Iterator[Any]:
-        yield next(pages(storage, root, min(most, 5)))
+    def first_page_alone(storage: ObjectStorage, bucket: str, prefix: str, most: int) -> Iterator[Any]:
+        yield next(pages(storage, bucket, prefix, min(most, 5)))
         raise ConnectionResetError
 
     monkeypatch.setattr(ObjectStorage, "_pages_of_s3", first_page_alone)

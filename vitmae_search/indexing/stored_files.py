@@ -18,6 +18,7 @@ from vitmae_search.errors import (
 )
 from vitmae_search.indexing.plan import PendingFile
 from vitmae_search.photos import photo_fits_memory, read_photo
+from vitmae_search.records import VideoFrame
 
 _READERS = 16
 _MOST_FILES = 256
@@ -44,11 +45,11 @@ class StoredFiles:
         """Give the files in their order, with the reading of those on a storage begun some files earlier.
 
         Args:
-            files: The files of the run; those on disk are left alone.
+            files: The files of the run; those on disk, and frames of videos, are left alone.
         """
         ahead: deque[PendingFile] = deque()
         for file in files:
-            if is_address(file.stamp.path):
+            if is_read_whole(file):
                 with self._lock:
                     self._rest.append((file.stamp.path, file.stamp.size))
                 self._read_ahead()
@@ -75,11 +76,7 @@ class StoredFiles:
         with self._lock:
             self._bytes -= size
         self._read_ahead()
-        if isinstance(found, UnreachablePhoto):
-            raise StorageUnreachable(
-                f"{display_path(bucket_of(path))} cannot be read now: {found.reason}. What was indexed is "
-                "kept; run the same command again to go on."
-            )
+        raise_if_unreachable(path, found)
         return found
 
     def close(self) -> None:
@@ -103,6 +100,28 @@ class StoredFiles:
                     self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage")
                 self._reads[path] = self._pool.submit(_read, path, size), size
                 self._bytes += size
+
+
+def is_read_whole(file: PendingFile) -> bool:
+    """Whether `StoredFiles` reads a file: a photo on a storage. Of videos, the decoder asks for parts."""
+    return is_address(file.stamp.path) and VideoFrame.of(file.stamp.path) is None
+
+
+def raise_if_unreachable(path: str, found: object) -> None:
+    """End the run where what came of reading a file says that nothing can be read of its bucket now.
+
+    Args:
+        path: The file's address.
+        found: What was read, or an error.
+
+    Raises:
+        StorageUnreachable: It is so.
+    """
+    if isinstance(found, UnreachablePhoto):
+        raise StorageUnreachable(
+            f"{display_path(bucket_of(path))} cannot be read now: {found.reason}. What was done is "
+            "kept; run the same command again to go on."
+        )
 
 
 def _read(path: str, size: int) -> bytes | PhotoError:

@@ -10,10 +10,11 @@ from dataclasses import replace
 from vitmae_search.catalog import Catalog
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing.plan import PendingFile, Plan
+from vitmae_search.indexing.stored_files import raise_if_unreachable
 from vitmae_search.photos import PhotoProcesses
 from vitmae_search.photos.prefetch import default_workers, prefetch
-from vitmae_search.photos.video import find_frames, is_video_name
-from vitmae_search.records import Stamp, VideoFrame, file_of
+from vitmae_search.photos.video import find_frames
+from vitmae_search.records import Stamp, VideoFrame, file_of, is_video_name
 
 
 def expand_videos(
@@ -30,6 +31,9 @@ def expand_videos(
 
     Returns:
         Why videos could not be looked through, by path. They stay in the plan.
+
+    Raises:
+        StorageUnreachable: Nothing can be read of a video's bucket now.
     """
     videos = _changed_videos(plan.pending, rescan)
     if not videos:
@@ -48,6 +52,7 @@ def expand_videos(
     with closing(found):
         for (video, stamp), seconds in zip(videos.items(), found, strict=True):
             on_video(video)
+            raise_if_unreachable(video, seconds)
             if isinstance(seconds, PhotoError):
                 errors[video] = seconds
                 plan.pending.append(PendingFile(stamp))

@@ -20,8 +20,7 @@ from vitmae_search.indexing.other_names import find_other_names
 from vitmae_search.indexing.plan import needs_nothing
 from vitmae_search.indexing.videos import frame_stamps
 from vitmae_search.photos import file_system, is_under, scan, suffix_of
-from vitmae_search.photos.video import is_video_name
-from vitmae_search.records import Failure, Root, ScanProblem, Stamp
+from vitmae_search.records import Failure, Root, ScanProblem, Stamp, is_video_name
 
 _COMPARED_TOGETHER = 1000
 """Photos whose rows are looked up in one query."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from vitmae_search.address import is_address
 from vitmae_search.atomic import write_atomically
 from vitmae_search.errors import LibraryError, StorageError, display_path
 from vitmae_search.photos import read_photo
-from vitmae_search.records import Marks, Photo
+from vitmae_search.photos.stored_file import open_file
+from vitmae_search.records import Marks, Photo, is_video_name
 
 Columns = Mapping[str, Sequence[Any]]
 """Values by column, all of one length."""
@@ -126,11 +128,20 @@ def write_links(folder: Path, paths: Sequence[str]) -> None:
             name = f"{number:0{digits}d} {os.path.basename(path)}"
             target = folder / os.fsdecode(os.fsencode(name)[-255:])
             if is_address(path):
-                target.write_bytes(read_photo(path))
+                _copy(path, target)
             else:
                 os.symlink(path, target)
     except OSError as error:
         raise StorageError(f"{display_path(folder)} cannot be written: {error.strerror or error}.") from error
+
+
+def _copy(address: str, target: Path) -> None:
+    """Copy an object of a storage; a video may have more bytes than fit in memory."""
+    if not is_video_name(address):
+        target.write_bytes(read_photo(address))
+        return
+    with open_file(address) as file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def _write_json(stream: IO[bytes], columns: Columns, vectors: NDArray[np.float32] | None) -> None:

@@ -19,6 +19,7 @@ from vitmae_search.photos.reconstruction_sheet import (
     reconstruction_sheet,
 )
 from vitmae_search.photos.seams import soften_seams
+from vitmae_search.photos.stored_file import open_file
 from vitmae_search.photos.video import can_be_decoded as can_decode_videos
 from vitmae_search.records import Photo, Reconstruction
 
@@ -35,6 +36,7 @@ __all__ = [
     "is_shown_by_browsers",
     "largest_error",
     "media_type",
+    "open_file",
     "panel_png",
     "preview",
     "read_stored",

@@ -22,8 +22,8 @@ from vitmae_search.photos.formats import (
     readable_suffixes,
 )
 from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_csv
-from vitmae_search.photos.live import find_moving_part
 from vitmae_search.photos.metadata import date_in_name
+from vitmae_search.photos.moving_part import find_moving_part
 from vitmae_search.photos.photo_processes import PHOTO_PROCESSES, PhotoProcesses
 from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
 from vitmae_search.photos.scan import is_under, path_on_disk, stamp_file, suffix_of

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vitmae_search.address import is_address
 from vitmae_search.photos.local_files import LocalFiles
 from vitmae_search.records import ScanProblem, Stamp
+
+if TYPE_CHECKING:
+    from vitmae_search.photos.object_storage import ObjectStorage
 
 
 class FileSystem(Protocol):
@@ -53,6 +56,18 @@ class FileSystem(Protocol):
         """
         ...
 
+    def sizes(self, stem: str, suffixes: Sequence[str]) -> dict[str, int]:
+        """The sizes in bytes of files that differ in their suffix, by path; of those that are there.
+
+        Args:
+            stem: Their path without it.
+            suffixes: Those that are looked for, with their dots.
+
+        Raises:
+            UnreadablePhoto: A storage does not say it.
+        """
+        ...
+
     def is_gone(self, path: str) -> bool:
         """Whether there is no such file; False where that is not known."""
         ...
@@ -84,7 +99,7 @@ def file_system(path: str | os.PathLike[str]) -> FileSystem:
 
 
 @cache
-def opened_storage(scheme: str) -> FileSystem:
+def opened_storage(scheme: str) -> ObjectStorage:
     """The storage of a scheme, which is opened once.
 
     Raises:

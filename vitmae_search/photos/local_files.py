@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 
 from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
 from vitmae_search.photos.scan import scan
@@ -39,6 +42,21 @@ class LocalFiles:
         if len(data) > max_bytes:
             raise PhotoTooLarge.of_bytes(path, len(data), max_bytes)
         return data
+
+    def sizes(self, stem: str, suffixes: Sequence[str]) -> dict[str, int]:
+        """The sizes of files that differ in their suffix; of those that are there.
+
+        Args:
+            stem: Their path without it.
+            suffixes: Those that are looked for.
+        """
+        found = {}
+        for path in (stem + suffix for suffix in suffixes):
+            with suppress(OSError, ValueError):
+                status = os.stat(path)
+                if stat.S_ISREG(status.st_mode):
+                    found[path] = status.st_size
+        return found
 
     def is_gone(self, path: str) -> bool:
         """Whether there is no such file; False where that is not known, as in a folder without access."""

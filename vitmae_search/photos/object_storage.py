@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -32,16 +33,17 @@ from vitmae_search.errors import (
 )
 from vitmae_search.photos.formats import HEAD_BYTES, holds_photo
 from vitmae_search.photos.google_storage import google_code, google_pages, open_google_storage
+from vitmae_search.photos.live import is_part_of_live_photo, live_stems
 from vitmae_search.photos.prefetch import prefetch
 from vitmae_search.photos.scan import (
     exclude_filter,
     is_photo_name,
     is_system_folder,
+    is_under,
     may_hold_photo,
     suffix_of,
 )
-from vitmae_search.photos.video import is_video_name
-from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.records import ScanProblem, Stamp, file_of, is_video_name
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 _CONNECTIONS = 64
@@ -153,11 +155,12 @@ class ObjectStorage:
             root: The folder's address.
             exclude: Patterns of what to skip.
             on_problem: Called with the folder where the listing fails, or ends early.
-            on_other: Called with the address of each object that is no photo; videos are none.
+            on_other: Called with the address of each object that is no photo.
             on_left_out: Called with the address of each folder that is skipped.
-            videos: Videos are not read here.
+            videos: Yield videos, too, but for the moving parts of Live photos.
         """
         rules = _Rules(root, exclude, on_left_out)
+        films = _Videos(on_other)
         unnamed: list[Stamp] = []
         try:
             identity = self._identity_now(root)
@@ -166,9 +169,13 @@ class ObjectStorage:
                 if not rules.allow(address):
                     continue
                 stamp = _stamp(address, entry, identity)
+                if videos:
+                    yield from films.add(stamp)
                 if is_photo_name(address):
                     yield stamp
-                elif is_video_name(address) or not may_hold_photo(address):
+                elif videos and is_video_name(address):
+                    continue
+                elif not may_hold_photo(address):
                     if on_other is not None:
                         on_other(address)
                 else:
@@ -177,6 +184,7 @@ class ObjectStorage:
                     yield from self._photos_among(unnamed, on_problem, on_other)
                     unnamed = []
             yield from self._photos_among(unnamed, on_problem, on_other)
+            yield from films.rest()
         except Exception as error:  # of the storage's package, which may be any
             on_problem(ScanProblem(root, self._reason(root, error)))
 
@@ -192,13 +200,69 @@ class ObjectStorage:
             PhotoTooLarge: It has more than `max_bytes`.
         """
         address = os.fspath(path)
-        data = self._read_part(address, max_bytes + 1)
+        data = self.read_part(address, 0, max_bytes + 1)
         if len(data) > max_bytes:
             raise PhotoTooLarge.of_bytes(address, len(data), max_bytes)
         return data
 
+    def read_part(self, address: str, start: int, size: int) -> bytes:
+        """Read some bytes of an object, in one request; fewer where it ends.
+
+        Args:
+            address: The object's.
+            start: Where they begin.
+            size: How many they are.
+
+        Raises:
+            UnreadablePhoto: It is absent or not permitted; `UnreachablePhoto` where the bucket is.
+        """
+        try:
+            self._raise_if_down(bucket_of(address))
+            data: bytes = self._opened.cat_file(_plain(address), start=start, end=start + size)
+        except Exception as error:
+            if _code(error) in ("InvalidRange", "416"):  # it ends before
+                return b""
+            raise self._unreadable(address, error) from None
+        with self._lock:
+            self._unread[bucket_of(address)] = 0
+        return data
+
+    def stamp(self, address: str) -> Stamp:
+        """The stamp of an object, in one request.
+
+        Raises:
+            UnreadablePhoto: It is absent or not permitted; `UnreachablePhoto` where the bucket is.
+        """
+        try:
+            self._raise_if_down(bucket_of(address))
+            return _stamp(address, self._opened.info(_plain(address)), 0)
+        except Exception as error:
+            raise self._unreadable(address, error) from None
+
+    def sizes(self, stem: str, suffixes: Sequence[str]) -> dict[str, int]:
+        """The sizes of objects that differ in their suffix, by one listing.
+
+        Args:
+            stem: Their address without it.
+            suffixes: Those that are looked for.
+
+        Raises:
+            UnreadablePhoto: The storage does not say it; `UnreachablePhoto` where the bucket is.
+        """
+        bucket, _, prefix = _plain(stem + ".").partition("/")
+        try:
+            listed = itertools.chain.from_iterable(self._pages_named(bucket, prefix, _PAGE))
+            stamps = [
+                _stamp(f"{self._scheme}://{_key(one)}", one, 0) for one in itertools.islice(listed, _PAGE)
+            ]
+        except Exception as error:
+            raise self._unreadable(stem, error) from None
+        sizes = {stamp.path: stamp.size for stamp in stamps}
+        return {stem + suffix: sizes[stem + suffix] for suffix in suffixes if stem + suffix in sizes}
+
     def is_gone(self, path: str) -> bool:
         """Whether the bucket's listing has no such object; False where it cannot be listed."""
+        path = file_of(path)
         try:
             self._opened.info(_plain(path))
         except FileNotFoundError:
@@ -267,28 +331,33 @@ class ObjectStorage:
         Raises:
             Exception: Of the storage's package. All that was yielded before is so.
         """
-        self._raise_if_down(bucket_of(root))
+        bucket, _, folder = _plain(root).partition("/")
+        yield from self._pages_named(bucket, folder and folder + "/", most or _PAGE)
+
+    def _pages_named(self, bucket: str, prefix: str, most: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """As `_pages`, of the objects of a bucket whose names begin with `prefix`."""
+        self._raise_if_down(f"{self._scheme}://{bucket}")
         if self._scheme == "s3":
-            yield from self._pages_of_s3(root, most or _PAGE)
+            yield from self._pages_of_s3(bucket, prefix, most)
             return
         if self._scheme == "gs":
-            bucket, _, folder = _plain(root).partition("/")
-            yield from google_pages(self._opened, bucket, folder and folder + "/", most or _PAGE)
+            yield from google_pages(self._opened, bucket, prefix, most)
             return
-        if not self._opened.isdir(_plain(root)):
+        folder = f"{bucket}/{prefix}".rpartition("/")[0]
+        if not self._opened.isdir(folder):
             return
 
         def fail(error: Exception) -> None:
             raise error
 
-        for _, _, files in self._opened.walk(_plain(root), detail=True, on_error=fail):
-            if files:
-                yield list(files.values())
+        for _, _, files in self._opened.walk(folder, detail=True, on_error=fail):
+            found = [one for one in files.values() if _key(one).startswith(f"{bucket}/{prefix}")]
+            if found:
+                yield found
 
-    def _pages_of_s3(self, root: str, most: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    def _pages_of_s3(self, bucket: str, prefix: str, most: int) -> Iterator[Sequence[Mapping[str, Any]]]:
         """The flat listing: one request for a thousand objects, whatever folders they are in."""
-        bucket, _, prefix = _plain(root).partition("/")
-        request = {"Bucket": bucket, "Prefix": prefix and prefix + "/", "MaxKeys": most}
+        request = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": most}
         while True:
             page = self._opened.call_s3("list_objects_v2", **request)
             found = [{**one, "name": f"{bucket}/{one['Key']}"} for one in page.get("Contents", ())]
@@ -308,7 +377,7 @@ class ObjectStorage:
 
         def begins_as_photo(stamp: Stamp) -> bool | PhotoError:
             try:
-                return holds_photo(self._read_part(stamp.path, HEAD_BYTES), suffix_of(stamp.path))
+                return holds_photo(self.read_part(stamp.path, 0, HEAD_BYTES), suffix_of(stamp.path))
             except PhotoError as error:
                 return error
 
@@ -321,24 +390,15 @@ class ObjectStorage:
             elif on_other is not None:
                 on_other(stamp.path)
 
-    def _read_part(self, address: str, size: int) -> bytes:
-        """The first bytes of an object."""
-        try:
-            self._raise_if_down(bucket_of(address))
-            data: bytes = self._opened.cat_file(_plain(address), start=0, end=size)
-        except Exception as error:
-            if _code(error) in ("InvalidRange", "416"):  # it is empty
-                return b""
-            reason = self._reason_of_one(address, error)
-            kind: type[UnreadablePhoto] = UnreadablePhoto
-            if self._is_down(bucket_of(address)):
-                kind = UnreachablePhoto
-            elif isinstance(error, FileNotFoundError):
-                kind = AbsentPhoto
-            raise kind(address, reason) from None
-        with self._lock:
-            self._unread[bucket_of(address)] = 0
-        return data
+    def _unreadable(self, address: str, error: Exception) -> UnreadablePhoto:
+        """What to raise where an object cannot be read."""
+        reason = self._reason_of_one(address, error)
+        kind: type[UnreadablePhoto] = UnreadablePhoto
+        if self._is_down(bucket_of(address)):
+            kind = UnreachablePhoto
+        elif isinstance(error, FileNotFoundError):
+            kind = AbsentPhoto
+        return kind(address, reason)
 
     def _raise_if_down(self, bucket: str) -> None:
         if self._is_down(bucket):
@@ -382,6 +442,40 @@ class ObjectStorage:
 
 class _StillDown(Exception):
     """The storage could not be reached a moment ago; says why."""
+
+
+class _Videos:
+    """The videos of a listing, held back until all names of a folder came: Live photos' are left out."""
+
+    def __init__(self, on_other: Callable[[str], None] | None) -> None:
+        self._on_other = on_other
+        self._open: list[tuple[str, set[str], list[Stamp]]] = []
+        """Folders that the listing is in, the outermost first, with the stems of stills, and the videos."""
+
+    def add(self, stamp: Stamp) -> Iterator[Stamp]:
+        """Note an object of the listing, and yield the videos of folders that it has left."""
+        folder, _, name = stamp.path.rpartition("/")
+        while self._open and not is_under(folder, self._open[-1][0]):
+            yield from self._videos(*self._open.pop())
+        if not self._open or self._open[-1][0] != folder:
+            self._open.append((folder, set(), []))
+        _, stems, videos = self._open[-1]
+        if is_video_name(name):
+            videos.append(stamp)
+        else:
+            stems |= live_stems([name])
+
+    def rest(self) -> Iterator[Stamp]:
+        """Yield the videos of the last folders."""
+        while self._open:
+            yield from self._videos(*self._open.pop())
+
+    def _videos(self, folder: str, stems: set[str], videos: Sequence[Stamp]) -> Iterator[Stamp]:
+        for stamp in videos:
+            if not is_part_of_live_photo(stamp.path[len(folder) + 1 :], stems):
+                yield stamp
+            elif self._on_other is not None:
+                self._on_other(stamp.path)
 
 
 class _Rules:

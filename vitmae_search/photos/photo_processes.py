@@ -230,8 +230,11 @@ def _decode(data: bytes, path: str | None, shrink_to: int | None) -> tuple[Plain
 
 
 def _picture(path: str) -> str | bytes:
-    """What a process is given of a photo: its path or, of one on a storage, its bytes."""
-    return read_photo(path) if is_address(path) else path
+    """What a process is given of a photo: its path or, of a photo on a storage, its bytes.
+
+    Of a frame it is the path as well: the process decodes the video, and asks for what it needs of it.
+    """
+    return read_photo(path) if is_address(path) and VideoFrame.of(path) is None else path
 
 
 def _bytes_of(picture: str | bytes) -> bytes:

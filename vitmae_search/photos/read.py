@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from vitmae_search.errors import MemoryShort, UnsupportedPhoto
 from vitmae_search.photos.file_system import file_system
-from vitmae_search.photos.video import is_video_name, read_frame
-from vitmae_search.records import VideoFrame
+from vitmae_search.photos.video import read_frame
+from vitmae_search.records import VideoFrame, is_video_name
 
 _MAX_BYTES = 1 << 30
 

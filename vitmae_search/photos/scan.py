@@ -15,8 +15,7 @@ from vitmae_search.address import is_address
 from vitmae_search.errors import UnreadablePhoto
 from vitmae_search.photos.formats import HEAD_BYTES, PHOTO_SUFFIXES, holds_photo
 from vitmae_search.photos.live import is_part_of_live_photo, live_stems
-from vitmae_search.photos.video import is_video_name
-from vitmae_search.records import ScanProblem, Stamp
+from vitmae_search.records import ScanProblem, Stamp, is_video_name
 from vitmae_search.regular_file import open_regular_file
 
 # Folders that systems and programs put beside photos: bins, snapshots, thumbnails, caches.

@@ -13,12 +13,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from vitmae_search.errors import DamagedPhoto, PhotoError, PhotoTooLarge, UnreadablePhoto, UnsupportedPhoto
-from vitmae_search.records import VIDEO_SUFFIXES
-from vitmae_search.regular_file import open_regular_file
+from vitmae_search.photos.stored_file import open_file
 
 NEEDS_AV = "videos need the package av: pip install 'vitmae-search[video]'"
 
@@ -41,6 +39,8 @@ _SAME = 6.0
 _TOLERANCE = 0.002
 _RUN_UPS = (0.0, 5.0, 20.0)
 """Seconds before a frame at which decoding begins: without an index a container is not exact."""
+_MOST_READ = 1 << 30
+"""Bytes that are read at most of a video on a storage, to find its frames, or one of them."""
 _LONGEST_WAY = 1200
 """Frames that are decoded at most to come to a time."""
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,asf,mpeg"
@@ -51,11 +51,6 @@ _LOCAL_DATE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
 def can_be_decoded() -> bool:
     """Say whether the package that decodes videos is installed."""
     return importlib.util.find_spec("av") is not None
-
-
-def is_video_name(name: str) -> bool:
-    """Say whether a file of this name is taken for a video: by its suffix, in any letter case."""
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def find_frames(path: str) -> list[float]:
@@ -117,11 +112,12 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
         raise UnsupportedPhoto(path, NEEDS_AV)
     import av
 
+    reader = _Reader()
     try:
         with (
-            open_regular_file(path) as file,
+            open_file(path, _MOST_READ) as reader.file,
             av.open(
-                file, mode="r", metadata_errors="replace", options={"format_whitelist": _FORMATS}
+                reader, mode="r", metadata_errors="replace", options={"format_whitelist": _FORMATS}
             ) as container,
         ):
             if not container.streams.video:
@@ -133,14 +129,44 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
             if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
                 raise PhotoTooLarge(path, "the video has more pixels than can be decoded")
             yield container, stream
-    except (PhotoError, MemoryError):
-        raise
-    except OSError as error:
-        if not isinstance(error, av.FFmpegError):
-            raise UnreadablePhoto(path, error.strerror or str(error)) from error
-        raise DamagedPhoto(path, f"damaged video ({error.strerror or error})") from error
     except Exception as error:  # malformed values raise nearly anything
-        raise DamagedPhoto(path, f"damaged video ({getattr(error, 'strerror', None) or error})") from error
+        if isinstance(error, PhotoError | MemoryError):
+            raise
+        raise _photo_error(path, reader.error or error) from error
+    if reader.error is not None:
+        raise _photo_error(path, reader.error)
+
+
+class _Reader:
+    """A file as av reads it. An error is kept, for av may take it for the file's end."""
+
+    file: BinaryIO
+    error: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self.file.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+
+def _photo_error(path: str, error: Exception) -> Exception:
+    """The `PhotoError` for what reading or decoding a video raised."""
+    import av
+
+    if isinstance(error, PhotoError | MemoryError):
+        return error
+    text = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+        return UnreadablePhoto(path, text)
+    return DamagedPhoto(path, f"damaged video ({text})")
 
 
 def _times(container: Any, stream: Any) -> tuple[float, float]:

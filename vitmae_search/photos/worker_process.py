@@ -14,10 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from vitmae_search.photos.fork_server import FORK_SERVER, import_path
 from vitmae_search.photos.memory_budget import BUDGET
+
+R = TypeVar("R")
 
 CPU_SECONDS = 60
 """Computing time in which a worker must give an answer, one photo. Large photos take some seconds; a file
@@ -174,6 +176,8 @@ class WorkerProcess:
                 return answers
             if kind == "reserve":
                 self._reserve(value)
+            elif kind == "call":
+                self._call(*value)
             else:
                 answers.append(value)
 
@@ -181,6 +185,13 @@ class WorkerProcess:
         granted = BUDGET.acquire(count)
         self._reserved = count if granted else 0
         self._send(pickle.dumps(None if granted else BUDGET.total))
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            answer = function(*arguments)
+        except Exception as error:
+            answer = _picklable(error)
+        self._send(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 
     def _release(self) -> None:
         if self._reserved:
@@ -218,6 +229,31 @@ def reserve_memory(count: int) -> int | None:
     limit: int | None = pickle.load(requests)  # noqa: S301  our parent
     signal.setitimer(signal.ITIMER_REAL, seconds_left)
     return limit
+
+
+def call_in_parent(function: Callable[..., R], *arguments: Any) -> R:
+    """Call a function in the process that this one was forked from; here, where this is none of its children.
+
+    The time that it takes is not this photo's: no processor waits.
+
+    Args:
+        function: A function of a module.
+        *arguments: Its arguments, which pickle.
+
+    Raises:
+        Exception: What the function raises.
+    """
+    if _parent is None:
+        return function(*arguments)
+    requests, answers = _parent
+    seconds_left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    _write(answers, "call", (function, arguments))
+    answer = pickle.load(requests)  # noqa: S301  our parent
+    signal.setitimer(signal.ITIMER_REAL, seconds_left)
+    if isinstance(answer, Exception):
+        raise answer
+    result: R = answer
+    return result
 
 
 def main(requests: int, answers: int) -> None:
@@ -268,7 +304,8 @@ def serve(
         requests: Pickles, one after the other: the factory, then a (method, arguments) for each call.
         answers: Gets pickles of ("answer", value) as the method gives them, each at once, then
             ("end", None), or ("error", exception) where the method raised. The factory is answered with
-            ("end", None). Between them ("reserve", bytes) asks for memory, which the next request answers.
+            ("end", None). Between them ("reserve", bytes) asks for memory, and ("call", (function,
+            arguments)) for what a function returns, which the next request answers.
         limit: Gives a context in which one answer is computed.
     """
     try:

@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests.helpers.videos import write_video
+from tests.helpers.videos import check_ranges, motion_photo, write_video
 from tests.web.conftest import StartServer
 from vitmae_search.library import Library
 from vitmae_search.records import MovingPart, Photo
@@ -79,26 +79,6 @@ def test_the_moving_part_of_a_photo_is_played(second: Photo) -> None:
         assert not client.get(f"/details/{live.photo_id}").json()["live"]
 
 
-def check_ranges(client: TestClient, address: str, video: bytes) -> None:
-    """The parts of a video that browsers ask for come alone."""
-    size = len(video)
-    for asked, first, behind in (
-        ("0-1", 0, 2),
-        ("10-", 10, size),
-        ("-7", size - 7, size),
-        ("5-999999999", 5, size),
-    ):
-        part = client.get(address, headers={"Range": f"bytes={asked}"})
-        assert (part.status_code, part.content) == (206, video[first:behind])
-        assert part.headers["content-range"] == f"bytes {first}-{behind - 1}/{size}"
-        assert part.headers["content-length"] == str(behind - first)
-    whole = client.get(address, headers={"Range": "bytes=0-1", "If-Range": '"another"'})
-    assert (whole.status_code, whole.content) == (200, video)
-    assert whole.headers["accept-ranges"] == "bytes"
-    beyond = client.get(address, headers={"Range": f"bytes={size}-"})
-    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
-
-
 def test_a_moving_part_that_cannot_be_read_is_answered_as_gone(
     second: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,14 +88,6 @@ def test_a_moving_part_that_cannot_be_read_is_answered_as_gone(
     with TestClient(Starlette(routes=list(photo_routes()))) as client:
         shown = client.get(f"/photo/{live.photo_id}?video=1")
     assert (shown.status_code, "not on disk" in shown.text) == (404, True)
-
-
-def motion_photo(video: bytes) -> bytes:
-    """A JPEG with a video behind its end, and XMP that says so."""
-    still = io.BytesIO()
-    xmp = f'<rdf:Description GCamera:MicroVideoOffset="{len(video)}"/>'
-    Image.new("RGB", (96, 64), "blue").save(still, "JPEG", xmp=xmp.encode())
-    return still.getvalue() + video
 
 
 def test_its_name_has_the_time(second: Photo) -> None:

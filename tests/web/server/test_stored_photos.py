@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.helpers.google_storage import GoogleStorage
 from tests.helpers.object_store import BUCKET, picture
+from tests.helpers.videos import check_ranges, motion_photo, write_video
 from vitmae_search.library import Library
 from vitmae_search.photos import file_system
 from vitmae_search.photos.file_system import opened_storage
@@ -48,10 +51,6 @@ def client() -> Iterator[TestClient]:
 
 
 def _tiff() -> bytes:
-    from io import BytesIO
-
-    from PIL import Image
-
     buffer = BytesIO()
     Image.new("RGB", (40, 30), (20, 20, 200)).save(buffer, "TIFF")
     return buffer.getvalue()
@@ -72,6 +71,36 @@ def test_bytes_come_through_the_app(client: TestClient, library: Library) -> Non
     assert client.get(f"/thumb/{found['old.tif']}").headers["content-type"] == "image/jpeg"
     details = client.get(f"/details/{found['0 ü.jpg']}").json()
     assert details["path"] == "memory://shelf/trip/0 ü.jpg"
+
+
+def test_videos_are_played_and_downloaded_through_the_app(
+    client: TestClient, library: Library, files: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    video = write_video(tmp_path / "beach.mp4", ["red", "lime"]).read_bytes()
+    for name in ("beach.mp4", "0 ü.mov"):
+        files.pipe_file(f"/shelf/trip/{name}", video)
+    files.pipe_file("/shelf/trip/1 ü.jpg", motion_photo(video))
+    assert library.index("memory://shelf/trip", videos=True).added == 2
+    found = {photo.path.rsplit("/", 1)[1]: photo.photo_id for photo in library.photos()}
+    frame = found["beach.mp4#t=4.000"]
+    with Image.open(BytesIO(client.get(f"/photo/{frame}").content)) as image:
+        assert (image.format, image.size) == ("WEBP", (96, 64))
+    assert client.get(f"/thumb/{frame}").headers["content-type"] == "image/jpeg"
+    saved = client.get(f"/photo/{frame}?download=1")
+    assert (saved.content, saved.headers["content-type"]) == (video, "video/mp4")
+    assert saved.headers["content-disposition"] == "attachment; filename*=utf-8''beach.mp4"
+    for photo_id in (frame, found["0 ü.jpg"], found["1 ü.jpg"]):
+        played = client.get(f"/photo/{photo_id}?video=1")
+        assert "media-src 'self'" in played.headers["content-security-policy"]
+        check_ranges(client, f"/photo/{photo_id}?video=1", video)
+    assert client.get(f"/details/{found['1 ü.jpg']}").json()["live"]
+    assert not client.get(f"/details/{found['old.tif']}").json()["live"]
+    assert client.get(f"/photo/{found['old.tif']}?video=1").status_code == 404
+    files.rm("/shelf/trip/beach.mp4")
+    gone = client.get(f"/photo/{frame}?video=1")
+    assert (gone.status_code, gone.text) == (404, "This photo cannot be shown: there is no such object.")
+    assert library.export_links(tmp_path / "links", [library.photo(found["0 ü.jpg"])]) == 1
 
 
 def test_a_photo_that_went_is_said_to_be_so(client: TestClient, library: Library, files: Any) -> None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from io import BufferedReader
+from typing import BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-
-from vitmae_search.regular_file import open_regular_file
 
 _BLOCK = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def file_part(
-    request: Request, file: str, offset: int, length: int, *, media_type: str, headers: Mapping[str, str]
+    request: Request,
+    opened: BinaryIO,
+    offset: int,
+    length: int,
+    *,
+    media_type: str,
+    headers: Mapping[str, str],
 ) -> Response:
     """Stream bytes of a file, all or the one range that the request names; of several ranges it is all.
 
     Args:
         request: Names the range.
-        file: The file's path.
+        opened: The file, which is closed at the end of the answer.
         offset: Where the part begins, in bytes.
         length: How many bytes it has.
         media_type: The part's.
@@ -30,18 +34,15 @@ def file_part(
 
     Returns:
         Status 200, 206 for a range, or 416 for one outside of the part.
-
-    Raises:
-        OSError: The file cannot be read.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
     asked = _asked_range(request, length, headers["ETag"])
     if asked is not None and not 0 <= asked.start < asked.stop:
+        opened.close()
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{length}"})
     if asked is not None:
         headers["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{length}"
     sent = range(length) if asked is None else asked
-    opened = open_regular_file(file)
     opened.seek(offset + sent.start)
     return StreamingResponse(
         _blocks(opened, len(sent)),
@@ -64,7 +65,7 @@ def _asked_range(request: Request, length: int, etag: str) -> range | None:
     return range(int(first), min(length, int(last) + 1) if last else length)
 
 
-def _blocks(file: BufferedReader, length: int) -> Iterator[bytes]:
+def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
     """The next bytes of a file, which is closed at their end."""
     with file:
         while length and (block := file.read(min(_BLOCK, length))):

@@ -29,7 +29,7 @@ from starlette.routing import Route
 from vitmae_search.address import is_address
 from vitmae_search.errors import LibraryEmpty, LibraryError, PhotoError, UnreachablePhoto, VitmaeSearchError
 from vitmae_search.filter_values import read_box
-from vitmae_search.library.previews import is_shown_by_browsers, media_type, preview, read_stored
+from vitmae_search.library.previews import is_shown_by_browsers, media_type, open_file, preview, read_stored
 from vitmae_search.records import Photo, PhotoKind
 from vitmae_search.web.components.assets import asset
 from vitmae_search.web.components.browse_batch import next_batch
@@ -268,15 +268,18 @@ def _photo(request: Request, photo: Photo) -> Response:
 def _stored_photo(request: Request, photo: Photo) -> Response:
     """As `_photo`, of a photo on a storage: read here, so that browsers never talk to the storage."""
     headers = _cache_headers(request, photo.digest)
-    if "video" in request.query_params:
-        return _sentence(_NO_MOVING_PART, 404)
+    download = "download" in request.query_params
+    if "video" in request.query_params and not download:
+        return _video(request, photo, {**headers, "Content-Security-Policy": _PLAYED})
+    if download:
+        name = quote(os.path.basename(photo.file), safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=utf-8''{name}"
+        if photo.frame is not None:
+            return _whole_file(request, photo, headers)
     if _unchanged(request, headers):
         return Response(status_code=304, headers=headers)
     data = read_stored(photo)
-    if "download" in request.query_params:
-        name = quote(os.path.basename(photo.file), safe="")
-        headers["Content-Disposition"] = f"attachment; filename*=utf-8''{name}"
-    elif not is_shown_by_browsers(photo, data):
+    if not download and not is_shown_by_browsers(photo, data):
         return Response(preview(data), media_type="image/webp", headers=headers)
     return Response(data, media_type=media_type(photo), headers=headers)
 
@@ -284,18 +287,26 @@ def _stored_photo(request: Request, photo: Photo) -> Response:
 def _video(request: Request, photo: Photo, headers: dict[str, str]) -> Response:
     """The video of a frame, or the moving part of a photo."""
     if photo.frame is not None:
-        return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
+        return _whole_file(request, photo, headers)
     part = library().moving_part(photo.photo_id)
     if part is None:
         return _sentence(_NO_MOVING_PART, 404)
     # Browsers play QuickTime files whose codec they know, but not under their own media type.
     headers = {**headers, "ETag": f'"{photo.digest[:32]}-moving"', "Cache-Control": _REVALIDATE}
     try:
-        return file_part(
-            request, part.file, part.offset, part.length, media_type="video/mp4", headers=headers
-        )
+        opened = open_file(part.file)
     except OSError:
         return _sentence(_NOT_ON_DISK, 404)
+    return file_part(request, opened, part.offset, part.length, media_type="video/mp4", headers=headers)
+
+
+def _whole_file(request: Request, photo: Photo, headers: dict[str, str]) -> Response:
+    """The file of a frame: its video, of which browsers ask for ranges."""
+    if not is_address(photo.file):
+        return FileResponse(photo.file, media_type=media_type(photo), headers=headers)
+    opened = open_file(photo.file)
+    size = opened.seek(0, os.SEEK_END)
+    return file_part(request, opened, 0, size, media_type=media_type(photo), headers=headers)
 
 
 def _details(_request: Request, photo: Photo) -> Response:
