@@ -12,9 +12,11 @@ from PIL import Image
 
 from tests.helpers.videos import write_video
 from vitmae_search.cli.main import run
-from vitmae_search.errors import LibraryError, UnsupportedPhoto
+from vitmae_search.errors import LibraryError, PhotoError, UnreadablePhoto, UnsupportedPhoto
 from vitmae_search.library import Library
-from vitmae_search.photos import video
+from vitmae_search.photos import PhotoDecoder, digest, read_photo, video
+from vitmae_search.photos.decode_pool import DecodePool
+from vitmae_search.photos.worker_process import LocalWorker
 from vitmae_search.records import Photo, SearchFilter, VideoFrame
 
 pytest.importorskip("av")
@@ -121,6 +123,44 @@ def test_rescan_finds_the_same_frames(library: Library, films: Path) -> None:
         os.path.basename(VideoFrame("beach.mp4", seconds).path)
         for seconds in video.find_frames(str(films / "summer" / "beach.mp4"))
     }
+
+
+def test_a_run_that_ends_in_a_video_is_gone_on_with(library: Library, films: Path, tmp_path: Path) -> None:
+    """Which frames a video has is known only to the run that looked through it."""
+    write_video(films / "summer" / "beach.mp4", ["red", "lime", "blue", "black", "white"])
+    done = [0]
+    with Library.open(tmp_path / "library", embedder="color_layout", batch_size=1) as small:
+        report = small.index(
+            films, videos=True, on_progress=lambda now: done.append(now.done), cancelled=lambda: max(done) > 3
+        )
+    assert report.interrupted
+    recorded = len(library.photos())
+    assert 1 <= recorded < 6
+    assert library.status().failed
+    again = library.index(films)
+    assert (again.unchanged, again.added, again.failed) == (recorded, 6 - recorded, 0)
+    assert (len(frames(library)), library.status().failed) == (5, 0)
+
+
+def test_the_frames_that_failed_of_a_video_are_tried_again(
+    library: Library, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PhotoDecoder, "read", _fail_at_four)
+    monkeypatch.setattr(DecodePool, "worker", lambda pool: LocalWorker(pool._make_handler()))
+    failed = library.index(films, videos=True)
+    assert (failed.added, failed.failed) == (3, 1)
+    monkeypatch.undo()
+    assert library.index(films).added == 1
+    write_video(films / "summer" / "beach.mp4", ["red"])
+    report = library.index(films)
+    assert (len(frames(library)), report.failed, library.status().failed) == (1, 0, 0)
+
+
+def _fail_at_four(decoder: PhotoDecoder, path: str) -> tuple[str, bytes] | PhotoError:
+    if "#t=4" in path:
+        return UnreadablePhoto(path, "the drive has an error")
+    data = read_photo(path)
+    return digest(data), data
 
 
 def test_the_command_line_shows_the_time(films: Path, capfd: pytest.CaptureFixture[str]) -> None:

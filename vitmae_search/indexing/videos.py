@@ -7,24 +7,27 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from vitmae_search.catalog import Catalog
+from vitmae_search.catalog import CatalogWriter
 from vitmae_search.errors import PhotoError
 from vitmae_search.indexing.plan import PendingFile, Plan
 from vitmae_search.indexing.stored_files import raise_if_unreachable
 from vitmae_search.photos import PhotoProcesses
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.photos.video import find_frames
-from vitmae_search.records import Stamp, VideoFrame, file_of, is_video_name
+from vitmae_search.records import Failure, Stamp, VideoFrame, file_of, is_video_name
+
+_UNREAD = "not read before its run ended; index its folder again"
+_NOTED_TOGETHER = 1000
 
 
 def expand_videos(
-    plan: Plan, catalog: Catalog, space_id: int, *, rescan: bool, on_video: Callable[[str], None]
+    plan: Plan, catalog: CatalogWriter, space_id: int, *, rescan: bool, on_video: Callable[[str], None]
 ) -> dict[str, PhotoError]:
     """Put the frames of new and changed videos into a plan, in place of the videos or their earlier frames.
 
     Args:
         plan: The plan, which is changed.
-        catalog: Has the videos' earlier frames.
+        catalog: Has the videos' earlier frames, and gets a note of those that are to be read.
         space_id: The space that frames are embedded for.
         rescan: Whether all videos are to be looked through.
         on_video: Called with each video that is looked through; what it raises ends that.
@@ -38,7 +41,9 @@ def expand_videos(
     videos = _changed_videos(plan.pending, rescan)
     if not videos:
         return {}
+    before = {file.stamp.path for file in plan.pending if file_of(file.stamp.path) in videos}
     plan.pending = [file for file in plan.pending if file_of(file.stamp.path) not in videos]
+    frames: list[PendingFile] = []
     errors: dict[str, PhotoError] = {}
     processes, workers = PhotoProcesses(), default_workers()
 
@@ -59,9 +64,29 @@ def expand_videos(
                 continue
             paths = [VideoFrame(video, time).path for time in seconds]
             known = {row.stamp.path: row for row in catalog.frames(video, space_id)}
-            plan.pending += [PendingFile(_of_frame(stamp, path), known.get(path)) for path in paths]
+            found_now = [PendingFile(_of_frame(stamp, path), known.get(path)) for path in paths]
+            frames += [file for file in found_now if file.stamp.path in before or not _is_settled(file)]
             plan.unseen += [row for path, row in known.items() if path not in paths and not row.missing]
+    _note_unread(frames, catalog, space_id)
+    plan.pending += frames
+    planned = {file.stamp.path for file in plan.pending}
+    plan.unseen_failures += before - planned
     return errors
+
+
+def _is_settled(file: PendingFile) -> bool:
+    """Whether the walk has counted a frame as unchanged, beside others of its video that are to be read."""
+    row = file.known
+    return row is not None and row.embedded and not row.missing and file.stamp.unchanged_since(row.stamp)
+
+
+def _note_unread(frames: Sequence[PendingFile], catalog: CatalogWriter, space_id: int) -> None:
+    """Record that frames are to be read: only the run that looks through a video knows which it has."""
+    unread = [file.stamp for file in frames if file.known is None or file.known.missing]
+    for start in range(0, len(unread), _NOTED_TOGETHER):
+        some = unread[start : start + _NOTED_TOGETHER]
+        notes = [Failure(one.path, _UNREAD, one.size, one.mtime_ns, one.ctime_ns) for one in some]
+        catalog.record_batch(space_id, [], notes)
 
 
 def frame_stamps(stamp: Stamp, paths: Sequence[str]) -> list[Stamp]:

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from vitmae_search.address import absolute_path, is_address
 from vitmae_search.catalog import CatalogWriter, KnownFile
@@ -20,7 +21,7 @@ from vitmae_search.indexing.other_names import find_other_names
 from vitmae_search.indexing.plan import needs_nothing
 from vitmae_search.indexing.videos import frame_stamps
 from vitmae_search.photos import file_system, is_under, scan, suffix_of
-from vitmae_search.records import Failure, Root, ScanProblem, Stamp, is_video_name
+from vitmae_search.records import Failure, Root, ScanProblem, Stamp, file_of, is_video_name
 
 _COMPARED_TOGETHER = 1000
 """Photos whose rows are looked up in one query."""
@@ -191,11 +192,14 @@ class FolderWalk:
 
     def _looks_at_videos(self, folder: str) -> bool:
         if folder not in self._frames:
-            self._frames[folder] = self._catalog.video_frames(folder)
+            frames = self._frames[folder] = self._catalog.video_frames(folder)
+            for path in self._seen[folder].failures.keys() - set(chain.from_iterable(frames.values())):
+                if file_of(path) != path:
+                    frames.setdefault(file_of(path), []).append(path)
         return self._videos or bool(self._frames[folder])
 
     def _with_frames(self, folder: str, stamp: Stamp) -> Sequence[Stamp]:
-        """The stamps of a video's known frames, else its own."""
+        """The stamps of a video's known frames, those that failed included, else its own."""
         frames = self._frames[folder]
         return frame_stamps(stamp, frames[stamp.path]) if stamp.path in frames else (stamp,)
 
