@@ -36,7 +36,7 @@ def index_until_killed(library: Library, where: str, kill: Callable[[], None], d
     with pytest.raises(StorageUnreachable) as caught:
         library.index(where, on_progress=kill_once)
     assert str(caught.value) == (
-        f"{bucket_of(where)} cannot be read now: its storage cannot be reached. What was indexed is kept; "
+        f"{bucket_of(where)} cannot be read now: its storage cannot be reached. What was done is kept; "
         "run the same command again to go on."
     )
     assert library.status().missing == 0

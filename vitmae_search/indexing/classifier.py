@@ -18,15 +18,18 @@ from vitmae_search.embedding import GuardedClassifier, fingerprint
 from vitmae_search.errors import (
     PhotoError,
     PluginError,
+    StorageUnreachable,
     UnreadablePhoto,
     VitmaeSearchError,
     clear_frames,
 )
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_writer, run_job
+from vitmae_search.indexing.plan import PendingFile
+from vitmae_search.indexing.stored_files import StoredFiles, is_read_whole, raise_if_unreachable
 from vitmae_search.photos import PHOTO_PROCESSES, PhotoProcesses, decode_target, digest, photo_fits_memory
 from vitmae_search.photos.prefetch import default_workers, prefetch
-from vitmae_search.records import ClassifyReport, Failure, JobProgress
+from vitmae_search.records import ClassifyReport, Failure, JobProgress, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,14 @@ class _Reader:
     """Reads and prepares one content; called by many threads."""
 
     def __init__(
-        self, processes: PhotoProcesses, classifier: GuardedClassifier, shrink_to: int | None
+        self,
+        processes: PhotoProcesses,
+        stored: StoredFiles,
+        classifier: GuardedClassifier,
+        shrink_to: int | None,
     ) -> None:
         self._processes = processes
+        self._stored = stored
         self._prepare, self._shrink_to = classifier.prepare, shrink_to
 
     def __call__(self, content: Taggable) -> _ReadContent:
@@ -155,27 +163,40 @@ class _Reader:
     def _read(self, content: Taggable) -> _ReadContent:
         try:
             with photo_fits_memory(content.files[0].path):
-                path, data = _read_bytes(content)
+                path, data = self._read_bytes(content)
                 image = self._processes.decode(data, path=path, shrink_to=self._shrink_to).image
                 del data
                 return _ReadContent(content, self._prepare(image))
         except (PhotoError, PluginError) as error:
             return _ReadContent(content, error=error)
 
+    def _read_bytes(self, content: Taggable) -> tuple[str, bytes]:
+        """Path and bytes of the first file that still holds the content. Raises the first file's error."""
+        first: PhotoError | StorageUnreachable | None = None
+        for stamp in content.files:
+            try:
+                data = self._read_file(stamp)
+                if digest(data) == content.digest:
+                    return stamp.path, data
+                changed = "it has changed since it was indexed; index its folder again"
+                raise UnreadablePhoto(stamp.path, changed)
+            except (PhotoError, StorageUnreachable) as error:
+                first = first or error
+        assert first is not None
+        raise first
 
-def _read_bytes(content: Taggable) -> tuple[str, bytes]:
-    """Path and bytes of the first file that still holds the content. Raises the first file's error."""
-    first: PhotoError | None = None
-    for stamp in content.files:
+    def _read_file(self, stamp: Stamp) -> bytes:
+        file = PendingFile(stamp)
+        if is_read_whole(file):
+            found = self._stored.take(file)
+            if isinstance(found, PhotoError):
+                raise found
+            return found
         try:
-            data = PHOTO_PROCESSES.read(stamp.path)
-            if digest(data) == content.digest:
-                return stamp.path, data
-            raise UnreadablePhoto(stamp.path, "it has changed since it was indexed; index its folder again")
+            return PHOTO_PROCESSES.read(stamp.path)
         except PhotoError as error:
-            first = first or error
-    assert first is not None
-    raise first
+            raise_if_unreachable(stamp.path, error)
+            raise
 
 
 @dataclass(slots=True)
@@ -233,28 +254,36 @@ class _ClassifyJob:
         if not options.again:
             self._counts.unchanged = self._catalog.count_classified(classifier_id, options.under)
         tagger = Tagger(classifier.labels, options.top, options.min_confidence)
-        processes = PhotoProcesses()
-        reader = _Reader(processes, classifier, decode_target(options.decode, classifier.input_size))
+        processes, stored = PhotoProcesses(), StoredFiles()
+        reader = _Reader(processes, stored, classifier, decode_target(options.decode, classifier.input_size))
         batch_size = options.batch_size or batch_size_for(classifier)
         ahead = batch_size + 2 * self._workers
 
         def record(batch: Iterable[tuple[_ReadContent, Outcome | None]]) -> None:
             self._record(classifier_id, tagger, batch)
 
-        reads = prefetch(contents, reader, workers=self._workers, ahead=ahead, end_work=processes.close)
+        first_files = stored.ahead_of(PendingFile(content.files[0]) for content in contents)
+        in_step = (content for content, _ in zip(contents, first_files, strict=True))
+        reads = prefetch(in_step, reader, workers=self._workers, ahead=ahead, end_work=processes.close)
         with (
             closing(Batcher[_ReadContent](classifier.prepare, classifier.classify, batch_size)) as batcher,
+            closing(stored),
             closing(reads),
         ):
-            for read in reads:
-                if self._cancelled():
-                    record(batcher.finish())
-                    raise Cancelled
-                error = None if isinstance(read.error, PhotoError) else read.error
-                batcher.add(replace(read, pixels=None), read.pixels, error)
-                if batcher.due:
+            try:
+                for read in reads:
+                    if self._cancelled():
+                        record(batcher.finish())
+                        raise Cancelled
+                    error = None if isinstance(read.error, PhotoError) else read.error
+                    batcher.add(replace(read, pixels=None), read.pixels, error)
+                    if batcher.due:
+                        record(batcher.advance())
+                    self._report_progress(read, batcher.waiting, len(contents))
+            except StorageUnreachable:
+                while batcher.waiting:
                     record(batcher.advance())
-                self._report_progress(read, batcher.waiting, len(contents))
+                raise
             while batcher.waiting:
                 record(batcher.advance())
 

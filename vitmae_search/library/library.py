@@ -533,6 +533,7 @@ class Library:
             PluginError: The plugin is not there, or cannot classify.
             ModelError: The model cannot be loaded.
             DeviceError: The device is not there, was lost, or lacks memory.
+            StorageUnreachable: Nothing can be read of a bucket that photos are in.
         """
         from vitmae_search.indexing import TagOptions, classify_photos
 
