@@ -77,7 +77,7 @@ def option_rows(command: click.Command, context: click.Context) -> Iterator[str]
             continue
         names, text = record
         # Square brackets would be links.
-        shown = re.sub(r"\[([^]]*)\]", r"(\1)", cell(text)).replace("<", "&lt;")
+        shown = re.sub(r"(^| )\[([^]]*)\]", r"\1(\2)", cell(text)).replace("<", "&lt;")
         yield f"| `{cell(names)}` | {shown} |"
 
 

@@ -97,7 +97,10 @@ def test_without_videos_they_are_left_alone(storage: tuple[str, ObjectStore], li
     assert (report.found, report.not_looked_at) == (1, {".mp4": 1, ".avi": 1, ".mkv": 1, ".mov": 1})
 
 
-def test_the_video_of_a_live_photo_is_found(storage: tuple[str, ObjectStore], library: Library) -> None:
+@pytest.mark.parametrize("storage", ["s3", "gs"], indirect=True)
+def test_the_video_of_a_live_photo_is_found(
+    storage: tuple[str, ObjectStore | GoogleStorage], library: Library
+) -> None:
     where, server = storage
     server.move("open/films/IMG_1.MOV", "open/films/img_1.MOV")
     library.index(where, videos=True)
