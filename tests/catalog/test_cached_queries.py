@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from vitmae_search.catalog import Catalog
+from vitmae_search.catalog import Catalog, one_version, postgresql
 from vitmae_search.records import SearchFilter
 
 QUERIES = ["status", "spaces", "current_space", "tag_counts"]
@@ -85,6 +85,40 @@ def test_the_writer_sees_its_own_changes(filled, make):
     before = filled.status().missing
     filled.mark_missing([make.photo_at(filled, "/p/a.jpg").photo_id])
     assert filled.status().missing == before + 1
+
+
+def test_in_a_block_of_one_version_it_is_asked_for_once(reader):
+    sent = record_statements(reader)
+    with one_version():
+        for query in QUERIES * 2:
+            getattr(reader, query)()
+    assert sum("data_version" in text or "pg_current_snapshot" in text for text in sent) == 1
+
+
+def test_such_a_block_sees_its_own_changes_and_the_next_one_those_of_others(reader, filled, make):
+    def mark(path):
+        filled.mark_missing([make.photo_at(filled, path).photo_id])
+
+    with one_version():
+        assert reader.status().missing == 0
+        mark("/p/a.jpg")
+        assert reader.status().missing == 1
+        with ThreadPoolExecutor(1) as other:
+            other.submit(mark, "/p/b.jpg").result()
+    with one_version():
+        assert reader.status().missing == 2
+
+
+@pytest.mark.postgresql_only("a server ends connections")
+def test_idle_connections_are_tried_before_they_are_used(reader, catalogue_template, monkeypatch):
+    server, _ = catalogue_template
+    name = reader.address.rpartition("/")[2]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: reader.count_photos(), range(30)))
+    server.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 0.0)
+    assert reader.count_photos() == 2
+    reader.status()
 
 
 def test_many_threads_at_once(reader):

@@ -5,6 +5,7 @@ comes out are the records of `vitmae_search.records`; nothing here knows photos'
 """
 
 from vitmae_search.catalog.catalog import Catalog
+from vitmae_search.catalog.database import one_version
 from vitmae_search.catalog.databases import database_name
 from vitmae_search.catalog.derived_spaces import Derivation
 from vitmae_search.catalog.job_table import JobTable
@@ -28,4 +29,5 @@ __all__ = [
     "Taggable",
     "database_name",
     "make_library_folder",
+    "one_version",
 ]

@@ -125,7 +125,7 @@ class Catalog:
 
     def photo(self, photo_id: int) -> Photo | None:
         """Return the photo with this id, missing or not, or None."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return photos.find_one(connection, PhotoRow.photo_id == photo_id)
 
     def photos(
@@ -209,12 +209,12 @@ class Catalog:
 
     def copies(self, content_id: int) -> list[Photo]:
         """Return all photos of a content: those on disk first, then by path."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return photos.copies(connection, content_id)
 
     def content_id(self, digest: str) -> int | None:
         """Return the id of the content with this SHA-256 (hex), or None."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return photos.content_id(connection, digest)
 
     def digests(self) -> set[str]:
@@ -341,7 +341,7 @@ class Catalog:
 
     def tags(self, content_id: int) -> list[Tag]:
         """Return a content's tags: one classifier after the other, the most confident tag first."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return tags.of_content(connection, content_id)
 
     def tag_counts(self) -> dict[str, int]:
@@ -384,8 +384,7 @@ class Catalog:
 
     def albums(self) -> dict[str, int]:
         """Return the albums, A to Z, and how many photos on disk each has; copies count once."""
-        with self._database.read_transaction() as connection:
-            return marks.albums(connection)
+        return dict(self._database.cached("albums", marks.albums))
 
     def saved_searches(self) -> list[SavedSearch]:
         """Return the saved searches, A to Z."""
@@ -394,7 +393,7 @@ class Catalog:
 
     def pair_decisions(self, digests: Sequence[str]) -> dict[tuple[str, str], str]:
         """Return what was decided ("different", "ignored") of pairs of these contents, by sorted digests."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return pair_decisions.among(connection, digests)
 
     def copied_ids(self, space_id: int) -> NDArray[np.int64]:
@@ -404,7 +403,7 @@ class Catalog:
 
     def last_change(self) -> Change | None:
         """Return what `CatalogWriter.undo` would undo; None where there is nothing."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return undo.last(connection)
 
     def photo_ids_at(self, paths: Sequence[str]) -> dict[str, int]:
@@ -544,16 +543,16 @@ class Catalog:
 
         It is drawn at random and kept for ever, so it names this library, and a moment of its history.
         """
-        with self._database.read_transaction() as connection:
-            return spaces.history_identity(connection)
+        return self._database.cached("history", spaces.history_identity)
 
     def is_in_history(self, identity: str) -> bool:
         """Return whether a revision of this library has, or had, an identity that begins so.
 
         It is not one of another library's, nor one of a future that was lost with a backup put back.
         """
-        with self._database.read_transaction() as connection:
-            return spaces.is_in_history(connection, identity)
+        return self._database.cached(
+            "in history", lambda connection: spaces.is_in_history(connection, identity), identity
+        )
 
     def features_space(self, space_id: int) -> Space:
         """Return a space of features; raise `SpaceError` for one that is derived or does not exist."""
@@ -579,17 +578,17 @@ class Catalog:
 
     def runs(self, limit: int = 20) -> list[JobRecord]:
         """Return the latest jobs, newest first. One whose process is gone reads as "interrupted"."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return runs.list_latest(connection, limit)
 
     def run(self, key: str) -> JobRecord | None:
         """Return the job with this key, or None."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return runs.find(connection, key)
 
     def cancel_requested(self, key: str) -> bool:
         """Return whether somebody asked a job to end; see `JobTable.request_cancel`."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return runs.cancel_requested(connection, key)
 
     def status(self) -> LibraryStatus:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -43,6 +44,9 @@ class Database(Protocol):
     def read_transaction(self) -> AbstractContextManager[Connection]:
         """Give the caller a connection in one transaction: all that it reads is of the same moment."""
 
+    def single_read(self) -> AbstractContextManager[Connection]:
+        """Give the caller a connection for one query: a second one might read of another moment."""
+
     def streaming_transaction(self) -> AbstractContextManager[Connection]:
         """Like `read_transaction`, for a caller that works on rows one by one: signals do not wait for it."""
 
@@ -77,6 +81,29 @@ class WritableDatabase(Database, Protocol):
         """
 
 
+_versions: ContextVar[dict[ReadCache, Hashable] | None] = ContextVar("versions", default=None)
+
+
+@contextmanager
+def one_version() -> Iterator[None]:
+    """Within the block, cached reads of this thread are of one version of each database, asked for once.
+
+    After a change that this thread makes it is asked for again.
+    """
+    token = _versions.set({})
+    try:
+        yield
+    finally:
+        _versions.reset(token)
+
+
+def forget_versions() -> None:
+    """Ask again for the version of each database: this thread may have changed one."""
+    known = _versions.get()
+    if known is not None:
+        known.clear()
+
+
 class ReadCache:
     """Results of queries, each valid for one version of the database."""
 
@@ -86,7 +113,7 @@ class ReadCache:
     def get(
         self,
         name: str,
-        version: Hashable,
+        read_version: Callable[[], Hashable],
         transaction: Callable[[], Any],
         read: Callable[[Connection], T],
         asked: str = "",
@@ -95,11 +122,16 @@ class ReadCache:
 
         Args:
             name: The key in the cache.
-            version: Changes with each commit, and was read just now; None keeps nothing.
+            read_version: Reads what changes with each commit; None keeps nothing. Within `one_version` it is
+                called once.
             transaction: Gives a connection in a transaction.
             read: The query.
             asked: As of `Database.cached`.
         """
+        known = _versions.get()
+        version = read_version() if known is None or self not in known else known[self]
+        if known is not None:
+            known[self] = version
         # The version was read first: a cached value may be newer than its version, and is never older.
         entry = self.entries.get(name)
         if entry is not None and entry[0] == (version, asked):

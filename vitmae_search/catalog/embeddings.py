@@ -142,7 +142,7 @@ class SpaceVectors:
     def revision(self) -> int:
         """Return the revision of the last change; 0 before the first."""
         statement = select(SpaceRow.revision).where(SpaceRow.space_id == self._space_id)
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def revision_identity(self, revision: int) -> str | None:
@@ -152,7 +152,7 @@ class SpaceVectors:
         statement = select(RevisionRow.identity).where(
             RevisionRow.space_id == self._space_id, RevisionRow.revision == revision
         )
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return connection.execute(statement).scalar_one_or_none()
 
     def changes_since(self, revision: int) -> RevisionChanges:
@@ -174,7 +174,7 @@ class SpaceVectors:
 
     def count_added_since(self, revision: int) -> int:
         """Return how many vectors `added_since` yields."""
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             return _count_added(connection, self._space_id, revision)
 
     def added_since(self, revision: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -198,7 +198,7 @@ class SpaceVectors:
         statement = select(TombstoneRow.embedding_id).where(
             TombstoneRow.space_id == self._space_id, TombstoneRow.revision > revision
         )
-        with self._database.read_transaction() as connection:
+        with self._database.single_read() as connection:
             rows = connection.execute(statement.order_by(TombstoneRow.embedding_id))
             return np.fromiter(rows.scalars(), dtype=np.int64)
 

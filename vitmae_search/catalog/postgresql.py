@@ -9,6 +9,7 @@ psycopg is imported when an engine is made, so only where an address is given.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -19,9 +20,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from vitmae_search.catalog.database import ReadCache, connect, deliver_signals
+from vitmae_search.catalog.database import ReadCache, connect, deliver_signals, forget_versions
 from vitmae_search.catalog.dialects import MAKE_DATABASE, STREAMED, impossible_value
 from vitmae_search.catalog.postgresql_migrations import NEWEST, migrate, version_of
 from vitmae_search.catalog.writable_sqlite import make_library_folder
@@ -42,6 +44,9 @@ SCHEMES = ("postgresql", "postgres")
 _CONNECT_SECONDS = 10
 _ATTEMPTS = 20
 _LONGEST_PAUSE = 1.0
+
+_IDLE_SECONDS = 1.0
+"""After how long a kept connection is tried before it is used: meanwhile the server may have started anew."""
 
 _CONNECTIONS = 5
 _MORE_CONNECTIONS = 25
@@ -75,6 +80,7 @@ class PostgresqlDatabase:
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+        self._reading_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._write_engine = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @classmethod
@@ -115,6 +121,13 @@ class PostgresqlDatabase:
             yield connection
 
     @contextmanager
+    def single_read(self) -> Iterator[Connection]:
+        """Give the caller a connection for one query; a transaction would be two messages more."""
+        self._require_open()
+        with connect(self._reading_once) as connection:
+            yield connection
+
+    @contextmanager
     def streaming_transaction(self) -> Iterator[Connection]:
         """Like `read_transaction`, for a caller that works on rows one by one, which the server keeps."""
         self._require_open()
@@ -125,8 +138,11 @@ class PostgresqlDatabase:
     def write_transaction(self) -> Iterator[Connection]:
         """Give the caller a connection in a transaction: committed at the end, rolled back after an error."""
         self._require_open()
-        with connect(self._write_engine) as connection, connection.begin():
-            yield connection
+        try:
+            with connect(self._write_engine) as connection, connection.begin():
+                yield connection
+        finally:
+            forget_versions()
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, in a write transaction, which is tried again after another's change."""
@@ -147,9 +163,12 @@ class PostgresqlDatabase:
             read: The query. Its result is shared between callers, who must not change it.
             asked: What else decides the result, of which the cache keeps the latest alone.
         """
-        with self.read_transaction() as connection:
-            version = connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
-        return self._cache.get(name, version, self.read_transaction, read, asked)
+        return self._cache.get(name, self._version, self.read_transaction, read, asked)
+
+    def _version(self) -> str:
+        """Return a text that changes at every commit."""
+        with self.single_read() as connection:
+            return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one())
 
     def readers_block_writers(self) -> bool:
         """Return whether a change waits until all readings have ended: here it never does."""
@@ -195,18 +214,46 @@ def _engine(url: URL, name: str) -> Engine:
         engine = create_engine(
             url,
             connect_args={**settings, "client_encoding": "utf8"},
-            pool_pre_ping=True,
             pool_size=_CONNECTIONS,
             max_overflow=_MORE_CONNECTIONS,
+            pool_use_lifo=True,  # one that was used a moment ago need not be tried
         )
     except ImportError:
         raise LibraryError(
             f"{name} is reached with a package more: pip install 'vitmae-search[postgresql]'"
         ) from None
     event.listen(engine, "connect", _store_no_nul)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", lambda connection, record, _: _try_idle(engine, connection, record))
     event.listen(engine, "before_execute", deliver_signals)
     event.listen(engine, "handle_error", lambda context: _translate_error(context, name))
     return engine
+
+
+def _note_use(connection: object, record: ConnectionPoolEntry) -> None:
+    """Remember when a connection was used.
+
+    Args:
+        connection: psycopg's connection.
+        record: The pool's.
+    """
+    record.info["used"] = time.monotonic()
+
+
+def _try_idle(engine: Engine, connection: Any, record: ConnectionPoolEntry) -> None:
+    """Try a connection that was not used for a while; the pool opens its connections anew if it fails.
+
+    Args:
+        engine: Of the pool.
+        connection: psycopg's connection.
+        record: The pool's.
+    """
+    if time.monotonic() - record.info.get("used", math.inf) < _IDLE_SECONDS:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _store_no_nul(connection: Any, record: object) -> None:

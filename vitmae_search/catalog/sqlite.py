@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -285,6 +285,10 @@ class SqliteDatabase:
         with connect(self._open_engine()) as connection, self.odd_values_named(connection):
             yield connection
 
+    def single_read(self) -> AbstractContextManager[Connection]:
+        """Give the caller a connection for one query."""
+        return self.read_transaction()
+
     @contextmanager
     def odd_values_named(self, connection: Connection) -> Iterator[None]:
         """Turn an error that comes from a value which cannot be into `LibraryDamaged`, which names it.
@@ -323,7 +327,7 @@ class SqliteDatabase:
             read: The query. Its result is shared between callers, who must not change it.
             asked: What else decides the result, of which the cache keeps the latest alone.
         """
-        return self._cache.get(name, self._data_version(), self.read_transaction, read, asked)
+        return self._cache.get(name, self._data_version, self.read_transaction, read, asked)
 
     def _data_version(self) -> int | None:
         """Return a number that changes at every commit; None if closed, or in a read-only folder."""

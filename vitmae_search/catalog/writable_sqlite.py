@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from vitmae_search.catalog.database import connect
+from vitmae_search.catalog.database import connect, forget_versions
 from vitmae_search.catalog.deferred_signals import DeferredSignals
 from vitmae_search.catalog.migrations import migrate, version_of
 from vitmae_search.catalog.sqlite import (
@@ -81,12 +81,15 @@ class WritableSqliteDatabase(SqliteDatabase):
         with self._transaction_lock:
             if self._closed:
                 raise LibraryError(f"{self.name} has been closed.")
-            with (
-                connect(self._write_engine) as connection,
-                connection.begin(),
-                self.odd_values_named(connection),
-            ):
-                yield connection
+            try:
+                with (
+                    connect(self._write_engine) as connection,
+                    connection.begin(),
+                    self.odd_values_named(connection),
+                ):
+                    yield connection
+            finally:
+                forget_versions()
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, in a write transaction."""
@@ -131,8 +134,11 @@ class JobRowsDatabase(SqliteDatabase):
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
         """Give the caller a connection in a transaction: committed at the end, rolled back after an error."""
-        with connect(self._write_engine) as connection, connection.begin():
-            yield connection
+        try:
+            with connect(self._write_engine) as connection, connection.begin():
+                yield connection
+        finally:
+            forget_versions()
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, in a write transaction."""

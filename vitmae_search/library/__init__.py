@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING
 
+from vitmae_search.catalog import one_version
 from vitmae_search.library.library import Library
 from vitmae_search.library.samples import is_sample_folder, write_samples
 from vitmae_search.photos.reconstruction_sheet import reconstruction_sheet, save_reconstruction
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Library",
     "is_sample_folder",
+    "one_version",
     "reconstruction_sheet",
     "save_reconstruction",
     "write_samples",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,7 +117,11 @@ class _Groups:
     def of(self, compared: _Compared, *, ignored: bool) -> list[DuplicateGroup]:
         """The groups, those with most photos first; and contents that several files have."""
         connected_rows = members(compared.labels[self.score])
-        groups = [group for rows in connected_rows for group in self._split(compared.ids[rows])]
+        groups = [
+            group
+            for some in _batches(connected_rows)
+            for group in self._split([compared.ids[rows].tolist() for rows in some])
+        ]
         grouped = {shown.photo.content_id for group in groups for shown in group.photos}
         copied = np.intersect1d(compared.ids, self.catalog.copied_ids(self.space.space_id))
         groups += [
@@ -128,26 +132,40 @@ class _Groups:
         shown = [group for group in groups if ignored or not group.ignored]
         return sorted(shown, key=lambda group: (-group.files, group.photos[0].photo.path))
 
-    def _split(self, ids: NDArray[np.int64]) -> list[DuplicateGroup]:
-        photos = {number: _on_disk(some) for number, some in self.catalog.photos_of(ids).items()}
-        photos = {number: some for number, some in photos.items() if some}
+    def _split(self, connected_ids: Sequence[Sequence[int]]) -> Iterator[DuplicateGroup]:
+        """Make groups of what is connected, and ask the catalogue once for all of it.
+
+        Args:
+            connected_ids: Embeddings that are connected with each other.
+        """
+        found = self.catalog.photos_of([number for ids in connected_ids for number in ids])
+        photos = {number: on_disk for number, some in found.items() if (on_disk := _on_disk(some))}
         digests = [some[0].digest for some in photos.values()]
         marks = self.catalog.marks(digests)
-        order = self._best_first(photos, marks)
-        if len(order) < 2:
-            return []
-        rows = {photos[number][0].digest: row for row, number in enumerate(order)}
         decisions = self.catalog.pair_decisions(digests)
-        apart: dict[int, set[int]] = {}
+        apart: dict[str, set[str]] = {}
         for (one, other), decision in decisions.items():
             if decision == "different":
-                apart.setdefault(rows[one], set()).add(rows[other])
-                apart.setdefault(rows[other], set()).add(rows[one])
-        vectors = self.catalog.vectors(self.space.space_id, order)
-        return [
-            self._group([(photos[order[row]], score) for row, score in group], marks, decisions)
-            for group in groups_around_best(vectors, self.score, apart)
+                apart.setdefault(one, set()).add(other)
+                apart.setdefault(other, set()).add(one)
+        orders = [
+            self._best_first({number: photos[number] for number in ids if number in photos}, marks)
+            for ids in connected_ids
         ]
+        orders = [order for order in orders if len(order) > 1]
+        vectors = self.catalog.vectors(self.space.space_id, [number for order in orders for number in order])
+        start = 0
+        for order in orders:
+            rows = {photos[number][0].digest: row for row, number in enumerate(order)}
+            rows_apart = {
+                row: {rows[other] for other in apart[digest] if other in rows}
+                for digest, row in rows.items()
+                if digest in apart
+            }
+            own = vectors[start : start + len(order)]
+            start += len(order)
+            for group in groups_around_best(own, self.score, rows_apart):
+                yield self._group([(photos[order[row]], score) for row, score in group], marks, decisions)
 
     def _group(
         self,
@@ -181,6 +199,20 @@ class _Groups:
             return (*rough(number), sharpness(data) if data else 0.0, photo.size, -number)
 
         return sorted(photos, key=worth, reverse=True)
+
+
+def _batches(groups: Iterable[NDArray[np.int64]]) -> Iterator[list[NDArray[np.int64]]]:
+    """Yield groups of rows, several at once: as many as have some `_CHUNK` rows together."""
+    some: list[NDArray[np.int64]] = []
+    held = 0
+    for rows in groups:
+        some.append(rows)
+        held += len(rows)
+        if held >= _CHUNK:
+            yield some
+            some, held = [], 0
+    if some:
+        yield some
 
 
 def _on_disk(photos: Sequence[Photo]) -> list[Photo]:

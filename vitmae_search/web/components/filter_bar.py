@@ -74,23 +74,25 @@ def draw_rail(filters: Filters, *, key: str) -> None:
         filters: What the address has.
         key: The component's key in the session.
     """
-    _draw(
-        [facet for facet in _facets(filters) if facet["kind"] in ("folder", "month")],
-        key,
-        clear=[],
-        rail=True,
-    )
+    _draw(_folder_and_date_facets(filters), key, clear=[], rail=True)
 
 
-def _facets(filters: Filters) -> list[dict[str, object]]:
+def _folder_and_date_facets(filters: Filters) -> list[dict[str, object]]:
     where, parameters = filters.where, st.query_params
     days = "" if filters.days is None else parameters.get("after", "")
     span = days or ("" if where.after is None else where.after.date().isoformat())
     until = "" if where.before is None else where.before.date().isoformat()
     folder = where.under or parameters.get("under")
-    facets: list[dict[str, object]] = [
+    return [
         _facet("folder", "Folder", "under", folder and folder_text(folder), value=folder),
         _facet("month", "Date", "after", span_text(filters), value=f"{span} {until}", presets=PRESETS),
+    ]
+
+
+def _facets(filters: Filters) -> list[dict[str, object]]:
+    where = filters.where
+    facets = [
+        *_folder_and_date_facets(filters),
         _facet("camera", "Camera", "camera", where.camera and display_path(where.camera), value=where.camera),
         *_lens_and_place_facets(where),
         _facet("format", "Type", "type", where.format and display_path(where.format), value=where.format),

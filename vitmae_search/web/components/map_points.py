@@ -107,8 +107,8 @@ def cluster_colors(clusters: Sequence[MapCluster]) -> list[str]:
 
 
 def _clusters(clusters: Sequence[MapCluster]) -> list[dict[str, object]]:
-    photos = [library().photo(cluster.photo_id) for cluster in clusters]
-    tiles = {tile["id"]: tile for tile in photo_tiles(photo for photo in photos if photo is not None)}
+    middles = frozenset(cluster.photo_id for cluster in clusters)
+    tiles = {tile["id"]: tile for tile in photo_tiles(library().photos(SearchFilter(photo_ids=middles)))}
     return [
         {
             **tiles.get(cluster.photo_id, {"id": cluster.photo_id, "src": ""}),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from vitmae_search.library import one_version
 from vitmae_search.web.components import frame, library_chooser
 from vitmae_search.web.server import lifespan
 from vitmae_search.web.server.access_guard import COOKIE_PREFIX
@@ -45,7 +46,7 @@ st.html(ASSETS / "page.css")
 shown = st.container()
 frame.draw()
 page = st.navigation(PAGES, position="top")
-with shown:
+with shown, one_version():
     if any(name.startswith(COOKIE_PREFIX) for name in st.context.cookies):
         st.html('<p class="vs-sign-out"><a href="./sign-out" target="_self">Sign out</a></p>')
     library_chooser.draw()

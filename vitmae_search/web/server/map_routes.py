@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from vitmae_search.records import SearchFilter
 from vitmae_search.web.components import map_area, map_points
 from vitmae_search.web.components.filter_parameters import read_filters
 from vitmae_search.web.components.photo_tile import photo_tiles
@@ -51,9 +52,10 @@ def _points(request: Request) -> Response:
 
 
 def _photos(request: Request) -> Response:
-    ids = [number_of(text) for text in request.query_params.get("ids", "").split(",")[:MOST_PHOTOS]]
-    photos = [library().photo(number) for number in ids if number is not None]
-    return json_response({"photos": photo_tiles(photo for photo in photos if photo is not None)})
+    asked = [number_of(text) for text in request.query_params.get("ids", "").split(",")[:MOST_PHOTOS]]
+    ids = [number for number in asked if number is not None]
+    found = {photo.photo_id: photo for photo in library().photos(SearchFilter(photo_ids=frozenset(ids)))}
+    return json_response({"photos": photo_tiles(found[number] for number in ids if number in found)})
 
 
 def _area(request: Request) -> Response:

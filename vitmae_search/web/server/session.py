@@ -104,8 +104,10 @@ def choose_library(folder: Path) -> None:
 @contextmanager
 def requested_library(identity: str | None) -> Iterator[None]:
     """Within the block, `library` is the one with this identity, which a request names; None is the first."""
+    from vitmae_search.library import one_version
+
     several = identity is not None and len(settings().libraries) > 1
-    with requested_folder(_folder_of(identity or "") if several else None):
+    with one_version(), requested_folder(_folder_of(identity or "") if several else None):
         yield
 
 
