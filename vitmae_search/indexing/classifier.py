@@ -26,8 +26,15 @@ from vitmae_search.errors import (
 from vitmae_search.indexing.batcher import Batcher, Outcome, batch_size_for
 from vitmae_search.indexing.job import Cancelled, ProgressReporter, progress_writer, run_job
 from vitmae_search.indexing.plan import PendingFile
-from vitmae_search.indexing.stored_files import StoredFiles, is_read_whole, raise_if_unreachable
-from vitmae_search.photos import PHOTO_PROCESSES, PhotoProcesses, decode_target, digest, photo_fits_memory
+from vitmae_search.indexing.stored_files import StoredFiles, raise_if_unreachable
+from vitmae_search.photos import (
+    PHOTO_PROCESSES,
+    PhotoProcesses,
+    decode_target,
+    digest,
+    is_stored_photo,
+    photo_fits_memory,
+)
 from vitmae_search.photos.prefetch import default_workers, prefetch
 from vitmae_search.records import ClassifyReport, Failure, JobProgress, Stamp
 
@@ -186,9 +193,8 @@ class _Reader:
         raise first
 
     def _read_file(self, stamp: Stamp) -> bytes:
-        file = PendingFile(stamp)
-        if is_read_whole(file):
-            found = self._stored.take(file)
+        if is_stored_photo(stamp.path):
+            found = self._stored.take(PendingFile(stamp))
             if isinstance(found, PhotoError):
                 raise found
             return found

@@ -20,8 +20,8 @@ from vitmae_search.address import is_address
 from vitmae_search.errors import DamagedPhoto, PluginError, clear_frames
 from vitmae_search.indexing.decode_journal import DecodeJournal
 from vitmae_search.indexing.plan import PendingFile
-from vitmae_search.indexing.stored_files import StoredFiles, is_read_whole, raise_if_unreachable
-from vitmae_search.photos import PhotoDecoder
+from vitmae_search.indexing.stored_files import StoredFiles, raise_if_unreachable
+from vitmae_search.photos import PhotoDecoder, is_stored_photo
 from vitmae_search.photos.decode_pool import DecodePool
 from vitmae_search.photos.decode_worker import DecodedFile, DecodeHandler, FileError, PlainImage
 from vitmae_search.photos.prefetch import prefetch
@@ -215,7 +215,9 @@ class PhotoReader:
             worker = self._pool.worker()
             paths = [file.stamp.path for file in files]
             if any(map(is_address, paths)):
-                contents = [self._stored.take(file) if is_read_whole(file) else None for file in files]
+                contents = [
+                    self._stored.take(file) if is_stored_photo(file.stamp.path) else None for file in files
+                ]
                 digests = worker.call("read", paths, contents)
                 for path, digest in zip(paths, digests, strict=True):
                     raise_if_unreachable(path, digest)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from vitmae_search.address import bucket_of, is_address
+from vitmae_search.address import bucket_of
 from vitmae_search.errors import (
     PhotoError,
     StorageUnreachable,
@@ -17,8 +17,7 @@ from vitmae_search.errors import (
     display_path,
 )
 from vitmae_search.indexing.plan import PendingFile
-from vitmae_search.photos import photo_fits_memory, read_photo
-from vitmae_search.records import VideoFrame
+from vitmae_search.photos import is_stored_photo, photo_fits_memory, read_photo
 
 _READERS = 16
 _MOST_FILES = 256
@@ -49,7 +48,7 @@ class StoredFiles:
         """
         ahead: deque[PendingFile] = deque()
         for file in files:
-            if is_read_whole(file):
+            if is_stored_photo(file.stamp.path):
                 with self._lock:
                     self._rest.append((file.stamp.path, file.stamp.size))
                 self._read_ahead()
@@ -100,11 +99,6 @@ class StoredFiles:
                     self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="storage")
                 self._reads[path] = self._pool.submit(_read, path, size), size
                 self._bytes += size
-
-
-def is_read_whole(file: PendingFile) -> bool:
-    """Whether `StoredFiles` reads a file: a photo on a storage. Of videos, the decoder asks for parts."""
-    return is_address(file.stamp.path) and VideoFrame.of(file.stamp.path) is None
 
 
 def raise_if_unreachable(path: str, found: object) -> None:

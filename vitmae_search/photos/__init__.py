@@ -25,7 +25,7 @@ from vitmae_search.photos.labels import LabelledFiles, folder_label, labels_of_c
 from vitmae_search.photos.metadata import date_in_name
 from vitmae_search.photos.moving_part import find_moving_part
 from vitmae_search.photos.photo_processes import PHOTO_PROCESSES, PhotoProcesses
-from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
+from vitmae_search.photos.read import digest, is_stored_photo, photo_fits_memory, read_photo
 from vitmae_search.photos.scan import is_under, path_on_disk, stamp_file, suffix_of
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 
@@ -52,6 +52,7 @@ __all__ = [
     "file_system",
     "find_moving_part",
     "folder_label",
+    "is_stored_photo",
     "is_under",
     "labels_of_csv",
     "path_on_disk",

@@ -95,7 +95,16 @@ def file_system(path: str | os.PathLike[str]) -> FileSystem:
         LibraryError: The package that reads this storage is not installed.
     """
     text = os.fspath(path)
-    return opened_storage(text.split("://", 1)[0]) if is_address(text) else _LOCAL
+    return storage_of(text) if is_address(text) else _LOCAL
+
+
+def storage_of(address: str) -> ObjectStorage:
+    """The storage that an address is on.
+
+    Raises:
+        LibraryError: The package that reads it is not installed.
+    """
+    return opened_storage(address.split("://", 1)[0])
 
 
 @cache

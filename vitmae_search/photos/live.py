@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 _VIDEOS = (".mov", ".mp4")
-VIDEO_FORMS = (".mov", ".MOV", ".mp4", ".MP4")
+VIDEO_FORMS = tuple(form for suffix in _VIDEOS for form in (suffix, suffix.upper()))
 """Suffixes that the video of a still is looked for with, the likeliest first."""
 _STILLS = (".heic", ".heif", ".jpg", ".jpeg")
 

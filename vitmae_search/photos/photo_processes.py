@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from vitmae_search.address import is_address
 from vitmae_search.errors import DamagedPhoto, PhotoError, StorageError
 from vitmae_search.photos.browsers import browsers_show_alike, encode_webp
 from vitmae_search.photos.decode import DecodedPhoto, decode
 from vitmae_search.photos.decode_worker import PlainImage
 from vitmae_search.photos.prefetch import default_workers
-from vitmae_search.photos.read import digest, photo_fits_memory, read_photo
+from vitmae_search.photos.read import digest, is_stored_photo, photo_fits_memory, read_photo
 from vitmae_search.photos.thumbnails import THUMBNAIL_SIDE, ThumbnailStore, encode_thumbnail
 from vitmae_search.photos.worker_process import WorkerDied, WorkerProcess, reserve_memory
 from vitmae_search.records import PhotoMetadata, VideoFrame
@@ -234,7 +233,7 @@ def _picture(path: str) -> str | bytes:
 
     Of a frame it is the path as well: the process decodes the video, and asks for what it needs of it.
     """
-    return read_photo(path) if is_address(path) and VideoFrame.of(path) is None else path
+    return read_photo(path) if is_stored_photo(path) else path
 
 
 def _bytes_of(picture: str | bytes) -> bytes:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vitmae_search.address import is_address
 from vitmae_search.errors import MemoryShort, UnsupportedPhoto
 from vitmae_search.photos.file_system import file_system
 from vitmae_search.photos.video import read_frame
@@ -33,6 +34,11 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     if is_video_name(os.fspath(path)):
         raise UnsupportedPhoto(path, "is a video; name a photo, or a frame that the library has of it")
     return file_system(path).read(path, max_bytes)
+
+
+def is_stored_photo(path: str) -> bool:
+    """Whether it is a photo on a storage, which is read whole. Of videos there, decoders ask for parts."""
+    return is_address(path) and VideoFrame.of(path) is None
 
 
 def digest(data: bytes) -> str:

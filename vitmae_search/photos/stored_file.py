@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from vitmae_search.address import is_address
 from vitmae_search.errors import PhotoTooLarge, UnreadablePhoto
-from vitmae_search.photos.file_system import opened_storage
+from vitmae_search.photos.file_system import storage_of
 from vitmae_search.photos.worker_process import call_in_parent
 from vitmae_search.records import Stamp
 from vitmae_search.regular_file import open_regular_file
@@ -124,7 +124,7 @@ class _BlockCache:
                 return self._blocks[key]
         start = number * _BLOCK
         size = min(_BLOCK, stamp.size - start)
-        data = opened_storage(_scheme(stamp.path)).read_part(stamp.path, start, size)
+        data = storage_of(stamp.path).read_part(stamp.path, start, size)
         if len(data) < size:
             raise UnreadablePhoto(stamp.path, f"only {len(data):,} of {size:,} bytes of it came; index again")
         with self._lock:
@@ -138,12 +138,8 @@ _CACHE = _BlockCache()
 
 
 def _stamp(address: str) -> Stamp:
-    return opened_storage(_scheme(address)).stamp(address)
+    return storage_of(address).stamp(address)
 
 
 def _read_block(stamp: Stamp, number: int) -> bytes:
     return _CACHE.get(stamp, number)
-
-
-def _scheme(address: str) -> str:
-    return address.split("://", 1)[0]

@@ -30,6 +30,9 @@ from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
 from vitmae_search.vectors.remote import (
+    COMPARED,
+    INDEXED,
+    NOT_INDEXED,
     StoredVectors,
     Watermark,
     attributes_digest,
@@ -251,10 +254,7 @@ class MilvusDatabase:
             if not _has_graph(client, collection):
                 if not _is_worth_a_graph(row):
                     return
-                client.release_collection(collection, timeout=_FILLED_SECONDS)
-                client.drop_index(collection, "vector", timeout=_FILLED_SECONDS)
-                self._loaded.discard(collection)
-                self._load(client, collection)
+                self._begin_graph(client, collection)
             waiting, since = -1, time.monotonic()
             while not cancelled() and time.monotonic() - since < _STUCK_SECONDS:
                 left = self._without_graph(client, collection)
@@ -269,13 +269,11 @@ class MilvusDatabase:
         with self._connected() as client:
             row = self._row(client, name)
             if row is None or not _has_graph(client, row["collection"]):
-                if row is not None and _is_worth_a_graph(row):
-                    return "every vector is compared; the next `index` builds an HNSW index"
-                return "every vector is compared, which is fast for so few"
+                return NOT_INDEXED if row is not None and _is_worth_a_graph(row) else COMPARED
             left = self._without_graph(client, row["collection"])
         if left >= _MOST_COMPARED:
             return f"an HNSW index is built: of {left:,} vectors it lacks, many are not found until then"
-        return "an HNSW index finds candidates, and the catalogue's vectors score them"
+        return INDEXED
 
     def drop(self, name: str) -> None:
         """Delete a collection and its watermark."""
@@ -306,6 +304,13 @@ class MilvusDatabase:
         self._load(client, row["collection"])
         self._collections[name] = row["collection"]
         return row
+
+    def _begin_graph(self, client: MilvusClient, collection: str) -> None:
+        """Put a graph in place of comparing every vector, which goes first: a field has one index."""
+        client.release_collection(collection, timeout=_FILLED_SECONDS)
+        client.drop_index(collection, "vector", timeout=_FILLED_SECONDS)
+        self._loaded.discard(collection)
+        self._load(client, collection)
 
     def _without_graph(self, client: MilvusClient, collection: str) -> int:
         """How many vectors are not searched by a graph yet: it is built, and then loaded.

@@ -21,7 +21,16 @@ from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
-from vitmae_search.vectors.remote import StoredVectors, Watermark, attributes_digest, unusable, without_secret
+from vitmae_search.vectors.remote import (
+    COMPARED,
+    INDEXED,
+    NOT_INDEXED,
+    StoredVectors,
+    Watermark,
+    attributes_digest,
+    unusable,
+    without_secret,
+)
 
 log = logging.getLogger(__name__)
 
@@ -232,11 +241,9 @@ class PgVectorDatabase:
         """Say which index there is, in a phrase."""
         with self._transaction() as connection:
             if _is_indexed(connection, name):
-                return "an HNSW index finds candidates, and the catalogue's vectors score them"
+                return INDEXED
             held = _watermark(connection, name)
-        if held is not None and is_worth_an_index(held):
-            return "every vector is compared; the next `index` builds an HNSW index"
-        return "every vector is compared, which is fast for so few"
+        return NOT_INDEXED if held is not None and is_worth_an_index(held) else COMPARED
 
     def drop(self, name: str) -> None:
         """Delete a table and its watermark."""

@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 EVERYTHING = AttributeFilter()
 
+INDEXED = "an HNSW index finds candidates, and the catalogue's vectors score them"
+COMPARED = "every vector is compared, which is fast for so few"
+NOT_INDEXED = "every vector is compared; the next `index` builds an HNSW index"
+"""What `VectorDatabase.index_text` says."""
+
 _EXTRA = 20
 """How many more ids than twice those wanted are asked for."""
 
