@@ -74,3 +74,37 @@ def test_an_address_that_is_none_is_not_shown(tmp_path):
     with pytest.raises(VectorIndexError, match="milvus://host:port") as caught:
         open_store("milvus://me:top-secret@127.0.0.1:port", tmp_path)
     assert "top-secret" not in str(caught.value)
+
+
+def test_an_old_watermark_that_milvus_shows_again_changes_nothing(source, unit, tmp_path):
+    pymilvus = pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    file = tmp_path / "vectors.db"
+    store = open_store(f"milvus://{file}", tmp_path)
+    client = pymilvus.MilvusClient(str(file))
+
+    def rows() -> list[dict[str, object]]:
+        fields = [*milvus._TEXT_FIELDS, *milvus._INTEGER_FIELDS]
+        found = client.query(milvus.WATERMARKS, filter="number >= 0", output_fields=fields)
+        return [{**row, "vector": [0.0, 1.0]} for row in found]
+
+    assert store.save(source)
+    [old] = rows()
+    source.add(unit(2, source.dimension, seed=5))
+    assert store.save(source)
+    [new] = rows()
+    assert new["revision"] == source.revision() > old["revision"]
+
+    client.insert(milvus.WATERMARKS, [old])
+    client.insert(milvus.WATERMARKS, [{**new, "entry": "f" * 33, "collection": "dropped by its writer"}])
+    assert store.verify(source)
+    assert "up to date with the catalogue" in str(store.describe(source))
+    source.add(unit(2, source.dimension, seed=6))
+    assert store.save(source)
+    assert store.verify(source)
+    [newest] = rows()
+    assert (newest["collection"], newest["revision"]) == (new["collection"], source.revision())
+
+    store.discard(source)
+    assert not rows()
+    store.close()

@@ -4,6 +4,9 @@ Milvus has no transactions. A change is therefore repeatable (vectors are upsert
 the watermark, a row of a collection of its own, is written last: a crash in between repeats work. A
 collection that is stored anew gets a new name, and takes the old one's place with the watermark.
 
+A watermark is a new row with the next number, and older ones are deleted after it. To replace a row, Milvus
+deletes it and adds another with the same key, and after a failure it may show the old one again, or none.
+
 A collection is filled while every vector of it is compared. Its graph is built once it is filled: Milvus
 would otherwise build one for each small part, and again for what it joins of them.
 
@@ -43,7 +46,7 @@ from vitmae_search.vectors.remote import (
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-WATERMARKS = "vitmae_search_watermarks"
+WATERMARKS = "vitmae_search_revisions"
 
 _COMPARED: dict[str, Any] = {"index_type": "FLAT", "metric_type": "IP"}
 _GRAPH: dict[str, Any] = {
@@ -73,8 +76,8 @@ _FILLED_SECONDS = 600.0
 _FIRST_SECONDS = 10.0
 _STRONG, _BOUNDED, _OWN_WRITES = "Strong", "Bounded", "Session"
 _TEXT_FIELDS, _INTEGER_FIELDS = (
-    ("name", "key", "identity", "collection"),
-    ("dimension", "revision", "vectors"),
+    ("entry", "name", "key", "identity", "collection"),
+    ("number", "dimension", "revision", "vectors"),
 )
 
 
@@ -278,8 +281,9 @@ class MilvusDatabase:
     def drop(self, name: str) -> None:
         """Delete a collection and its watermark."""
         with self._connected() as client:
-            if self._row(client, name) is not None:
-                client.delete(WATERMARKS, ids=[name], timeout=_SECONDS)
+            if client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
+                self._load(client, WATERMARKS)
+                _delete_rows(client, _rows_of(client, name))
             _drop_collections(client, name)
 
     def close(self) -> None:
@@ -291,19 +295,17 @@ class MilvusDatabase:
             client.close()
 
     def _row(self, client: MilvusClient, name: str, consistency: str = _STRONG) -> dict[str, Any] | None:
-        """The watermark of a collection that is there, and ready to be searched."""
+        """The newest watermark whose collection is there, and ready to be searched."""
         self._collections.pop(name, None)
         if WATERMARKS not in self._loaded and not client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
             return None
         self._load(client, WATERMARKS)
-        fields = [*_TEXT_FIELDS, *_INTEGER_FIELDS]
-        rows = _query(client, WATERMARKS, f'name == "{name}"', fields, consistency)
-        row = next(iter(rows), None)
-        if row is None or not client.has_collection(row["collection"], timeout=_FIRST_SECONDS):
-            return None
-        self._load(client, row["collection"])
-        self._collections[name] = row["collection"]
-        return row
+        for row in _rows_of(client, name, consistency):
+            if client.has_collection(row["collection"], timeout=_FIRST_SECONDS):
+                self._load(client, row["collection"])
+                self._collections[name] = row["collection"]
+                return row
+        return None
 
     def _begin_graph(self, client: MilvusClient, collection: str) -> None:
         """Put a graph in place of comparing every vector, which goes first: a field has one index."""
@@ -394,7 +396,10 @@ class _CollectionWriting:
         if not client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
             _create_watermarks(client)
         counted = _query(client, self._collection, "", ["count(*)"])
+        older = _rows_of(client, self._name)
         row = {
+            "entry": uuid.uuid4().hex,
+            "number": older[0]["number"] + 1 if older else 1,
             "name": self._name,
             "key": origin.key,
             "dimension": origin.dimension,
@@ -404,7 +409,8 @@ class _CollectionWriting:
             "collection": self._collection,
             "vector": [0.0, 1.0],
         }
-        client.upsert(WATERMARKS, [row], timeout=_SECONDS)
+        client.insert(WATERMARKS, [row], timeout=_SECONDS)
+        _delete_rows(client, older)
         _drop_collections(client, self._name, but=self._collection)
 
 
@@ -445,7 +451,7 @@ def _create_watermarks(client: MilvusClient) -> None:
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     for name in _TEXT_FIELDS:
-        schema.add_field(name, DataType.VARCHAR, max_length=256, is_primary=name == "name")
+        schema.add_field(name, DataType.VARCHAR, max_length=256, is_primary=name == "entry")
     for name in _INTEGER_FIELDS:
         schema.add_field(name, DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)  # Milvus has no collection without one
@@ -454,6 +460,18 @@ def _create_watermarks(client: MilvusClient) -> None:
     client.create_collection(
         WATERMARKS, schema=schema, index_params=index, consistency_level=_STRONG, timeout=_SECONDS
     )
+
+
+def _rows_of(client: MilvusClient, name: str, consistency: str = _STRONG) -> list[dict[str, Any]]:
+    """The watermarks of a space, newest first. Two writers may have given the same number."""
+    fields = [*_TEXT_FIELDS, *_INTEGER_FIELDS]
+    rows = _query(client, WATERMARKS, f'name == "{name}"', fields, consistency)
+    return sorted(rows, key=lambda row: (row["number"], row["entry"]), reverse=True)
+
+
+def _delete_rows(client: MilvusClient, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        client.delete(WATERMARKS, ids=[row["entry"] for row in rows], timeout=_SECONDS)
 
 
 def _drop_collections(client: MilvusClient, name: str, but: str = "") -> None:
