@@ -96,7 +96,9 @@ def test_an_old_watermark_that_milvus_shows_again_changes_nothing(source, unit, 
     assert new["revision"] == source.revision() > old["revision"]
 
     client.insert(milvus.WATERMARKS, [old])
-    client.insert(milvus.WATERMARKS, [{**new, "entry": "f" * 33, "collection": "dropped by its writer"}])
+    last_in_order = "f" * 33
+    dropped = {**new, "entry": last_in_order, "collection": "dropped by the other of two writers"}
+    client.insert(milvus.WATERMARKS, [dropped])
     assert store.verify(source)
     assert "up to date with the catalogue" in str(store.describe(source))
     source.add(unit(2, source.dimension, seed=6))

@@ -4,8 +4,8 @@ Milvus has no transactions. A change is therefore repeatable (vectors are upsert
 the watermark, a row of a collection of its own, is written last: a crash in between repeats work. A
 collection that is stored anew gets a new name, and takes the old one's place with the watermark.
 
-A watermark is a new row with the next number, and older ones are deleted after it. To replace a row, Milvus
-deletes it and adds another with the same key, and after a failure it may show the old one again, or none.
+Each watermark is a new row with the next number, and older ones are deleted after it. To replace a row,
+Milvus would delete it and add another with the same key: its users report that both, or none, were found.
 
 A collection is filled while every vector of it is compared. Its graph is built once it is filled: Milvus
 would otherwise build one for each small part, and again for what it joins of them.
@@ -281,9 +281,7 @@ class MilvusDatabase:
     def drop(self, name: str) -> None:
         """Delete a collection and its watermark."""
         with self._connected() as client:
-            if client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
-                self._load(client, WATERMARKS)
-                _delete_rows(client, _rows_of(client, name))
+            _delete_rows(client, self._rows(client, name))
             _drop_collections(client, name)
 
     def close(self) -> None:
@@ -297,15 +295,19 @@ class MilvusDatabase:
     def _row(self, client: MilvusClient, name: str, consistency: str = _STRONG) -> dict[str, Any] | None:
         """The newest watermark whose collection is there, and ready to be searched."""
         self._collections.pop(name, None)
-        if WATERMARKS not in self._loaded and not client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
-            return None
-        self._load(client, WATERMARKS)
-        for row in _rows_of(client, name, consistency):
+        for row in self._rows(client, name, consistency):
             if client.has_collection(row["collection"], timeout=_FIRST_SECONDS):
                 self._load(client, row["collection"])
                 self._collections[name] = row["collection"]
                 return row
         return None
+
+    def _rows(self, client: MilvusClient, name: str, consistency: str = _STRONG) -> list[dict[str, Any]]:
+        """The watermarks of a space, newest first; none where nothing was ever stored."""
+        if WATERMARKS not in self._loaded and not client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
+            return []
+        self._load(client, WATERMARKS)
+        return _newest_first(client, name, consistency)
 
     def _begin_graph(self, client: MilvusClient, collection: str) -> None:
         """Put a graph in place of comparing every vector, which goes first: a field has one index."""
@@ -396,7 +398,7 @@ class _CollectionWriting:
         if not client.has_collection(WATERMARKS, timeout=_FIRST_SECONDS):
             _create_watermarks(client)
         counted = _query(client, self._collection, "", ["count(*)"])
-        older = _rows_of(client, self._name)
+        older = _newest_first(client, self._name)
         row = {
             "entry": uuid.uuid4().hex,
             "number": older[0]["number"] + 1 if older else 1,
@@ -462,8 +464,8 @@ def _create_watermarks(client: MilvusClient) -> None:
     )
 
 
-def _rows_of(client: MilvusClient, name: str, consistency: str = _STRONG) -> list[dict[str, Any]]:
-    """The watermarks of a space, newest first. Two writers may have given the same number."""
+def _newest_first(client: MilvusClient, name: str, consistency: str = _STRONG) -> list[dict[str, Any]]:
+    """The watermarks of a space. Two writers may have given the same number."""
     fields = [*_TEXT_FIELDS, *_INTEGER_FIELDS]
     rows = _query(client, WATERMARKS, f'name == "{name}"', fields, consistency)
     return sorted(rows, key=lambda row: (row["number"], row["entry"]), reverse=True)
