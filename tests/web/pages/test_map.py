@@ -27,6 +27,17 @@ from vitmae_search.web.server.map_routes import map_routes
 ALL = "-50000.-50000_150000.-50000_150000.150000_-50000.150000"
 
 
+PLACED_ALL = "0.5_0.5_1"  # what `data-placed` says once the thumbnails are where they belong with all in view
+
+
+def middle_of_a_thumb(page: Any, placed: str) -> tuple[float, float]:
+    """Where one of the thumbnails is, once they have been placed for this view."""
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(page.locator(".map")).to_have_attribute("data-placed", placed)
+    box = page.locator(".thumb").first.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 @pytest.fixture
 def client(opened: Library) -> Iterator[TestClient]:
     with TestClient(Starlette(routes=[*map_routes()])) as client:
@@ -137,13 +148,15 @@ def test_moving_selecting_and_opening(
     assert re.search(r"at=0\.\d+_0\.5_1\.6", page.url)
     stage.press("0")
 
-    # A point is shown under the pointer, and opens.
-    thumb = page.locator(".thumb").first
-    expect(thumb).to_be_visible()
-    box = thumb.bounding_box()
-    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # A point is shown under the pointer, also after the view has moved beneath it, and opens.
+    middle = middle_of_a_thumb(page, PLACED_ALL)
     page.mouse.move(*middle)
-    expect(page.locator(".card img")).to_be_visible()
+    card = page.locator(".card")
+    expect(card.locator("img")).to_be_visible()
+    stage.press("ArrowRight")
+    expect(card).to_be_hidden()
+    stage.press("ArrowLeft")
+    expect(card.locator("img")).to_be_visible()
     page.mouse.click(*middle)
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text(re.compile(r"^1 of "))).to_be_visible()
@@ -200,8 +213,7 @@ def test_fingers_move_zoom_select_and_open(small: Any, start_server: Callable[..
     phone.get_by_role("button", name="All of it (0)").tap()
     phone.wait_for_url(lambda url: "at=" not in url)
 
-    thumb = phone.locator(".thumb").first.bounding_box()
-    phone.touchscreen.tap(thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2)
+    phone.touchscreen.tap(*middle_of_a_thumb(phone, PLACED_ALL))
     dialog = phone.get_by_role("dialog")
     expect(dialog.get_by_text(re.compile(r"^1 of "))).to_be_visible()
     dialog.get_by_role("button", name="More like this").tap()

@@ -7,6 +7,7 @@ const MAP_ICONS = {
   lasso: "M12 3C6.5 3 2 6 2 10c0 2.3 1.5 4.3 3.8 5.600A3 3 0 0 0 8 19.9c.1 1-.4 1.7-1.5 2.100l.8 1.800c2-.8 2.900-2.200 2.700-4.100a3 3 0 0 0 1-2.700h1c5.500 0 10-3 10-7s-4.500-7-10-7zm0 12h-1.600a3 3 0 0 0-3.700-1C5 13 4 11.600 4 10c0-2.800 3.600-5 8-5s8 2.200 8 5-3.600 5-8 5z",
   view: "M3 5h18v14H3zm2 2v10h14V7z",
 };
+const ALL_OF_IT = { x: 0.5, y: 0.5, zoom: 1 };
 const FARTHEST = 0.5, NEAREST = 400; // zoom; 1 shows all
 const ZOOM_STEP = 1.6;
 const MAP_WHEEL_STEP = 1.0016; // for each pixel that the wheel scrolls
@@ -20,13 +21,15 @@ const SETTLED_MS = 180; // after the last movement
 
 const UNIT = 100_000;
 const asArea = (method, corners) => [method, ...corners.map(([x, y]) => `${Math.round(x * UNIT)}.${Math.round(y * UNIT)}`)].join("_");
+const asAddress = ({ x, y, zoom }) => [x, y, zoom].map((value) => Number(value.toPrecision(5))).join("_");
 const cornersOf = (area) => area.split("_").slice(1).map((corner) => corner.split(".").map((value) => Number(value) / UNIT));
 
 class PhotoMap {
   constructor(host) {
     this.host = host;
     this.tiles = new Map(); // by photo id
-    this.pointers = new Map();
+    this.pointers = new Map(); // those that are pressed, by their ids
+    this.mouse = null; // its last movement over the map
     this.only = null; // the group of the legend that is shown alone
     this.lassoing = false;
     this.view = this.viewOfAddress();
@@ -53,7 +56,7 @@ class PhotoMap {
       this.tool("view", "Select what is in view (v)", () => this.selectView()),
       this.tool("nearer", "Nearer (+)", () => this.zoomBy(ZOOM_STEP)),
       this.tool("farther", "Farther (-)", () => this.zoomBy(1 / ZOOM_STEP)),
-      this.tool("all", "All of it (0)", () => this.setView({ x: 0.5, y: 0.5, zoom: 1 })),
+      this.tool("all", "All of it (0)", () => this.setView(ALL_OF_IT)),
     );
     this.lasso.setAttribute("aria-pressed", "false");
     this.said = element("p", "said");
@@ -103,7 +106,7 @@ class PhotoMap {
     stage.onpointermove = (event) => this.move(event);
     stage.onpointerup = (event) => this.up(event);
     stage.onpointercancel = (event) => this.cancel(event);
-    stage.onpointerleave = () => this.hover(null);
+    stage.onpointerleave = () => this.hover((this.mouse = null));
     stage.onkeydown = (event) => this.key(event);
     stage.ondragstart = (event) => event.preventDefault();
   }
@@ -234,7 +237,8 @@ class PhotoMap {
 
   viewOfAddress() {
     const found = new URLSearchParams(location.search).get("at")?.split("_").map(Number) ?? [];
-    const [x, y, zoom] = found.length === 3 && found.every(Number.isFinite) ? found : [0.5, 0.5, 1];
+    if (found.length !== 3 || !found.every(Number.isFinite)) return ALL_OF_IT;
+    const [x, y, zoom] = found;
     return { x, y, zoom: Math.min(NEAREST, Math.max(FARTHEST, zoom)) };
   }
 
@@ -246,6 +250,8 @@ class PhotoMap {
   setView({ x, y, zoom }) {
     const within = (value) => Math.min(1.5, Math.max(-0.5, value));
     this.view = { x: within(x), y: within(y), zoom: Math.min(NEAREST, Math.max(FARTHEST, zoom)) };
+    this.hover(null); // another photo may lie under the pointer then
+    delete this.host.dataset.placed;
     this.redraw();
     clearTimeout(this.settling);
     this.settling = setTimeout(() => this.settled(), SETTLED_MS);
@@ -253,10 +259,10 @@ class PhotoMap {
 
   settled() {
     if (!this.host.isConnected) return;
-    const { x, y, zoom } = this.view;
+    const at = asAddress(this.view);
     const parameters = new URLSearchParams(location.search);
-    if (x === 0.5 && y === 0.5 && zoom === 1) parameters.delete("at");
-    else parameters.set("at", [x, y, zoom].map((value) => Number(value.toPrecision(5))).join("_"));
+    if (at === asAddress(ALL_OF_IT)) parameters.delete("at");
+    else parameters.set("at", at);
     const text = parameters.toString();
     history.replaceState(history.state, "", location.pathname + (text && "?" + text));
     this.placeThumbs();
@@ -339,7 +345,8 @@ class PhotoMap {
       taken.add(cells[4]);
       return true;
     });
-    const wanted = (this.wanted = chosen.join());
+    const view = asAddress(this.view);
+    const wanted = (this.wanted = `${view} ${chosen.join()}`);
     const photos = new Map((chosen.length ? await this.tilesOf(chosen) : []).map((photo) => [photo.id, photo]));
     if (this.wanted !== wanted) return;
     this.thumbs = chosen.filter((i) => photos.has(this.points.ids[i])).map((i) => {
@@ -349,11 +356,15 @@ class PhotoMap {
       node.decoding = "async";
       node.src = photo.src;
       node.dataset.id = photo.id;
-      return { node, i, x: this.points.x(i), y: this.points.y(i) };
+      const [x, y] = [this.points.x(i), this.points.y(i)];
+      this.put(node, x, y);
+      return { node, i, x, y };
     });
     const near = this.thumbs.length > 0;
     this.overlay.replaceChildren(...(near ? [] : this.marks.map(({ node }) => node)), ...this.thumbs.map(({ node }) => node));
+    this.host.dataset.placed = view;
     this.redraw();
+    if (!this.pointers.size) this.hover(this.mouse);
   }
 
   // Mouse, fingers and keys --------------------------------------------------------------------------------
@@ -375,7 +386,8 @@ class PhotoMap {
 
   move(event) {
     const before = this.pointers.get(event.pointerId);
-    if (!before) return event.pointerType === "mouse" && this.hover(event);
+    this.mouse = event.pointerType === "mouse" ? event : null;
+    if (!before) return this.hover(this.mouse);
     const others = [...this.pointers.values()].filter((pointer) => pointer.pointerId !== event.pointerId);
     this.pointers.set(event.pointerId, event);
     if (Math.hypot(event.clientX - this.from.clientX, event.clientY - this.from.clientY) > 5) this.moved = true;
@@ -452,7 +464,7 @@ class PhotoMap {
       "+": () => this.zoomBy(ZOOM_STEP),
       "=": () => this.zoomBy(ZOOM_STEP),
       "-": () => this.zoomBy(1 / ZOOM_STEP),
-      0: () => this.setView({ x: 0.5, y: 0.5, zoom: 1 }),
+      0: () => this.setView(ALL_OF_IT),
       v: () => this.selectView(),
       Enter: () => this.openMiddle(),
       Escape: () => (this.lassoing ? this.setLassoing(false) : this.area && this.sendArea(null)),
