@@ -7,7 +7,8 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from vitmae_search.records import VectorAttributes
+from vitmae_search.catalog import Catalog
+from vitmae_search.records import SearchFilter, VectorAttributes
 
 
 class Follower:
@@ -104,6 +105,32 @@ def test_a_change_is_followed_in_every_space(writer, make, name):
     for follower, then in zip(followers, before, strict=True):
         follower.assert_is_current()
         assert follower.attributes != then, "the change is one that filters see"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_cached_until_a_revision_follows_a_change(writer, make, folder, address, name):
+    space = make.space(writer).space_id
+    items = [make.item(f"/a/{n}.jpg", str(n)) for n in range(4)]
+    writer.record_batch(space, [*items, make.item("/c/0.jpg", "0")])
+    writer.mark_missing([photo_id(writer, "/a/3.jpg")])
+
+    def read(catalog: Catalog) -> list[object]:
+        return [
+            (
+                point.photo_ids.tolist(),
+                point.moments.tolist(),
+                point.paths,
+                catalog.searchable_ids(space, where).tolist(),
+            )
+            for where in (SearchFilter(), SearchFilter(under="/a"), SearchFilter(tag="cat"))
+            for point in [catalog.points(space, where)]
+        ]
+
+    with Catalog.open(folder, address) as reader:
+        read(reader)
+        CHANGES[name](writer, space, make)
+        with Catalog.open(folder, address) as another:
+            assert read(reader) == read(another)
 
 
 def test_a_repair_lets_all_be_read_again(writer, make):

@@ -81,6 +81,19 @@ def test_what_passes_the_latest_filter_is_read_once_and_anew_after_a_commit(read
     assert found("red") == 2
 
 
+def test_a_mark_leaves_what_a_map_and_a_search_read(reader, filled, space, make):
+    lists = (reader.points, reader.searchable_ids)
+    marked = SearchFilter(favourite=True)
+    before = [read(space) for read in lists]
+    assert [len(reader.points(space, marked).photo_ids), len(reader.searchable_ids(space, marked))] == [0, 0]
+    before[1] = reader.searchable_ids(space)  # the cache keeps those of the latest filter
+    filled.mark([make.photo_at(filled, "/p/a.jpg").photo_id], {"favourite": True}, "one favourite")
+    sent = record_statements(reader)
+    assert all(read(space) is then for read, then in zip(lists, before, strict=True))
+    assert not any("photos" in text for text in sent)
+    assert [len(reader.points(space, marked).photo_ids), len(reader.searchable_ids(space, marked))] == [1, 1]
+
+
 def test_the_writer_sees_its_own_changes(filled, make):
     before = filled.status().missing
     filled.mark_missing([make.photo_at(filled, "/p/a.jpg").photo_id])

@@ -156,6 +156,14 @@ def _tag(tag: str, tenth: int) -> int:
     return word("tag", f"{tenth} {tag}")
 
 
+def are_enough_for(where: SearchFilter) -> bool:
+    """Return whether a filter asks for nothing that people say of photos: marks, albums and lists of photos.
+
+    What passes such a filter changes with the revisions of a space alone (`changed`).
+    """
+    return not (where.favourite or where.min_rating or where.album or where.photo_ids is not None)
+
+
 def filter_of(connection: Connection, where: SearchFilter) -> AttributeFilter | None:
     """Return a filter on attributes that lets all vectors pass which `where` does, and few others.
 
@@ -167,7 +175,7 @@ def filter_of(connection: Connection, where: SearchFilter) -> AttributeFilter | 
         None where it asks for what people say of photos: marks, albums and lists of photos change at any
         time and are short, so the catalogue says which vectors these are.
     """
-    if where.favourite or where.min_rating or where.album or where.photo_ids is not None:
+    if not are_enough_for(where):
         return None
     groups = [[word(_ON_DISK)]] if where.empty else []
     if where.under:

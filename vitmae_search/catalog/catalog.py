@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, cast
@@ -460,7 +460,9 @@ class Catalog:
             return found
 
         # The latest one alone is kept: other orders and further hits are asked for with the same filter.
-        return self._database.cached("searchable", read, f"{space_id} {where}")
+        return self._database.cached(
+            "searchable", read, f"{space_id} {where}", self._decided_by(space_id, where)
+        )
 
     def searchable_among(
         self, space_id: int, where: SearchFilter, embedding_ids: NDArray[np.int64]
@@ -496,8 +498,16 @@ class Catalog:
             where: The filter.
         """
         return self._database.cached(
-            f"points {space_id} {where}", lambda c: points.list_points(c, space_id, where)
+            f"points {space_id} {where}",
+            lambda c: points.list_points(c, space_id, where),
+            decided_by=self._decided_by(space_id, where),
         )
+
+    def _decided_by(self, space_id: int, where: SearchFilter) -> Callable[[Connection], Hashable] | None:
+        """What reads the revision of a space, where that decides which vectors pass; None where marks do."""
+        if not attributes.are_enough_for(where):
+            return None
+        return lambda connection: spaces.revision_identity(connection, space_id)
 
     def hidden_ids(self, space_id: int) -> NDArray[np.int64]:
         """Return embeddings without a photo on disk: (N,) int64, ascending."""

@@ -50,13 +50,21 @@ class Database(Protocol):
     def streaming_transaction(self) -> AbstractContextManager[Connection]:
         """Like `read_transaction`, for a caller that works on rows one by one: signals do not wait for it."""
 
-    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
+    def cached(
+        self,
+        name: str,
+        read: Callable[[Connection], T],
+        asked: str = "",
+        decided_by: Callable[[Connection], Hashable] | None = None,
+    ) -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
             asked: What else decides the result, of which the cache keeps the latest alone.
+            decided_by: Reads quickly what changes whenever the result does. A commit that leaves it as it was
+                leaves the result in the cache.
         """
 
     def readers_block_writers(self) -> bool:
@@ -108,7 +116,7 @@ class ReadCache:
     """Results of queries, each valid for one version of the database."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, tuple[Hashable, Any]] = {}
+        self.entries: dict[str, tuple[Hashable, Hashable, Any]] = {}
 
     def get(
         self,
@@ -117,6 +125,7 @@ class ReadCache:
         transaction: Callable[[], Any],
         read: Callable[[Connection], T],
         asked: str = "",
+        decided_by: Callable[[Connection], Hashable] | None = None,
     ) -> T:
         """Return what `read` returns, from the cache where that is of this version.
 
@@ -127,6 +136,7 @@ class ReadCache:
             transaction: Gives a connection in a transaction.
             read: The query.
             asked: As of `Database.cached`.
+            decided_by: As of `Database.cached`.
         """
         known = _versions.get()
         version = read_version() if known is None or self not in known else known[self]
@@ -135,11 +145,15 @@ class ReadCache:
         # The version was read first: a cached value may be newer than its version, and is never older.
         entry = self.entries.get(name)
         if entry is not None and entry[0] == (version, asked):
-            return cast(T, entry[1])
+            return cast(T, entry[2])
         with transaction() as connection:
-            value = read(connection)
+            deciding = None if decided_by is None else (decided_by(connection), asked)
+            if entry is not None and deciding is not None and entry[1] == deciding:
+                value = cast(T, entry[2])
+            else:
+                value = read(connection)
         if version is not None:
-            self.entries[name] = (version, asked), value
+            self.entries[name] = (version, asked), deciding, value
             for oldest in list(self.entries)[:-_CACHED_READS]:
                 self.entries.pop(oldest, None)
         return value

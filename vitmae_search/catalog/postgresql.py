@@ -13,7 +13,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -155,15 +155,22 @@ class PostgresqlDatabase:
         with self.write_transaction() as connection:
             return work(connection)
 
-    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
+    def cached(
+        self,
+        name: str,
+        read: Callable[[Connection], T],
+        asked: str = "",
+        decided_by: Callable[[Connection], Hashable] | None = None,
+    ) -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
             asked: What else decides the result, of which the cache keeps the latest alone.
+            decided_by: As of `Database.cached`.
         """
-        return self._cache.get(name, self._version, self.read_transaction, read, asked)
+        return self._cache.get(name, self._version, self.read_transaction, read, asked, decided_by)
 
     def _version(self) -> str:
         """Return a text that changes at every commit."""

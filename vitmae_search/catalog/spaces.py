@@ -143,6 +143,18 @@ def history_identity(connection: Connection) -> str | None:
     return connection.execute(newest).scalar_one_or_none()
 
 
+def revision_identity(connection: Connection, space_id: int) -> str | None:
+    """Return the identity of a space's newest revision; None before the first.
+
+    Args:
+        connection: A connection in a transaction.
+        space_id: The space.
+    """
+    statement = select(RevisionRow.identity).join(SpaceRow, SpaceRow.space_id == RevisionRow.space_id)
+    newest = statement.where(SpaceRow.space_id == space_id, RevisionRow.revision == SpaceRow.revision)
+    return connection.execute(newest).scalar_one_or_none()
+
+
 def is_in_history(connection: Connection, identity: str) -> bool:
     """Say whether any revision's identity begins so; see `Catalog.is_in_history`.
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -319,15 +319,22 @@ class SqliteDatabase:
         with self._open_engine().connect() as connection, self.odd_values_named(connection):
             yield connection
 
-    def cached(self, name: str, read: Callable[[Connection], T], asked: str = "") -> T:
+    def cached(
+        self,
+        name: str,
+        read: Callable[[Connection], T],
+        asked: str = "",
+        decided_by: Callable[[Connection], Hashable] | None = None,
+    ) -> T:
         """Return what `read` returns, from a cache until the next commit: for scans of a whole table.
 
         Args:
             name: The key in the cache.
             read: The query. Its result is shared between callers, who must not change it.
             asked: What else decides the result, of which the cache keeps the latest alone.
+            decided_by: As of `Database.cached`.
         """
-        return self._cache.get(name, self._data_version, self.read_transaction, read, asked)
+        return self._cache.get(name, self._data_version, self.read_transaction, read, asked, decided_by)
 
     def _data_version(self) -> int | None:
         """Return a number that changes at every commit; None if closed, or in a read-only folder."""
