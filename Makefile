@@ -10,6 +10,8 @@ SIZE ?= small
 
 # Each of the JOBS has a core: more threads would wait for each other.
 test torture browser: export OMP_NUM_THREADS ?= 1
+# They start hundreds of processes, each of which would compile the package where no bytecode is kept.
+test torture browser: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo test torture browser gpu check format docs docs-serve cli-page schema-dump setup wheel bench-gpu clean
 
