@@ -188,7 +188,7 @@ def _usage(run: TrainingRun) -> None:
             st.page_link(f"../pages/{page}.py", label=label, icon=icon, query_params=parameters)
     plain_text.hint("To search with it:")
     for line in commands(run, [root.path for root in library().status().roots]):
-        st.code(line, language=None, wrap_lines=True)
+        plain_text.command(line)
 
 
 def commands(run: TrainingRun, roots: list[str]) -> list[str]:
