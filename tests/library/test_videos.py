@@ -53,6 +53,8 @@ def test_a_video_is_found_by_its_frames(library: Library, films: Path) -> None:
     assert library.search(hit.photo.path, k=1).known
     with pytest.raises(UnsupportedPhoto, match="is a video; name a photo, or a frame"):
         library.search(frame.video)
+    with pytest.raises(UnreadablePhoto, match="No such file"):
+        library.search(films / "absent.mp4")
     assert library.count_photos(SearchFilter(under=str(films / "summer"))) == 3
     assert library.thumbnail(hit.photo.photo_id)
     assert library.export_links(library.folder.parent / "links", list(frames(library).values())) == 1

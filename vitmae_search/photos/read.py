@@ -31,7 +31,7 @@ def read_photo(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     frame = VideoFrame.of(os.fspath(path))
     if frame is not None:
         return read_frame(frame.video, frame.seconds)
-    if is_video_name(os.fspath(path)):
+    if is_video_name(os.fspath(path)) and not file_system(path).is_gone(os.fspath(path)):
         raise UnsupportedPhoto(path, "is a video; name a photo, or a frame that the library has of it")
     return file_system(path).read(path, max_bytes)
 
