@@ -1,9 +1,11 @@
 """From JPEG files to a searchable library, compared with the code of the reference's documentation.
 
     python -m benchmarks.end_to_end [--device auto|cpu|cuda] [--model base|large|shipped] [--workers N]
-        [--precision auto] [--rounds N] [--quick]
+        [--precision auto] [--runtime auto|torch|openvino] [--files N] [--rounds N] [--quick]
 
 --quick measures the bundled model alone, in three rounds: a few minutes, of which one is making photos.
+`--runtime openvino` computes in OpenVINO from the start, as all runs on a CPU do after the first long one.
+`--files` is how many photos a round of ours indexes.
 
 The reference, on the same device: for each file `Image.open`, HF's image processor, HF's `ViTMAEModel` in
 fp32 at mask_ratio 0, the mean of the patch tokens, `faiss.IndexFlatIP.add`; and the same in batches. Ours is
@@ -30,7 +32,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,7 @@ class Settings:
     precision: str
     rounds: int
     workers: int
+    runtime: str = "auto"
 
     @property
     def kind(self) -> str:
@@ -115,17 +118,21 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     parser.add_argument("--model", choices=MODELS, help="one of them only")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--runtime", default="auto", help="of ours: auto, torch or openvino")
+    parser.add_argument("--files", type=int, metavar="N", help="that ours indexes in a round")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true", help="the bundled model alone, in three rounds")
     parser.add_argument("--workers", type=int, default=default_workers(), help="photos read at a time")
     chosen = parser.parse_args()
     silence_warnings()
     device = require_device(chosen.device)
-    setting = Settings(device, chosen.precision, 0, chosen.workers)
+    setting = Settings(device, chosen.precision, 0, chosen.workers, chosen.runtime)
     rounds = chosen.rounds or (_QUICK_ROUNDS if chosen.quick else _ROUNDS[setting.kind])
     model = chosen.model or ("shipped" if chosen.quick else None)
-    setting = Settings(device, chosen.precision, rounds, chosen.workers)
+    setting = replace(setting, rounds=rounds)
     cases = [case for case in CASES[setting.kind] if model in (None, case.model)]
+    if chosen.files is not None:
+        cases = [replace(case, ours=chosen.files) for case in cases]
     machine = describe_machine("pillow", "faiss-cpu")
     print(f"{describe_device(device)}\n- {machine}; {setting.workers} workers\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -187,7 +194,11 @@ def measure(case: EndToEndCase, photos: Sequence[bytes], home: Path, setting: Se
         device, precision = str(setting.device), setting.precision
         with (
             Library.open(
-                Path(name) / "library", model=str(model), device=device, precision=precision
+                Path(name) / "library",
+                model=str(model),
+                options={"runtime": setting.runtime},
+                device=device,
+                precision=precision,
             ) as library,
             closing(Variants(library, model, setting, case, folders)) as variants,
         ):
@@ -235,7 +246,10 @@ class Variants:
         self._hf.train(False).to(setting.device)
         self._processor = ViTImageProcessorPil.from_pretrained(model)
         self._embedder = open_embedder(
-            PluginHost().get("vitmae"), {"model": str(model)}, str(setting.device), setting.precision
+            PluginHost().get("vitmae"),
+            {"model": str(model), "runtime": setting.runtime},
+            str(setting.device),
+            setting.precision,
         )
         pixels = list(self._fetch(self._files, None))
         size = batch_size_for(self._embedder)
