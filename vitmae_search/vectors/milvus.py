@@ -120,6 +120,8 @@ class MilvusDatabase:
         if file is None:
             self._options |= {"user": url.username or "", "password": url.password or ""}
             self._options |= {"db_name": url.database or "", "timeout": _FIRST_SECONDS}
+        else:
+            self._options["timeout"] = _SECONDS  # a server starts for the file, which a full machine delays
         self._file = file
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None

@@ -378,7 +378,7 @@ def _nearest_by_index(
     _set(connection, "enable_seqscan", "off")
     _set(connection, "enable_bitmapscan", "off")
     wanted = max(count, _FILTERED_CANDIDATES if condition else _CANDIDATES)
-    # "+ 0" is no order that the server believes to have already: else it takes the first `count` as they come.
+    # "+ 0" is no order that the server believes to have already: else it takes the first `count` that come.
     sql = (
         f"WITH found AS MATERIALIZED (SELECT id, vector <#> %s::halfvec AS distance FROM {SCHEMA}.{name} "
         f"{condition} ORDER BY distance LIMIT %s) SELECT id FROM found ORDER BY distance + 0 LIMIT %s"
