@@ -4,11 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 OUTPUT ?= gpu.md
-JOBS ?= 2
-IN_PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+IN_PARALLEL = -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 SIZE ?= small
 
-# Each of the JOBS has a core: more threads would wait for each other.
+# Other files are tested at the same time: more threads would wait for each other.
 test torture browser: export OMP_NUM_THREADS ?= 1
 # They start hundreds of processes, each of which would compile the package where no bytecode is kept.
 test torture browser: export PYTHONDONTWRITEBYTECODE =
@@ -19,7 +18,7 @@ help:
 	@echo "make setup                    make the virtual environment in .venv"
 	@echo "make demo                     index sample photos and open the app"
 	@echo "make demo PHOTOS=~/Pictures   index your own photos and open the app"
-	@echo "make test                     run the tests, JOBS=2 files at a time"
+	@echo "make test                     run the tests, JOBS=3 files at a time"
 	@echo "make torture SIZE=full        try faults by the hundred (small: a quarter of an hour; full: hours)"
 	@echo "make browser                  run the tests that drive Chromium"
 	@echo "make gpu                      run the tests that need a CUDA device"
@@ -35,6 +34,8 @@ help:
 demo: setup
 	$(BIN)/vitmae-search demo $(if $(PHOTOS),"$(PHOTOS)")
 
+# Two cores are shared by three, as many tests wait for servers.
+test: JOBS ?= 3
 test: setup
 	$(BIN)/python -m pytest -m "not browser and not gpu" $(IN_PARALLEL)
 
