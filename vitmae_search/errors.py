@@ -29,11 +29,13 @@
     │   ├── LibraryTooNew         written by a newer version
     │   ├── LibraryEmpty          nothing is indexed yet
     │   └── StorageError          a full disk, a read-only folder
-    │       └── LibraryUnreachable  the server that has the catalogue does not answer
+    │       ├── LibraryUnreachable  the server that has the catalogue does not answer
+    │       └── LibraryDenied       it does not let this user do that
     ├── SpaceError              no such embedding space, or spaces that would mix
     ├── VectorIndexError        a vector index cannot do what it was called for
     │   ├── VectorCacheDamaged    the index file fails its checks, and is rebuilt from the catalogue
     │   └── VectorStoreUnavailable  a vector database cannot be reached, or refuses its work
+    │       └── VectorStoreDenied     it does not let this user do that
     ├── TrainingError           training cannot start or go on
     └── EvaluationError         there is nothing that could be measured
 
@@ -284,6 +286,10 @@ class LibraryUnreachable(StorageError):
     """The server that has the catalogue does not answer now."""
 
 
+class LibraryDenied(StorageError):
+    """The server that has the catalogue does not let this user do that, such as write."""
+
+
 class SpaceError(VitmaeSearchError):
     """No such embedding space, or two spaces that would mix."""
 
@@ -298,6 +304,10 @@ class VectorCacheDamaged(VectorIndexError):
 
 class VectorStoreUnavailable(VectorIndexError):
     """A vector database cannot be reached, or refuses its work. It follows the catalogue later."""
+
+
+class VectorStoreDenied(VectorStoreUnavailable):
+    """A vector database does not let this user do that, such as write."""
 
 
 class TrainingError(VitmaeSearchError):

@@ -30,6 +30,7 @@ from vitmae_search.catalog.writable_sqlite import make_library_folder
 from vitmae_search.errors import (
     LibraryBusy,
     LibraryDamaged,
+    LibraryDenied,
     LibraryEmpty,
     LibraryError,
     LibraryUnreachable,
@@ -354,11 +355,11 @@ _SENTENCES: dict[str, Callable[[str, str], LibraryError]] = {
         "PGPASSWORD or in the file PGPASSFILE."
     ),
     "3D000": lambda name, reason: LibraryError(f"{name} is not there ({reason}). Make it: {MAKE_DATABASE}"),
-    "42501": lambda name, reason: StorageError(
+    "42501": lambda name, reason: LibraryDenied(
         f"{name} cannot be read or written by this user ({reason}). Its owner can GRANT it."
     ),
     "22003": lambda name, reason: LibraryError(f"{name} has no number as large ({reason})."),
-    "25006": lambda name, reason: StorageError(f"{name} cannot be written ({reason})."),
+    "25006": lambda name, reason: LibraryDenied(f"{name} cannot be written ({reason})."),
     "42P01": lambda name, reason: LibraryDamaged(f"{name} is damaged ({reason}). Put back a backup."),
     "531": lambda name, reason: StorageError(
         f"{name} cannot grow ({reason}). What was finished is kept; free some space and run the same command "

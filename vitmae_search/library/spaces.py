@@ -25,6 +25,7 @@ from vitmae_search.embedding import (
     projection_path,
 )
 from vitmae_search.errors import (
+    LibraryDenied,
     ModelError,
     NoText,
     PluginError,
@@ -149,9 +150,10 @@ class ProjectionFiles:
     def _share(self, digest: str) -> None:
         shared = self.shared()
         if shared is not None:
-            shared.put_if_absent(
-                _SHARED_PROJECTION + digest, projection_path(self.folder, digest).read_bytes()
-            )
+            with suppress(LibraryDenied):  # who may only read needs it here alone
+                shared.put_if_absent(
+                    _SHARED_PROJECTION + digest, projection_path(self.folder, digest).read_bytes()
+                )
 
 
 @dataclass(frozen=True, slots=True)

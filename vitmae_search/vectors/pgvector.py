@@ -7,6 +7,7 @@ transaction. Vectors are stored in half precision.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from vitmae_search.errors import VectorIndexError, VectorStoreUnavailable
+from vitmae_search.errors import VectorIndexError, VectorStoreDenied, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, VectorAttributes
 from vitmae_search.vectors.file import Origin
 from vitmae_search.vectors.protocols import Ids, IsCancelled, Vectors
@@ -70,6 +71,12 @@ _BUILD_KILOBYTES = 2 << 20
 
 _MAKE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _DISK_FULL = "53100"
+_EXTENSION_ADVICE = (
+    "a superuser makes the extension once: psql --dbname={} --command='CREATE EXTENSION vector'"
+)
+_DENIED = ("42501", "25006")
+"""This user lacks a right; the server can only be read."""
+
 _READ_AT_ONCE = 4096
 _NUMBERS = ", ".join(f"{name} float8 NOT NULL" for name in VectorAttributes.NUMBERS)
 _COLUMNS = ("id", "vector", "words", *VectorAttributes.NUMBERS, "digest")
@@ -264,15 +271,20 @@ class PgVectorDatabase:
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            raise VectorStoreUnavailable(self._sentence(error.orig or error)) from None
+            raise self._translated(error.orig or error) from None
         except Exception as error:  # psycopg's own errors in a COPY are not wrapped
             if type(error).__module__.startswith("psycopg"):
-                raise VectorStoreUnavailable(self._sentence(error)) from None
+                raise self._translated(error) from None
             raise
 
-    def _sentence(self, error: BaseException) -> str:
+    def _translated(self, error: BaseException) -> VectorStoreUnavailable:
         reason = without_secret(str(error), *self._secrets)
-        return unusable(self.address, reason)
+        if getattr(error, "sqlstate", None) not in _DENIED:
+            return VectorStoreUnavailable(unusable(self.address, reason))
+        of_extension = re.search(r"\bvector\b", reason)  # in any language; tables have other names
+        database = self._engine.url.database or "DATABASE"
+        advice = _EXTENSION_ADVICE.format(database) if of_extension else "their owner can GRANT it"
+        return VectorStoreDenied(unusable(self.address, reason, advice))
 
 
 class _TableWriting:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vitmae_search.errors import VectorCacheDamaged, VectorStoreUnavailable
+from vitmae_search.errors import VectorCacheDamaged, VectorStoreDenied, VectorStoreUnavailable
 from vitmae_search.records import AttributeFilter, IndexListing, VectorAttributes
 from vitmae_search.vectors.cache import BackgroundWorker, current_origin
 from vitmae_search.vectors.exact import check_queries, isin_sorted, sorted_ids, top_k
@@ -305,6 +305,7 @@ class RemoteStore:
             background: Follow the catalogue in a thread, and meanwhile search what is there.
         """
         self._database = database
+        self._told_denied = False
         self._background = BackgroundWorker(self._maintain) if background else None
 
     def open(self, source: VectorSource) -> RemoteIndex:
@@ -317,8 +318,10 @@ class RemoteStore:
         if name is not None:
             held = self._database.watermark(name)
             filled = held is not None and held.origin.revision > 0
-            if held is None or not filled or self._background is None:
-                self._follow(source, wait=not filled)
+            if held is None or not filled:
+                self._follow(source, wait=True)
+            elif self._background is None:
+                self._follow_if_allowed(source)
             elif held.origin != current_origin(source):
                 self._background.add(source)
         return RemoteIndex(self._database, name, source)
@@ -405,8 +408,19 @@ class RemoteStore:
         self._database.close()
 
     def _maintain(self, source: VectorSource, cancelled: Callable[[], bool]) -> None:
-        if self.save(source):
+        if self._follow_if_allowed(source, wait=True):
             self.speed_up(source, cancelled)
+
+    def _follow_if_allowed(self, source: VectorSource, *, wait: bool = False) -> bool:
+        """Follow the source; return False where this user may only read, and searches what is there."""
+        try:
+            self._follow(source, wait=wait)
+        except VectorStoreDenied as error:
+            if not self._told_denied:
+                log.warning("Searches may miss the newest photos until another user stores them: %s", error)
+            self._told_denied = True
+            return False
+        return True
 
     def _follow(self, source: VectorSource, *, wait: bool) -> None:
         """Bring the collection up to the source's last revision."""
@@ -511,14 +525,18 @@ def without_secret(text: str, *secrets: str | None) -> str:
     return re.sub(r"(?<=://)[^/@\s]*@", "", line)[:300]
 
 
-def unusable(address: str, reason: str) -> str:
+_REACH = "see that the database runs and can be reached, and that it lets this user in"
+
+
+def unusable(address: str, reason: str, advice: str = _REACH) -> str:
     """Return the sentence about a database that cannot be used.
 
     Args:
         address: Its address, without a user and a password.
         reason: What its client says, without them.
+        advice: What to do about it.
     """
     return (
-        f"the vectors at {address} cannot be used ({reason}): see that the database runs and can be reached, "
-        "and that it lets this user in, or search without --vectors and VITMAE_SEARCH_VECTORS"
+        f"the vectors at {address} cannot be used ({reason}): {advice}, or search without --vectors and "
+        "VITMAE_SEARCH_VECTORS"
     )

@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from vitmae_search.errors import display_path
+from vitmae_search.errors import LibraryDenied, display_path
 from vitmae_search.settings import catalog_address, settings
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Uploads:
     """The latest uploads, in memory, so that reload, bookmarks and the back button find them. Thread-safe.
 
     Each has a token, which is the same for equal bytes, and cannot be guessed from them. Where the catalogue
-    is on a server it has them too, for other copies of the app.
+    is on a server it has them too, for other copies of the app, unless this copy may only read it.
     """
 
     def __init__(
@@ -236,8 +236,9 @@ class Uploads:
         token = hmac.new(self._key(shared), hashlib.sha256(data).digest(), "sha256").hexdigest()[:32]
         self._keep(Upload(token, name, data))
         if shared is not None:
-            shared.put(_SHARED_UPLOAD + token, data, name)
-            shared.keep_newest(_SHARED_UPLOAD, SHARED_UPLOADS_KEPT, SHARED_UPLOAD_BYTES_KEPT)
+            with suppress(LibraryDenied):  # its user may only read: this copy has it
+                shared.put(_SHARED_UPLOAD + token, data, name)
+                shared.keep_newest(_SHARED_UPLOAD, SHARED_UPLOADS_KEPT, SHARED_UPLOAD_BYTES_KEPT)
         return token
 
     def get(self, token: str) -> Upload | None:
@@ -267,7 +268,10 @@ class Uploads:
         if shared is None:
             return self._secret
         if self._shared_secret is None:
-            self._shared_secret = shared.put_if_absent("upload key", self._secret)
+            try:
+                self._shared_secret = shared.put_if_absent("upload key", self._secret)
+            except LibraryDenied:  # there is none yet, and its user may only read
+                return self._secret
         return self._shared_secret
 
     def _over_limit(self) -> bool:

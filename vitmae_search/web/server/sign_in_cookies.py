@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from itsdangerous import BadData, TimestampSigner
 
+from vitmae_search.errors import LibraryDenied
+
 if TYPE_CHECKING:
     from vitmae_search.library import SharedValues
 
@@ -121,7 +123,7 @@ class SharedSignInCookies(SignInCookies):
             shared = self._shared()
             assert shared is not None
             if self._name is None:
-                self._derive_key(shared.put_if_absent(_KEY, secrets.token_bytes(32)))
+                self._derive_key(_random_number(shared))
             until = time.monotonic() + self._max_age
             self._revoked |= dict.fromkeys(shared.names(_SIGNED_OUT) - self._revoked.keys(), until)
             self._current_until = time.monotonic() + _CURRENT_SECONDS
@@ -139,3 +141,12 @@ class SharedSignInCookies(SignInCookies):
         key = hmac.digest(random, self._password, "sha256")
         self._set_key(key)
         self._name = hmac.digest(key, b"name", "sha256").hex()[:12]
+
+
+def _random_number(shared: SharedValues) -> bytes:
+    """What all copies make the key of; where there is none, and this copy may only read, one of its own."""
+    own = secrets.token_bytes(32)
+    try:
+        return shared.put_if_absent(_KEY, own)
+    except LibraryDenied:
+        return own
