@@ -75,13 +75,17 @@ def test_a_reader_for_whom_nothing_is_stored_is_told(
 
 
 def test_a_reader_has_a_projection_that_the_server_lacks(
-    postgresql: PostgresqlServer, indexed: str, reader: str, database: str, photos: Path, tmp_path: Path
+    postgresql: PostgresqlServer, reader: str, database: str, photos: Path, tmp_path: Path
 ) -> None:
+    with Library.open(tmp_path / "owner", catalog=postgresql.address(database)) as owner:
+        owner.index(photos / "odd")
+    query = (photos / "even/2.jpg").read_bytes()  # unknown, so that it is projected
     with Library.open(tmp_path / "reader", catalog=reader) as library:
-        assert library.search((photos / "odd/3.jpg").read_bytes()).hits  # fetches it
+        assert library.search(query).hits
+        assert list((tmp_path / "reader" / "projections").iterdir())  # it was fetched
     postgresql.run("DELETE FROM shared_values", database)
     with Library.open(tmp_path / "reader", catalog=reader) as library:
-        assert library.search((photos / "odd/3.jpg").read_bytes()).hits
+        assert library.search(query).hits
 
 
 def test_a_reader_s_app_signs_in_and_takes_uploads(indexed: str, reader: str, tmp_path: Path) -> None:
